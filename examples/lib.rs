@@ -1,0 +1,1 @@
+//! Examples of `matrix-analytics`: see the `[[example]]` targets of this package.
