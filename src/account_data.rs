@@ -1,0 +1,185 @@
+//! The account-data event on the homeserver: fetch and put, each bounded in
+//! time and none of them ever cut.
+
+pub(crate) mod content;
+
+use std::{sync::Arc, time::Duration};
+
+use matrix_sdk::{
+    Client, HttpError,
+    config::RequestConfig,
+    ruma::{
+        OwnedUserId,
+        api::{
+            client::config::{get_global_account_data, set_global_account_data},
+            error::{ErrorKind, RetryAfter},
+        },
+        events::{AnyGlobalAccountDataEventContent, GlobalAccountDataEventType},
+        serde::Raw,
+    },
+};
+use serde_json::value::RawValue;
+use tokio::{
+    sync::{Mutex, OwnedMutexGuard},
+    time::timeout,
+};
+
+/// Why the account data could not be read or written.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AccountDataError {
+    /// The homeserver forbids it, as it does for guests.
+    #[error("the homeserver does not let this account hold account data")]
+    Forbidden(#[source] HttpError),
+    /// Any other failure of the request.
+    #[error("the account data could not be read or written")]
+    Http(#[source] HttpError),
+    /// What the homeserver holds is no JSON object: it is left alone, for
+    /// replacing it would destroy what somebody else wrote.
+    #[error("the account-data event on the homeserver is no JSON object")]
+    NotAnObject(#[source] serde_json::Error),
+    /// The homeserver asks to wait.
+    #[error("the homeserver asks to wait")]
+    RateLimited {
+        /// How long it asked to wait, if it said so.
+        retry_after: Option<Duration>,
+        /// What it answered.
+        #[source]
+        source: HttpError,
+    },
+    /// The session is over, or has to be renewed.
+    #[error("the homeserver does not accept the session")]
+    SessionLost(#[source] HttpError),
+    /// There was no answer in time. The request goes on by itself, and may still
+    /// be applied.
+    #[error("the homeserver did not answer in time")]
+    Timeout,
+}
+
+impl AccountDataError {
+    fn from_http(error: HttpError) -> Self {
+        match error.client_api_error_kind() {
+            Some(ErrorKind::LimitExceeded(data)) => {
+                let retry_after = match data.retry_after {
+                    Some(RetryAfter::Delay(delay)) => Some(delay),
+                    _ => None,
+                };
+                Self::RateLimited {
+                    retry_after,
+                    source: error,
+                }
+            }
+            Some(ErrorKind::MissingToken | ErrorKind::UnknownToken(_) | ErrorKind::UserLocked) => {
+                Self::SessionLost(error)
+            }
+            Some(ErrorKind::Forbidden | ErrorKind::GuestAccessForbidden) => Self::Forbidden(error),
+            _ => Self::Http(error),
+        }
+    }
+}
+
+/// One account's event of one type.
+#[derive(Clone, Debug)]
+pub(crate) struct AccountData {
+    client: Client,
+    user: OwnedUserId,
+    event_type: GlobalAccountDataEventType,
+    /// The bound on one read and on one write.
+    bound: Duration,
+    /// Held by whoever reads, merges and writes, and by every request until it
+    /// has ended.
+    turn: Arc<Mutex<()>>,
+}
+
+/// The right to read and write, one at a time.
+pub(crate) type Turn = OwnedMutexGuard<()>;
+
+impl AccountData {
+    pub(crate) fn new(
+        client: Client,
+        user: OwnedUserId,
+        event_type: &str,
+        bound: Duration,
+    ) -> Self {
+        Self {
+            client,
+            user,
+            event_type: event_type.into(),
+            bound,
+            turn: Arc::default(),
+        }
+    }
+
+    /// The bound on one read and on one write.
+    pub(crate) fn bound(&self) -> Duration {
+        self.bound
+    }
+
+    /// Waits for the request before to end.
+    pub(crate) async fn turn(&self) -> Result<Turn, AccountDataError> {
+        timeout(self.bound, self.turn.clone().lock_owned())
+            .await
+            .map_err(|_| AccountDataError::Timeout)
+    }
+
+    /// What the homeserver holds.
+    pub(crate) async fn fetch(
+        &self,
+        turn: Turn,
+    ) -> Result<(Turn, Option<Box<RawValue>>), AccountDataError> {
+        let request =
+            get_global_account_data::v3::Request::new(self.user.clone(), self.event_type.clone());
+        let request = self.client.send(request).with_request_config(self.config());
+        let (turn, answer) = self.detached(turn, request.into_future()).await?;
+        match answer {
+            Ok(answer) => Ok((turn, Some(answer.account_data.into_json()))),
+            Err(error) if is_not_found(&error) => Ok((turn, None)),
+            Err(error) => Err(AccountDataError::from_http(error)),
+        }
+    }
+
+    pub(crate) async fn put(
+        &self,
+        turn: Turn,
+        content: Box<RawValue>,
+    ) -> Result<Turn, AccountDataError> {
+        let content = Raw::<AnyGlobalAccountDataEventContent>::from_json(content);
+        let request = set_global_account_data::v3::Request::new_raw(
+            self.user.clone(),
+            self.event_type.clone(),
+            content,
+        );
+        let request = self.client.send(request).with_request_config(self.config());
+        let (turn, answer) = self.detached(turn, request.into_future()).await?;
+        answer.map(|_| turn).map_err(AccountDataError::from_http)
+    }
+
+    /// One try within the bound: by default the SDK may go on for a quarter of an
+    /// hour.
+    fn config(&self) -> RequestConfig {
+        RequestConfig::new().disable_retry().timeout(self.bound)
+    }
+
+    /// Runs `request` in a task of its own, and waits for it within the bound.
+    ///
+    /// The request is never dropped: the SDK may be refreshing its token inside
+    /// it, and a refresh token whose successor is lost logs the user out.
+    async fn detached<T: Send + 'static>(
+        &self,
+        turn: Turn,
+        request: impl Future<Output = T> + Send + 'static,
+    ) -> Result<(Turn, T), AccountDataError> {
+        let task = tokio::spawn(async move { (request.await, turn) });
+        match timeout(self.bound, task).await {
+            Ok(Ok((answer, turn))) => Ok((turn, answer)),
+            // Cancelled with its runtime, or a panic of the SDK: no answer.
+            Ok(Err(_)) | Err(_) => Err(AccountDataError::Timeout),
+        }
+    }
+}
+
+/// Whether the homeserver says that the event is not set; a 404 of another kind
+/// says that it does not know the endpoint.
+fn is_not_found(error: &HttpError) -> bool {
+    error.client_api_error_kind() == Some(&ErrorKind::NotFound)
+}

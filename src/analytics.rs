@@ -1,0 +1,508 @@
+//! The handle that an app holds.
+
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use eyeball::SharedObservable;
+use futures_core::Stream;
+use matrix_sdk::{
+    Client, StoreError,
+    event_handler::{EventHandlerHandle, RawEvent},
+    ruma::events::AnyGlobalAccountDataEvent,
+};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use tokio::{
+    sync::{Notify, mpsc, oneshot},
+    time::timeout,
+};
+
+use crate::{
+    AnalyticsBuilder, AnalyticsId, ConsentState, DeliveryReport, Event, GateState, InvalidEvent,
+    OptOut, OptOutReceipt, Prompt, Properties, Stats,
+    account_data::{AccountData, AccountDataError, content::Observed},
+    consent::machine::Machine,
+    consent_task::{self, Command},
+    gate::Phase,
+    local_record::RecordStore,
+    sink::Sink,
+    stop::Stop,
+};
+
+/// Consent, identity and telemetry of one logged-in user.
+///
+/// A cheap handle: clones share everything, and when the last one is dropped the
+/// background tasks end. One `Analytics` serves one session; for a second account
+/// make a second one. Call [`Analytics::end_session`] before the client logs out.
+///
+/// See the crate's front page for a walk-through.
+#[derive(Clone)]
+pub struct Analytics {
+    handle: Arc<Handle>,
+}
+
+/// What lives as long as the last clone.
+struct Handle {
+    inner: Arc<Inner>,
+    commands: mpsc::UnboundedSender<Command>,
+    event_handler: EventHandlerHandle,
+    stop: Arc<Stop>,
+}
+
+/// What the tasks share with the handle. They hold it weakly: it has the `Client`.
+pub(crate) struct Inner {
+    client: Client,
+    machine: Mutex<Machine>,
+    state: SharedObservable<ConsentState>,
+    pub(crate) account_data: AccountData,
+    pub(crate) record_store: RecordStore,
+    pub(crate) sink: Arc<Sink>,
+    /// Tells the consent task that there may be something to do.
+    wake: Arc<Notify>,
+    /// Every transition of the machine.
+    pub(crate) transitions: Notify,
+}
+
+/// Why an opt-in did not succeed. Whatever held before still holds.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OptInError {
+    /// The account could not be read or written. If a write was applied and its
+    /// answer lost, the next call finds it and makes no second ID.
+    #[error(transparent)]
+    AccountData(#[from] AccountDataError),
+    /// The session is over.
+    #[error("the session is over")]
+    SessionEnded,
+    /// An opt-out came after this call.
+    #[error("the user opted out meanwhile")]
+    Withdrawn,
+}
+
+impl fmt::Debug for Analytics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Analytics")
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Consent and identity.
+impl Analytics {
+    /// Begins to set up analytics for the user of `client`, whose decision is in
+    /// the account-data event of type `event_type`.
+    ///
+    /// There is no default type: whose consent it is must be said. See
+    /// [`ELEMENT_EVENT_TYPE`](crate::ELEMENT_EVENT_TYPE).
+    pub fn builder(client: Client, event_type: impl Into<String>) -> AnalyticsBuilder {
+        AnalyticsBuilder::new(client, event_type.into())
+    }
+
+    /// All there is to know about consent now.
+    #[must_use]
+    pub fn state(&self) -> ConsentState {
+        self.inner().state.get()
+    }
+
+    /// The state now, and each one that follows. A slow reader sees the newest.
+    ///
+    /// Ends when the last handle is dropped.
+    pub fn state_stream(&self) -> impl Stream<Item = ConsentState> + Send + Unpin + use<> {
+        self.inner().state.subscribe_reset()
+    }
+
+    /// Whether to ask the user for consent now.
+    #[must_use]
+    pub fn prompt(&self) -> Prompt {
+        self.state().prompt()
+    }
+
+    /// Whether events are sent: one atomic load, for apps that would otherwise
+    /// work to build an event.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.inner().sink.is_open()
+    }
+
+    /// The ID that events are sent under, while the gate is open.
+    ///
+    /// For an embedded component of the same app, or for an erasure request to
+    /// the service that has the events.
+    #[must_use]
+    pub fn analytics_id(&self) -> Option<AnalyticsId> {
+        self.inner().machine().id().cloned()
+    }
+
+    /// Says yes for the user: call it only when the user said so just now.
+    ///
+    /// Keeps the account's ID if it has a usable one beside a yes or an open
+    /// decision; else makes one, after which the gate holds events for twice the
+    /// [`request_timeout`](AnalyticsBuilder::request_timeout) and then adopts what
+    /// the homeserver holds. Under `DO_NOT_TRACK` or a veto of this device the
+    /// account is written and the gate stays closed, as the returned state says.
+    ///
+    /// # Errors
+    ///
+    /// [`OptInError`]; then nothing that was closed is open, and a pending
+    /// withdrawal still stands.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, no further step is begun and the opt-in does not
+    /// count. A write that was already sent may still be applied; the next call,
+    /// or the next sync, finds it.
+    pub async fn opt_in(&self) -> Result<ConsentState, OptInError> {
+        if self.has_ended() {
+            return Err(OptInError::SessionEnded);
+        }
+        let ticket = self.inner().apply(Machine::opt_in_begins);
+        let (reply, answer) = oneshot::channel();
+        self.command(Command::OptIn(ticket, reply));
+        answer.await.unwrap_or(Err(OptInError::SessionEnded))?;
+        Ok(self.state())
+    }
+
+    /// Says no for the user.
+    ///
+    /// When the returned future is first polled, and before it waits for anything,
+    /// the gate shuts, what is queued is wiped, and what was said about the user
+    /// is forgotten. Then the request that is out to a backend is cut, the no is
+    /// written to this device's store, and the account's ID is removed. Offline,
+    /// the removal stays pending and is resumed, after a restart too.
+    ///
+    /// ```no_run
+    /// # async fn example(analytics: matrix_analytics::Analytics) {
+    /// let receipt = analytics.opt_out().await;
+    /// if !receipt.account.is_done() {
+    ///     // Nothing is sent any more; the account will be cleaned when it can.
+    /// }
+    /// # }
+    /// ```
+    ///
+    /// # Cancel safety
+    ///
+    /// Polled once and dropped, the withdrawal still completes in the background.
+    pub fn opt_out(&self) -> OptOut {
+        OptOut::new(self.clone())
+    }
+
+    /// Says no on this device, whatever the account says: for a shared or a work
+    /// computer.
+    ///
+    /// The account and its ID are left alone. The veto outlives any opt-in and
+    /// opt-out, until [`Analytics::allow_on_this_device`].
+    ///
+    /// # Errors
+    ///
+    /// The error of the client's store, if the veto could not be written: then it
+    /// holds until the process ends.
+    ///
+    /// # Cancel safety
+    ///
+    /// Polled once and dropped, the veto still holds and is written.
+    pub async fn deny_on_this_device(&self) -> Result<(), StoreError> {
+        self.inner().apply(Machine::deny_on_this_device);
+        self.save().await
+    }
+
+    /// Takes back [`Analytics::deny_on_this_device`]. The gate opens only after the
+    /// homeserver has been asked anew.
+    ///
+    /// # Errors
+    ///
+    /// The error of the client's store, if this could not be written: then the
+    /// veto is back after a restart.
+    ///
+    /// # Cancel safety
+    ///
+    /// Polled once and dropped, the veto is still lifted.
+    pub async fn allow_on_this_device(&self) -> Result<(), StoreError> {
+        self.inner().apply(Machine::allow_on_this_device);
+        self.save().await
+    }
+
+    /// Asks the homeserver now: for an app that was resumed after a long time, or
+    /// whose sync carries no account data.
+    ///
+    /// Asks nothing under `DO_NOT_TRACK` or a veto of this device, while a new ID
+    /// settles, and after the end of the session.
+    ///
+    /// # Errors
+    ///
+    /// [`AccountDataError`]; then what held before still holds.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the homeserver is still asked.
+    pub async fn recheck(&self) -> Result<ConsentState, AccountDataError> {
+        self.inner().apply(Machine::recheck);
+        let (reply, answer) = oneshot::channel();
+        self.command(Command::Recheck(reply));
+        answer.await.unwrap_or(Ok(()))?;
+        Ok(self.state())
+    }
+
+    /// Ends analytics for this session: call it before the client logs out, which
+    /// the SDK does not announce.
+    ///
+    /// The gate shuts and the queue is wiped as in [`Analytics::opt_out`]; the
+    /// account keeps its decision and its ID. A removal that is still pending gets
+    /// one bounded try, for after the logout nobody can make it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Polled once and dropped, it still completes in the background.
+    pub async fn end_session(&self) -> OptOutReceipt {
+        self.inner().apply(Machine::end_session);
+        self.withdraw(Command::EndSession).await
+    }
+}
+
+/// Telemetry.
+impl Analytics {
+    /// Captures a typed event.
+    ///
+    /// Never blocks, waits or fails: from any thread, inside a runtime or out of
+    /// it. At a gate that is closed for consent nothing is taken; what is taken
+    /// and cannot be delivered is counted in [`Analytics::stats`].
+    pub fn capture<E: Event>(&self, event: &E) {
+        self.inner()
+            .sink
+            .capture(E::NAME, || Properties::from_serialize(event));
+    }
+
+    /// Captures an event whose name and properties are known at run time only; see
+    /// [`Analytics::capture`].
+    pub fn capture_named(&self, name: impl Into<Cow<'static, str>>, properties: Properties) {
+        self.inner()
+            .sink
+            .capture(name, || properties.check().map(|()| properties));
+    }
+
+    /// Sets the properties that every event captured from here on has; where an
+    /// event has the same key, the event wins. Replaces those set before, and is
+    /// forgotten when the user withdraws.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidEvent`]: what was set before still holds.
+    pub fn set_super_properties(&self, properties: Properties) -> Result<(), InvalidEvent> {
+        self.inner().sink.set_super_properties(properties)
+    }
+
+    /// Sets properties of the user, sent with the next event; a later call for the
+    /// same key wins. At a gate that is closed nothing is taken; what was not sent
+    /// is forgotten when the user withdraws or the session ends.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidEvent`]: what was set before still holds.
+    pub fn set_user_properties(&self, properties: &Properties) -> Result<(), InvalidEvent> {
+        self.inner()
+            .sink
+            .set_user_properties(properties, &Properties::new())
+    }
+
+    /// Sets properties of the user that the backend takes only if it has none of
+    /// that name; else as [`Analytics::set_user_properties`].
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidEvent`]: what was set before still holds.
+    pub fn set_user_properties_once(&self, properties: &Properties) -> Result<(), InvalidEvent> {
+        self.inner()
+            .sink
+            .set_user_properties(&Properties::new(), properties)
+    }
+
+    /// Tries to deliver everything that was captured until now, and says how that
+    /// went.
+    ///
+    /// Each backend gets one more try at once, unless it asked to be left alone.
+    /// At a gate that is not open nothing is sent.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, delivery goes on.
+    pub async fn flush(&self) -> DeliveryReport {
+        self.inner().sink.flush().await
+    }
+
+    /// Takes no more events, delivers what it can until `deadline` from now, and
+    /// gives up the rest, which the report and the counters name.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, no more events are taken and delivery goes on;
+    /// call it again to end it.
+    pub async fn shutdown(&self, deadline: Duration) -> DeliveryReport {
+        self.inner().sink.shutdown(deadline).await
+    }
+
+    /// Where every event is, or why it is gone.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.inner().sink.stats()
+    }
+}
+
+impl Analytics {
+    pub(crate) fn start(
+        client: Client,
+        event_type: String,
+        machine: Machine,
+        account_data: AccountData,
+        record_store: RecordStore,
+        sink: Sink,
+    ) -> Self {
+        let wake = Arc::new(Notify::new());
+        let stop = Arc::new(Stop::default());
+        let sink = Arc::new(sink);
+        let inner = Arc::new(Inner {
+            state: SharedObservable::new(machine.state()),
+            machine: Mutex::new(machine),
+            account_data,
+            record_store,
+            sink: sink.clone(),
+            wake: wake.clone(),
+            transitions: Notify::new(),
+            client,
+        });
+        inner.apply(|_| {});
+
+        // Watching comes before asking: no change falls between the two.
+        let event_handler = watch_account_data(&inner, event_type);
+        let (commands, received) = mpsc::unbounded_channel();
+        tokio::spawn(sink.run());
+        tokio::spawn(consent_task::run(
+            Arc::downgrade(&inner),
+            received,
+            inner.client.subscribe_to_session_changes(),
+            wake,
+            stop.clone(),
+        ));
+        Self {
+            handle: Arc::new(Handle {
+                inner,
+                commands,
+                event_handler,
+                stop,
+            }),
+        }
+    }
+
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.handle.inner
+    }
+
+    pub(crate) fn command(&self, command: Command) {
+        // The task is gone only with its runtime; the reply is dropped then, which
+        // the caller sees.
+        let _ = self.handle.commands.send(command);
+    }
+
+    fn has_ended(&self) -> bool {
+        self.inner().machine().session() == crate::consent::machine::Session::Ended
+    }
+
+    async fn save(&self) -> Result<(), StoreError> {
+        let (reply, answer) = oneshot::channel();
+        self.command(Command::Save(reply));
+        answer.await.unwrap_or(Ok(()))
+    }
+}
+
+impl Inner {
+    pub(crate) fn machine(&self) -> MutexGuard<'_, Machine> {
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a transition, and lets the gate, the queue and everybody who watches
+    /// follow it before this returns.
+    pub(crate) fn apply<R>(&self, transition: impl FnOnce(&mut Machine) -> R) -> R {
+        let result = {
+            let mut machine = self.machine();
+            let result = transition(&mut machine);
+            let state = machine.state();
+            let phase = match state.gate {
+                GateState::Closed(_) => Phase::Closed,
+                GateState::Holding(_) => Phase::Holding,
+                GateState::Open => Phase::Open,
+            };
+            let wipe = machine.take_wipe();
+            self.sink
+                .set_gate(phase, machine.epoch(), machine.id().cloned(), wipe);
+            self.state.set_if_not_eq(state);
+            result
+        };
+        self.transitions.notify_waiters();
+        self.wake.notify_one();
+        result
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.inner
+            .client
+            .remove_event_handler(self.event_handler.clone());
+        self.stop.stop();
+        self.inner.sink.stop();
+        self.save_what_is_unsaved();
+    }
+}
+
+impl Handle {
+    /// A withdrawal that was made is remembered, even if the handle was dropped
+    /// before it was written.
+    fn save_what_is_unsaved(&self) {
+        const BOUND: Duration = Duration::from_secs(5);
+
+        let machine = self.inner.machine();
+        if !machine.is_unsaved() {
+            return;
+        }
+        let record = machine.record().clone();
+        drop(machine);
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let store = self.inner.record_store.clone();
+            runtime.spawn(async move {
+                let _ = timeout(BOUND, store.save(&record)).await;
+            });
+        }
+    }
+}
+
+/// Lets every account-data event of `event_type` that sync carries reach the
+/// machine: classic and sliding sync both call the handler.
+fn watch_account_data(inner: &Arc<Inner>, event_type: String) -> EventHandlerHandle {
+    #[derive(Deserialize)]
+    struct SyncedEvent<'a> {
+        #[serde(borrow, rename = "type")]
+        event_type: Cow<'a, str>,
+        #[serde(borrow)]
+        content: &'a RawValue,
+    }
+
+    let weak = Arc::downgrade(inner);
+    let event_type: Arc<str> = event_type.into();
+    inner
+        .client
+        .add_event_handler(move |_: AnyGlobalAccountDataEvent, raw: RawEvent| {
+            let (inner, event_type) = (weak.clone(), event_type.clone());
+            async move {
+                if let (Some(inner), Ok(event)) = (
+                    inner.upgrade(),
+                    serde_json::from_str::<SyncedEvent<'_>>(raw.get()),
+                ) && *event.event_type == *event_type
+                {
+                    let seen = Observed::read(event.content);
+                    inner.apply(|machine| machine.synced(&seen));
+                }
+            }
+        })
+}

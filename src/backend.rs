@@ -1,0 +1,139 @@
+//! Where events go: the open [`Backend`] trait and the backends of this crate.
+
+mod jsonl;
+#[cfg(feature = "posthog")]
+mod posthog;
+
+use std::{error::Error, fmt, pin::Pin, sync::Arc, time::Duration};
+
+pub use self::jsonl::JsonLines;
+#[cfg(feature = "posthog")]
+pub use self::posthog::{PostHog, PostHogBuildError, PostHogBuilder};
+use crate::{AnalyticsId, event::OutgoingEvent};
+
+/// A service that takes batches of events.
+///
+/// Implement it to send to a service of your own; `examples/custom_backend.rs`
+/// is a complete one, and [`testing::contract`](crate::testing::contract) checks
+/// an implementation.
+///
+/// The sink calls [`send`](Backend::send) only while consent is proven, one
+/// batch at a time, and *drops the future* when consent ends: a backend must do
+/// all its work for a batch inside that future and leave nothing running behind
+/// it. A backend has no default endpoint and opens no connection before its
+/// first `send`.
+pub trait Backend: Send + Sync + 'static {
+    /// A short name for counters and log lines, such as `"posthog"`.
+    fn name(&self) -> &'static str;
+
+    /// Sends one batch and says how it went.
+    ///
+    /// # Errors
+    ///
+    /// [`DeliveryError`], whose variant decides whether and when the sink tries
+    /// again.
+    fn send(&self, batch: &Batch) -> impl Future<Output = Result<(), DeliveryError>> + Send;
+
+    /// Lets go of everything held for the account: connections, buffers.
+    ///
+    /// Called when the user withdraws, when the session ends, and at shutdown.
+    /// A later `send` begins anew.
+    fn close(&self) {}
+}
+
+/// Events that leave together, and the ID they leave under.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    id: AnalyticsId,
+    events: Vec<Arc<OutgoingEvent>>,
+}
+
+impl Batch {
+    pub(crate) fn new(id: AnalyticsId, events: Vec<Arc<OutgoingEvent>>) -> Self {
+        Self { id, events }
+    }
+
+    /// The ID of the account, as the homeserver holds it.
+    #[must_use]
+    pub fn analytics_id(&self) -> &AnalyticsId {
+        &self.id
+    }
+
+    /// The events, oldest first.
+    pub fn events(&self) -> impl ExactSizeIterator<Item = &OutgoingEvent> {
+        self.events.iter().map(AsRef::as_ref)
+    }
+
+    /// The number of events; at least 1.
+    #[must_use]
+    #[expect(clippy::len_without_is_empty, reason = "a batch is never empty")]
+    pub fn len(&self) -> usize {
+        self.events.len()
+    }
+}
+
+/// Why a backend did not take a batch, classified by what to do next.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DeliveryError {
+    /// Nothing can make the backend take this batch: it is dropped.
+    #[error("the backend will never take this batch")]
+    Permanent(#[source] BoxError),
+    /// The backend finds fault with an event (such as HTTP 400): the batch is
+    /// halved until the faulty event is alone, which is dropped.
+    #[error("the backend refuses an event of this batch")]
+    Rejected(#[source] BoxError),
+    /// The backend asks to be left alone for a while (such as HTTP 429).
+    #[error("the backend asks to wait")]
+    Throttled {
+        /// How long the backend asked to wait, if it said so.
+        retry_after: Option<Duration>,
+        /// What the backend answered.
+        #[source]
+        source: BoxError,
+    },
+    /// The batch is larger than the backend takes (such as HTTP 413): it is
+    /// halved; an event that is too large alone is dropped.
+    #[error("the batch is larger than the backend takes")]
+    TooLarge(#[source] BoxError),
+    /// A failure that may pass (no network, HTTP 5xx): tried again later.
+    #[error("the backend cannot be reached now")]
+    Transient(#[source] BoxError),
+    /// The backend refuses this app's credentials (HTTP 401, 403): it is left
+    /// alone for long.
+    #[error("the backend refuses this app's credentials")]
+    Unauthorized(#[source] BoxError),
+}
+
+/// The cause of a [`DeliveryError`].
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// [`Backend`] behind a pointer.
+pub(crate) trait DynBackend: Send + Sync {
+    fn name(&self) -> &'static str;
+    fn send<'a>(&'a self, batch: &'a Batch) -> SendFuture<'a>;
+    fn close(&self);
+}
+
+pub(crate) type SendFuture<'a> =
+    Pin<Box<dyn Future<Output = Result<(), DeliveryError>> + Send + 'a>>;
+
+impl<B: Backend> DynBackend for B {
+    fn name(&self) -> &'static str {
+        Backend::name(self)
+    }
+
+    fn send<'a>(&'a self, batch: &'a Batch) -> SendFuture<'a> {
+        Box::pin(Backend::send(self, batch))
+    }
+
+    fn close(&self) {
+        Backend::close(self);
+    }
+}
+
+impl fmt::Debug for dyn DynBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,173 @@
+//! The backend that writes lines of JSON.
+
+use std::{fmt, io};
+
+use tokio::{
+    io::{AsyncWrite, AsyncWriteExt as _},
+    sync::Mutex,
+};
+
+use super::{Backend, Batch, DeliveryError};
+use crate::event::OutgoingEvent;
+
+/// Writes each event as one line of JSON, to a file, a pipe, a socket or
+/// memory.
+///
+/// It answers the question "what exactly do you send?": an app that adds it
+/// next to its other backend shows its users each event as it leaves, with the
+/// ID and the time that it leaves with. It is as bound to consent as every
+/// other backend.
+///
+/// ```json
+/// {"event":"JoinedRoom","uuid":"0b42f1a5-6f0c-4a38-9a1d-3c1f1b9f6d0e","timestamp":"2026-01-31T12:00:00.25Z","analytics_id":"9f1c2d7e-0d5e-4c9b-8a53-b6f1d1f1a0aa","properties":{"trigger":"Invite"},"set":{"app":"desktop"},"set_once":{"first_app":"desktop"}}
+/// ```
+///
+/// `set` and `set_once` are there only if the event says something about the
+/// person. The writer is flushed after each batch.
+///
+/// ```
+/// use matrix_analytics::JsonLines;
+///
+/// let backend = JsonLines::new(Vec::new());
+/// ```
+///
+/// # Cancel safety
+///
+/// When the future of [`send`](Backend::send) is dropped, nothing more is
+/// written: neither the rest of the batch nor, because the user may have
+/// withdrawn, the rest of a line that is half out. That line stays as it is, and
+/// the next batch begins with a line break, so that a torn line never runs into
+/// another one. A reader skips a line that is not JSON.
+///
+/// A writer that takes bytes into a buffer of its own, as `tokio::fs::File`
+/// does, may still pass those on.
+///
+/// # Errors
+///
+/// A writer that is gone (a broken pipe, a closed connection, one that takes no
+/// more bytes) is [`DeliveryError::Permanent`], for it cannot be opened again;
+/// any other error is [`DeliveryError::Transient`]. A batch that is tried again
+/// is written as a whole: a reader that sees a `uuid` twice ignores the second.
+pub struct JsonLines {
+    out: Mutex<Out>,
+}
+
+struct Out {
+    writer: Box<dyn AsyncWrite + Send + Unpin>,
+    /// Whether the last byte written is inside a line.
+    torn: bool,
+}
+
+impl fmt::Debug for JsonLines {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JsonLines").finish_non_exhaustive()
+    }
+}
+
+impl JsonLines {
+    /// A backend that writes to `writer`. Nothing is written yet.
+    pub fn new(writer: impl AsyncWrite + Send + Unpin + 'static) -> Self {
+        Self {
+            out: Mutex::new(Out {
+                writer: Box::new(writer),
+                torn: false,
+            }),
+        }
+    }
+}
+
+impl Backend for JsonLines {
+    fn name(&self) -> &'static str {
+        "jsonl"
+    }
+
+    async fn send(&self, batch: &Batch) -> Result<(), DeliveryError> {
+        let lines = lines(batch).map_err(|error| {
+            DeliveryError::Permanent(Box::new(JsonLinesError::Serialize(error)))
+        })?;
+        self.out
+            .lock()
+            .await
+            .write(&lines)
+            .await
+            .map_err(not_written)
+    }
+}
+
+impl Out {
+    async fn write(&mut self, lines: &[u8]) -> io::Result<()> {
+        if self.torn {
+            self.writer.write_all(b"\n").await?;
+            self.torn = false;
+        }
+        let mut rest = lines;
+        while !rest.is_empty() {
+            // Not `write_all`: dropped half way, it does not say where it was.
+            let (written, left) = match self.writer.write(rest).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                bytes => rest.split_at(bytes),
+            };
+            self.torn = !written.ends_with(b"\n");
+            rest = left;
+        }
+        self.writer.flush().await
+    }
+}
+
+/// Why a batch was not written.
+#[derive(Debug, thiserror::Error)]
+enum JsonLinesError {
+    #[error("the batch cannot be serialised")]
+    Serialize(#[source] serde_json::Error),
+    #[error("the batch cannot be written")]
+    Write(#[source] io::Error),
+}
+
+fn not_written(error: io::Error) -> DeliveryError {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, WriteZero};
+
+    let gone = matches!(
+        error.kind(),
+        BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | WriteZero
+    );
+    let source = Box::new(JsonLinesError::Write(error));
+    if gone {
+        DeliveryError::Permanent(source)
+    } else {
+        DeliveryError::Transient(source)
+    }
+}
+
+fn lines(batch: &Batch) -> serde_json::Result<Vec<u8>> {
+    let id = serde_json::to_string(batch.analytics_id().reveal())?;
+    let mut out = Vec::with_capacity(batch.events().map(|event| event.bytes() + id.len()).sum());
+    for event in batch.events() {
+        push_line(&mut out, &id, event)?;
+    }
+    Ok(out)
+}
+
+fn push_line(out: &mut Vec<u8>, id: &str, event: &OutgoingEvent) -> serde_json::Result<()> {
+    out.extend_from_slice(br#"{"event":"#);
+    serde_json::to_writer(&mut *out, event.name())?;
+    out.extend_from_slice(br#","uuid":""#);
+    let mut uuid = uuid::Uuid::encode_buffer();
+    out.extend_from_slice(event.uuid().hyphenated().encode_lower(&mut uuid).as_bytes());
+    out.extend_from_slice(br#"","timestamp":""#);
+    out.extend_from_slice(event.rfc3339_time().as_bytes());
+    out.extend_from_slice(br#"","analytics_id":"#);
+    out.extend_from_slice(id.as_bytes());
+    for (key, properties, needed) in [
+        ("properties", event.properties(), true),
+        ("set", event.user_properties().set(), false),
+        ("set_once", event.user_properties().set_once(), false),
+    ] {
+        if needed || !properties.is_empty() {
+            for part in [",\"", key, "\":{", properties.members(), "}"] {
+                out.extend_from_slice(part.as_bytes());
+            }
+        }
+    }
+    out.extend_from_slice(b"}\n");
+    Ok(())
+}

@@ -1,0 +1,249 @@
+//! Makes an [`Analytics`].
+
+use std::{ffi::OsStr, fmt, time::Duration};
+
+use matrix_sdk::{Client, StoreError};
+
+use crate::{
+    Analytics, Backend, OverflowPolicy, account_data::AccountData, backend::DynBackend,
+    consent::machine::Machine, limits::Limits, local_record::RecordStore, sink::Sink,
+};
+
+/// The account-data event of Element's clients.
+///
+/// It belongs to Element: a yes in it is a yes to Element's own telemetry. Use it
+/// for an app of Element's, or one whose users are told that they decide for both;
+/// any other app names a type of its own, such as `org.example.analytics`.
+pub const ELEMENT_EVENT_TYPE: &str = "im.vector.analytics";
+
+/// The longest event type, in bytes: Matrix allows no longer one for events in
+/// rooms (Client-Server API, "Size limits").
+const MAX_EVENT_TYPE_BYTES: usize = 255;
+
+/// Why an [`Analytics`] could not be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    /// The event type is empty, over-long, has white space, a slash or a control
+    /// character, or belongs to the Matrix specification (`m.…`).
+    #[error("the event type cannot be one for analytics")]
+    EventType,
+    /// There is no Tokio runtime to run the background tasks.
+    #[error("there is no Tokio runtime")]
+    NoRuntime,
+    /// The client is not logged in.
+    #[error("the client has no session")]
+    NoSession,
+    /// What this device remembers could not be read, so that a withdrawal may be
+    /// among it.
+    #[error("the client's store could not be read")]
+    Store(#[source] StoreError),
+}
+
+/// Sets up an [`Analytics`]: what to ask the account for, and where events go.
+#[must_use = "a builder does nothing until it is built"]
+pub struct AnalyticsBuilder {
+    client: Client,
+    event_type: String,
+    backends: Vec<Box<dyn DynBackend>>,
+    limits: Limits,
+    request_timeout: Duration,
+    do_not_track: bool,
+}
+
+impl fmt::Debug for AnalyticsBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnalyticsBuilder")
+            .field("event_type", &self.event_type)
+            .field("backends", &self.backends)
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
+
+impl AnalyticsBuilder {
+    pub(crate) fn new(client: Client, event_type: String) -> Self {
+        Self {
+            client,
+            event_type,
+            backends: Vec::new(),
+            limits: Limits::default(),
+            request_timeout: Duration::from_secs(10),
+            do_not_track: is_do_not_track_set(),
+        }
+    }
+
+    /// Sends events to `backend`, beside those added before.
+    pub fn backend(mut self, backend: impl Backend) -> Self {
+        self.backends.push(Box::new(backend));
+        self
+    }
+
+    /// The longest wait for one request to the homeserver; 10 s if not set.
+    ///
+    /// A new ID is used once it has held for twice this time, so that two devices
+    /// that opt in at once end on the same ID: all apps of an account should use
+    /// about the same bound.
+    pub fn request_timeout(mut self, bound: Duration) -> Self {
+        self.request_timeout = bound;
+        self
+    }
+
+    /// Acts as if `DO_NOT_TRACK` were set, whatever the environment says.
+    pub fn do_not_track(mut self) -> Self {
+        self.do_not_track = true;
+        self
+    }
+
+    /// The most events that one request carries; 100 if not set, at least 1.
+    pub fn batch_max_events(mut self, events: usize) -> Self {
+        self.limits.batch_events = events.max(1);
+        self
+    }
+
+    /// The most bytes of events that one request carries; 1 MiB if not set.
+    pub fn batch_max_bytes(mut self, bytes: usize) -> Self {
+        self.limits.batch_bytes = bytes;
+        self
+    }
+
+    /// How long a captured event may wait for company; 10 s if not set.
+    ///
+    /// What was captured in this time is in memory only, and is lost with the
+    /// process.
+    pub fn batch_max_age(mut self, age: Duration) -> Self {
+        self.limits.batch_age = age;
+        self
+    }
+
+    /// How many captured events wait in memory to be batched; 10,000 if not set,
+    /// at least 1.
+    pub fn intake_max_events(mut self, events: usize) -> Self {
+        self.limits.intake_events = events.max(1);
+        self
+    }
+
+    /// How many events wait for each backend; 10,000 if not set, at least 1.
+    pub fn queue_max_events(mut self, events: usize) -> Self {
+        self.limits.queue_events = events.max(1);
+        self
+    }
+
+    /// How many bytes of events wait for each backend; 8 MiB if not set.
+    pub fn queue_max_bytes(mut self, bytes: usize) -> Self {
+        self.limits.queue_bytes = bytes;
+        self
+    }
+
+    /// How long an event waits for a backend before it is dropped; a day if not
+    /// set.
+    pub fn queue_max_age(mut self, age: Duration) -> Self {
+        self.limits.queue_age = age;
+        self
+    }
+
+    /// Which event goes when the queue is full; the oldest if not set.
+    pub fn overflow_policy(mut self, policy: OverflowPolicy) -> Self {
+        self.limits.overflow = policy;
+        self
+    }
+
+    /// The longest time that a backend may take for one batch; 30 s if not set.
+    pub fn send_timeout(mut self, time: Duration) -> Self {
+        self.limits.send_time = time;
+        self
+    }
+
+    /// Starts watching the account, and returns the handle.
+    ///
+    /// Waits for this device's store, not for the network: the homeserver is asked
+    /// in the background.
+    ///
+    /// # Errors
+    ///
+    /// [`BuildError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, nothing was started.
+    pub async fn build(self) -> Result<Analytics, BuildError> {
+        if tokio::runtime::Handle::try_current().is_err() {
+            return Err(BuildError::NoRuntime);
+        }
+        if !is_event_type(&self.event_type) {
+            return Err(BuildError::EventType);
+        }
+        let user = self
+            .client
+            .user_id()
+            .ok_or(BuildError::NoSession)?
+            .to_owned();
+        let records = RecordStore::new(self.client.clone(), &self.event_type, &user);
+        let record = records.load().await.map_err(BuildError::Store)?;
+        let machine = Machine::new(record, self.do_not_track);
+        let account_data = AccountData::new(
+            self.client.clone(),
+            user,
+            &self.event_type,
+            self.request_timeout,
+        );
+        let sink = Sink::new(self.backends, self.limits);
+        Ok(Analytics::start(
+            self.client,
+            self.event_type,
+            machine,
+            account_data,
+            records,
+            sink,
+        ))
+    }
+}
+
+fn is_event_type(event_type: &str) -> bool {
+    let bad = |c: char| c.is_control() || c.is_whitespace() || c == '/';
+    !event_type.is_empty()
+        && event_type.len() <= MAX_EVENT_TYPE_BYTES
+        && !event_type.starts_with("m.")
+        && !event_type.contains(bad)
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one variable of the environment that is read"
+)]
+fn is_do_not_track_set() -> bool {
+    asks_not_to_track(std::env::var_os("DO_NOT_TRACK").as_deref())
+}
+
+/// Anything but an empty value or `0` asks not to be tracked
+/// (consoledonottrack.com).
+fn asks_not_to_track(value: Option<&OsStr>) -> bool {
+    value.is_some_and(|value| !value.is_empty() && value != "0")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn do_not_track_is_set_by_anything_but_nothing_and_zero() {
+        for (value, set) in [
+            (None, false),
+            (Some(""), false),
+            (Some("0"), false),
+            (Some("1"), true),
+            (Some("false"), true),
+        ] {
+            assert_eq!(asks_not_to_track(value.map(OsStr::new)), set, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn an_event_type_of_the_specification_or_a_malformed_one_is_refused() {
+        for bad in ["", "m.direct", "a b", "a/b", "a\nb", &"x".repeat(256)] {
+            assert!(!is_event_type(bad), "{bad:?}");
+        }
+        assert!(is_event_type(ELEMENT_EVENT_TYPE));
+        assert!(is_event_type("org.example.analytics"));
+    }
+}

@@ -1,0 +1,729 @@
+//! The transitions of consent: pure, without I/O and without a clock.
+//!
+//! # What this device remembers × what a GET answers
+//!
+//! | record | `true` + usable ID | `true`, no ID | `false` | nothing, or no boolean |
+//! |---|---|---|---|---|
+//! | none | Granted, Open | Granted, Holding(NoId) | Denied | Undecided, Ask |
+//! | Granted | same ID: Open; another: wipe, adopt, Open | Holding(NoId) | Denied, wipe | Closed(Unproven), wipe, nothing written |
+//! | Denied, clean | the retired ID: Denied, one clean-up PUT an epoch; another: Granted, Open | Denied | Denied | Denied |
+//! | Denied, removal pending | PUT | PUT | `id` member: PUT, else discharged | `id` member: PUT, else discharged |
+//!
+//! An ID that this device retired counts as no usable ID, except where the table
+//! names it. Every wipe raises the epoch, and every closing wipes.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{ClosedReason, Confirmation, Consent, ConsentState, GateState, HoldReason};
+use crate::{
+    AnalyticsId,
+    account_data::content::{Change, Observed},
+    local_record::{Record, Removal},
+};
+
+/// The state behind [`ConsentState`].
+#[derive(Debug)]
+pub(crate) struct Machine {
+    record: Record,
+    session: Session,
+    do_not_track: bool,
+    standing: Standing,
+    /// The ID that the server was seen to hold, while it may be sent under.
+    id: Option<AnalyticsId>,
+    /// What the server was last known to hold.
+    held: Option<Observed>,
+    opt_in: Option<OptInProgress>,
+    settling: Option<Settling>,
+    sign: Sign,
+    /// What sync last showed that differed from `held`.
+    hint: Option<Observed>,
+    fetch_wanted: bool,
+    removal_ordered: bool,
+    unsaved: bool,
+    wipe: Option<Wipe>,
+    requests: Retry,
+    saves: Retry,
+}
+
+/// When the next try is due, after failures in a row.
+#[derive(Clone, Copy, Debug, Default)]
+struct Retry {
+    failures: u32,
+    not_before: Option<Instant>,
+}
+
+impl Retry {
+    fn failed(&mut self, now: Instant, jitter: f64) {
+        self.not_before = Some(now + retry_delay(self.failures, jitter));
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    /// `wanted` if its time has come, else a sleep until then.
+    fn gate(self, now: Instant, wanted: Next) -> Next {
+        match self.not_before {
+            Some(later) if later > now => Next::Sleep(Some(later)),
+            _ => wanted,
+        }
+    }
+}
+
+/// Whether there is a session that could hold consent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Session {
+    Live,
+    SoftLogout,
+    /// The homeserver forbids account data: a guest.
+    Unavailable,
+    Ended,
+}
+
+/// What the last proof showed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Unconfirmed,
+    /// Proven once, and something has changed since.
+    Doubted,
+    Absent,
+    Denied,
+    NoId,
+    Proven,
+}
+
+#[derive(Debug)]
+struct OptInProgress {
+    ticket: Ticket,
+    /// What the account will hold once the write in progress is applied.
+    expected: Option<Observed>,
+}
+
+/// One call of `opt_in()`; a later withdrawal makes it void.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Ticket(u64);
+
+#[derive(Debug)]
+struct Settling {
+    id: AnalyticsId,
+    until: Instant,
+}
+
+/// Counts what makes an earlier GET worthless as proof.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Sign {
+    /// Local calls and signs of withdrawal.
+    closing: u64,
+    /// Any sign of change that sync showed.
+    change: u64,
+}
+
+/// Why what is queued must go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wipe {
+    /// The user withdrew, or the session ended: what the app said about the
+    /// user goes too.
+    Withdrawn,
+    IdChanged,
+    NotConfirmed,
+}
+
+/// What has to be done next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    Fetch,
+    Remove(Removal),
+    Save,
+    Sleep(Option<Instant>),
+}
+
+/// How an `opt_in()` goes on after its GET.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum OptInPlan {
+    /// The account holds all that is needed.
+    Done,
+    /// The account's ID is kept and the flag is written.
+    Keep(AnalyticsId),
+    /// A new ID is written.
+    Mint(AnalyticsId),
+}
+
+/// A withdrawal came after the `opt_in()`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Overtaken;
+
+impl Machine {
+    pub(crate) fn new(record: Record, do_not_track: bool) -> Self {
+        Self {
+            record,
+            session: Session::Live,
+            do_not_track,
+            standing: Standing::Unconfirmed,
+            id: None,
+            held: None,
+            opt_in: None,
+            settling: None,
+            sign: Sign::default(),
+            hint: None,
+            fetch_wanted: true,
+            removal_ordered: false,
+            unsaved: false,
+            wipe: None,
+            requests: Retry::default(),
+            saves: Retry::default(),
+        }
+    }
+
+    // What is.
+
+    pub(crate) fn state(&self) -> ConsentState {
+        ConsentState {
+            decision: self.decision(),
+            confirmation: match self.standing {
+                Standing::Unconfirmed | Standing::Doubted => Confirmation::Unconfirmed,
+                _ if self.settling.is_some() => Confirmation::Unconfirmed,
+                Standing::Absent | Standing::Denied | Standing::NoId | Standing::Proven => {
+                    Confirmation::Confirmed
+                }
+            },
+            gate: self.gate(),
+            removal_pending: self.record.removal.is_some() && self.settling.is_none(),
+        }
+    }
+
+    fn decision(&self) -> Consent {
+        if self.settling.is_some() {
+            Consent::Granted
+        } else {
+            self.record.decision
+        }
+    }
+
+    pub(crate) fn gate(&self) -> GateState {
+        use GateState::{Closed, Holding, Open};
+
+        match self.session {
+            Session::Ended => return Closed(ClosedReason::SessionEnded),
+            Session::Unavailable => return Closed(ClosedReason::Unavailable),
+            Session::Live | Session::SoftLogout => {}
+        }
+        if self.do_not_track {
+            return Closed(ClosedReason::DoNotTrack);
+        }
+        if self.record.device_veto {
+            return Closed(ClosedReason::DeviceVeto);
+        }
+        let granted = self.decision() == Consent::Granted;
+        if granted && self.session == Session::SoftLogout && self.standing != Standing::Absent {
+            return Holding(HoldReason::SoftLogout);
+        }
+        if self.settling.is_some() {
+            return Holding(HoldReason::Settling);
+        }
+        if granted && self.standing == Standing::Proven {
+            return Open;
+        }
+        if self.opt_in.is_some() {
+            return Holding(HoldReason::OptingIn);
+        }
+        match (self.record.decision, self.standing) {
+            (Consent::Denied, _) => Closed(ClosedReason::Denied),
+            (Consent::Undecided, Standing::Unconfirmed | Standing::Doubted) => {
+                Closed(ClosedReason::Unconfirmed)
+            }
+            (Consent::Undecided, _) => Closed(ClosedReason::Undecided),
+            (Consent::Granted, Standing::Unconfirmed) => Holding(HoldReason::Unconfirmed),
+            (Consent::Granted, Standing::Doubted) => Holding(HoldReason::Doubt),
+            (Consent::Granted, Standing::NoId) => Holding(HoldReason::NoId),
+            (Consent::Granted, Standing::Absent | Standing::Denied | Standing::Proven) => {
+                Closed(ClosedReason::Unproven)
+            }
+        }
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.record.epoch
+    }
+
+    /// The ID to send under, while the gate is open.
+    pub(crate) fn id(&self) -> Option<&AnalyticsId> {
+        self.id.as_ref().filter(|_| self.gate() == GateState::Open)
+    }
+
+    pub(crate) fn record(&self) -> &Record {
+        &self.record
+    }
+
+    pub(crate) fn is_unsaved(&self) -> bool {
+        self.unsaved
+    }
+
+    pub(crate) fn session(&self) -> Session {
+        self.session
+    }
+
+    pub(crate) fn sign(&self) -> Sign {
+        self.sign
+    }
+
+    /// Why what is queued must go, if it must.
+    pub(crate) fn take_wipe(&mut self) -> Option<Wipe> {
+        self.wipe.take()
+    }
+
+    /// What has to be done, as of `now`.
+    pub(crate) fn next(&self, now: Instant) -> Next {
+        let request = self.next_request(now);
+        if !self.unsaved {
+            return request;
+        }
+        // A store that cannot be written must not keep the server from being
+        // cleaned.
+        match (self.saves.gate(now, Next::Save), request) {
+            (Next::Sleep(save), Next::Sleep(request)) => {
+                Next::Sleep(save.into_iter().chain(request).min())
+            }
+            (Next::Sleep(_), request) => request,
+            (save, _) => save,
+        }
+    }
+
+    fn next_request(&self, now: Instant) -> Next {
+        if self.opt_in.is_some() {
+            return Next::Sleep(None);
+        }
+        match self.session {
+            Session::Ended | Session::SoftLogout | Session::Unavailable => Next::Sleep(None),
+            Session::Live => match (&self.settling, self.record.removal) {
+                // The withdrawal goes on under a veto too: it was promised.
+                (None, Some(removal)) => self.requests.gate(now, Next::Remove(removal)),
+                _ if self.is_vetoed() => Next::Sleep(None),
+                (Some(settling), _) if settling.until > now => Next::Sleep(Some(settling.until)),
+                (Some(_), _) => self.requests.gate(now, Next::Fetch),
+                (None, None) if self.fetch_wanted => self.requests.gate(now, Next::Fetch),
+                (None, None) => Next::Sleep(None),
+            },
+        }
+    }
+
+    fn is_vetoed(&self) -> bool {
+        self.do_not_track || self.record.device_veto
+    }
+
+    // What the app does.
+
+    /// The user said no. `removal` is what the account will lose.
+    pub(crate) fn opt_out(&mut self, removal: Removal) {
+        self.sign.closing += 1;
+        if let Some(settling) = self.settling.take() {
+            self.record.remember_id(&settling.id);
+        }
+        if let Some(Observed { id, .. }) = self.opt_in.take().and_then(|opt_in| opt_in.expected)
+            && let crate::account_data::content::ObservedId::Usable(id) = id
+        {
+            self.record.remember_id(&id);
+        }
+        self.record.retire_current();
+        self.record.decision = Consent::Denied;
+        self.standing = Standing::Unconfirmed;
+        self.record.removal = match self.record.removal {
+            Some(Removal::Event) => Some(Removal::Event),
+            Some(Removal::Id) | None => Some(removal),
+        };
+        self.removal_ordered = true;
+        self.close(Wipe::Withdrawn);
+        self.retry_now();
+    }
+
+    /// The user says yes; what follows are the `opt_in_…` methods.
+    pub(crate) fn opt_in_begins(&mut self) -> Ticket {
+        self.sign.closing += 1;
+        let ticket = Ticket(self.sign.closing);
+        self.opt_in = Some(OptInProgress {
+            ticket,
+            expected: None,
+        });
+        ticket
+    }
+
+    pub(crate) fn opt_in_is_current(&self, ticket: Ticket) -> bool {
+        self.opt_in
+            .as_ref()
+            .is_some_and(|opt_in| opt_in.ticket == ticket)
+    }
+
+    /// A GET answered: what has to be written?
+    pub(crate) fn opt_in_plan(
+        &mut self,
+        ticket: Ticket,
+        sent: Sign,
+        seen: &Observed,
+    ) -> Result<OptInPlan, Overtaken> {
+        if !self.opt_in_is_current(ticket) {
+            return Err(Overtaken);
+        }
+        let proven = self.is_proof(sent, seen);
+        self.answered(seen);
+        let kept = seen
+            .usable_id()
+            .filter(|id| seen.flag != Some(false) && !self.record.is_retired(id))
+            .cloned();
+        let plan = match kept {
+            Some(id) if seen.flag == Some(true) && proven => {
+                self.opt_in = None;
+                self.grant(id);
+                return Ok(OptInPlan::Done);
+            }
+            Some(id) => OptInPlan::Keep(id),
+            None => OptInPlan::Mint(AnalyticsId::random()),
+        };
+        if let (Some(opt_in), OptInPlan::Keep(id) | OptInPlan::Mint(id)) = (&mut self.opt_in, &plan)
+        {
+            opt_in.expected = Some(Change::OptIn(id.clone()).outcome());
+        }
+        Ok(plan)
+    }
+
+    /// The write of `plan`, begun at `sent`, succeeded at `now`. A new ID counts
+    /// once it has held for `settle`.
+    pub(crate) fn opt_in_wrote(
+        &mut self,
+        ticket: Ticket,
+        sent: Sign,
+        plan: OptInPlan,
+        now: Instant,
+        settle: Duration,
+    ) -> Result<(), Overtaken> {
+        if !self.opt_in_is_current(ticket) {
+            return Err(Overtaken);
+        }
+        self.opt_in = None;
+        let (id, until) = match plan {
+            OptInPlan::Done => return Ok(()),
+            OptInPlan::Keep(id) if sent == self.sign => {
+                self.held = Some(Change::OptIn(id.clone()).outcome());
+                // The server took this very ID just now, and every writer of
+                // ours would have kept it too: that is sight of it.
+                self.grant(id);
+                return Ok(());
+            }
+            // Something else was written meanwhile: only a GET can tell.
+            OptInPlan::Keep(id) => (id, now),
+            OptInPlan::Mint(id) => (id, now + settle),
+        };
+        self.held = Some(Change::OptIn(id.clone()).outcome());
+        self.settling = Some(Settling { id, until });
+        Ok(())
+    }
+
+    /// The call failed, or was dropped.
+    pub(crate) fn opt_in_failed(&mut self, ticket: Ticket) {
+        if self.opt_in_is_current(ticket) {
+            self.opt_in = None;
+            self.close_if_closed(Wipe::NotConfirmed);
+        }
+    }
+
+    pub(crate) fn deny_on_this_device(&mut self) {
+        self.sign.closing += 1;
+        self.record.device_veto = true;
+        self.close(Wipe::Withdrawn);
+    }
+
+    pub(crate) fn allow_on_this_device(&mut self) {
+        self.sign.closing += 1;
+        if std::mem::take(&mut self.record.device_veto) {
+            self.unsaved = true;
+            self.unconfirm();
+        }
+    }
+
+    /// The app resumed, or wants to know.
+    pub(crate) fn recheck(&mut self) {
+        self.fetch_wanted = true;
+        if self.session == Session::Unavailable || self.session == Session::SoftLogout {
+            self.session = Session::Live;
+        }
+        self.retry_now();
+    }
+
+    /// The app is about to log out: nothing is sent from here on.
+    pub(crate) fn end_session(&mut self) {
+        if self.session == Session::Ended {
+            return;
+        }
+        self.sign.closing += 1;
+        self.session = Session::Ended;
+        self.opt_in = None;
+        self.settling = None;
+        self.id = None;
+        if self.record.decision == Consent::Granted {
+            // A yes is proven anew at the next login; keeping it would hold the
+            // events of whoever that is.
+            self.record.decision = Consent::Undecided;
+            self.record.forget_id();
+        }
+        self.close(Wipe::Withdrawn);
+    }
+
+    // What the homeserver does.
+
+    /// A GET that was sent at `sent` answered. What is returned has to be
+    /// written.
+    pub(crate) fn fetched(&mut self, sent: Sign, seen: &Observed) -> Option<Change> {
+        let removal_pending = self.record.removal.is_some() && self.settling.is_none();
+        if self.session == Session::Ended || removal_pending || !self.is_proof(sent, seen) {
+            return None;
+        }
+        self.answered(seen);
+        if self.settling.take().is_some() {
+            // The user said yes in this process, and no withdrawal came after.
+            self.record.decision = Consent::Granted;
+            self.record.removal = None;
+            self.record.forget_id();
+            self.unsaved = true;
+        }
+        let id = seen.usable_id();
+        let fresh_id = id.filter(|id| !self.record.is_retired(id)).cloned();
+        match (self.record.decision, seen.flag, fresh_id) {
+            (Consent::Denied, Some(true), Some(id)) => {
+                self.raise_epoch(Wipe::Withdrawn);
+                self.grant(id);
+            }
+            (Consent::Denied, Some(true), None) => {
+                self.standing = Standing::Denied;
+                if id.is_some() && self.record.cleaned_in_epoch != Some(self.record.epoch) {
+                    self.record.cleaned_in_epoch = Some(self.record.epoch);
+                    self.unsaved = true;
+                    return Some(Change::OptOut);
+                }
+            }
+            (Consent::Denied, _, _) => self.standing = Standing::Denied,
+            (_, Some(false), _) => self.withdrawn_elsewhere(),
+            (_, Some(true), Some(id)) => self.grant(id),
+            (_, Some(true), None) => {
+                self.unsaved |= self.record.decision != Consent::Granted;
+                self.record.decision = Consent::Granted;
+                self.standing = Standing::NoId;
+                self.id = None;
+            }
+            (Consent::Granted, None, _) => {
+                let known = self.standing == Standing::Absent;
+                self.standing = Standing::Absent;
+                self.id = None;
+                if !known {
+                    self.close(Wipe::Withdrawn);
+                }
+            }
+            (Consent::Undecided, None, _) => self.standing = Standing::Absent,
+        }
+        None
+    }
+
+    /// A GET for the pending removal answered. What is returned has to be
+    /// written; nothing means that the removal is done.
+    pub(crate) fn removal_fetched(&mut self, sent: Sign, seen: &Observed) -> Option<Change> {
+        if self.sign.closing != sent.closing {
+            return None;
+        }
+        self.answered(seen);
+        if let Some(id) = seen.usable_id() {
+            self.record.retire(id);
+            self.unsaved = true;
+        }
+        let clean = if self.removal_ordered {
+            seen.is_clean()
+        } else {
+            seen.flag != Some(true) && !seen.has_id_member()
+        };
+        if clean {
+            self.discharge();
+            return None;
+        }
+        Some(Change::OptOut)
+    }
+
+    /// A write of `change`, begun at `sent`, succeeded.
+    pub(crate) fn removal_wrote(&mut self, sent: Sign, change: &Change) {
+        self.requests = Retry::default();
+        if self.sign.closing == sent.closing {
+            self.held = Some(change.outcome());
+            self.discharge();
+        }
+    }
+
+    fn discharge(&mut self) {
+        self.record.removal = None;
+        self.removal_ordered = false;
+        self.unsaved = true;
+        self.fetch_wanted = self.hint.is_some();
+        if self.record.decision == Consent::Denied {
+            self.standing = Standing::Denied;
+        }
+    }
+
+    /// Sync showed `seen`. Costs no request unless it differs from what is held.
+    pub(crate) fn synced(&mut self, seen: &Observed) {
+        if self.session == Session::Ended {
+            return;
+        }
+        let expected = self
+            .opt_in
+            .as_ref()
+            .and_then(|opt_in| opt_in.expected.as_ref());
+        if self.held.as_ref() == Some(seen) || expected == Some(seen) {
+            return;
+        }
+        if self.session == Session::SoftLogout {
+            self.session = Session::Live;
+        }
+        self.retry_now();
+        if seen.flag == Some(false) {
+            self.sign.closing += 1;
+            self.held = Some(seen.clone());
+            self.hint = None;
+            if self.decision() != Consent::Denied {
+                self.withdrawn_elsewhere();
+            }
+            return;
+        }
+        self.sign.change += 1;
+        self.hint = Some(seen.clone());
+        self.fetch_wanted = true;
+        if matches!(self.standing, Standing::Proven | Standing::NoId) {
+            self.standing = Standing::Doubted;
+            self.id = None;
+        }
+    }
+
+    /// The session changed its state.
+    pub(crate) fn session_is(&mut self, session: Session) {
+        match (self.session, session) {
+            (Session::Ended, _) => {}
+            (_, Session::Ended) => self.end_session(),
+            (_, Session::Unavailable) => {
+                self.session = session;
+                self.close_if_closed(Wipe::NotConfirmed);
+            }
+            (_, Session::SoftLogout) => self.session = session,
+            (Session::Live, Session::Live) => {}
+            (_, Session::Live) => {
+                self.session = session;
+                self.unconfirm();
+            }
+        }
+    }
+
+    /// Session changes were missed: what was proven is doubted.
+    pub(crate) fn doubt(&mut self) {
+        self.sign.change += 1;
+        self.fetch_wanted = true;
+        if matches!(self.standing, Standing::Proven | Standing::NoId) {
+            self.standing = Standing::Doubted;
+            self.id = None;
+        }
+    }
+
+    // What this device's store and network do.
+
+    /// The record `saved` is durable.
+    pub(crate) fn saved(&mut self, saved: &Record) {
+        self.saves = Retry::default();
+        if self.record == *saved {
+            self.unsaved = false;
+        }
+    }
+
+    /// The record could not be written: the next try is in a while. `jitter` is
+    /// at least 0 and below 1, as below.
+    pub(crate) fn save_failed(&mut self, now: Instant, jitter: f64) {
+        self.saves.failed(now, jitter);
+    }
+
+    /// A request failed: the next try is in a while.
+    pub(crate) fn request_failed(&mut self, now: Instant, jitter: f64) {
+        self.requests.failed(now, jitter);
+    }
+
+    fn retry_now(&mut self) {
+        self.requests.not_before = None;
+        self.saves.not_before = None;
+    }
+
+    // Steps that the transitions share.
+
+    /// A GET proves nothing if a local call or a closing sign came after it was
+    /// sent, or if sync has since shown something else.
+    fn is_proof(&self, sent: Sign, seen: &Observed) -> bool {
+        sent.closing == self.sign.closing
+            && (sent.change == self.sign.change || self.hint.as_ref() == Some(seen))
+    }
+
+    fn answered(&mut self, seen: &Observed) {
+        self.fetch_wanted = false;
+        self.hint = None;
+        self.held = Some(seen.clone());
+        self.requests = Retry::default();
+        if self.session != Session::Ended {
+            self.session = Session::Live;
+        }
+    }
+
+    fn grant(&mut self, id: AnalyticsId) {
+        if self.record.remembers_other_than(&id) {
+            self.raise_epoch(Wipe::IdChanged);
+        }
+        let before = self.record.clone();
+        self.record.remember_id(&id);
+        self.record.decision = Consent::Granted;
+        self.record.removal = None;
+        self.removal_ordered = false;
+        self.unsaved |= self.record != before;
+        self.standing = Standing::Proven;
+        self.id = Some(id);
+    }
+
+    fn withdrawn_elsewhere(&mut self) {
+        self.settling = None;
+        self.record.decision = Consent::Denied;
+        self.record.forget_id();
+        self.standing = Standing::Denied;
+        self.close(Wipe::Withdrawn);
+    }
+
+    fn unconfirm(&mut self) {
+        self.standing = Standing::Unconfirmed;
+        self.id = None;
+        self.fetch_wanted = true;
+        self.retry_now();
+    }
+
+    fn close(&mut self, wipe: Wipe) {
+        self.id = None;
+        self.raise_epoch(wipe);
+    }
+
+    /// A gate that closes leaves nothing behind it.
+    fn close_if_closed(&mut self, wipe: Wipe) {
+        if matches!(self.gate(), GateState::Closed(_)) {
+            self.close(wipe);
+        }
+    }
+
+    fn raise_epoch(&mut self, wipe: Wipe) {
+        self.record.epoch += 1;
+        self.unsaved = true;
+        if self.wipe != Some(Wipe::Withdrawn) {
+            self.wipe = Some(wipe);
+        }
+    }
+}
+
+/// The wait after the `failures`-th failure in a row: from 2 s, doubling up to
+/// 10 min, of which at least half is kept. `jitter` is at least 0 and below 1.
+fn retry_delay(failures: u32, jitter: f64) -> Duration {
+    const FIRST: Duration = Duration::from_secs(2);
+    const LONGEST: Duration = Duration::from_secs(600);
+
+    let full = FIRST.saturating_mul(1 << failures.min(16)).min(LONGEST);
+    full.mul_f64(0.5 + jitter / 2.0)
+}

@@ -1,0 +1,320 @@
+//! The one task that reads and writes the account: it does what the consent
+//! machine says is next, and carries out what the app asks for, one at a time.
+
+use std::{
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use matrix_sdk::{SessionChange, StoreError};
+use serde_json::value::RawValue;
+use tokio::{
+    sync::{
+        Notify,
+        broadcast::{self, error::RecvError},
+        mpsc, oneshot,
+    },
+    time::{Instant, sleep_until},
+};
+use tracing::debug;
+
+use crate::{
+    account_data::{
+        AccountDataError, Turn,
+        content::{Change, MergeError, Observed},
+    },
+    analytics::{Inner, OptInError},
+    consent::machine::{Next, OptInPlan, Overtaken, Session, Ticket},
+    local_record::Removal,
+    stop::Stop,
+    withdrawal::{LocalAndRemote, Step},
+};
+
+/// What the app asks for. An answer that nobody waits for any more is dropped;
+/// only an opt-in ends with its caller.
+#[derive(Debug)]
+pub(crate) enum Command {
+    EndSession(oneshot::Sender<LocalAndRemote>),
+    OptIn(Ticket, oneshot::Sender<Result<(), OptInError>>),
+    OptOut(oneshot::Sender<LocalAndRemote>),
+    Recheck(oneshot::Sender<Result<(), AccountDataError>>),
+    Save(oneshot::Sender<Result<(), StoreError>>),
+}
+
+/// Runs until `stop`, or until the last handle is gone.
+pub(crate) async fn run(
+    inner: Weak<Inner>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    session_changes: broadcast::Receiver<SessionChange>,
+    wake: Arc<Notify>,
+    stop: Arc<Stop>,
+) {
+    tokio::select! {
+        biased;
+        () = stop.stopped() => {}
+        // Beside the work, so that a lost session closes the gate at once even
+        // while a request is out.
+        () = watch_session(inner.clone(), session_changes) => {}
+        () = work(inner, commands, &wake) => {}
+    }
+}
+
+async fn watch_session(inner: Weak<Inner>, mut changes: broadcast::Receiver<SessionChange>) {
+    loop {
+        let change = changes.recv().await;
+        let Some(inner) = inner.upgrade() else { return };
+        match change {
+            Ok(SessionChange::TokensRefreshed) => {
+                inner.apply(|machine| machine.session_is(Session::Live));
+            }
+            Ok(SessionChange::UnknownToken(data)) => {
+                let session = if data.soft_logout {
+                    Session::SoftLogout
+                } else {
+                    Session::Ended
+                };
+                inner.apply(|machine| machine.session_is(session));
+            }
+            Err(RecvError::Lagged(_)) => inner.apply(|machine| machine.doubt()),
+            Err(RecvError::Closed) => return std::future::pending().await,
+        }
+    }
+}
+
+async fn work(inner: Weak<Inner>, mut commands: mpsc::UnboundedReceiver<Command>, wake: &Notify) {
+    loop {
+        let Some(next) = inner
+            .upgrade()
+            .map(|inner| inner.machine().next(Instant::now()))
+        else {
+            return;
+        };
+        let (Next::Sleep(until), false) = (next, !commands.is_empty()) else {
+            let Some(inner) = inner.upgrade() else { return };
+            match commands.try_recv() {
+                Ok(command) => inner.carry_out(command).await,
+                // Its failure is remembered by the machine, which tries again.
+                Err(_) => drop(inner.do_next(next).await),
+            }
+            continue;
+        };
+        tokio::select! {
+            biased;
+            command = commands.recv() => {
+                let (Some(command), Some(inner)) = (command, inner.upgrade()) else { return };
+                inner.carry_out(command).await;
+            }
+            () = wake.notified() => {}
+            () = sleep(until) => {}
+        }
+    }
+}
+
+async fn sleep(until: Option<Instant>) {
+    match until {
+        Some(until) => sleep_until(until).await,
+        None => std::future::pending().await,
+    }
+}
+
+impl Inner {
+    async fn carry_out(&self, command: Command) {
+        match command {
+            Command::EndSession(reply) | Command::OptOut(reply) => {
+                let local = self.save_step().await;
+                let removal = self.removal();
+                let remote = match removal {
+                    Some(removal) => self.remove(removal).await.err(),
+                    None => None,
+                };
+                let remote = match (self.removal(), remote) {
+                    (None, _) => Step::Done,
+                    (Some(_), cause) => Step::Pending(cause),
+                };
+                let _ = reply.send(LocalAndRemote { local, remote });
+            }
+            Command::OptIn(ticket, mut reply) => {
+                let result = tokio::select! {
+                    biased;
+                    () = self.voided(ticket) => Err(OptInError::Withdrawn),
+                    () = reply.closed() => Err(OptInError::Withdrawn),
+                    result = self.opt_in(ticket) => result,
+                };
+                if result.is_err() {
+                    self.apply(|machine| machine.opt_in_failed(ticket));
+                }
+                let _ = reply.send(result);
+            }
+            Command::Recheck(reply) => {
+                let _ = reply.send(self.recheck().await);
+            }
+            Command::Save(reply) => {
+                let _ = reply.send(self.save().await);
+            }
+        }
+    }
+
+    async fn do_next(&self, next: Next) -> Result<(), AccountDataError> {
+        match next {
+            Next::Fetch => self.fetch().await,
+            Next::Remove(removal) => self.remove(removal).await,
+            Next::Save => {
+                // Its failure is remembered by the machine, which tries again.
+                let _ = self.save().await;
+                Ok(())
+            }
+            Next::Sleep(_) => Ok(()),
+        }
+    }
+
+    fn removal(&self) -> Option<Removal> {
+        self.machine().record().removal
+    }
+
+    /// Asks the homeserver what holds, or cleans it if that is still to be done.
+    async fn recheck(&self) -> Result<(), AccountDataError> {
+        loop {
+            let next = self.machine().next(Instant::now());
+            match next {
+                Next::Sleep(_) => return Ok(()),
+                Next::Save => drop(self.save().await),
+                Next::Fetch | Next::Remove(_) => return self.do_next(next).await,
+            }
+        }
+    }
+
+    async fn save(&self) -> Result<(), StoreError> {
+        let record = self.machine().record().clone();
+        let saved = self.record_store.save(&record).await;
+        match &saved {
+            Ok(()) => self.apply(|machine| machine.saved(&record)),
+            Err(_) => {
+                debug!("the local record could not be written");
+                self.apply(|machine| machine.save_failed(Instant::now(), fastrand::f64()));
+            }
+        }
+        saved
+    }
+
+    async fn save_step(&self) -> Step<StoreError> {
+        match self.save().await {
+            Ok(()) => Step::Done,
+            Err(cause) => Step::Failed(cause),
+        }
+    }
+
+    /// Asks the homeserver, and writes what the answer asks for.
+    async fn fetch(&self) -> Result<(), AccountDataError> {
+        let fetched = async {
+            let turn = self.account_data.turn().await?;
+            let sent = self.machine().sign();
+            let (turn, content) = self.account_data.fetch(turn).await?;
+            let seen = observe(content.as_deref());
+            if let Some(change) = self.apply(|machine| machine.fetched(sent, &seen)) {
+                self.put(turn, &change, content.as_deref()).await?;
+                self.apply(|machine| machine.removal_wrote(sent, &change));
+            }
+            Ok(())
+        };
+        self.noting_failure(fetched.await)
+    }
+
+    /// Cleans the homeserver after a withdrawal.
+    async fn remove(&self, removal: Removal) -> Result<(), AccountDataError> {
+        let removed = async {
+            let turn = self.account_data.turn().await?;
+            let sent = self.machine().sign();
+            let (turn, content, change) = match removal {
+                Removal::Event => (turn, None, Some(Change::Erase)),
+                Removal::Id => {
+                    let (turn, content) = self.account_data.fetch(turn).await?;
+                    let seen = observe(content.as_deref());
+                    let change = self.apply(|machine| machine.removal_fetched(sent, &seen));
+                    (turn, content, change)
+                }
+            };
+            if let Some(change) = change {
+                self.put(turn, &change, content.as_deref()).await?;
+                self.apply(|machine| machine.removal_wrote(sent, &change));
+            }
+            Ok(())
+        };
+        self.noting_failure(removed.await)
+    }
+
+    async fn opt_in(&self, ticket: Ticket) -> Result<(), OptInError> {
+        // A withdrawal before this call is on disk before anything opens.
+        let _ = self.save().await;
+        let turn = self.account_data.turn().await?;
+        let sent = self.machine().sign();
+        let (turn, content) = self.account_data.fetch(turn).await?;
+        let seen = observe(content.as_deref());
+        let plan = self.apply(|machine| machine.opt_in_plan(ticket, sent, &seen))?;
+        if let OptInPlan::Keep(id) | OptInPlan::Mint(id) = &plan {
+            let sent = self.machine().sign();
+            self.put(turn, &Change::OptIn(id.clone()), content.as_deref())
+                .await?;
+            let settle = self.settle_time();
+            self.apply(|machine| machine.opt_in_wrote(ticket, sent, plan, Instant::now(), settle))?;
+        }
+        // A failure is tried again; until then the next start asks the homeserver.
+        let _ = self.save().await;
+        Ok(())
+    }
+
+    /// How long a new ID has to hold before it is used: no shorter than the
+    /// bounds on one read and one write, in which another device that read before
+    /// our write may still write its own.
+    fn settle_time(&self) -> Duration {
+        2 * self.account_data.bound()
+    }
+
+    /// Waits until `ticket` is void.
+    async fn voided(&self, ticket: Ticket) {
+        loop {
+            let transition = self.transitions.notified();
+            if !self.machine().opt_in_is_current(ticket) {
+                return;
+            }
+            transition.await;
+        }
+    }
+
+    async fn put(
+        &self,
+        turn: Turn,
+        change: &Change,
+        content: Option<&RawValue>,
+    ) -> Result<Turn, AccountDataError> {
+        let merged = change.apply_to(content)?;
+        self.account_data.put(turn, merged).await
+    }
+
+    fn noting_failure(&self, result: Result<(), AccountDataError>) -> Result<(), AccountDataError> {
+        if let Err(error) = &result {
+            self.apply(|machine| {
+                if matches!(error, AccountDataError::Forbidden(_)) {
+                    machine.session_is(Session::Unavailable);
+                }
+                machine.request_failed(Instant::now(), fastrand::f64());
+            });
+        }
+        result
+    }
+}
+
+fn observe(content: Option<&RawValue>) -> Observed {
+    content.map_or(Observed::UNSET, Observed::read)
+}
+
+impl From<MergeError> for AccountDataError {
+    fn from(MergeError(cause): MergeError) -> Self {
+        Self::NotAnObject(cause)
+    }
+}
+
+impl From<Overtaken> for OptInError {
+    fn from(_: Overtaken) -> Self {
+        Self::Withdrawn
+    }
+}

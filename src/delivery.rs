@@ -1,0 +1,357 @@
+//! Takes events from the queue to one backend: batches, retries, cuts.
+//!
+//! One lane a backend, so that the outage of one delays no other. All lanes run
+//! in the one task of [`Sink::run`](crate::sink::Sink::run).
+
+mod retry;
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use futures_util::FutureExt as _;
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep_until, timeout},
+};
+use tracing::warn;
+
+use self::retry::RetryDecision;
+use crate::{
+    DeliveryError,
+    backend::{Batch, DynBackend},
+    gate::{Gate, Pass},
+    limits::Limits,
+    queue::{Queue, Queued},
+    stats::{DropReason, Drops},
+    stop::Stop,
+};
+
+/// One backend, and what waits for it.
+#[derive(Debug)]
+pub(crate) struct Lane {
+    backend: Box<dyn DynBackend>,
+    state: Mutex<LaneState>,
+    /// There may be something new to do.
+    wake: Notify,
+    /// Something was done.
+    progressed: Notify,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct LaneState {
+    pub(crate) queue: Queue,
+    pub(crate) in_flight: usize,
+    pub(crate) delivered: u64,
+    pub(crate) drops: Drops,
+    /// The number of the last flush that was asked for, and that was done.
+    flush_asked: u64,
+    flush_done: u64,
+    /// The backend may hold a connection.
+    connected: bool,
+}
+
+/// How one try ended.
+enum Outcome {
+    Answered(Result<(), DeliveryError>),
+    /// Consent ended, or is in doubt, while the request was out.
+    Cut,
+    Panicked,
+    Stopped,
+}
+
+/// A backend took longer for a batch than it may.
+#[derive(Debug, thiserror::Error)]
+#[error("the backend did not answer in time")]
+struct TooSlow;
+
+/// What a lane keeps between two tries.
+#[derive(Debug)]
+struct Course {
+    tries: u32,
+    /// How many events the next batch may have; fewer after a refusal.
+    batch_events: usize,
+    /// The app was told that this backend fails.
+    warned: bool,
+    parked: bool,
+    pause: Option<Pause>,
+}
+
+/// A time to leave a backend alone.
+#[derive(Clone, Copy, Debug)]
+struct Pause {
+    until: Instant,
+    /// The backend asked for it, so that a flush does not shorten it.
+    asked: bool,
+}
+
+impl Course {
+    fn new(batch_events: usize) -> Self {
+        Self {
+            tries: 0,
+            batch_events,
+            warned: false,
+            parked: false,
+            pause: None,
+        }
+    }
+}
+
+impl Lane {
+    pub(crate) fn new(backend: Box<dyn DynBackend>) -> Self {
+        Self {
+            backend,
+            state: Mutex::default(),
+            wake: Notify::new(),
+            progressed: Notify::new(),
+        }
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        self.backend.name()
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, LaneState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn wake(&self) {
+        self.wake.notify_one();
+    }
+
+    /// Asks for everything that waits to be tried now. Returns the number of
+    /// this flush.
+    pub(crate) fn ask_flush(&self) -> u64 {
+        let number = {
+            let mut state = self.lock();
+            state.flush_asked += 1;
+            state.flush_asked
+        };
+        self.wake();
+        number
+    }
+
+    pub(crate) async fn flushed(&self, number: u64) {
+        self.until(|state| state.flush_done >= number).await;
+    }
+
+    /// Waits until no request is out and the backend holds no connection.
+    pub(crate) async fn disconnected(&self) {
+        self.until(|state| state.in_flight == 0 && !state.connected)
+            .await;
+    }
+
+    async fn until(&self, done: impl Fn(&LaneState) -> bool) {
+        loop {
+            let progressed = self.progressed.notified();
+            if done(&self.lock()) {
+                return;
+            }
+            progressed.await;
+        }
+    }
+
+    /// Delivers until `stop`.
+    pub(crate) async fn run(&self, gate: &Gate, limits: &Limits, stop: &Stop) {
+        let mut course = Course::new(limits.batch_events);
+        while !stop.is_stopped() {
+            if gate.capture_epoch().is_none() {
+                self.disconnect();
+            }
+            if let Some(pause) = course.pause {
+                if self.pause_is_over(pause, stop).await {
+                    course.pause = None;
+                }
+                continue;
+            }
+            match self.next_batch(gate, limits, &course) {
+                Some((pass, batch)) => {
+                    let outcome = self.send(gate, limits, stop, &pass, &batch).await;
+                    self.settle(outcome, batch, gate, &pass, limits, &mut course);
+                }
+                None => self.wake.notified().await,
+            }
+        }
+        {
+            let mut state = self.lock();
+            let left = state.queue.clear();
+            state.drops.add(DropReason::Shutdown, left);
+            state.flush_done = u64::MAX;
+        }
+        self.disconnect();
+    }
+
+    /// The next batch and the leave to send it, if there are both.
+    fn next_batch(
+        &self,
+        gate: &Gate,
+        limits: &Limits,
+        course: &Course,
+    ) -> Option<(Pass, Vec<Queued>)> {
+        let mut state = self.lock();
+        let expired = state.queue.expire(Instant::now(), limits.queue_age);
+        let reason = if course.parked {
+            DropReason::Parked
+        } else {
+            DropReason::Expired
+        };
+        state.drops.add(reason, expired);
+        let pass = gate.pass();
+        if let (Some(pass), false) = (pass, state.queue.is_empty()) {
+            let batch = state.queue.take(course.batch_events, limits.batch_bytes);
+            // Whatever else went wrong, an event of another epoch is not sent.
+            let (batch, withdrawn): (Vec<_>, Vec<_>) = batch
+                .into_iter()
+                .partition(|queued| queued.event.epoch == pass.epoch);
+            state.drops.add(DropReason::Withdrawn, withdrawn.len());
+            if !batch.is_empty() {
+                state.in_flight = batch.len();
+                state.connected = true;
+                return Some((pass, batch));
+            }
+            self.wake();
+        } else {
+            state.flush_done = state.flush_asked;
+        }
+        drop(state);
+        self.progressed.notify_waiters();
+        None
+    }
+
+    async fn send(
+        &self,
+        gate: &Gate,
+        limits: &Limits,
+        stop: &Stop,
+        pass: &Pass,
+        batch: &[Queued],
+    ) -> Outcome {
+        let events = batch.iter().map(|queued| queued.event.clone()).collect();
+        let batch = Batch::new(pass.id.clone(), events);
+        let sending = AssertUnwindSafe(async { self.backend.send(&batch).await }).catch_unwind();
+        tokio::select! {
+            biased;
+            () = gate.revoked(pass) => Outcome::Cut,
+            () = stop.stopped() => Outcome::Stopped,
+            sent = timeout(limits.send_time, sending) => match sent {
+                Ok(Ok(answer)) => Outcome::Answered(answer),
+                Ok(Err(_panic)) => Outcome::Panicked,
+                Err(_elapsed) => {
+                    Outcome::Answered(Err(DeliveryError::Transient(Box::new(TooSlow))))
+                }
+            },
+        }
+    }
+
+    /// Accounts for `batch`, and decides what comes next.
+    fn settle(
+        &self,
+        outcome: Outcome,
+        batch: Vec<Queued>,
+        gate: &Gate,
+        pass: &Pass,
+        limits: &Limits,
+        course: &mut Course,
+    ) {
+        let mut state = self.lock();
+        state.in_flight = 0;
+        match outcome {
+            Outcome::Answered(Ok(())) => {
+                state.delivered += batch.len() as u64;
+                *course = Course::new((course.batch_events * 2).clamp(1, limits.batch_events));
+            }
+            Outcome::Answered(Err(error)) => {
+                course.tries += 1;
+                let decision = retry::decide(&error, batch.len(), course.tries, fastrand::f64());
+                if !course.warned {
+                    course.warned = true;
+                    // The class only: a cause may quote what was sent.
+                    warn!(backend = self.name(), "events are not delivered: {error}");
+                }
+                match decision {
+                    RetryDecision::Drop(reason) => {
+                        state.drops.add(reason, batch.len());
+                        course.tries = 0;
+                        course.batch_events = limits.batch_events;
+                    }
+                    RetryDecision::Halve => {
+                        course.batch_events = batch.len() / 2;
+                        course.tries = 0;
+                        state.put_back(batch, gate.epoch());
+                    }
+                    RetryDecision::Wait(time)
+                    | RetryDecision::WaitAsked(time)
+                    | RetryDecision::Park(time) => {
+                        course.parked = matches!(decision, RetryDecision::Park(_));
+                        let asked = !matches!(decision, RetryDecision::Wait(_));
+                        course.pause = Some(Pause {
+                            until: Instant::now() + time,
+                            asked,
+                        });
+                        state.put_back(batch, gate.epoch());
+                        state.flush_done = state.flush_asked;
+                    }
+                }
+            }
+            // In doubt, the events wait for what the homeserver says; withdrawn,
+            // they are gone, and whether they arrived nobody can tell.
+            Outcome::Cut if gate.epoch() == pass.epoch => state.queue.put_back(batch),
+            Outcome::Cut => state.drops.add(DropReason::CutAtWithdrawal, batch.len()),
+            Outcome::Panicked => {
+                state.drops.add(DropReason::BackendPanicked, batch.len());
+                warn!(
+                    backend = self.name(),
+                    "the backend panicked; its batch is dropped"
+                );
+            }
+            Outcome::Stopped => state.drops.add(DropReason::Shutdown, batch.len()),
+        }
+        drop(state);
+        self.progressed.notify_waiters();
+    }
+
+    /// Waits until the pause is over (`true`) or there may be something else to
+    /// do (`false`).
+    async fn pause_is_over(&self, pause: Pause, stop: &Stop) -> bool {
+        {
+            let mut state = self.lock();
+            if state.flush_asked > state.flush_done {
+                if !pause.asked {
+                    return true;
+                }
+                state.flush_done = state.flush_asked;
+            }
+        }
+        self.progressed.notify_waiters();
+        tokio::select! {
+            biased;
+            () = stop.stopped() => false,
+            () = sleep_until(pause.until) => true,
+            () = self.wake.notified() => false,
+        }
+    }
+
+    fn disconnect(&self) {
+        let connected = std::mem::take(&mut self.lock().connected);
+        if connected && std::panic::catch_unwind(AssertUnwindSafe(|| self.backend.close())).is_err()
+        {
+            warn!(
+                backend = self.name(),
+                "the backend panicked while it closed"
+            );
+        }
+        self.progressed.notify_waiters();
+    }
+}
+
+impl LaneState {
+    /// Puts `batch` back, unless it was withdrawn while the backend answered.
+    fn put_back(&mut self, batch: Vec<Queued>, epoch: u64) {
+        let (batch, withdrawn): (Vec<_>, Vec<_>) = batch
+            .into_iter()
+            .partition(|queued| queued.event.epoch == epoch);
+        self.drops.add(DropReason::Withdrawn, withdrawn.len());
+        self.queue.put_back(batch);
+    }
+}

@@ -1,0 +1,456 @@
+//! Writes a value that serialises flat as JSON members without braces.
+
+use std::{borrow::Cow, fmt::Display};
+
+use serde::{
+    Deserialize, Deserializer, Serialize,
+    de::{MapAccess, Visitor},
+    ser::{self, Impossible, SerializeMap, SerializeStruct, Serializer},
+};
+use serde_json::value::RawValue;
+
+use super::{InvalidEvent, MAX_EVENT_BYTES, MAX_KEY_BYTES, Value};
+
+pub(super) struct Flat {
+    pub(super) members: String,
+    pub(super) may_repeat: bool,
+}
+
+/// The members that `value` serialises to.
+pub(super) fn members<T: Serialize + ?Sized>(value: &T) -> Result<Flat, InvalidEvent> {
+    // Room for five properties of the usual size, so that one allocation serves.
+    let mut out = Vec::with_capacity(192);
+    let may_repeat = value
+        .serialize(Object { out: &mut out })
+        .map_err(|Problem(problem)| problem)?;
+    let members = String::from_utf8(out).map_err(|_| InvalidEvent::Serialize)?;
+    Ok(Flat {
+        members,
+        may_repeat,
+    })
+}
+
+/// Adds `"key":value` to `members`.
+pub(super) fn push_member(
+    members: &mut String,
+    key: &str,
+    value: &Value<'_>,
+) -> Result<(), InvalidEvent> {
+    let length = members.len();
+    let mut out = std::mem::take(members).into_bytes();
+    let written = push_key(&mut out, key)
+        .and_then(|()| value.serialize(Scalar { out: &mut out }))
+        .map_err(|Problem(problem)| problem);
+    if written.is_err() {
+        out.truncate(length);
+    }
+    *members = String::from_utf8(out).map_err(|_| InvalidEvent::Serialize)?;
+    written.map(drop)
+}
+
+/// Adds `"key":value` to `members`, for members that were checked before.
+pub(super) fn push_raw(members: &mut String, key: &str, value: &RawValue) {
+    if !members.is_empty() {
+        members.push(',');
+    }
+    members.push_str(&serde_json::to_string(key).unwrap_or_default());
+    members.push(':');
+    members.push_str(value.get());
+}
+
+/// The members of the JSON object `json`, in order, repeats included.
+pub(super) fn parse(json: &str) -> serde_json::Result<Vec<(Cow<'_, str>, &RawValue)>> {
+    struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+    impl<'de> Deserialize<'de> for Members<'de> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct Object;
+
+            impl<'de> Visitor<'de> for Object {
+                type Value = Members<'de>;
+
+                fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                    f.write_str("an object")
+                }
+
+                fn visit_map<A: MapAccess<'de>>(
+                    self,
+                    mut map: A,
+                ) -> Result<Members<'de>, A::Error> {
+                    let mut members = Vec::new();
+                    while let Some(key) = map.next_key::<Key<'de>>()? {
+                        members.push((key.0, map.next_value()?));
+                    }
+                    Ok(Members(members))
+                }
+            }
+
+            deserializer.deserialize_map(Object)
+        }
+    }
+
+    #[derive(Deserialize)]
+    struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
+
+    serde_json::from_str::<Members<'_>>(json).map(|members| members.0)
+}
+
+fn push_key(out: &mut Vec<u8>, key: &str) -> Result<(), Problem> {
+    if key.len() > MAX_KEY_BYTES {
+        return Err(Problem(InvalidEvent::KeyTooLong));
+    }
+    if key.is_empty() || key.chars().any(char::is_control) {
+        return Err(Problem(InvalidEvent::Key));
+    }
+    if !out.is_empty() {
+        out.push(b',');
+    }
+    push_json(out, key)?;
+    out.push(b':');
+    Ok(())
+}
+
+fn push_json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) -> Result<(), Problem> {
+    serde_json::to_writer(&mut *out, value).map_err(|_| Problem(InvalidEvent::Serialize))?;
+    // Checked as it grows: an event that is a gigabyte too large is never built.
+    if out.len() > MAX_EVENT_BYTES {
+        Err(Problem(InvalidEvent::TooLarge))
+    } else {
+        Ok(())
+    }
+}
+
+/// The error of the serialisers below.
+#[derive(Debug)]
+struct Problem(InvalidEvent);
+
+impl Display for Problem {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for Problem {}
+
+impl ser::Error for Problem {
+    /// The message is left out: a type may put a value into it.
+    fn custom<T: Display>(_message: T) -> Self {
+        Self(InvalidEvent::Serialize)
+    }
+}
+
+const NOT_FLAT: Problem = Problem(InvalidEvent::NotFlat);
+
+/// Implements the serialiser methods that are no part of a flat event.
+macro_rules! not_flat {
+    (value: $($method:ident($($argument:ty),*);)*) => {
+        $(fn $method(self, $(_: $argument),*) -> Result<Self::Ok, Problem> { Err(NOT_FLAT) })*
+    };
+    (compound: $($method:ident($($argument:ty),*) -> $compound:ident;)*) => {
+        $(fn $method(self, $(_: $argument),*) -> Result<Self::$compound, Problem> { Err(NOT_FLAT) })*
+    };
+}
+
+/// Serialises the event itself: a struct or a map. Says whether a key may
+/// stand twice.
+struct Object<'a> {
+    out: &'a mut Vec<u8>,
+}
+
+impl<'a> Serializer for Object<'a> {
+    type Ok = bool;
+    type Error = Problem;
+    type SerializeSeq = Impossible<bool, Problem>;
+    type SerializeTuple = Impossible<bool, Problem>;
+    type SerializeTupleStruct = Impossible<bool, Problem>;
+    type SerializeTupleVariant = Impossible<bool, Problem>;
+    type SerializeMap = MapMembers<'a>;
+    type SerializeStruct = StructMembers<'a>;
+    type SerializeStructVariant = Impossible<bool, Problem>;
+
+    not_flat! { value:
+        serialize_bool(bool); serialize_i8(i8); serialize_i16(i16); serialize_i32(i32);
+        serialize_i64(i64); serialize_u8(u8); serialize_u16(u16); serialize_u32(u32);
+        serialize_u64(u64); serialize_f32(f32); serialize_f64(f64); serialize_char(char);
+        serialize_str(&str); serialize_bytes(&[u8]); serialize_none();
+        serialize_unit_variant(&'static str, u32, &'static str);
+    }
+
+    not_flat! { compound:
+        serialize_seq(Option<usize>) -> SerializeSeq;
+        serialize_tuple(usize) -> SerializeTuple;
+        serialize_tuple_struct(&'static str, usize) -> SerializeTupleStruct;
+        serialize_tuple_variant(&'static str, u32, &'static str, usize) -> SerializeTupleVariant;
+        serialize_struct_variant(&'static str, u32, &'static str, usize) -> SerializeStructVariant;
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<bool, Problem> {
+        value.serialize(self)
+    }
+
+    fn serialize_unit(self) -> Result<bool, Problem> {
+        Ok(false)
+    }
+
+    fn serialize_unit_struct(self, _name: &'static str) -> Result<bool, Problem> {
+        Ok(false)
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _name: &'static str,
+        value: &T,
+    ) -> Result<bool, Problem> {
+        value.serialize(self)
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _name: &'static str,
+        _index: u32,
+        _variant: &'static str,
+        _value: &T,
+    ) -> Result<bool, Problem> {
+        Err(NOT_FLAT)
+    }
+
+    fn serialize_map(self, _length: Option<usize>) -> Result<MapMembers<'a>, Problem> {
+        Ok(MapMembers {
+            out: self.out,
+            before_key: 0,
+        })
+    }
+
+    fn serialize_struct(
+        self,
+        _name: &'static str,
+        _length: usize,
+    ) -> Result<StructMembers<'a>, Problem> {
+        Ok(StructMembers { out: self.out })
+    }
+}
+
+struct StructMembers<'a> {
+    out: &'a mut Vec<u8>,
+}
+
+impl SerializeStruct for StructMembers<'_> {
+    type Ok = bool;
+    type Error = Problem;
+
+    fn serialize_field<T: Serialize + ?Sized>(
+        &mut self,
+        key: &'static str,
+        value: &T,
+    ) -> Result<(), Problem> {
+        push_property(self.out, key, value)
+    }
+
+    fn end(self) -> Result<bool, Problem> {
+        Ok(false)
+    }
+}
+
+struct MapMembers<'a> {
+    out: &'a mut Vec<u8>,
+    /// The length of `out` before the key whose value is awaited.
+    before_key: usize,
+}
+
+impl SerializeMap for MapMembers<'_> {
+    type Ok = bool;
+    type Error = Problem;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Problem> {
+        self.before_key = self.out.len();
+        let key = key.serialize(MapKey)?;
+        push_key(self.out, &key)
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Problem> {
+        if !value.serialize(Scalar { out: self.out })? {
+            self.out.truncate(self.before_key);
+        }
+        Ok(())
+    }
+
+    fn end(self) -> Result<bool, Problem> {
+        Ok(true)
+    }
+}
+
+fn push_property<T: Serialize + ?Sized>(
+    out: &mut Vec<u8>,
+    key: &str,
+    value: &T,
+) -> Result<(), Problem> {
+    let before = out.len();
+    push_key(out, key)?;
+    if !value.serialize(Scalar { out })? {
+        out.truncate(before);
+    }
+    Ok(())
+}
+
+/// Serialises one property. Says whether there was one: `None` is none.
+struct Scalar<'a> {
+    out: &'a mut Vec<u8>,
+}
+
+macro_rules! scalar {
+    ($($method:ident($value:ty);)*) => {
+        $(fn $method(self, value: $value) -> Result<bool, Problem> {
+            push_json(self.out, &value).map(|()| true)
+        })*
+    };
+}
+
+impl Serializer for Scalar<'_> {
+    type Ok = bool;
+    type Error = Problem;
+    type SerializeSeq = Impossible<bool, Problem>;
+    type SerializeTuple = Impossible<bool, Problem>;
+    type SerializeTupleStruct = Impossible<bool, Problem>;
+    type SerializeTupleVariant = Impossible<bool, Problem>;
+    type SerializeMap = Impossible<bool, Problem>;
+    type SerializeStruct = Impossible<bool, Problem>;
+    type SerializeStructVariant = Impossible<bool, Problem>;
+
+    scalar! {
+        serialize_bool(bool); serialize_i8(i8); serialize_i16(i16); serialize_i32(i32);
+        serialize_i64(i64); serialize_u8(u8); serialize_u16(u16); serialize_u32(u32);
+        serialize_u64(u64); serialize_char(char); serialize_str(&str);
+    }
+
+    not_flat! { value: serialize_bytes(&[u8]); serialize_unit(); serialize_unit_struct(&'static str); }
+
+    not_flat! { compound:
+        serialize_seq(Option<usize>) -> SerializeSeq;
+        serialize_tuple(usize) -> SerializeTuple;
+        serialize_tuple_struct(&'static str, usize) -> SerializeTupleStruct;
+        serialize_tuple_variant(&'static str, u32, &'static str, usize) -> SerializeTupleVariant;
+        serialize_map(Option<usize>) -> SerializeMap;
+        serialize_struct(&'static str, usize) -> SerializeStruct;
+        serialize_struct_variant(&'static str, u32, &'static str, usize) -> SerializeStructVariant;
+    }
+
+    fn serialize_f32(self, value: f32) -> Result<bool, Problem> {
+        if !value.is_finite() {
+            return Err(Problem(InvalidEvent::NotFinite));
+        }
+        push_json(self.out, &value).map(|()| true)
+    }
+
+    fn serialize_f64(self, value: f64) -> Result<bool, Problem> {
+        if !value.is_finite() {
+            return Err(Problem(InvalidEvent::NotFinite));
+        }
+        push_json(self.out, &value).map(|()| true)
+    }
+
+    fn serialize_none(self) -> Result<bool, Problem> {
+        Ok(false)
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<bool, Problem> {
+        value.serialize(self)
+    }
+
+    fn serialize_unit_variant(
+        self,
+        _name: &'static str,
+        _index: u32,
+        variant: &'static str,
+    ) -> Result<bool, Problem> {
+        push_json(self.out, variant).map(|()| true)
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _name: &'static str,
+        value: &T,
+    ) -> Result<bool, Problem> {
+        value.serialize(self)
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _name: &'static str,
+        _index: u32,
+        _variant: &'static str,
+        _value: &T,
+    ) -> Result<bool, Problem> {
+        Err(NOT_FLAT)
+    }
+}
+
+/// Serialises a map's key, which must be text.
+struct MapKey;
+
+impl Serializer for MapKey {
+    type Ok = String;
+    type Error = Problem;
+    type SerializeSeq = Impossible<String, Problem>;
+    type SerializeTuple = Impossible<String, Problem>;
+    type SerializeTupleStruct = Impossible<String, Problem>;
+    type SerializeTupleVariant = Impossible<String, Problem>;
+    type SerializeMap = Impossible<String, Problem>;
+    type SerializeStruct = Impossible<String, Problem>;
+    type SerializeStructVariant = Impossible<String, Problem>;
+
+    not_flat! { value:
+        serialize_bool(bool); serialize_i8(i8); serialize_i16(i16); serialize_i32(i32);
+        serialize_i64(i64); serialize_u8(u8); serialize_u16(u16); serialize_u32(u32);
+        serialize_u64(u64); serialize_f32(f32); serialize_f64(f64); serialize_bytes(&[u8]);
+        serialize_none(); serialize_unit(); serialize_unit_struct(&'static str);
+    }
+
+    not_flat! { compound:
+        serialize_seq(Option<usize>) -> SerializeSeq;
+        serialize_tuple(usize) -> SerializeTuple;
+        serialize_tuple_struct(&'static str, usize) -> SerializeTupleStruct;
+        serialize_tuple_variant(&'static str, u32, &'static str, usize) -> SerializeTupleVariant;
+        serialize_map(Option<usize>) -> SerializeMap;
+        serialize_struct(&'static str, usize) -> SerializeStruct;
+        serialize_struct_variant(&'static str, u32, &'static str, usize) -> SerializeStructVariant;
+    }
+
+    fn serialize_str(self, value: &str) -> Result<String, Problem> {
+        Ok(value.to_owned())
+    }
+
+    fn serialize_char(self, value: char) -> Result<String, Problem> {
+        Ok(value.to_string())
+    }
+
+    fn serialize_unit_variant(
+        self,
+        _name: &'static str,
+        _index: u32,
+        variant: &'static str,
+    ) -> Result<String, Problem> {
+        Ok(variant.to_owned())
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<String, Problem> {
+        value.serialize(self)
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _name: &'static str,
+        value: &T,
+    ) -> Result<String, Problem> {
+        value.serialize(self)
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _name: &'static str,
+        _index: u32,
+        _variant: &'static str,
+        _value: &T,
+    ) -> Result<String, Problem> {
+        Err(NOT_FLAT)
+    }
+}

@@ -1,0 +1,107 @@
+//! The bounded buffer in memory that `capture` fills: all that a caller touches
+//! behind the gate.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Notify;
+
+use crate::{
+    event::CapturedEvent,
+    stats::{DropReason, Drops},
+};
+
+#[derive(Debug)]
+pub(crate) struct Intake {
+    contents: Mutex<Contents>,
+    /// The buffer went from empty to non-empty.
+    filled: Notify,
+    /// There is enough for a batch.
+    ripe: Notify,
+    capacity: usize,
+    ripe_at: usize,
+}
+
+#[derive(Default)]
+pub(crate) struct Contents {
+    pub(crate) events: Vec<CapturedEvent>,
+    pub(crate) captured: u64,
+    pub(crate) drops: Drops,
+    closed: bool,
+}
+
+impl std::fmt::Debug for Contents {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Contents")
+            .field("events", &self.events.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Intake {
+    /// A buffer for at most `capacity` events, which asks to be emptied early
+    /// from `ripe_at` events on.
+    pub(crate) fn new(capacity: usize, ripe_at: usize) -> Self {
+        Self {
+            contents: Mutex::default(),
+            filled: Notify::new(),
+            ripe: Notify::new(),
+            capacity,
+            ripe_at: ripe_at.min(capacity),
+        }
+    }
+
+    /// Takes `event`, or counts why not.
+    pub(crate) fn push(&self, event: CapturedEvent) {
+        let held = {
+            let mut contents = self.lock();
+            contents.captured += 1;
+            if contents.closed {
+                contents.drops.add(DropReason::AfterShutdown, 1);
+                return;
+            }
+            if contents.events.len() >= self.capacity {
+                contents.drops.add(DropReason::IntakeFull, 1);
+                return;
+            }
+            contents.events.push(event);
+            contents.events.len()
+        };
+        // Once for many events: waking a task costs more than all the rest.
+        if held == 1 {
+            self.filled.notify_one();
+        }
+        if held == self.ripe_at {
+            self.ripe.notify_one();
+        }
+    }
+
+    /// Counts a capture that was refused.
+    pub(crate) fn refuse(&self, reason: DropReason) {
+        let mut contents = self.lock();
+        contents.captured += 1;
+        contents.drops.add(reason, 1);
+    }
+
+    /// Refuses everything from here on.
+    pub(crate) fn close(&self) {
+        self.lock().closed = true;
+    }
+
+    pub(crate) fn lock(&self) -> MutexGuard<'_, Contents> {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until there is an event.
+    pub(crate) async fn filled(&self) {
+        while self.lock().events.is_empty() {
+            self.filled.notified().await;
+        }
+    }
+
+    /// Waits until there is enough for a batch.
+    pub(crate) async fn ripe(&self) {
+        while self.lock().events.len() < self.ripe_at {
+            self.ripe.notified().await;
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! What this device remembers about consent, in the client's state store.
+
+use matrix_sdk::{Client, StoreError, ruma::UserId};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+
+use crate::{AnalyticsId, Consent};
+
+/// The version that this code writes.
+const VERSION: u32 = 1;
+
+/// The durable half of consent: it survives the process and the network.
+///
+/// Holds no ID: a salted digest is enough to recognise one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Record {
+    version: u32,
+    pub(crate) decision: Consent,
+    /// The user said no on this device, whatever the account says.
+    #[serde(default)]
+    pub(crate) device_veto: bool,
+    /// The server copy that a withdrawal has still to clean.
+    #[serde(default)]
+    pub(crate) removal: Option<Removal>,
+    /// Goes up at every withdrawal and every change of ID.
+    #[serde(default)]
+    pub(crate) epoch: u64,
+    /// The epoch in which the last unasked clean-up was written.
+    #[serde(default)]
+    pub(crate) cleaned_in_epoch: Option<u64>,
+    #[serde(default)]
+    salt: String,
+    /// The ID under which this device last sent.
+    #[serde(default)]
+    current: Option<IdDigest>,
+    /// The last ID that a withdrawal here removed: never to be used again.
+    #[serde(default)]
+    retired: Option<IdDigest>,
+}
+
+/// What a withdrawal still has to do on the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Removal {
+    /// Write `false` and remove the `id`.
+    Id,
+    /// Remove the whole event.
+    Event,
+}
+
+/// A salted digest of an analytics ID.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+struct IdDigest(String);
+
+impl std::fmt::Debug for IdDigest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("IdDigest(..)")
+    }
+}
+
+impl Default for Record {
+    fn default() -> Self {
+        Self {
+            version: VERSION,
+            decision: Consent::Undecided,
+            device_veto: false,
+            removal: None,
+            epoch: 1,
+            cleaned_in_epoch: None,
+            salt: Uuid::new_v4().simple().to_string(),
+            current: None,
+            retired: None,
+        }
+    }
+}
+
+impl Record {
+    pub(crate) fn remember_id(&mut self, id: &AnalyticsId) {
+        self.current = Some(self.digest(id));
+    }
+
+    /// Forgets the current ID without retiring it.
+    pub(crate) fn forget_id(&mut self) {
+        self.current = None;
+    }
+
+    /// Whether an ID is remembered, and it is not `id`.
+    pub(crate) fn remembers_other_than(&self, id: &AnalyticsId) -> bool {
+        self.current
+            .as_ref()
+            .is_some_and(|current| *current != self.digest(id))
+    }
+
+    /// Makes the current ID, if there is one, the retired one.
+    pub(crate) fn retire_current(&mut self) {
+        if let Some(current) = self.current.take() {
+            self.retired = Some(current);
+        }
+    }
+
+    pub(crate) fn retire(&mut self, id: &AnalyticsId) {
+        self.retired = Some(self.digest(id));
+    }
+
+    pub(crate) fn is_retired(&self, id: &AnalyticsId) -> bool {
+        self.retired.as_ref() == Some(&self.digest(id))
+    }
+
+    fn digest(&self, id: &AnalyticsId) -> IdDigest {
+        let mut hash = Sha256::new();
+        hash.update(self.salt.as_bytes());
+        hash.update(id.reveal().as_bytes());
+        IdDigest(hex(&hash.finalize()))
+    }
+}
+
+/// The place of one user's record for one event type.
+#[derive(Clone, Debug)]
+pub(crate) struct RecordStore {
+    client: Client,
+    key: Vec<u8>,
+}
+
+impl RecordStore {
+    /// The user is part of the key, so that a record of another user of the same
+    /// store is never read. The key holds a hash: stores keep keys readable.
+    pub(crate) fn new(client: Client, event_type: &str, user: &UserId) -> Self {
+        let user = hex(&Sha256::digest(user.as_bytes()));
+        Self {
+            client,
+            key: format!("matrix-analytics/{event_type}/{user}").into_bytes(),
+        }
+    }
+
+    /// The record, or a fresh one if there is none that can be read: then
+    /// nothing is remembered, and the gate stays closed until the homeserver
+    /// has answered.
+    pub(crate) async fn load(&self) -> Result<Record, StoreError> {
+        let stored = self
+            .client
+            .state_store()
+            .get_custom_value(&self.key)
+            .await?;
+        Ok(stored
+            .and_then(|json| serde_json::from_slice::<Record>(&json).ok())
+            .filter(|record| record.version == VERSION)
+            .unwrap_or_default())
+    }
+
+    pub(crate) async fn save(&self, record: &Record) -> Result<(), StoreError> {
+        let json = serde_json::to_vec(record)?;
+        self.client
+            .state_store()
+            .set_custom_value_no_read(&self.key, json)
+            .await
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+
+    bytes
+        .iter()
+        .fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
+            // Writing to a `String` cannot fail.
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_record_shows_and_stores_no_id() {
+        let id = AnalyticsId::random();
+        let mut record = Record::default();
+        record.remember_id(&id);
+        record.retire(&id);
+        let json = serde_json::to_string(&record).unwrap();
+        assert!(!json.contains(id.reveal()));
+        assert!(!format!("{record:?}").contains(id.reveal()));
+        assert_eq!(serde_json::from_str::<Record>(&json).unwrap(), record);
+    }
+
+    #[test]
+    fn two_devices_digest_one_id_differently() {
+        let id = AnalyticsId::random();
+        let (mut one, mut other) = (Record::default(), Record::default());
+        one.remember_id(&id);
+        other.remember_id(&id);
+        assert_ne!(one.current, other.current);
+    }
+
+    #[test]
+    fn a_record_with_unknown_members_is_read() {
+        let mut json = serde_json::to_value(Record::default()).unwrap();
+        json["from_the_future"] = 5.into();
+        assert!(serde_json::from_value::<Record>(json).is_ok());
+    }
+}

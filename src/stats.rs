@@ -1,0 +1,114 @@
+//! The counters of promise P9: where every captured event is, or why it is gone.
+
+use std::collections::BTreeMap;
+
+/// Why an event left the pipeline without being delivered.
+///
+/// Every way out has exactly one reason, counted at the place where the event
+/// leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum DropReason {
+    /// Captured after [`Analytics::shutdown`](crate::Analytics::shutdown), or
+    /// after the background task ended.
+    AfterShutdown,
+    /// The backend panicked while it held the event.
+    BackendPanicked,
+    /// In a request that was cut because the user withdrew: whether it arrived
+    /// is unknown.
+    CutAtWithdrawal,
+    /// Older than the queue's maximum age before a backend took it.
+    Expired,
+    /// The last try that the retry budget allows failed.
+    GaveUp,
+    /// The buffer in memory that `capture` fills was full.
+    IntakeFull,
+    /// A name, key or value that no event may have (see
+    /// [`InvalidEvent`](crate::InvalidEvent)).
+    Invalid,
+    /// Held for a proof of consent that did not come.
+    NotConfirmed,
+    /// The backend refuses this app's credentials, and was still refusing them
+    /// when the event's time was over.
+    Parked,
+    /// The queue was full.
+    QueueFull,
+    /// The backend refused the event itself.
+    Rejected,
+    /// Still undelivered when [`Analytics::shutdown`](crate::Analytics::shutdown)
+    /// ran out of time, or when the last handle was dropped.
+    Shutdown,
+    /// Larger than one event may be, here or at the backend.
+    TooLarge,
+    /// Taken back because the user withdrew, the ID changed or the session
+    /// ended.
+    Withdrawn,
+}
+
+/// What happened to every event since this process began, for each backend.
+///
+/// For each backend `captured + restored = delivered + queued + in_flight +`
+/// the sum of `dropped`, at every instant. A call of `capture` at a gate that
+/// is closed for consent takes nothing, so it is not counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// One entry a backend, in the order in which they were added.
+    pub backends: Vec<BackendStats>,
+}
+
+/// What happened to every event on its way to one backend.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct BackendStats {
+    /// The backend's [`name`](crate::Backend::name).
+    pub name: &'static str,
+    /// Events taken by `capture` in this process.
+    pub captured: u64,
+    /// Events found in a durable queue when this process began.
+    pub restored: u64,
+    /// Events that the backend has accepted.
+    pub delivered: u64,
+    /// Events waiting, in the intake or in the queue.
+    pub queued: u64,
+    /// Events in a request whose answer is outstanding.
+    pub in_flight: u64,
+    /// Events that left undelivered, by reason.
+    pub dropped: BTreeMap<DropReason, u64>,
+}
+
+impl BackendStats {
+    /// The number of events that left undelivered, for any reason.
+    #[must_use]
+    pub fn dropped_total(&self) -> u64 {
+        self.dropped.values().sum()
+    }
+
+    /// Whether the sum of promise P9 holds.
+    #[must_use]
+    pub fn is_balanced(&self) -> bool {
+        self.captured + self.restored
+            == self.delivered + self.queued + self.in_flight + self.dropped_total()
+    }
+}
+
+/// The counters of the events that left undelivered.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Drops(BTreeMap<DropReason, u64>);
+
+impl Drops {
+    pub(crate) fn add(&mut self, reason: DropReason, events: usize) {
+        if events > 0 {
+            *self.0.entry(reason).or_default() += events as u64;
+        }
+    }
+
+    /// The sum of these and `other`, reason by reason.
+    pub(crate) fn merged(&self, other: &Self) -> BTreeMap<DropReason, u64> {
+        let mut sum = self.0.clone();
+        for (reason, events) in &other.0 {
+            *sum.entry(*reason).or_default() += events;
+        }
+        sum
+    }
+}

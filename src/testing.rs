@@ -1,0 +1,55 @@
+//! Test doubles for the integration tests of apps: feature `testing`.
+//!
+//! [`AccountDataServer`] is the part of a Matrix homeserver that holds account data: a stateful
+//! mock for any number of users, devices and event types, over real HTTP on loopback. It answers
+//! as Synapse 1.163 was measured to answer, delivers changes through both kinds of sync, and
+//! fails in every way of [`Fault`] when told to.
+//!
+//! # Example
+//!
+//! Two devices of one account; the second learns from sync what the first wrote, and the first
+//! meets a server error.
+//!
+//! ```
+//! use matrix_analytics::testing::{AccountDataMethod, AccountDataServer, Fault};
+//! use matrix_sdk::{
+//!     config::SyncSettings,
+//!     ruma::{events::GlobalAccountDataEventType, serde::Raw},
+//! };
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let homeserver = AccountDataServer::start().await;
+//! let phone = homeserver.add_device("@alice:example.org", "PHONE");
+//! let laptop = homeserver.add_device("@alice:example.org", "LAPTOP");
+//! let phone_client = homeserver.client(&phone).await?;
+//! let laptop_client = homeserver.client(&laptop).await?;
+//!
+//! let event_type = GlobalAccountDataEventType::from("org.example.settings");
+//! let content = Raw::from_json_string(r#"{"theme":"dark"}"#.to_owned())?;
+//! phone_client.account().set_account_data_raw(event_type.clone(), content.clone()).await?;
+//! assert_eq!(
+//!     homeserver.content("@alice:example.org", "org.example.settings").as_deref(),
+//!     Some(r#"{"theme":"dark"}"#),
+//! );
+//!
+//! laptop_client.sync_once(SyncSettings::new()).await?;
+//! let seen = laptop_client.account().account_data_raw(event_type.clone()).await?;
+//! assert_eq!(seen.map(|raw| raw.json().get().to_owned()).as_deref(), Some(r#"{"theme":"dark"}"#));
+//!
+//! homeserver.fail_next_on(AccountDataMethod::Put, Fault::ServerError(502));
+//! assert!(phone_client.account().set_account_data_raw(event_type, content).await.is_err());
+//! let statuses: Vec<_> = homeserver.requests().iter().map(|request| request.status()).collect();
+//! assert_eq!(statuses, [Some(200), Some(502)]);
+//! # Ok(())
+//! # }
+//! ```
+
+mod fault;
+mod homeserver;
+
+pub use fault::{Fault, FaultRule};
+pub use homeserver::{
+    AccountDataMethod, AccountDataRequest, AccountDataServer, ClientError, DeviceLogin,
+    InitialSync, Msc3391, Outcome,
+};

@@ -1,0 +1,258 @@
+//! The ways in which an account-data request can fail, and when.
+
+use std::time::Duration;
+
+use super::homeserver::{AccountDataMethod, Caller, DeviceLogin, Reply};
+
+/// A way for the [`AccountDataServer`](super::AccountDataServer) to fail an account-data request.
+///
+/// Unless the variant says otherwise, nothing is applied. Bodies and headers are those of Synapse
+/// 1.163 where it can produce the failure; section "Standard error response" of the client-server
+/// API has the error codes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Fault {
+    /// 403 `M_FORBIDDEN`.
+    Forbidden,
+    /// 403 `M_GUEST_ACCESS_FORBIDDEN`: what a guest gets, for GET too.
+    GuestForbidden,
+    /// An HTML page with this status, such as a captive portal (200) or a proxy (502) sends.
+    Html(u16),
+    /// 404 `M_UNRECOGNIZED`: a server or proxy that does not know the endpoint.
+    ///
+    /// Not to be taken for the 404 `M_NOT_FOUND` of data that was never set.
+    NotFoundUnrecognized,
+    /// 429 `M_LIMIT_EXCEEDED`.
+    RateLimited {
+        /// Sent as the header `Retry-After` (whole seconds, rounded up) and as `retry_after_ms`
+        /// in the body; both are left out if `None`.
+        retry_after: Option<Duration>,
+    },
+    /// **Applied**, then the connection is dropped: the answer is lost.
+    ResetAfter,
+    /// The connection is dropped before anything is applied.
+    ResetBefore,
+    /// This status with a JSON body, `M_UNKNOWN` "Internal server error".
+    ServerError(u16),
+    /// **Applied** at once and answered as usual, but so much later, in real time.
+    Slow(Duration),
+    /// 401 `M_UNKNOWN_TOKEN` with `soft_logout: true`: what an expired token gets.
+    SoftLogout,
+    /// **Applied**, but no answer comes for as long as a test can run.
+    StallAfter,
+    /// Neither applied nor answered for as long as a test can run.
+    StallBefore,
+    /// 401 `M_UNKNOWN_TOKEN` with `soft_logout: false`: what a device that was logged out gets.
+    UnknownToken,
+    /// 401 `M_USER_LOCKED` with `soft_logout: true`: an administrator locked the account.
+    UserLocked,
+}
+
+impl Fault {
+    /// The answer that stands in for the real one; `None` for a fault that is not an answer.
+    pub(super) fn reply(&self) -> Option<Reply> {
+        Some(match self {
+            Self::Forbidden => Reply::error(403, "M_FORBIDDEN", "Forbidden"),
+            Self::GuestForbidden => Reply::guest_forbidden(),
+            Self::Html(status) => Reply::html(*status),
+            Self::NotFoundUnrecognized => Reply::unrecognized(404),
+            Self::RateLimited { retry_after } => Reply::rate_limited(*retry_after),
+            Self::ServerError(status) => {
+                Reply::error(*status, "M_UNKNOWN", "Internal server error")
+            }
+            Self::SoftLogout => {
+                Reply::logged_out("M_UNKNOWN_TOKEN", "Access token has expired", true)
+            }
+            Self::UnknownToken => {
+                Reply::logged_out("M_UNKNOWN_TOKEN", "Invalid access token passed.", false)
+            }
+            Self::UserLocked => {
+                Reply::logged_out("M_USER_LOCKED", "User account has been locked", true)
+            }
+            Self::ResetAfter
+            | Self::ResetBefore
+            | Self::Slow(_)
+            | Self::StallAfter
+            | Self::StallBefore => return None,
+        })
+    }
+}
+
+/// A [`Fault`], with the requests that meet it.
+///
+/// ```
+/// # use matrix_analytics::testing::{AccountDataMethod, AccountDataServer, Fault, FaultRule};
+/// # #[tokio::main]
+/// # async fn main() {
+/// let homeserver = AccountDataServer::start().await;
+/// let phone = homeserver.add_device("@alice:example.org", "PHONE");
+///
+/// // Alice's phone is offline; her other devices are not.
+/// homeserver.fail(FaultRule::always(Fault::ResetBefore).from(&phone));
+/// // The next two reads of any device fail.
+/// homeserver.fail(FaultRule::times(2, Fault::ServerError(503)).on(AccountDataMethod::Get));
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a rule does nothing until it is given to `AccountDataServer::fail`"]
+pub struct FaultRule {
+    fault: Fault,
+    remaining: Option<usize>,
+    method: Option<AccountDataMethod>,
+    device: Option<(String, String)>,
+}
+
+impl FaultRule {
+    /// Fail every request, until [`AccountDataServer::heal`](super::AccountDataServer::heal).
+    pub fn always(fault: Fault) -> Self {
+        Self {
+            fault,
+            remaining: None,
+            method: None,
+            device: None,
+        }
+    }
+
+    /// Fail one request.
+    pub fn next(fault: Fault) -> Self {
+        Self::times(1, fault)
+    }
+
+    /// Fail this many requests.
+    pub fn times(count: usize, fault: Fault) -> Self {
+        Self {
+            remaining: Some(count),
+            ..Self::always(fault)
+        }
+    }
+
+    /// Only requests with this method.
+    pub fn on(mut self, method: AccountDataMethod) -> Self {
+        self.method = Some(method);
+        self
+    }
+
+    /// Only requests from this device, whatever its token is by then.
+    pub fn from(mut self, device: &DeviceLogin) -> Self {
+        self.device = Some((device.user_id.clone(), device.device_id.clone()));
+        self
+    }
+
+    fn covers(&self, method: AccountDataMethod, caller: Option<&Caller>) -> bool {
+        self.remaining != Some(0)
+            && self.method.is_none_or(|only| only == method)
+            && self.device.as_ref().is_none_or(|(user_id, device_id)| {
+                caller.is_some_and(|caller| {
+                    caller.user_id == *user_id && caller.device_id == *device_id
+                })
+            })
+    }
+}
+
+/// The rules in force.
+#[derive(Debug, Default)]
+pub(super) struct FaultRules {
+    counted: Vec<FaultRule>,
+    standing: Vec<FaultRule>,
+}
+
+impl FaultRules {
+    pub(super) fn add(&mut self, rule: FaultRule) {
+        if rule.remaining.is_some() {
+            &mut self.counted
+        } else {
+            &mut self.standing
+        }
+        .push(rule);
+    }
+
+    pub(super) fn clear(&mut self) {
+        *self = Self::default();
+    }
+
+    /// The fault for a request, used up if its rule is a counted one.
+    ///
+    /// Counted rules come first, oldest first, so that a script of failures runs in the order it
+    /// was written in; of the standing ones the newest holds, so that it can be changed at will.
+    pub(super) fn take(
+        &mut self,
+        method: AccountDataMethod,
+        caller: Option<&Caller>,
+    ) -> Option<Fault> {
+        if let Some(rule) = self
+            .counted
+            .iter_mut()
+            .find(|rule| rule.covers(method, caller))
+        {
+            rule.remaining = rule.remaining.map(|left| left.saturating_sub(1));
+            return Some(rule.fault.clone());
+        }
+        self.standing
+            .iter()
+            .rev()
+            .find(|rule| rule.covers(method, caller))
+            .map(|rule| rule.fault.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counted_faults_run_in_order_before_the_standing_one() {
+        let mut rules = FaultRules::default();
+        rules.add(FaultRule::always(Fault::Forbidden));
+        rules.add(FaultRule::next(Fault::UnknownToken));
+        rules.add(FaultRule::times(2, Fault::ResetBefore).on(AccountDataMethod::Put));
+
+        let taken: Vec<_> = [
+            AccountDataMethod::Put,
+            AccountDataMethod::Get,
+            AccountDataMethod::Put,
+            AccountDataMethod::Put,
+            AccountDataMethod::Put,
+        ]
+        .into_iter()
+        .filter_map(|method| rules.take(method, None))
+        .collect();
+
+        assert_eq!(
+            taken,
+            [
+                Fault::UnknownToken,
+                Fault::Forbidden,
+                Fault::ResetBefore,
+                Fault::ResetBefore,
+                Fault::Forbidden,
+            ]
+        );
+    }
+
+    #[test]
+    fn a_rule_for_one_device_spares_the_others() {
+        let mut rules = FaultRules::default();
+        let phone = DeviceLogin {
+            user_id: "@alice:example.org".to_owned(),
+            device_id: "PHONE".to_owned(),
+            access_token: String::new(),
+            refresh_token: None,
+        };
+        rules.add(FaultRule::always(Fault::Forbidden).from(&phone));
+        let caller = |device_id: &str| Caller {
+            user_id: "@alice:example.org".to_owned(),
+            device_id: device_id.to_owned(),
+            guest: false,
+        };
+
+        assert_eq!(
+            rules.take(AccountDataMethod::Get, Some(&caller("PHONE"))),
+            Some(Fault::Forbidden)
+        );
+        assert_eq!(
+            rules.take(AccountDataMethod::Get, Some(&caller("LAPTOP"))),
+            None
+        );
+        assert_eq!(rules.take(AccountDataMethod::Get, None), None);
+    }
+}

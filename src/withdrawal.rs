@@ -1,0 +1,145 @@
+//! Opting out, and ending a session: what is done at once, and the receipt for
+//! the rest.
+
+use std::{convert::Infallible, fmt, future::IntoFuture, pin::Pin};
+
+use matrix_sdk::StoreError;
+use tokio::{sync::oneshot, time::timeout};
+
+use crate::{
+    Analytics, account_data::AccountDataError, consent_task::Command, local_record::Removal,
+};
+
+/// How far one step of a withdrawal has come.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Step<E> {
+    /// It is done.
+    Done,
+    /// It could not be done, and is not tried again by itself.
+    Failed(E),
+    /// It is not done yet and goes on by itself, after a restart too. The cause
+    /// is that of the last try, if there was one.
+    Pending(Option<E>),
+}
+
+impl<E> Step<E> {
+    /// Whether it is done.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        matches!(self, Self::Done)
+    }
+}
+
+/// Which steps of a withdrawal are done.
+///
+/// Two steps are not in it because they are always done: the gate was shut and
+/// the queue wiped before the future first waited for anything.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct OptOutReceipt {
+    /// The request that was out to a backend is cut, and its connection closed.
+    pub requests: Step<Infallible>,
+    /// This device remembers the no. If this failed, the no holds until the
+    /// process ends; after that only what the homeserver holds is known.
+    pub record: Step<StoreError>,
+    /// The account's event is clean.
+    pub account: Step<AccountDataError>,
+}
+
+impl OptOutReceipt {
+    /// Whether every step is done.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.requests.is_done() && self.record.is_done() && self.account.is_done()
+    }
+}
+
+/// What the consent task did for a withdrawal.
+#[derive(Debug)]
+pub(crate) struct LocalAndRemote {
+    pub(crate) local: Step<StoreError>,
+    pub(crate) remote: Step<AccountDataError>,
+}
+
+/// The future of [`Analytics::opt_out`].
+#[must_use = "nothing is withdrawn until this is awaited"]
+#[derive(Clone)]
+pub struct OptOut {
+    analytics: Analytics,
+    removal: Removal,
+}
+
+impl fmt::Debug for OptOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OptOut")
+            .field("removal", &self.removal)
+            .finish_non_exhaustive()
+    }
+}
+
+impl OptOut {
+    pub(crate) fn new(analytics: Analytics) -> Self {
+        Self {
+            analytics,
+            removal: Removal::Id,
+        }
+    }
+
+    /// Removes the whole event, members of other clients included, rather than
+    /// its ID alone.
+    ///
+    /// Other devices then find no decision, and may ask the user again.
+    pub fn erase_event(mut self) -> Self {
+        self.removal = Removal::Event;
+        self
+    }
+}
+
+impl IntoFuture for OptOut {
+    type Output = OptOutReceipt;
+    type IntoFuture = Pin<Box<dyn Future<Output = OptOutReceipt> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let inner = self.analytics.inner();
+            inner.apply(|machine| machine.opt_out(self.removal));
+            self.analytics.withdraw(Command::OptOut).await
+        })
+    }
+}
+
+impl Analytics {
+    /// Waits, within a bound, for what the consent task and the sink do for a
+    /// withdrawal whose local half is done.
+    pub(crate) async fn withdraw(
+        &self,
+        command: impl FnOnce(oneshot::Sender<LocalAndRemote>) -> Command,
+    ) -> OptOutReceipt {
+        // Sent before anything is awaited: from here on it completes by itself.
+        let (reply, answer) = oneshot::channel();
+        self.command(command(reply));
+
+        let bound = self.inner().account_data.bound();
+        let requests = async {
+            match timeout(bound, self.inner().sink.disconnected()).await {
+                Ok(()) => Step::Done,
+                Err(_) => Step::Pending(None),
+            }
+        };
+        // A read and a write, and the request that may still be out before them.
+        let (requests, done) = tokio::join!(requests, timeout(3 * bound, answer));
+        let LocalAndRemote { local, remote } = match done {
+            Ok(Ok(done)) => done,
+            _ => LocalAndRemote {
+                local: Step::Pending(None),
+                remote: Step::Pending(None),
+            },
+        };
+        OptOutReceipt {
+            requests,
+            record: local,
+            account: remote,
+        }
+    }
+}
