@@ -239,7 +239,6 @@ impl Analytics {
     ///
     /// If the future is dropped, the homeserver is still asked.
     pub async fn recheck(&self) -> Result<ConsentState, AccountDataError> {
-        self.inner().apply(Machine::recheck);
         let (reply, answer) = oneshot::channel();
         self.command(Command::Recheck(reply));
         answer.await.unwrap_or(Ok(()))?;

@@ -24,7 +24,7 @@ use crate::{
         content::{Change, MergeError, Observed},
     },
     analytics::{Inner, OptInError},
-    consent::machine::{Next, OptInPlan, Overtaken, Session, Ticket},
+    consent::machine::{Machine, Next, OptInPlan, Overtaken, Session, Ticket},
     local_record::Removal,
     stop::Stop,
     withdrawal::{LocalAndRemote, Step},
@@ -173,6 +173,7 @@ impl Inner {
 
     /// Asks the homeserver what holds, or cleans it if that is still to be done.
     async fn recheck(&self) -> Result<(), AccountDataError> {
+        self.apply(Machine::recheck);
         loop {
             let next = self.machine().next(Instant::now());
             match next {

@@ -5,6 +5,11 @@
 //! as Synapse 1.163 was measured to answer, delivers changes through both kinds of sync, and
 //! fails in every way of [`Fault`] when told to.
 //!
+//! [`RecordingBackend`] keeps what it is sent, [`FailingBackend`] fails on command, and
+//! [`contract::check`] is the suite that every [`Backend`](crate::Backend) must pass.
+//!
+//! Everything here is for tests: functions panic where a test should fail.
+//!
 //! # Example
 //!
 //! Two devices of one account; the second learns from sync what the first wrote, and the first
@@ -45,11 +50,20 @@
 //! # }
 //! ```
 
+pub mod contract;
+mod events;
+mod failing;
 mod fault;
 mod homeserver;
+mod recording;
 
-pub use fault::{Fault, FaultRule};
-pub use homeserver::{
-    AccountDataMethod, AccountDataRequest, AccountDataServer, ClientError, DeviceLogin,
-    InitialSync, Msc3391, Outcome,
+pub use self::{
+    events::{batch, event, event_at, with_user_properties},
+    failing::{DeliveryFailure, FailingBackend},
+    fault::{Fault, FaultRule},
+    homeserver::{
+        AccountDataMethod, AccountDataRequest, AccountDataServer, ClientError, DeviceLogin,
+        InitialSync, Msc3391, Outcome,
+    },
+    recording::{ReceivedBatch, ReceivedEvent, RecordingBackend},
 };

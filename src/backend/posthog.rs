@@ -138,7 +138,8 @@ const RESERVED_KEYS: [&str; 20] = [
 ///
 /// Dropping the future of [`send`](Backend::send) closes the connection of its
 /// request. No more of the request is produced; what the operating system had
-/// taken, and up to 64 KiB that lie in the HTTP library, may still leave.
+/// taken, and what the HTTP and TLS libraries hold (tens of KiB, at most a few
+/// hundred), may still leave.
 pub struct PostHog {
     /// The endpoint with `/batch/`.
     url: Url,
@@ -166,7 +167,6 @@ impl PostHog {
     /// The endpoint is the base that `/batch/` is appended to, such as
     /// `https://eu.i.posthog.com`, or `https://example.org/posthog` for a reverse
     /// proxy. The key is the project's own (`phc_…`), which can only write.
-    #[must_use]
     pub fn builder(endpoint: &str, api_key: &str) -> PostHogBuilder {
         PostHogBuilder {
             endpoint: endpoint.to_owned(),
@@ -567,9 +567,10 @@ fn gzip(body: &[u8]) -> std::io::Result<Vec<u8>> {
 
 /// A request body that ends in an error once the future that sends it is gone.
 ///
-/// The connection is driven by a task of its own, which would go on to write
-/// what it holds. Small pieces keep that small: hyper takes in at most 16 at a
-/// time.
+/// The connection is driven by a task of its own, which goes on to write what
+/// it holds, and given a whole body it holds all of it. Small pieces keep that
+/// small: hyper takes in 16 at a time, or 400 KiB where the connection cannot
+/// write several at once.
 struct CuttableBody {
     rest: Bytes,
     wanted: Weak<()>,

@@ -1,0 +1,191 @@
+//! A backend that keeps what it is sent.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+use serde_json::{Map, Value};
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::{Backend, Batch, DeliveryError, OutgoingEvent, Properties};
+
+/// An event as a service has received it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReceivedEvent {
+    /// The name of the event.
+    pub name: String,
+    /// The unique ID of the event.
+    pub uuid: Uuid,
+    /// The analytics ID under which the event was sent.
+    pub analytics_id: String,
+    /// When the event was captured.
+    pub time: SystemTime,
+    /// The properties of the event.
+    pub properties: Map<String, Value>,
+    /// Properties of the person that replace others.
+    pub set: Map<String, Value>,
+    /// Properties of the person that replace no others.
+    pub set_once: Map<String, Value>,
+}
+
+impl ReceivedEvent {
+    /// What a service receives that gets all of `event`, under `analytics_id`.
+    #[must_use]
+    pub fn new(analytics_id: &str, event: &OutgoingEvent) -> Self {
+        Self {
+            name: event.name().to_owned(),
+            uuid: event.uuid(),
+            analytics_id: analytics_id.to_owned(),
+            time: event.time(),
+            properties: object(event.properties()),
+            set: object(event.user_properties().set()),
+            set_once: object(event.user_properties().set_once()),
+        }
+    }
+}
+
+fn object(properties: &Properties) -> Map<String, Value> {
+    properties.deserialize().unwrap_or_default()
+}
+
+/// A batch as a service has received it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReceivedBatch {
+    /// The analytics ID under which the batch was sent.
+    pub analytics_id: String,
+    /// The events, in the order of the batch.
+    pub events: Vec<ReceivedEvent>,
+}
+
+impl From<&Batch> for ReceivedBatch {
+    fn from(batch: &Batch) -> Self {
+        let analytics_id = batch.analytics_id().reveal();
+        Self {
+            analytics_id: analytics_id.to_owned(),
+            events: batch
+                .events()
+                .map(|event| ReceivedEvent::new(analytics_id, event))
+                .collect(),
+        }
+    }
+}
+
+/// A backend that takes everything and keeps it in memory.
+///
+/// A clone shows the same batches, so that a test keeps one and gives the
+/// other away.
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), matrix_analytics::DeliveryError> {
+/// use matrix_analytics::{Backend, Properties, testing};
+///
+/// let backend = testing::RecordingBackend::new();
+/// backend.send(&testing::batch("id", [testing::event("Opened", Properties::new())])).await?;
+/// assert_eq!(backend.names(), ["Opened"]);
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct RecordingBackend {
+    log: Arc<Log>,
+}
+
+impl RecordingBackend {
+    /// A backend that has received nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The batches received, oldest first.
+    #[must_use]
+    pub fn batches(&self) -> Vec<ReceivedBatch> {
+        self.log.batches().clone()
+    }
+
+    /// The events received, oldest first.
+    #[must_use]
+    pub fn events(&self) -> Vec<ReceivedEvent> {
+        self.log
+            .batches()
+            .iter()
+            .flat_map(|batch| batch.events.clone())
+            .collect()
+    }
+
+    /// The names of the events received, oldest first.
+    #[must_use]
+    pub fn names(&self) -> Vec<String> {
+        self.events().into_iter().map(|event| event.name).collect()
+    }
+
+    /// The analytics IDs of the batches received, oldest first.
+    #[must_use]
+    pub fn ids(&self) -> Vec<String> {
+        self.batches()
+            .into_iter()
+            .map(|batch| batch.analytics_id)
+            .collect()
+    }
+
+    /// Forgets what was received.
+    pub fn clear(&self) {
+        self.log.batches().clear();
+    }
+
+    /// Waits until there are at least `count` events.
+    ///
+    /// # Cancel safety
+    ///
+    /// It changes nothing: it can be dropped and called again.
+    pub async fn wait_for(&self, count: usize) {
+        let events = |batches: &[ReceivedBatch]| -> usize {
+            batches.iter().map(|batch| batch.events.len()).sum()
+        };
+        self.log
+            .wait_until(|batches| events(batches) >= count)
+            .await;
+    }
+}
+
+impl Backend for RecordingBackend {
+    fn name(&self) -> &'static str {
+        "recording"
+    }
+
+    async fn send(&self, batch: &Batch) -> Result<(), DeliveryError> {
+        self.log.add(batch.into());
+        Ok(())
+    }
+}
+
+/// The batches that a test double has received.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    batches: Mutex<Vec<ReceivedBatch>>,
+    added: Notify,
+}
+
+impl Log {
+    pub(super) fn batches(&self) -> MutexGuard<'_, Vec<ReceivedBatch>> {
+        self.batches.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn add(&self, batch: ReceivedBatch) {
+        self.batches().push(batch);
+        self.added.notify_waiters();
+    }
+
+    async fn wait_until(&self, met: impl Fn(&[ReceivedBatch]) -> bool) {
+        loop {
+            // Before the look, so that nothing added after it is missed.
+            let added = self.added.notified();
+            if met(&self.batches()) {
+                return;
+            }
+            added.await;
+        }
+    }
+}

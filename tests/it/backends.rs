@@ -1,0 +1,35 @@
+//! The backends of this crate, against the contract and against their services.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
+
+mod doubles;
+mod jsonl;
+
+#[cfg(feature = "posthog")]
+mod collector;
+#[cfg(feature = "posthog")]
+mod posthog;
+
+use std::time::SystemTime;
+
+use serde_json::{Map, Value};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+
+fn time(text: &Value) -> SystemTime {
+    OffsetDateTime::parse(text.as_str().unwrap(), &Rfc3339)
+        .unwrap()
+        .into()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+/// The object under `key`, or an empty one.
+fn object(of: &mut Map<String, Value>, key: &str) -> Map<String, Value> {
+    match of.remove(key) {
+        None => Map::new(),
+        Some(Value::Object(object)) => object,
+        Some(other) => panic!("{key} is not an object: {other}"),
+    }
+}

@@ -1,0 +1,286 @@
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+};
+
+use matrix_analytics::{
+    Backend as _, JsonLines, Properties,
+    testing::{
+        self, DeliveryFailure, ReceivedEvent,
+        contract::{self, BackendHarness, Mode, Promises, UserPropertySupport},
+    },
+};
+use serde_json::{Map, Value};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWrite},
+    sync::Notify,
+};
+
+use super::{object, text, time};
+
+/// The far end of a [`JsonLines`]: memory that can be made to fail.
+#[derive(Clone, Default)]
+struct Sink(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    stalled: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    written: Vec<u8>,
+    flushed: usize,
+    /// How many more bytes are taken.
+    room: Option<usize>,
+    /// What happens when there is no room; nothing ever if it is `None`.
+    error: Option<io::ErrorKind>,
+}
+
+impl Sink {
+    fn set(&self, room: Option<usize>, error: Option<io::ErrorKind>) {
+        let mut state = self.0.state.lock().unwrap();
+        state.room = room;
+        state.error = error;
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8(self.0.state.lock().unwrap().written.clone()).unwrap()
+    }
+}
+
+impl AsyncWrite for Sink {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut state = self.0.state.lock().unwrap();
+        let room = state.room.unwrap_or(bytes.len()).min(bytes.len());
+        if room == 0 {
+            return match state.error {
+                Some(io::ErrorKind::WriteZero) => Poll::Ready(Ok(0)),
+                Some(error) => Poll::Ready(Err(error.into())),
+                None => {
+                    self.0.stalled.notify_one();
+                    Poll::Pending
+                }
+            };
+        }
+        state.room = state.room.map(|before| before - room);
+        state.written.extend_from_slice(&bytes[..room]);
+        Poll::Ready(Ok(room))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.0.state.lock().unwrap();
+        state.flushed = state.written.len();
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn received(line: &str) -> ReceivedEvent {
+    let mut line: Map<String, Value> = serde_json::from_str(line).unwrap();
+    let event = ReceivedEvent {
+        name: text(&line.remove("event").unwrap()),
+        uuid: text(&line.remove("uuid").unwrap()).parse().unwrap(),
+        analytics_id: text(&line.remove("analytics_id").unwrap()),
+        time: time(&line.remove("timestamp").unwrap()),
+        properties: object(&mut line, "properties"),
+        set: object(&mut line, "set"),
+        set_once: object(&mut line, "set_once"),
+    };
+    assert!(line.is_empty(), "members that are not documented: {line:?}");
+    event
+}
+
+struct Harness {
+    sink: Sink,
+    backend: JsonLines,
+}
+
+impl BackendHarness for Harness {
+    type Backend = JsonLines;
+
+    fn promises(&self) -> Promises {
+        Promises {
+            modes: &[
+                Mode::Refuse(DeliveryFailure::Permanent),
+                Mode::Refuse(DeliveryFailure::Transient),
+                Mode::Stall,
+            ],
+            added_properties: &[],
+            user_properties: UserPropertySupport::Sent,
+            secrets: &[],
+        }
+    }
+
+    fn backend(&self) -> &JsonLines {
+        &self.backend
+    }
+
+    async fn was_contacted(&self) -> bool {
+        !self.sink.text().is_empty()
+    }
+
+    async fn received(&self) -> Vec<ReceivedEvent> {
+        let text = self.sink.text();
+        let lines = text
+            .split_inclusive('\n')
+            .filter(|line| line.ends_with("}\n"));
+        lines.map(received).collect()
+    }
+
+    async fn set_mode(&self, mode: Mode) {
+        match mode {
+            Mode::Refuse(DeliveryFailure::Permanent) => {
+                self.sink.set(Some(100), Some(io::ErrorKind::BrokenPipe));
+            }
+            Mode::Refuse(_) => self.sink.set(Some(100), Some(io::ErrorKind::StorageFull)),
+            Mode::Stall => self.sink.set(Some(100), None),
+            _ => self.sink.set(None, None),
+        }
+    }
+
+    async fn stalled(&self) {
+        self.sink.0.stalled.notified().await;
+    }
+}
+
+#[tokio::test]
+async fn json_lines_keep_the_contract() {
+    let sink = Sink::default();
+    contract::check(&Harness {
+        backend: JsonLines::new(sink.clone()),
+        sink,
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_line_has_the_documented_form() {
+    let (writer, mut reader) = tokio::io::duplex(64 * 1024);
+    let backend = JsonLines::new(writer);
+    let plain = testing::event("Opened", Properties::new());
+    let full = testing::with_user_properties(
+        testing::event(
+            "Joined \"Room\"",
+            Properties::new().with("trigger", "In\nvite"),
+        ),
+        Properties::new().with("app", "desktop"),
+        Properties::new().with("first_app", "mobile"),
+    );
+    let (plain_uuid, full_uuid) = (plain.uuid(), full.uuid());
+    backend
+        .send(&testing::batch("an \"ID\"", [plain, full]))
+        .await
+        .unwrap();
+    drop(backend);
+    let mut text = String::new();
+    reader.read_to_string(&mut text).await.unwrap();
+    let time = "2026-01-31T12:00:00.25Z";
+    let expected = [
+        format!(
+            r#"{{"event":"Opened","uuid":"{plain_uuid}","timestamp":"{time}","analytics_id":"an \"ID\"","properties":{{}}}}"#
+        ),
+        format!(
+            r#"{{"event":"Joined \"Room\"","uuid":"{full_uuid}","timestamp":"{time}","analytics_id":"an \"ID\"","properties":{{"trigger":"In\nvite"}},"set":{{"app":"desktop"}},"set_once":{{"first_app":"mobile"}}}}"#
+        ),
+    ];
+    assert_eq!(text, expected.map(|line| line + "\n").concat());
+}
+
+#[tokio::test]
+async fn a_torn_line_is_left_torn_and_the_next_one_is_whole() {
+    let whole = Sink::default();
+    let first = testing::batch("id", [testing::event("First", Properties::new())]);
+    let second = testing::batch("id", [testing::event("Second", Properties::new())]);
+    JsonLines::new(whole.clone()).send(&first).await.unwrap();
+    let line = whole.text();
+
+    // Every byte of the line is a place where it can be torn.
+    for room in 0..line.len() {
+        let sink = Sink::default();
+        let backend = JsonLines::new(sink.clone());
+        sink.set(Some(room), None);
+        tokio::select! {
+            biased;
+            result = backend.send(&first) => panic!("sent without room: {result:?}"),
+            () = sink.0.stalled.notified() => {}
+        }
+        sink.set(None, None);
+        assert_eq!(
+            sink.text(),
+            line[..room],
+            "nothing is written after the drop"
+        );
+        backend.send(&second).await.unwrap();
+        let text = sink.text();
+        let after = text.strip_prefix(&line[..room]).unwrap();
+        let after = if room == 0 {
+            after
+        } else {
+            after.strip_prefix('\n').unwrap()
+        };
+        assert_eq!(received(after.strip_suffix('\n').unwrap()).name, "Second");
+        backend.send(&first).await.unwrap();
+        assert!(
+            sink.text().ends_with(&format!("}}\n{line}")),
+            "one line break is enough"
+        );
+    }
+}
+
+#[tokio::test]
+async fn every_batch_is_flushed() {
+    let sink = Sink::default();
+    let backend = JsonLines::new(sink.clone());
+    for name in ["First", "Second"] {
+        let event = testing::event(name, Properties::new());
+        backend.send(&testing::batch("id", [event])).await.unwrap();
+        let state = sink.0.state.lock().unwrap();
+        assert!(state.flushed > 0);
+        assert_eq!(state.flushed, state.written.len());
+    }
+}
+
+#[tokio::test]
+async fn only_a_writer_that_is_gone_fails_for_good() {
+    use io::ErrorKind as Kind;
+
+    for (kind, failure) in [
+        (Kind::BrokenPipe, DeliveryFailure::Permanent),
+        (Kind::ConnectionAborted, DeliveryFailure::Permanent),
+        (Kind::ConnectionReset, DeliveryFailure::Permanent),
+        (Kind::NotConnected, DeliveryFailure::Permanent),
+        (Kind::WriteZero, DeliveryFailure::Permanent),
+        (Kind::StorageFull, DeliveryFailure::Transient),
+        (Kind::TimedOut, DeliveryFailure::Transient),
+        (Kind::PermissionDenied, DeliveryFailure::Transient),
+        (Kind::Other, DeliveryFailure::Transient),
+    ] {
+        let sink = Sink::default();
+        sink.set(Some(0), Some(kind));
+        let event = testing::event("Opened", Properties::new());
+        let error = JsonLines::new(sink)
+            .send(&testing::batch("id", [event]))
+            .await
+            .unwrap_err();
+        assert_eq!(DeliveryFailure::from(&error), failure, "{kind:?}");
+    }
+}
+
+#[test]
+fn json_lines_print_as_their_name() {
+    assert_eq!(
+        format!("{:?}", JsonLines::new(Vec::new())),
+        "JsonLines { .. }"
+    );
+}

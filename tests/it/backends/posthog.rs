@@ -1,0 +1,568 @@
+use std::{
+    net::TcpListener,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+
+use matrix_analytics::{
+    Backend as _, Batch, DeliveryError, PostHog, PostHogBuildError, Properties,
+    testing::{
+        self, DeliveryFailure, ReceivedEvent,
+        contract::{self, BackendHarness, Mode, Promises, UserPropertySupport},
+    },
+};
+use reqwest::Client;
+use serde_json::{Map, Value, json};
+use wiremock::{
+    Mock, MockServer, ResponseTemplate,
+    matchers::{any, method, path},
+};
+
+use super::{
+    collector::{Answer, Collector, OK},
+    object, text, time,
+};
+
+const KEY: &str = "phc_4b1d0c";
+const ID: &str = "9f1c2d7e-0d5e-4c9b-8a53-b6f1d1f1a0aa";
+
+fn posthog(endpoint: &str) -> PostHog {
+    PostHog::builder(endpoint, KEY).build().unwrap()
+}
+
+fn opened() -> Batch {
+    testing::batch(
+        ID,
+        [testing::event(
+            "Opened",
+            Properties::new().with("trigger", "Icon"),
+        )],
+    )
+}
+
+fn received(mut event: Value) -> ReceivedEvent {
+    let event = event.as_object_mut().unwrap();
+    let mut properties = object(event, "properties");
+    let id = event.remove("distinct_id").unwrap();
+    assert_eq!(properties["distinct_id"], id);
+    let received = ReceivedEvent {
+        name: text(&event.remove("event").unwrap()),
+        uuid: text(&event.remove("uuid").unwrap()).parse().unwrap(),
+        analytics_id: text(&id),
+        time: time(&event.remove("timestamp").unwrap()),
+        set: object(&mut properties, "$set"),
+        set_once: object(&mut properties, "$set_once"),
+        properties,
+    };
+    assert!(
+        event.is_empty(),
+        "members that are not documented: {event:?}"
+    );
+    received
+}
+
+struct Harness {
+    collector: Collector,
+    backend: PostHog,
+}
+
+impl BackendHarness for Harness {
+    type Backend = PostHog;
+
+    fn promises(&self) -> Promises {
+        const MODES: [Mode; 7] = [
+            Mode::Refuse(DeliveryFailure::Permanent),
+            Mode::Refuse(DeliveryFailure::Rejected),
+            Mode::Refuse(DeliveryFailure::Throttled {
+                retry_after: Some(Duration::from_secs(7)),
+            }),
+            Mode::Refuse(DeliveryFailure::TooLarge),
+            Mode::Refuse(DeliveryFailure::Transient),
+            Mode::Refuse(DeliveryFailure::Unauthorized),
+            Mode::Stall,
+        ];
+        Promises {
+            modes: &MODES,
+            added_properties: &[
+                "$geoip_disable",
+                "$ip",
+                "$lib",
+                "$lib_version",
+                "distinct_id",
+            ],
+            user_properties: UserPropertySupport::Sent,
+            secrets: &[KEY],
+        }
+    }
+
+    fn backend(&self) -> &PostHog {
+        &self.backend
+    }
+
+    async fn was_contacted(&self) -> bool {
+        self.collector.seen().opened > 0
+    }
+
+    async fn received(&self) -> Vec<ReceivedEvent> {
+        let mut events = Vec::new();
+        for body in self.collector.seen().requests {
+            let mut body: Map<String, Value> = serde_json::from_slice(&body).unwrap();
+            assert_eq!(body.remove("api_key").unwrap(), KEY);
+            let batch = body.remove("batch").unwrap();
+            assert!(body.is_empty(), "members that are not documented: {body:?}");
+            events.extend(batch.as_array().unwrap().iter().cloned().map(received));
+        }
+        events
+    }
+
+    async fn set_mode(&self, mode: Mode) {
+        self.collector.set_answer(match mode {
+            Mode::Refuse(failure) => Answer::With(match failure {
+                DeliveryFailure::Rejected => "400 Bad Request",
+                DeliveryFailure::Throttled { .. } => "429 Too Many\r\nretry-after: 7",
+                DeliveryFailure::TooLarge => "413 Content Too Large",
+                DeliveryFailure::Transient => "502 Bad Gateway",
+                DeliveryFailure::Unauthorized => "401 Unauthorized",
+                _ => "404 Not Found",
+            }),
+            Mode::Stall => Answer::Never,
+            _ => OK,
+        });
+        if mode == Mode::Accept {
+            self.collector
+                .wait_until(|seen| seen.ended >= seen.stalled)
+                .await;
+        }
+    }
+
+    async fn stalled(&self) {
+        self.collector.wait_until(|seen| seen.stalled > 0).await;
+    }
+}
+
+#[tokio::test]
+async fn posthog_keeps_the_contract() {
+    let collector = Collector::start();
+    let backend = posthog(&collector.url());
+    contract::check(&Harness { collector, backend }).await;
+}
+
+#[tokio::test]
+async fn the_body_is_exactly_the_documented_one() {
+    let server = MockServer::start().await;
+    let only = Mock::given(method("POST")).and(path("/prefix/batch/"));
+    only.respond_with(ResponseTemplate::new(200))
+        .expect(1)
+        .mount(&server)
+        .await;
+    let plain = testing::event("Opened", Properties::new());
+    let full = testing::with_user_properties(
+        testing::event(
+            "Joined \"Room\"",
+            Properties::new().with("trigger", "In\nvite"),
+        ),
+        Properties::new().with("app", "desktop"),
+        Properties::new().with("first_app", "mobile"),
+    );
+    let uuids = (plain.uuid(), full.uuid());
+    let batch = testing::batch(ID, [plain, full]);
+    posthog(&format!("{}/prefix", server.uri()))
+        .send(&batch)
+        .await
+        .unwrap();
+
+    let request = &server.received_requests().await.unwrap()[0];
+    assert_eq!(
+        request.body_json::<Value>().unwrap(),
+        json!({
+            "api_key": KEY,
+            "batch": [
+                {
+                    "event": "Opened",
+                    "uuid": uuids.0.to_string(),
+                    "timestamp": "2026-01-31T12:00:00.25Z",
+                    "distinct_id": ID,
+                    "properties": {
+                        "distinct_id": ID,
+                        "$lib": "matrix-analytics",
+                        "$lib_version": env!("CARGO_PKG_VERSION"),
+                        "$geoip_disable": true,
+                        "$ip": "0.0.0.0",
+                    },
+                },
+                {
+                    "event": "Joined \"Room\"",
+                    "uuid": uuids.1.to_string(),
+                    "timestamp": "2026-01-31T12:00:00.25Z",
+                    "distinct_id": ID,
+                    "properties": {
+                        "trigger": "In\nvite",
+                        "distinct_id": ID,
+                        "$lib": "matrix-analytics",
+                        "$lib_version": env!("CARGO_PKG_VERSION"),
+                        "$geoip_disable": true,
+                        "$ip": "0.0.0.0",
+                        "$set": { "app": "desktop" },
+                        "$set_once": { "first_app": "mobile" },
+                    },
+                },
+            ],
+        }),
+    );
+    let documented = [
+        "accept",
+        "accept-encoding",
+        "content-length",
+        "content-type",
+        "host",
+    ];
+    for (header, value) in &request.headers {
+        assert!(documented.contains(&header.as_str()), "{header}: {value:?}");
+    }
+    assert_eq!(request.headers["content-type"], "application/json");
+}
+
+#[tokio::test]
+async fn no_property_of_an_app_replaces_one_of_ours() {
+    let server = MockServer::start().await;
+    Mock::given(any())
+        .respond_with(ResponseTemplate::new(200))
+        .mount(&server)
+        .await;
+    let reserved = [
+        "$anon_distinct_id",
+        "$cookieless_mode",
+        "$device_id",
+        "$distinct_id",
+        "$geoip_disable",
+        "$ignore_sent_at",
+        "$ip",
+        "$is_identified",
+        "$lib",
+        "$lib_version",
+        "$set",
+        "$set_once",
+        "$token",
+        "$unset",
+        "$user_id",
+        "alias",
+        "api_key",
+        "capture_internal",
+        "distinct_id",
+        "token",
+    ];
+    let mut properties = Properties::new();
+    for key in reserved {
+        properties.insert(key, "forged");
+    }
+    properties.insert("$screen_name", "kept, with \"$set\" in it");
+    properties.insert("$process_person_profile", false);
+    properties.insert("tokens", u64::MAX);
+    let batch = testing::batch(ID, [testing::event("Opened", properties)]);
+    posthog(&server.uri()).send(&batch).await.unwrap();
+
+    let body: Value = server.received_requests().await.unwrap()[0]
+        .body_json()
+        .unwrap();
+    assert_eq!(
+        body["batch"][0]["properties"],
+        json!({
+            "$screen_name": "kept, with \"$set\" in it",
+            "$process_person_profile": false,
+            "tokens": u64::MAX,
+            "distinct_id": ID,
+            "$lib": "matrix-analytics",
+            "$lib_version": env!("CARGO_PKG_VERSION"),
+            "$geoip_disable": true,
+            "$ip": "0.0.0.0",
+        }),
+    );
+}
+
+#[cfg(feature = "posthog-gzip")]
+#[tokio::test]
+async fn a_compressed_body_says_so_and_is_the_same_inside() {
+    use std::io::Read as _;
+
+    let server = MockServer::start().await;
+    Mock::given(any())
+        .respond_with(ResponseTemplate::new(200))
+        .mount(&server)
+        .await;
+    let batch = opened();
+    posthog(&server.uri()).send(&batch).await.unwrap();
+    PostHog::builder(&server.uri(), KEY)
+        .gzip()
+        .build()
+        .unwrap()
+        .send(&batch)
+        .await
+        .unwrap();
+    let requests = server.received_requests().await.unwrap();
+    assert_eq!(requests[0].headers.get("content-encoding"), None);
+    assert_eq!(requests[1].headers["content-encoding"], "gzip");
+    let mut inside = Vec::new();
+    flate2::read::GzDecoder::new(&requests[1].body[..])
+        .read_to_end(&mut inside)
+        .unwrap();
+    assert_eq!(inside, requests[0].body);
+}
+
+/// Two servers: the first redirects to the second with `status`.
+async fn redirecting(status: u16) -> (MockServer, MockServer) {
+    let (first, second) = (MockServer::start().await, MockServer::start().await);
+    Mock::given(any())
+        .respond_with(ResponseTemplate::new(200))
+        .mount(&second)
+        .await;
+    let answer =
+        ResponseTemplate::new(status).insert_header("location", format!("{}/batch/", second.uri()));
+    Mock::given(any()).respond_with(answer).mount(&first).await;
+    (first, second)
+}
+
+#[tokio::test]
+async fn redirects_are_not_followed() {
+    for status in [301, 302, 303, 307, 308] {
+        let (first, second) = redirecting(status).await;
+        let error = posthog(&first.uri()).send(&opened()).await.unwrap_err();
+        assert!(
+            matches!(error, DeliveryError::Permanent(_)),
+            "{status}: {error:?}"
+        );
+        assert!(
+            second.received_requests().await.unwrap().is_empty(),
+            "{status}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_answer_to_a_redirected_request_is_no_delivery() {
+    for status in [301, 302, 303, 307, 308] {
+        let (first, _second) = redirecting(status).await;
+        let backend = PostHog::builder(&first.uri(), KEY).http_client(|| Client::builder().build());
+        let error = backend.build().unwrap().send(&opened()).await.unwrap_err();
+        assert!(
+            matches!(error, DeliveryError::Permanent(_)),
+            "{status}: {error:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn retry_after_is_read_from_the_answer() {
+    let in_an_hour = SystemTime::now() + Duration::from_secs(3600);
+    for (status, header, expected) in [
+        (429, None, Some(None)),
+        (429, Some("30".to_owned()), Some(Some(30))),
+        (429, Some("soon".to_owned()), Some(None)),
+        (503, Some("30".to_owned()), Some(Some(30))),
+        (503, Some("soon".to_owned()), None),
+        (503, None, None),
+        (500, Some("30".to_owned()), None),
+        (
+            429,
+            Some(httpdate::fmt_http_date(in_an_hour)),
+            Some(Some(3600)),
+        ),
+    ] {
+        let server = MockServer::start().await;
+        let mut answer = ResponseTemplate::new(status);
+        if let Some(header) = &header {
+            answer = answer.insert_header("retry-after", header.as_str());
+        }
+        Mock::given(any()).respond_with(answer).mount(&server).await;
+        let error = posthog(&server.uri()).send(&opened()).await.unwrap_err();
+        match (&error, expected) {
+            (DeliveryError::Transient(_), None) => {}
+            (
+                DeliveryError::Throttled {
+                    retry_after: None, ..
+                },
+                Some(None),
+            ) => {}
+            (
+                DeliveryError::Throttled {
+                    retry_after: Some(wait),
+                    ..
+                },
+                Some(Some(seconds)),
+            ) => {
+                // A date is some time away, less what has passed since.
+                let wait = wait.as_secs();
+                assert!(
+                    (seconds.min(3000)..=seconds).contains(&wait),
+                    "{header:?}: {wait}"
+                );
+            }
+            _ => panic!("{status}, {header:?}: {error:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn close_ends_the_connection_and_the_next_send_opens_another() {
+    let collector = Collector::start();
+    let backend = posthog(&collector.url());
+    backend.send(&opened()).await.unwrap();
+    backend.send(&opened()).await.unwrap();
+    let seen = collector.seen();
+    assert_eq!(
+        (seen.opened, seen.ended),
+        (1, 0),
+        "one connection serves two batches"
+    );
+    backend.close();
+    collector.wait_until(|seen| seen.ended == 1).await;
+    backend.send(&opened()).await.unwrap();
+    let seen = collector.seen();
+    assert_eq!((seen.opened, seen.requests.len()), (2, 3));
+}
+
+#[tokio::test]
+async fn the_client_is_made_at_the_first_send_and_after_close() {
+    let collector = Collector::start();
+    let made = Arc::new(AtomicUsize::new(0));
+    let count = made.clone();
+    let factory = move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        Client::builder().build()
+    };
+    let backend = PostHog::builder(&collector.url(), KEY)
+        .http_client(factory)
+        .build()
+        .unwrap();
+    backend.close();
+    assert_eq!(made.load(Ordering::Relaxed), 0);
+    for clients in [1, 2, 3] {
+        backend.send(&opened()).await.unwrap();
+        backend.send(&opened()).await.unwrap();
+        assert_eq!(made.load(Ordering::Relaxed), clients);
+        backend.close();
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_cannot_be_made_is_asked_for_again() {
+    let backend = PostHog::builder("http://127.0.0.1:9", KEY)
+        .http_client(|| Client::builder().user_agent("no\nheader").build())
+        .build()
+        .unwrap();
+    for _ in 0..2 {
+        let error = backend.send(&opened()).await.unwrap_err();
+        assert!(matches!(error, DeliveryError::Transient(_)), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_service_that_is_away_is_a_transient_failure() {
+    let address = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap();
+    let error = posthog(&format!("http://{address}"))
+        .send(&opened())
+        .await
+        .unwrap_err();
+    assert!(matches!(error, DeliveryError::Transient(_)), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_service_that_never_answers_is_a_transient_failure() {
+    let collector = Collector::start();
+    collector.set_answer(Answer::Never);
+    let backend = PostHog::builder(&collector.url(), KEY).request_timeout(Duration::from_secs(3));
+    let error = backend.build().unwrap().send(&opened()).await.unwrap_err();
+    assert!(matches!(error, DeliveryError::Transient(_)), "{error:?}");
+}
+
+#[tokio::test]
+async fn dropping_a_send_ends_its_connection_with_the_request_unfinished() {
+    let collector = Collector::start();
+    collector.set_answer(Answer::Never);
+    let backend = posthog(&collector.url());
+    let long = "x".repeat(30 * 1024);
+    let events =
+        (0..1024).map(|_| testing::event("Long", Properties::new().with("long", long.as_str())));
+    let batch = testing::batch(ID, events);
+    {
+        let mut send = pin!(backend.send(&batch));
+        tokio::select! {
+            biased;
+            result = &mut send => panic!("a service that reads nothing has answered: {result:?}"),
+            () = collector.wait_until(|seen| seen.stalled == 1) => {}
+        }
+    }
+    collector.set_answer(OK);
+    collector.wait_until(|seen| seen.ended == 1).await;
+    let seen = collector.seen();
+    assert!(seen.requests.is_empty());
+    assert!(
+        seen.stalled_bytes < 1024 * long.len(),
+        "the whole request left, {} bytes",
+        seen.stalled_bytes,
+    );
+
+    backend.send(&opened()).await.unwrap();
+    assert_eq!(
+        collector.seen().requests.len(),
+        1,
+        "the dropped request is not repeated"
+    );
+}
+
+#[test]
+fn settings_that_cannot_be_right_are_refused() {
+    use PostHogBuildError as Error;
+
+    type Check = fn(&Error) -> bool;
+    let url: Check = |error| matches!(error, Error::EndpointUrl(_));
+    let scheme: Check = |error| matches!(error, Error::EndpointScheme);
+    let credentials: Check = |error| matches!(error, Error::EndpointCredentials);
+    let query: Check = |error| matches!(error, Error::EndpointQuery);
+    for (endpoint, is_expected) in [
+        ("", url),
+        ("eu.i.posthog.com", url),
+        ("//eu.i.posthog.com", url),
+        ("http://", url),
+        ("https:///", url),
+        ("https://exa mple.org", url),
+        ("ftp://example.org", scheme),
+        ("file:///tmp/events", scheme),
+        ("data:text/plain,hello", scheme),
+        ("localhost:8000", scheme),
+        ("https://user@example.org", credentials),
+        ("https://user:secret@example.org", credentials),
+        ("https://:secret@example.org", credentials),
+        ("https://example.org/?a=b", query),
+        ("https://example.org?", query),
+        ("https://example.org/#top", query),
+    ] {
+        let error = PostHog::builder(endpoint, KEY).build().unwrap_err();
+        assert!(is_expected(&error), "{endpoint:?}: {error:?}");
+        assert!(
+            !format!("{error} {error:?}").contains("secret"),
+            "{error:?}"
+        );
+    }
+    for key in ["", " ", "\t", "phc_\n", "phc_\0key", "phc_\u{85}"] {
+        let error = PostHog::builder("https://example.org", key)
+            .build()
+            .unwrap_err();
+        assert!(matches!(error, Error::ApiKey), "{key:?}: {error:?}");
+    }
+}
+
+#[test]
+fn neither_the_key_nor_the_path_is_printed() {
+    let builder = PostHog::builder("https://example.org/hidden", KEY);
+    let shown = format!("{builder:?}");
+    assert_eq!(shown, "PostHogBuilder { timeout: 10s, .. }");
+    let shown = format!("{:?}", builder.build().unwrap());
+    assert_eq!(shown, r#"PostHog { endpoint: "https://example.org", .. }"#);
+}

@@ -1,0 +1,195 @@
+//! Promise P6: two devices that opt in at once end on the ID that the homeserver
+//! holds, whatever the order of their reads and writes, and send under no other.
+//!
+//! The orders are enumerated, not sampled: a proxy in front of each device holds
+//! every request until its turn.
+
+use std::collections::BTreeSet;
+
+use hyper::Method;
+use matrix_analytics::{
+    Analytics, ConsentState, ELEMENT_EVENT_TYPE, OptInError, testing::RecordingBackend,
+};
+use tokio::{task::JoinHandle, time::Instant};
+
+use crate::support::{
+    ALICE, AnalyticsExt as _, FOREIGN_ID, GatedProxy, HeldRequest, SETTLE, World, content,
+    eventually, id_in,
+};
+
+/// What one device does: read, write, and read again after the settle time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Read,
+    Write,
+    ReadBack,
+}
+
+type Order = Vec<(usize, Step)>;
+
+/// All orders of three steps of two devices.
+fn orders() -> Vec<Order> {
+    fn extend(order: &Order, done: [usize; 2], orders: &mut Vec<Order>) {
+        const STEPS: [Step; 3] = [Step::Read, Step::Write, Step::ReadBack];
+        if order.len() == 6 {
+            orders.push(order.clone());
+        }
+        for device in 0..2 {
+            if let Some(step) = STEPS.get(done[device]) {
+                let mut order = order.clone();
+                order.push((device, *step));
+                let mut done = done;
+                done[device] += 1;
+                extend(&order, done, orders);
+            }
+        }
+    }
+    let mut orders = Vec::new();
+    extend(&Vec::new(), [0, 0], &mut orders);
+    orders
+}
+
+fn position(order: &Order, step: (usize, Step)) -> usize {
+    order.iter().position(|other| *other == step).unwrap()
+}
+
+/// Whether `device` can write after the other has read back although it read
+/// before the other wrote: its bound on a read and a write rules that out, for
+/// the other waits at least as long before it reads back.
+fn outlasts_the_settle_time(order: &Order, device: usize) -> bool {
+    let other = 1 - device;
+    position(order, (device, Step::Read)) < position(order, (other, Step::Write))
+        && position(order, (device, Step::Write)) > position(order, (other, Step::ReadBack))
+}
+
+struct Racer {
+    proxy: GatedProxy,
+    analytics: Analytics,
+    recorder: RecordingBackend,
+    /// Its write, which waits for its turn.
+    write: Option<(HeldRequest, JoinHandle<Result<ConsentState, OptInError>>)>,
+    /// When its write is due to be read back.
+    settled_at: Option<Instant>,
+}
+
+#[tokio::test]
+async fn two_devices_that_opt_in_at_once_end_on_the_id_that_the_homeserver_holds() {
+    let all = orders();
+    assert_eq!(all.len(), 20);
+    let possible: Vec<_> = all
+        .iter()
+        .filter(|order| !(0..2).any(|device| outlasts_the_settle_time(order, device)))
+        .collect();
+    assert_eq!(possible.len(), 16);
+
+    let starts = [
+        None,
+        Some("{}".to_owned()),
+        Some(content(Some(true), None)),
+        Some(content(Some(false), None)),
+        Some(content(Some(false), Some(FOREIGN_ID))),
+        Some(content(None, Some(FOREIGN_ID))),
+    ];
+    let mut both_wrote = 0;
+    for start in &starts {
+        for order in &possible {
+            both_wrote += usize::from(race(start.as_deref(), order).await);
+        }
+    }
+    // In the orders in which both read before either wrote, both wrote.
+    assert!(both_wrote > 0);
+}
+
+/// Runs one order. Returns whether both devices wrote.
+async fn race(start: Option<&str>, order: &Order) -> bool {
+    let case = format!("{start:?}, {order:?}");
+    let world = World::new().await;
+    if let Some(start) = start {
+        world.set_content(start);
+    }
+    let mut racers = [racer(&world, "PHONE").await, racer(&world, "LAPTOP").await];
+    world.take_requests();
+
+    for &(device, step) in order {
+        racers[device].take(step).await;
+    }
+    let held = id_in(&world.content().unwrap()).unwrap();
+    let writes = world.take_requests().matches("PUT").count();
+
+    for racer in &mut racers {
+        racer.analytics.until(ConsentState::is_open).await;
+        racer.analytics.capture_one("After");
+        eventually(racer.analytics.flush()).await;
+        assert_eq!(
+            racer.analytics.analytics_id().unwrap().reveal(),
+            held,
+            "{case}"
+        );
+        let ids: BTreeSet<_> = racer.recorder.ids().into_iter().collect();
+        assert_eq!(ids, BTreeSet::from([held.clone()]), "{case}");
+        // What was captured while the ID settled is not lost.
+        let names = racer.recorder.names();
+        assert!(names.contains(&"While".to_owned()), "{case}: {names:?}");
+        assert!(racer.proxy.is_idle(), "{case}");
+    }
+    writes == 2
+}
+
+async fn racer(world: &World, name: &str) -> Racer {
+    let mut proxy = GatedProxy::start(world.server.uri()).await;
+    let login = world.server.add_device(ALICE, name);
+    let client = world
+        .server
+        .client_with(&login, |builder| builder.homeserver_url(proxy.uri()))
+        .await
+        .unwrap();
+    let recorder = RecordingBackend::new();
+    let analytics = Analytics::builder(client, ELEMENT_EVENT_TYPE)
+        .backend(recorder.clone())
+        .build()
+        .await
+        .unwrap();
+    proxy.next(Method::GET).await.pass().await;
+    analytics.confirmed().await;
+    Racer {
+        proxy,
+        analytics,
+        recorder,
+        write: None,
+        settled_at: None,
+    }
+}
+
+impl Racer {
+    async fn take(&mut self, step: Step) {
+        match step {
+            Step::Read => {
+                let analytics = self.analytics.clone();
+                let mut opt_in = tokio::spawn(async move { analytics.opt_in().await });
+                self.proxy.next(Method::GET).await.pass().await;
+                self.analytics.capture_one("While");
+                // A device that found the other's ID has nothing to write.
+                tokio::select! {
+                    held = self.proxy.next(Method::PUT) => self.write = Some((held, opt_in)),
+                    done = eventually(&mut opt_in) => {
+                        assert!(done.unwrap().unwrap().is_open());
+                    }
+                }
+            }
+            Step::Write => {
+                if let Some((held, opt_in)) = self.write.take() {
+                    held.pass().await;
+                    let state = eventually(opt_in).await.unwrap().unwrap();
+                    self.settled_at = (!state.is_open()).then(|| Instant::now() + SETTLE);
+                }
+            }
+            Step::ReadBack => {
+                if let Some(settled_at) = self.settled_at {
+                    tokio::time::advance(settled_at.duration_since(Instant::now())).await;
+                    self.proxy.next(Method::GET).await.pass().await;
+                    self.analytics.until(ConsentState::is_open).await;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,237 @@
+//! What the tests share: a homeserver, devices of an account, time that stands
+//! still, and a proxy that holds requests.
+
+mod gated_proxy;
+
+use std::{sync::mpsc, time::Duration};
+
+use futures_util::StreamExt as _;
+use matrix_analytics::{
+    Analytics, AnalyticsBuilder, ConsentState, ELEMENT_EVENT_TYPE, GateState, Properties,
+    testing::{
+        AccountDataMethod, AccountDataRequest, AccountDataServer, DeviceLogin, Msc3391,
+        RecordingBackend,
+    },
+};
+use matrix_sdk::{Client, config::SyncSettings};
+use tokio::time::timeout;
+
+pub(crate) use self::gated_proxy::{GatedProxy, HeldRequest};
+
+pub(crate) const ALICE: &str = "@alice:example.org";
+/// The default bound on one request.
+pub(crate) const BOUND: Duration = Duration::from_secs(10);
+/// Longer than a new ID settles, by the granularity of Tokio's timers.
+pub(crate) const SETTLE: Duration = Duration::from_millis(20_001);
+/// An ID as another client would have made it.
+pub(crate) const FOREIGN_ID: &str = "9F1C2D7E-0A4B-4C1D-9E2F-3A4B5C6D7E8F";
+
+/// Tokio's time stands still until a test moves it.
+///
+/// Paused time alone would jump to the next timer whenever the runtime waits for
+/// a socket. It does not while a blocking task runs, so this keeps one. A test
+/// that hangs is let go after a real minute: then time jumps on, and the
+/// `eventually` it waits in fails.
+pub(crate) struct FrozenTime {
+    _thaw_when_dropped: mpsc::Sender<()>,
+}
+
+impl FrozenTime {
+    pub(crate) fn new() -> Self {
+        tokio::time::pause();
+        let (thaw, thawed) = mpsc::channel::<()>();
+        tokio::task::spawn_blocking(move || {
+            let _ = thawed.recv_timeout(Duration::from_secs(60));
+        });
+        Self {
+            _thaw_when_dropped: thaw,
+        }
+    }
+}
+
+impl Drop for FrozenTime {
+    fn drop(&mut self) {
+        // A test may make one world after another.
+        tokio::time::resume();
+    }
+}
+
+/// Waits for something that must happen without time moving.
+pub(crate) async fn eventually<F: Future>(what: F) -> F::Output {
+    timeout(Duration::from_secs(1_000_000), what)
+        .await
+        .expect("it never happened")
+}
+
+/// A homeserver with frozen time.
+pub(crate) struct World {
+    pub(crate) server: AccountDataServer,
+    _frozen: FrozenTime,
+}
+
+impl World {
+    pub(crate) async fn new() -> Self {
+        let frozen = FrozenTime::new();
+        Self {
+            server: AccountDataServer::start().await,
+            _frozen: frozen,
+        }
+    }
+
+    /// A logged-in device of Alice.
+    pub(crate) async fn device(&self, name: &str) -> Device {
+        let login = self.server.add_device(ALICE, name);
+        self.device_of(login).await
+    }
+
+    pub(crate) async fn device_of(&self, login: DeviceLogin) -> Device {
+        let client = self.server.client(&login).await.unwrap();
+        Device {
+            client,
+            login,
+            server: self.server.clone(),
+        }
+    }
+
+    pub(crate) fn content(&self) -> Option<String> {
+        self.server.content(ALICE, ELEMENT_EVENT_TYPE)
+    }
+
+    /// Lets another client write the event.
+    pub(crate) fn set_content(&self, content: &str) {
+        self.server.set_content(ALICE, ELEMENT_EVENT_TYPE, content);
+    }
+
+    /// Brings the account to hold `content`, or no event at all, as a server with
+    /// MSC3391 does.
+    pub(crate) fn set(&self, content: Option<&str>) {
+        if content.is_none() {
+            self.server.set_msc3391(Msc3391::On);
+        }
+        self.set_content(content.unwrap_or("{}"));
+    }
+
+    /// The account-data requests since the last call, such as `"GET PUT"`.
+    pub(crate) fn take_requests(&self) -> String {
+        let requests = self.server.requests();
+        self.server.clear_requests();
+        requests.iter().map(method_of).collect::<Vec<_>>().join(" ")
+    }
+}
+
+fn method_of(request: &AccountDataRequest) -> &'static str {
+    match request.method {
+        AccountDataMethod::Get => "GET",
+        AccountDataMethod::Put => "PUT",
+        AccountDataMethod::Delete => "DELETE",
+        _ => "?",
+    }
+}
+
+/// A content with the flag and the ID given.
+pub(crate) fn content(flag: Option<bool>, id: Option<&str>) -> String {
+    let id = id.map(|id| format!(r#""id":"{id}""#));
+    let flag = flag.map(|flag| format!(r#""pseudonymousAnalyticsOptIn":{flag}"#));
+    format!(
+        "{{{}}}",
+        id.into_iter().chain(flag).collect::<Vec<_>>().join(",")
+    )
+}
+
+/// The `id` member of a content.
+pub(crate) fn id_in(content: &str) -> Option<String> {
+    let content: serde_json::Value = serde_json::from_str(content).unwrap();
+    content
+        .get("id")
+        .and_then(|id| id.as_str())
+        .map(str::to_owned)
+}
+
+/// A client of one device.
+pub(crate) struct Device {
+    pub(crate) client: Client,
+    pub(crate) login: DeviceLogin,
+    server: AccountDataServer,
+}
+
+impl Device {
+    pub(crate) fn builder(&self) -> AnalyticsBuilder {
+        Analytics::builder(self.client.clone(), ELEMENT_EVENT_TYPE)
+    }
+
+    /// Starts analytics that deliver to the recorder returned.
+    pub(crate) async fn start(&self) -> (Analytics, RecordingBackend) {
+        let recorder = RecordingBackend::new();
+        let analytics = self
+            .builder()
+            .backend(recorder.clone())
+            .build()
+            .await
+            .unwrap();
+        (analytics, recorder)
+    }
+
+    /// Starts analytics, and waits for the homeserver's first answer.
+    pub(crate) async fn start_confirmed(&self) -> (Analytics, RecordingBackend) {
+        let (analytics, recorder) = self.start().await;
+        analytics.confirmed().await;
+        (analytics, recorder)
+    }
+
+    /// Starts analytics, opts in, and lets the ID settle.
+    pub(crate) async fn start_opted_in(&self) -> (Analytics, RecordingBackend) {
+        let (analytics, recorder) = self.start_confirmed().await;
+        analytics.opt_in_and_settle().await;
+        (analytics, recorder)
+    }
+
+    /// Takes over what sync has to show.
+    pub(crate) async fn sync(&self) {
+        let settings = SyncSettings::new().timeout(Duration::ZERO);
+        eventually(self.client.sync_once(settings)).await.unwrap();
+    }
+
+    pub(crate) fn server(&self) -> &AccountDataServer {
+        &self.server
+    }
+}
+
+/// What the tests do with analytics.
+pub(crate) trait AnalyticsExt {
+    async fn until(&self, wanted: impl Fn(&ConsentState) -> bool) -> ConsentState;
+    async fn confirmed(&self) -> ConsentState;
+    async fn opt_in_and_settle(&self);
+    fn capture_one(&self, name: &'static str);
+}
+
+impl AnalyticsExt for Analytics {
+    async fn until(&self, wanted: impl Fn(&ConsentState) -> bool) -> ConsentState {
+        let mut states = self.state_stream();
+        eventually(async {
+            loop {
+                let state = states.next().await.expect("the handle is alive");
+                if wanted(&state) {
+                    return state;
+                }
+            }
+        })
+        .await
+    }
+
+    async fn confirmed(&self) -> ConsentState {
+        self.until(|state| state.confirmation == matrix_analytics::Confirmation::Confirmed)
+            .await
+    }
+
+    async fn opt_in_and_settle(&self) {
+        let state = eventually(self.opt_in()).await.unwrap();
+        if state.gate != GateState::Open {
+            tokio::time::advance(SETTLE).await;
+            self.until(ConsentState::is_open).await;
+        }
+    }
+
+    fn capture_one(&self, name: &'static str) {
+        self.capture_named(name, Properties::new());
+    }
+}

@@ -1,0 +1,180 @@
+//! An HTTP proxy on loopback that holds each account-data request until the test
+//! lets it pass: how requests of two devices are put into an order.
+
+use std::{convert::Infallible, net::SocketAddr};
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use matrix_sdk::reqwest;
+use tokio::{
+    net::TcpListener,
+    sync::{mpsc, oneshot},
+    task::JoinHandle,
+};
+
+use super::eventually;
+
+/// A proxy in front of a homeserver. Requests that are not for account data pass.
+pub(crate) struct GatedProxy {
+    address: SocketAddr,
+    held: mpsc::UnboundedReceiver<HeldRequest>,
+    server: JoinHandle<()>,
+}
+
+/// A request that waits for the test.
+pub(crate) struct HeldRequest {
+    pub(crate) method: Method,
+    pass: oneshot::Sender<()>,
+    /// The homeserver's answer has reached the proxy.
+    answered: oneshot::Receiver<()>,
+    deliver: oneshot::Sender<()>,
+}
+
+impl HeldRequest {
+    /// Lets the homeserver apply the request, and the client see the answer.
+    pub(crate) async fn pass(self) {
+        self.apply().await.deliver();
+    }
+
+    /// Lets the homeserver apply the request; the answer is held.
+    pub(crate) async fn apply(self) -> HeldAnswer {
+        let _ = self.pass.send(());
+        let _ = eventually(self.answered).await;
+        HeldAnswer {
+            deliver: self.deliver,
+        }
+    }
+}
+
+/// An answer that waits for the test; dropped, it never arrives.
+pub(crate) struct HeldAnswer {
+    deliver: oneshot::Sender<()>,
+}
+
+impl HeldAnswer {
+    pub(crate) fn deliver(self) {
+        let _ = self.deliver.send(());
+    }
+}
+
+impl GatedProxy {
+    pub(crate) async fn start(upstream: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (hold, held) = mpsc::unbounded_channel();
+        let upstream = Upstream {
+            url: upstream.to_owned(),
+            http: reqwest::Client::new(),
+        };
+        let server = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let (upstream, hold) = (upstream.clone(), hold.clone());
+                tokio::spawn(async move {
+                    let service = service_fn(move |request| {
+                        let (upstream, hold) = (upstream.clone(), hold.clone());
+                        async move { Ok::<_, Infallible>(handle(&upstream, &hold, request).await) }
+                    });
+                    // A client that goes away ends its connection.
+                    let _ = http1::Builder::new()
+                        .serve_connection(TokioIo::new(stream), service)
+                        .await;
+                });
+            }
+        });
+        Self {
+            address,
+            held,
+            server,
+        }
+    }
+
+    pub(crate) fn uri(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// The next account-data request, which must be a `method`.
+    pub(crate) async fn next(&mut self, method: Method) -> HeldRequest {
+        let held = eventually(self.held.recv()).await.expect("the proxy runs");
+        assert_eq!(held.method, method);
+        held
+    }
+
+    /// Whether a request waits now.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.held.is_empty()
+    }
+}
+
+impl Drop for GatedProxy {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+/// The homeserver behind the proxy.
+#[derive(Clone)]
+struct Upstream {
+    url: String,
+    http: reqwest::Client,
+}
+
+async fn handle(
+    upstream: &Upstream,
+    hold: &mpsc::UnboundedSender<HeldRequest>,
+    request: Request<Incoming>,
+) -> Response<Full<Bytes>> {
+    let gate = request.uri().path().contains("/account_data/").then(|| {
+        let (pass, passed) = oneshot::channel();
+        let (answer, answered) = oneshot::channel();
+        let (deliver, delivered) = oneshot::channel();
+        let _ = hold.send(HeldRequest {
+            method: request.method().clone(),
+            pass,
+            answered,
+            deliver,
+        });
+        (passed, answer, delivered)
+    });
+    // A request whose permit is dropped never arrives.
+    let Some((passed, answer, delivered)) = gate else {
+        return forward(upstream, request).await;
+    };
+    if passed.await.is_err() {
+        return std::future::pending().await;
+    }
+    let response = forward(upstream, request).await;
+    let _ = answer.send(());
+    if delivered.await.is_err() {
+        return std::future::pending().await;
+    }
+    response
+}
+
+async fn forward(upstream: &Upstream, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let (parts, body) = request.into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    let url = format!("{}{}", upstream.url, parts.uri);
+    let mut headers = parts.headers;
+    headers.remove("host");
+    let answer = upstream
+        .http
+        .request(parts.method, url)
+        .headers(headers)
+        .body(body)
+        .send()
+        .await
+        .unwrap();
+    let status = answer.status();
+    let mut response = Response::new(Full::new(answer.bytes().await.unwrap()));
+    *response.status_mut() = StatusCode::from_u16(status.as_u16()).unwrap();
+    response
+        .headers_mut()
+        .insert("content-type", "application/json".parse().unwrap());
+    response
+}

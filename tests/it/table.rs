@@ -1,0 +1,256 @@
+//! The design's table: what this device remembers × what a GET answers.
+//!
+//! Each row of [`CELLS`] is one cell. The record is brought about by what a user
+//! really did on this device, the process is restarted, and the homeserver then
+//! answers the column.
+
+use matrix_analytics::{
+    Analytics, ClosedReason, Consent, ConsentState, GateState, HoldReason, Prompt,
+    testing::{Fault, RecordingBackend},
+};
+
+use crate::support::{AnalyticsExt as _, Device, FOREIGN_ID, World, content, eventually, id_in};
+
+/// What this device remembers when the process starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Remembered {
+    Nothing,
+    Granted,
+    /// Said in words of the account only: granted, and no ID was there.
+    GrantedNoId,
+    Denied,
+    DeniedPending,
+}
+
+/// What the homeserver answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    /// `true` and the ID that this device had.
+    SameId,
+    /// `true` and another ID.
+    OtherId,
+    /// `true` and no `id`, or none that is usable.
+    NoId,
+    NullId,
+    False,
+    FalseWithId,
+    NotFound,
+    Empty,
+    /// A flag that is no boolean, beside no ID.
+    Malformed,
+    /// No flag beside an ID: Element Android's overwrite.
+    IdAlone,
+}
+
+/// What must come of it.
+struct Expected {
+    decision: Consent,
+    gate: GateState,
+    prompt: Prompt,
+    requests: &'static str,
+    /// Which ID events are sent under.
+    sends_under: Option<Answer>,
+}
+
+const OPEN: GateState = GateState::Open;
+const DENIED: GateState = GateState::Closed(ClosedReason::Denied);
+const UNDECIDED: GateState = GateState::Closed(ClosedReason::Undecided);
+const UNPROVEN: GateState = GateState::Closed(ClosedReason::Unproven);
+const NO_ID: GateState = GateState::Holding(HoldReason::NoId);
+
+#[rustfmt::skip]
+const CELLS: &[(Remembered, Answer, GateState, &str)] = {
+    use Answer::*;
+    use Remembered::*;
+
+    &[
+        (Nothing, OtherId, OPEN, "GET"),
+        (Nothing, NoId, NO_ID, "GET"),
+        (Nothing, NullId, NO_ID, "GET"),
+        (Nothing, False, DENIED, "GET"),
+        (Nothing, FalseWithId, DENIED, "GET"),
+        (Nothing, NotFound, UNDECIDED, "GET"),
+        (Nothing, Empty, UNDECIDED, "GET"),
+        (Nothing, Malformed, UNDECIDED, "GET"),
+        (Nothing, IdAlone, UNDECIDED, "GET"),
+
+        (Granted, SameId, OPEN, "GET"),
+        (Granted, OtherId, OPEN, "GET"),
+        (Granted, NoId, NO_ID, "GET"),
+        (Granted, NullId, NO_ID, "GET"),
+        (Granted, False, DENIED, "GET"),
+        (Granted, FalseWithId, DENIED, "GET"),
+        (Granted, NotFound, UNPROVEN, "GET"),
+        (Granted, Empty, UNPROVEN, "GET"),
+        (Granted, Malformed, UNPROVEN, "GET"),
+        (Granted, IdAlone, UNPROVEN, "GET"),
+
+        (GrantedNoId, OtherId, OPEN, "GET"),
+        (GrantedNoId, NoId, NO_ID, "GET"),
+        (GrantedNoId, False, DENIED, "GET"),
+        (GrantedNoId, NotFound, UNPROVEN, "GET"),
+
+        (Denied, SameId, DENIED, "GET PUT"),
+        (Denied, OtherId, OPEN, "GET"),
+        (Denied, NoId, DENIED, "GET"),
+        (Denied, NullId, DENIED, "GET"),
+        (Denied, False, DENIED, "GET"),
+        (Denied, FalseWithId, DENIED, "GET"),
+        (Denied, NotFound, DENIED, "GET"),
+        (Denied, Empty, DENIED, "GET"),
+        (Denied, Malformed, DENIED, "GET"),
+        (Denied, IdAlone, DENIED, "GET"),
+
+        (DeniedPending, SameId, DENIED, "GET PUT"),
+        (DeniedPending, OtherId, DENIED, "GET PUT"),
+        (DeniedPending, NoId, DENIED, "GET PUT"),
+        (DeniedPending, NullId, DENIED, "GET PUT"),
+        (DeniedPending, False, DENIED, "GET"),
+        (DeniedPending, FalseWithId, DENIED, "GET PUT"),
+        (DeniedPending, NotFound, DENIED, "GET"),
+        (DeniedPending, Empty, DENIED, "GET"),
+        (DeniedPending, Malformed, DENIED, "GET"),
+        (DeniedPending, IdAlone, DENIED, "GET PUT"),
+    ]
+};
+
+impl Expected {
+    fn of(answer: Answer, gate: GateState, requests: &'static str) -> Self {
+        let (decision, prompt) = match gate {
+            DENIED => (Consent::Denied, Prompt::DontAsk),
+            UNDECIDED => (Consent::Undecided, Prompt::Ask),
+            _ => (Consent::Granted, Prompt::DontAsk),
+        };
+        Self {
+            decision,
+            gate,
+            prompt,
+            requests,
+            sends_under: (gate == OPEN).then_some(answer),
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_cell_of_the_table_holds() {
+    for &(remembered, answer, gate, requests) in CELLS {
+        let expected = Expected::of(answer, gate, requests);
+        check(remembered, answer, &expected).await;
+    }
+}
+
+async fn check(remembered: Remembered, answer: Answer, expected: &Expected) {
+    let cell = format!("{remembered:?} × {answer:?}");
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let own_id = remember(&world, &device, remembered).await;
+    let answered = answer.content(&own_id);
+    world.set(answered.as_deref());
+    world.take_requests();
+
+    let (analytics, recorder) = device.start().await;
+    let state = analytics.until(settled).await;
+    assert_eq!(state.gate, expected.gate, "{cell}");
+    assert_eq!(state.decision, expected.decision, "{cell}");
+    assert_eq!(state.prompt(), expected.prompt, "{cell}");
+
+    // Answered after whatever the first answer gave to do.
+    let rechecked = eventually(analytics.recheck()).await.unwrap();
+    assert_eq!(rechecked.gate, expected.gate, "{cell}, asked again");
+    let repeated = format!("{} GET", expected.requests);
+    assert_eq!(world.take_requests(), repeated, "{cell}");
+
+    // Where nothing was to be written, nothing was.
+    match expected.requests {
+        "GET" => assert_eq!(world.content(), answered, "{cell}"),
+        _ => {
+            let held = world.content().unwrap();
+            assert_eq!(id_in(&held), None, "{cell}");
+            assert!(
+                held.contains(r#""pseudonymousAnalyticsOptIn":false"#),
+                "{cell}"
+            );
+        }
+    }
+    sends_only_under(&analytics, &recorder, expected, &own_id, &cell).await;
+}
+
+fn settled(state: &ConsentState) -> bool {
+    state.confirmation == matrix_analytics::Confirmation::Confirmed && !state.removal_pending
+}
+
+/// Lets the user do on `device` what leads to `remembered`, and ends the process.
+/// Returns the ID that the device had.
+async fn remember(world: &World, device: &Device, remembered: Remembered) -> String {
+    if remembered == Remembered::Nothing {
+        return "an-id-that-nobody-had".to_owned();
+    }
+    if remembered == Remembered::GrantedNoId {
+        world.set_content(&content(Some(true), None));
+        device.start_confirmed().await;
+        return "an-id-that-nobody-had".to_owned();
+    }
+    let (analytics, _) = device.start_opted_in().await;
+    let id = analytics.analytics_id().unwrap().reveal().to_owned();
+    match remembered {
+        Remembered::Denied => {
+            assert!(
+                eventually(analytics.opt_out().into_future())
+                    .await
+                    .is_complete()
+            );
+        }
+        Remembered::DeniedPending => {
+            world.server.fail_all(Fault::ResetBefore);
+            let receipt = eventually(analytics.opt_out().into_future()).await;
+            assert!(receipt.record.is_done() && !receipt.account.is_done());
+            world.server.heal();
+        }
+        _ => {}
+    }
+    id
+}
+
+impl Answer {
+    fn content(self, own_id: &str) -> Option<String> {
+        Some(match self {
+            Self::SameId => content(Some(true), Some(own_id)),
+            Self::OtherId => content(Some(true), Some(FOREIGN_ID)),
+            Self::NoId => content(Some(true), None),
+            Self::NullId => r#"{"id":null,"pseudonymousAnalyticsOptIn":true}"#.to_owned(),
+            Self::False => content(Some(false), None),
+            Self::FalseWithId => content(Some(false), Some(FOREIGN_ID)),
+            Self::NotFound => return None,
+            Self::Empty => "{}".to_owned(),
+            Self::Malformed => r#"{"pseudonymousAnalyticsOptIn":"yes"}"#.to_owned(),
+            Self::IdAlone => content(None, Some(FOREIGN_ID)),
+        })
+    }
+}
+
+/// Whatever is captured leaves only if the gate is open, and then under the
+/// expected ID.
+async fn sends_only_under(
+    analytics: &Analytics,
+    recorder: &RecordingBackend,
+    expected: &Expected,
+    own_id: &str,
+    cell: &str,
+) {
+    analytics.capture_one("Opened");
+    eventually(analytics.flush()).await;
+    let ids = recorder.ids();
+    match expected.sends_under {
+        Some(Answer::SameId) => assert_eq!(ids, [own_id], "{cell}"),
+        Some(_) => assert_eq!(ids, [FOREIGN_ID], "{cell}"),
+        None => assert!(ids.is_empty(), "{cell}"),
+    }
+    assert!(
+        analytics
+            .stats()
+            .backends
+            .iter()
+            .all(|backend| backend.is_balanced()),
+        "{cell}"
+    );
+}
