@@ -64,10 +64,7 @@ impl AccountDataError {
                     Some(RetryAfter::Delay(delay)) => Some(delay),
                     _ => None,
                 };
-                Self::RateLimited {
-                    retry_after,
-                    source: error,
-                }
+                Self::RateLimited { retry_after, source: error }
             }
             Some(ErrorKind::MissingToken | ErrorKind::UnknownToken(_) | ErrorKind::UserLocked) => {
                 Self::SessionLost(error)
@@ -101,13 +98,7 @@ impl AccountData {
         event_type: &str,
         bound: Duration,
     ) -> Self {
-        Self {
-            client,
-            user,
-            event_type: event_type.into(),
-            bound,
-            turn: Arc::default(),
-        }
+        Self { client, user, event_type: event_type.into(), bound, turn: Arc::default() }
     }
 
     /// The bound on one read and on one write.

@@ -85,9 +85,7 @@ pub enum OptInError {
 
 impl fmt::Debug for Analytics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Analytics")
-            .field("state", &self.state())
-            .finish_non_exhaustive()
+        f.debug_struct("Analytics").field("state", &self.state()).finish_non_exhaustive()
     }
 }
 
@@ -269,17 +267,13 @@ impl Analytics {
     /// it. At a gate that is closed for consent nothing is taken; what is taken
     /// and cannot be delivered is counted in [`Analytics::stats`].
     pub fn capture<E: Event>(&self, event: &E) {
-        self.inner()
-            .sink
-            .capture(E::NAME, || Properties::from_serialize(event));
+        self.inner().sink.capture(E::NAME, || Properties::from_serialize(event));
     }
 
     /// Captures an event whose name and properties are known at run time only; see
     /// [`Analytics::capture`].
     pub fn capture_named(&self, name: impl Into<Cow<'static, str>>, properties: Properties) {
-        self.inner()
-            .sink
-            .capture(name, || properties.check().map(|()| properties));
+        self.inner().sink.capture(name, || properties.check().map(|()| properties));
     }
 
     /// Sets the properties that every event captured from here on has; where an
@@ -301,9 +295,7 @@ impl Analytics {
     ///
     /// [`InvalidEvent`]: what was set before still holds.
     pub fn set_user_properties(&self, properties: &Properties) -> Result<(), InvalidEvent> {
-        self.inner()
-            .sink
-            .set_user_properties(properties, &Properties::new())
+        self.inner().sink.set_user_properties(properties, &Properties::new())
     }
 
     /// Sets properties of the user that the backend takes only if it has none of
@@ -313,9 +305,7 @@ impl Analytics {
     ///
     /// [`InvalidEvent`]: what was set before still holds.
     pub fn set_user_properties_once(&self, properties: &Properties) -> Result<(), InvalidEvent> {
-        self.inner()
-            .sink
-            .set_user_properties(&Properties::new(), properties)
+        self.inner().sink.set_user_properties(&Properties::new(), properties)
     }
 
     /// Tries to deliver everything that was captured until now, and says how that
@@ -384,14 +374,7 @@ impl Analytics {
             wake,
             stop.clone(),
         ));
-        Self {
-            handle: Arc::new(Handle {
-                inner,
-                commands,
-                event_handler,
-                stop,
-            }),
-        }
+        Self { handle: Arc::new(Handle { inner, commands, event_handler, stop }) }
     }
 
     pub(crate) fn inner(&self) -> &Inner {
@@ -433,8 +416,7 @@ impl Inner {
                 GateState::Open => Phase::Open,
             };
             let wipe = machine.take_wipe();
-            self.sink
-                .set_gate(phase, machine.epoch(), machine.id().cloned(), wipe);
+            self.sink.set_gate(phase, machine.epoch(), machine.id().cloned(), wipe);
             self.state.set_if_not_eq(state);
             result
         };
@@ -446,9 +428,7 @@ impl Inner {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.inner
-            .client
-            .remove_event_handler(self.event_handler.clone());
+        self.inner.client.remove_event_handler(self.event_handler.clone());
         self.stop.stop();
         self.inner.sink.stop();
         self.save_what_is_unsaved();
@@ -489,19 +469,16 @@ fn watch_account_data(inner: &Arc<Inner>, event_type: String) -> EventHandlerHan
 
     let weak = Arc::downgrade(inner);
     let event_type: Arc<str> = event_type.into();
-    inner
-        .client
-        .add_event_handler(move |_: AnyGlobalAccountDataEvent, raw: RawEvent| {
-            let (inner, event_type) = (weak.clone(), event_type.clone());
-            async move {
-                if let (Some(inner), Ok(event)) = (
-                    inner.upgrade(),
-                    serde_json::from_str::<SyncedEvent<'_>>(raw.get()),
-                ) && *event.event_type == *event_type
-                {
-                    let seen = Observed::read(event.content);
-                    inner.apply(|machine| machine.synced(&seen));
-                }
+    inner.client.add_event_handler(move |_: AnyGlobalAccountDataEvent, raw: RawEvent| {
+        let (inner, event_type) = (weak.clone(), event_type.clone());
+        async move {
+            if let (Some(inner), Ok(event)) =
+                (inner.upgrade(), serde_json::from_str::<SyncedEvent<'_>>(raw.get()))
+                && *event.event_type == *event_type
+            {
+                let seen = Observed::read(event.content);
+                inner.apply(|machine| machine.synced(&seen));
             }
-        })
+        }
+    })
 }

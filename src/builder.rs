@@ -173,29 +173,14 @@ impl AnalyticsBuilder {
         if !is_event_type(&self.event_type) {
             return Err(BuildError::EventType);
         }
-        let user = self
-            .client
-            .user_id()
-            .ok_or(BuildError::NoSession)?
-            .to_owned();
+        let user = self.client.user_id().ok_or(BuildError::NoSession)?.to_owned();
         let records = RecordStore::new(self.client.clone(), &self.event_type, &user);
         let record = records.load().await.map_err(BuildError::Store)?;
         let machine = Machine::new(record, self.do_not_track);
-        let account_data = AccountData::new(
-            self.client.clone(),
-            user,
-            &self.event_type,
-            self.request_timeout,
-        );
+        let account_data =
+            AccountData::new(self.client.clone(), user, &self.event_type, self.request_timeout);
         let sink = Sink::new(self.backends, self.limits);
-        Ok(Analytics::start(
-            self.client,
-            self.event_type,
-            machine,
-            account_data,
-            records,
-            sink,
-        ))
+        Ok(Analytics::start(self.client, self.event_type, machine, account_data, records, sink))
     }
 }
 
@@ -207,10 +192,7 @@ fn is_event_type(event_type: &str) -> bool {
         && !event_type.contains(bad)
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one variable of the environment that is read"
-)]
+#[expect(clippy::disallowed_methods, reason = "the one variable of the environment that is read")]
 fn is_do_not_track_set() -> bool {
     asks_not_to_track(std::env::var_os("DO_NOT_TRACK").as_deref())
 }

@@ -68,11 +68,7 @@ async fn watch_session(inner: Weak<Inner>, mut changes: broadcast::Receiver<Sess
                 inner.apply(|machine| machine.session_is(Session::Live));
             }
             Ok(SessionChange::UnknownToken(data)) => {
-                let session = if data.soft_logout {
-                    Session::SoftLogout
-                } else {
-                    Session::Ended
-                };
+                let session = if data.soft_logout { Session::SoftLogout } else { Session::Ended };
                 inner.apply(|machine| machine.session_is(session));
             }
             Err(RecvError::Lagged(_)) => inner.apply(|machine| machine.doubt()),
@@ -83,10 +79,7 @@ async fn watch_session(inner: Weak<Inner>, mut changes: broadcast::Receiver<Sess
 
 async fn work(inner: Weak<Inner>, mut commands: mpsc::UnboundedReceiver<Command>, wake: &Notify) {
     loop {
-        let Some(next) = inner
-            .upgrade()
-            .map(|inner| inner.machine().next(Instant::now()))
-        else {
+        let Some(next) = inner.upgrade().map(|inner| inner.machine().next(Instant::now())) else {
             return;
         };
         let (Next::Sleep(until), false) = (next, !commands.is_empty()) else {
@@ -253,8 +246,7 @@ impl Inner {
         let plan = self.apply(|machine| machine.opt_in_plan(ticket, sent, &seen))?;
         if let OptInPlan::Keep(id) | OptInPlan::Mint(id) = &plan {
             let sent = self.machine().sign();
-            self.put(turn, &Change::OptIn(id.clone()), content.as_deref())
-                .await?;
+            self.put(turn, &Change::OptIn(id.clone()), content.as_deref()).await?;
             let settle = self.settle_time();
             self.apply(|machine| machine.opt_in_wrote(ticket, sent, plan, Instant::now(), settle))?;
         }

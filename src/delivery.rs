@@ -88,24 +88,13 @@ struct Pause {
 
 impl Course {
     fn new(batch_events: usize) -> Self {
-        Self {
-            tries: 0,
-            batch_events,
-            warned: false,
-            parked: false,
-            pause: None,
-        }
+        Self { tries: 0, batch_events, warned: false, parked: false, pause: None }
     }
 }
 
 impl Lane {
     pub(crate) fn new(backend: Box<dyn DynBackend>) -> Self {
-        Self {
-            backend,
-            state: Mutex::default(),
-            wake: Notify::new(),
-            progressed: Notify::new(),
-        }
+        Self { backend, state: Mutex::default(), wake: Notify::new(), progressed: Notify::new() }
     }
 
     pub(crate) fn name(&self) -> &'static str {
@@ -138,8 +127,7 @@ impl Lane {
 
     /// Waits until no request is out and the backend holds no connection.
     pub(crate) async fn disconnected(&self) {
-        self.until(|state| state.in_flight == 0 && !state.connected)
-            .await;
+        self.until(|state| state.in_flight == 0 && !state.connected).await;
     }
 
     async fn until(&self, done: impl Fn(&LaneState) -> bool) {
@@ -191,19 +179,14 @@ impl Lane {
     ) -> Option<(Pass, Vec<Queued>)> {
         let mut state = self.lock();
         let expired = state.queue.expire(Instant::now(), limits.queue_age);
-        let reason = if course.parked {
-            DropReason::Parked
-        } else {
-            DropReason::Expired
-        };
+        let reason = if course.parked { DropReason::Parked } else { DropReason::Expired };
         state.drops.add(reason, expired);
         let pass = gate.pass();
         if let (Some(pass), false) = (pass, state.queue.is_empty()) {
             let batch = state.queue.take(course.batch_events, limits.batch_bytes);
             // Whatever else went wrong, an event of another epoch is not sent.
-            let (batch, withdrawn): (Vec<_>, Vec<_>) = batch
-                .into_iter()
-                .partition(|queued| queued.event.epoch == pass.epoch);
+            let (batch, withdrawn): (Vec<_>, Vec<_>) =
+                batch.into_iter().partition(|queued| queued.event.epoch == pass.epoch);
             state.drops.add(DropReason::Withdrawn, withdrawn.len());
             if !batch.is_empty() {
                 state.in_flight = batch.len();
@@ -285,10 +268,7 @@ impl Lane {
                     | RetryDecision::Park(time) => {
                         course.parked = matches!(decision, RetryDecision::Park(_));
                         let asked = !matches!(decision, RetryDecision::Wait(_));
-                        course.pause = Some(Pause {
-                            until: Instant::now() + time,
-                            asked,
-                        });
+                        course.pause = Some(Pause { until: Instant::now() + time, asked });
                         state.put_back(batch, gate.epoch());
                         state.flush_done = state.flush_asked;
                     }
@@ -300,10 +280,7 @@ impl Lane {
             Outcome::Cut => state.drops.add(DropReason::CutAtWithdrawal, batch.len()),
             Outcome::Panicked => {
                 state.drops.add(DropReason::BackendPanicked, batch.len());
-                warn!(
-                    backend = self.name(),
-                    "the backend panicked; its batch is dropped"
-                );
+                warn!(backend = self.name(), "the backend panicked; its batch is dropped");
             }
             Outcome::Stopped => state.drops.add(DropReason::Shutdown, batch.len()),
         }
@@ -336,10 +313,7 @@ impl Lane {
         let connected = std::mem::take(&mut self.lock().connected);
         if connected && std::panic::catch_unwind(AssertUnwindSafe(|| self.backend.close())).is_err()
         {
-            warn!(
-                backend = self.name(),
-                "the backend panicked while it closed"
-            );
+            warn!(backend = self.name(), "the backend panicked while it closed");
         }
         self.progressed.notify_waiters();
     }
@@ -348,9 +322,8 @@ impl Lane {
 impl LaneState {
     /// Puts `batch` back, unless it was withdrawn while the backend answered.
     fn put_back(&mut self, batch: Vec<Queued>, epoch: u64) {
-        let (batch, withdrawn): (Vec<_>, Vec<_>) = batch
-            .into_iter()
-            .partition(|queued| queued.event.epoch == epoch);
+        let (batch, withdrawn): (Vec<_>, Vec<_>) =
+            batch.into_iter().partition(|queued| queued.event.epoch == epoch);
         self.drops.add(DropReason::Withdrawn, withdrawn.len());
         self.queue.put_back(batch);
     }

@@ -144,9 +144,7 @@ pub struct Properties {
 /// Prints the size only: keys and values may be personal.
 impl fmt::Debug for Properties {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Properties")
-            .field("bytes", &self.members.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Properties").field("bytes", &self.members.len()).finish_non_exhaustive()
     }
 }
 
@@ -165,11 +163,8 @@ impl Properties {
     /// a float that is not finite, or is larger than [`MAX_EVENT_BYTES`].
     pub fn from_serialize<T: Serialize + ?Sized>(event: &T) -> Result<Self, InvalidEvent> {
         flat::members(event).and_then(|flat| {
-            let properties = Self {
-                members: flat.members,
-                problem: None,
-                may_repeat: flat.may_repeat,
-            };
+            let properties =
+                Self { members: flat.members, problem: None, may_repeat: flat.may_repeat };
             properties.check().map(|()| properties)
         })
     }
@@ -249,10 +244,7 @@ impl Properties {
                 flat::push_raw(&mut members, &key, value);
             }
         }
-        Self {
-            members,
-            ..self.clone()
-        }
+        Self { members, ..self.clone() }
     }
 
     /// These properties on top of `base`, each key once.
@@ -276,10 +268,7 @@ impl Properties {
         let Ok(mut members) = flat::parse(&json) else {
             // What this type wrote is always an object; were it not, nothing
             // may leave under its name.
-            return Self {
-                problem: Some(InvalidEvent::NotFlat),
-                ..Self::default()
-            };
+            return Self { problem: Some(InvalidEvent::NotFlat), ..Self::default() };
         };
         let mut kept: Vec<(Cow<'_, str>, &RawValue)> = Vec::with_capacity(members.len());
         while let Some(member) = members.pop() {
@@ -292,11 +281,7 @@ impl Properties {
         for (key, value) in kept {
             flat::push_raw(&mut members, &key, value);
         }
-        Self {
-            members,
-            problem: self.problem,
-            may_repeat: false,
-        }
+        Self { members, problem: self.problem, may_repeat: false }
     }
 }
 
@@ -381,9 +366,7 @@ pub struct OutgoingEvent {
 /// Prints the unique ID only: names and properties may be personal.
 impl fmt::Debug for OutgoingEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OutgoingEvent")
-            .field("uuid", &self.uuid)
-            .finish_non_exhaustive()
+        f.debug_struct("OutgoingEvent").field("uuid", &self.uuid).finish_non_exhaustive()
     }
 }
 

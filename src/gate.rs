@@ -39,11 +39,7 @@ const PHASE_MASK: u64 = (1 << PHASE_BITS) - 1;
 
 impl Gate {
     pub(crate) fn closed() -> Self {
-        Self {
-            word: AtomicU64::new(0),
-            id: Mutex::new(None),
-            changed: Notify::new(),
-        }
+        Self { word: AtomicU64::new(0), id: Mutex::new(None), changed: Notify::new() }
     }
 
     /// The epoch to capture in, unless nothing may be captured.
@@ -65,26 +61,18 @@ impl Gate {
         // Under the lock, ID, phase and epoch belong together.
         let id = self.id.lock().unwrap_or_else(PoisonError::into_inner);
         let epoch = self.epoch();
-        (*id)
-            .clone()
-            .filter(|_| self.is_open())
-            .map(|id| Pass { epoch, id })
+        (*id).clone().filter(|_| self.is_open()).map(|id| Pass { epoch, id })
     }
 
     /// Whether `pass` still holds.
     fn honours(&self, pass: &Pass) -> bool {
-        self.pass()
-            .is_some_and(|now| now.epoch == pass.epoch && now.id == pass.id)
+        self.pass().is_some_and(|now| now.epoch == pass.epoch && now.id == pass.id)
     }
 
     /// Sets what may be done; open means under `id`.
     pub(crate) fn set(&self, phase: Phase, epoch: u64, id: Option<AnalyticsId>) {
         let mut held = self.id.lock().unwrap_or_else(PoisonError::into_inner);
-        let phase = if id.is_none() && phase == Phase::Open {
-            Phase::Holding
-        } else {
-            phase
-        };
+        let phase = if id.is_none() && phase == Phase::Open { Phase::Holding } else { phase };
         let word = epoch << PHASE_BITS | phase as u64;
         let unchanged = self.word.swap(word, Ordering::AcqRel) == word && *held == id;
         *held = id;

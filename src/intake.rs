@@ -31,9 +31,7 @@ pub(crate) struct Contents {
 
 impl std::fmt::Debug for Contents {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Contents")
-            .field("events", &self.events.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Contents").field("events", &self.events.len()).finish_non_exhaustive()
     }
 }
 

@@ -88,9 +88,7 @@ impl Record {
 
     /// Whether an ID is remembered, and it is not `id`.
     pub(crate) fn remembers_other_than(&self, id: &AnalyticsId) -> bool {
-        self.current
-            .as_ref()
-            .is_some_and(|current| *current != self.digest(id))
+        self.current.as_ref().is_some_and(|current| *current != self.digest(id))
     }
 
     /// Makes the current ID, if there is one, the retired one.
@@ -128,21 +126,14 @@ impl RecordStore {
     /// store is never read. The key holds a hash: stores keep keys readable.
     pub(crate) fn new(client: Client, event_type: &str, user: &UserId) -> Self {
         let user = hex(&Sha256::digest(user.as_bytes()));
-        Self {
-            client,
-            key: format!("matrix-analytics/{event_type}/{user}").into_bytes(),
-        }
+        Self { client, key: format!("matrix-analytics/{event_type}/{user}").into_bytes() }
     }
 
     /// The record, or a fresh one if there is none that can be read: then
     /// nothing is remembered, and the gate stays closed until the homeserver
     /// has answered.
     pub(crate) async fn load(&self) -> Result<Record, StoreError> {
-        let stored = self
-            .client
-            .state_store()
-            .get_custom_value(&self.key)
-            .await?;
+        let stored = self.client.state_store().get_custom_value(&self.key).await?;
         Ok(stored
             .and_then(|json| serde_json::from_slice::<Record>(&json).ok())
             .filter(|record| record.version == VERSION)
@@ -151,23 +142,18 @@ impl RecordStore {
 
     pub(crate) async fn save(&self, record: &Record) -> Result<(), StoreError> {
         let json = serde_json::to_vec(record)?;
-        self.client
-            .state_store()
-            .set_custom_value_no_read(&self.key, json)
-            .await
+        self.client.state_store().set_custom_value_no_read(&self.key, json).await
     }
 }
 
 fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
 
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
-            // Writing to a `String` cannot fail.
-            let _ = write!(hex, "{byte:02x}");
-            hex
-        })
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
+        // Writing to a `String` cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+        hex
+    })
 }
 
 #[cfg(test)]

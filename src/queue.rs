@@ -78,11 +78,7 @@ impl Queue {
     /// Drops what has waited for longer than `age`, and says how many.
     pub(crate) fn expire(&mut self, now: Instant, age: Duration) -> usize {
         let before = self.events.len();
-        while self
-            .events
-            .front()
-            .is_some_and(|oldest| now - oldest.since > age)
-        {
+        while self.events.front().is_some_and(|oldest| now - oldest.since > age) {
             self.pop();
         }
         before - self.events.len()

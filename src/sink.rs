@@ -216,10 +216,7 @@ impl Sink {
 
     /// Takes events to the backends until [`Sink::stop`].
     pub(crate) async fn run(self: Arc<Self>) {
-        let lanes = self
-            .lanes
-            .iter()
-            .map(|lane| lane.run(&self.gate, &self.limits, &self.stop));
+        let lanes = self.lanes.iter().map(|lane| lane.run(&self.gate, &self.limits, &self.stop));
         tokio::join!(self.drain_when_due(), join_all(lanes));
     }
 
@@ -265,10 +262,7 @@ impl Sink {
         // The work on each event happens while no lock is held that a caller
         // could wait for.
         let taken = captured.len();
-        let events: Vec<_> = captured
-            .into_iter()
-            .map(|event| self.prepare(event))
-            .collect();
+        let events: Vec<_> = captured.into_iter().map(|event| self.prepare(event)).collect();
 
         let mut intake = self.intake.lock();
         let mut draining = self.draining();
@@ -279,9 +273,7 @@ impl Sink {
                 Ok(queued) if queued.event.epoch == epoch => {
                     for state in &mut lanes {
                         let state = &mut **state;
-                        state
-                            .queue
-                            .push(queued.clone(), &self.limits, &mut state.drops);
+                        state.queue.push(queued.clone(), &self.limits, &mut state.drops);
                     }
                 }
                 Ok(_) => intake.drops.add(DropReason::Withdrawn, 1),
@@ -326,10 +318,7 @@ impl Sink {
             user,
             epoch: captured.epoch,
         };
-        Ok(Queued {
-            event: Arc::new(event),
-            since: Instant::now(),
-        })
+        Ok(Queued { event: Arc::new(event), since: Instant::now() })
     }
 
     // What the app asks for.
@@ -356,13 +345,7 @@ impl Sink {
         }
         self.drain();
         let flushes: Vec<_> = self.lanes.iter().map(Lane::ask_flush).collect();
-        join_all(
-            self.lanes
-                .iter()
-                .zip(flushes)
-                .map(|(lane, number)| lane.flushed(number)),
-        )
-        .await;
+        join_all(self.lanes.iter().zip(flushes).map(|(lane, number)| lane.flushed(number))).await;
     }
 
     fn report_since(&self, before: &Stats) -> DeliveryReport {
@@ -393,8 +376,6 @@ impl Sink {
                 dropped: intake.drops.merged(&state.drops),
             }
         });
-        Stats {
-            backends: backends.collect(),
-        }
+        Stats { backends: backends.collect() }
     }
 }

@@ -72,18 +72,13 @@ pub struct OptOut {
 
 impl fmt::Debug for OptOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OptOut")
-            .field("removal", &self.removal)
-            .finish_non_exhaustive()
+        f.debug_struct("OptOut").field("removal", &self.removal).finish_non_exhaustive()
     }
 }
 
 impl OptOut {
     pub(crate) fn new(analytics: Analytics) -> Self {
-        Self {
-            analytics,
-            removal: Removal::Id,
-        }
+        Self { analytics, removal: Removal::Id }
     }
 
     /// Removes the whole event, members of other clients included, rather than
@@ -131,15 +126,8 @@ impl Analytics {
         let (requests, done) = tokio::join!(requests, timeout(3 * bound, answer));
         let LocalAndRemote { local, remote } = match done {
             Ok(Ok(done)) => done,
-            _ => LocalAndRemote {
-                local: Step::Pending(None),
-                remote: Step::Pending(None),
-            },
+            _ => LocalAndRemote { local: Step::Pending(None), remote: Step::Pending(None) },
         };
-        OptOutReceipt {
-            requests,
-            record: local,
-            account: remote,
-        }
+        OptOutReceipt { requests, record: local, account: remote }
     }
 }

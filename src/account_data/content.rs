@@ -38,10 +38,7 @@ pub(crate) enum ObservedId {
 
 impl Observed {
     /// What a missing event says, which is also what `{}` says.
-    pub(crate) const UNSET: Self = Self {
-        flag: None,
-        id: ObservedId::Absent,
-    };
+    pub(crate) const UNSET: Self = Self { flag: None, id: ObservedId::Absent };
 
     /// What `content` says; a content that is no object says nothing.
     pub(crate) fn read(content: &RawValue) -> Self {
@@ -100,14 +97,8 @@ impl Change {
     /// What the content will say after this change.
     pub(crate) fn outcome(&self) -> Observed {
         match self {
-            Self::OptIn(id) => Observed {
-                flag: Some(true),
-                id: ObservedId::Usable(id.clone()),
-            },
-            Self::OptOut => Observed {
-                flag: Some(false),
-                id: ObservedId::Absent,
-            },
+            Self::OptIn(id) => Observed { flag: Some(true), id: ObservedId::Usable(id.clone()) },
+            Self::OptOut => Observed { flag: Some(false), id: ObservedId::Absent },
             Self::Erase => Observed::UNSET,
         }
     }
@@ -120,10 +111,9 @@ impl Change {
     /// what somebody else wrote.
     pub(crate) fn apply_to(&self, content: Option<&RawValue>) -> Result<Box<RawValue>, MergeError> {
         let (flag, id) = match self {
-            Self::OptIn(id) => (
-                "true",
-                Some(serde_json::to_string(id.reveal()).map_err(MergeError)?),
-            ),
+            Self::OptIn(id) => {
+                ("true", Some(serde_json::to_string(id.reveal()).map_err(MergeError)?))
+            }
             Self::OptOut => ("false", None),
             Self::Erase => return RawValue::from_string("{}".to_owned()).map_err(MergeError),
         };
@@ -270,13 +260,7 @@ mod tests {
     #[test]
     fn an_escaped_key_is_the_same_key_and_a_repeated_one_counts_as_its_last() {
         let json = r#"{"\u0069d":"first","id":"second","pseudonymousAnalyticsOptIn":false,"pseudonymousAnalyticsOptIn":true}"#;
-        assert_eq!(
-            read(json),
-            Observed {
-                flag: Some(true),
-                id: usable("second")
-            }
-        );
+        assert_eq!(read(json), Observed { flag: Some(true), id: usable("second") });
     }
 
     const FOREIGN: &str = concat!(
@@ -288,9 +272,7 @@ mod tests {
     #[test]
     fn opting_in_and_out_keeps_the_members_of_others_byte_for_byte() {
         let id = AnalyticsId::from_foreign("abc").unwrap();
-        let content = raw(&format!(
-            r#"{{"id":null,{FOREIGN},"pseudonymousAnalyticsOptIn":7}}"#
-        ));
+        let content = raw(&format!(r#"{{"id":null,{FOREIGN},"pseudonymousAnalyticsOptIn":7}}"#));
 
         let opted_in = Change::OptIn(id.clone()).apply_to(Some(&content)).unwrap();
         assert_eq!(
@@ -300,10 +282,7 @@ mod tests {
         assert_eq!(Observed::read(&opted_in), Change::OptIn(id).outcome());
 
         let opted_out = Change::OptOut.apply_to(Some(&opted_in)).unwrap();
-        assert_eq!(
-            opted_out.get(),
-            format!(r#"{{{FOREIGN},"pseudonymousAnalyticsOptIn":false}}"#)
-        );
+        assert_eq!(opted_out.get(), format!(r#"{{{FOREIGN},"pseudonymousAnalyticsOptIn":false}}"#));
         assert!(Observed::read(&opted_out).is_clean());
     }
 

@@ -67,12 +67,7 @@ impl fmt::Debug for JsonLines {
 impl JsonLines {
     /// A backend that writes to `writer`. Nothing is written yet.
     pub fn new(writer: impl AsyncWrite + Send + Unpin + 'static) -> Self {
-        Self {
-            out: Mutex::new(Out {
-                writer: Box::new(writer),
-                torn: false,
-            }),
-        }
+        Self { out: Mutex::new(Out { writer: Box::new(writer), torn: false }) }
     }
 }
 
@@ -85,12 +80,7 @@ impl Backend for JsonLines {
         let lines = lines(batch).map_err(|error| {
             DeliveryError::Permanent(Box::new(JsonLinesError::Serialize(error)))
         })?;
-        self.out
-            .lock()
-            .await
-            .write(&lines)
-            .await
-            .map_err(not_written)
+        self.out.lock().await.write(&lines).await.map_err(not_written)
     }
 }
 
@@ -131,11 +121,7 @@ fn not_written(error: io::Error) -> DeliveryError {
         BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | WriteZero
     );
     let source = Box::new(JsonLinesError::Write(error));
-    if gone {
-        DeliveryError::Permanent(source)
-    } else {
-        DeliveryError::Transient(source)
-    }
+    if gone { DeliveryError::Permanent(source) } else { DeliveryError::Transient(source) }
 }
 
 fn lines(batch: &Batch) -> serde_json::Result<Vec<u8>> {

@@ -213,22 +213,12 @@ impl Backend for PostHog {
             .timeout(self.timeout)
             .header(header::CONTENT_TYPE, "application/json");
         #[cfg(feature = "posthog-gzip")]
-        let request = if self.gzip {
-            request.header(header::CONTENT_ENCODING, "gzip")
-        } else {
-            request
-        };
+        let request =
+            if self.gzip { request.header(header::CONTENT_ENCODING, "gzip") } else { request };
         // Dropped with this future, wherever it is dropped.
         let wanted = Arc::new(());
-        let body = CuttableBody {
-            rest: body.into(),
-            wanted: Arc::downgrade(&wanted),
-        };
-        let response = request
-            .body(Body::wrap(body))
-            .send()
-            .await
-            .map_err(unanswered)?;
+        let body = CuttableBody { rest: body.into(), wanted: Arc::downgrade(&wanted) };
+        let response = request.body(Body::wrap(body)).send().await.map_err(unanswered)?;
         if *response.url() != self.url {
             // The app's client followed a redirect: whoever answered is not the
             // endpoint, and after a 301, 302 or 303 was not given the events.
@@ -243,10 +233,7 @@ impl Backend for PostHog {
     }
 
     fn close(&self) {
-        self.client
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        self.client.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 }
 
@@ -267,9 +254,7 @@ pub struct PostHogBuilder {
 /// secret.
 impl fmt::Debug for PostHogBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PostHogBuilder")
-            .field("timeout", &self.timeout)
-            .finish_non_exhaustive()
+        f.debug_struct("PostHogBuilder").field("timeout", &self.timeout).finish_non_exhaustive()
     }
 }
 
@@ -435,14 +420,8 @@ fn verdict(status: StatusCode, retry_after: Option<Duration>) -> Result<(), Deli
         400 | 422 => DeliveryError::Rejected(source),
         401 | 403 => DeliveryError::Unauthorized(source),
         413 => DeliveryError::TooLarge(source),
-        429 => DeliveryError::Throttled {
-            retry_after,
-            source,
-        },
-        503 if retry_after.is_some() => DeliveryError::Throttled {
-            retry_after,
-            source,
-        },
+        429 => DeliveryError::Throttled { retry_after, source },
+        503 if retry_after.is_some() => DeliveryError::Throttled { retry_after, source },
         408 | 425 | 500..=599 => DeliveryError::Transient(source),
         _ => DeliveryError::Permanent(source),
     })
@@ -452,11 +431,7 @@ fn verdict(status: StatusCode, retry_after: Option<Duration>) -> Result<(), Deli
 fn unanswered(error: reqwest::Error) -> DeliveryError {
     let never = error.is_builder() || error.is_redirect();
     let source = Box::new(PostHogError::Request(error.without_url()));
-    if never {
-        DeliveryError::Permanent(source)
-    } else {
-        DeliveryError::Transient(source)
-    }
+    if never { DeliveryError::Permanent(source) } else { DeliveryError::Transient(source) }
 }
 
 /// The time to wait that a `Retry-After` header asks for: seconds, or a date.
@@ -471,10 +446,7 @@ fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
 
 fn request_body(key: &ApiKey, batch: &Batch) -> serde_json::Result<Vec<u8>> {
     let id = serde_json::to_string(batch.analytics_id().reveal())?;
-    let size: usize = batch
-        .events()
-        .map(|event| event.bytes() + 2 * id.len() + 160)
-        .sum();
+    let size: usize = batch.events().map(|event| event.bytes() + 2 * id.len() + 160).sum();
     let mut out = Vec::with_capacity(size + 64);
     out.extend_from_slice(br#"{"api_key":"#);
     serde_json::to_writer(&mut out, &key.0)?;
@@ -501,12 +473,7 @@ fn push_event(out: &mut Vec<u8>, id: &str, event: &OutgoingEvent) -> serde_json:
     out.extend_from_slice(id.as_bytes());
     out.extend_from_slice(br#","properties":{"#);
     if may_have_reserved_key(event.properties().members()) {
-        push_members(
-            out,
-            &event
-                .properties()
-                .without(|key| RESERVED_KEYS.contains(&key)),
-        );
+        push_members(out, &event.properties().without(|key| RESERVED_KEYS.contains(&key)));
     } else {
         push_members(out, event.properties());
     }
@@ -543,13 +510,10 @@ fn may_have_reserved_key(members: &str) -> bool {
     members.contains(r"\u")
         || members.match_indices('"').any(|(quote, _)| {
             let rest = &members[quote + 1..];
-            matches!(
-                rest.as_bytes().first(),
-                Some(b'$' | b'a' | b'c' | b'd' | b't')
-            ) && RESERVED_KEYS.iter().any(|key| {
-                rest.strip_prefix(key)
-                    .is_some_and(|after| after.starts_with('"'))
-            })
+            matches!(rest.as_bytes().first(), Some(b'$' | b'a' | b'c' | b'd' | b't'))
+                && RESERVED_KEYS
+                    .iter()
+                    .any(|key| rest.strip_prefix(key).is_some_and(|after| after.starts_with('"')))
         })
 }
 

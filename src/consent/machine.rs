@@ -191,11 +191,7 @@ impl Machine {
     }
 
     fn decision(&self) -> Consent {
-        if self.settling.is_some() {
-            Consent::Granted
-        } else {
-            self.record.decision
-        }
+        if self.settling.is_some() { Consent::Granted } else { self.record.decision }
     }
 
     pub(crate) fn gate(&self) -> GateState {
@@ -338,17 +334,12 @@ impl Machine {
     pub(crate) fn opt_in_begins(&mut self) -> Ticket {
         self.sign.closing += 1;
         let ticket = Ticket(self.sign.closing);
-        self.opt_in = Some(OptInProgress {
-            ticket,
-            expected: None,
-        });
+        self.opt_in = Some(OptInProgress { ticket, expected: None });
         ticket
     }
 
     pub(crate) fn opt_in_is_current(&self, ticket: Ticket) -> bool {
-        self.opt_in
-            .as_ref()
-            .is_some_and(|opt_in| opt_in.ticket == ticket)
+        self.opt_in.as_ref().is_some_and(|opt_in| opt_in.ticket == ticket)
     }
 
     /// A GET answered: what has to be written?
@@ -566,10 +557,7 @@ impl Machine {
         if self.session == Session::Ended {
             return;
         }
-        let expected = self
-            .opt_in
-            .as_ref()
-            .and_then(|opt_in| opt_in.expected.as_ref());
+        let expected = self.opt_in.as_ref().and_then(|opt_in| opt_in.expected.as_ref());
         if self.held.as_ref() == Some(seen) || expected == Some(seen) {
             return;
         }

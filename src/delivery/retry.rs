@@ -47,14 +47,12 @@ pub(super) fn decide(
         DeliveryError::Throttled { .. } | DeliveryError::Transient(_) if tries >= MAX_TRIES => {
             RetryDecision::Drop(DropReason::GaveUp)
         }
-        DeliveryError::Throttled {
-            retry_after: Some(asked),
-            ..
-        } => RetryDecision::WaitAsked((*asked).min(LONGEST_ASKED_WAIT)),
-        DeliveryError::Throttled {
-            retry_after: None, ..
+        DeliveryError::Throttled { retry_after: Some(asked), .. } => {
+            RetryDecision::WaitAsked((*asked).min(LONGEST_ASKED_WAIT))
         }
-        | DeliveryError::Transient(_) => RetryDecision::Wait(backoff(tries, jitter)),
+        DeliveryError::Throttled { retry_after: None, .. } | DeliveryError::Transient(_) => {
+            RetryDecision::Wait(backoff(tries, jitter))
+        }
     }
 }
 
@@ -62,10 +60,7 @@ pub(super) fn decide(
 /// moment do not come back at the same moment.
 fn backoff(tries: u32, jitter: f64) -> Duration {
     let doublings = tries.saturating_sub(1).min(16);
-    FIRST_WAIT
-        .saturating_mul(1 << doublings)
-        .min(LONGEST_WAIT)
-        .mul_f64(jitter)
+    FIRST_WAIT.saturating_mul(1 << doublings).min(LONGEST_WAIT).mul_f64(jitter)
 }
 
 #[cfg(test)]
@@ -89,59 +84,27 @@ mod tests {
 
         let second = Duration::from_secs(1);
         for (error, events, tries, decision) in [
-            (
-                DeliveryError::Permanent(source()),
-                5,
-                1,
-                Drop(DropReason::Rejected),
-            ),
+            (DeliveryError::Permanent(source()), 5, 1, Drop(DropReason::Rejected)),
             (DeliveryError::Rejected(source()), 5, 1, Halve),
-            (
-                DeliveryError::Rejected(source()),
-                1,
-                1,
-                Drop(DropReason::Rejected),
-            ),
+            (DeliveryError::Rejected(source()), 1, 1, Drop(DropReason::Rejected)),
             (DeliveryError::TooLarge(source()), 2, 1, Halve),
-            (
-                DeliveryError::TooLarge(source()),
-                1,
-                1,
-                Drop(DropReason::TooLarge),
-            ),
+            (DeliveryError::TooLarge(source()), 1, 1, Drop(DropReason::TooLarge)),
             (DeliveryError::Unauthorized(source()), 5, 1, Park(PARKED)),
             (DeliveryError::Transient(source()), 5, 2, Wait(second)),
-            (
-                DeliveryError::Transient(source()),
-                5,
-                MAX_TRIES,
-                Drop(DropReason::GaveUp),
-            ),
+            (DeliveryError::Transient(source()), 5, MAX_TRIES, Drop(DropReason::GaveUp)),
             (throttled(None), 5, 2, Wait(second)),
             (throttled(Some(7)), 5, 1, WaitAsked(7 * second)),
-            (
-                throttled(Some(999_999)),
-                5,
-                1,
-                WaitAsked(LONGEST_ASKED_WAIT),
-            ),
+            (throttled(Some(999_999)), 5, 1, WaitAsked(LONGEST_ASKED_WAIT)),
             (throttled(Some(7)), 5, MAX_TRIES, Drop(DropReason::GaveUp)),
         ] {
-            assert_eq!(
-                decide(&error, events, tries, 0.5),
-                decision,
-                "{error:?}, {tries}"
-            );
+            assert_eq!(decide(&error, events, tries, 0.5), decision, "{error:?}, {tries}");
         }
     }
 
     #[test]
     fn the_wait_doubles_up_to_a_cap_and_is_spread_from_nothing_to_all_of_it() {
         let wait = |tries, jitter| backoff(tries, jitter).as_millis();
-        assert_eq!(
-            [wait(1, 0.5), wait(2, 0.5), wait(3, 0.5)],
-            [500, 1000, 2000]
-        );
+        assert_eq!([wait(1, 0.5), wait(2, 0.5), wait(3, 0.5)], [500, 1000, 2000]);
         assert_eq!([wait(40, 0.0), wait(40, 0.5)], [0, 150_000]);
         assert_eq!(wait(u32::MAX, 0.5), 150_000);
     }

@@ -20,14 +20,10 @@ pub(super) struct Flat {
 pub(super) fn members<T: Serialize + ?Sized>(value: &T) -> Result<Flat, InvalidEvent> {
     // Room for five properties of the usual size, so that one allocation serves.
     let mut out = Vec::with_capacity(192);
-    let may_repeat = value
-        .serialize(Object { out: &mut out })
-        .map_err(|Problem(problem)| problem)?;
+    let may_repeat =
+        value.serialize(Object { out: &mut out }).map_err(|Problem(problem)| problem)?;
     let members = String::from_utf8(out).map_err(|_| InvalidEvent::Serialize)?;
-    Ok(Flat {
-        members,
-        may_repeat,
-    })
+    Ok(Flat { members, may_repeat })
 }
 
 /// Adds `"key":value` to `members`.
@@ -113,11 +109,7 @@ fn push_key(out: &mut Vec<u8>, key: &str) -> Result<(), Problem> {
 fn push_json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) -> Result<(), Problem> {
     serde_json::to_writer(&mut *out, value).map_err(|_| Problem(InvalidEvent::Serialize))?;
     // Checked as it grows: an event that is a gigabyte too large is never built.
-    if out.len() > MAX_EVENT_BYTES {
-        Err(Problem(InvalidEvent::TooLarge))
-    } else {
-        Ok(())
-    }
+    if out.len() > MAX_EVENT_BYTES { Err(Problem(InvalidEvent::TooLarge)) } else { Ok(()) }
 }
 
 /// The error of the serialisers below.
@@ -215,10 +207,7 @@ impl<'a> Serializer for Object<'a> {
     }
 
     fn serialize_map(self, _length: Option<usize>) -> Result<MapMembers<'a>, Problem> {
-        Ok(MapMembers {
-            out: self.out,
-            before_key: 0,
-        })
+        Ok(MapMembers { out: self.out, before_key: 0 })
     }
 
     fn serialize_struct(

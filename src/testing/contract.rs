@@ -175,48 +175,25 @@ pub async fn check<H: BackendHarness>(harness: &H) {
         }
     }
 
-    assert_eq!(
-        harness.backend().name(),
-        name,
-        "the name of a backend never changes"
-    );
+    assert_eq!(harness.backend().name(), name, "the name of a backend never changes");
 }
 
 async fn sends_nothing_before_the_first_send<H: BackendHarness>(harness: &H) {
-    assert!(
-        !harness.was_contacted().await,
-        "the service was touched before the first `send`"
-    );
+    assert!(!harness.was_contacted().await, "the service was touched before the first `send`");
     harness.backend().close();
-    assert!(
-        !harness.was_contacted().await,
-        "the service was touched by `close`"
-    );
+    assert!(!harness.was_contacted().await, "the service was touched by `close`");
 }
 
 async fn delivers_every_event_once_and_unchanged<H: BackendHarness>(harness: &H) {
     // One at a time first, so that a failure names the event at fault.
     for event in awkward_events() {
         let name = event.name().to_owned();
-        delivers(
-            harness,
-            &batch(OTHER_ID, [event]),
-            &format!("the event {name:?} alone"),
-        )
-        .await;
+        delivers(harness, &batch(OTHER_ID, [event]), &format!("the event {name:?} alone")).await;
     }
-    delivers(
-        harness,
-        &batch(ID, awkward_events()),
-        "all events in one batch",
-    )
-    .await;
+    delivers(harness, &batch(ID, awkward_events()), "all events in one batch").await;
     let many = (0..200).map(|n| event("Counted", Properties::new().with("number", n)));
     delivers(harness, &batch(ID, many), "a batch of 200 events").await;
-    assert!(
-        harness.was_contacted().await,
-        "events were received, yet nothing was sent"
-    );
+    assert!(harness.was_contacted().await, "events were received, yet nothing was sent");
 }
 
 async fn repeats_a_batch_with_the_same_uuids<H: BackendHarness>(harness: &H) {
@@ -229,12 +206,7 @@ async fn works_again_after_close<H: BackendHarness>(harness: &H) {
     for how_often in ["once", "twice"] {
         harness.backend().close();
         let batch = batch(OTHER_ID, [event("AfterClose", marked())]);
-        delivers(
-            harness,
-            &batch,
-            &format!("a batch after `close` was called {how_often}"),
-        )
-        .await;
+        delivers(harness, &batch, &format!("a batch after `close` was called {how_often}")).await;
         harness.backend().close();
     }
 }
@@ -242,10 +214,8 @@ async fn works_again_after_close<H: BackendHarness>(harness: &H) {
 async fn reports_a_refusal<H: BackendHarness>(harness: &H, failure: DeliveryFailure) {
     let before = harness.received().await.len();
     harness.set_mode(Mode::Refuse(failure)).await;
-    let events = [
-        with_user_properties(event(MARK, marked()), marked(), marked()),
-        event("Two", marked()),
-    ];
+    let events =
+        [with_user_properties(event(MARK, marked()), marked(), marked()), event("Two", marked())];
     let Err(error) = harness.backend().send(&batch(ID, events)).await else {
         panic!("a refusal as {failure:?} was reported as a delivery");
     };
@@ -256,19 +226,11 @@ async fn reports_a_refusal<H: BackendHarness>(harness: &H, failure: DeliveryFail
     );
     shows_no_secret(harness, &error);
     let after = harness.received().await.len();
-    assert_eq!(
-        after, before,
-        "events were accepted in a batch that failed as {failure:?}"
-    );
+    assert_eq!(after, before, "events were accepted in a batch that failed as {failure:?}");
 
     harness.set_mode(Mode::Accept).await;
     let batch = batch(ID, [event("AfterRefusal", marked())]);
-    delivers(
-        harness,
-        &batch,
-        &format!("a batch after a refusal as {failure:?}"),
-    )
-    .await;
+    delivers(harness, &batch, &format!("a batch after a refusal as {failure:?}")).await;
 }
 
 async fn leaves_nothing_behind_when_dropped<H: BackendHarness>(harness: &H) {
@@ -293,16 +255,9 @@ async fn leaves_nothing_behind_when_dropped<H: BackendHarness>(harness: &H) {
     let result = harness.backend().send(&next).await;
     accepted(result, "a batch after a dropped `send`");
     let received = harness.received().await;
-    let later: Vec<_> = received
-        .iter()
-        .skip(at_drop)
-        .map(|event| event.uuid)
-        .collect();
+    let later: Vec<_> = received.iter().skip(at_drop).map(|event| event.uuid).collect();
     let expected: Vec<_> = next.events().map(OutgoingEvent::uuid).collect();
-    assert_eq!(
-        later, expected,
-        "events of a dropped `send` arrived after the drop"
-    );
+    assert_eq!(later, expected, "events of a dropped `send` arrived after the drop");
 }
 
 /// Sends `batch` and checks that it, and nothing else, arrives.
@@ -311,11 +266,7 @@ async fn delivers<H: BackendHarness>(harness: &H, batch: &Batch, what: &str) {
     accepted(harness.backend().send(batch).await, what);
     let received = harness.received().await;
     let received = received.get(before..).unwrap_or_default();
-    assert_eq!(
-        received.len(),
-        batch.len(),
-        "{what}: number of events received"
-    );
+    assert_eq!(received.len(), batch.len(), "{what}: number of events received");
     let promises = harness.promises();
     for (received, sent) in received.iter().zip(batch.events()) {
         let mut expected = ReceivedEvent::new(batch.analytics_id().reveal(), sent);
@@ -332,10 +283,7 @@ async fn delivers<H: BackendHarness>(harness: &H, batch: &Batch, what: &str) {
         }
         expected.time = to_the_millisecond(expected.time);
         received.time = to_the_millisecond(received.time);
-        assert_eq!(
-            received, expected,
-            "{what}: the event differs from what was sent"
-        );
+        assert_eq!(received, expected, "{what}: the event differs from what was sent");
     }
 }
 
@@ -379,10 +327,7 @@ fn awkward_events() -> Vec<OutgoingEvent> {
             Properties::new()
                 .with("empty", "")
                 .with("quotes", "\"double\" 'single' \\ / back\\\\slash")
-                .with(
-                    "controls",
-                    "\0\u{1}\t\r\n\u{1f}\u{7f}\u{85}\u{2028}\u{feff}",
-                )
+                .with("controls", "\0\u{1}\t\r\n\u{1f}\u{7f}\u{85}\u{2028}\u{feff}")
                 .with("unicode", "ünïcødé \u{1f980} \u{10ffff}")
                 .with("json", r#"{"not":["parsed"]},"#)
                 .with("long", "l".repeat(10_000)),
@@ -400,10 +345,7 @@ fn awkward_events() -> Vec<OutgoingEvent> {
                 .with("large_float", 1e300)
                 .with("small_float", -5e-324),
         ),
-        event(
-            "Booleans",
-            Properties::new().with("yes", true).with("no", false),
-        ),
+        event("Booleans", Properties::new().with("yes", true).with("no", false)),
         event(
             "Keys",
             Properties::new()
@@ -417,11 +359,7 @@ fn awkward_events() -> Vec<OutgoingEvent> {
         ),
         event_at("Epoch", marked(), UNIX_EPOCH),
         event_at("Old", marked(), seconds(1_000_000_000)),
-        event_at(
-            "WithMilliseconds",
-            marked(),
-            seconds(1_700_000_000) + Duration::from_millis(7),
-        ),
+        event_at("WithMilliseconds", marked(), seconds(1_700_000_000) + Duration::from_millis(7)),
         with_user_properties(
             event("AboutThePerson", marked()),
             Properties::new().with("app", "desk\"top").with("rooms", 12),

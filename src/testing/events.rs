@@ -11,11 +11,7 @@ use crate::{AnalyticsId, Batch, OutgoingEvent, Properties, UserProperties};
 /// 2026 at 12:00:00.25 UTC.
 #[must_use]
 pub fn event(name: &str, properties: Properties) -> OutgoingEvent {
-    event_at(
-        name,
-        properties,
-        SystemTime::UNIX_EPOCH + Duration::from_millis(1_769_860_800_250),
-    )
+    event_at(name, properties, SystemTime::UNIX_EPOCH + Duration::from_millis(1_769_860_800_250))
 }
 
 /// An event as a backend gets it, with a new unique ID.
@@ -31,10 +27,7 @@ pub fn with_user_properties(
     set: Properties,
     set_once: Properties,
 ) -> OutgoingEvent {
-    OutgoingEvent {
-        user: UserProperties { set, set_once },
-        ..event
-    }
+    OutgoingEvent { user: UserProperties { set, set_once }, ..event }
 }
 
 /// A batch as a backend gets it, under the analytics ID `id`.

@@ -43,10 +43,7 @@ impl From<DeliveryFailure> for DeliveryError {
         match failure {
             DeliveryFailure::Permanent => Self::Permanent(source),
             DeliveryFailure::Rejected => Self::Rejected(source),
-            DeliveryFailure::Throttled { retry_after } => Self::Throttled {
-                retry_after,
-                source,
-            },
+            DeliveryFailure::Throttled { retry_after } => Self::Throttled { retry_after, source },
             DeliveryFailure::TooLarge => Self::TooLarge(source),
             DeliveryFailure::Transient => Self::Transient(source),
             DeliveryFailure::Unauthorized => Self::Unauthorized(source),
@@ -59,9 +56,9 @@ impl From<&DeliveryError> for DeliveryFailure {
         match error {
             DeliveryError::Permanent(_) => Self::Permanent,
             DeliveryError::Rejected(_) => Self::Rejected,
-            DeliveryError::Throttled { retry_after, .. } => Self::Throttled {
-                retry_after: *retry_after,
-            },
+            DeliveryError::Throttled { retry_after, .. } => {
+                Self::Throttled { retry_after: *retry_after }
+            }
             DeliveryError::TooLarge(_) => Self::TooLarge,
             DeliveryError::Transient(_) => Self::Transient,
             DeliveryError::Unauthorized(_) => Self::Unauthorized,
@@ -143,12 +140,7 @@ impl FailingBackend {
     /// Takes everything again: forgets what is lined up, and ends
     /// [`fail_always`](Self::fail_always) and [`stall`](Self::stall).
     pub fn heal(&self) {
-        self.change(|plan| {
-            *plan = Plan {
-                attempts: plan.attempts,
-                ..Plan::default()
-            }
-        });
+        self.change(|plan| *plan = Plan { attempts: plan.attempts, ..Plan::default() });
     }
 
     /// Lets every try wait, those under way excepted, until
@@ -171,10 +163,7 @@ impl FailingBackend {
     /// The events taken, oldest first.
     #[must_use]
     pub fn accepted_events(&self) -> Vec<ReceivedEvent> {
-        self.accepted()
-            .into_iter()
-            .flat_map(|batch| batch.events)
-            .collect()
+        self.accepted().into_iter().flat_map(|batch| batch.events).collect()
     }
 
     /// The number of tries so far, those under way included.

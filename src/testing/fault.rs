@@ -105,12 +105,7 @@ pub struct FaultRule {
 impl FaultRule {
     /// Fail every request, until [`AccountDataServer::heal`](super::AccountDataServer::heal).
     pub fn always(fault: Fault) -> Self {
-        Self {
-            fault,
-            remaining: None,
-            method: None,
-            device: None,
-        }
+        Self { fault, remaining: None, method: None, device: None }
     }
 
     /// Fail one request.
@@ -120,10 +115,7 @@ impl FaultRule {
 
     /// Fail this many requests.
     pub fn times(count: usize, fault: Fault) -> Self {
-        Self {
-            remaining: Some(count),
-            ..Self::always(fault)
-        }
+        Self { remaining: Some(count), ..Self::always(fault) }
     }
 
     /// Only requests with this method.
@@ -158,12 +150,7 @@ pub(super) struct FaultRules {
 
 impl FaultRules {
     pub(super) fn add(&mut self, rule: FaultRule) {
-        if rule.remaining.is_some() {
-            &mut self.counted
-        } else {
-            &mut self.standing
-        }
-        .push(rule);
+        if rule.remaining.is_some() { &mut self.counted } else { &mut self.standing }.push(rule);
     }
 
     pub(super) fn clear(&mut self) {
@@ -179,11 +166,7 @@ impl FaultRules {
         method: AccountDataMethod,
         caller: Option<&Caller>,
     ) -> Option<Fault> {
-        if let Some(rule) = self
-            .counted
-            .iter_mut()
-            .find(|rule| rule.covers(method, caller))
-        {
+        if let Some(rule) = self.counted.iter_mut().find(|rule| rule.covers(method, caller)) {
             rule.remaining = rule.remaining.map(|left| left.saturating_sub(1));
             return Some(rule.fault.clone());
         }
@@ -249,10 +232,7 @@ mod tests {
             rules.take(AccountDataMethod::Get, Some(&caller("PHONE"))),
             Some(Fault::Forbidden)
         );
-        assert_eq!(
-            rules.take(AccountDataMethod::Get, Some(&caller("LAPTOP"))),
-            None
-        );
+        assert_eq!(rules.take(AccountDataMethod::Get, Some(&caller("LAPTOP"))), None);
         assert_eq!(rules.take(AccountDataMethod::Get, None), None);
     }
 }

@@ -86,10 +86,7 @@ impl AccountDataServer {
     pub async fn start() -> Self {
         let server = MockServer::start().await;
         let homeserver = Self::mount(&server).await;
-        Self {
-            _server: Some(Arc::new(server)),
-            ..homeserver
-        }
+        Self { _server: Some(Arc::new(server)), ..homeserver }
     }
 
     /// Mount on a server, with all endpoints: account data, both kinds of sync, login, logout,
@@ -108,10 +105,7 @@ impl AccountDataServer {
     }
 
     async fn mount_scoped(server: &MockServer, scope: Scope) -> Self {
-        Self {
-            shared: Shared::mount(server, scope).await,
-            _server: None,
-        }
+        Self { shared: Shared::mount(server, scope).await, _server: None }
     }
 
     /// The base URL.
@@ -125,17 +119,13 @@ impl AccountDataServer {
     ///
     /// A device that was there already gets a new token; the old one is unknown from then on.
     pub fn add_device(&self, user_id: &str, device_id: &str) -> DeviceLogin {
-        self.state()
-            .log_in(user_id, device_id, unique_token("access"), None)
-            .login()
+        self.state().log_in(user_id, device_id, unique_token("access"), None).login()
     }
 
     /// Log a device in, with a refresh token. See [`expire_token`](Self::expire_token).
     pub fn add_device_with_refresh(&self, user_id: &str, device_id: &str) -> DeviceLogin {
         let refresh_token = Some(unique_token("refresh"));
-        self.state()
-            .log_in(user_id, device_id, unique_token("access"), refresh_token)
-            .login()
+        self.state().log_in(user_id, device_id, unique_token("access"), refresh_token).login()
     }
 
     /// Log a guest in: sync works, account data is 403 `M_GUEST_ACCESS_FORBIDDEN`, GET too.
@@ -148,9 +138,7 @@ impl AccountDataServer {
 
     /// Let a user log in with this password, at `POST /_matrix/client/v3/login`.
     pub fn add_password_login(&self, user_id: &str, password: &str) {
-        self.state()
-            .passwords
-            .insert(user_id.to_owned(), password.to_owned());
+        self.state().passwords.insert(user_id.to_owned(), password.to_owned());
     }
 
     /// Accept the session of a client that was logged in by other means, such as those that
@@ -159,12 +147,7 @@ impl AccountDataServer {
         let (meta, tokens) = client.session_meta().zip(client.session_tokens())?;
         let (user_id, device_id) = (meta.user_id.as_str(), meta.device_id.as_str());
         let mut state = self.state();
-        let device = state.log_in(
-            user_id,
-            device_id,
-            tokens.access_token,
-            tokens.refresh_token,
-        );
+        let device = state.log_in(user_id, device_id, tokens.access_token, tokens.refresh_token);
         Some(device.login())
     }
 
@@ -309,11 +292,7 @@ impl AccountDataServer {
         action: impl FnOnce(&Self) + Send + 'static,
     ) {
         let moment = Moment::BeforeApplied;
-        self.state().hooks.push(Hook {
-            method,
-            moment,
-            action: Box::new(action),
-        });
+        self.state().hooks.push(Hook { method, moment, action: Box::new(action) });
     }
 
     /// Run something when the next request with this method is applied and not yet answered.
@@ -326,11 +305,7 @@ impl AccountDataServer {
         action: impl FnOnce(&Self) + Send + 'static,
     ) {
         let moment = Moment::BeforeAnswered;
-        self.state().hooks.push(Hook {
-            method,
-            moment,
-            action: Box::new(action),
-        });
+        self.state().hooks.push(Hook { method, moment, action: Box::new(action) });
     }
 
     // Waiting.
@@ -380,8 +355,6 @@ impl AccountDataServer {
 
 impl fmt::Debug for AccountDataServer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("AccountDataServer")
-            .field("uri", &self.shared.uri)
-            .finish_non_exhaustive()
+        f.debug_struct("AccountDataServer").field("uri", &self.shared.uri).finish_non_exhaustive()
     }
 }

@@ -64,10 +64,7 @@ impl From<&Batch> for ReceivedBatch {
         let analytics_id = batch.analytics_id().reveal();
         Self {
             analytics_id: analytics_id.to_owned(),
-            events: batch
-                .events()
-                .map(|event| ReceivedEvent::new(analytics_id, event))
-                .collect(),
+            events: batch.events().map(|event| ReceivedEvent::new(analytics_id, event)).collect(),
         }
     }
 }
@@ -108,11 +105,7 @@ impl RecordingBackend {
     /// The events received, oldest first.
     #[must_use]
     pub fn events(&self) -> Vec<ReceivedEvent> {
-        self.log
-            .batches()
-            .iter()
-            .flat_map(|batch| batch.events.clone())
-            .collect()
+        self.log.batches().iter().flat_map(|batch| batch.events.clone()).collect()
     }
 
     /// The names of the events received, oldest first.
@@ -124,10 +117,7 @@ impl RecordingBackend {
     /// The analytics IDs of the batches received, oldest first.
     #[must_use]
     pub fn ids(&self) -> Vec<String> {
-        self.batches()
-            .into_iter()
-            .map(|batch| batch.analytics_id)
-            .collect()
+        self.batches().into_iter().map(|batch| batch.analytics_id).collect()
     }
 
     /// Forgets what was received.
@@ -144,9 +134,7 @@ impl RecordingBackend {
         let events = |batches: &[ReceivedBatch]| -> usize {
             batches.iter().map(|batch| batch.events.len()).sum()
         };
-        self.log
-            .wait_until(|batches| events(batches) >= count)
-            .await;
+        self.log.wait_until(|batches| events(batches) >= count).await;
     }
 }
 

@@ -120,11 +120,7 @@ async fn race(start: Option<&str>, order: &Order) -> bool {
         racer.analytics.until(ConsentState::is_open).await;
         racer.analytics.capture_one("After");
         eventually(racer.analytics.flush()).await;
-        assert_eq!(
-            racer.analytics.analytics_id().unwrap().reveal(),
-            held,
-            "{case}"
-        );
+        assert_eq!(racer.analytics.analytics_id().unwrap().reveal(), held, "{case}");
         let ids: BTreeSet<_> = racer.recorder.ids().into_iter().collect();
         assert_eq!(ids, BTreeSet::from([held.clone()]), "{case}");
         // What was captured while the ID settled is not lost.
@@ -151,13 +147,7 @@ async fn racer(world: &World, name: &str) -> Racer {
         .unwrap();
     proxy.next(Method::GET).await.pass().await;
     analytics.confirmed().await;
-    Racer {
-        proxy,
-        analytics,
-        recorder,
-        write: None,
-        settled_at: None,
-    }
+    Racer { proxy, analytics, recorder, write: None, settled_at: None }
 }
 
 impl Racer {

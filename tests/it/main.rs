@@ -1,7 +1,24 @@
 //! The integration tests: one file a promise, and the tables of the design.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
+
 mod backends;
+mod bad_input;
 mod interleavings;
+mod live;
+#[cfg(feature = "posthog")]
+mod p01_silence_before_proof;
+mod p02_closing_is_free;
+mod p03_withdrawal_is_one_transaction;
+mod p04_withdrawal_is_never_forgotten;
+mod p05_absence_is_not_consent;
+mod p06_one_account_one_id;
+mod p07_other_peoples_data;
+mod p09_every_event_is_accounted_for;
+mod p10_capture_costs_nothing;
+mod p11_analytics_never_hurts;
+mod p12_secrets_cannot_be_printed;
+mod p13_accounts_do_not_mix;
 mod requests;
 mod support;
 mod table;

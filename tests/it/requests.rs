@@ -86,10 +86,7 @@ async fn opting_in_with_an_id_to_keep_costs_a_get_and_a_put() {
     let state = eventually(analytics.opt_in()).await.unwrap();
     assert_eq!(state.gate, GateState::Open);
     assert_eq!(world.take_requests(), "GET PUT");
-    assert_eq!(
-        world.content().unwrap(),
-        content(Some(true), Some(FOREIGN_ID))
-    );
+    assert_eq!(world.content().unwrap(), content(Some(true), Some(FOREIGN_ID)));
 }
 
 #[tokio::test]
@@ -110,11 +107,7 @@ async fn opting_in_with_a_new_id_costs_a_get_a_put_and_a_get_after_the_settle_ti
         world.take_requests();
 
         let state = eventually(analytics.opt_in()).await.unwrap();
-        assert_eq!(
-            state.gate,
-            GateState::Holding(HoldReason::Settling),
-            "{held:?}"
-        );
+        assert_eq!(state.gate, GateState::Holding(HoldReason::Settling), "{held:?}");
         assert_eq!(world.take_requests(), "GET PUT", "{held:?}");
 
         tokio::time::advance(SETTLE).await;
@@ -122,10 +115,7 @@ async fn opting_in_with_a_new_id_costs_a_get_a_put_and_a_get_after_the_settle_ti
         assert_eq!(world.take_requests(), "GET", "{held:?}");
         let id = analytics.analytics_id().unwrap();
         assert_ne!(id.reveal(), FOREIGN_ID);
-        assert_eq!(
-            world.content().unwrap(),
-            content(Some(true), Some(id.reveal()))
-        );
+        assert_eq!(world.content().unwrap(), content(Some(true), Some(id.reveal())));
     }
 }
 
@@ -162,10 +152,7 @@ async fn opting_out_offline_returns_with_the_removal_pending() {
     let receipt = eventually(analytics.opt_out().into_future()).await;
     assert!(receipt.record.is_done());
     assert!(receipt.requests.is_done());
-    assert!(
-        matches!(receipt.account, Step::Pending(Some(_))),
-        "{receipt:?}"
-    );
+    assert!(matches!(receipt.account, Step::Pending(Some(_))), "{receipt:?}");
     assert!(analytics.state().removal_pending);
 }
 
@@ -212,10 +199,7 @@ async fn a_withdrawal_on_another_device_costs_nothing() {
     world.take_requests();
 
     device.sync().await;
-    assert_eq!(
-        analytics.state().decision,
-        matrix_analytics::Consent::Denied
-    );
+    assert_eq!(analytics.state().decision, matrix_analytics::Consent::Denied);
     assert_eq!(world.take_requests(), "");
 }
 

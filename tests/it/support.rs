@@ -1,6 +1,8 @@
 //! What the tests share: a homeserver, devices of an account, time that stands
 //! still, and a proxy that holds requests.
 
+#[cfg(feature = "posthog")]
+pub(crate) mod collector;
 mod gated_proxy;
 
 use std::{sync::mpsc, time::Duration};
@@ -43,9 +45,7 @@ impl FrozenTime {
         tokio::task::spawn_blocking(move || {
             let _ = thawed.recv_timeout(Duration::from_secs(60));
         });
-        Self {
-            _thaw_when_dropped: thaw,
-        }
+        Self { _thaw_when_dropped: thaw }
     }
 }
 
@@ -58,9 +58,7 @@ impl Drop for FrozenTime {
 
 /// Waits for something that must happen without time moving.
 pub(crate) async fn eventually<F: Future>(what: F) -> F::Output {
-    timeout(Duration::from_secs(1_000_000), what)
-        .await
-        .expect("it never happened")
+    timeout(Duration::from_secs(1_000_000), what).await.expect("it never happened")
 }
 
 /// A homeserver with frozen time.
@@ -72,10 +70,7 @@ pub(crate) struct World {
 impl World {
     pub(crate) async fn new() -> Self {
         let frozen = FrozenTime::new();
-        Self {
-            server: AccountDataServer::start().await,
-            _frozen: frozen,
-        }
+        Self { server: AccountDataServer::start().await, _frozen: frozen }
     }
 
     /// A logged-in device of Alice.
@@ -86,11 +81,7 @@ impl World {
 
     pub(crate) async fn device_of(&self, login: DeviceLogin) -> Device {
         let client = self.server.client(&login).await.unwrap();
-        Device {
-            client,
-            login,
-            server: self.server.clone(),
-        }
+        Device { client, login, server: self.server.clone() }
     }
 
     pub(crate) fn content(&self) -> Option<String> {
@@ -132,19 +123,13 @@ fn method_of(request: &AccountDataRequest) -> &'static str {
 pub(crate) fn content(flag: Option<bool>, id: Option<&str>) -> String {
     let id = id.map(|id| format!(r#""id":"{id}""#));
     let flag = flag.map(|flag| format!(r#""pseudonymousAnalyticsOptIn":{flag}"#));
-    format!(
-        "{{{}}}",
-        id.into_iter().chain(flag).collect::<Vec<_>>().join(",")
-    )
+    format!("{{{}}}", id.into_iter().chain(flag).collect::<Vec<_>>().join(","))
 }
 
 /// The `id` member of a content.
 pub(crate) fn id_in(content: &str) -> Option<String> {
     let content: serde_json::Value = serde_json::from_str(content).unwrap();
-    content
-        .get("id")
-        .and_then(|id| id.as_str())
-        .map(str::to_owned)
+    content.get("id").and_then(|id| id.as_str()).map(str::to_owned)
 }
 
 /// A client of one device.
@@ -162,12 +147,7 @@ impl Device {
     /// Starts analytics that deliver to the recorder returned.
     pub(crate) async fn start(&self) -> (Analytics, RecordingBackend) {
         let recorder = RecordingBackend::new();
-        let analytics = self
-            .builder()
-            .backend(recorder.clone())
-            .build()
-            .await
-            .unwrap();
+        let analytics = self.builder().backend(recorder.clone()).build().await.unwrap();
         (analytics, recorder)
     }
 
@@ -219,8 +199,7 @@ impl AnalyticsExt for Analytics {
     }
 
     async fn confirmed(&self) -> ConsentState {
-        self.until(|state| state.confirmation == matrix_analytics::Confirmation::Confirmed)
-            .await
+        self.until(|state| state.confirmation == matrix_analytics::Confirmation::Confirmed).await
     }
 
     async fn opt_in_and_settle(&self) {

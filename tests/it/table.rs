@@ -121,13 +121,7 @@ impl Expected {
             UNDECIDED => (Consent::Undecided, Prompt::Ask),
             _ => (Consent::Granted, Prompt::DontAsk),
         };
-        Self {
-            decision,
-            gate,
-            prompt,
-            requests,
-            sends_under: (gate == OPEN).then_some(answer),
-        }
+        Self { decision, gate, prompt, requests, sends_under: (gate == OPEN).then_some(answer) }
     }
 }
 
@@ -166,10 +160,7 @@ async fn check(remembered: Remembered, answer: Answer, expected: &Expected) {
         _ => {
             let held = world.content().unwrap();
             assert_eq!(id_in(&held), None, "{cell}");
-            assert!(
-                held.contains(r#""pseudonymousAnalyticsOptIn":false"#),
-                "{cell}"
-            );
+            assert!(held.contains(r#""pseudonymousAnalyticsOptIn":false"#), "{cell}");
         }
     }
     sends_only_under(&analytics, &recorder, expected, &own_id, &cell).await;
@@ -194,11 +185,7 @@ async fn remember(world: &World, device: &Device, remembered: Remembered) -> Str
     let id = analytics.analytics_id().unwrap().reveal().to_owned();
     match remembered {
         Remembered::Denied => {
-            assert!(
-                eventually(analytics.opt_out().into_future())
-                    .await
-                    .is_complete()
-            );
+            assert!(eventually(analytics.opt_out().into_future()).await.is_complete());
         }
         Remembered::DeniedPending => {
             world.server.fail_all(Fault::ResetBefore);
@@ -245,12 +232,5 @@ async fn sends_only_under(
         Some(_) => assert_eq!(ids, [FOREIGN_ID], "{cell}"),
         None => assert!(ids.is_empty(), "{cell}"),
     }
-    assert!(
-        analytics
-            .stats()
-            .backends
-            .iter()
-            .all(|backend| backend.is_balanced()),
-        "{cell}"
-    );
+    assert!(analytics.stats().backends.iter().all(|backend| backend.is_balanced()), "{cell}");
 }

@@ -14,11 +14,7 @@ fn outcome(result: &Result<(), DeliveryError>) -> String {
         Err(DeliveryError::Transient(_)) => "transient".to_owned(),
         Err(DeliveryError::Unauthorized(_)) => "unauthorized".to_owned(),
     };
-    if let Err(DeliveryError::Throttled {
-        retry_after: Some(wait),
-        ..
-    }) = result
-    {
+    if let Err(DeliveryError::Throttled { retry_after: Some(wait), .. }) = result {
         write!(name, " {}", wait.as_secs()).unwrap();
     }
     name
@@ -57,16 +53,8 @@ fn every_status_has_a_verdict() {
         (999, "permanent", "permanent"),
     ] {
         let code = StatusCode::from_u16(status).unwrap();
-        assert_eq!(
-            outcome(&verdict(code, None)),
-            without_retry_after,
-            "{status}"
-        );
-        assert_eq!(
-            outcome(&verdict(code, asked)),
-            with_retry_after,
-            "{status} and Retry-After"
-        );
+        assert_eq!(outcome(&verdict(code, None)), without_retry_after, "{status}");
+        assert_eq!(outcome(&verdict(code, asked)), with_retry_after, "{status} and Retry-After");
     }
 }
 
@@ -97,19 +85,10 @@ fn retry_after_is_seconds_or_a_date() {
 #[test]
 fn batch_is_appended_to_the_endpoint() {
     for (endpoint, url) in [
-        (
-            "https://eu.i.posthog.com",
-            "https://eu.i.posthog.com/batch/",
-        ),
-        (
-            "https://eu.i.posthog.com/",
-            "https://eu.i.posthog.com/batch/",
-        ),
+        ("https://eu.i.posthog.com", "https://eu.i.posthog.com/batch/"),
+        ("https://eu.i.posthog.com/", "https://eu.i.posthog.com/batch/"),
         ("http://localhost:8000", "http://localhost:8000/batch/"),
-        (
-            "https://example.org/posthog",
-            "https://example.org/posthog/batch/",
-        ),
+        ("https://example.org/posthog", "https://example.org/posthog/batch/"),
         ("https://example.org/a/b/", "https://example.org/a/b/batch/"),
         ("HTTPS://EXAMPLE.ORG", "https://example.org/batch/"),
         ("https://[::1]:8443/ph", "https://[::1]:8443/ph/batch/"),
@@ -121,14 +100,8 @@ fn batch_is_appended_to_the_endpoint() {
 #[test]
 fn the_cheap_test_finds_every_reserved_key() {
     for key in RESERVED_KEYS {
-        assert!(
-            may_have_reserved_key(&format!(r#""{key}":1"#)),
-            "{key} alone"
-        );
-        assert!(
-            may_have_reserved_key(&format!(r#""a":"b","{key}":"c""#)),
-            "{key} later"
-        );
+        assert!(may_have_reserved_key(&format!(r#""{key}":1"#)), "{key} alone");
+        assert!(may_have_reserved_key(&format!(r#""a":"b","{key}":"c""#)), "{key} later");
         let escaped = format!(r#""\u{:04x}{}":1"#, u32::from(key.as_bytes()[0]), &key[1..]);
         assert!(may_have_reserved_key(&escaped), "{escaped}");
     }
@@ -157,10 +130,7 @@ async fn next_piece(body: &mut CuttableBody) -> Option<Result<Bytes, GivenUp>> {
 async fn a_body_leaves_in_pieces() {
     let wanted = Arc::new(());
     let whole = Bytes::from(vec![7; 2 * PIECE + 1]);
-    let mut body = CuttableBody {
-        rest: whole.clone(),
-        wanted: Arc::downgrade(&wanted),
-    };
+    let mut body = CuttableBody { rest: whole.clone(), wanted: Arc::downgrade(&wanted) };
     assert_eq!(body.size_hint().exact(), Some(whole.len() as u64));
     let mut sent = Vec::new();
     while let Some(piece) = next_piece(&mut body).await {
@@ -174,10 +144,8 @@ async fn a_body_leaves_in_pieces() {
 #[tokio::test]
 async fn a_body_that_is_not_wanted_any_more_gives_nothing() {
     let wanted = Arc::new(());
-    let mut body = CuttableBody {
-        rest: Bytes::from(vec![7; 2 * PIECE]),
-        wanted: Arc::downgrade(&wanted),
-    };
+    let mut body =
+        CuttableBody { rest: Bytes::from(vec![7; 2 * PIECE]), wanted: Arc::downgrade(&wanted) };
     assert!(next_piece(&mut body).await.unwrap().is_ok());
     drop(wanted);
     assert!(next_piece(&mut body).await.unwrap().is_err());

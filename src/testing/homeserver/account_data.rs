@@ -25,11 +25,9 @@ impl State {
 
         let (decision, outcome, applied) = match fault {
             Some(Fault::ResetBefore) => (Decision::Reset, Outcome::Reset, false),
-            Some(Fault::StallBefore) => (
-                Decision::Answer(Reply::empty_object().never()),
-                Outcome::Stalled,
-                false,
-            ),
+            Some(Fault::StallBefore) => {
+                (Decision::Answer(Reply::empty_object().never()), Outcome::Stalled, false)
+            }
             _ if request.body.len() > MAX_BODY_BYTES => (Decision::Reset, Outcome::Reset, false),
             fault => match fault.as_ref().and_then(Fault::reply) {
                 Some(reply) => {
@@ -37,9 +35,8 @@ impl State {
                     (Decision::Answer(reply), outcome, false)
                 }
                 None => {
-                    let reply = self
-                        .apply(caller, &path, request)
-                        .unwrap_or_else(convert::identity);
+                    let reply =
+                        self.apply(caller, &path, request).unwrap_or_else(convert::identity);
                     let applied = reply.is_success();
                     let outcome = Outcome::Answered(reply.status());
                     match fault {
@@ -75,11 +72,7 @@ impl State {
         path: &AccountDataPath,
         request: &Request,
     ) -> Result<Reply, Reply> {
-        let AccountDataPath {
-            method,
-            user_id,
-            event_type,
-        } = path;
+        let AccountDataPath { method, user_id, event_type } = path;
         if *method == AccountDataMethod::Delete && self.msc3391 == Msc3391::Off {
             return Err(Reply::unrecognized(404));
         }
@@ -115,11 +108,7 @@ impl State {
                     self.put(user_id, event_type, &String::from_utf8_lossy(&request.body));
                 }
                 Verdict::NotAnObject => {
-                    return Err(Reply::error(
-                        400,
-                        "M_BAD_JSON",
-                        "Content must be a JSON object.",
-                    ));
+                    return Err(Reply::error(400, "M_BAD_JSON", "Content must be a JSON object."));
                 }
                 Verdict::NotJson => {
                     return Err(Reply::error(400, "M_NOT_JSON", "Content not JSON."));

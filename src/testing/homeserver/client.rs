@@ -49,11 +49,7 @@ impl AccountDataServer {
         device: &DeviceLogin,
         configure: impl FnOnce(ClientBuilder) -> ClientBuilder,
     ) -> Result<Client, ClientError> {
-        let user_id = device
-            .user_id
-            .as_str()
-            .try_into()
-            .map_err(ClientError::UserId)?;
+        let user_id = device.user_id.as_str().try_into().map_err(ClientError::UserId)?;
         let device = self.current(device);
         let mut builder = Client::builder()
             .homeserver_url(self.uri())
@@ -61,15 +57,9 @@ impl AccountDataServer {
         if device.refresh_token.is_some() {
             builder = builder.handle_refresh_tokens();
         }
-        let client = configure(builder)
-            .build()
-            .await
-            .map_err(ClientError::Build)?;
+        let client = configure(builder).build().await.map_err(ClientError::Build)?;
         let session = MatrixSession {
-            meta: SessionMeta {
-                user_id,
-                device_id: device.device_id.into(),
-            },
+            meta: SessionMeta { user_id, device_id: device.device_id.into() },
             tokens: SessionTokens {
                 access_token: device.access_token,
                 refresh_token: device.refresh_token,

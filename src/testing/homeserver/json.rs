@@ -83,10 +83,7 @@ fn scan(text: &str) -> Scan {
             }
             b'}' | b']' => depth = depth.saturating_sub(1),
             b'-' | b'0'..=b'9' => {
-                while bytes
-                    .get(at)
-                    .is_some_and(|next| b"+-.eE0123456789".contains(next))
-                {
+                while bytes.get(at).is_some_and(|next| b"+-.eE0123456789".contains(next)) {
                     at += 1;
                 }
                 let number = &text[start..at];
@@ -133,25 +130,14 @@ mod tests {
 
     #[test]
     fn what_synapse_refuses_is_not_json() {
-        for text in [
-            "",
-            "{",
-            "{}x",
-            "NaN",
-            r#"{"a":NaN}"#,
-            "\u{feff}{}",
-            "{\"a\":\"\u{1}\"}",
-        ] {
+        for text in ["", "{", "{}x", "NaN", r#"{"a":NaN}"#, "\u{feff}{}", "{\"a\":\"\u{1}\"}"] {
             assert_eq!(judged(text), Verdict::NotJson, "{text}");
         }
         assert_eq!(judge(b"{\"a\":\"\xed\xa0\x80\"}"), Verdict::NotJson);
         let digits = "9".repeat(4301);
         assert_eq!(judged(&format!(r#"{{"a":{digits}}}"#)), Verdict::NotJson);
         let (open, close) = ("[".repeat(1000), "]".repeat(1000));
-        assert_eq!(
-            judged(&format!(r#"{{"a":{open}{close}}}"#)),
-            Verdict::NotJson
-        );
+        assert_eq!(judged(&format!(r#"{{"a":{open}{close}}}"#)), Verdict::NotJson);
     }
 
     #[test]

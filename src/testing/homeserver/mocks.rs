@@ -95,10 +95,7 @@ impl Shared {
                 .map(|index| state.hooks.remove(index))
         };
         if let Some(hook) = hook {
-            (hook.action)(&AccountDataServer {
-                shared: Arc::clone(self),
-                _server: None,
-            });
+            (hook.action)(&AccountDataServer { shared: Arc::clone(self), _server: None });
         }
     }
 }

@@ -28,18 +28,8 @@ pub(in crate::testing) struct Reply {
 impl Reply {
     pub(super) fn raw_json(status: u16, body: String) -> Self {
         // A status outside this range would panic in the server's thread, far from the test.
-        let status = if (200..=599).contains(&status) {
-            status
-        } else {
-            500
-        };
-        Self {
-            status,
-            mime: "application/json",
-            body,
-            retry_after_secs: None,
-            delay: None,
-        }
+        let status = if (200..=599).contains(&status) { status } else { 500 };
+        Self { status, mime: "application/json", body, retry_after_secs: None, delay: None }
     }
 
     pub(super) fn json(status: u16, body: &Value) -> Self {
@@ -63,10 +53,7 @@ impl Reply {
     }
 
     pub(in crate::testing) fn logged_out(errcode: &str, error: &str, soft_logout: bool) -> Self {
-        Self::json(
-            401,
-            &json!({ "errcode": errcode, "error": error, "soft_logout": soft_logout }),
-        )
+        Self::json(401, &json!({ "errcode": errcode, "error": error, "soft_logout": soft_logout }))
     }
 
     pub(in crate::testing) fn rate_limited(retry_after: Option<Duration>) -> Self {
@@ -75,25 +62,16 @@ impl Reply {
             body["retry_after_ms"] = json!(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
         }
         let retry_after_secs = retry_after.map(|wait| wait.as_millis().div_ceil(1000) as u64);
-        Self {
-            retry_after_secs,
-            ..Self::json(429, &body)
-        }
+        Self { retry_after_secs, ..Self::json(429, &body) }
     }
 
     pub(in crate::testing) fn html(status: u16) -> Self {
         let page = "<!DOCTYPE html><html><body><h1>Not the homeserver</h1></body></html>";
-        Self {
-            mime: "text/html",
-            ..Self::raw_json(status, page.to_owned())
-        }
+        Self { mime: "text/html", ..Self::raw_json(status, page.to_owned()) }
     }
 
     pub(super) fn after(self, delay: Duration) -> Self {
-        Self {
-            delay: Some(delay),
-            ..self
-        }
+        Self { delay: Some(delay), ..self }
     }
 
     pub(super) fn never(self) -> Self {

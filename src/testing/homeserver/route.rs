@@ -67,20 +67,9 @@ impl Route {
 
     fn unstable(method: &Method, rest: &[&str]) -> Option<Self> {
         match (method.as_str(), rest) {
-            (
-                "DELETE",
-                [
-                    "org.matrix.msc3391",
-                    "user",
-                    user_id,
-                    "account_data",
-                    event_type,
-                ],
-            ) => Some(Self::account_data(
-                AccountDataMethod::Delete,
-                user_id,
-                event_type,
-            )),
+            ("DELETE", ["org.matrix.msc3391", "user", user_id, "account_data", event_type]) => {
+                Some(Self::account_data(AccountDataMethod::Delete, user_id, event_type))
+            }
             ("POST", ["org.matrix.simplified_msc3575", "sync"]) => Some(Self::SlidingSync),
             _ => None,
         }
@@ -126,10 +115,7 @@ mod tests {
 
     #[test]
     fn percent_encoding_is_undone_within_a_segment() {
-        assert_eq!(
-            decoded("%40alice%3Aexample.org").as_deref(),
-            Some("@alice:example.org")
-        );
+        assert_eq!(decoded("%40alice%3Aexample.org").as_deref(), Some("@alice:example.org"));
         assert_eq!(decoded("a%2Fb%C3%A9").as_deref(), Some("a/bé"));
         assert_eq!(decoded("%4"), None);
         assert_eq!(decoded("%zz"), None);

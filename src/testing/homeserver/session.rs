@@ -49,10 +49,7 @@ impl State {
             "org.matrix.msc3391": self.msc3391 == Msc3391::On,
             "org.matrix.simplified_msc3575": true,
         });
-        Reply::json(
-            200,
-            &json!({ "versions": versions, "unstable_features": unstable_features }),
-        )
+        Reply::json(200, &json!({ "versions": versions, "unstable_features": unstable_features }))
     }
 
     pub(super) fn filter(&self, request: &Request) -> Result<Reply, Reply> {
@@ -78,10 +75,7 @@ impl State {
         if body.kind != "m.login.password" {
             return Reply::error(400, "M_UNKNOWN", "Unknown login type");
         }
-        let name = body
-            .identifier
-            .and_then(|identifier| identifier.user)
-            .or(body.user);
+        let name = body.identifier.and_then(|identifier| identifier.user).or(body.user);
         let known = name.zip(body.password).and_then(|(name, password)| {
             self.passwords
                 .iter()
@@ -93,10 +87,7 @@ impl State {
             return Reply::error(403, "M_FORBIDDEN", "Invalid username or password");
         };
         let device_id = body.device_id.unwrap_or_else(|| unique_token("DEVICE"));
-        let refresh_token = body
-            .refresh_token
-            .unwrap_or(false)
-            .then(|| unique_token("refresh"));
+        let refresh_token = body.refresh_token.unwrap_or(false).then(|| unique_token("refresh"));
         let device = self.log_in(&user_id, &device_id, unique_token("access"), refresh_token);
         let mut answer = json!({
             "user_id": device.user_id,
@@ -124,8 +115,7 @@ impl State {
 
     pub(super) fn logout_all(&mut self, request: &Request) -> Result<Reply, Reply> {
         let caller = self.authenticate(request)?;
-        self.devices
-            .retain(|device| device.user_id != caller.user_id);
+        self.devices.retain(|device| device.user_id != caller.user_id);
         Ok(Reply::empty_object())
     }
 
@@ -156,11 +146,7 @@ impl State {
                 "expires_in_ms": EXPIRES_IN_MS,
             }),
         );
-        if self.refresh_delay.is_zero() {
-            reply
-        } else {
-            reply.after(self.refresh_delay)
-        }
+        if self.refresh_delay.is_zero() { reply } else { reply.after(self.refresh_delay) }
     }
 }
 
@@ -187,8 +173,5 @@ struct RefreshBody {
 }
 
 fn localpart(user_id: &str) -> Option<&str> {
-    user_id
-        .strip_prefix('@')?
-        .split_once(':')
-        .map(|(localpart, _)| localpart)
+    user_id.strip_prefix('@')?.split_once(':').map(|(localpart, _)| localpart)
 }

@@ -114,32 +114,20 @@ impl State {
 
     /// Remove a content. Without one there is nothing to tell the devices.
     pub(super) fn remove(&mut self, user_id: &str, event_type: &str) {
-        if self
-            .content(user_id, event_type)
-            .is_some_and(|held| !json::is_empty_object(held))
-        {
+        if self.content(user_id, event_type).is_some_and(|held| !json::is_empty_object(held)) {
             self.store(user_id, event_type, "{}");
         }
     }
 
     fn store(&mut self, user_id: &str, event_type: &str, content: &str) {
         self.position += 1;
-        let entry = Entry {
-            content: content.to_owned(),
-            position: self.position,
-        };
-        self.data
-            .entry(user_id.to_owned())
-            .or_default()
-            .insert(event_type.to_owned(), entry);
+        let entry = Entry { content: content.to_owned(), position: self.position };
+        self.data.entry(user_id.to_owned()).or_default().insert(event_type.to_owned(), entry);
     }
 
     /// Have sync deliver what is held once more.
     pub(super) fn redeliver(&mut self, user_id: &str, event_type: &str) {
-        let entry = self
-            .data
-            .get_mut(user_id)
-            .and_then(|types| types.get_mut(event_type));
+        let entry = self.data.get_mut(user_id).and_then(|types| types.get_mut(event_type));
         if let Some(entry) = entry {
             self.position += 1;
             entry.position = self.position;
@@ -167,11 +155,7 @@ impl State {
         changed
             .into_iter()
             .map(|(event_type, entry)| {
-                format!(
-                    r#"{{"type":{},"content":{}}}"#,
-                    json::quoted(event_type),
-                    entry.content
-                )
+                format!(r#"{{"type":{},"content":{}}}"#, json::quoted(event_type), entry.content)
             })
             .collect()
     }
@@ -184,8 +168,7 @@ impl State {
         access_token: String,
         refresh_token: Option<String>,
     ) -> &mut Device {
-        self.devices
-            .retain(|device| device.user_id != user_id || device.device_id != device_id);
+        self.devices.retain(|device| device.user_id != user_id || device.device_id != device_id);
         self.devices.push(Device {
             user_id: user_id.to_owned(),
             device_id: device_id.to_owned(),
@@ -221,21 +204,13 @@ impl State {
         let Some(token) = token else {
             return Err(Reply::error(401, "M_MISSING_TOKEN", "Missing access token"));
         };
-        match self
-            .devices
-            .iter()
-            .find(|device| device.access_token == token)
-        {
-            None => Err(Reply::logged_out(
-                "M_UNKNOWN_TOKEN",
-                "Invalid access token passed.",
-                false,
-            )),
-            Some(device) if device.expired => Err(Reply::logged_out(
-                "M_UNKNOWN_TOKEN",
-                "Access token has expired",
-                true,
-            )),
+        match self.devices.iter().find(|device| device.access_token == token) {
+            None => {
+                Err(Reply::logged_out("M_UNKNOWN_TOKEN", "Invalid access token passed.", false))
+            }
+            Some(device) if device.expired => {
+                Err(Reply::logged_out("M_UNKNOWN_TOKEN", "Access token has expired", true))
+            }
             Some(device) => Ok(device.caller()),
         }
     }

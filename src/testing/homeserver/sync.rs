@@ -47,27 +47,16 @@ impl State {
         let caller = self.authenticate(request)?;
         let since = stream_position(request, "pos", 'p')?;
         let Ok(body) = serde_json::from_slice::<SlidingSyncBody>(&request.body) else {
-            return Err(Reply::error(
-                400,
-                "M_BAD_JSON",
-                "Content must be a JSON object.",
-            ));
+            return Err(Reply::error(400, "M_BAD_JSON", "Content must be a JSON object."));
         };
         if let Some(since) = since {
             self.has_synced_to(&caller.user_id, &caller.device_id, since);
         }
 
         let enabled = body.extensions.account_data.enabled.unwrap_or(false);
-        let events = if enabled {
-            self.events(&caller.user_id, since)
-        } else {
-            Vec::new()
-        };
+        let events = if enabled { self.events(&caller.user_id, since) } else { Vec::new() };
         let extensions = if enabled {
-            format!(
-                r#""account_data":{{"global":[{}],"rooms":{{}}}}"#,
-                events.join(",")
-            )
+            format!(r#""account_data":{{"global":[{}],"rooms":{{}}}}"#, events.join(","))
         } else {
             String::new()
         };
@@ -119,11 +108,7 @@ struct AccountDataExtension {
 }
 
 fn query(request: &Request, name: &str) -> Option<String> {
-    request
-        .url
-        .query_pairs()
-        .find(|(key, _)| key == name)
-        .map(|(_, value)| value.into_owned())
+    request.url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned())
 }
 
 fn stream_position(request: &Request, name: &str, prefix: char) -> Result<Option<u64>, Reply> {
@@ -139,13 +124,7 @@ fn stream_position(request: &Request, name: &str, prefix: char) -> Result<Option
 
 /// Hold back an answer that says nothing, for no longer than the client asked.
 fn polled(reply: Reply, request: &Request, idle: bool) -> Reply {
-    let timeout = query(request, "timeout")
-        .and_then(|timeout| timeout.parse().ok())
-        .unwrap_or(0);
+    let timeout = query(request, "timeout").and_then(|timeout| timeout.parse().ok()).unwrap_or(0);
     let delay = Duration::from_millis(timeout).min(LONGEST_POLL);
-    if idle && !delay.is_zero() {
-        reply.after(delay)
-    } else {
-        reply
-    }
+    if idle && !delay.is_zero() { reply.after(delay) } else { reply }
 }

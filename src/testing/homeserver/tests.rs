@@ -43,10 +43,7 @@ impl Answer {
     }
 
     fn error(&self) -> (u16, String) {
-        (
-            self.status,
-            self.json()["errcode"].as_str().unwrap().to_owned(),
-        )
+        (self.status, self.json()["errcode"].as_str().unwrap().to_owned())
     }
 }
 
@@ -58,10 +55,7 @@ struct Http<'a> {
 
 impl<'a> Http<'a> {
     fn new(homeserver: &'a AccountDataServer, device: &DeviceLogin) -> Self {
-        Self {
-            homeserver,
-            token: Some(device.access_token.clone()),
-        }
+        Self { homeserver, token: Some(device.access_token.clone()) }
     }
 
     async fn try_send(&self, method: Method, path: &str, body: Vec<u8>) -> Result<Answer, Error> {
@@ -92,12 +86,8 @@ impl<'a> Http<'a> {
 
     /// The token to go on with, and the events as (type, raw content).
     async fn sync(&self, since: Option<&str>) -> (String, Vec<(String, String)>) {
-        let since = since
-            .map(|since| format!("&since={since}"))
-            .unwrap_or_default();
-        let answer = self
-            .send(Method::GET, &format!("v3/sync?timeout=0{since}"), "")
-            .await;
+        let since = since.map(|since| format!("&since={since}")).unwrap_or_default();
+        let answer = self.send(Method::GET, &format!("v3/sync?timeout=0{since}"), "").await;
         assert_eq!(answer.status, 200, "{answer:?}");
         let body: SyncBody<'_> = serde_json::from_str(&answer.body).unwrap();
         (body.next_batch, raw_events(&body.account_data.events))
@@ -155,10 +145,7 @@ struct RawEvent<'a> {
 }
 
 fn raw_events(events: &[RawEvent<'_>]) -> Vec<(String, String)> {
-    events
-        .iter()
-        .map(|event| (event.event_type.clone(), event.content.get().to_owned()))
-        .collect()
+    events.iter().map(|event| (event.event_type.clone(), event.content.get().to_owned())).collect()
 }
 
 fn event(content: &str) -> Vec<(String, String)> {
@@ -179,7 +166,5 @@ fn raw<T>(json: &str) -> Raw<T> {
 
 /// The deadline that turns a wait for ever into a failure.
 async fn soon<T>(future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(Duration::from_secs(20), future)
-        .await
-        .unwrap()
+    tokio::time::timeout(Duration::from_secs(20), future).await.unwrap()
 }

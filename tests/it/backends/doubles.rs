@@ -12,9 +12,7 @@ use matrix_analytics::{
 const FAILURES: [DeliveryFailure; 6] = [
     DeliveryFailure::Permanent,
     DeliveryFailure::Rejected,
-    DeliveryFailure::Throttled {
-        retry_after: Some(Duration::from_secs(7)),
-    },
+    DeliveryFailure::Throttled { retry_after: Some(Duration::from_secs(7)) },
     DeliveryFailure::TooLarge,
     DeliveryFailure::Transient,
     DeliveryFailure::Unauthorized,
@@ -98,15 +96,11 @@ impl matrix_analytics::Backend for Faulty {
         match self.name {
             "loses" if batch.len() > 1 => {
                 let kept = events.skip(1);
-                self.inner
-                    .send(&testing::batch(batch.analytics_id().reveal(), kept))
-                    .await
+                self.inner.send(&testing::batch(batch.analytics_id().reveal(), kept)).await
             }
             "reorders" => {
                 let reordered = events.collect::<Vec<_>>().into_iter().rev();
-                self.inner
-                    .send(&testing::batch(batch.analytics_id().reveal(), reordered))
-                    .await
+                self.inner.send(&testing::batch(batch.analytics_id().reveal(), reordered)).await
             }
             "doubles" => {
                 self.inner.send(batch).await?;
@@ -180,24 +174,13 @@ async fn the_contract_finds_every_fault() {
         ("adds", "differs from what was sent"),
         ("accepts", "was reported as a delivery"),
     ] {
-        let faulty = Faulty {
-            name,
-            inner: RecordingBackend::new(),
-        };
-        let panic = AssertUnwindSafe(contract::check(&faulty))
-            .catch_unwind()
-            .await
-            .unwrap_err();
+        let faulty = Faulty { name, inner: RecordingBackend::new() };
+        let panic = AssertUnwindSafe(contract::check(&faulty)).catch_unwind().await.unwrap_err();
         let said = panic.downcast_ref::<String>().map(String::as_str);
-        let said = said
-            .or_else(|| panic.downcast_ref::<&str>().copied())
-            .unwrap();
+        let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap();
         assert!(said.contains(message), "{name:?} was found as {said:?}");
     }
-    let sound = Faulty {
-        name: "sound",
-        inner: RecordingBackend::new(),
-    };
+    let sound = Faulty { name: "sound", inner: RecordingBackend::new() };
     contract::check(&sound).await;
 }
 
@@ -240,10 +223,7 @@ async fn failures_that_are_lined_up_come_in_order_before_the_constant_one() {
     for failure in FAILURES {
         backend.fail_next(failure);
     }
-    for failure in FAILURES
-        .into_iter()
-        .chain([DeliveryFailure::Unauthorized; 2])
-    {
+    for failure in FAILURES.into_iter().chain([DeliveryFailure::Unauthorized; 2]) {
         let error = backend.send(&opened()).await.unwrap_err();
         assert_eq!(DeliveryFailure::from(&error), failure);
     }
@@ -272,11 +252,6 @@ async fn the_failing_backend_panics_once_when_told_to() {
     let backend = FailingBackend::new();
     backend.panic_next();
     let batch = opened();
-    assert!(
-        AssertUnwindSafe(backend.send(&batch))
-            .catch_unwind()
-            .await
-            .is_err()
-    );
+    assert!(AssertUnwindSafe(backend.send(&batch)).catch_unwind().await.is_err());
     backend.send(&batch).await.unwrap();
 }

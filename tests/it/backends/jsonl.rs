@@ -132,9 +132,7 @@ impl BackendHarness for Harness {
 
     async fn received(&self) -> Vec<ReceivedEvent> {
         let text = self.sink.text();
-        let lines = text
-            .split_inclusive('\n')
-            .filter(|line| line.ends_with("}\n"));
+        let lines = text.split_inclusive('\n').filter(|line| line.ends_with("}\n"));
         lines.map(received).collect()
     }
 
@@ -157,11 +155,7 @@ impl BackendHarness for Harness {
 #[tokio::test]
 async fn json_lines_keep_the_contract() {
     let sink = Sink::default();
-    contract::check(&Harness {
-        backend: JsonLines::new(sink.clone()),
-        sink,
-    })
-    .await;
+    contract::check(&Harness { backend: JsonLines::new(sink.clone()), sink }).await;
 }
 
 #[tokio::test]
@@ -170,18 +164,12 @@ async fn a_line_has_the_documented_form() {
     let backend = JsonLines::new(writer);
     let plain = testing::event("Opened", Properties::new());
     let full = testing::with_user_properties(
-        testing::event(
-            "Joined \"Room\"",
-            Properties::new().with("trigger", "In\nvite"),
-        ),
+        testing::event("Joined \"Room\"", Properties::new().with("trigger", "In\nvite")),
         Properties::new().with("app", "desktop"),
         Properties::new().with("first_app", "mobile"),
     );
     let (plain_uuid, full_uuid) = (plain.uuid(), full.uuid());
-    backend
-        .send(&testing::batch("an \"ID\"", [plain, full]))
-        .await
-        .unwrap();
+    backend.send(&testing::batch("an \"ID\"", [plain, full])).await.unwrap();
     drop(backend);
     let mut text = String::new();
     reader.read_to_string(&mut text).await.unwrap();
@@ -216,25 +204,14 @@ async fn a_torn_line_is_left_torn_and_the_next_one_is_whole() {
             () = sink.0.stalled.notified() => {}
         }
         sink.set(None, None);
-        assert_eq!(
-            sink.text(),
-            line[..room],
-            "nothing is written after the drop"
-        );
+        assert_eq!(sink.text(), line[..room], "nothing is written after the drop");
         backend.send(&second).await.unwrap();
         let text = sink.text();
         let after = text.strip_prefix(&line[..room]).unwrap();
-        let after = if room == 0 {
-            after
-        } else {
-            after.strip_prefix('\n').unwrap()
-        };
+        let after = if room == 0 { after } else { after.strip_prefix('\n').unwrap() };
         assert_eq!(received(after.strip_suffix('\n').unwrap()).name, "Second");
         backend.send(&first).await.unwrap();
-        assert!(
-            sink.text().ends_with(&format!("}}\n{line}")),
-            "one line break is enough"
-        );
+        assert!(sink.text().ends_with(&format!("}}\n{line}")), "one line break is enough");
     }
 }
 
@@ -269,18 +246,12 @@ async fn only_a_writer_that_is_gone_fails_for_good() {
         let sink = Sink::default();
         sink.set(Some(0), Some(kind));
         let event = testing::event("Opened", Properties::new());
-        let error = JsonLines::new(sink)
-            .send(&testing::batch("id", [event]))
-            .await
-            .unwrap_err();
+        let error = JsonLines::new(sink).send(&testing::batch("id", [event])).await.unwrap_err();
         assert_eq!(DeliveryFailure::from(&error), failure, "{kind:?}");
     }
 }
 
 #[test]
 fn json_lines_print_as_their_name() {
-    assert_eq!(
-        format!("{:?}", JsonLines::new(Vec::new())),
-        "JsonLines { .. }"
-    );
+    assert_eq!(format!("{:?}", JsonLines::new(Vec::new())), "JsonLines { .. }");
 }

@@ -22,10 +22,8 @@ use wiremock::{
     matchers::{any, method, path},
 };
 
-use super::{
-    collector::{Answer, Collector, OK},
-    object, text, time,
-};
+use super::{object, text, time};
+use crate::support::collector::{Answer, Collector, OK};
 
 const KEY: &str = "phc_4b1d0c";
 const ID: &str = "9f1c2d7e-0d5e-4c9b-8a53-b6f1d1f1a0aa";
@@ -35,13 +33,7 @@ fn posthog(endpoint: &str) -> PostHog {
 }
 
 fn opened() -> Batch {
-    testing::batch(
-        ID,
-        [testing::event(
-            "Opened",
-            Properties::new().with("trigger", "Icon"),
-        )],
-    )
+    testing::batch(ID, [testing::event("Opened", Properties::new().with("trigger", "Icon"))])
 }
 
 fn received(mut event: Value) -> ReceivedEvent {
@@ -58,10 +50,7 @@ fn received(mut event: Value) -> ReceivedEvent {
         set_once: object(&mut properties, "$set_once"),
         properties,
     };
-    assert!(
-        event.is_empty(),
-        "members that are not documented: {event:?}"
-    );
+    assert!(event.is_empty(), "members that are not documented: {event:?}");
     received
 }
 
@@ -77,9 +66,7 @@ impl BackendHarness for Harness {
         const MODES: [Mode; 7] = [
             Mode::Refuse(DeliveryFailure::Permanent),
             Mode::Refuse(DeliveryFailure::Rejected),
-            Mode::Refuse(DeliveryFailure::Throttled {
-                retry_after: Some(Duration::from_secs(7)),
-            }),
+            Mode::Refuse(DeliveryFailure::Throttled { retry_after: Some(Duration::from_secs(7)) }),
             Mode::Refuse(DeliveryFailure::TooLarge),
             Mode::Refuse(DeliveryFailure::Transient),
             Mode::Refuse(DeliveryFailure::Unauthorized),
@@ -87,13 +74,7 @@ impl BackendHarness for Harness {
         ];
         Promises {
             modes: &MODES,
-            added_properties: &[
-                "$geoip_disable",
-                "$ip",
-                "$lib",
-                "$lib_version",
-                "distinct_id",
-            ],
+            added_properties: &["$geoip_disable", "$ip", "$lib", "$lib_version", "distinct_id"],
             user_properties: UserPropertySupport::Sent,
             secrets: &[KEY],
         }
@@ -133,9 +114,7 @@ impl BackendHarness for Harness {
             _ => OK,
         });
         if mode == Mode::Accept {
-            self.collector
-                .wait_until(|seen| seen.ended >= seen.stalled)
-                .await;
+            self.collector.wait_until(|seen| seen.ended >= seen.stalled).await;
         }
     }
 
@@ -155,25 +134,16 @@ async fn posthog_keeps_the_contract() {
 async fn the_body_is_exactly_the_documented_one() {
     let server = MockServer::start().await;
     let only = Mock::given(method("POST")).and(path("/prefix/batch/"));
-    only.respond_with(ResponseTemplate::new(200))
-        .expect(1)
-        .mount(&server)
-        .await;
+    only.respond_with(ResponseTemplate::new(200)).expect(1).mount(&server).await;
     let plain = testing::event("Opened", Properties::new());
     let full = testing::with_user_properties(
-        testing::event(
-            "Joined \"Room\"",
-            Properties::new().with("trigger", "In\nvite"),
-        ),
+        testing::event("Joined \"Room\"", Properties::new().with("trigger", "In\nvite")),
         Properties::new().with("app", "desktop"),
         Properties::new().with("first_app", "mobile"),
     );
     let uuids = (plain.uuid(), full.uuid());
     let batch = testing::batch(ID, [plain, full]);
-    posthog(&format!("{}/prefix", server.uri()))
-        .send(&batch)
-        .await
-        .unwrap();
+    posthog(&format!("{}/prefix", server.uri())).send(&batch).await.unwrap();
 
     let request = &server.received_requests().await.unwrap()[0];
     assert_eq!(
@@ -213,13 +183,7 @@ async fn the_body_is_exactly_the_documented_one() {
             ],
         }),
     );
-    let documented = [
-        "accept",
-        "accept-encoding",
-        "content-length",
-        "content-type",
-        "host",
-    ];
+    let documented = ["accept", "accept-encoding", "content-length", "content-type", "host"];
     for (header, value) in &request.headers {
         assert!(documented.contains(&header.as_str()), "{header}: {value:?}");
     }
@@ -229,10 +193,7 @@ async fn the_body_is_exactly_the_documented_one() {
 #[tokio::test]
 async fn no_property_of_an_app_replaces_one_of_ours() {
     let server = MockServer::start().await;
-    Mock::given(any())
-        .respond_with(ResponseTemplate::new(200))
-        .mount(&server)
-        .await;
+    Mock::given(any()).respond_with(ResponseTemplate::new(200)).mount(&server).await;
     let reserved = [
         "$anon_distinct_id",
         "$cookieless_mode",
@@ -265,9 +226,7 @@ async fn no_property_of_an_app_replaces_one_of_ours() {
     let batch = testing::batch(ID, [testing::event("Opened", properties)]);
     posthog(&server.uri()).send(&batch).await.unwrap();
 
-    let body: Value = server.received_requests().await.unwrap()[0]
-        .body_json()
-        .unwrap();
+    let body: Value = server.received_requests().await.unwrap()[0].body_json().unwrap();
     assert_eq!(
         body["batch"][0]["properties"],
         json!({
@@ -289,36 +248,22 @@ async fn a_compressed_body_says_so_and_is_the_same_inside() {
     use std::io::Read as _;
 
     let server = MockServer::start().await;
-    Mock::given(any())
-        .respond_with(ResponseTemplate::new(200))
-        .mount(&server)
-        .await;
+    Mock::given(any()).respond_with(ResponseTemplate::new(200)).mount(&server).await;
     let batch = opened();
     posthog(&server.uri()).send(&batch).await.unwrap();
-    PostHog::builder(&server.uri(), KEY)
-        .gzip()
-        .build()
-        .unwrap()
-        .send(&batch)
-        .await
-        .unwrap();
+    PostHog::builder(&server.uri(), KEY).gzip().build().unwrap().send(&batch).await.unwrap();
     let requests = server.received_requests().await.unwrap();
     assert_eq!(requests[0].headers.get("content-encoding"), None);
     assert_eq!(requests[1].headers["content-encoding"], "gzip");
     let mut inside = Vec::new();
-    flate2::read::GzDecoder::new(&requests[1].body[..])
-        .read_to_end(&mut inside)
-        .unwrap();
+    flate2::read::GzDecoder::new(&requests[1].body[..]).read_to_end(&mut inside).unwrap();
     assert_eq!(inside, requests[0].body);
 }
 
 /// Two servers: the first redirects to the second with `status`.
 async fn redirecting(status: u16) -> (MockServer, MockServer) {
     let (first, second) = (MockServer::start().await, MockServer::start().await);
-    Mock::given(any())
-        .respond_with(ResponseTemplate::new(200))
-        .mount(&second)
-        .await;
+    Mock::given(any()).respond_with(ResponseTemplate::new(200)).mount(&second).await;
     let answer =
         ResponseTemplate::new(status).insert_header("location", format!("{}/batch/", second.uri()));
     Mock::given(any()).respond_with(answer).mount(&first).await;
@@ -330,14 +275,8 @@ async fn redirects_are_not_followed() {
     for status in [301, 302, 303, 307, 308] {
         let (first, second) = redirecting(status).await;
         let error = posthog(&first.uri()).send(&opened()).await.unwrap_err();
-        assert!(
-            matches!(error, DeliveryError::Permanent(_)),
-            "{status}: {error:?}"
-        );
-        assert!(
-            second.received_requests().await.unwrap().is_empty(),
-            "{status}"
-        );
+        assert!(matches!(error, DeliveryError::Permanent(_)), "{status}: {error:?}");
+        assert!(second.received_requests().await.unwrap().is_empty(), "{status}");
     }
 }
 
@@ -347,10 +286,7 @@ async fn an_answer_to_a_redirected_request_is_no_delivery() {
         let (first, _second) = redirecting(status).await;
         let backend = PostHog::builder(&first.uri(), KEY).http_client(|| Client::builder().build());
         let error = backend.build().unwrap().send(&opened()).await.unwrap_err();
-        assert!(
-            matches!(error, DeliveryError::Permanent(_)),
-            "{status}: {error:?}"
-        );
+        assert!(matches!(error, DeliveryError::Permanent(_)), "{status}: {error:?}");
     }
 }
 
@@ -365,11 +301,7 @@ async fn retry_after_is_read_from_the_answer() {
         (503, Some("soon".to_owned()), None),
         (503, None, None),
         (500, Some("30".to_owned()), None),
-        (
-            429,
-            Some(httpdate::fmt_http_date(in_an_hour)),
-            Some(Some(3600)),
-        ),
+        (429, Some(httpdate::fmt_http_date(in_an_hour)), Some(Some(3600))),
     ] {
         let server = MockServer::start().await;
         let mut answer = ResponseTemplate::new(status);
@@ -380,25 +312,11 @@ async fn retry_after_is_read_from_the_answer() {
         let error = posthog(&server.uri()).send(&opened()).await.unwrap_err();
         match (&error, expected) {
             (DeliveryError::Transient(_), None) => {}
-            (
-                DeliveryError::Throttled {
-                    retry_after: None, ..
-                },
-                Some(None),
-            ) => {}
-            (
-                DeliveryError::Throttled {
-                    retry_after: Some(wait),
-                    ..
-                },
-                Some(Some(seconds)),
-            ) => {
+            (DeliveryError::Throttled { retry_after: None, .. }, Some(None)) => {}
+            (DeliveryError::Throttled { retry_after: Some(wait), .. }, Some(Some(seconds))) => {
                 // A date is some time away, less what has passed since.
                 let wait = wait.as_secs();
-                assert!(
-                    (seconds.min(3000)..=seconds).contains(&wait),
-                    "{header:?}: {wait}"
-                );
+                assert!((seconds.min(3000)..=seconds).contains(&wait), "{header:?}: {wait}");
             }
             _ => panic!("{status}, {header:?}: {error:?}"),
         }
@@ -412,11 +330,7 @@ async fn close_ends_the_connection_and_the_next_send_opens_another() {
     backend.send(&opened()).await.unwrap();
     backend.send(&opened()).await.unwrap();
     let seen = collector.seen();
-    assert_eq!(
-        (seen.opened, seen.ended),
-        (1, 0),
-        "one connection serves two batches"
-    );
+    assert_eq!((seen.opened, seen.ended), (1, 0), "one connection serves two batches");
     backend.close();
     collector.wait_until(|seen| seen.ended == 1).await;
     backend.send(&opened()).await.unwrap();
@@ -433,10 +347,7 @@ async fn the_client_is_made_at_the_first_send_and_after_close() {
         count.fetch_add(1, Ordering::Relaxed);
         Client::builder().build()
     };
-    let backend = PostHog::builder(&collector.url(), KEY)
-        .http_client(factory)
-        .build()
-        .unwrap();
+    let backend = PostHog::builder(&collector.url(), KEY).http_client(factory).build().unwrap();
     backend.close();
     assert_eq!(made.load(Ordering::Relaxed), 0);
     for clients in [1, 2, 3] {
@@ -461,14 +372,8 @@ async fn a_client_that_cannot_be_made_is_asked_for_again() {
 
 #[tokio::test]
 async fn a_service_that_is_away_is_a_transient_failure() {
-    let address = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
-    let error = posthog(&format!("http://{address}"))
-        .send(&opened())
-        .await
-        .unwrap_err();
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let error = posthog(&format!("http://{address}")).send(&opened()).await.unwrap_err();
     assert!(matches!(error, DeliveryError::Transient(_)), "{error:?}");
 }
 
@@ -509,11 +414,7 @@ async fn dropping_a_send_ends_its_connection_with_the_request_unfinished() {
     );
 
     backend.send(&opened()).await.unwrap();
-    assert_eq!(
-        collector.seen().requests.len(),
-        1,
-        "the dropped request is not repeated"
-    );
+    assert_eq!(collector.seen().requests.len(), 1, "the dropped request is not repeated");
 }
 
 #[test]
@@ -545,15 +446,10 @@ fn settings_that_cannot_be_right_are_refused() {
     ] {
         let error = PostHog::builder(endpoint, KEY).build().unwrap_err();
         assert!(is_expected(&error), "{endpoint:?}: {error:?}");
-        assert!(
-            !format!("{error} {error:?}").contains("secret"),
-            "{error:?}"
-        );
+        assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
     }
     for key in ["", " ", "\t", "phc_\n", "phc_\0key", "phc_\u{85}"] {
-        let error = PostHog::builder("https://example.org", key)
-            .build()
-            .unwrap_err();
+        let error = PostHog::builder("https://example.org", key).build().unwrap_err();
         assert!(matches!(error, Error::ApiKey), "{key:?}: {error:?}");
     }
 }

@@ -46,9 +46,7 @@ impl HeldRequest {
     pub(crate) async fn apply(self) -> HeldAnswer {
         let _ = self.pass.send(());
         let _ = eventually(self.answered).await;
-        HeldAnswer {
-            deliver: self.deliver,
-        }
+        HeldAnswer { deliver: self.deliver }
     }
 }
 
@@ -68,10 +66,7 @@ impl GatedProxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (hold, held) = mpsc::unbounded_channel();
-        let upstream = Upstream {
-            url: upstream.to_owned(),
-            http: reqwest::Client::new(),
-        };
+        let upstream = Upstream { url: upstream.to_owned(), http: reqwest::Client::new() };
         let server = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (upstream, hold) = (upstream.clone(), hold.clone());
@@ -81,17 +76,12 @@ impl GatedProxy {
                         async move { Ok::<_, Infallible>(handle(&upstream, &hold, request).await) }
                     });
                     // A client that goes away ends its connection.
-                    let _ = http1::Builder::new()
-                        .serve_connection(TokioIo::new(stream), service)
-                        .await;
+                    let _ =
+                        http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
                 });
             }
         });
-        Self {
-            address,
-            held,
-            server,
-        }
+        Self { address, held, server }
     }
 
     pub(crate) fn uri(&self) -> String {
@@ -133,12 +123,8 @@ async fn handle(
         let (pass, passed) = oneshot::channel();
         let (answer, answered) = oneshot::channel();
         let (deliver, delivered) = oneshot::channel();
-        let _ = hold.send(HeldRequest {
-            method: request.method().clone(),
-            pass,
-            answered,
-            deliver,
-        });
+        let _ =
+            hold.send(HeldRequest { method: request.method().clone(), pass, answered, deliver });
         (passed, answer, delivered)
     });
     // A request whose permit is dropped never arrives.
@@ -162,19 +148,11 @@ async fn forward(upstream: &Upstream, request: Request<Incoming>) -> Response<Fu
     let url = format!("{}{}", upstream.url, parts.uri);
     let mut headers = parts.headers;
     headers.remove("host");
-    let answer = upstream
-        .http
-        .request(parts.method, url)
-        .headers(headers)
-        .body(body)
-        .send()
-        .await
-        .unwrap();
+    let answer =
+        upstream.http.request(parts.method, url).headers(headers).body(body).send().await.unwrap();
     let status = answer.status();
     let mut response = Response::new(Full::new(answer.bytes().await.unwrap()));
     *response.status_mut() = StatusCode::from_u16(status.as_u16()).unwrap();
-    response
-        .headers_mut()
-        .insert("content-type", "application/json".parse().unwrap());
+    response.headers_mut().insert("content-type", "application/json".parse().unwrap());
     response
 }

@@ -28,21 +28,11 @@ async fn what_was_never_set_is_not_found() {
     let phone = homeserver.add_device(ALICE, "PHONE");
     let client = homeserver.client(&phone).await.unwrap();
 
-    assert!(
-        client
-            .account()
-            .fetch_account_data(event_type())
-            .await
-            .unwrap()
-            .is_none()
-    );
+    assert!(client.account().fetch_account_data(event_type()).await.unwrap().is_none());
 
     let answer = Http::new(&homeserver, &phone).get().await;
     assert_eq!(answer.status, 404);
-    assert_eq!(
-        answer.body,
-        r#"{"errcode":"M_NOT_FOUND","error":"Account data not found"}"#
-    );
+    assert_eq!(answer.body, r#"{"errcode":"M_NOT_FOUND","error":"Account data not found"}"#);
 }
 
 #[tokio::test]
@@ -51,18 +41,9 @@ async fn the_sdk_reads_what_it_wrote() {
     let phone = homeserver.add_device(ALICE, "PHONE");
     let client = homeserver.client(&phone).await.unwrap();
 
-    client
-        .account()
-        .set_account_data_raw(event_type(), raw(r#"{"a":1}"#))
-        .await
-        .unwrap();
+    client.account().set_account_data_raw(event_type(), raw(r#"{"a":1}"#)).await.unwrap();
 
-    let read = client
-        .account()
-        .fetch_account_data(event_type())
-        .await
-        .unwrap()
-        .unwrap();
+    let read = client.account().fetch_account_data(event_type()).await.unwrap().unwrap();
     assert_eq!(read.json().get(), r#"{"a":1}"#);
 }
 
@@ -80,21 +61,11 @@ async fn bodies_that_are_no_object_are_refused_and_change_nothing() {
         ("null", 400, "M_BAD_JSON"),
         (r#"{"a":1e400}"#, 500, "M_UNKNOWN"),
     ] {
-        assert_eq!(
-            http.put(body).await.error(),
-            (status, errcode.to_owned()),
-            "{body}"
-        );
+        assert_eq!(http.put(body).await.error(), (status, errcode.to_owned()), "{body}");
     }
-    assert_eq!(
-        http.put(&b"{\"a\":\"\xed\xa0\x80\"}"[..]).await.error().1,
-        "M_NOT_JSON"
-    );
+    assert_eq!(http.put(&b"{\"a\":\"\xed\xa0\x80\"}"[..]).await.error().1, "M_NOT_JSON");
 
-    assert_eq!(
-        homeserver.content(ALICE, TYPE).as_deref(),
-        Some(r#"{"kept":true}"#)
-    );
+    assert_eq!(homeserver.content(ALICE, TYPE).as_deref(), Some(r#"{"kept":true}"#));
     assert!(homeserver.requests().iter().all(|request| !request.applied));
 }
 
@@ -107,23 +78,15 @@ async fn only_the_user_has_access() {
     let mut http = Http::new(&homeserver, &bob);
 
     assert_eq!(http.get().await.error(), (403, "M_FORBIDDEN".to_owned()));
-    assert_eq!(
-        http.put("{}").await.error(),
-        (403, "M_FORBIDDEN".to_owned())
-    );
+    assert_eq!(http.put("{}").await.error(), (403, "M_FORBIDDEN".to_owned()));
     http.token = Some("nobody's".to_owned());
     let answer = http.get().await;
     assert_eq!(answer.error(), (401, "M_UNKNOWN_TOKEN".to_owned()));
     assert_eq!(answer.json()["soft_logout"], false);
     http.token = None;
-    assert_eq!(
-        http.get().await.error(),
-        (401, "M_MISSING_TOKEN".to_owned())
-    );
+    assert_eq!(http.get().await.error(), (401, "M_MISSING_TOKEN".to_owned()));
     let http = Http::new(&homeserver, &guest);
-    let own = http
-        .send(Method::GET, &data_path("@7:example.org"), "")
-        .await;
+    let own = http.send(Method::GET, &data_path("@7:example.org"), "").await;
     assert_eq!(own.error(), (403, "M_GUEST_ACCESS_FORBIDDEN".to_owned()));
     assert_eq!(http.sync(None).await.1, []);
     assert_eq!(Http::new(&homeserver, &alice).put("{}").await.status, 200);
@@ -138,10 +101,7 @@ async fn paths_are_percent_decoded_and_r0_works() {
     let path = "r0/user/%40alice%3Aexample.org/account_data/org.example%2Fodd";
     assert_eq!(http.send(Method::PUT, path, r#"{"a":1}"#).await.status, 200);
 
-    assert_eq!(
-        homeserver.content(ALICE, "org.example/odd").as_deref(),
-        Some(r#"{"a":1}"#)
-    );
+    assert_eq!(homeserver.content(ALICE, "org.example/odd").as_deref(), Some(r#"{"a":1}"#));
 }
 
 #[tokio::test]
@@ -174,10 +134,7 @@ async fn put_of_an_empty_object_is_a_content_without_msc3391() {
     assert_eq!(events, super::event("{}"));
     http.put("{}").await;
     assert_eq!(http.sync(Some(&since)).await.1, super::event("{}"));
-    assert_eq!(
-        http.delete().await.error(),
-        (404, "M_UNRECOGNIZED".to_owned())
-    );
+    assert_eq!(http.delete().await.error(), (404, "M_UNRECOGNIZED".to_owned()));
 }
 
 #[tokio::test]
@@ -255,10 +212,7 @@ async fn another_device_can_write_between_a_read_and_a_write() {
         homeserver.set_content(ALICE, TYPE, r#"{"by":"other"}"#);
     });
     homeserver.after_next(AccountDataMethod::Put, |homeserver| {
-        assert_eq!(
-            homeserver.content(ALICE, TYPE).as_deref(),
-            Some(r#"{"by":"phone"}"#)
-        );
+        assert_eq!(homeserver.content(ALICE, TYPE).as_deref(), Some(r#"{"by":"phone"}"#));
         homeserver.set_content(ALICE, TYPE, r#"{"by":"third"}"#);
     });
 
@@ -271,7 +225,5 @@ async fn another_device_can_write_between_a_read_and_a_write() {
 #[tokio::test]
 #[should_panic(expected = "is not JSON")]
 async fn a_content_that_is_not_json_panics() {
-    AccountDataServer::start()
-        .await
-        .set_content(ALICE, TYPE, "{");
+    AccountDataServer::start().await.set_content(ALICE, TYPE, "{");
 }

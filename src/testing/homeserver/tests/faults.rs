@@ -30,11 +30,7 @@ async fn answers_that_are_faults_apply_nothing() {
         homeserver.fail_next(fault.clone());
         let answer = http.put(NEW).await;
         assert_eq!(answer.error(), (status, errcode.to_owned()), "{fault:?}");
-        assert_eq!(
-            answer.json()["soft_logout"].as_bool(),
-            soft_logout,
-            "{fault:?}"
-        );
+        assert_eq!(answer.json()["soft_logout"].as_bool(), soft_logout, "{fault:?}");
         assert_eq!(homeserver.requests().last().unwrap().status(), Some(status));
     }
 
@@ -85,9 +81,7 @@ async fn a_reset_before_applies_nothing() {
     homeserver.fail_next_on(AccountDataMethod::Put, Fault::ResetBefore);
     assert_eq!(http.get().await.status, 404);
 
-    http.try_send(Method::PUT, &data_path(ALICE), NEW.into())
-        .await
-        .unwrap_err();
+    http.try_send(Method::PUT, &data_path(ALICE), NEW.into()).await.unwrap_err();
 
     assert_eq!(homeserver.content(ALICE, TYPE), None);
     let requests = homeserver.requests();
@@ -105,9 +99,7 @@ async fn a_reset_after_applies_exactly_once() {
     let (since, _) = http.sync(None).await;
     homeserver.fail_next(Fault::ResetAfter);
 
-    http.try_send(Method::PUT, &data_path(ALICE), NEW.into())
-        .await
-        .unwrap_err();
+    http.try_send(Method::PUT, &data_path(ALICE), NEW.into()).await.unwrap_err();
 
     let (after, events) = http.sync(Some(&since)).await;
     assert_eq!(events, super::event(NEW));

@@ -9,19 +9,13 @@ use crate::testing::{AccountDataServer, Msc3391};
 #[tokio::test]
 async fn versions_say_whether_msc3391_is_there() {
     let homeserver = AccountDataServer::start().await;
-    let http = Http {
-        homeserver: &homeserver,
-        token: None,
-    };
+    let http = Http { homeserver: &homeserver, token: None };
 
     for (msc3391, there) in [(Msc3391::Off, false), (Msc3391::On, true)] {
         homeserver.set_msc3391(msc3391);
         let answer = http.send(Method::GET, "versions", "").await.json();
         assert_eq!(answer["unstable_features"]["org.matrix.msc3391"], there);
-        assert_eq!(
-            answer["versions"].as_array().unwrap().last().unwrap(),
-            "v1.12"
-        );
+        assert_eq!(answer["versions"].as_array().unwrap().last().unwrap(), "v1.12");
     }
 }
 
@@ -36,26 +30,12 @@ async fn an_expired_token_works_again_after_a_refresh() {
     assert_eq!(answer.error(), (401, "M_UNKNOWN_TOKEN".to_owned()));
     assert_eq!(answer.json()["soft_logout"], true);
 
-    assert!(
-        client
-            .account()
-            .fetch_account_data(event_type())
-            .await
-            .unwrap()
-            .is_none()
-    );
+    assert!(client.account().fetch_account_data(event_type()).await.unwrap().is_none());
 
     assert_eq!(homeserver.refreshes(), 1);
     assert_eq!(http.get().await.json()["soft_logout"], false);
     let restarted = homeserver.client(&phone).await.unwrap();
-    assert!(
-        restarted
-            .account()
-            .fetch_account_data(event_type())
-            .await
-            .unwrap()
-            .is_none()
-    );
+    assert!(restarted.account().fetch_account_data(event_type()).await.unwrap().is_none());
 }
 
 #[tokio::test]
@@ -63,10 +43,7 @@ async fn a_refresh_rotates_both_tokens_at_once() {
     let homeserver = AccountDataServer::start().await;
     homeserver.set_refresh_delay(Duration::from_millis(1));
     let phone = homeserver.add_device_with_refresh(ALICE, "PHONE");
-    let http = Http {
-        homeserver: &homeserver,
-        token: None,
-    };
+    let http = Http { homeserver: &homeserver, token: None };
     let body = json!({ "refresh_token": phone.refresh_token }).to_string();
 
     let first = http.send(Method::POST, "v3/refresh", body.clone()).await;
@@ -75,10 +52,7 @@ async fn a_refresh_rotates_both_tokens_at_once() {
     assert_eq!(first.status, 200);
     let current = homeserver.devices(ALICE).remove(0);
     assert_eq!(first.json()["access_token"], current.access_token);
-    assert_eq!(
-        first.json()["refresh_token"],
-        current.refresh_token.clone().unwrap()
-    );
+    assert_eq!(first.json()["refresh_token"], current.refresh_token.clone().unwrap());
     assert_ne!(current.access_token, phone.access_token);
     assert_ne!(current.refresh_token, phone.refresh_token);
     assert_eq!(second.error(), (401, "M_UNKNOWN_TOKEN".to_owned()));
@@ -96,12 +70,7 @@ async fn a_password_makes_a_new_device() {
         .await
         .unwrap();
 
-    client
-        .matrix_auth()
-        .login_username("alice", "wrong")
-        .send()
-        .await
-        .unwrap_err();
+    client.matrix_auth().login_username("alice", "wrong").send().await.unwrap_err();
     client
         .matrix_auth()
         .login_username("alice", "secret")
@@ -127,19 +96,10 @@ async fn a_logout_ends_one_device_and_leaves_the_data() {
     let laptop = homeserver.add_device(ALICE, "LAPTOP");
     homeserver.set_content(ALICE, TYPE, r#"{"a":1}"#);
 
-    homeserver
-        .client(&phone)
-        .await
-        .unwrap()
-        .logout()
-        .await
-        .unwrap();
+    homeserver.client(&phone).await.unwrap().logout().await.unwrap();
 
     assert_eq!(Http::new(&homeserver, &phone).get().await.status, 401);
-    assert_eq!(
-        Http::new(&homeserver, &laptop).get().await.body,
-        r#"{"a":1}"#
-    );
+    assert_eq!(Http::new(&homeserver, &laptop).get().await.body, r#"{"a":1}"#);
     homeserver.remove_device(&laptop);
     let answer = Http::new(&homeserver, &laptop).get().await;
     assert_eq!(answer.json()["soft_logout"], false);
@@ -154,10 +114,7 @@ async fn a_logout_of_all_devices_spares_other_users() {
     let bob = homeserver.add_device(BOB, "PHONE");
 
     let http = Http::new(&homeserver, &phone);
-    assert_eq!(
-        http.send(Method::POST, "v3/logout/all", "{}").await.status,
-        200
-    );
+    assert_eq!(http.send(Method::POST, "v3/logout/all", "{}").await.status, 200);
 
     assert_eq!(homeserver.devices(ALICE), []);
     assert_eq!(homeserver.devices(BOB), [bob]);
@@ -183,14 +140,7 @@ async fn a_client_that_was_built_elsewhere_can_be_let_in() {
     let client = server.client_builder().build().await;
     let device = homeserver.add_session_of(&client).unwrap();
 
-    assert!(
-        client
-            .account()
-            .fetch_account_data(event_type())
-            .await
-            .unwrap()
-            .is_none()
-    );
+    assert!(client.account().fetch_account_data(event_type()).await.unwrap().is_none());
 
     assert_eq!(homeserver.requests()[0].device_id, Some(device.device_id));
 }
@@ -204,22 +154,9 @@ async fn beside_other_mocks_only_account_data_is_taken() {
     homeserver.add_session_of(&client).unwrap();
 
     client.whoami().await.unwrap();
-    assert!(
-        client
-            .account()
-            .fetch_account_data(event_type())
-            .await
-            .unwrap()
-            .is_none()
-    );
+    assert!(client.account().fetch_account_data(event_type()).await.unwrap().is_none());
 
-    let http = Http {
-        homeserver: &homeserver,
-        token: None,
-    };
+    let http = Http { homeserver: &homeserver, token: None };
     assert_eq!(http.send(Method::GET, "v3/sync", "").await.status, 404);
-    assert_eq!(
-        http.send(Method::GET, &data_path(ALICE), "").await.status,
-        401
-    );
+    assert_eq!(http.send(Method::GET, &data_path(ALICE), "").await.status, 401);
 }

@@ -25,20 +25,11 @@ async fn sync_tells_both_devices_of_what_either_wrote() {
     phone_client.sync_once(SyncSettings::new()).await.unwrap();
     laptop_client.sync_once(SyncSettings::new()).await.unwrap();
 
-    phone_client
-        .account()
-        .set_account_data_raw(event_type(), raw(r#"{"a":1}"#))
-        .await
-        .unwrap();
+    phone_client.account().set_account_data_raw(event_type(), raw(r#"{"a":1}"#)).await.unwrap();
 
     for client in [phone_client, laptop_client] {
         client.sync_once(SyncSettings::new()).await.unwrap();
-        let seen = client
-            .account()
-            .account_data_raw(event_type())
-            .await
-            .unwrap()
-            .unwrap();
+        let seen = client.account().account_data_raw(event_type()).await.unwrap().unwrap();
         assert_eq!(seen.json().get(), r#"{"a":1}"#);
     }
 }
@@ -69,10 +60,7 @@ async fn a_sync_loop_is_caught_up_when_it_asks_for_more() {
     }
 
     let expected = |content| format!(r#"{{"type":"{TYPE}","content":{content}}}"#);
-    assert_eq!(
-        *seen.lock().unwrap(),
-        [expected(r#"{"a":1}"#), expected(r#"{"a":2}"#)]
-    );
+    assert_eq!(*seen.lock().unwrap(), [expected(r#"{"a":1}"#), expected(r#"{"a":2}"#)]);
 }
 
 #[tokio::test]
@@ -171,12 +159,7 @@ async fn the_sdk_learns_of_changes_by_sliding_sync() {
     for content in [r#"{"a":1}"#, r#"{"a":2}"#] {
         homeserver.set_content(ALICE, TYPE, content);
         soon(updates.next()).await.unwrap().unwrap();
-        let seen = client
-            .account()
-            .account_data_raw(event_type())
-            .await
-            .unwrap()
-            .unwrap();
+        let seen = client.account().account_data_raw(event_type()).await.unwrap().unwrap();
         assert_eq!(seen.json().get(), content);
     }
 }
@@ -204,10 +187,7 @@ async fn sliding_sync_without_the_extension_says_nothing_of_account_data() {
     homeserver.set_content(ALICE, TYPE, r#"{"a":1}"#);
     let path = "unstable/org.matrix.simplified_msc3575/sync";
 
-    let answer = http
-        .send(Method::POST, path, r#"{"txn_id":"t1"}"#)
-        .await
-        .json();
+    let answer = http.send(Method::POST, path, r#"{"txn_id":"t1"}"#).await.json();
 
     assert_eq!(answer["extensions"], serde_json::json!({}));
     assert_eq!(answer["txn_id"], "t1");

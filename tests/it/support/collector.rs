@@ -91,10 +91,7 @@ async fn serve(stream: TcpStream, all: Arc<watch::Sender<Seen>>) {
         let answer = all.borrow().answer.clone();
         let Answer::With(status) = answer else {
             all.send_modify(|seen| seen.stalled += 1);
-            let _ = all
-                .subscribe()
-                .wait_for(|seen| seen.answer != Answer::Never)
-                .await;
+            let _ = all.subscribe().wait_for(|seen| seen.answer != Answer::Never).await;
             let mut rest = Vec::new();
             let _ = stream.read_to_end(&mut rest).await;
             all.send_modify(|seen| seen.stalled_bytes = rest.len());
@@ -121,9 +118,7 @@ async fn read_request(stream: &mut BufStream<TcpStream>) -> Option<Vec<u8>> {
             return None;
         }
     }
-    let length = head
-        .lines()
-        .find_map(|line| line.strip_prefix("content-length: "))?;
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "))?;
     let mut body = vec![0; length.parse().ok()?];
     stream.read_exact(&mut body).await.ok()?;
     Some(body)

@@ -1,0 +1,242 @@
+//! What bad input gets: a typed error, a bounded wait, and nothing lost.
+
+use std::{error::Error as _, time::Duration};
+
+use matrix_analytics::{
+    AccountDataError, Analytics, BuildError, ClosedReason, Consent, ConsentState,
+    ELEMENT_EVENT_TYPE, GateState, OptInError, Prompt, Step,
+    testing::{AccountDataMethod, Fault, Outcome},
+};
+use matrix_sdk::Client;
+
+use crate::support::{ALICE, AnalyticsExt as _, BOUND, FOREIGN_ID, World, content, eventually};
+
+#[tokio::test]
+async fn a_client_without_a_session_is_refused_at_build() {
+    let client = Client::builder().homeserver_url("http://127.0.0.1:1").build().await.unwrap();
+    let built = Analytics::builder(client, ELEMENT_EVENT_TYPE).build().await;
+    assert!(matches!(built, Err(BuildError::NoSession)));
+}
+
+#[tokio::test]
+async fn an_event_type_that_is_none_is_refused_at_build() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    for event_type in ["", "m.direct", "a b"] {
+        let built = Analytics::builder(device.client.clone(), event_type).build().await;
+        assert!(matches!(built, Err(BuildError::EventType)), "{event_type:?}");
+    }
+}
+
+#[test]
+fn a_build_outside_of_a_runtime_is_refused() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let client = runtime.block_on(async {
+        let world = World::new().await;
+        world.device("PHONE").await.client
+    });
+    let built = futures_util::FutureExt::now_or_never(
+        Analytics::builder(client, ELEMENT_EVENT_TYPE).build(),
+    );
+    assert!(matches!(built, Some(Err(BuildError::NoRuntime))));
+}
+
+#[tokio::test]
+async fn a_guest_cannot_be_asked_and_writes_nothing() {
+    let world = World::new().await;
+    let login = world.server.add_guest(ALICE, "GUEST");
+    let device = world.device_of(login).await;
+    let (analytics, _) = device.start().await;
+    analytics.until(|state| state.gate == GateState::Closed(ClosedReason::Unavailable)).await;
+    assert_eq!(analytics.prompt(), Prompt::Unavailable);
+    let refused = eventually(analytics.opt_in()).await.unwrap_err();
+    assert!(matches!(refused, OptInError::AccountData(AccountDataError::Forbidden(_))));
+    assert_eq!(analytics.prompt(), Prompt::Unavailable);
+    assert!(!world.take_requests().contains("PUT"));
+}
+
+/// Every fault that a request can meet, and the error it is told by.
+fn faults() -> Vec<(Fault, fn(&AccountDataError) -> bool)> {
+    use AccountDataError as E;
+
+    vec![
+        (Fault::RateLimited { retry_after: None }, |e| {
+            matches!(e, E::RateLimited { retry_after: None, .. })
+        }),
+        (Fault::RateLimited { retry_after: Some(Duration::from_secs(334)) }, |e| {
+            matches!(e, E::RateLimited { retry_after: Some(after), .. }
+                if *after == Duration::from_secs(334))
+        }),
+        (Fault::ServerError(500), |e| matches!(e, E::Http(_))),
+        (Fault::ServerError(503), |e| matches!(e, E::Http(_))),
+        (Fault::ResetBefore, |e| matches!(e, E::Http(_))),
+        (Fault::Html(502), |e| matches!(e, E::Http(_))),
+        (Fault::Html(404), |e| matches!(e, E::Http(_))),
+        (Fault::Html(200), |e| matches!(e, E::Http(_))),
+        (Fault::NotFoundUnrecognized, |e| matches!(e, E::Http(_))),
+        (Fault::Forbidden, |e| matches!(e, E::Forbidden(_))),
+        (Fault::UserLocked, |e| matches!(e, E::SessionLost(_))),
+        (Fault::StallBefore, |e| matches!(e, E::Timeout | E::Http(_))),
+    ]
+}
+
+/// Waits for `what`, and lets the bound on a request pass if `fault` stalls it.
+async fn outlasting<T>(world: &World, fault: &Fault, what: impl Future<Output = T>) -> T {
+    let mut what = Box::pin(what);
+    if matches!(fault, Fault::StallAfter | Fault::StallBefore) {
+        let stalled = world.server.wait_for(|requests| {
+            requests.last().is_some_and(|last| last.outcome == Outcome::Stalled)
+        });
+        tokio::select! {
+            biased;
+            done = &mut what => return done,
+            () = eventually(stalled) => {}
+        }
+        tokio::time::advance(BOUND + Duration::from_millis(1)).await;
+    }
+    eventually(what).await
+}
+
+#[tokio::test]
+async fn an_opt_in_that_meets_a_fault_changes_nothing_and_succeeds_later() {
+    for (fault, is_told_by) in faults() {
+        for method in [AccountDataMethod::Get, AccountDataMethod::Put] {
+            // An HTML page with status 200 answers a write as well as `{}` does.
+            if fault == Fault::Html(200) && method == AccountDataMethod::Put {
+                continue;
+            }
+            let case = format!("{fault:?} on {method:?}");
+            let world = World::new().await;
+            let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
+            world.server.fail_next_on(method, fault.clone());
+            let error = outlasting(&world, &fault, analytics.opt_in()).await.unwrap_err();
+            let OptInError::AccountData(error) = error else { panic!("{case}: {error}") };
+            assert!(is_told_by(&error), "{case}: {error:?}");
+            let has_source = !matches!(error, AccountDataError::Timeout);
+            assert_eq!(error.source().is_some(), has_source, "{case}");
+            assert_eq!(analytics.state().decision, Consent::Undecided, "{case}");
+            assert!(!analytics.is_open(), "{case}");
+            assert_eq!(world.content(), None, "{case}");
+
+            eventually(analytics.opt_in()).await.unwrap();
+            assert_eq!(analytics.state().decision, Consent::Granted, "{case}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_opt_out_that_meets_a_fault_stands_here_and_cleans_up_later() {
+    for (fault, is_told_by) in faults() {
+        for method in [AccountDataMethod::Get, AccountDataMethod::Put] {
+            if fault == Fault::Html(200) && method == AccountDataMethod::Put {
+                continue;
+            }
+            let case = format!("{fault:?} on {method:?}");
+            let world = World::new().await;
+            let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
+            world.server.fail_next_on(method, fault.clone());
+            let receipt = outlasting(&world, &fault, analytics.opt_out().into_future()).await;
+            assert!(receipt.record.is_done(), "{case}");
+            let Step::Pending(Some(error)) = &receipt.account else {
+                panic!("{case}: {receipt:?}")
+            };
+            assert!(is_told_by(error), "{case}: {error:?}");
+            assert_eq!(analytics.state().decision, Consent::Denied, "{case}");
+
+            let receipt = eventually(analytics.opt_out().into_future()).await;
+            assert!(receipt.is_complete(), "{case}: {receipt:?}");
+            assert_eq!(world.content().unwrap(), content(Some(false), None), "{case}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_recheck_that_meets_a_fault_keeps_what_was_proven() {
+    for (fault, is_told_by) in faults() {
+        if matches!(fault, Fault::Forbidden | Fault::UserLocked) {
+            // These say something about the session: see below and P2.
+            continue;
+        }
+        let world = World::new().await;
+        let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
+        world.server.fail_next(fault.clone());
+        let error = outlasting(&world, &fault, analytics.recheck()).await.unwrap_err();
+        assert!(is_told_by(&error), "{fault:?}: {error:?}");
+        assert!(analytics.is_open(), "{fault:?}");
+        eventually(analytics.recheck()).await.unwrap();
+        assert!(analytics.is_open(), "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_account_that_becomes_forbidden_closes_and_opens_with_a_new_proof() {
+    let world = World::new().await;
+    let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
+    world.server.fail_next(Fault::Forbidden);
+    assert!(eventually(analytics.recheck()).await.is_err());
+    assert_eq!(analytics.state().gate, GateState::Closed(ClosedReason::Unavailable));
+    eventually(analytics.recheck()).await.unwrap();
+    analytics.until(ConsentState::is_open).await;
+}
+
+#[tokio::test]
+async fn a_content_that_is_no_object_is_reported_and_left_alone() {
+    for held in ["[1]", "\"text\"", "7", "null"] {
+        let world = World::new().await;
+        world.set_content(held);
+        let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
+        assert_eq!(analytics.state().decision, Consent::Undecided, "{held}");
+
+        let error = eventually(analytics.opt_in()).await.unwrap_err();
+        assert!(
+            matches!(&error, OptInError::AccountData(AccountDataError::NotAnObject(_))),
+            "{held}: {error:?}"
+        );
+        let receipt = eventually(analytics.opt_out().into_future()).await;
+        assert!(
+            matches!(&receipt.account, Step::Pending(Some(AccountDataError::NotAnObject(_)))),
+            "{held}: {receipt:?}"
+        );
+        assert_eq!(world.content().unwrap(), held);
+        // The user can still have it all removed.
+        let receipt = eventually(analytics.opt_out().erase_event().into_future()).await;
+        assert!(receipt.is_complete(), "{held}: {receipt:?}");
+        assert_eq!(world.content().unwrap(), "{}");
+    }
+}
+
+#[tokio::test]
+async fn contents_that_only_raw_json_can_hold_are_read() {
+    let deep = format!("{}{}", "[".repeat(900), "]".repeat(900));
+    for (member, id) in [
+        (r#""\ud800":1"#, FOREIGN_ID),
+        (r#""n":"\udfff""#, FOREIGN_ID),
+        (&format!(r#""n":{}"#, "9".repeat(400)), FOREIGN_ID),
+        (&format!(r#""n":{deep}"#), FOREIGN_ID),
+    ] {
+        let world = World::new().await;
+        let held = format!(r#"{{{member},"id":"{id}","pseudonymousAnalyticsOptIn":true}}"#);
+        world.set_content(&held);
+        let device = world.device("PHONE").await;
+        let (analytics, _) = device.start_confirmed().await;
+        assert_eq!(analytics.analytics_id().unwrap().reveal(), id);
+        // And in sync it is what is held.
+        device.sync().await;
+        assert!(analytics.is_open());
+        assert_eq!(world.take_requests(), "GET");
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_is_late_is_not_taken_for_the_next_one() {
+    let world = World::new().await;
+    let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
+    world.server.fail_next_on(AccountDataMethod::Put, Fault::StallAfter);
+    let error = outlasting(&world, &Fault::StallAfter, analytics.opt_in()).await.unwrap_err();
+    assert!(matches!(error, OptInError::AccountData(_)), "{error:?}");
+    let written = crate::support::id_in(&world.content().unwrap()).unwrap();
+
+    let state = eventually(analytics.opt_in()).await.unwrap();
+    assert!(state.is_open());
+    assert_eq!(analytics.analytics_id().unwrap().reveal(), written);
+}

@@ -1,0 +1,100 @@
+//! P1: no byte to a backend, and no connection, before this process has confirmed
+//! the opt-in with the homeserver. Asserted at the socket.
+
+use matrix_analytics::{
+    Analytics, AnalyticsBuilder, ConsentState, DropReason, GateState, HoldReason, PostHog,
+    testing::Fault,
+};
+
+use crate::support::{
+    AnalyticsExt as _, BOUND, FOREIGN_ID, World, collector::Collector, content, eventually,
+};
+
+pub(crate) fn posthog(collector: &Collector) -> PostHog {
+    PostHog::builder(&collector.url(), "phc_test").build().unwrap()
+}
+
+async fn start(builder: AnalyticsBuilder, collector: &Collector) -> Analytics {
+    builder.backend(posthog(collector)).build().await.unwrap()
+}
+
+#[tokio::test]
+async fn a_remembered_yes_is_a_hint_and_connects_to_nothing() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    device.start_opted_in().await;
+
+    let collector = Collector::start();
+    world.server.fail_next(Fault::ServerError(503));
+    let analytics = start(device.builder(), &collector).await;
+    assert_eq!(analytics.state().gate, GateState::Holding(HoldReason::Unconfirmed));
+    analytics.capture_one("Early");
+    eventually(
+        world
+            .server
+            .wait_for(|requests| requests.last().is_some_and(|last| last.status() == Some(503))),
+    )
+    .await;
+    let report = eventually(analytics.flush()).await;
+    assert_eq!(report.backends[0].undelivered, 1);
+    assert_eq!(collector.seen().opened, 0);
+
+    // The homeserver confirms: only now there is a connection.
+    tokio::time::advance(2 * BOUND).await;
+    analytics.until(ConsentState::is_open).await;
+    assert!(eventually(analytics.flush()).await.is_complete());
+    let seen = collector.seen();
+    assert_eq!((seen.opened, seen.requests.len()), (1, 1));
+    assert!(String::from_utf8_lossy(&seen.requests[0]).contains("Early"));
+}
+
+#[tokio::test]
+async fn a_user_who_did_not_say_yes_is_never_connected() {
+    for held in ["{}".to_owned(), content(Some(false), None), content(None, Some(FOREIGN_ID))] {
+        let world = World::new().await;
+        world.set_content(&held);
+        let collector = Collector::start();
+        let analytics = start(world.device("PHONE").await.builder(), &collector).await;
+        analytics.capture_one("Before");
+        analytics.confirmed().await;
+        analytics.capture_one("After");
+        eventually(analytics.flush()).await;
+        eventually(analytics.shutdown(BOUND)).await;
+        assert_eq!(collector.seen().opened, 0, "{held}");
+        assert_eq!(analytics.stats().backends[0].captured, 0, "{held}");
+    }
+}
+
+#[tokio::test]
+async fn events_of_an_opt_in_leave_only_after_the_id_has_settled() {
+    let world = World::new().await;
+    let collector = Collector::start();
+    let analytics = start(world.device("PHONE").await.builder(), &collector).await;
+    analytics.confirmed().await;
+    eventually(analytics.opt_in()).await.unwrap();
+    analytics.capture_one("Settling");
+    eventually(analytics.flush()).await;
+    assert_eq!(collector.seen().opened, 0);
+
+    tokio::time::advance(crate::support::SETTLE).await;
+    analytics.until(ConsentState::is_open).await;
+    eventually(analytics.flush()).await;
+    assert_eq!(collector.seen().requests.len(), 1);
+}
+
+#[tokio::test]
+async fn what_was_held_for_a_yes_that_is_not_confirmed_is_dropped_and_counted() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    device.start_opted_in().await;
+    world.set_content("{}");
+
+    let collector = Collector::start();
+    let analytics = start(device.builder(), &collector).await;
+    analytics.capture_one("Early");
+    analytics.confirmed().await;
+    let stats = analytics.stats();
+    assert_eq!(stats.backends[0].captured, 1);
+    assert_eq!(stats.backends[0].dropped[&DropReason::Withdrawn], 1);
+    assert_eq!(collector.seen().opened, 0);
+}

@@ -1,0 +1,203 @@
+//! P2: any sign of withdrawal closes at once; only a fresh GET opens.
+
+use hyper::Method;
+use matrix_analytics::{
+    Analytics, ClosedReason, Consent, ConsentState, ELEMENT_EVENT_TYPE, GateState, HoldReason,
+    testing::{Fault, InitialSync},
+};
+
+use crate::support::{
+    ALICE, AnalyticsExt as _, FOREIGN_ID, GatedProxy, World, content, eventually,
+};
+
+#[tokio::test]
+async fn a_false_in_sync_closes_at_once() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let (analytics, recorder) = device.start_opted_in().await;
+    world.set_content(&content(Some(false), None));
+    analytics.capture_one("Queued");
+
+    device.sync().await;
+    assert_eq!(analytics.state().gate, GateState::Closed(ClosedReason::Denied));
+    assert!(!analytics.is_open());
+    eventually(analytics.flush()).await;
+    assert!(recorder.events().is_empty());
+}
+
+#[tokio::test]
+async fn a_change_in_sync_holds_until_a_get_decides() {
+    let world = World::new().await;
+    let mut proxy = GatedProxy::start(world.server.uri()).await;
+    let login = world.server.add_device(ALICE, "PHONE");
+    let client = world
+        .server
+        .client_with(&login, |builder| builder.homeserver_url(proxy.uri()))
+        .await
+        .unwrap();
+    world.set_content(&content(Some(true), Some("first-id")));
+    let recorder = matrix_analytics::testing::RecordingBackend::new();
+    let analytics = Analytics::builder(client.clone(), ELEMENT_EVENT_TYPE)
+        .backend(recorder.clone())
+        .build()
+        .await
+        .unwrap();
+    proxy.next(Method::GET).await.pass().await;
+    analytics.until(ConsentState::is_open).await;
+
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    eventually(client.sync_once(matrix_sdk::config::SyncSettings::new())).await.unwrap();
+    assert_eq!(analytics.state().gate, GateState::Holding(HoldReason::Doubt));
+    assert!(analytics.analytics_id().is_none());
+    analytics.capture_one("Doubted");
+    eventually(analytics.flush()).await;
+    assert!(recorder.events().is_empty());
+
+    proxy.next(Method::GET).await.pass().await;
+    analytics.until(ConsentState::is_open).await;
+    analytics.capture_one("Proven");
+    eventually(analytics.flush()).await;
+    // Another ID: what was queued for the first one is gone.
+    assert_eq!(recorder.names(), ["Proven"]);
+    assert_eq!(recorder.ids(), [FOREIGN_ID]);
+}
+
+#[tokio::test]
+async fn doubt_that_ends_well_keeps_the_queue() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let (analytics, recorder) = device.start_opted_in().await;
+    let held = world.content().unwrap();
+    device.sync().await;
+    world.set_content(&content(Some(true), None));
+    analytics.capture_one("Queued");
+    device.sync().await;
+    analytics.until(|state| state.gate == GateState::Holding(HoldReason::NoId)).await;
+    eventually(analytics.flush()).await;
+    assert!(recorder.events().is_empty());
+
+    world.set_content(&held);
+    device.sync().await;
+    analytics.until(ConsentState::is_open).await;
+    eventually(analytics.flush()).await;
+    assert_eq!(recorder.names(), ["Queued"]);
+}
+
+/// The answer of a GET is held while something else happens.
+async fn late_answer(during: impl AsyncFnOnce(&World, &Analytics, &matrix_sdk::Client)) {
+    let world = World::new().await;
+    let mut proxy = GatedProxy::start(world.server.uri()).await;
+    let login = world.server.add_device(ALICE, "PHONE");
+    let client = world
+        .server
+        .client_with(&login, |builder| builder.homeserver_url(proxy.uri()))
+        .await
+        .unwrap();
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    let analytics = Analytics::builder(client.clone(), ELEMENT_EVENT_TYPE).build().await.unwrap();
+    let late = proxy.next(Method::GET).await.apply().await;
+    during(&world, &analytics, &client).await;
+    late.deliver();
+
+    // Had it been taken as proof, the gate would be open by the next request.
+    proxy.next(Method::GET).await.pass().await;
+    let state = analytics.state();
+    assert_eq!(state.decision, Consent::Denied);
+    assert!(!analytics.is_open());
+}
+
+#[tokio::test]
+async fn a_get_sent_before_an_opt_out_proves_nothing() {
+    late_answer(async |_, analytics, _| {
+        let mut opt_out = analytics.opt_out().into_future();
+        assert!(futures_util::poll!(&mut opt_out).is_pending());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_get_sent_before_a_false_in_sync_proves_nothing() {
+    late_answer(async |world, _, client| {
+        world.set_content(&content(Some(false), None));
+        let settings = matrix_sdk::config::SyncSettings::new();
+        eventually(client.sync_once(settings)).await.unwrap();
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stale_sync_opens_nothing() {
+    let world = World::new().await;
+    world.server.set_initial_sync(InitialSync::Cached);
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    let device = world.device("PHONE").await;
+    device.sync().await;
+    world.set_content(&content(Some(false), None));
+
+    // The client restarts, and its first sync shows the old yes again.
+    let device = world.device_of(device.login.clone()).await;
+    let (analytics, recorder) = device.start_confirmed().await;
+    device.sync().await;
+    analytics.capture_one("Stale");
+    eventually(analytics.recheck()).await.unwrap();
+    eventually(analytics.flush()).await;
+    assert_eq!(analytics.state().decision, Consent::Denied);
+    assert!(recorder.events().is_empty());
+    assert_eq!(world.content().unwrap(), content(Some(false), None));
+}
+
+#[tokio::test]
+async fn a_lost_session_closes_and_a_soft_logout_holds() {
+    for (fault, gate) in [
+        (Fault::UnknownToken, GateState::Closed(ClosedReason::SessionEnded)),
+        (Fault::SoftLogout, GateState::Holding(HoldReason::SoftLogout)),
+    ] {
+        let world = World::new().await;
+        let device = world.device("PHONE").await;
+        let (analytics, recorder) = device.start_opted_in().await;
+        analytics.capture_one("Queued");
+        world.server.fail_next(fault);
+        assert!(eventually(analytics.recheck()).await.is_err());
+        analytics.until(|state| state.gate == gate).await;
+        eventually(analytics.flush()).await;
+        assert!(recorder.events().is_empty());
+
+        if gate == GateState::Holding(HoldReason::SoftLogout) {
+            eventually(analytics.recheck()).await.unwrap();
+            analytics.until(ConsentState::is_open).await;
+            eventually(analytics.flush()).await;
+            assert_eq!(recorder.names(), ["Queued"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_veto_of_this_device_closes_at_once_and_leaves_the_account_alone() {
+    let world = World::new().await;
+    let (analytics, recorder) = world.device("PHONE").await.start_opted_in().await;
+    let before = world.content();
+    analytics.capture_one("Queued");
+
+    let mut deny = Box::pin(analytics.deny_on_this_device());
+    assert!(futures_util::poll!(&mut deny).is_pending());
+    assert_eq!(analytics.state().gate, GateState::Closed(ClosedReason::DeviceVeto));
+    eventually(deny).await.unwrap();
+    eventually(analytics.flush()).await;
+    assert!(recorder.events().is_empty());
+    assert_eq!(world.content(), before);
+}
+
+#[tokio::test]
+async fn under_a_veto_both_decisions_are_written_and_the_gate_stays_closed() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let analytics = device.builder().do_not_track().build().await.unwrap();
+
+    let state = eventually(analytics.opt_in()).await.unwrap();
+    assert_eq!(state.gate, GateState::Closed(ClosedReason::DoNotTrack));
+    assert_eq!(state.decision, Consent::Granted);
+    assert!(world.content().unwrap().contains("true"));
+
+    assert!(eventually(analytics.opt_out().into_future()).await.is_complete());
+    assert_eq!(world.content().unwrap(), content(Some(false), None));
+}

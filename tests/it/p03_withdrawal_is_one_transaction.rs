@@ -1,0 +1,173 @@
+//! P3: when `opt_out()` is polled the gate shuts, the request in flight is cut,
+//! the queue is wiped, and the ID goes; polled once and dropped, it completes.
+
+use matrix_analytics::{
+    Consent, DropReason, GateState, Properties,
+    testing::{FailingBackend, RecordingBackend},
+};
+
+use crate::support::{AnalyticsExt as _, World, content, eventually};
+
+#[tokio::test]
+async fn opting_out_empties_the_queue_before_it_first_waits() {
+    let world = World::new().await;
+    let (analytics, recorder) = world.device("PHONE").await.start_opted_in().await;
+    for _ in 0..10 {
+        analytics.capture_one("Queued");
+    }
+
+    let mut opt_out = analytics.opt_out().into_future();
+    assert!(futures_util::poll!(&mut opt_out).is_pending());
+    assert!(!analytics.is_open());
+    assert_eq!(analytics.state().decision, Consent::Denied);
+    assert!(analytics.analytics_id().is_none());
+    let stats = analytics.stats();
+    assert_eq!((stats.backends[0].captured, stats.backends[0].queued), (10, 0));
+    assert_eq!(stats.backends[0].dropped[&DropReason::Withdrawn], 10);
+    analytics.capture_one("After");
+    assert_eq!(analytics.stats(), stats);
+
+    assert!(eventually(opt_out).await.is_complete());
+    assert!(recorder.events().is_empty());
+}
+
+#[tokio::test]
+async fn polled_once_and_dropped_it_still_completes() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let (analytics, _) = device.start_opted_in().await;
+    let mut opt_out = analytics.opt_out().into_future();
+    assert!(futures_util::poll!(&mut opt_out).is_pending());
+    drop(opt_out);
+
+    analytics.until(|state| !state.removal_pending).await;
+    assert_eq!(world.content().unwrap(), content(Some(false), None));
+    drop(analytics);
+    // And this device remembers.
+    let (analytics, _) = device.start().await;
+    assert_eq!(analytics.state().decision, Consent::Denied);
+}
+
+#[tokio::test]
+async fn a_request_that_is_out_is_cut_and_its_events_are_counted_as_unknown() {
+    let world = World::new().await;
+    let backend = FailingBackend::new();
+    let device = world.device("PHONE").await;
+    let analytics = device.builder().backend(backend.clone()).build().await.unwrap();
+    analytics.opt_in_and_settle().await;
+    backend.stall();
+    analytics.capture_one("InFlight");
+    let mut flush = Box::pin(analytics.flush());
+    assert!(futures_util::poll!(&mut flush).is_pending());
+    eventually(backend.wait_for_attempts(1)).await;
+    assert_eq!(analytics.stats().backends[0].in_flight, 1);
+
+    let receipt = eventually(analytics.opt_out().into_future()).await;
+    assert!(receipt.is_complete(), "{receipt:?}");
+    let stats = analytics.stats();
+    assert_eq!(stats.backends[0].dropped[&DropReason::CutAtWithdrawal], 1);
+    assert!(stats.backends[0].is_balanced());
+    eventually(flush).await;
+
+    backend.release();
+    eventually(analytics.flush()).await;
+    assert!(backend.accepted_events().is_empty());
+}
+
+#[cfg(feature = "posthog")]
+#[tokio::test]
+async fn after_opt_out_returned_no_connection_is_open_and_none_is_opened() {
+    use crate::{
+        p01_silence_before_proof::posthog,
+        support::collector::{Answer, Collector, OK},
+    };
+
+    let world = World::new().await;
+    let collector = Collector::start();
+    let device = world.device("PHONE").await;
+    let analytics = device.builder().backend(posthog(&collector)).build().await.unwrap();
+    analytics.opt_in_and_settle().await;
+    // One request is answered, so that a connection idles; one is out.
+    analytics.capture_one("Delivered");
+    assert!(eventually(analytics.flush()).await.is_complete());
+    collector.set_answer(Answer::Never);
+    analytics.capture_one("InFlight");
+    let mut flush = Box::pin(analytics.flush());
+    assert!(futures_util::poll!(&mut flush).is_pending());
+    eventually(collector.wait_until(|seen| seen.stalled == 1)).await;
+
+    let receipt = eventually(analytics.opt_out().into_future()).await;
+    assert!(receipt.is_complete(), "{receipt:?}");
+    let opened = collector.seen().opened;
+    collector.set_answer(OK);
+    eventually(collector.wait_until(|seen| seen.ended == seen.opened)).await;
+    eventually(flush).await;
+
+    analytics.capture_one("After");
+    eventually(analytics.flush()).await;
+    tokio::time::advance(std::time::Duration::from_secs(3600)).await;
+    eventually(analytics.flush()).await;
+    let seen = collector.seen();
+    assert_eq!(seen.opened, opened);
+    assert_eq!(seen.requests.len(), 1);
+}
+
+#[tokio::test]
+async fn what_was_said_about_the_user_is_forgotten() {
+    let world = World::new().await;
+    let (analytics, recorder) = world.device("PHONE").await.start_opted_in().await;
+    analytics.set_super_properties(Properties::new().with("plan", "old")).unwrap();
+    analytics.set_user_properties(&Properties::new().with("rooms", 5)).unwrap();
+    analytics.set_user_properties_once(&Properties::new().with("first", "old")).unwrap();
+    eventually(analytics.opt_out().into_future()).await;
+    // At a closed gate nothing is taken.
+    analytics.set_user_properties(&Properties::new().with("rooms", 6)).unwrap();
+
+    analytics.opt_in_and_settle().await;
+    analytics.capture_one("Anew");
+    eventually(analytics.flush()).await;
+    let events = recorder.events();
+    assert_eq!(events.len(), 1);
+    assert!(events[0].properties.is_empty() && events[0].set.is_empty());
+    assert!(events[0].set_once.is_empty());
+}
+
+#[tokio::test]
+async fn a_withdrawal_whose_handle_is_dropped_is_still_remembered() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let (analytics, _) = device.start_opted_in().await;
+    let mut opt_out = analytics.opt_out().into_future();
+    assert!(futures_util::poll!(&mut opt_out).is_pending());
+    drop((opt_out, analytics));
+
+    // The store is written by a task of its own: the next start comes after it.
+    tokio::task::yield_now().await;
+    let (analytics, _) = device.start().await;
+    assert_eq!(analytics.state().decision, Consent::Denied);
+    analytics.until(|state| !state.removal_pending).await;
+    assert_eq!(world.content().unwrap(), content(Some(false), None));
+}
+
+#[tokio::test]
+async fn a_second_backend_is_cut_and_wiped_like_the_first() {
+    let world = World::new().await;
+    let (one, other) = (RecordingBackend::new(), FailingBackend::new());
+    let device = world.device("PHONE").await;
+    let analytics =
+        device.builder().backend(one.clone()).backend(other.clone()).build().await.unwrap();
+    analytics.opt_in_and_settle().await;
+    other.stall();
+    analytics.capture_one("Both");
+    let mut flush = Box::pin(analytics.flush());
+    assert!(futures_util::poll!(&mut flush).is_pending());
+    eventually(one.wait_for(1)).await;
+    eventually(other.wait_for_attempts(1)).await;
+
+    eventually(analytics.opt_out().into_future()).await;
+    let stats = analytics.stats();
+    assert_eq!(stats.backends[0].delivered, 1);
+    assert_eq!(stats.backends[1].dropped[&DropReason::CutAtWithdrawal], 1);
+    assert!(stats.backends.iter().all(matrix_analytics::BackendStats::is_balanced));
+    assert!(matches!(analytics.state().gate, GateState::Closed(_)));
+}

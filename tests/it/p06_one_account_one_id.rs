@@ -1,0 +1,94 @@
+//! P6: one account, one ID, a new one after every re-opt-in. That two devices end
+//! on the same one is enumerated in `interleavings.rs`.
+
+use std::collections::BTreeSet;
+
+use matrix_analytics::{
+    Consent, ConsentState, GateState, HoldReason,
+    testing::{AccountDataMethod, Fault},
+};
+use uuid::Uuid;
+
+use crate::support::{AnalyticsExt as _, FOREIGN_ID, World, content, eventually, id_in};
+
+#[tokio::test]
+async fn every_opt_in_after_an_opt_out_has_a_new_id() {
+    let world = World::new().await;
+    let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
+    let mut ids = BTreeSet::new();
+    for _ in 0..5 {
+        analytics.opt_in_and_settle().await;
+        let id = analytics.analytics_id().unwrap();
+        let uuid = Uuid::parse_str(id.reveal()).unwrap();
+        assert_eq!(uuid.get_version_num(), 4);
+        assert_eq!(uuid.hyphenated().to_string(), id.reveal());
+        assert!(ids.insert(id.reveal().to_owned()));
+        eventually(analytics.opt_out().into_future()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_retired_id_that_another_client_restores_is_never_used_again() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let (analytics, _) = device.start_opted_in().await;
+    let retired = world.content().unwrap();
+    eventually(analytics.opt_out().into_future()).await;
+    analytics.opt_in_and_settle().await;
+    device.sync().await;
+
+    world.set_content(&retired);
+    device.sync().await;
+    analytics.until(|state| state.gate == GateState::Holding(HoldReason::NoId)).await;
+    assert!(analytics.analytics_id().is_none());
+
+    // The user says yes once more: that makes an ID, and it is a new one.
+    analytics.opt_in_and_settle().await;
+    assert_ne!(id_in(&world.content().unwrap()), id_in(&retired));
+}
+
+#[tokio::test]
+async fn a_write_whose_answer_was_lost_makes_no_second_id() {
+    let world = World::new().await;
+    let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
+    world.server.fail_next_on(AccountDataMethod::Put, Fault::ResetAfter);
+    assert!(eventually(analytics.opt_in()).await.is_err());
+    assert_eq!(analytics.state().decision, Consent::Undecided);
+    let written = id_in(&world.content().unwrap()).unwrap();
+    world.take_requests();
+
+    let state = eventually(analytics.opt_in()).await.unwrap();
+    assert!(state.is_open());
+    assert_eq!(analytics.analytics_id().unwrap().reveal(), written);
+    assert_eq!(world.take_requests(), "GET");
+}
+
+#[tokio::test]
+async fn an_id_of_another_client_is_kept_as_it_is() {
+    for id in [FOREIGN_ID, "9f1c2d7ea4b4c1d9e2f3a4b5c6d7e8f", "legacy id/1"] {
+        let world = World::new().await;
+        world.set_content(&content(Some(true), Some(id)));
+        let (analytics, recorder) = world.device("PHONE").await.start_confirmed().await;
+        analytics.capture_one("Opened");
+        eventually(analytics.flush()).await;
+        assert_eq!(recorder.ids(), [id]);
+    }
+}
+
+#[tokio::test]
+async fn element_webs_flag_first_and_id_later_is_waited_for() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    world.set_content(&content(Some(true), None));
+    let (analytics, recorder) = device.start_confirmed().await;
+    analytics.capture_one("Held");
+    eventually(analytics.flush()).await;
+    assert!(recorder.events().is_empty());
+
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    device.sync().await;
+    analytics.until(ConsentState::is_open).await;
+    eventually(analytics.flush()).await;
+    assert_eq!(recorder.names(), ["Held"]);
+    assert_eq!(recorder.ids(), [FOREIGN_ID]);
+}

@@ -1,0 +1,31 @@
+//! P7: members that we do not know survive our writes byte for byte. The merge
+//! itself is tested beside its code; here it goes over the wire.
+
+use crate::support::{AnalyticsExt as _, World, eventually};
+
+#[tokio::test]
+async fn opting_in_and_out_leaves_the_members_of_others_as_they_were() {
+    let digits = "7".repeat(400);
+    let deep = format!("{}1{}", "[".repeat(900), "]".repeat(900));
+    let others = format!(
+        r#""\ud83d":"\udc00","long":{digits},"deep":{deep},"nested":{{"id":"x", "a":[1.0, -0.0]}}"#
+    );
+    let world = World::new().await;
+    world.set_content(&format!(r#"{{{others},"id":null}}"#));
+    let device = world.device("PHONE").await;
+    let (analytics, _) = device.start_opted_in().await;
+
+    let id = analytics.analytics_id().unwrap();
+    let expected =
+        format!(r#"{{{others},"id":"{}","pseudonymousAnalyticsOptIn":true}}"#, id.reveal());
+    assert_eq!(world.content().unwrap(), expected);
+    // What sync shows of it is what is held.
+    world.take_requests();
+    device.sync().await;
+    assert!(analytics.is_open());
+    assert_eq!(world.take_requests(), "");
+
+    eventually(analytics.opt_out().into_future()).await;
+    let expected = format!(r#"{{{others},"pseudonymousAnalyticsOptIn":false}}"#);
+    assert_eq!(world.content().unwrap(), expected);
+}

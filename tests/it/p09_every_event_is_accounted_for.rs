@@ -1,0 +1,299 @@
+//! P9: for each backend captured + restored = delivered + queued + in flight +
+//! dropped, and every way out has its reason.
+
+use std::time::Duration;
+
+use matrix_analytics::{
+    Analytics, AnalyticsBuilder, DropReason, Event, MAX_EVENT_BYTES, OverflowPolicy, Properties,
+    testing::{DeliveryFailure, FailingBackend, RecordingBackend},
+};
+use serde::Serialize;
+
+use crate::support::{AnalyticsExt as _, World, eventually};
+
+async fn opted_in(builder: AnalyticsBuilder) -> Analytics {
+    let analytics = builder.build().await.unwrap();
+    analytics.opt_in_and_settle().await;
+    analytics
+}
+
+fn dropped(analytics: &Analytics, backend: usize, reason: DropReason) -> u64 {
+    let stats = analytics.stats();
+    assert!(stats.backends[backend].is_balanced(), "{stats:?}");
+    stats.backends[backend].dropped.get(&reason).copied().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn each_failure_of_a_backend_has_its_reason() {
+    for (failure, reason) in [
+        (DeliveryFailure::Permanent, DropReason::Rejected),
+        (DeliveryFailure::Rejected, DropReason::Rejected),
+        (DeliveryFailure::TooLarge, DropReason::TooLarge),
+    ] {
+        let world = World::new().await;
+        let backend = FailingBackend::new();
+        let device = world.device("PHONE").await;
+        let analytics = opted_in(device.builder().backend(backend.clone())).await;
+        backend.fail_always(failure);
+        for _ in 0..5 {
+            analytics.capture_one("Refused");
+        }
+        assert!(eventually(analytics.flush()).await.is_complete(), "{failure:?}");
+        assert_eq!(dropped(&analytics, 0, reason), 5, "{failure:?}");
+    }
+}
+
+#[tokio::test]
+async fn one_poison_event_does_not_sink_its_neighbours() {
+    let world = World::new().await;
+    let backend = Picky(RecordingBackend::new());
+    let device = world.device("PHONE").await;
+    let analytics = opted_in(device.builder().backend(backend.clone())).await;
+    for number in 0..50 {
+        analytics.capture_one(if number == 17 { "Poison" } else { "Good" });
+    }
+    assert!(eventually(analytics.flush()).await.is_complete());
+    assert_eq!(backend.0.events().len(), 49);
+    assert_eq!(dropped(&analytics, 0, DropReason::Rejected), 1);
+}
+
+/// Refuses a batch that has an event named `Poison`.
+#[derive(Clone)]
+struct Picky(RecordingBackend);
+
+impl matrix_analytics::Backend for Picky {
+    fn name(&self) -> &'static str {
+        "picky"
+    }
+
+    async fn send(
+        &self,
+        batch: &matrix_analytics::Batch,
+    ) -> Result<(), matrix_analytics::DeliveryError> {
+        if batch.events().any(|event| event.name() == "Poison") {
+            return Err(matrix_analytics::DeliveryError::Rejected("poison".into()));
+        }
+        self.0.send(batch).await
+    }
+}
+
+#[tokio::test]
+async fn a_backend_that_comes_back_gets_everything_under_the_same_unique_ids() {
+    let world = World::new().await;
+    let backend = FailingBackend::new();
+    let device = world.device("PHONE").await;
+    let analytics = opted_in(device.builder().backend(backend.clone())).await;
+    backend.fail_next(DeliveryFailure::Transient);
+    backend.fail_next(DeliveryFailure::Throttled { retry_after: Some(Duration::from_secs(60)) });
+    analytics.capture_one("Late");
+    assert_eq!(eventually(analytics.flush()).await.backends[0].undelivered, 1);
+    assert_eq!(eventually(analytics.flush()).await.backends[0].undelivered, 1);
+    assert_eq!(backend.attempts(), 2);
+    // The backend asked to wait: a flush does not shorten that.
+    assert_eq!(eventually(analytics.flush()).await.backends[0].undelivered, 1);
+    assert_eq!(backend.attempts(), 2);
+
+    tokio::time::advance(Duration::from_millis(60_001)).await;
+    eventually(backend.wait_for_attempts(3)).await;
+    assert!(eventually(analytics.flush()).await.is_complete());
+    assert_eq!(backend.accepted_events().len(), 1);
+    assert!(analytics.stats().backends[0].is_balanced());
+}
+
+#[tokio::test]
+async fn the_outage_of_one_backend_delays_no_other() {
+    let world = World::new().await;
+    let (well, ill) = (RecordingBackend::new(), FailingBackend::new());
+    let device = world.device("PHONE").await;
+    let analytics = opted_in(device.builder().backend(ill.clone()).backend(well.clone())).await;
+    ill.stall();
+    for _ in 0..250 {
+        analytics.capture_one("Event");
+    }
+    let mut flush = Box::pin(analytics.flush());
+    assert!(futures_util::poll!(&mut flush).is_pending());
+    eventually(well.wait_for(250)).await;
+    let stats = analytics.stats();
+    assert_eq!((stats.backends[1].delivered, stats.backends[0].delivered), (250, 0));
+    assert_eq!(stats.backends[0].in_flight + stats.backends[0].queued, 250);
+    assert!(stats.backends.iter().all(matrix_analytics::BackendStats::is_balanced));
+
+    ill.release();
+    assert!(eventually(flush).await.is_complete());
+    assert_eq!(ill.accepted_events().len(), 250);
+}
+
+#[tokio::test]
+async fn a_full_intake_and_a_full_queue_drop_and_count() {
+    for (policy, kept) in [
+        (OverflowPolicy::DropOldest, ["Event", "Last"]),
+        (OverflowPolicy::DropNewest, ["Event", "Event"]),
+    ] {
+        let world = World::new().await;
+        let backend = FailingBackend::new();
+        let device = world.device("PHONE").await;
+        let builder = device
+            .builder()
+            .backend(backend.clone())
+            .intake_max_events(3)
+            .queue_max_events(2)
+            .overflow_policy(policy);
+        let analytics = opted_in(builder).await;
+        backend.fail_next(DeliveryFailure::Transient);
+        for _ in 0..5 {
+            analytics.capture_one("Event");
+        }
+        assert_eq!(dropped(&analytics, 0, DropReason::IntakeFull), 2);
+        eventually(analytics.flush()).await;
+        assert_eq!(dropped(&analytics, 0, DropReason::QueueFull), 1);
+        backend.fail_next(DeliveryFailure::Transient);
+        analytics.capture_one("Last");
+        eventually(analytics.flush()).await;
+        assert_eq!(dropped(&analytics, 0, DropReason::QueueFull), 2);
+        eventually(analytics.flush()).await;
+        let names: Vec<_> = backend.accepted_events().into_iter().map(|event| event.name).collect();
+        assert_eq!(names, kept, "{policy:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_event_that_waited_too_long_expires() {
+    let world = World::new().await;
+    let backend = FailingBackend::new();
+    let device = world.device("PHONE").await;
+    let builder = device.builder().backend(backend.clone()).queue_max_age(Duration::from_secs(60));
+    let analytics = opted_in(builder).await;
+    backend.fail_always(DeliveryFailure::Transient);
+    analytics.capture_one("Old");
+    eventually(analytics.flush()).await;
+    tokio::time::advance(Duration::from_secs(61)).await;
+    assert!(eventually(analytics.flush()).await.is_complete());
+    assert_eq!(dropped(&analytics, 0, DropReason::Expired), 1);
+}
+
+#[tokio::test]
+async fn a_backend_that_panics_loses_its_batch_and_nothing_else() {
+    let world = World::new().await;
+    let backend = FailingBackend::new();
+    let device = world.device("PHONE").await;
+    let analytics = opted_in(device.builder().backend(backend.clone())).await;
+    backend.panic_next();
+    analytics.capture_one("Panics");
+    assert!(eventually(analytics.flush()).await.is_complete());
+    assert_eq!(dropped(&analytics, 0, DropReason::BackendPanicked), 1);
+    analytics.capture_one("Delivered");
+    assert!(eventually(analytics.flush()).await.is_complete());
+    assert_eq!(backend.accepted_events().len(), 1);
+}
+
+#[tokio::test]
+async fn shutdown_keeps_its_deadline_and_names_what_is_left() {
+    let world = World::new().await;
+    let backend = FailingBackend::new();
+    let device = world.device("PHONE").await;
+    let analytics = opted_in(device.builder().backend(backend.clone())).await;
+    backend.stall();
+    for _ in 0..7 {
+        analytics.capture_one("Left");
+    }
+    let mut shutdown = Box::pin(analytics.shutdown(Duration::from_secs(1)));
+    assert!(futures_util::poll!(&mut shutdown).is_pending());
+    eventually(backend.wait_for_attempts(1)).await;
+    tokio::time::advance(Duration::from_millis(1_001)).await;
+    let report = eventually(shutdown).await;
+    assert_eq!((report.backends[0].delivered, report.backends[0].undelivered), (0, 7));
+    while analytics.stats().backends[0].in_flight > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(dropped(&analytics, 0, DropReason::Shutdown), 7);
+
+    analytics.capture_one("After");
+    assert_eq!(dropped(&analytics, 0, DropReason::AfterShutdown), 1);
+}
+
+#[tokio::test]
+async fn events_leave_by_count_and_by_time_without_a_flush() {
+    let world = World::new().await;
+    let (analytics, recorder) = world.device("PHONE").await.start_opted_in().await;
+    for _ in 0..100 {
+        analytics.capture_one("Full");
+    }
+    eventually(recorder.wait_for(100)).await;
+
+    analytics.capture_one("Timed");
+    tokio::task::yield_now().await;
+    tokio::time::advance(Duration::from_millis(10_001)).await;
+    eventually(recorder.wait_for(101)).await;
+    assert_eq!(recorder.batches().len(), 2);
+}
+
+#[derive(Serialize)]
+struct Nested {
+    inner: Vec<u8>,
+}
+
+impl Event for Nested {
+    const NAME: &'static str = "Nested";
+}
+
+#[derive(Serialize)]
+struct Number {
+    value: f64,
+}
+
+impl Event for Number {
+    const NAME: &'static str = "Number";
+}
+
+#[tokio::test]
+async fn an_invalid_event_is_counted_and_the_sink_goes_on() {
+    let world = World::new().await;
+    let (analytics, recorder) = world.device("PHONE").await.start_opted_in().await;
+    let bad = |key: &str| Properties::new().with(key, 1);
+    analytics.capture(&Nested { inner: vec![1] });
+    analytics.capture(&Number { value: f64::NAN });
+    analytics.capture_named("", Properties::new());
+    analytics.capture_named("  ", Properties::new());
+    analytics.capture_named("line\nbreak", Properties::new());
+    analytics.capture_named("x".repeat(201), Properties::new());
+    analytics.capture_named("Key", bad(""));
+    analytics.capture_named("Key", bad(&"k".repeat(201)));
+    analytics.capture_named("Key", bad("tab\t"));
+    analytics.capture_named("Value", Properties::new().with("value", f64::INFINITY));
+    assert_eq!(dropped(&analytics, 0, DropReason::Invalid), 10);
+    let text = "x".repeat(1024 * 1024);
+    analytics.capture_named("Value", Properties::new().with("value", text.as_str()));
+    assert_eq!(dropped(&analytics, 0, DropReason::TooLarge), 1);
+
+    // One that is too large only with the super properties.
+    let half = "x".repeat(MAX_EVENT_BYTES / 2);
+    analytics.set_super_properties(Properties::new().with("base", half.as_str())).unwrap();
+    analytics.capture_named("Sum", Properties::new().with("own", half.as_str()));
+    analytics.set_super_properties(Properties::new()).unwrap();
+    analytics.capture(&Number { value: 1.5 });
+    assert!(eventually(analytics.flush()).await.is_complete());
+    assert_eq!(dropped(&analytics, 0, DropReason::TooLarge), 2);
+    assert_eq!(recorder.names(), ["Number"]);
+}
+
+#[tokio::test]
+async fn super_and_user_properties_go_with_the_next_event_and_the_event_wins() {
+    let world = World::new().await;
+    let (analytics, recorder) = world.device("PHONE").await.start_opted_in().await;
+    analytics.set_super_properties(Properties::new().with("app", "1.0").with("value", 0)).unwrap();
+    analytics.set_user_properties(&Properties::new().with("rooms", 5).with("spaces", 1)).unwrap();
+    analytics.set_user_properties(&Properties::new().with("rooms", 6)).unwrap();
+    analytics.set_user_properties_once(&Properties::new().with("first", "a")).unwrap();
+    analytics.set_user_properties_once(&Properties::new().with("first", "b")).unwrap();
+    analytics.capture(&Number { value: 2.5 });
+    analytics.capture_one("Second");
+    assert!(eventually(analytics.flush()).await.is_complete());
+
+    let events = recorder.events();
+    let json = |value: &_| serde_json::to_value(value).unwrap();
+    assert_eq!(json(&events[0].properties), serde_json::json!({"app": "1.0", "value": 2.5}));
+    assert_eq!(json(&events[0].set), serde_json::json!({"rooms": 6, "spaces": 1}));
+    assert_eq!(json(&events[0].set_once), serde_json::json!({"first": "a"}));
+    assert_eq!(json(&events[1].properties), serde_json::json!({"app": "1.0", "value": 0}));
+    assert!(events[1].set.is_empty() && events[1].set_once.is_empty());
+}

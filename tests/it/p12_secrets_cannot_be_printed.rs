@@ -1,0 +1,39 @@
+//! P12: no `Debug` and no error of ours shows an analytics ID, a key or a value.
+
+use matrix_analytics::{Properties, testing};
+
+use crate::support::{AnalyticsExt as _, FOREIGN_ID, World, content, eventually};
+
+const VALUE: &str = "a-very-personal-value";
+
+#[tokio::test]
+async fn debug_shows_neither_an_id_nor_a_value() {
+    let world = World::new().await;
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
+    let properties = Properties::new().with(VALUE, VALUE);
+    analytics.set_super_properties(properties.clone()).unwrap();
+    analytics.capture_named(VALUE, properties.clone());
+    let batch = testing::batch(FOREIGN_ID, [testing::event(VALUE, properties.clone())]);
+    let printed = [
+        format!("{analytics:?}"),
+        format!("{:?}", analytics.analytics_id().unwrap()),
+        format!("{:?}", analytics.state()),
+        format!("{:?}", analytics.stats()),
+        format!("{:?}", analytics.opt_out()),
+        format!("{properties:?}"),
+        format!("{batch:?}"),
+        format!("{:?}", matrix_analytics::Value::from(VALUE)),
+        format!("{:?}", eventually(analytics.flush()).await),
+        format!("{:?}", eventually(analytics.opt_out().into_future()).await),
+    ];
+    for text in printed {
+        assert!(!text.contains(FOREIGN_ID) && !text.contains(VALUE), "{text}");
+    }
+}
+
+#[test]
+fn an_invalid_event_is_described_without_its_value() {
+    let problem = Properties::new().with("key", f64::NAN).with(VALUE, VALUE).check().unwrap_err();
+    assert!(!format!("{problem} {problem:?}").contains(VALUE));
+}

@@ -1,0 +1,97 @@
+//! P13: one `Analytics` serves one session of one user.
+
+use matrix_analytics::{
+    Analytics, ClosedReason, Consent, ConsentState, ELEMENT_EVENT_TYPE, GateState, OptInError,
+    Prompt, Properties,
+};
+
+use crate::support::{ALICE, AnalyticsExt as _, World, content, eventually};
+
+const BOB: &str = "@bob:example.org";
+
+#[tokio::test]
+async fn ending_the_session_closes_wipes_and_leaves_the_account_alone() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let (analytics, recorder) = device.start_opted_in().await;
+    let held = world.content();
+    analytics.set_user_properties(&Properties::new().with("rooms", 5)).unwrap();
+    analytics.capture_one("Queued");
+
+    let mut end = Box::pin(analytics.end_session());
+    assert!(futures_util::poll!(&mut end).is_pending());
+    assert_eq!(analytics.state().gate, GateState::Closed(ClosedReason::SessionEnded));
+    assert!(eventually(end).await.is_complete());
+    assert_eq!(analytics.prompt(), Prompt::Unavailable);
+    assert!(matches!(eventually(analytics.opt_in()).await, Err(OptInError::SessionEnded)));
+    eventually(analytics.flush()).await;
+    assert!(recorder.events().is_empty());
+    assert_eq!(world.content(), held);
+
+    // The next login proves the yes anew: nothing is held for it before that.
+    drop(analytics);
+    let (analytics, _) = device.start().await;
+    assert_eq!(analytics.state().gate, GateState::Closed(ClosedReason::Unconfirmed));
+    analytics.until(ConsentState::is_open).await;
+}
+
+#[tokio::test]
+async fn ending_the_session_gives_a_pending_removal_one_try() {
+    for reachable in [true, false] {
+        let world = World::new().await;
+        let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
+        world.server.fail_all(matrix_analytics::testing::Fault::ResetBefore);
+        eventually(analytics.opt_out().into_future()).await;
+        if reachable {
+            world.server.heal();
+        }
+        let receipt = eventually(analytics.end_session()).await;
+        assert_eq!(receipt.account.is_done(), reachable);
+        assert_eq!(analytics.state().removal_pending, !reachable);
+    }
+}
+
+#[tokio::test]
+async fn two_accounts_in_one_process_share_nothing() {
+    let world = World::new().await;
+    let (alice, alices) = world.device("PHONE").await.start_opted_in().await;
+    let login = world.server.add_device(BOB, "TABLET");
+    let (bob, bobs) = world.device_of(login).await.start_confirmed().await;
+    alice.set_super_properties(Properties::new().with("of", "alice")).unwrap();
+
+    assert_eq!(bob.prompt(), Prompt::Ask);
+    bob.capture_one("Bob");
+    bob.opt_in_and_settle().await;
+    assert_ne!(alice.analytics_id(), bob.analytics_id());
+    alice.capture_one("Alice");
+    bob.capture_one("Bob");
+    eventually(alice.opt_out().into_future()).await;
+    eventually(alice.flush()).await;
+    eventually(bob.flush()).await;
+    assert!(alices.events().is_empty());
+    assert_eq!(bobs.names(), ["Bob"]);
+    assert!(bobs.events()[0].properties.is_empty());
+    assert_eq!(bob.state().decision, Consent::Granted);
+    assert!(world.server.content(BOB, ELEMENT_EVENT_TYPE).unwrap().contains("true"));
+}
+
+#[tokio::test]
+async fn an_event_type_of_the_apps_own_never_touches_elements() {
+    let world = World::new().await;
+    let elements = content(Some(true), Some("elements-own-id"));
+    world.set_content(&elements);
+    let device = world.device("PHONE").await;
+    let analytics =
+        Analytics::builder(device.client.clone(), "org.example.analytics").build().await.unwrap();
+    analytics.confirmed().await;
+    assert_eq!(analytics.state().decision, Consent::Undecided);
+    analytics.opt_in_and_settle().await;
+    assert_ne!(analytics.analytics_id().unwrap().reveal(), "elements-own-id");
+    eventually(analytics.opt_out().into_future()).await;
+    assert_eq!(world.content().unwrap(), elements);
+    assert!(world.server.requests().iter().all(|r| r.event_type == "org.example.analytics"));
+    assert_eq!(
+        world.server.content(ALICE, "org.example.analytics").unwrap(),
+        content(Some(false), None)
+    );
+}
