@@ -55,8 +55,10 @@ async fn a_guest_cannot_be_asked_and_writes_nothing() {
     assert!(!world.take_requests().contains("PUT"));
 }
 
+type IsToldBy = fn(&AccountDataError) -> bool;
+
 /// Every fault that a request can meet, and the error it is told by.
-fn faults() -> Vec<(Fault, fn(&AccountDataError) -> bool)> {
+fn faults() -> Vec<(Fault, IsToldBy)> {
     use AccountDataError as E;
 
     vec![

@@ -1,7 +1,7 @@
 //! P7: members that we do not know survive our writes byte for byte. The merge
 //! itself is tested beside its code; here it goes over the wire.
 
-use crate::support::{AnalyticsExt as _, World, eventually};
+use crate::support::{World, eventually};
 
 #[tokio::test]
 async fn opting_in_and_out_leaves_the_members_of_others_as_they_were() {

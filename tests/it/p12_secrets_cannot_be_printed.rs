@@ -2,7 +2,7 @@
 
 use matrix_analytics::{Properties, testing};
 
-use crate::support::{AnalyticsExt as _, FOREIGN_ID, World, content, eventually};
+use crate::support::{FOREIGN_ID, World, content, eventually};
 
 const VALUE: &str = "a-very-personal-value";
 

@@ -81,7 +81,7 @@ impl World {
 
     pub(crate) async fn device_of(&self, login: DeviceLogin) -> Device {
         let client = self.server.client(&login).await.unwrap();
-        Device { client, login, server: self.server.clone() }
+        Device { client, login }
     }
 
     pub(crate) fn content(&self) -> Option<String> {
@@ -136,7 +136,6 @@ pub(crate) fn id_in(content: &str) -> Option<String> {
 pub(crate) struct Device {
     pub(crate) client: Client,
     pub(crate) login: DeviceLogin,
-    server: AccountDataServer,
 }
 
 impl Device {
@@ -169,10 +168,6 @@ impl Device {
     pub(crate) async fn sync(&self) {
         let settings = SyncSettings::new().timeout(Duration::ZERO);
         eventually(self.client.sync_once(settings)).await.unwrap();
-    }
-
-    pub(crate) fn server(&self) -> &AccountDataServer {
-        &self.server
     }
 }
 
