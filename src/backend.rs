@@ -14,7 +14,7 @@ use crate::{AnalyticsId, event::OutgoingEvent};
 /// A service that takes batches of events.
 ///
 /// Implement it to send to a service of your own; `examples/custom_backend.rs`
-/// is a complete one, and [`testing::contract`](crate::testing::contract) checks
+/// is a complete one, and `testing::contract` (feature `testing`) checks
 /// an implementation.
 ///
 /// The sink calls [`send`](Backend::send) only while consent is proven, one
