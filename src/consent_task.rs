@@ -14,7 +14,7 @@ use tokio::{
         broadcast::{self, error::RecvError},
         mpsc, oneshot,
     },
-    time::{Instant, sleep_until},
+    time::{Instant, sleep_until, timeout},
 };
 use tracing::debug;
 
@@ -179,7 +179,10 @@ impl Inner {
 
     async fn save(&self) -> Result<(), StoreError> {
         let record = self.machine().record().clone();
-        let saved = self.record_store.save(&record).await;
+        let bound = self.account_data.bound();
+        let saved = timeout(bound, self.record_store.save(&record))
+            .await
+            .unwrap_or_else(|_| Err(StoreError::Backend(Box::new(StoreTooSlow))));
         match &saved {
             Ok(()) => self.apply(|machine| machine.saved(&record)),
             Err(_) => {
@@ -295,6 +298,11 @@ impl Inner {
         result
     }
 }
+
+/// The client's store took longer than a request may.
+#[derive(Debug, thiserror::Error)]
+#[error("the client's store did not answer in time")]
+struct StoreTooSlow;
 
 fn observe(content: Option<&RawValue>) -> Observed {
     content.map_or(Observed::UNSET, Observed::read)

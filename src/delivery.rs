@@ -48,8 +48,8 @@ pub(crate) struct LaneState {
     /// The number of the last flush that was asked for, and that was done.
     flush_asked: u64,
     flush_done: u64,
-    /// The backend may hold a connection.
-    connected: bool,
+    /// The epoch in which the backend was last used: it may hold a connection.
+    connected: Option<u64>,
 }
 
 /// How one try ended.
@@ -127,7 +127,7 @@ impl Lane {
 
     /// Waits until no request is out and the backend holds no connection.
     pub(crate) async fn disconnected(&self) {
-        self.until(|state| state.in_flight == 0 && !state.connected).await;
+        self.until(|state| state.in_flight == 0 && state.connected.is_none()).await;
     }
 
     async fn until(&self, done: impl Fn(&LaneState) -> bool) {
@@ -144,7 +144,9 @@ impl Lane {
     pub(crate) async fn run(&self, gate: &Gate, limits: &Limits, stop: &Stop) {
         let mut course = Course::new(limits.batch_events);
         while !stop.is_stopped() {
-            if gate.capture_epoch().is_none() {
+            // Two epochs may have two IDs: one connection would tie them together.
+            let connected = self.lock().connected;
+            if connected.is_some_and(|epoch| gate.capture_epoch() != Some(epoch)) {
                 self.disconnect();
             }
             if let Some(pause) = course.pause {
@@ -190,7 +192,7 @@ impl Lane {
             state.drops.add(DropReason::Withdrawn, withdrawn.len());
             if !batch.is_empty() {
                 state.in_flight = batch.len();
-                state.connected = true;
+                state.connected = Some(pass.epoch);
                 return Some((pass, batch));
             }
             self.wake();
@@ -310,11 +312,11 @@ impl Lane {
     }
 
     fn disconnect(&self) {
-        let connected = std::mem::take(&mut self.lock().connected);
-        if connected && std::panic::catch_unwind(AssertUnwindSafe(|| self.backend.close())).is_err()
-        {
+        if std::panic::catch_unwind(AssertUnwindSafe(|| self.backend.close())).is_err() {
             warn!(backend = self.name(), "the backend panicked while it closed");
         }
+        // Only now may a withdrawal count it as closed.
+        self.lock().connected = None;
         self.progressed.notify_waiters();
     }
 }

@@ -83,6 +83,10 @@ impl AccountDataServer {
     pub const PRIORITY: u8 = 2;
 
     /// Start a server of its own, which lives as long as this handle and its clones.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the server ends.
     pub async fn start() -> Self {
         let server = MockServer::start().await;
         let homeserver = Self::mount(&server).await;
@@ -93,6 +97,10 @@ impl AccountDataServer {
     /// refresh, whoami, filters and `/versions`.
     ///
     /// It stays mounted until the server is dropped or reset.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, some of the mocks may stay mounted.
     pub async fn mount(server: &MockServer) -> Self {
         Self::mount_scoped(server, Scope::Everything).await
     }
@@ -100,6 +108,10 @@ impl AccountDataServer {
     /// Mount on a server only what reads and writes account data.
     ///
     /// Sync, login and `/versions` are left to other mocks.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, some of the mocks may stay mounted.
     pub async fn mount_account_data_only(server: &MockServer) -> Self {
         Self::mount_scoped(server, Scope::AccountData).await
     }

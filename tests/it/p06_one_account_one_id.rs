@@ -92,3 +92,27 @@ async fn element_webs_flag_first_and_id_later_is_waited_for() {
     assert_eq!(recorder.names(), ["Held"]);
     assert_eq!(recorder.ids(), [FOREIGN_ID]);
 }
+
+#[cfg(feature = "posthog")]
+#[tokio::test]
+async fn two_ids_never_share_a_connection() {
+    use crate::{p01_silence_before_proof::posthog, support::collector::Collector};
+
+    let world = World::new().await;
+    world.set_content(&content(Some(true), Some("first-id")));
+    let collector = Collector::start();
+    let device = world.device("PHONE").await;
+    let analytics = device.builder().backend(posthog(&collector)).build().await.unwrap();
+    analytics.until(ConsentState::is_open).await;
+    analytics.capture_one("First");
+    assert!(eventually(analytics.flush()).await.is_complete());
+
+    // Another device changed the ID, and this one learns it in one step.
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    eventually(analytics.recheck()).await.unwrap();
+    analytics.capture_one("Second");
+    assert!(eventually(analytics.flush()).await.is_complete());
+    let seen = collector.seen();
+    assert_eq!((seen.opened, seen.requests.len()), (2, 2));
+    assert!(!String::from_utf8_lossy(&seen.requests[1]).contains("first-id"));
+}

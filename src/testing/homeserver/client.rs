@@ -35,6 +35,10 @@ impl AccountDataServer {
     ///
     /// Fails if the user ID is not a Matrix ID, or if the client cannot be built or cannot take
     /// the session.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, there is no client.
     pub async fn client(&self, device: &DeviceLogin) -> Result<Client, ClientError> {
         self.client_with(device, |builder| builder).await
     }
@@ -44,6 +48,10 @@ impl AccountDataServer {
     /// # Errors
     ///
     /// As [`client`](Self::client).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, there is no client.
     pub async fn client_with(
         &self,
         device: &DeviceLogin,
