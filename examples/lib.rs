@@ -14,10 +14,10 @@ use tokio::time::timeout;
 pub use self::{
     collector::Collector,
     describe::{chain, describe_gate, describe_step},
-    session::{Login, LoginError, Session, is_session_lost, secret},
+    session::{LoginError, Session, is_session_lost, secret},
 };
 
-/// Waits until consent is as `wanted`, for 10 seconds at most.
+/// Waits until consent is as `wanted`, for half a minute at most.
 ///
 /// # Errors
 ///
@@ -29,7 +29,7 @@ pub async fn wait_for(
 ) -> Result<ConsentState, Box<dyn Error>> {
     // The stream begins with the state now, so no change is missed.
     let mut states = analytics.state_stream();
-    let found = timeout(Duration::from_secs(10), async {
+    let found = timeout(Duration::from_secs(30), async {
         while let Some(state) = states.next().await {
             if wanted(state) {
                 return Some(state);

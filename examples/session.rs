@@ -2,29 +2,13 @@
 
 use std::{io, time::Duration};
 
-use clap::Args;
 use matrix_sdk::{
     Client, ClientBuildError, HttpError, SessionMeta, SessionTokens,
     authentication::matrix::MatrixSession,
     config::RequestConfig,
-    ruma::{OwnedUserId, api::error::ErrorKind, owned_device_id, user_id},
+    ruma::{OwnedDeviceId, OwnedUserId, api::error::ErrorKind, owned_device_id, user_id},
     store::RoomLoadSettings,
 };
-
-/// How to log in.
-#[derive(Args, Clone)]
-pub struct Login {
-    /// Base URL of the homeserver, such as https://matrix.example.org
-    #[arg(long, value_name = "URL")]
-    pub homeserver: String,
-    /// Name of the user: alice, or @alice:example.org
-    #[arg(long, value_name = "USER", requires = "password")]
-    pub user: Option<String>,
-    /// Password of the user; `-` reads a line from standard input, so that no list of
-    /// processes shows it
-    #[arg(long, value_name = "PASSWORD", value_parser = secret, requires = "user")]
-    pub password: Option<String>,
-}
 
 /// Takes `-` for a line of standard input.
 ///
@@ -81,12 +65,15 @@ impl Session {
     /// # Errors
     ///
     /// [`LoginError`].
-    pub async fn with_password(login: &Login, device: &str) -> Result<Self, LoginError> {
-        let client = client(&login.homeserver).await?;
-        let user = login.user.as_deref().unwrap_or_default();
-        let password = login.password.as_deref().unwrap_or_default();
+    pub async fn with_password(
+        homeserver: &str,
+        user: &str,
+        password: &str,
+        device_name: &str,
+    ) -> Result<Self, LoginError> {
+        let client = client(homeserver).await?;
         let login = client.matrix_auth().login_username(user, password);
-        let login = login.initial_device_display_name(device);
+        let login = login.initial_device_display_name(device_name);
         login.await.map_err(LoginError::from_sdk)?;
         Ok(Self {
             client,
@@ -104,7 +91,10 @@ impl Session {
         // that nobody has, with a client that is then thrown away.
         let nobody = user_id!("@whoami:invalid").to_owned();
         let asking = restored(homeserver, token, nobody, owned_device_id!("WHOAMI")).await?;
-        let owner = asking.whoami().await.map_err(LoginError::from_http)?;
+        let owner = asking
+            .whoami()
+            .await
+            .map_err(|error| LoginError::from_http(&error))?;
         let device = owner.device_id.unwrap_or(owned_device_id!("NONE"));
         Ok(Self {
             client: restored(homeserver, token, owner.user_id, device).await?,
@@ -146,7 +136,7 @@ async fn client(homeserver: &str) -> Result<Client, LoginError> {
     let client = builder.request_config(requests).build().await;
     let client = client.map_err(|error| match error {
         ClientBuildError::Url(cause) => LoginError::Unreachable(format!("no URL: {cause}")),
-        ClientBuildError::Http(cause) => LoginError::from_http(cause),
+        ClientBuildError::Http(cause) => LoginError::from_http(&cause),
         other => LoginError::Other(crate::chain(&other)),
     })?;
     // Nothing was asked so far; whatever is wrong with the URL shows here.
@@ -164,7 +154,7 @@ async fn restored(
     homeserver: &str,
     token: &str,
     user_id: OwnedUserId,
-    device_id: matrix_sdk::ruma::OwnedDeviceId,
+    device_id: OwnedDeviceId,
 ) -> Result<Client, LoginError> {
     let client = client(homeserver).await?;
     let session = MatrixSession {
@@ -174,9 +164,8 @@ async fn restored(
             refresh_token: None,
         },
     };
-    let restored = client
-        .matrix_auth()
-        .restore_session(session, RoomLoadSettings::default());
+    let authentication = client.matrix_auth();
+    let restored = authentication.restore_session(session, RoomLoadSettings::default());
     restored.await.map_err(LoginError::from_sdk)?;
     Ok(client)
 }
@@ -184,24 +173,21 @@ async fn restored(
 impl LoginError {
     fn from_sdk(error: matrix_sdk::Error) -> Self {
         match error {
-            matrix_sdk::Error::Http(error) => Self::from_http(*error),
+            matrix_sdk::Error::Http(error) => Self::from_http(&error),
             other => Self::Other(crate::chain(&other)),
         }
     }
 
-    fn from_http(error: HttpError) -> Self {
-        let cause = crate::chain(&error);
-        match (error.client_api_error_kind(), error) {
-            (
-                Some(
-                    ErrorKind::Forbidden
-                    | ErrorKind::UnknownToken(_)
-                    | ErrorKind::UserDeactivated
-                    | ErrorKind::UserLocked,
-                ),
-                _,
+    fn from_http(error: &HttpError) -> Self {
+        let cause = crate::chain(error);
+        match error.client_api_error_kind() {
+            Some(
+                ErrorKind::Forbidden
+                | ErrorKind::UnknownToken(_)
+                | ErrorKind::UserDeactivated
+                | ErrorKind::UserLocked,
             ) => Self::Refused(cause),
-            (None, HttpError::Reqwest(_)) => Self::Unreachable(cause),
+            None if matches!(error, HttpError::Reqwest(_)) => Self::Unreachable(cause),
             _ => Self::Other(cause),
         }
     }
