@@ -15,7 +15,7 @@ use std::{error::Error, fmt, process::ExitCode, time::Duration};
 use clap::{Parser, ValueEnum};
 use futures_util::StreamExt as _;
 use matrix_analytics::{
-    AccountDataError, Analytics, BuildError, Confirmation, Consent, ConsentState,
+    AccountDataError, Analytics, BuildError, ClosedReason, Confirmation, Consent, ConsentState,
     ELEMENT_EVENT_TYPE, GateState, HoldReason, OptInError, OptOutReceipt, Prompt, Step,
 };
 use matrix_analytics_examples::{
@@ -159,10 +159,14 @@ async fn act(arguments: &Arguments, client: Client) -> Result<(), Failure> {
 }
 
 async fn status(arguments: &Arguments, analytics: &Analytics) -> Result<(), Failure> {
-    // Asks the homeserver and says why not, where the state would only say "unconfirmed".
+    // Asks the homeserver, and says why not where the state would only be unconfirmed.
     let state = analytics.recheck().await?;
     report(arguments, analytics, state, None);
-    Ok(())
+    if state.confirmation == Confirmation::Confirmed {
+        return Ok(());
+    }
+    // Then the decision is not the account's. Under DO_NOT_TRACK nothing is even asked.
+    Err(Failure::unconfirmed(state))
 }
 
 async fn opt_in(arguments: &Arguments, analytics: &Analytics) -> Result<(), Failure> {
@@ -218,11 +222,7 @@ async fn watch(
         while let Some(state) = states.next().await {
             report(arguments, analytics, state, None);
             if state.prompt() == Prompt::Unavailable {
-                let message = describe_gate(state.gate);
-                return Err(Failure {
-                    code: 5,
-                    ..Failure::reported(message)
-                });
+                return Err(Failure::unconfirmed(state));
             }
         }
         Ok(())
@@ -271,14 +271,15 @@ fn report(
         return;
     }
     if let Some(receipt) = receipt {
-        println!("gate:         shut");
-        println!("queue:        wiped");
-        println!("requests cut: {}", describe_step(&receipt.requests));
-        println!(
-            "remembered:   {} (until this tool ends)",
-            describe_step(&receipt.record)
-        );
-        println!("account:      {}", describe_step(&receipt.account));
+        println!("withdrawal");
+        println!("  gate shut, queue wiped: done");
+        for (step, progress) in [
+            ("requests cut:", describe_step(&receipt.requests)),
+            ("remembered here:", describe_step(&receipt.record)),
+            ("account cleaned:", describe_step(&receipt.account)),
+        ] {
+            println!("  {step:<23} {progress}");
+        }
     }
     println!("decision:     {}", snake_case(state.decision));
     println!("confirmation: {}", snake_case(state.confirmation));
@@ -375,6 +376,18 @@ impl Failure {
         Self {
             is_reported: true,
             ..Self::not_done(message)
+        }
+    }
+
+    /// The homeserver has not said what the account holds.
+    fn unconfirmed(state: ConsentState) -> Self {
+        let unavailable = GateState::Closed(ClosedReason::Unavailable);
+        Self {
+            code: if state.gate == unavailable { 5 } else { 1 },
+            ..Self::reported(&format!(
+                "the homeserver did not say what the account holds; {}",
+                describe_gate(state.gate)
+            ))
         }
     }
 

@@ -127,6 +127,14 @@ pub fn is_session_lost(error: &matrix_sdk::Error) -> bool {
     )
 }
 
+fn is_unanswered(error: &HttpError) -> bool {
+    match error {
+        HttpError::Reqwest(_) => true,
+        HttpError::Cached(error) => is_unanswered(error),
+        _ => false,
+    }
+}
+
 async fn client(homeserver: &str) -> Result<Client, LoginError> {
     // The SDK would try for as long as it takes: somebody waits at a terminal here.
     let requests = RequestConfig::new()
@@ -140,13 +148,14 @@ async fn client(homeserver: &str) -> Result<Client, LoginError> {
         other => LoginError::Other(crate::chain(&other)),
     })?;
     // Nothing was asked so far; whatever is wrong with the URL shows here.
-    client
-        .server_versions()
-        .await
-        .map_err(|error| match error {
-            HttpError::Reqwest(cause) => LoginError::Unreachable(crate::chain(&cause)),
-            other => LoginError::NotAHomeserver(crate::chain(&other)),
-        })?;
+    client.server_versions().await.map_err(|error| {
+        let cause = crate::chain(&error);
+        if is_unanswered(&error) {
+            LoginError::Unreachable(cause)
+        } else {
+            LoginError::NotAHomeserver(cause)
+        }
+    })?;
     Ok(client)
 }
 
@@ -187,7 +196,7 @@ impl LoginError {
                 | ErrorKind::UserDeactivated
                 | ErrorKind::UserLocked,
             ) => Self::Refused(cause),
-            None if matches!(error, HttpError::Reqwest(_)) => Self::Unreachable(cause),
+            None if is_unanswered(error) => Self::Unreachable(cause),
             _ => Self::Other(cause),
         }
     }
