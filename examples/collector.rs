@@ -1,0 +1,101 @@
+//! A stand-in for PostHog on loopback: it takes every request and keeps it.
+
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use http_body_util::{BodyExt as _, Full};
+use hyper::{
+    Request, Response,
+    body::{Bytes, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{net::TcpListener, task::JoinHandle};
+
+/// A server that counts the connections made to it, and keeps what it is sent.
+#[derive(Debug)]
+pub struct Collector {
+    address: SocketAddr,
+    seen: Arc<Seen>,
+    server: JoinHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    connections: AtomicUsize,
+    requests: Mutex<Vec<(String, Bytes)>>,
+}
+
+impl Collector {
+    /// Starts to listen on a free port.
+    ///
+    /// # Errors
+    ///
+    /// Fails if there is no port to listen on.
+    pub async fn start() -> io::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let address = listener.local_addr()?;
+        let seen = Arc::<Seen>::default();
+        let server = tokio::spawn(serve(listener, seen.clone()));
+        Ok(Self {
+            address,
+            seen,
+            server,
+        })
+    }
+
+    /// The base URL.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// How many connections there were, whether or not anything came over them.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.seen.connections.load(Ordering::SeqCst)
+    }
+
+    /// The path and the body of every request, oldest first.
+    #[must_use]
+    pub fn requests(&self) -> Vec<(String, Bytes)> {
+        let requests = self.seen.requests.lock();
+        requests.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        self.server.abort();
+    }
+}
+
+async fn serve(listener: TcpListener, seen: Arc<Seen>) {
+    while let Ok((stream, _)) = listener.accept().await {
+        seen.connections.fetch_add(1, Ordering::SeqCst);
+        let seen = seen.clone();
+        let service = service_fn(move |request| answer(request, seen.clone()));
+        tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+    }
+}
+
+async fn answer(
+    request: Request<Incoming>,
+    seen: Arc<Seen>,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let path = format!("{} {}", request.method(), request.uri().path());
+    // A request that was cut half way is not one.
+    if let Ok(body) = request.into_body().collect().await {
+        let mut requests = seen.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        requests.push((path, body.to_bytes()));
+    }
+    Ok(Response::new(Full::from(r#"{"status":1}"#)))
+}

@@ -1,0 +1,453 @@
+//! Looks at the analytics consent of a Matrix account, and changes it: at any
+//! homeserver, for any app's event type.
+//!
+//!     cargo run --example consent -- status \
+//!         --homeserver https://matrix.example.org --user alice --password -
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a command-line tool prints"
+)]
+
+use std::{error::Error, fmt, process::ExitCode, time::Duration};
+
+use clap::{Parser, ValueEnum};
+use futures_util::StreamExt as _;
+use matrix_analytics::{
+    AccountDataError, Analytics, BuildError, ClosedReason, Confirmation, Consent, ConsentState,
+    ELEMENT_EVENT_TYPE, GateState, HoldReason, OptInError, OptOutReceipt, Prompt, Step,
+};
+use matrix_analytics_examples::{
+    LoginError, Session, chain, describe_gate, describe_step, secret, wait_for,
+};
+use matrix_sdk::{
+    Client,
+    config::SyncSettings,
+    ruma::api::client::{
+        filter::{Filter, FilterDefinition},
+        sync::sync_events::v3::Filter as SyncFilter,
+    },
+};
+use serde_json::{Map, Value, json};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  not done, or not done completely; the message says what is left
+  2  wrong arguments
+  3  the homeserver refuses the login or the token
+  4  the homeserver cannot be reached, or is none
+  5  this account cannot hold a decision: a guest, or the homeserver forbids it";
+
+/// Looks at the analytics consent of a Matrix account, and changes it.
+#[derive(Parser)]
+#[command(name = "consent", after_help = EXIT_CODES)]
+struct Arguments {
+    /// What to do
+    action: Action,
+    /// Base URL of the homeserver, such as https://matrix.example.org
+    #[arg(long, value_name = "URL")]
+    homeserver: String,
+    /// Log in as this user, and out again at the end
+    #[arg(long, requires = "password", required_unless_present = "token")]
+    user: Option<String>,
+    /// The user's password; `-` reads a line from standard input
+    #[arg(long, requires = "user", value_parser = secret)]
+    password: Option<String>,
+    /// Use the session of this access token; `-` reads a line from standard input
+    #[arg(long, conflicts_with = "user", value_parser = secret)]
+    token: Option<String>,
+    /// Type of the account-data event that holds the decision
+    #[arg(long, value_name = "TYPE", default_value = ELEMENT_EVENT_TYPE)]
+    event_type: String,
+    /// Print one JSON object (watch: one a line)
+    #[arg(long)]
+    json: bool,
+    /// Print the analytics ID; else only whether there is one
+    #[arg(long)]
+    show_id: bool,
+    /// Bound on one request to the homeserver, in seconds. A new ID settles for twice
+    /// this time: the account's apps should have no longer bounds
+    #[arg(long, value_name = "SECONDS", default_value_t = 3,
+        value_parser = clap::value_parser!(u64).range(1..=10))]
+    request_timeout: u64,
+    /// End watching after this time; without it, Ctrl-C does
+    #[arg(long = "for", value_name = "SECONDS")]
+    seconds: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Action {
+    /// Show what the account holds
+    Status,
+    /// Say yes: keep the account's ID, or make one
+    OptIn,
+    /// Say no: the account keeps the no, and loses its ID
+    OptOut,
+    /// Say no and remove the whole event: apps may ask again
+    Erase,
+    /// Show each change until Ctrl-C
+    Watch,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(&arguments).await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            if arguments.json && !failure.is_reported {
+                println!("{}", json!({ "error": failure.message }));
+            }
+            eprintln!("consent: {}", failure.message);
+            ExitCode::from(failure.code)
+        }
+    }
+}
+
+async fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let session = log_in(arguments).await?;
+    let done = act(arguments, session.client.clone()).await;
+    // Whatever happened: a device of no use stays in no list.
+    let logged_out = session.log_out().await;
+    done?;
+    logged_out.map_err(|error| Failure::not_done(format!("cannot log out: {}", chain(&error))))
+}
+
+async fn log_in(arguments: &Arguments) -> Result<Session, Failure> {
+    let session = match (&arguments.token, &arguments.user, &arguments.password) {
+        (Some(token), ..) => Session::with_token(&arguments.homeserver, token).await,
+        (None, Some(user), Some(password)) => {
+            Session::with_password(&arguments.homeserver, user, password, "consent").await
+        }
+        // The parser has seen to it that one or the other is there.
+        (None, ..) => return Err(Failure::not_done("there is nothing to log in with")),
+    };
+    session.map_err(|error| Failure {
+        code: match error {
+            LoginError::Refused(_) => 3,
+            LoginError::Unreachable(_) | LoginError::NotAHomeserver(_) => 4,
+            _ => 1,
+        },
+        ..Failure::not_done(error.to_string())
+    })
+}
+
+async fn act(arguments: &Arguments, client: Client) -> Result<(), Failure> {
+    // No backend: there is nothing to send, and nowhere to send it.
+    let analytics = Analytics::builder(client.clone(), &arguments.event_type)
+        .request_timeout(Duration::from_secs(arguments.request_timeout))
+        .build()
+        .await?;
+    let done = match arguments.action {
+        Action::Status => status(arguments, &analytics).await,
+        Action::OptIn => opt_in(arguments, &analytics).await,
+        Action::OptOut => {
+            let receipt = analytics.opt_out().await;
+            withdrawn(arguments, &analytics, &receipt)
+        }
+        Action::Erase => {
+            let receipt = analytics.opt_out().erase_event().await;
+            withdrawn(arguments, &analytics, &receipt)
+        }
+        Action::Watch => watch(arguments, &analytics, &client).await,
+    };
+    // Before the logout, for the SDK does not announce that.
+    analytics.end_session().await;
+    done
+}
+
+async fn status(arguments: &Arguments, analytics: &Analytics) -> Result<(), Failure> {
+    // Asks the homeserver, and says why not where the state would only be unconfirmed.
+    let state = analytics.recheck().await?;
+    report(arguments, analytics, state, None);
+    if state.confirmation == Confirmation::Confirmed {
+        return Ok(());
+    }
+    // Then the decision is not the account's. Under DO_NOT_TRACK nothing is even asked.
+    Err(Failure::unconfirmed(state))
+}
+
+async fn opt_in(arguments: &Arguments, analytics: &Analytics) -> Result<(), Failure> {
+    let begun = analytics.opt_in().await?;
+    let settled = |state: ConsentState| !matches!(state.gate, GateState::Holding(_));
+    if begun.gate == GateState::Holding(HoldReason::Settling) && !arguments.json {
+        println!("a new ID is written, and settles...");
+    }
+    let state = wait_for(analytics, "the new ID to settle", settled)
+        .await
+        .map_err(|error| Failure::not_done(format!("{error}; see `consent status`")))?;
+    report(arguments, analytics, state, None);
+    // Under DO_NOT_TRACK the account says yes and this device says no: that is a success.
+    if state.decision == Consent::Granted {
+        Ok(())
+    } else {
+        Err(Failure::reported("another device withdrew meanwhile"))
+    }
+}
+
+fn withdrawn(
+    arguments: &Arguments,
+    analytics: &Analytics,
+    receipt: &OptOutReceipt,
+) -> Result<(), Failure> {
+    report(arguments, analytics, analytics.state(), Some(receipt));
+    if receipt.is_complete() {
+        return Ok(());
+    }
+    // The crate would go on by itself, after a restart too: but this tool ends here, and
+    // its store was in memory.
+    let failure = match &receipt.account {
+        Step::Pending(Some(cause)) | Step::Failed(cause) => Failure::from_account_data(cause),
+        _ => Failure::not_done("the withdrawal is not complete"),
+    };
+    Err(Failure {
+        message: format!(
+            "{}; the account is not clean: run this again",
+            failure.message
+        ),
+        is_reported: true,
+        ..failure
+    })
+}
+
+async fn watch(
+    arguments: &Arguments,
+    analytics: &Analytics,
+    client: &Client,
+) -> Result<(), Failure> {
+    let changes = async {
+        let mut states = analytics.state_stream();
+        while let Some(state) = states.next().await {
+            report(arguments, analytics, state, None);
+            if state.prompt() == Prompt::Unavailable {
+                return Err(Failure::unconfirmed(state));
+            }
+        }
+        Ok(())
+    };
+    let over = async {
+        match arguments.seconds {
+            Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        ended = changes => ended,
+        Err(error) = client.sync(only_event(&arguments.event_type)) => {
+            Err(Failure::not_done(format!("cannot sync: {}", chain(&error))))
+        }
+        interrupted = tokio::signal::ctrl_c() => {
+            interrupted.map_err(|error| Failure::not_done(error.to_string()))
+        }
+        () = over => Ok(()),
+    }
+}
+
+/// A sync that carries our event and nothing else: no rooms, nobody's messages.
+fn only_event(event_type: &str) -> SyncSettings {
+    let mut account_data = Filter::empty();
+    account_data.types = Some(vec![event_type.to_owned()]);
+    let mut filter = FilterDefinition::ignore_all();
+    filter.account_data = account_data;
+    SyncSettings::new().filter(SyncFilter::FilterDefinition(filter))
+}
+
+// What is printed.
+
+fn report(
+    arguments: &Arguments,
+    analytics: &Analytics,
+    state: ConsentState,
+    receipt: Option<&OptOutReceipt>,
+) {
+    let id = analytics.analytics_id();
+    let shown_id = id.as_ref().filter(|_| arguments.show_id);
+    let shown_id = shown_id.map(|id| id.reveal().to_owned());
+    if arguments.json {
+        let json = to_json(arguments, state, id.is_some(), shown_id, receipt);
+        println!("{}", Value::Object(json));
+        return;
+    }
+    if let Some(receipt) = receipt {
+        println!("withdrawal");
+        println!("  gate shut, queue wiped: done");
+        for (step, progress) in [
+            ("requests cut:", describe_step(&receipt.requests)),
+            ("remembered here:", describe_step(&receipt.record)),
+            ("account cleaned:", describe_step(&receipt.account)),
+        ] {
+            println!("  {step:<23} {progress}");
+        }
+    }
+    println!("decision:     {}", snake_case(state.decision));
+    println!("confirmation: {}", snake_case(state.confirmation));
+    println!("gate:         {}", describe_gate(state.gate));
+    println!(
+        "prompt:       {}",
+        match state.prompt() {
+            Prompt::Ask => "ask the user",
+            Prompt::DontAsk => "do not ask",
+            Prompt::Unavailable => "there is no account to ask for",
+            _ => "wait",
+        }
+    );
+    let held = if id.is_some() { "held" } else { "none in use" };
+    println!("analytics ID: {}", shown_id.as_deref().unwrap_or(held));
+    if matches!(arguments.action, Action::Watch) {
+        println!();
+    }
+}
+
+fn to_json(
+    arguments: &Arguments,
+    state: ConsentState,
+    has_id: bool,
+    shown_id: Option<String>,
+    receipt: Option<&OptOutReceipt>,
+) -> Map<String, Value> {
+    let (gate, why) = match state.gate {
+        GateState::Open => ("open", None),
+        GateState::Holding(why) => ("holding", Some(snake_case(why))),
+        GateState::Closed(why) => ("closed", Some(snake_case(why))),
+        _ => ("unknown", None),
+    };
+    let mut json = Map::new();
+    let mut member = |key: &str, value: Value| json.insert(key.to_owned(), value);
+    member("action", snake_case(arguments.action).into());
+    member("event_type", arguments.event_type.as_str().into());
+    member("decision", snake_case(state.decision).into());
+    member(
+        "confirmed",
+        (state.confirmation == Confirmation::Confirmed).into(),
+    );
+    member("gate", gate.into());
+    member("why", why.into());
+    member("prompt", snake_case(state.prompt()).into());
+    member("removal_pending", state.removal_pending.into());
+    member("id_held", has_id.into());
+    if arguments.show_id {
+        member("id", shown_id.into());
+    }
+    if let Some(receipt) = receipt {
+        member("complete", receipt.is_complete().into());
+        let steps = json!({
+            "requests": describe_step(&receipt.requests),
+            "record": describe_step(&receipt.record),
+            "account": describe_step(&receipt.account),
+        });
+        member("receipt", steps);
+    }
+    json
+}
+
+/// The name of a variant, as JSON likes it.
+fn snake_case(variant: impl fmt::Debug) -> String {
+    let mut name = String::new();
+    for letter in format!("{variant:?}").chars() {
+        if letter.is_ascii_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_lowercase());
+    }
+    name
+}
+
+// What goes wrong.
+
+struct Failure {
+    code: u8,
+    message: String,
+    /// Whether the JSON object was printed already.
+    is_reported: bool,
+}
+
+impl Failure {
+    fn not_done(message: impl Into<String>) -> Self {
+        Self {
+            code: 1,
+            message: message.into(),
+            is_reported: false,
+        }
+    }
+
+    fn reported(message: &str) -> Self {
+        Self {
+            is_reported: true,
+            ..Self::not_done(message)
+        }
+    }
+
+    /// The homeserver has not said what the account holds.
+    fn unconfirmed(state: ConsentState) -> Self {
+        let unavailable = GateState::Closed(ClosedReason::Unavailable);
+        Self {
+            code: if state.gate == unavailable { 5 } else { 1 },
+            ..Self::reported(&format!(
+                "the homeserver did not say what the account holds; {}",
+                describe_gate(state.gate)
+            ))
+        }
+    }
+
+    fn from_account_data(error: &AccountDataError) -> Self {
+        let code = match error {
+            AccountDataError::Forbidden(_) => 5,
+            AccountDataError::SessionLost(_) => 3,
+            _ => 1,
+        };
+        Self {
+            code,
+            ..Self::not_done(chain(error))
+        }
+    }
+}
+
+impl From<AccountDataError> for Failure {
+    fn from(error: AccountDataError) -> Self {
+        Self::from_account_data(&error)
+    }
+}
+
+impl From<OptInError> for Failure {
+    fn from(error: OptInError) -> Self {
+        match error {
+            OptInError::AccountData(error) => error.into(),
+            other => Self::not_done(chain(&other)),
+        }
+    }
+}
+
+impl From<BuildError> for Failure {
+    fn from(error: BuildError) -> Self {
+        let code = if matches!(error, BuildError::EventType) {
+            2
+        } else {
+            1
+        };
+        let error: &dyn Error = &error;
+        Self {
+            code,
+            ..Self::not_done(chain(error))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_make_sense() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn names_are_as_json_likes_them() {
+        assert_eq!(snake_case(Prompt::DontAsk), "dont_ask");
+        assert_eq!(snake_case(Action::OptIn), "opt_in");
+    }
+}
