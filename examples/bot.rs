@@ -141,13 +141,9 @@ async fn main() -> ExitCode {
 }
 
 async fn run(arguments: Arguments) -> Result {
-    let session = Session::with_password(
-        &arguments.homeserver,
-        &arguments.user,
-        &arguments.password,
-        "bot",
-    )
-    .await?;
+    let session =
+        Session::with_password(&arguments.homeserver, &arguments.user, &arguments.password, "bot")
+            .await?;
     let client = session.client.clone();
     let done = serve(arguments, &client).await;
     // It logs in anew at each start: the device is of no further use.
@@ -204,10 +200,7 @@ struct Bot {
 
 /// Syncs for as long as there is a session.
 async fn listen(client: &Client, analytics: &Analytics, operator: OwnedUserId) -> Result {
-    let bot = Bot {
-        analytics: analytics.clone(),
-        operator,
-    };
+    let bot = Bot { analytics: analytics.clone(), operator };
     // What was said before the bot came is not answered: its handlers come after.
     let first = client.sync_once(SyncSettings::new()).await?;
     for room in client.invited_rooms() {
@@ -254,11 +247,7 @@ async fn on_message(event: OriginalSyncRoomMessageEvent, room: Room, Ctx(bot): C
     let MessageType::Text(text) = event.content.msgtype else {
         return;
     };
-    let asker = if event.sender == bot.operator {
-        Asker::Operator
-    } else {
-        Asker::Other
-    };
+    let asker = if event.sender == bot.operator { Asker::Operator } else { Asker::Other };
     // A room that was joined just now shows its last lines, and an outage of the network
     // delays them: a yes counts only if it was said just now.
     let age = event.unsigned.age.map_or(0, i64::from);
@@ -353,21 +342,14 @@ mod tests {
 
     #[test]
     fn anybody_else_is_refused() {
-        for text in [
-            "!analytics on",
-            "!analytics off",
-            "!analytics status",
-            "!analytics x",
-        ] {
+        for text in ["!analytics on", "!analytics off", "!analytics status", "!analytics x"] {
             assert_eq!(decide(text, Asker::Other), Decision::Refuse, "{text}");
         }
     }
 
     #[test]
     fn only_the_operators_commands_are_counted() {
-        let used = CommandUsed {
-            command: CommandName::Ping,
-        };
+        let used = CommandUsed { command: CommandName::Ping };
         assert_eq!(decide("!ping", Asker::Operator), Decision::Ping(Some(used)));
         assert_eq!(decide("!ping", Asker::Other), Decision::Ping(None));
         assert_eq!(decide("!help", Asker::Other), Decision::Help(None));

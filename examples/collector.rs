@@ -45,11 +45,7 @@ impl Collector {
         let address = listener.local_addr()?;
         let seen = Arc::<Seen>::default();
         let server = tokio::spawn(serve(listener, seen.clone()));
-        Ok(Self {
-            address,
-            seen,
-            server,
-        })
+        Ok(Self { address, seen, server })
     }
 
     /// The base URL.

@@ -4,11 +4,7 @@
 //!     cargo run --example consent -- status \
 //!         --homeserver https://matrix.example.org --user alice --password -
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a command-line tool prints"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool prints")]
 
 use std::{error::Error, fmt, process::ExitCode, time::Duration};
 
@@ -203,10 +199,7 @@ fn withdrawn(
         _ => Failure::not_done("the withdrawal is not complete"),
     };
     Err(Failure {
-        message: format!(
-            "{}; the account is not clean: run this again",
-            failure.message
-        ),
+        message: format!("{}; the account is not clean: run this again", failure.message),
         is_reported: true,
         ..failure
     })
@@ -318,10 +311,7 @@ fn to_json(
     member("action", snake_case(arguments.action).into());
     member("event_type", arguments.event_type.as_str().into());
     member("decision", snake_case(state.decision).into());
-    member(
-        "confirmed",
-        (state.confirmation == Confirmation::Confirmed).into(),
-    );
+    member("confirmed", (state.confirmation == Confirmation::Confirmed).into());
     member("gate", gate.into());
     member("why", why.into());
     member("prompt", snake_case(state.prompt()).into());
@@ -365,18 +355,11 @@ struct Failure {
 
 impl Failure {
     fn not_done(message: impl Into<String>) -> Self {
-        Self {
-            code: 1,
-            message: message.into(),
-            is_reported: false,
-        }
+        Self { code: 1, message: message.into(), is_reported: false }
     }
 
     fn reported(message: &str) -> Self {
-        Self {
-            is_reported: true,
-            ..Self::not_done(message)
-        }
+        Self { is_reported: true, ..Self::not_done(message) }
     }
 
     /// The homeserver has not said what the account holds.
@@ -397,10 +380,7 @@ impl Failure {
             AccountDataError::SessionLost(_) => 3,
             _ => 1,
         };
-        Self {
-            code,
-            ..Self::not_done(chain(error))
-        }
+        Self { code, ..Self::not_done(chain(error)) }
     }
 }
 
@@ -421,16 +401,9 @@ impl From<OptInError> for Failure {
 
 impl From<BuildError> for Failure {
     fn from(error: BuildError) -> Self {
-        let code = if matches!(error, BuildError::EventType) {
-            2
-        } else {
-            1
-        };
+        let code = if matches!(error, BuildError::EventType) { 2 } else { 1 };
         let error: &dyn Error = &error;
-        Self {
-            code,
-            ..Self::not_done(chain(error))
-        }
+        Self { code, ..Self::not_done(chain(error)) }
     }
 }
 

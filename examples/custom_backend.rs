@@ -1,8 +1,5 @@
 //! A backend of one's own, which counts events by name: `cargo run --example custom_backend`
-#![expect(
-    clippy::print_stdout,
-    reason = "this backend's service is the terminal"
-)]
+#![expect(clippy::print_stdout, reason = "this backend's service is the terminal")]
 
 use std::{collections::BTreeMap, error::Error, sync::Mutex, time::Duration};
 

@@ -107,19 +107,12 @@ impl Device {
 
         // The app's own sync loop: nothing in it is about analytics.
         let sync = tokio::spawn(async move { client.sync(SyncSettings::new()).await });
-        Ok(Self {
-            name,
-            analytics,
-            sync,
-        })
+        Ok(Self { name, analytics, sync })
     }
 
     async fn capture_nothing(&self, collector: &Collector) -> Result {
         let answered = |prompt| prompt != Prompt::Wait;
-        wait_for(&self.analytics, "an answer", |state| {
-            answered(state.prompt())
-        })
-        .await?;
+        wait_for(&self.analytics, "an answer", |state| answered(state.prompt())).await?;
         let prompt = self.analytics.prompt();
         println!("{}: prompt() is {prompt:?}", self.name);
         check("now the app may ask", prompt == Prompt::Ask)?;
@@ -165,10 +158,7 @@ async fn opt_in(phone: &Device, homeserver: &AccountDataServer, collector: &Coll
 
     wait_for(&phone.analytics, "an open gate", |state| state.is_open()).await?;
     println!("the homeserver holds {}", content(homeserver)?);
-    check(
-        "it was asked, and the gate is open",
-        phone.analytics.is_open(),
-    )
+    check("it was asked, and the gate is open", phone.analytics.is_open())
 }
 
 async fn one_id(phone: &Device, laptop: &Device) -> Result<String> {
@@ -187,10 +177,7 @@ async fn one_id(phone: &Device, laptop: &Device) -> Result<String> {
 async fn deliver(phone: &Device, laptop: &Device, collector: &Collector, id: &str) -> Result {
     laptop.join_room(Trigger::Directory);
     // Only to see it now: a batch leaves by itself when full or 10 seconds old.
-    let reports = [
-        phone.analytics.flush().await,
-        laptop.analytics.flush().await,
-    ];
+    let reports = [phone.analytics.flush().await, laptop.analytics.flush().await];
     let delivered = reports.iter().flat_map(|report| &report.backends);
     let delivered: u64 = delivered.map(|backend| backend.delivered).sum();
     check("both were delivered", delivered == 2)?;
@@ -198,10 +185,7 @@ async fn deliver(phone: &Device, laptop: &Device, collector: &Collector, id: &st
     for (request, body) in collector.requests() {
         let json: Value = serde_json::from_slice(&body)?;
         println!("{request}\n{json:#}");
-        check(
-            "the ID of the account",
-            json["batch"][0]["distinct_id"] == id,
-        )?;
+        check("the ID of the account", json["batch"][0]["distinct_id"] == id)?;
         let body = String::from_utf8(body.into())?;
         let personal = ["alice", "example.org", "PHONE", "LAPTOP"];
         let said = personal.iter().find(|word| body.contains(**word));
@@ -215,10 +199,7 @@ async fn opt_out(laptop: &Device, homeserver: &AccountDataServer) -> Result {
     let receipt = laptop.analytics.opt_out().await;
     println!("gate shut and queue wiped: done");
     println!("connections closed: {}", describe_step(&receipt.requests));
-    println!(
-        "remembered on this device: {}",
-        describe_step(&receipt.record)
-    );
+    println!("remembered on this device: {}", describe_step(&receipt.record));
     println!("account cleaned: {}", describe_step(&receipt.account));
     check("the withdrawal is complete", receipt.is_complete())?;
 

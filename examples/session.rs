@@ -75,10 +75,7 @@ impl Session {
         let login = client.matrix_auth().login_username(user, password);
         let login = login.initial_device_display_name(device_name);
         login.await.map_err(LoginError::from_sdk)?;
-        Ok(Self {
-            client,
-            is_ours: true,
-        })
+        Ok(Self { client, is_ours: true })
     }
 
     /// Uses the session of an access token.
@@ -91,10 +88,7 @@ impl Session {
         // that nobody has, with a client that is then thrown away.
         let nobody = user_id!("@whoami:invalid").to_owned();
         let asking = restored(homeserver, token, nobody, owned_device_id!("WHOAMI")).await?;
-        let owner = asking
-            .whoami()
-            .await
-            .map_err(|error| LoginError::from_http(&error))?;
+        let owner = asking.whoami().await.map_err(|error| LoginError::from_http(&error))?;
         let device = owner.device_id.unwrap_or(owned_device_id!("NONE"));
         Ok(Self {
             client: restored(homeserver, token, owner.user_id, device).await?,
@@ -137,9 +131,7 @@ fn is_unanswered(error: &HttpError) -> bool {
 
 async fn client(homeserver: &str) -> Result<Client, LoginError> {
     // The SDK would try for as long as it takes: somebody waits at a terminal here.
-    let requests = RequestConfig::new()
-        .retry_limit(1)
-        .timeout(Duration::from_secs(10));
+    let requests = RequestConfig::new().retry_limit(1).timeout(Duration::from_secs(10));
     let builder = Client::builder().homeserver_url(homeserver);
     let client = builder.request_config(requests).build().await;
     let client = client.map_err(|error| match error {
@@ -168,10 +160,7 @@ async fn restored(
     let client = client(homeserver).await?;
     let session = MatrixSession {
         meta: SessionMeta { user_id, device_id },
-        tokens: SessionTokens {
-            access_token: token.to_owned(),
-            refresh_token: None,
-        },
+        tokens: SessionTokens { access_token: token.to_owned(), refresh_token: None },
     };
     let authentication = client.matrix_auth();
     let restored = authentication.restore_session(session, RoomLoadSettings::default());

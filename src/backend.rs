@@ -41,6 +41,21 @@ pub trait Backend: Send + Sync + 'static {
     fn close(&self) {}
 }
 
+/// A shared backend: the app keeps one handle, and the sink has the other.
+impl<B: Backend> Backend for Arc<B> {
+    fn name(&self) -> &'static str {
+        (**self).name()
+    }
+
+    fn send(&self, batch: &Batch) -> impl Future<Output = Result<(), DeliveryError>> + Send {
+        (**self).send(batch)
+    }
+
+    fn close(&self) {
+        (**self).close();
+    }
+}
+
 /// Events that leave together, and the ID they leave under.
 #[derive(Clone, Debug)]
 pub struct Batch {

@@ -292,9 +292,10 @@ impl Machine {
             Session::Live => match (&self.settling, self.record.removal) {
                 // The withdrawal goes on under a veto too: it was promised.
                 (None, Some(removal)) => self.requests.gate(now, Next::Remove(removal)),
-                _ if self.is_vetoed() => Next::Sleep(None),
+                // An opt-in that was written is read back under a veto too.
                 (Some(settling), _) if settling.until > now => Next::Sleep(Some(settling.until)),
                 (Some(_), _) => self.requests.gate(now, Next::Fetch),
+                (None, None) if self.is_vetoed() => Next::Sleep(None),
                 (None, None) if self.fetch_wanted => self.requests.gate(now, Next::Fetch),
                 (None, None) => Next::Sleep(None),
             },

@@ -3,7 +3,7 @@
 
 use matrix_analytics::{Consent, ConsentState, testing::Fault};
 
-use crate::support::{AnalyticsExt as _, FOREIGN_ID, World, content, eventually};
+use crate::support::{AnalyticsExt as _, FOREIGN_ID, SETTLE, World, content, eventually};
 
 #[tokio::test]
 async fn an_offline_no_is_carried_out_by_itself_when_the_network_is_back() {
@@ -104,4 +104,26 @@ async fn a_yes_that_has_not_settled_is_forgotten_with_the_process() {
     assert_eq!(analytics.state().decision, Consent::Denied);
     analytics.until(|state| !state.removal_pending).await;
     assert_eq!(world.content().unwrap(), content(Some(false), None));
+}
+
+#[tokio::test]
+async fn a_new_yes_under_a_veto_discharges_the_removal_too() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let (analytics, _) = device.start_opted_in().await;
+    world.server.fail_all(Fault::ResetBefore);
+    eventually(analytics.opt_out().into_future()).await;
+    world.server.heal();
+    drop(analytics);
+
+    let analytics = device.builder().do_not_track().build().await.unwrap();
+    eventually(analytics.opt_in()).await.unwrap();
+    tokio::time::advance(SETTLE).await;
+    analytics.confirmed().await;
+    let held = world.content();
+    drop(analytics);
+
+    let (analytics, _) = device.start().await;
+    analytics.until(ConsentState::is_open).await;
+    assert_eq!(world.content(), held);
 }
