@@ -19,6 +19,7 @@ use tokio::{
 use tracing::debug;
 
 use crate::{
+    AnalyticsId,
     account_data::{
         AccountDataError, Turn,
         content::{Change, MergeError, Observed},
@@ -246,7 +247,8 @@ impl Inner {
         let sent = self.machine().sign();
         let (turn, content) = self.account_data.fetch(turn).await?;
         let seen = observe(content.as_deref());
-        let plan = self.apply(|machine| machine.opt_in_plan(ticket, sent, &seen))?;
+        let plan =
+            self.apply(|machine| machine.opt_in_plan(ticket, sent, &seen, AnalyticsId::random()))?;
         if let OptInPlan::Keep(id) | OptInPlan::Mint(id) = &plan {
             let sent = self.machine().sign();
             self.put(turn, &Change::OptIn(id.clone()), content.as_deref()).await?;

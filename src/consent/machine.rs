@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// The state behind [`ConsentState`].
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Machine {
     record: Record,
     session: Session,
@@ -91,7 +91,7 @@ enum Standing {
     Proven,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct OptInProgress {
     ticket: Ticket,
     /// What the account will hold once the write in progress is applied.
@@ -102,7 +102,7 @@ struct OptInProgress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Ticket(u64);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Settling {
     id: AnalyticsId,
     until: Instant,
@@ -343,12 +343,14 @@ impl Machine {
         self.opt_in.as_ref().is_some_and(|opt_in| opt_in.ticket == ticket)
     }
 
-    /// A GET answered: what has to be written?
+    /// A GET that was sent at `sent` answered: what has to be written? `new_id` is
+    /// used if the account has no ID to keep.
     pub(crate) fn opt_in_plan(
         &mut self,
         ticket: Ticket,
         sent: Sign,
         seen: &Observed,
+        new_id: AnalyticsId,
     ) -> Result<OptInPlan, Overtaken> {
         if !self.opt_in_is_current(ticket) {
             return Err(Overtaken);
@@ -366,7 +368,7 @@ impl Machine {
                 return Ok(OptInPlan::Done);
             }
             Some(id) => OptInPlan::Keep(id),
-            None => OptInPlan::Mint(AnalyticsId::random()),
+            None => OptInPlan::Mint(new_id),
         };
         if let (Some(opt_in), OptInPlan::Keep(id) | OptInPlan::Mint(id)) = (&mut self.opt_in, &plan)
         {
