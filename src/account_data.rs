@@ -37,7 +37,7 @@ pub enum AccountDataError {
     /// What the homeserver holds is no JSON object: it is left alone, for
     /// replacing it would destroy what somebody else wrote.
     #[error("the account-data event on the homeserver is no JSON object")]
-    NotAnObject(#[source] serde_json::Error),
+    NotAnObject,
     /// The homeserver asks to wait.
     #[error("the homeserver asks to wait")]
     RateLimited {

@@ -17,15 +17,16 @@ use matrix_sdk::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::{
+    runtime::Handle as Runtime,
     sync::{Notify, mpsc, oneshot},
     time::timeout,
 };
 
 use crate::{
     AnalyticsBuilder, AnalyticsId, ConsentState, DeliveryReport, Event, GateState, InvalidEvent,
-    OptOut, OptOutReceipt, Prompt, Properties, Stats,
+    OptOut, OptOutReceipt, Prompt, Properties, Stats, Step,
     account_data::{AccountData, AccountDataError, content::Observed},
-    consent::machine::Machine,
+    consent::machine::{Machine, Session},
     consent_task::{self, Command},
     gate::Phase,
     local_record::RecordStore,
@@ -55,11 +56,15 @@ struct Handle {
 
 /// What the tasks share with the handle. They hold it weakly: it has the `Client`.
 pub(crate) struct Inner {
+    /// Where the tasks run, for calls that come from elsewhere.
+    runtime: Runtime,
     client: Client,
     machine: Mutex<Machine>,
     state: SharedObservable<ConsentState>,
     pub(crate) account_data: AccountData,
     pub(crate) record_store: RecordStore,
+    /// Held while the record is written: the newest is written last.
+    pub(crate) saving: tokio::sync::Mutex<()>,
     pub(crate) sink: Arc<Sink>,
     /// Tells the consent task that there may be something to do.
     wake: Arc<Notify>,
@@ -154,7 +159,7 @@ impl Analytics {
     /// count. A write that was already sent may still be applied; the next call,
     /// or the next sync, finds it.
     pub async fn opt_in(&self) -> Result<ConsentState, OptInError> {
-        if self.has_ended() {
+        if self.inner().machine().session() == Session::Ended {
             return Err(OptInError::SessionEnded);
         }
         let ticket = self.inner().apply(Machine::opt_in_begins);
@@ -226,8 +231,9 @@ impl Analytics {
     /// Asks the homeserver now: for an app that was resumed after a long time, or
     /// whose sync carries no account data.
     ///
-    /// Asks nothing under `DO_NOT_TRACK` or a veto of this device, while a new ID
-    /// settles, and after the end of the session.
+    /// Asks nothing under `DO_NOT_TRACK` or a veto of this device, while an
+    /// [`opt_in`](Analytics::opt_in) is in progress or its ID settles, and after the
+    /// end of the session.
     ///
     /// # Errors
     ///
@@ -239,7 +245,8 @@ impl Analytics {
     pub async fn recheck(&self) -> Result<ConsentState, AccountDataError> {
         let (reply, answer) = oneshot::channel();
         self.command(Command::Recheck(reply));
-        answer.await.unwrap_or(Ok(()))?;
+        // There is no answer only if the runtime is gone.
+        answer.await.unwrap_or(Err(AccountDataError::Timeout))?;
         Ok(self.state())
     }
 
@@ -326,10 +333,12 @@ impl Analytics {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, no more events are taken and delivery goes on;
-    /// call it again to end it.
+    /// If the future is dropped, it still ends at the deadline.
     pub async fn shutdown(&self, deadline: Duration) -> DeliveryReport {
-        self.inner().sink.shutdown(deadline).await
+        let sink = self.inner().sink.clone();
+        let before = sink.stats();
+        let done = self.inner().runtime.spawn(async move { sink.shutdown(deadline).await });
+        done.await.unwrap_or_else(|_| self.inner().sink.report_since(&before))
     }
 
     /// Where every event is, or why it is gone.
@@ -340,38 +349,20 @@ impl Analytics {
 }
 
 impl Analytics {
-    pub(crate) fn start(
-        client: Client,
-        event_type: String,
-        machine: Machine,
-        account_data: AccountData,
-        record_store: RecordStore,
-        sink: Sink,
-    ) -> Self {
-        let wake = Arc::new(Notify::new());
-        let stop = Arc::new(Stop::default());
-        let sink = Arc::new(sink);
-        let inner = Arc::new(Inner {
-            state: SharedObservable::new(machine.state()),
-            machine: Mutex::new(machine),
-            account_data,
-            record_store,
-            sink: sink.clone(),
-            wake: wake.clone(),
-            transitions: Notify::new(),
-            client,
-        });
+    pub(crate) fn start(inner: Inner, event_type: String) -> Self {
+        let inner = Arc::new(inner);
         inner.apply(|_| {});
 
         // Watching comes before asking: no change falls between the two.
         let event_handler = watch_account_data(&inner, event_type);
+        let stop = Arc::new(Stop::default());
         let (commands, received) = mpsc::unbounded_channel();
-        tokio::spawn(sink.run());
+        tokio::spawn(inner.sink.clone().run());
         tokio::spawn(consent_task::run(
             Arc::downgrade(&inner),
             received,
             inner.client.subscribe_to_session_changes(),
-            wake,
+            inner.wake.clone(),
             stop.clone(),
         ));
         Self { handle: Arc::new(Handle { inner, commands, event_handler, stop }) }
@@ -387,18 +378,66 @@ impl Analytics {
         let _ = self.handle.commands.send(command);
     }
 
-    fn has_ended(&self) -> bool {
-        self.inner().machine().session() == crate::consent::machine::Session::Ended
+    /// Waits, within a bound, for what the sink, this device's store and the
+    /// consent task do for a withdrawal whose first half is done.
+    pub(crate) async fn withdraw(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Step<AccountDataError>>) -> Command,
+    ) -> OptOutReceipt {
+        // Begun before anything is awaited: from here on it completes by itself.
+        let (reply, answer) = oneshot::channel();
+        self.command(command(reply));
+        let inner = self.handle.inner.clone();
+        // In a task of its own: the caller may have no runtime, and may go away.
+        let done = self.inner().runtime.spawn(async move {
+            let bound = inner.account_data.bound();
+            let requests = timeout(bound, inner.sink.disconnected());
+            // A read and a write, and the request that may be out before them.
+            let account = timeout(3 * bound, answer);
+            let (requests, record, account) = tokio::join!(requests, inner.save(), account);
+            OptOutReceipt {
+                requests: requests.map_or(Step::Pending(None), |()| Step::Done),
+                record: record.map_or_else(Step::Failed, |()| Step::Done),
+                account: match account {
+                    Ok(Ok(step)) => step,
+                    Ok(Err(_)) | Err(_) => Step::Pending(None),
+                },
+            }
+        });
+        done.await.unwrap_or_else(|_| OptOutReceipt::unknown())
     }
 
+    /// Writes what changed in a task of its own, which outlives the caller.
     async fn save(&self) -> Result<(), StoreError> {
-        let (reply, answer) = oneshot::channel();
-        self.command(Command::Save(reply));
-        answer.await.unwrap_or(Ok(()))
+        let inner = self.handle.inner.clone();
+        let saved = self.inner().runtime.spawn(async move { inner.save().await });
+        saved.await.unwrap_or_else(|gone| Err(StoreError::Backend(Box::new(gone))))
     }
 }
 
 impl Inner {
+    pub(crate) fn new(
+        runtime: Runtime,
+        client: Client,
+        machine: Machine,
+        account_data: AccountData,
+        record_store: RecordStore,
+        sink: Sink,
+    ) -> Self {
+        Self {
+            runtime,
+            client,
+            state: SharedObservable::new(machine.state()),
+            machine: Mutex::new(machine),
+            account_data,
+            record_store,
+            saving: tokio::sync::Mutex::default(),
+            sink: Arc::new(sink),
+            wake: Arc::default(),
+            transitions: Notify::new(),
+        }
+    }
+
     pub(crate) fn machine(&self) -> MutexGuard<'_, Machine> {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -431,27 +470,11 @@ impl Drop for Handle {
         self.inner.client.remove_event_handler(self.event_handler.clone());
         self.stop.stop();
         self.inner.sink.stop();
-        self.save_what_is_unsaved();
-    }
-}
-
-impl Handle {
-    /// A withdrawal that was made is remembered, even if the handle was dropped
-    /// before it was written.
-    fn save_what_is_unsaved(&self) {
-        const BOUND: Duration = Duration::from_secs(5);
-
-        let machine = self.inner.machine();
-        if !machine.is_unsaved() {
-            return;
-        }
-        let record = machine.record().clone();
-        drop(machine);
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let store = self.inner.record_store.clone();
-            runtime.spawn(async move {
-                let _ = timeout(BOUND, store.save(&record)).await;
-            });
+        // A withdrawal that was made is remembered, even if the handle is dropped
+        // before it is written.
+        if self.inner.machine().is_unsaved() {
+            let inner = self.inner.clone();
+            self.inner.runtime.spawn(async move { inner.save().await });
         }
     }
 }

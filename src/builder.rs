@@ -3,10 +3,12 @@
 use std::{ffi::OsStr, fmt, time::Duration};
 
 use matrix_sdk::{Client, StoreError};
+use tokio::runtime::Handle;
 
 use crate::{
-    Analytics, Backend, OverflowPolicy, account_data::AccountData, backend::DynBackend,
-    consent::machine::Machine, limits::Limits, local_record::RecordStore, sink::Sink,
+    Analytics, Backend, OverflowPolicy, account_data::AccountData, analytics::Inner,
+    backend::DynBackend, consent::machine::Machine, limits::Limits, local_record::RecordStore,
+    sink::Sink,
 };
 
 /// The account-data event of Element's clients.
@@ -20,6 +22,10 @@ pub const ELEMENT_EVENT_TYPE: &str = "im.vector.analytics";
 /// rooms (Client-Server API, "Size limits").
 const MAX_EVENT_TYPE_BYTES: usize = 255;
 
+/// What [`AnalyticsBuilder::request_timeout`] can be.
+const SHORTEST_BOUND: Duration = Duration::from_millis(10);
+const LONGEST_BOUND: Duration = Duration::from_secs(600);
+
 /// Why an [`Analytics`] could not be made.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -28,6 +34,9 @@ pub enum BuildError {
     /// character, or belongs to the Matrix specification (`m.…`).
     #[error("the event type cannot be one for analytics")]
     EventType,
+    /// What this device remembers was written by a newer version of this crate.
+    #[error("the local record was written by a newer version")]
+    NewerRecord,
     /// There is no Tokio runtime to run the background tasks.
     #[error("there is no Tokio runtime")]
     NoRuntime,
@@ -79,13 +88,14 @@ impl AnalyticsBuilder {
         self
     }
 
-    /// The longest wait for one request to the homeserver; 10 s if not set.
+    /// The longest wait for one request to the homeserver; 10 s if not set, at
+    /// least 10 ms and at most 10 min.
     ///
     /// A new ID is used once it has held for twice this time, so that two devices
     /// that opt in at once end on the same ID: all apps of an account should use
     /// about the same bound.
     pub fn request_timeout(mut self, bound: Duration) -> Self {
-        self.request_timeout = bound;
+        self.request_timeout = bound.clamp(SHORTEST_BOUND, LONGEST_BOUND);
         self
     }
 
@@ -120,6 +130,13 @@ impl AnalyticsBuilder {
     /// at least 1.
     pub fn intake_max_events(mut self, events: usize) -> Self {
         self.limits.intake_events = events.max(1);
+        self
+    }
+
+    /// How many bytes of captured events wait in memory to be batched; 8 MiB if not
+    /// set.
+    pub fn intake_max_bytes(mut self, bytes: usize) -> Self {
+        self.limits.intake_bytes = bytes;
         self
     }
 
@@ -167,20 +184,19 @@ impl AnalyticsBuilder {
     ///
     /// If the future is dropped, nothing was started.
     pub async fn build(self) -> Result<Analytics, BuildError> {
-        if tokio::runtime::Handle::try_current().is_err() {
-            return Err(BuildError::NoRuntime);
-        }
+        let runtime = Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
         if !is_event_type(&self.event_type) {
             return Err(BuildError::EventType);
         }
         let user = self.client.user_id().ok_or(BuildError::NoSession)?.to_owned();
         let records = RecordStore::new(self.client.clone(), &self.event_type, &user);
-        let record = records.load().await.map_err(BuildError::Store)?;
+        let record = records.load().await?;
         let machine = Machine::new(record, self.do_not_track);
         let account_data =
             AccountData::new(self.client.clone(), user, &self.event_type, self.request_timeout);
         let sink = Sink::new(self.backends, self.limits);
-        Ok(Analytics::start(self.client, self.event_type, machine, account_data, records, sink))
+        let inner = Inner::new(runtime, self.client, machine, account_data, records, sink);
+        Ok(Analytics::start(inner, self.event_type))
     }
 }
 

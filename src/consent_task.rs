@@ -28,18 +28,17 @@ use crate::{
     consent::machine::{Machine, Next, OptInPlan, Overtaken, Session, Ticket},
     local_record::Removal,
     stop::Stop,
-    withdrawal::{LocalAndRemote, Step},
+    withdrawal::Step,
 };
 
 /// What the app asks for. An answer that nobody waits for any more is dropped;
 /// only an opt-in ends with its caller.
 #[derive(Debug)]
 pub(crate) enum Command {
-    EndSession(oneshot::Sender<LocalAndRemote>),
+    EndSession(oneshot::Sender<Step<AccountDataError>>),
     OptIn(Ticket, oneshot::Sender<Result<(), OptInError>>),
-    OptOut(oneshot::Sender<LocalAndRemote>),
+    OptOut(oneshot::Sender<Step<AccountDataError>>),
     Recheck(oneshot::Sender<Result<(), AccountDataError>>),
-    Save(oneshot::Sender<Result<(), StoreError>>),
 }
 
 /// Runs until `stop`, or until the last handle is gone.
@@ -115,17 +114,16 @@ impl Inner {
     async fn carry_out(&self, command: Command) {
         match command {
             Command::EndSession(reply) | Command::OptOut(reply) => {
-                let local = self.save_step().await;
                 let removal = self.removal();
-                let remote = match removal {
+                let tried = match removal {
                     Some(removal) => self.remove(removal).await.err(),
                     None => None,
                 };
-                let remote = match (self.removal(), remote) {
+                let step = match (self.removal(), tried) {
                     (None, _) => Step::Done,
                     (Some(_), cause) => Step::Pending(cause),
                 };
-                let _ = reply.send(LocalAndRemote { local, remote });
+                let _ = reply.send(step);
             }
             Command::OptIn(ticket, mut reply) => {
                 let result = tokio::select! {
@@ -134,16 +132,15 @@ impl Inner {
                     () = reply.closed() => Err(OptInError::Withdrawn),
                     result = self.opt_in(ticket) => result,
                 };
-                if result.is_err() {
-                    self.apply(|machine| machine.opt_in_failed(ticket));
-                }
+                // A write whose answer is not known may be applied within its bound.
+                let settled_at = Instant::now() + self.account_data.bound() + self.settle_time();
+                self.apply(|machine| machine.opt_in_ended(ticket, result.is_ok(), settled_at));
+                // Its failure is tried again; a yes is proven anew at each start.
+                let _ = self.save().await;
                 let _ = reply.send(result);
             }
             Command::Recheck(reply) => {
                 let _ = reply.send(self.recheck().await);
-            }
-            Command::Save(reply) => {
-                let _ = reply.send(self.save().await);
             }
         }
     }
@@ -178,8 +175,16 @@ impl Inner {
         }
     }
 
-    async fn save(&self) -> Result<(), StoreError> {
-        let record = self.machine().record().clone();
+    /// Writes the record, if it has changed. Waits for no request.
+    pub(crate) async fn save(&self) -> Result<(), StoreError> {
+        let _turn = self.saving.lock().await;
+        let record = {
+            let machine = self.machine();
+            if !machine.is_unsaved() {
+                return Ok(());
+            }
+            machine.record().clone()
+        };
         let bound = self.account_data.bound();
         let saved = timeout(bound, self.record_store.save(&record))
             .await
@@ -194,13 +199,6 @@ impl Inner {
         saved
     }
 
-    async fn save_step(&self) -> Step<StoreError> {
-        match self.save().await {
-            Ok(()) => Step::Done,
-            Err(cause) => Step::Failed(cause),
-        }
-    }
-
     /// Asks the homeserver, and writes what the answer asks for.
     async fn fetch(&self) -> Result<(), AccountDataError> {
         let fetched = async {
@@ -208,7 +206,8 @@ impl Inner {
             let sent = self.machine().sign();
             let (turn, content) = self.account_data.fetch(turn).await?;
             let seen = observe(content.as_deref());
-            if let Some(change) = self.apply(|machine| machine.fetched(sent, &seen)) {
+            if let Some(change) = self.apply(|machine| machine.fetched(sent, &seen, Instant::now()))
+            {
                 self.put(turn, &change, content.as_deref()).await?;
                 self.apply(|machine| machine.removal_wrote(sent, &change));
             }
@@ -232,6 +231,7 @@ impl Inner {
                 }
             };
             if let Some(change) = change {
+                self.apply(|machine| machine.removal_writes(&change));
                 self.put(turn, &change, content.as_deref()).await?;
                 self.apply(|machine| machine.removal_wrote(sent, &change));
             }
@@ -241,22 +241,29 @@ impl Inner {
     }
 
     async fn opt_in(&self, ticket: Ticket) -> Result<(), OptInError> {
+        let opted_in = self.read_and_opt_in(ticket).await;
+        if let Err(OptInError::AccountData(error)) = &opted_in {
+            self.note(error);
+        }
+        opted_in
+    }
+
+    async fn read_and_opt_in(&self, ticket: Ticket) -> Result<(), OptInError> {
         // A withdrawal before this call is on disk before anything opens.
         let _ = self.save().await;
         let turn = self.account_data.turn().await?;
         let sent = self.machine().sign();
         let (turn, content) = self.account_data.fetch(turn).await?;
         let seen = observe(content.as_deref());
-        let plan =
-            self.apply(|machine| machine.opt_in_plan(ticket, sent, &seen, AnalyticsId::random()))?;
+        let plan = self.apply(|machine| {
+            machine.opt_in_plan(ticket, sent, &seen, Instant::now(), AnalyticsId::random())
+        })?;
         if let OptInPlan::Keep(id) | OptInPlan::Mint(id) = &plan {
             let sent = self.machine().sign();
             self.put(turn, &Change::OptIn(id.clone()), content.as_deref()).await?;
             let settle = self.settle_time();
             self.apply(|machine| machine.opt_in_wrote(ticket, sent, plan, Instant::now(), settle))?;
         }
-        // A failure is tried again; until then the next start asks the homeserver.
-        let _ = self.save().await;
         Ok(())
     }
 
@@ -271,7 +278,7 @@ impl Inner {
     async fn voided(&self, ticket: Ticket) {
         loop {
             let transition = self.transitions.notified();
-            if !self.machine().opt_in_is_current(ticket) {
+            if !self.machine().opt_in_is_valid(ticket) {
                 return;
             }
             transition.await;
@@ -290,14 +297,23 @@ impl Inner {
 
     fn noting_failure(&self, result: Result<(), AccountDataError>) -> Result<(), AccountDataError> {
         if let Err(error) = &result {
+            self.note(error);
+            let asked = match error {
+                AccountDataError::RateLimited { retry_after, .. } => *retry_after,
+                _ => None,
+            };
             self.apply(|machine| {
-                if matches!(error, AccountDataError::Forbidden(_)) {
-                    machine.session_is(Session::Unavailable);
-                }
-                machine.request_failed(Instant::now(), fastrand::f64());
+                machine.request_failed(Instant::now(), fastrand::f64(), asked);
             });
         }
         result
+    }
+
+    /// What a failure says about the session.
+    fn note(&self, error: &AccountDataError) {
+        if matches!(error, AccountDataError::Forbidden(_)) {
+            self.apply(|machine| machine.session_is(Session::Unavailable));
+        }
     }
 }
 
@@ -311,8 +327,8 @@ fn observe(content: Option<&RawValue>) -> Observed {
 }
 
 impl From<MergeError> for AccountDataError {
-    fn from(MergeError(cause): MergeError) -> Self {
-        Self::NotAnObject(cause)
+    fn from(MergeError: MergeError) -> Self {
+        Self::NotAnObject
     }
 }
 

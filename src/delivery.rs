@@ -52,6 +52,14 @@ pub(crate) struct LaneState {
     connected: Option<u64>,
 }
 
+/// One call of `flush()`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flush {
+    number: u64,
+    /// How many events have left in all once those that wait now have.
+    gone: u64,
+}
+
 /// How one try ended.
 enum Outcome {
     Answered(Result<(), DeliveryError>),
@@ -72,10 +80,24 @@ struct Course {
     tries: u32,
     /// How many events the next batch may have; fewer after a refusal.
     batch_events: usize,
+    /// Refusals in a row, each of which halved or dropped a batch.
+    refused: u32,
     /// The app was told that this backend fails.
     warned: bool,
     parked: bool,
     pause: Option<Pause>,
+}
+
+impl Course {
+    /// Goes on with batches of at most `batch_events`, after a pause if the backend
+    /// refuses everything.
+    fn refuse(&mut self, batch_events: usize) {
+        self.batch_events = batch_events;
+        self.refused = self.refused.saturating_add(1);
+        if let Some(time) = retry::pause_after_refusals(self.refused, fastrand::f64()) {
+            self.pause = Some(Pause { until: Instant::now() + time, asked: false });
+        }
+    }
 }
 
 /// A time to leave a backend alone.
@@ -88,7 +110,7 @@ struct Pause {
 
 impl Course {
     fn new(batch_events: usize) -> Self {
-        Self { tries: 0, batch_events, warned: false, parked: false, pause: None }
+        Self { tries: 0, batch_events, refused: 0, warned: false, parked: false, pause: None }
     }
 }
 
@@ -109,20 +131,22 @@ impl Lane {
         self.wake.notify_one();
     }
 
-    /// Asks for everything that waits to be tried now. Returns the number of
-    /// this flush.
-    pub(crate) fn ask_flush(&self) -> u64 {
-        let number = {
+    /// Asks for everything that waits to be tried now.
+    pub(crate) fn ask_flush(&self) -> Flush {
+        let flush = {
             let mut state = self.lock();
             state.flush_asked += 1;
-            state.flush_asked
+            let waiting = (state.queue.len() + state.in_flight) as u64;
+            Flush { number: state.flush_asked, gone: state.gone() + waiting }
         };
         self.wake();
-        number
+        flush
     }
 
-    pub(crate) async fn flushed(&self, number: u64) {
-        self.until(|state| state.flush_done >= number).await;
+    /// Waits until all that waited when `flush` was asked for has left, or could
+    /// not.
+    pub(crate) async fn flushed(&self, flush: Flush) {
+        self.until(|state| state.flush_done >= flush.number || state.gone() >= flush.gone).await;
     }
 
     /// Waits until no request is out and the backend holds no connection.
@@ -163,9 +187,13 @@ impl Lane {
                 None => self.wake.notified().await,
             }
         }
+    }
+
+    /// Gives up what is left, after the task that delivers has ended.
+    pub(crate) fn end(&self) {
         {
             let mut state = self.lock();
-            let left = state.queue.clear();
+            let left = state.queue.clear() + std::mem::take(&mut state.in_flight);
             state.drops.add(DropReason::Shutdown, left);
             state.flush_done = u64::MAX;
         }
@@ -244,7 +272,9 @@ impl Lane {
         match outcome {
             Outcome::Answered(Ok(())) => {
                 state.delivered += batch.len() as u64;
-                *course = Course::new((course.batch_events * 2).clamp(1, limits.batch_events));
+                *course = Course::new(
+                    course.batch_events.saturating_mul(2).clamp(1, limits.batch_events),
+                );
             }
             Outcome::Answered(Err(error)) => {
                 course.tries += 1;
@@ -258,11 +288,11 @@ impl Lane {
                     RetryDecision::Drop(reason) => {
                         state.drops.add(reason, batch.len());
                         course.tries = 0;
-                        course.batch_events = limits.batch_events;
+                        course.refuse(1);
                     }
                     RetryDecision::Halve => {
-                        course.batch_events = batch.len() / 2;
                         course.tries = 0;
+                        course.refuse(batch.len() / 2);
                         state.put_back(batch, gate.epoch());
                     }
                     RetryDecision::Wait(time)
@@ -272,8 +302,10 @@ impl Lane {
                         let asked = !matches!(decision, RetryDecision::Wait(_));
                         course.pause = Some(Pause { until: Instant::now() + time, asked });
                         state.put_back(batch, gate.epoch());
-                        state.flush_done = state.flush_asked;
                     }
+                }
+                if course.pause.is_some() {
+                    state.flush_done = state.flush_asked;
                 }
             }
             // In doubt, the events wait for what the homeserver says; withdrawn,
@@ -322,6 +354,11 @@ impl Lane {
 }
 
 impl LaneState {
+    /// How many events have left, delivered or not.
+    fn gone(&self) -> u64 {
+        self.delivered + self.drops.total()
+    }
+
     /// Puts `batch` back, unless it was withdrawn while the backend answered.
     fn put_back(&mut self, batch: Vec<Queued>, epoch: u64) {
         let (batch, withdrawn): (Vec<_>, Vec<_>) =

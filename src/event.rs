@@ -2,10 +2,9 @@
 
 mod flat;
 
-use std::{borrow::Cow, fmt, sync::Arc, time::SystemTime};
+use std::{borrow::Cow, collections::HashSet, fmt, sync::Arc, time::SystemTime};
 
 use serde::{Serialize, Serializer, de::DeserializeOwned, ser::SerializeMap as _};
-use serde_json::value::RawValue;
 use uuid::Uuid;
 
 /// The longest name of an event, in bytes.
@@ -270,17 +269,16 @@ impl Properties {
             // may leave under its name.
             return Self { problem: Some(InvalidEvent::NotFlat), ..Self::default() };
         };
-        let mut kept: Vec<(Cow<'_, str>, &RawValue)> = Vec::with_capacity(members.len());
-        while let Some(member) = members.pop() {
-            if !kept.iter().any(|(key, _)| *key == member.0) {
-                kept.push(member);
-            }
+        let mut seen = HashSet::with_capacity(members.len());
+        let is_last: Vec<_> =
+            members.iter().rev().map(|(key, _)| seen.insert(key.clone())).collect();
+        let mut is_last = is_last.into_iter().rev();
+        members.retain(|_| is_last.next().unwrap_or(true));
+        let mut kept = String::with_capacity(self.members.len());
+        for (key, value) in members {
+            flat::push_raw(&mut kept, &key, value);
         }
-        kept.reverse();
-        let mut members = String::with_capacity(self.members.len());
-        for (key, value) in kept {
-            flat::push_raw(&mut members, &key, value);
-        }
+        let members = kept;
         Self { members, problem: self.problem, may_repeat: false }
     }
 }
@@ -347,6 +345,13 @@ pub(crate) struct CapturedEvent {
     pub(crate) super_properties: Option<Arc<Properties>>,
     pub(crate) at: SystemTime,
     pub(crate) epoch: u64,
+}
+
+impl CapturedEvent {
+    /// What the event takes in memory, in bytes, roughly.
+    pub(crate) fn bytes(&self) -> usize {
+        size_of::<Self>() + self.name.len() + self.properties.json_bytes()
+    }
 }
 
 /// An event on its way to a backend: name, time, unique ID and properties.

@@ -17,13 +17,15 @@ pub(crate) struct Intake {
     filled: Notify,
     /// There is enough for a batch.
     ripe: Notify,
-    capacity: usize,
+    max_events: usize,
+    max_bytes: usize,
     ripe_at: usize,
 }
 
 #[derive(Default)]
 pub(crate) struct Contents {
-    pub(crate) events: Vec<CapturedEvent>,
+    events: Vec<CapturedEvent>,
+    bytes: usize,
     pub(crate) captured: u64,
     pub(crate) drops: Drops,
     closed: bool,
@@ -35,16 +37,29 @@ impl std::fmt::Debug for Contents {
     }
 }
 
+impl Contents {
+    pub(crate) fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    /// Empties the buffer.
+    pub(crate) fn take(&mut self) -> Vec<CapturedEvent> {
+        self.bytes = 0;
+        std::mem::take(&mut self.events)
+    }
+}
+
 impl Intake {
-    /// A buffer for at most `capacity` events, which asks to be emptied early
-    /// from `ripe_at` events on.
-    pub(crate) fn new(capacity: usize, ripe_at: usize) -> Self {
+    /// A buffer of bounded size, which asks to be emptied early from `ripe_at`
+    /// events on.
+    pub(crate) fn new(max_events: usize, max_bytes: usize, ripe_at: usize) -> Self {
         Self {
             contents: Mutex::default(),
             filled: Notify::new(),
             ripe: Notify::new(),
-            capacity,
-            ripe_at: ripe_at.min(capacity),
+            max_events,
+            max_bytes,
+            ripe_at: ripe_at.min(max_events),
         }
     }
 
@@ -57,10 +72,14 @@ impl Intake {
                 contents.drops.add(DropReason::AfterShutdown, 1);
                 return;
             }
-            if contents.events.len() >= self.capacity {
+            let bytes = event.bytes();
+            if contents.events.len() >= self.max_events
+                || contents.bytes.saturating_add(bytes) > self.max_bytes
+            {
                 contents.drops.add(DropReason::IntakeFull, 1);
                 return;
             }
+            contents.bytes += bytes;
             contents.events.push(event);
             contents.events.len()
         };

@@ -19,6 +19,8 @@ pub(crate) struct Limits {
     /// Events between `capture` and the queue. A burst of this size is taken
     /// whole; at about 300 bytes each it is 3 MB.
     pub(crate) intake_events: usize,
+    /// Bytes between `capture` and the queue, for events that are far larger.
+    pub(crate) intake_bytes: usize,
     /// Events of one request: PostHog's own SDKs send from 20 to 100.
     pub(crate) batch_events: usize,
     /// Bytes of one request, far below the 20 MB that PostHog takes.
@@ -43,6 +45,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             intake_events: 10_000,
+            intake_bytes: 8 * 1024 * 1024,
             batch_events: 100,
             batch_bytes: 1024 * 1024,
             batch_age: Duration::from_secs(10),

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
-use crate::{AnalyticsId, Consent};
+use crate::{AnalyticsId, BuildError, Consent};
 
 /// The version that this code writes.
 const VERSION: u32 = 1;
@@ -37,6 +37,10 @@ pub(crate) struct Record {
     /// The last ID that a withdrawal here removed: never to be used again.
     #[serde(default)]
     retired: Option<IdDigest>,
+    /// This stands for a record that could not be read: it may have held a
+    /// withdrawal.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    unreadable: bool,
 }
 
 /// What a withdrawal still has to do on the server.
@@ -72,6 +76,7 @@ impl Default for Record {
             salt: Uuid::new_v4().simple().to_string(),
             current: None,
             retired: None,
+            unreadable: false,
         }
     }
 }
@@ -102,8 +107,30 @@ impl Record {
         self.retired = Some(self.digest(id));
     }
 
+    /// Whether `id` must not be used again; of a record that could not be read
+    /// nobody knows.
     pub(crate) fn is_retired(&self, id: &AnalyticsId) -> bool {
-        self.retired.as_ref() == Some(&self.digest(id))
+        self.unreadable || self.retired.as_ref() == Some(&self.digest(id))
+    }
+
+    pub(crate) fn is_unreadable(&self) -> bool {
+        self.unreadable
+    }
+
+    /// The user has decided anew: what could not be read matters no more.
+    pub(crate) fn trust(&mut self) {
+        self.unreadable = false;
+    }
+
+    /// Nothing is remembered but the epoch and the veto.
+    pub(crate) fn start_anew(&mut self) {
+        *self = Self { epoch: self.epoch, device_veto: self.device_veto, ..Self::default() };
+    }
+
+    /// What is remembered in place of a record that cannot be read: a no, so that
+    /// only the user's own new yes opens.
+    fn unreadable() -> Self {
+        Self { decision: Consent::Denied, unreadable: true, ..Self::default() }
     }
 
     fn digest(&self, id: &AnalyticsId) -> IdDigest {
@@ -129,15 +156,20 @@ impl RecordStore {
         Self { client, key: format!("matrix-analytics/{event_type}/{user}").into_bytes() }
     }
 
-    /// The record, or a fresh one if there is none that can be read: then
-    /// nothing is remembered, and the gate stays closed until the homeserver
-    /// has answered.
-    pub(crate) async fn load(&self) -> Result<Record, StoreError> {
-        let stored = self.client.state_store().get_custom_value(&self.key).await?;
-        Ok(stored
-            .and_then(|json| serde_json::from_slice::<Record>(&json).ok())
-            .filter(|record| record.version == VERSION)
-            .unwrap_or_default())
+    /// The record, or a fresh one if there is none.
+    pub(crate) async fn load(&self) -> Result<Record, BuildError> {
+        #[derive(Deserialize)]
+        struct Version {
+            version: u32,
+        }
+
+        let stored = self.client.state_store().get_custom_value(&self.key).await;
+        let Some(json) = stored.map_err(BuildError::Store)? else { return Ok(Record::default()) };
+        match serde_json::from_slice::<Version>(&json) {
+            // To overwrite it would forget what only the newer version knows.
+            Ok(Version { version }) if version > VERSION => Err(BuildError::NewerRecord),
+            _ => Ok(serde_json::from_slice(&json).unwrap_or_else(|_| Record::unreadable())),
+        }
     }
 
     pub(crate) async fn save(&self, record: &Record) -> Result<(), StoreError> {

@@ -36,6 +36,8 @@ use crate::{
 pub(crate) struct Sink {
     gate: Gate,
     intake: Intake,
+    /// Held by whoever empties the intake, so that nothing is on its way unseen.
+    drain_turn: Mutex<()>,
     /// Events that left the intake and are on their way into the queues. Locked
     /// after the intake and before the lanes.
     draining: Mutex<usize>,
@@ -85,7 +87,8 @@ impl Sink {
     pub(crate) fn new(backends: Vec<Box<dyn DynBackend>>, limits: Limits) -> Self {
         Self {
             gate: Gate::closed(),
-            intake: Intake::new(limits.intake_events, limits.batch_events),
+            intake: Intake::new(limits.intake_events, limits.intake_bytes, limits.batch_events),
+            drain_turn: Mutex::default(),
             draining: Mutex::default(),
             lanes: backends.into_iter().map(Lane::new).collect(),
             said: Mutex::default(),
@@ -138,10 +141,11 @@ impl Sink {
     ) -> Result<(), InvalidEvent> {
         set.check()?;
         set_once.check()?;
+        let mut said = self.said();
+        // Asked under the lock: a withdrawal shuts the gate before it forgets.
         if self.gate.capture_epoch().is_none() {
             return Ok(());
         }
-        let mut said = self.said();
         let user = UserProperties {
             set: set.over(&said.user.set),
             // The first value of these is the one that counts.
@@ -195,7 +199,7 @@ impl Sink {
         }
         {
             let mut intake = self.intake.lock();
-            let events = std::mem::take(&mut intake.events).len();
+            let events = intake.take().len();
             intake.drops.add(reason, events);
         }
         for lane in &self.lanes {
@@ -207,15 +211,14 @@ impl Sink {
 
     /// Waits until no request is out and no connection is held.
     pub(crate) async fn disconnected(&self) {
-        if !self.stop.is_stopped() {
-            join_all(self.lanes.iter().map(Lane::disconnected)).await;
-        }
+        join_all(self.lanes.iter().map(Lane::disconnected)).await;
     }
 
     // The background task.
 
     /// Takes events to the backends until [`Sink::stop`].
     pub(crate) async fn run(self: Arc<Self>) {
+        let _end = EndWhenDropped(&self);
         let lanes = self.lanes.iter().map(|lane| lane.run(&self.gate, &self.limits, &self.stop));
         tokio::join!(self.drain_when_due(), join_all(lanes));
     }
@@ -244,17 +247,31 @@ impl Sink {
             () = due => {}
             () = self.stop.stopped() => {}
         }
-        let mut intake = self.intake.lock();
-        let left = std::mem::take(&mut intake.events).len();
-        intake.drops.add(DropReason::Shutdown, left);
+    }
+
+    /// Gives up what is left. The task has ended: by itself, with its runtime, or
+    /// by a panic.
+    fn end(&self) {
+        self.stop();
+        // After whoever is moving events now.
+        drop(self.drain_turn());
+        {
+            let mut intake = self.intake.lock();
+            let left = intake.take().len();
+            intake.drops.add(DropReason::Shutdown, left);
+        }
+        for lane in &self.lanes {
+            lane.end();
+        }
     }
 
     /// Moves what is in the intake to the queues.
     fn drain(&self) {
+        let _turn = self.drain_turn();
         let captured = {
             let mut intake = self.intake.lock();
-            *self.draining() += intake.events.len();
-            std::mem::take(&mut intake.events)
+            *self.draining() += intake.len();
+            intake.take()
         };
         if captured.is_empty() {
             return;
@@ -268,8 +285,10 @@ impl Sink {
         let mut draining = self.draining();
         let mut lanes: Vec<_> = self.lanes.iter().map(Lane::lock).collect();
         let epoch = self.gate.epoch();
+        let is_over = self.stop.is_stopped();
         for event in events {
             match event {
+                Ok(_) if is_over => intake.drops.add(DropReason::Shutdown, 1),
                 Ok(queued) if queued.event.epoch == epoch => {
                     for state in &mut lanes {
                         let state = &mut **state;
@@ -285,6 +304,10 @@ impl Sink {
         for lane in &self.lanes {
             lane.wake();
         }
+    }
+
+    fn drain_turn(&self) -> MutexGuard<'_, ()> {
+        self.drain_turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn draining(&self) -> MutexGuard<'_, usize> {
@@ -345,10 +368,10 @@ impl Sink {
         }
         self.drain();
         let flushes: Vec<_> = self.lanes.iter().map(Lane::ask_flush).collect();
-        join_all(self.lanes.iter().zip(flushes).map(|(lane, number)| lane.flushed(number))).await;
+        join_all(self.lanes.iter().zip(flushes).map(|(lane, flush)| lane.flushed(flush))).await;
     }
 
-    fn report_since(&self, before: &Stats) -> DeliveryReport {
+    pub(crate) fn report_since(&self, before: &Stats) -> DeliveryReport {
         let backends = self.stats().backends.into_iter().zip(&before.backends);
         DeliveryReport {
             backends: backends
@@ -371,11 +394,20 @@ impl Sink {
                 captured: intake.captured,
                 restored: 0,
                 delivered: state.delivered,
-                queued: (intake.events.len() + *draining + state.queue.len()) as u64,
+                queued: (intake.len() + *draining + state.queue.len()) as u64,
                 in_flight: state.in_flight as u64,
                 dropped: intake.drops.merged(&state.drops),
             }
         });
         Stats { backends: backends.collect() }
+    }
+}
+
+/// Ends the sink with its task, however that ends.
+struct EndWhenDropped<'a>(&'a Sink);
+
+impl Drop for EndWhenDropped<'_> {
+    fn drop(&mut self) {
+        self.0.end();
     }
 }

@@ -103,6 +103,10 @@ impl Drops {
         }
     }
 
+    pub(crate) fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+
     /// The sum of these and `other`, reason by reason.
     pub(crate) fn merged(&self, other: &Self) -> BTreeMap<DropReason, u64> {
         let mut sum = self.0.clone();

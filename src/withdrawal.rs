@@ -4,7 +4,6 @@
 use std::{convert::Infallible, fmt, future::IntoFuture, pin::Pin};
 
 use matrix_sdk::StoreError;
-use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
     Analytics, account_data::AccountDataError, consent_task::Command, local_record::Removal,
@@ -16,7 +15,7 @@ use crate::{
 pub enum Step<E> {
     /// It is done.
     Done,
-    /// It could not be done, and is not tried again by itself.
+    /// It could not be done. It is tried again, but not after a restart.
     Failed(E),
     /// It is not done yet and goes on by itself, after a restart too. The cause
     /// is that of the last try, if there was one.
@@ -48,18 +47,20 @@ pub struct OptOutReceipt {
 }
 
 impl OptOutReceipt {
+    /// Nothing is known but what is done before anything is awaited.
+    pub(crate) fn unknown() -> Self {
+        Self {
+            requests: Step::Pending(None),
+            record: Step::Pending(None),
+            account: Step::Pending(None),
+        }
+    }
+
     /// Whether every step is done.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.requests.is_done() && self.record.is_done() && self.account.is_done()
     }
-}
-
-/// What the consent task did for a withdrawal.
-#[derive(Debug)]
-pub(crate) struct LocalAndRemote {
-    pub(crate) local: Step<StoreError>,
-    pub(crate) remote: Step<AccountDataError>,
 }
 
 /// The future of [`Analytics::opt_out`].
@@ -101,33 +102,5 @@ impl IntoFuture for OptOut {
             inner.apply(|machine| machine.opt_out(self.removal));
             self.analytics.withdraw(Command::OptOut).await
         })
-    }
-}
-
-impl Analytics {
-    /// Waits, within a bound, for what the consent task and the sink do for a
-    /// withdrawal whose local half is done.
-    pub(crate) async fn withdraw(
-        &self,
-        command: impl FnOnce(oneshot::Sender<LocalAndRemote>) -> Command,
-    ) -> OptOutReceipt {
-        // Sent before anything is awaited: from here on it completes by itself.
-        let (reply, answer) = oneshot::channel();
-        self.command(command(reply));
-
-        let bound = self.inner().account_data.bound();
-        let requests = async {
-            match timeout(bound, self.inner().sink.disconnected()).await {
-                Ok(()) => Step::Done,
-                Err(_) => Step::Pending(None),
-            }
-        };
-        // A read and a write, and the request that may still be out before them.
-        let (requests, done) = tokio::join!(requests, timeout(3 * bound, answer));
-        let LocalAndRemote { local, remote } = match done {
-            Ok(Ok(done)) => done,
-            _ => LocalAndRemote { local: Step::Pending(None), remote: Step::Pending(None) },
-        };
-        OptOutReceipt { requests, record: local, account: remote }
     }
 }

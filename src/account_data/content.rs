@@ -112,13 +112,13 @@ impl Change {
     pub(crate) fn apply_to(&self, content: Option<&RawValue>) -> Result<Box<RawValue>, MergeError> {
         let (flag, id) = match self {
             Self::OptIn(id) => {
-                ("true", Some(serde_json::to_string(id.reveal()).map_err(MergeError)?))
+                ("true", Some(serde_json::to_string(id.reveal()).map_err(|_| MergeError)?))
             }
             Self::OptOut => ("false", None),
-            Self::Erase => return RawValue::from_string("{}".to_owned()).map_err(MergeError),
+            Self::Erase => return RawValue::from_string("{}".to_owned()).map_err(|_| MergeError),
         };
         let members = match content {
-            Some(content) => members(content).map_err(MergeError)?,
+            Some(content) => members(content).map_err(|_| MergeError)?,
             None => Vec::new(),
         };
 
@@ -132,14 +132,15 @@ impl Change {
             merged.push(format!("\"{ID}\":{id}"));
         }
         merged.push(format!("\"{OPT_IN}\":{flag}"));
-        RawValue::from_string(format!("{{{}}}", merged.join(","))).map_err(MergeError)
+        RawValue::from_string(format!("{{{}}}", merged.join(","))).map_err(|_| MergeError)
     }
 }
 
 /// The server holds something that is no JSON object: it is left alone.
-#[derive(Debug, thiserror::Error)]
-#[error("the account-data event on the server is no JSON object and is left alone")]
-pub(crate) struct MergeError(#[source] pub(crate) serde_json::Error);
+///
+/// Has no source: serde's error quotes what it found, which may be an ID.
+#[derive(Debug)]
+pub(crate) struct MergeError;
 
 /// The name that the JSON text of a key stands for; none for a key with a lone
 /// surrogate, which is nobody's that we know.

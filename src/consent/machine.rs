@@ -34,8 +34,15 @@ pub(crate) struct Machine {
     id: Option<AnalyticsId>,
     /// What the server was last known to hold.
     held: Option<Observed>,
-    opt_in: Option<OptInProgress>,
-    settling: Option<Settling>,
+    opt_ins: OptIns,
+    /// What the account will hold once the write in progress is applied.
+    expected: Option<Observed>,
+    /// The user said yes in this process, and the homeserver has still to say
+    /// under which ID.
+    settling: bool,
+    /// The last ID that was made here. Until it has held for the settle time,
+    /// another device may be writing its own.
+    made: Option<MadeId>,
     sign: Sign,
     /// What sync last showed that differed from `held`.
     hint: Option<Observed>,
@@ -91,11 +98,13 @@ enum Standing {
     Proven,
 }
 
-#[derive(Clone, Debug)]
-struct OptInProgress {
-    ticket: Ticket,
-    /// What the account will hold once the write in progress is applied.
-    expected: Option<Observed>,
+/// The calls of `opt_in()` that have not ended.
+#[derive(Clone, Copy, Debug, Default)]
+struct OptIns {
+    in_progress: u32,
+    next: u64,
+    /// Calls before this one are void: a withdrawal came after them.
+    first_valid: u64,
 }
 
 /// One call of `opt_in()`; a later withdrawal makes it void.
@@ -103,9 +112,10 @@ struct OptInProgress {
 pub(crate) struct Ticket(u64);
 
 #[derive(Clone, Debug)]
-struct Settling {
+struct MadeId {
     id: AnalyticsId,
-    until: Instant,
+    /// When it has held for long enough; none while its write is in progress.
+    settled_at: Option<Instant>,
 }
 
 /// Counts what makes an earlier GET worthless as proof.
@@ -160,8 +170,10 @@ impl Machine {
             standing: Standing::Unconfirmed,
             id: None,
             held: None,
-            opt_in: None,
-            settling: None,
+            opt_ins: OptIns::default(),
+            expected: None,
+            settling: false,
+            made: None,
             sign: Sign::default(),
             hint: None,
             fetch_wanted: true,
@@ -180,18 +192,18 @@ impl Machine {
             decision: self.decision(),
             confirmation: match self.standing {
                 Standing::Unconfirmed | Standing::Doubted => Confirmation::Unconfirmed,
-                _ if self.settling.is_some() => Confirmation::Unconfirmed,
+                _ if self.settling => Confirmation::Unconfirmed,
                 Standing::Absent | Standing::Denied | Standing::NoId | Standing::Proven => {
                     Confirmation::Confirmed
                 }
             },
             gate: self.gate(),
-            removal_pending: self.record.removal.is_some() && self.settling.is_none(),
+            removal_pending: self.record.removal.is_some() && !self.settling,
         }
     }
 
     fn decision(&self) -> Consent {
-        if self.settling.is_some() { Consent::Granted } else { self.record.decision }
+        if self.settling { Consent::Granted } else { self.record.decision }
     }
 
     pub(crate) fn gate(&self) -> GateState {
@@ -212,13 +224,13 @@ impl Machine {
         if granted && self.session == Session::SoftLogout && self.standing != Standing::Absent {
             return Holding(HoldReason::SoftLogout);
         }
-        if self.settling.is_some() {
+        if self.settling {
             return Holding(HoldReason::Settling);
         }
         if granted && self.standing == Standing::Proven {
             return Open;
         }
-        if self.opt_in.is_some() {
+        if self.opt_ins.in_progress > 0 {
             return Holding(HoldReason::OptingIn);
         }
         match (self.record.decision, self.standing) {
@@ -284,22 +296,32 @@ impl Machine {
     }
 
     fn next_request(&self, now: Instant) -> Next {
-        if self.opt_in.is_some() {
+        if self.opt_ins.in_progress > 0 {
             return Next::Sleep(None);
         }
-        match self.session {
-            Session::Ended | Session::SoftLogout | Session::Unavailable => Next::Sleep(None),
-            Session::Live => match (&self.settling, self.record.removal) {
-                // The withdrawal goes on under a veto too: it was promised.
-                (None, Some(removal)) => self.requests.gate(now, Next::Remove(removal)),
-                // An opt-in that was written is read back under a veto too.
-                (Some(settling), _) if settling.until > now => Next::Sleep(Some(settling.until)),
-                (Some(_), _) => self.requests.gate(now, Next::Fetch),
-                (None, None) if self.is_vetoed() => Next::Sleep(None),
-                (None, None) if self.fetch_wanted => self.requests.gate(now, Next::Fetch),
-                (None, None) => Next::Sleep(None),
-            },
+        let may_remove = matches!(self.session, Session::Live | Session::Unavailable);
+        match self.record.removal {
+            // The withdrawal goes on under a veto too, and for an account that was
+            // forbidden once: it was promised.
+            Some(removal) if may_remove && !self.settling => {
+                return self.requests.gate(now, Next::Remove(removal));
+            }
+            _ => {}
         }
+        if self.session != Session::Live {
+            return Next::Sleep(None);
+        }
+        if self.settling {
+            // An opt-in that was written is read back under a veto too.
+            return match self.made.as_ref().and_then(|made| made.settled_at) {
+                Some(settled_at) if settled_at > now => Next::Sleep(Some(settled_at)),
+                _ => self.requests.gate(now, Next::Fetch),
+            };
+        }
+        if self.fetch_wanted && !self.is_vetoed() {
+            return self.requests.gate(now, Next::Fetch);
+        }
+        Next::Sleep(None)
     }
 
     fn is_vetoed(&self) -> bool {
@@ -311,13 +333,11 @@ impl Machine {
     /// The user said no. `removal` is what the account will lose.
     pub(crate) fn opt_out(&mut self, removal: Removal) {
         self.sign.closing += 1;
-        if let Some(settling) = self.settling.take() {
-            self.record.remember_id(&settling.id);
-        }
-        if let Some(Observed { id, .. }) = self.opt_in.take().and_then(|opt_in| opt_in.expected)
-            && let crate::account_data::content::ObservedId::Usable(id) = id
-        {
-            self.record.remember_id(&id);
+        self.void_opt_ins();
+        // An ID that was made here and is perhaps written is retired like one that
+        // was used.
+        if let Some(made) = self.made.take() {
+            self.record.remember_id(&made.id);
         }
         self.record.retire_current();
         self.record.decision = Consent::Denied;
@@ -334,13 +354,15 @@ impl Machine {
     /// The user says yes; what follows are the `opt_in_…` methods.
     pub(crate) fn opt_in_begins(&mut self) -> Ticket {
         self.sign.closing += 1;
-        let ticket = Ticket(self.sign.closing);
-        self.opt_in = Some(OptInProgress { ticket, expected: None });
+        let ticket = Ticket(self.opt_ins.next);
+        self.opt_ins.next += 1;
+        self.opt_ins.in_progress += 1;
         ticket
     }
 
-    pub(crate) fn opt_in_is_current(&self, ticket: Ticket) -> bool {
-        self.opt_in.as_ref().is_some_and(|opt_in| opt_in.ticket == ticket)
+    /// Whether no withdrawal came after the call.
+    pub(crate) fn opt_in_is_valid(&self, ticket: Ticket) -> bool {
+        ticket.0 >= self.opt_ins.first_valid
     }
 
     /// A GET that was sent at `sent` answered: what has to be written? `new_id` is
@@ -350,29 +372,51 @@ impl Machine {
         ticket: Ticket,
         sent: Sign,
         seen: &Observed,
+        now: Instant,
         new_id: AnalyticsId,
     ) -> Result<OptInPlan, Overtaken> {
-        if !self.opt_in_is_current(ticket) {
+        if !self.opt_in_is_valid(ticket) {
             return Err(Overtaken);
         }
+        let was_confirmed = !matches!(self.standing, Standing::Unconfirmed | Standing::Doubted);
         let proven = self.is_proof(sent, seen);
         self.answered(seen);
         let kept = seen
             .usable_id()
-            .filter(|id| seen.flag != Some(false) && !self.record.is_retired(id))
+            // An ID that a withdrawal was to remove is not taken up again.
+            .filter(|id| self.record.removal.is_none() && !self.record.is_retired(id))
+            .filter(|_| seen.flag != Some(false))
             .cloned();
         let plan = match kept {
             Some(id) if seen.flag == Some(true) && proven => {
-                self.opt_in = None;
-                self.grant(id);
+                self.grant_when_settled(id, now);
                 return Ok(OptInPlan::Done);
             }
             Some(id) => OptInPlan::Keep(id),
             None => OptInPlan::Mint(new_id),
         };
-        if let (Some(opt_in), OptInPlan::Keep(id) | OptInPlan::Mint(id)) = (&mut self.opt_in, &plan)
-        {
-            opt_in.expected = Some(Change::OptIn(id.clone()).outcome());
+
+        // What was proven before is proven no more, whatever becomes of the write.
+        if self.decision() == Consent::Granted {
+            self.settling = false;
+            if seen.flag == Some(false) {
+                self.withdrawn_elsewhere();
+            } else {
+                self.standing = Standing::Unconfirmed;
+                self.id = None;
+            }
+        }
+        self.fetch_wanted = !was_confirmed || self.standing == Standing::Unconfirmed;
+        if let OptInPlan::Mint(id) = &plan {
+            if self.record.remembers_other_than(id) {
+                // What was captured under the old ID does not leave under the new.
+                self.record.forget_id();
+                self.raise_epoch(Wipe::IdChanged);
+            }
+            self.made = Some(MadeId { id: id.clone(), settled_at: None });
+        }
+        if let OptInPlan::Keep(id) | OptInPlan::Mint(id) = &plan {
+            self.expected = Some(Change::OptIn(id.clone()).outcome());
         }
         Ok(plan)
     }
@@ -387,34 +431,52 @@ impl Machine {
         now: Instant,
         settle: Duration,
     ) -> Result<(), Overtaken> {
-        if !self.opt_in_is_current(ticket) {
+        if !self.opt_in_is_valid(ticket) {
             return Err(Overtaken);
         }
-        self.opt_in = None;
-        let (id, until) = match plan {
+        self.expected = None;
+        let (id, is_new) = match plan {
             OptInPlan::Done => return Ok(()),
-            OptInPlan::Keep(id) if sent == self.sign => {
-                self.held = Some(Change::OptIn(id.clone()).outcome());
-                // The server took this very ID just now, and every writer of
-                // ours would have kept it too: that is sight of it.
-                self.grant(id);
-                return Ok(());
-            }
-            // Something else was written meanwhile: only a GET can tell.
-            OptInPlan::Keep(id) => (id, now),
-            OptInPlan::Mint(id) => (id, now + settle),
+            OptInPlan::Keep(id) => (id, false),
+            OptInPlan::Mint(id) => (id, true),
         };
         self.held = Some(Change::OptIn(id.clone()).outcome());
-        self.settling = Some(Settling { id, until });
+        if is_new {
+            self.made = Some(MadeId { id, settled_at: Some(now + settle) });
+            self.settling = true;
+        } else if sent == self.sign {
+            // The server took this very ID just now, and every writer of ours that
+            // opts in keeps it too: that is sight of it.
+            self.grant_when_settled(id, now);
+        } else {
+            // Something else was written meanwhile: only a GET can tell.
+            self.settling = true;
+        }
         Ok(())
     }
 
-    /// The call failed, or was dropped.
-    pub(crate) fn opt_in_failed(&mut self, ticket: Ticket) {
-        if self.opt_in_is_current(ticket) {
-            self.opt_in = None;
-            self.close_if_closed(Wipe::NotConfirmed);
+    /// The call ended. If it failed, an ID that it made may still be written, and
+    /// has settled only at `settled_at`.
+    pub(crate) fn opt_in_ended(&mut self, ticket: Ticket, is_ok: bool, settled_at: Instant) {
+        if !self.opt_in_is_valid(ticket) {
+            return;
         }
+        self.opt_ins.in_progress = self.opt_ins.in_progress.saturating_sub(1);
+        if is_ok {
+            return;
+        }
+        self.expected = None;
+        if let Some(made) = &mut self.made {
+            made.settled_at.get_or_insert(settled_at);
+        }
+        self.close_if_closed(Wipe::NotConfirmed);
+    }
+
+    fn void_opt_ins(&mut self) {
+        self.opt_ins.in_progress = 0;
+        self.opt_ins.first_valid = self.opt_ins.next;
+        self.expected = None;
+        self.settling = false;
     }
 
     pub(crate) fn deny_on_this_device(&mut self) {
@@ -434,8 +496,9 @@ impl Machine {
     /// The app resumed, or wants to know.
     pub(crate) fn recheck(&mut self) {
         self.fetch_wanted = true;
-        if self.session == Session::Unavailable || self.session == Session::SoftLogout {
+        if matches!(self.session, Session::SoftLogout | Session::Unavailable) {
             self.session = Session::Live;
+            self.unconfirm();
         }
         self.retry_now();
     }
@@ -447,8 +510,7 @@ impl Machine {
         }
         self.sign.closing += 1;
         self.session = Session::Ended;
-        self.opt_in = None;
-        self.settling = None;
+        self.void_opt_ins();
         self.id = None;
         if self.record.decision == Consent::Granted {
             // A yes is proven anew at the next login; keeping it would hold the
@@ -463,37 +525,49 @@ impl Machine {
 
     /// A GET that was sent at `sent` answered. What is returned has to be
     /// written.
-    pub(crate) fn fetched(&mut self, sent: Sign, seen: &Observed) -> Option<Change> {
-        let removal_pending = self.record.removal.is_some() && self.settling.is_none();
+    pub(crate) fn fetched(&mut self, sent: Sign, seen: &Observed, now: Instant) -> Option<Change> {
+        let removal_pending = self.record.removal.is_some() && !self.settling;
         if self.session == Session::Ended || removal_pending || !self.is_proof(sent, seen) {
             return None;
         }
         self.answered(seen);
-        if self.settling.take().is_some() {
+        if std::mem::take(&mut self.settling) {
             // The user said yes in this process, and no withdrawal came after.
             self.record.decision = Consent::Granted;
             self.record.removal = None;
-            self.record.forget_id();
+            self.record.trust();
+            self.removal_ordered = false;
             self.unsaved = true;
         }
         let id = seen.usable_id();
         let fresh_id = id.filter(|id| !self.record.is_retired(id)).cloned();
         match (self.record.decision, seen.flag, fresh_id) {
             (Consent::Denied, Some(true), Some(id)) => {
-                self.raise_epoch(Wipe::Withdrawn);
-                self.grant(id);
+                self.raise_epoch(Wipe::IdChanged);
+                self.grant_when_settled(id, now);
             }
             (Consent::Denied, Some(true), None) => {
                 self.standing = Standing::Denied;
-                if id.is_some() && self.record.cleaned_in_epoch != Some(self.record.epoch) {
+                let cleaned = self.record.cleaned_in_epoch == Some(self.record.epoch);
+                if id.is_some() && !cleaned && !self.record.is_unreadable() {
                     self.record.cleaned_in_epoch = Some(self.record.epoch);
                     self.unsaved = true;
+                    self.expected = Some(Change::OptOut.outcome());
                     return Some(Change::OptOut);
+                }
+            }
+            (Consent::Denied, _, _) if self.record.is_unreadable() && !seen.has_id_member() => {
+                // Nothing is left that a forgotten withdrawal could have to remove.
+                self.record.start_anew();
+                self.unsaved = true;
+                match seen.flag {
+                    Some(_) => self.withdrawn_elsewhere(),
+                    None => self.standing = Standing::Absent,
                 }
             }
             (Consent::Denied, _, _) => self.standing = Standing::Denied,
             (_, Some(false), _) => self.withdrawn_elsewhere(),
-            (_, Some(true), Some(id)) => self.grant(id),
+            (_, Some(true), Some(id)) => self.grant_when_settled(id, now),
             (_, Some(true), None) => {
                 self.unsaved |= self.record.decision != Consent::Granted;
                 self.record.decision = Consent::Granted;
@@ -519,7 +593,9 @@ impl Machine {
         if self.sign.closing != sent.closing {
             return None;
         }
+        let is_newest = self.is_proof(sent, seen);
         self.answered(seen);
+        self.fetch_wanted = !is_newest;
         if let Some(id) = seen.usable_id() {
             self.record.retire(id);
             self.unsaved = true;
@@ -536,8 +612,15 @@ impl Machine {
         Some(Change::OptOut)
     }
 
+    /// A write of `change` for a withdrawal begins: what sync then shows of it is
+    /// no sign of anything.
+    pub(crate) fn removal_writes(&mut self, change: &Change) {
+        self.expected = Some(change.outcome());
+    }
+
     /// A write of `change`, begun at `sent`, succeeded.
     pub(crate) fn removal_wrote(&mut self, sent: Sign, change: &Change) {
+        self.expected = None;
         self.requests = Retry::default();
         if self.sign.closing == sent.closing {
             self.held = Some(change.outcome());
@@ -549,7 +632,6 @@ impl Machine {
         self.record.removal = None;
         self.removal_ordered = false;
         self.unsaved = true;
-        self.fetch_wanted = self.hint.is_some();
         if self.record.decision == Consent::Denied {
             self.standing = Standing::Denied;
         }
@@ -560,8 +642,7 @@ impl Machine {
         if self.session == Session::Ended {
             return;
         }
-        let expected = self.opt_in.as_ref().and_then(|opt_in| opt_in.expected.as_ref());
-        if self.held.as_ref() == Some(seen) || expected == Some(seen) {
+        if self.held.as_ref() == Some(seen) || self.expected.as_ref() == Some(seen) {
             return;
         }
         if self.session == Session::SoftLogout {
@@ -631,8 +712,12 @@ impl Machine {
     }
 
     /// A request failed: the next try is in a while.
-    pub(crate) fn request_failed(&mut self, now: Instant, jitter: f64) {
+    /// The homeserver may have asked to wait for longer than that.
+    pub(crate) fn request_failed(&mut self, now: Instant, jitter: f64, asked: Option<Duration>) {
+        self.expected = None;
         self.requests.failed(now, jitter);
+        let asked = asked.map(|asked| now + asked.min(LONGEST_WAIT));
+        self.requests.not_before = self.requests.not_before.max(asked);
     }
 
     fn retry_now(&mut self) {
@@ -659,6 +744,20 @@ impl Machine {
         }
     }
 
+    /// Opens under `id`, unless it was made here a moment ago, so that another
+    /// device may still be writing its own.
+    fn grant_when_settled(&mut self, id: AnalyticsId, now: Instant) {
+        let settles = self.made.as_ref().is_some_and(|made| {
+            made.id == id && made.settled_at.is_none_or(|settled_at| settled_at > now)
+        });
+        if settles {
+            self.settling = true;
+        } else {
+            self.made = None;
+            self.grant(id);
+        }
+    }
+
     fn grant(&mut self, id: AnalyticsId) {
         if self.record.remembers_other_than(&id) {
             self.raise_epoch(Wipe::IdChanged);
@@ -667,14 +766,16 @@ impl Machine {
         self.record.remember_id(&id);
         self.record.decision = Consent::Granted;
         self.record.removal = None;
+        self.record.trust();
         self.removal_ordered = false;
+        self.fetch_wanted = self.hint.is_some();
         self.unsaved |= self.record != before;
         self.standing = Standing::Proven;
         self.id = Some(id);
     }
 
     fn withdrawn_elsewhere(&mut self) {
-        self.settling = None;
+        self.settling = false;
         self.record.decision = Consent::Denied;
         self.record.forget_id();
         self.standing = Standing::Denied;
@@ -709,12 +810,14 @@ impl Machine {
     }
 }
 
+/// The longest wait between two tries at the homeserver, whatever it asks for.
+const LONGEST_WAIT: Duration = Duration::from_secs(600);
+
 /// The wait after the `failures`-th failure in a row: from 2 s, doubling up to
 /// 10 min, of which at least half is kept. `jitter` is at least 0 and below 1.
 fn retry_delay(failures: u32, jitter: f64) -> Duration {
     const FIRST: Duration = Duration::from_secs(2);
-    const LONGEST: Duration = Duration::from_secs(600);
 
-    let full = FIRST.saturating_mul(1 << failures.min(16)).min(LONGEST);
+    let full = FIRST.saturating_mul(1 << failures.min(16)).min(LONGEST_WAIT);
     full.mul_f64(0.5 + jitter / 2.0)
 }

@@ -48,12 +48,23 @@ pub(super) fn decide(
             RetryDecision::Drop(DropReason::GaveUp)
         }
         DeliveryError::Throttled { retry_after: Some(asked), .. } => {
-            RetryDecision::WaitAsked((*asked).min(LONGEST_ASKED_WAIT))
+            // A backend that asks for no wait at all gets the one that it would else.
+            RetryDecision::WaitAsked((*asked).max(backoff(tries, jitter)).min(LONGEST_ASKED_WAIT))
         }
         DeliveryError::Throttled { retry_after: None, .. } | DeliveryError::Transient(_) => {
             RetryDecision::Wait(backoff(tries, jitter))
         }
     }
+}
+
+/// How long to leave a backend alone that has refused `refusals` batches in a row.
+///
+/// To find one faulty event of a hundred takes seven; a backend that refuses
+/// everything is not asked thousands of times.
+pub(super) fn pause_after_refusals(refusals: u32, jitter: f64) -> Option<Duration> {
+    const FREE: u32 = 10;
+
+    refusals.checked_sub(FREE).filter(|more| *more > 0).map(|more| backoff(more, jitter))
 }
 
 /// Exponential, with full jitter: many clients that lost one backend at the same
@@ -94,11 +105,19 @@ mod tests {
             (DeliveryError::Transient(source()), 5, MAX_TRIES, Drop(DropReason::GaveUp)),
             (throttled(None), 5, 2, Wait(second)),
             (throttled(Some(7)), 5, 1, WaitAsked(7 * second)),
+            (throttled(Some(0)), 5, 2, WaitAsked(second)),
             (throttled(Some(999_999)), 5, 1, WaitAsked(LONGEST_ASKED_WAIT)),
             (throttled(Some(7)), 5, MAX_TRIES, Drop(DropReason::GaveUp)),
         ] {
             assert_eq!(decide(&error, events, tries, 0.5), decision, "{error:?}, {tries}");
         }
+    }
+
+    #[test]
+    fn a_backend_that_refuses_everything_is_left_alone_for_longer_and_longer() {
+        assert_eq!(pause_after_refusals(10, 0.5), None);
+        assert_eq!(pause_after_refusals(11, 0.5), Some(Duration::from_millis(500)));
+        assert_eq!(pause_after_refusals(40, 0.5), Some(Duration::from_secs(150)));
     }
 
     #[test]

@@ -108,7 +108,6 @@ fn push_key(out: &mut Vec<u8>, key: &str) -> Result<(), Problem> {
 
 fn push_json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) -> Result<(), Problem> {
     serde_json::to_writer(&mut *out, value).map_err(|_| Problem(InvalidEvent::Serialize))?;
-    // Checked as it grows: an event that is a gigabyte too large is never built.
     if out.len() > MAX_EVENT_BYTES { Err(Problem(InvalidEvent::TooLarge)) } else { Ok(()) }
 }
 
@@ -308,7 +307,28 @@ impl Serializer for Scalar<'_> {
     scalar! {
         serialize_bool(bool); serialize_i8(i8); serialize_i16(i16); serialize_i32(i32);
         serialize_i64(i64); serialize_u8(u8); serialize_u16(u16); serialize_u32(u32);
-        serialize_u64(u64); serialize_char(char); serialize_str(&str);
+        serialize_u64(u64);
+        serialize_char(char);
+    }
+
+    fn serialize_i128(self, value: i128) -> Result<bool, Problem> {
+        match (i64::try_from(value), u64::try_from(value)) {
+            (Ok(value), _) => self.serialize_i64(value),
+            (_, Ok(value)) => self.serialize_u64(value),
+            _ => Err(NOT_FLAT),
+        }
+    }
+
+    fn serialize_u128(self, value: u128) -> Result<bool, Problem> {
+        u64::try_from(value).map_err(|_| NOT_FLAT).and_then(|value| self.serialize_u64(value))
+    }
+
+    fn serialize_str(self, value: &str) -> Result<bool, Problem> {
+        // Before it is copied: a text of a gigabyte is not.
+        if value.len() > MAX_EVENT_BYTES {
+            return Err(Problem(InvalidEvent::TooLarge));
+        }
+        push_json(self.out, value).map(|()| true)
     }
 
     not_flat! { value: serialize_bytes(&[u8]); serialize_unit(); serialize_unit_struct(&'static str); }

@@ -3,7 +3,7 @@
 use hyper::Method;
 use matrix_analytics::{
     Analytics, ClosedReason, Consent, ConsentState, ELEMENT_EVENT_TYPE, GateState, HoldReason,
-    testing::{Fault, InitialSync},
+    testing::{AccountDataMethod, Fault, InitialSync},
 };
 
 use crate::support::{
@@ -200,4 +200,78 @@ async fn under_a_veto_both_decisions_are_written_and_the_gate_stays_closed() {
 
     assert!(eventually(analytics.opt_out().into_future()).await.is_complete());
     assert_eq!(world.content().unwrap(), content(Some(false), None));
+}
+
+#[tokio::test]
+async fn a_no_that_an_opt_in_itself_finds_closes_even_if_its_write_fails() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let (analytics, recorder) = device.start_opted_in().await;
+    analytics.capture_one("Queued");
+    world.set_content(&content(Some(false), None));
+    world.server.fail_next_on(AccountDataMethod::Put, Fault::ServerError(503));
+    assert!(eventually(analytics.opt_in()).await.is_err());
+    assert_eq!(analytics.state().gate, GateState::Closed(ClosedReason::Denied));
+    device.sync().await;
+    eventually(analytics.flush()).await;
+    assert!(recorder.events().is_empty());
+}
+
+#[tokio::test]
+async fn a_recheck_after_a_soft_logout_opens_only_with_its_answer() {
+    let world = World::new().await;
+    let mut proxy = GatedProxy::start(world.server.uri()).await;
+    let login = world.server.add_device(ALICE, "PHONE");
+    let client = world
+        .server
+        .client_with(&login, |builder| builder.homeserver_url(proxy.uri()))
+        .await
+        .unwrap();
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    let analytics = Analytics::builder(client, ELEMENT_EVENT_TYPE).build().await.unwrap();
+    proxy.next(Method::GET).await.pass().await;
+    analytics.until(ConsentState::is_open).await;
+
+    world.server.fail_next(Fault::SoftLogout);
+    let recheck = {
+        let analytics = analytics.clone();
+        tokio::spawn(async move { analytics.recheck().await })
+    };
+    proxy.next(Method::GET).await.pass().await;
+    assert!(eventually(recheck).await.unwrap().is_err());
+    analytics.until(|state| state.gate == GateState::Holding(HoldReason::SoftLogout)).await;
+
+    let recheck = {
+        let analytics = analytics.clone();
+        tokio::spawn(async move { analytics.recheck().await })
+    };
+    let held = proxy.next(Method::GET).await;
+    assert_eq!(analytics.state().gate, GateState::Holding(HoldReason::Unconfirmed));
+    held.pass().await;
+    assert!(eventually(recheck).await.unwrap().unwrap().is_open());
+}
+
+#[tokio::test]
+async fn an_opt_in_that_fails_before_the_first_answer_leaves_nobody_waiting() {
+    let world = World::new().await;
+    world.server.fail_next(Fault::ServerError(503));
+    let (analytics, _) = world.device("PHONE").await.start().await;
+    world.server.fail_next_on(AccountDataMethod::Put, Fault::ServerError(503));
+    assert!(eventually(analytics.opt_in()).await.is_err());
+    analytics.until(|state| state.prompt() == matrix_analytics::Prompt::Ask).await;
+}
+
+#[tokio::test]
+async fn following_a_yes_of_another_device_keeps_what_the_app_says_of_all_events() {
+    let world = World::new().await;
+    world.set_content(&content(Some(false), None));
+    let device = world.device("PHONE").await;
+    let (analytics, recorder) = device.start_confirmed().await;
+    analytics.set_super_properties(matrix_analytics::Properties::new().with("app", "1.0")).unwrap();
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    device.sync().await;
+    analytics.until(ConsentState::is_open).await;
+    analytics.capture_one("Event");
+    eventually(analytics.flush()).await;
+    assert_eq!(recorder.events()[0].properties["app"], "1.0");
 }

@@ -3,13 +3,17 @@
 
 use std::collections::BTreeSet;
 
+use hyper::Method;
 use matrix_analytics::{
-    Consent, ConsentState, GateState, HoldReason,
+    Analytics, Consent, ConsentState, ELEMENT_EVENT_TYPE, GateState, HoldReason,
     testing::{AccountDataMethod, Fault},
 };
 use uuid::Uuid;
 
-use crate::support::{AnalyticsExt as _, FOREIGN_ID, World, content, eventually, id_in};
+use crate::support::{
+    ALICE, AnalyticsExt as _, BOUND, FOREIGN_ID, GatedProxy, SETTLE, World, content, eventually,
+    id_in,
+};
 
 #[tokio::test]
 async fn every_opt_in_after_an_opt_out_has_a_new_id() {
@@ -58,7 +62,11 @@ async fn a_write_whose_answer_was_lost_makes_no_second_id() {
     world.take_requests();
 
     let state = eventually(analytics.opt_in()).await.unwrap();
-    assert!(state.is_open());
+    assert_eq!(world.take_requests(), "GET");
+    // It was written a moment ago: another device may be writing its own.
+    assert_eq!(state.gate, GateState::Holding(HoldReason::Settling));
+    tokio::time::advance(SETTLE + BOUND).await;
+    analytics.until(ConsentState::is_open).await;
     assert_eq!(analytics.analytics_id().unwrap().reveal(), written);
     assert_eq!(world.take_requests(), "GET");
 }
@@ -115,4 +123,89 @@ async fn two_ids_never_share_a_connection() {
     let seen = collector.seen();
     assert_eq!((seen.opened, seen.requests.len()), (2, 2));
     assert!(!String::from_utf8_lossy(&seen.requests[1]).contains("first-id"));
+}
+
+#[tokio::test]
+async fn what_was_captured_under_one_id_does_not_leave_under_the_next() {
+    for changed in ["{}".to_owned(), content(Some(true), None), content(Some(false), None)] {
+        let world = World::new().await;
+        let (analytics, recorder) = world.device("PHONE").await.start_opted_in().await;
+        analytics.capture_one("Old");
+        // Another client took the ID away, and sync has not shown it.
+        world.set_content(&changed);
+        analytics.opt_in_and_settle().await;
+        analytics.capture_one("New");
+        eventually(analytics.flush()).await;
+        assert_eq!(recorder.names(), ["New"], "{changed}");
+    }
+}
+
+#[tokio::test]
+async fn two_calls_at_once_make_one_id_and_wait_for_it_to_settle() {
+    let world = World::new().await;
+    let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
+    let (one, other) = tokio::join!(analytics.opt_in(), analytics.opt_in());
+    for state in [one.unwrap(), other.unwrap()] {
+        assert_eq!(state.gate, GateState::Holding(HoldReason::Settling));
+    }
+    assert_eq!(world.take_requests(), "GET GET PUT GET");
+    tokio::time::advance(SETTLE).await;
+    analytics.until(ConsentState::is_open).await;
+}
+
+#[tokio::test]
+async fn a_stale_no_in_sync_does_not_shorten_the_settle_time() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let (analytics, _) = device.start_confirmed().await;
+    eventually(analytics.opt_in()).await.unwrap();
+    let held = world.content().unwrap();
+    // Sync replays an old no, and then shows what was written.
+    world.set_content(&content(Some(false), None));
+    device.sync().await;
+    assert_eq!(analytics.state().decision, Consent::Denied);
+    world.set_content(&held);
+    device.sync().await;
+    analytics.until(|state| state.gate == GateState::Holding(HoldReason::Settling)).await;
+    tokio::time::advance(SETTLE).await;
+    analytics.until(ConsentState::is_open).await;
+}
+
+#[tokio::test]
+async fn an_id_that_a_pending_removal_was_to_remove_is_not_taken_up_again() {
+    let world = World::new().await;
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    let device = world.device("PHONE").await;
+    world.server.fail_all(Fault::ResetBefore);
+    let (analytics, _) = device.start().await;
+    // This device has never seen the ID.
+    assert!(!eventually(analytics.opt_out().into_future()).await.account.is_done());
+    world.server.heal();
+    analytics.opt_in_and_settle().await;
+    assert_ne!(analytics.analytics_id().unwrap().reveal(), FOREIGN_ID);
+}
+
+#[tokio::test]
+async fn the_echo_of_an_own_opt_out_is_no_foreign_sign() {
+    let world = World::new().await;
+    let mut proxy = GatedProxy::start(world.server.uri()).await;
+    let login = world.server.add_device(ALICE, "PHONE");
+    let client = world
+        .server
+        .client_with(&login, |builder| builder.homeserver_url(proxy.uri()))
+        .await
+        .unwrap();
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    let analytics = Analytics::builder(client.clone(), ELEMENT_EVENT_TYPE).build().await.unwrap();
+    proxy.next(Method::GET).await.pass().await;
+    analytics.until(ConsentState::is_open).await;
+
+    let opt_out = tokio::spawn(analytics.opt_out().into_future());
+    proxy.next(Method::GET).await.pass().await;
+    let answer = proxy.next(Method::PUT).await.apply().await;
+    // Sync shows the write before its own answer does.
+    eventually(client.sync_once(matrix_sdk::config::SyncSettings::new())).await.unwrap();
+    answer.deliver();
+    assert!(eventually(opt_out).await.unwrap().is_complete());
+    assert!(proxy.is_idle());
 }

@@ -1,8 +1,11 @@
 //! P11: every wait has an end, and the session's tokens are never put at risk.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use matrix_analytics::{Analytics, ConsentState, ELEMENT_EVENT_TYPE, testing::Fault};
+use matrix_analytics::{
+    Analytics, Backend, Batch, ConsentState, DeliveryError, ELEMENT_EVENT_TYPE, testing::Fault,
+};
+use tokio::sync::Semaphore;
 
 use crate::support::{ALICE, AnalyticsExt as _, BOUND, World, content, eventually};
 
@@ -79,4 +82,106 @@ async fn the_last_handle_takes_its_tasks_and_its_handler_along() {
     world.set_content(&content(Some(true), None));
     device.sync().await;
     assert_eq!(world.take_requests(), "");
+}
+
+/// Takes one batch for each permit.
+struct OneByOne(Semaphore);
+
+impl Backend for OneByOne {
+    fn name(&self) -> &'static str {
+        "one-by-one"
+    }
+
+    async fn send(&self, _batch: &Batch) -> Result<(), DeliveryError> {
+        self.0.acquire().await.expect("it is never closed").forget();
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_flush_ends_with_what_was_there_when_it_began() {
+    let world = World::new().await;
+    let backend = Arc::new(OneByOne(Semaphore::new(0)));
+    let device = world.device("PHONE").await;
+    let analytics =
+        device.builder().backend(backend.clone()).batch_max_events(1).build().await.unwrap();
+    analytics.opt_in_and_settle().await;
+    analytics.capture_one("First");
+    let mut flush = Box::pin(analytics.flush());
+    assert!(futures_util::poll!(&mut flush).is_pending());
+    // While it waits, more and more is captured.
+    for _ in 0..5 {
+        analytics.capture_one("Later");
+    }
+    let mut later = Box::pin(analytics.flush());
+    assert!(futures_util::poll!(&mut later).is_pending());
+    backend.0.add_permits(1);
+    assert_eq!(eventually(flush).await.backends[0].delivered, 1);
+    backend.0.add_permits(5);
+    assert!(eventually(later).await.is_complete());
+}
+
+#[test]
+fn a_flush_after_the_runtime_is_gone_ends_and_everything_is_counted() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let analytics = runtime.block_on(async {
+        let world = World::new().await;
+        let analytics = world.device("PHONE").await.start_opted_in().await.0;
+        analytics.capture_one("Left");
+        analytics
+    });
+    drop(runtime);
+    let report = futures_util::FutureExt::now_or_never(analytics.flush()).unwrap();
+    assert!(report.is_complete());
+    let stats = analytics.stats();
+    assert_eq!(stats.backends[0].dropped[&matrix_analytics::DropReason::Shutdown], 1);
+    assert!(stats.backends[0].is_balanced());
+}
+
+#[tokio::test]
+async fn the_largest_settings_do_no_harm() {
+    let world = World::new().await;
+    let recorder = matrix_analytics::testing::RecordingBackend::new();
+    let device = world.device("PHONE").await;
+    let analytics = device
+        .builder()
+        .backend(recorder.clone())
+        .request_timeout(Duration::MAX)
+        .batch_max_events(usize::MAX)
+        .batch_max_bytes(usize::MAX)
+        .batch_max_age(Duration::MAX)
+        .intake_max_events(usize::MAX)
+        .intake_max_bytes(usize::MAX)
+        .queue_max_events(usize::MAX)
+        .queue_max_bytes(usize::MAX)
+        .queue_max_age(Duration::MAX)
+        .send_timeout(Duration::MAX)
+        .build()
+        .await
+        .unwrap();
+    eventually(analytics.opt_in()).await.unwrap();
+    tokio::time::advance(Duration::from_secs(1201)).await;
+    analytics.until(ConsentState::is_open).await;
+    for _ in 0..3 {
+        analytics.capture_one("Event");
+        assert!(eventually(analytics.flush()).await.is_complete());
+    }
+    assert_eq!(recorder.events().len(), 3);
+    assert!(eventually(analytics.opt_out().into_future()).await.is_complete());
+    eventually(analytics.shutdown(Duration::MAX)).await;
+}
+
+#[tokio::test]
+async fn a_backend_that_refuses_everything_is_not_asked_for_ever() {
+    let world = World::new().await;
+    let backend = matrix_analytics::testing::FailingBackend::new();
+    let device = world.device("PHONE").await;
+    let analytics = device.builder().backend(backend.clone()).build().await.unwrap();
+    analytics.opt_in_and_settle().await;
+    backend.fail_always(matrix_analytics::testing::DeliveryFailure::Rejected);
+    for _ in 0..1000 {
+        analytics.capture_one("Refused");
+    }
+    eventually(analytics.flush()).await;
+    assert!(backend.attempts() <= 12, "{} tries", backend.attempts());
 }

@@ -37,3 +37,18 @@ fn an_invalid_event_is_described_without_its_value() {
     let problem = Properties::new().with("key", f64::NAN).with(VALUE, VALUE).check().unwrap_err();
     assert!(!format!("{problem} {problem:?}").contains(VALUE));
 }
+
+#[tokio::test]
+async fn a_content_that_is_no_object_is_not_quoted() {
+    let world = World::new().await;
+    world.set_content(&format!("\"{FOREIGN_ID}\""));
+    let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
+    let error = eventually(analytics.opt_in()).await.unwrap_err();
+    let mut printed = format!("{error:?}");
+    let mut next: Option<&dyn std::error::Error> = Some(&error);
+    while let Some(error) = next {
+        printed.push_str(&error.to_string());
+        next = error.source();
+    }
+    assert!(!printed.contains(FOREIGN_ID), "{printed}");
+}

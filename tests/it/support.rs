@@ -164,6 +164,28 @@ impl Device {
         (analytics, recorder)
     }
 
+    /// Where the local record of Alice is in the client's store.
+    fn record_key() -> Vec<u8> {
+        use sha2::{Digest as _, Sha256};
+        use std::fmt::Write as _;
+
+        let mut user = String::new();
+        for byte in Sha256::digest(ALICE) {
+            write!(user, "{byte:02x}").unwrap();
+        }
+        format!("matrix-analytics/{ELEMENT_EVENT_TYPE}/{user}").into_bytes()
+    }
+
+    pub(crate) async fn record(&self) -> Option<String> {
+        let record = self.client.state_store().get_custom_value(&Self::record_key()).await;
+        record.unwrap().map(|record| String::from_utf8(record).unwrap())
+    }
+
+    pub(crate) async fn overwrite_record(&self, record: &str) {
+        let (key, record) = (Self::record_key(), record.as_bytes().to_vec());
+        self.client.state_store().set_custom_value(&key, record).await.unwrap();
+    }
+
     /// Takes over what sync has to show.
     pub(crate) async fn sync(&self) {
         let settings = SyncSettings::new().timeout(Duration::ZERO);
