@@ -4,6 +4,7 @@
 
 mod backends;
 mod bad_input;
+mod defects;
 mod interleavings;
 mod live;
 #[cfg(feature = "posthog")]
