@@ -674,9 +674,12 @@ impl Machine {
         }
     }
 
-    /// Sync carried an account-data event, of whatever type.
+    /// Sync carried an account-data event, of whatever type: the network is there.
     pub(crate) fn sync_delivers(&mut self) {
         self.timer.sync_delivers = true;
+        if self.record.removal.is_some() {
+            self.retry_now();
+        }
     }
 
     /// Sync showed `seen`. Costs no request unless it differs from what is held.
