@@ -14,30 +14,18 @@ use std::{
 
 use hyper::Method;
 use matrix_analytics::{
-    Analytics, Consent, ConsentState, ELEMENT_EVENT_TYPE, GateState, HoldReason, Prompt,
-    Properties,
+    Analytics, Consent, ConsentState, GateState, HoldReason, Prompt, Properties,
     testing::{AccountDataMethod, DeliveryFailure, FailingBackend, Fault, RecordingBackend},
 };
 
 use crate::support::{
-    ALICE, AnalyticsExt as _, FOREIGN_ID, GatedProxy, SETTLE, World, content, eventually, id_in,
+    AnalyticsExt as _, FOREIGN_ID, GatedProxy, SETTLE, World, content, eventually, id_in,
 };
 
 /// A device whose account-data requests wait for the test, and its first answer.
 async fn gated(world: &World, name: &str) -> (GatedProxy, Analytics, RecordingBackend) {
-    let mut proxy = GatedProxy::start(world.server.uri()).await;
-    let login = world.server.add_device(ALICE, name);
-    let client = world
-        .server
-        .client_with(&login, |builder| builder.homeserver_url(proxy.uri()))
-        .await
-        .unwrap();
-    let recorder = RecordingBackend::new();
-    let analytics = Analytics::builder(client, ELEMENT_EVENT_TYPE)
-        .backend(recorder.clone())
-        .build()
-        .await
-        .unwrap();
+    let (mut proxy, device) = world.gated_device(name).await;
+    let (analytics, recorder) = device.start().await;
     proxy.next(Method::GET).await.pass().await;
     analytics.confirmed().await;
     (proxy, analytics, recorder)

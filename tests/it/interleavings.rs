@@ -7,14 +7,12 @@
 use std::collections::BTreeSet;
 
 use hyper::Method;
-use matrix_analytics::{
-    Analytics, ConsentState, ELEMENT_EVENT_TYPE, OptInError, testing::RecordingBackend,
-};
+use matrix_analytics::{Analytics, ConsentState, OptInError, testing::RecordingBackend};
 use tokio::{task::JoinHandle, time::Instant};
 
 use crate::support::{
-    ALICE, AnalyticsExt as _, FOREIGN_ID, GatedProxy, HeldRequest, SETTLE, World, content,
-    eventually, id_in,
+    AnalyticsExt as _, FOREIGN_ID, GatedProxy, HeldRequest, SETTLE, World, content, eventually,
+    id_in,
 };
 
 /// What one device does: read, write, and read again after the settle time.
@@ -132,19 +130,8 @@ async fn race(start: Option<&str>, order: &Order) -> bool {
 }
 
 async fn racer(world: &World, name: &str) -> Racer {
-    let mut proxy = GatedProxy::start(world.server.uri()).await;
-    let login = world.server.add_device(ALICE, name);
-    let client = world
-        .server
-        .client_with(&login, |builder| builder.homeserver_url(proxy.uri()))
-        .await
-        .unwrap();
-    let recorder = RecordingBackend::new();
-    let analytics = Analytics::builder(client, ELEMENT_EVENT_TYPE)
-        .backend(recorder.clone())
-        .build()
-        .await
-        .unwrap();
+    let (mut proxy, device) = world.gated_device(name).await;
+    let (analytics, recorder) = device.start().await;
     proxy.next(Method::GET).await.pass().await;
     analytics.confirmed().await;
     Racer { proxy, analytics, recorder, write: None, settled_at: None }

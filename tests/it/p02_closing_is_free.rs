@@ -6,9 +6,7 @@ use matrix_analytics::{
     testing::{AccountDataMethod, Fault, InitialSync},
 };
 
-use crate::support::{
-    ALICE, AnalyticsExt as _, FOREIGN_ID, GatedProxy, World, content, eventually,
-};
+use crate::support::{AnalyticsExt as _, FOREIGN_ID, World, content, eventually};
 
 #[tokio::test]
 async fn a_false_in_sync_closes_at_once() {
@@ -28,13 +26,8 @@ async fn a_false_in_sync_closes_at_once() {
 #[tokio::test]
 async fn a_change_in_sync_holds_until_a_get_decides() {
     let world = World::new().await;
-    let mut proxy = GatedProxy::start(world.server.uri()).await;
-    let login = world.server.add_device(ALICE, "PHONE");
-    let client = world
-        .server
-        .client_with(&login, |builder| builder.homeserver_url(proxy.uri()))
-        .await
-        .unwrap();
+    let (mut proxy, device) = world.gated_device("PHONE").await;
+    let client = device.client.clone();
     world.set_content(&content(Some(true), Some("first-id")));
     let recorder = matrix_analytics::testing::RecordingBackend::new();
     let analytics = Analytics::builder(client.clone(), ELEMENT_EVENT_TYPE)
@@ -86,13 +79,8 @@ async fn doubt_that_ends_well_keeps_the_queue() {
 /// The answer of a GET is held while something else happens.
 async fn late_answer(during: impl AsyncFnOnce(&World, &Analytics, &matrix_sdk::Client)) {
     let world = World::new().await;
-    let mut proxy = GatedProxy::start(world.server.uri()).await;
-    let login = world.server.add_device(ALICE, "PHONE");
-    let client = world
-        .server
-        .client_with(&login, |builder| builder.homeserver_url(proxy.uri()))
-        .await
-        .unwrap();
+    let (mut proxy, device) = world.gated_device("PHONE").await;
+    let client = device.client.clone();
     world.set_content(&content(Some(true), Some(FOREIGN_ID)));
     let analytics = Analytics::builder(client.clone(), ELEMENT_EVENT_TYPE).build().await.unwrap();
     let late = proxy.next(Method::GET).await.apply().await;
@@ -220,13 +208,8 @@ async fn a_no_that_an_opt_in_itself_finds_closes_even_if_its_write_fails() {
 #[tokio::test]
 async fn a_recheck_after_a_soft_logout_opens_only_with_its_answer() {
     let world = World::new().await;
-    let mut proxy = GatedProxy::start(world.server.uri()).await;
-    let login = world.server.add_device(ALICE, "PHONE");
-    let client = world
-        .server
-        .client_with(&login, |builder| builder.homeserver_url(proxy.uri()))
-        .await
-        .unwrap();
+    let (mut proxy, device) = world.gated_device("PHONE").await;
+    let client = device.client.clone();
     world.set_content(&content(Some(true), Some(FOREIGN_ID)));
     let analytics = Analytics::builder(client, ELEMENT_EVENT_TYPE).build().await.unwrap();
     proxy.next(Method::GET).await.pass().await;

@@ -12,8 +12,7 @@ use crate::support::{AnalyticsExt as _, FOREIGN_ID, SETTLE, World, content, even
 async fn an_offline_no_is_carried_out_by_itself_when_the_network_is_back() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
-    world.server.fail_all(Fault::ResetBefore);
-    assert!(!eventually(analytics.opt_out().into_future()).await.account.is_done());
+    world.opt_out_offline(&analytics).await;
 
     world.server.heal();
     tokio::time::advance(std::time::Duration::from_secs(601)).await;
@@ -26,8 +25,7 @@ async fn a_server_that_still_says_yes_does_not_lift_a_no() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let (analytics, recorder) = device.start_opted_in().await;
-    world.server.fail_all(Fault::ResetBefore);
-    eventually(analytics.opt_out().into_future()).await;
+    world.opt_out_offline(&analytics).await;
     drop(analytics);
 
     // After a restart too, and with sync showing the yes.
@@ -46,8 +44,7 @@ async fn a_pending_removal_wins_over_a_yes_of_another_device() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let (analytics, _) = device.start_opted_in().await;
-    world.server.fail_all(Fault::ResetBefore);
-    eventually(analytics.opt_out().into_future()).await;
+    world.opt_out_offline(&analytics).await;
     world.server.heal();
     world.set_content(&content(Some(true), Some(FOREIGN_ID)));
 
@@ -62,8 +59,7 @@ async fn an_opt_in_that_fails_leaves_the_no_and_its_removal_standing() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let (analytics, _) = device.start_opted_in().await;
-    world.server.fail_all(Fault::ResetBefore);
-    eventually(analytics.opt_out().into_future()).await;
+    world.opt_out_offline(&analytics).await;
     assert!(eventually(analytics.opt_in()).await.is_err());
     let state = analytics.state();
     assert_eq!(state.decision, Consent::Denied);
@@ -81,8 +77,7 @@ async fn a_new_yes_discharges_the_removal_once_it_is_read_back() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let (analytics, _) = device.start_opted_in().await;
-    world.server.fail_all(Fault::ResetBefore);
-    eventually(analytics.opt_out().into_future()).await;
+    world.opt_out_offline(&analytics).await;
     world.server.heal();
 
     analytics.opt_in_and_settle().await;
@@ -97,8 +92,7 @@ async fn a_yes_that_has_not_settled_is_forgotten_with_the_process() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let (analytics, _) = device.start_opted_in().await;
-    world.server.fail_all(Fault::ResetBefore);
-    eventually(analytics.opt_out().into_future()).await;
+    world.opt_out_offline(&analytics).await;
     world.server.heal();
     eventually(analytics.opt_in()).await.unwrap();
     drop(analytics);
@@ -114,8 +108,7 @@ async fn a_new_yes_under_a_veto_discharges_the_removal_too() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let (analytics, _) = device.start_opted_in().await;
-    world.server.fail_all(Fault::ResetBefore);
-    eventually(analytics.opt_out().into_future()).await;
+    world.opt_out_offline(&analytics).await;
     world.server.heal();
     drop(analytics);
 

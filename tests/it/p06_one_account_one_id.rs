@@ -11,8 +11,7 @@ use matrix_analytics::{
 use uuid::Uuid;
 
 use crate::support::{
-    ALICE, AnalyticsExt as _, BOUND, FOREIGN_ID, GatedProxy, SETTLE, World, content, eventually,
-    id_in,
+    AnalyticsExt as _, BOUND, FOREIGN_ID, SETTLE, World, content, eventually, id_in,
 };
 
 #[tokio::test]
@@ -188,13 +187,8 @@ async fn an_id_that_a_pending_removal_was_to_remove_is_not_taken_up_again() {
 #[tokio::test]
 async fn the_echo_of_an_own_opt_out_is_no_foreign_sign() {
     let world = World::new().await;
-    let mut proxy = GatedProxy::start(world.server.uri()).await;
-    let login = world.server.add_device(ALICE, "PHONE");
-    let client = world
-        .server
-        .client_with(&login, |builder| builder.homeserver_url(proxy.uri()))
-        .await
-        .unwrap();
+    let (mut proxy, device) = world.gated_device("PHONE").await;
+    let client = device.client.clone();
     world.set_content(&content(Some(true), Some(FOREIGN_ID)));
     let analytics = Analytics::builder(client.clone(), ELEMENT_EVENT_TYPE).build().await.unwrap();
     proxy.next(Method::GET).await.pass().await;

@@ -11,7 +11,7 @@ use futures_util::StreamExt as _;
 use matrix_analytics::{
     Analytics, AnalyticsBuilder, ConsentState, ELEMENT_EVENT_TYPE, GateState, Properties,
     testing::{
-        AccountDataMethod, AccountDataRequest, AccountDataServer, DeviceLogin, Msc3391,
+        AccountDataMethod, AccountDataRequest, AccountDataServer, DeviceLogin, Fault, Msc3391,
         RecordingBackend,
     },
 };
@@ -82,6 +82,25 @@ impl World {
     pub(crate) async fn device_of(&self, login: DeviceLogin) -> Device {
         let client = self.server.client(&login).await.unwrap();
         Device { client, login }
+    }
+
+    /// A logged-in device of Alice whose account-data requests wait for the test.
+    pub(crate) async fn gated_device(&self, name: &str) -> (GatedProxy, Device) {
+        let proxy = GatedProxy::start(self.server.uri()).await;
+        let login = self.server.add_device(ALICE, name);
+        let client = self
+            .server
+            .client_with(&login, |builder| builder.homeserver_url(proxy.uri()))
+            .await
+            .unwrap();
+        (proxy, Device { client, login })
+    }
+
+    /// Lets the user opt out while the homeserver cannot be reached.
+    pub(crate) async fn opt_out_offline(&self, analytics: &Analytics) {
+        self.server.fail_all(Fault::ResetBefore);
+        let receipt = eventually(analytics.opt_out().into_future()).await;
+        assert!(receipt.record.is_done() && !receipt.account.is_done(), "{receipt:?}");
     }
 
     pub(crate) fn content(&self) -> Option<String> {
