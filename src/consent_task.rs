@@ -231,6 +231,9 @@ impl Inner {
                 }
             };
             if let Some(change) = change {
+                // The no, and which ID is retired, are on disk before the account
+                // forgets them: nothing could tell this device later.
+                let _ = self.save().await;
                 self.apply(|machine| machine.removal_writes(&change));
                 self.put(turn, &change, content.as_deref()).await?;
                 self.apply(|machine| machine.removal_wrote(sent, &change));
