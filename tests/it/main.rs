@@ -4,6 +4,7 @@
 
 mod backends;
 mod bad_input;
+mod crash_points;
 mod interleavings;
 mod live;
 #[cfg(feature = "posthog")]
