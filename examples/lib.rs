@@ -17,6 +17,26 @@ pub use self::{
     session::{LoginError, Session, is_session_lost, secret},
 };
 
+/// Begins a part of a story.
+#[expect(clippy::print_stdout, reason = "an example tells its story")]
+pub fn heading(title: &str) {
+    println!("\n=== {title}");
+}
+
+/// Goes on with the story if what it claims is so.
+///
+/// # Errors
+///
+/// Fails if it is not.
+#[expect(clippy::print_stdout, reason = "an example tells its story")]
+pub fn check(claim: &str, holds: bool) -> Result<(), Box<dyn Error>> {
+    if !holds {
+        return Err(format!("not so: {claim}").into());
+    }
+    println!("  ok  {claim}");
+    Ok(())
+}
+
 /// Waits until consent is as `wanted`, for half a minute at most.
 ///
 /// # Errors

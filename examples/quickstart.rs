@@ -14,7 +14,7 @@ use std::{error::Error, time::Duration};
 use matrix_analytics::{
     Analytics, Consent, Event, GateState, HoldReason, PostHog, Prompt, testing::AccountDataServer,
 };
-use matrix_analytics_examples::{Collector, describe_step, wait_for};
+use matrix_analytics_examples::{Collector, check, describe_step, heading, wait_for};
 use matrix_sdk::config::SyncSettings;
 use serde::Serialize;
 use serde_json::Value;
@@ -229,17 +229,4 @@ async fn obey(phone: &Device, laptop: &Device, collector: &Collector) -> Result 
 fn content(homeserver: &AccountDataServer) -> Result<String> {
     let content = homeserver.content(USER, EVENT_TYPE);
     content.ok_or_else(|| "the homeserver holds nothing".into())
-}
-
-fn heading(title: &str) {
-    println!("\n=== {title}");
-}
-
-/// Ends the story if what it claims is not so.
-fn check(claim: &str, holds: bool) -> Result {
-    if !holds {
-        return Err(format!("not so: {claim}").into());
-    }
-    println!("  ok  {claim}");
-    Ok(())
 }

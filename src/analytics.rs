@@ -495,8 +495,9 @@ fn watch_account_data(inner: &Arc<Inner>, event_type: String) -> EventHandlerHan
     inner.client.add_event_handler(move |_: AnyGlobalAccountDataEvent, raw: RawEvent| {
         let (inner, event_type) = (weak.clone(), event_type.clone());
         async move {
-            if let (Some(inner), Ok(event)) =
-                (inner.upgrade(), serde_json::from_str::<SyncedEvent<'_>>(raw.get()))
+            let Some(inner) = inner.upgrade() else { return };
+            inner.apply(Machine::sync_delivers);
+            if let Ok(event) = serde_json::from_str::<SyncedEvent<'_>>(raw.get())
                 && *event.event_type == *event_type
             {
                 let seen = Observed::read(event.content);

@@ -191,7 +191,7 @@ impl AnalyticsBuilder {
         let user = self.client.user_id().ok_or(BuildError::NoSession)?.to_owned();
         let records = RecordStore::new(self.client.clone(), &self.event_type, &user);
         let record = records.load().await?;
-        let machine = Machine::new(record, self.do_not_track);
+        let machine = Machine::new(record, self.do_not_track, fastrand::f64());
         let account_data =
             AccountData::new(self.client.clone(), user, &self.event_type, self.request_timeout);
         let sink = Sink::new(self.backends, self.limits);

@@ -47,6 +47,7 @@ pub(crate) struct Machine {
     /// What sync last showed that differed from `held`.
     hint: Option<Observed>,
     fetch_wanted: bool,
+    timer: RecheckTimer,
     removal_ordered: bool,
     unsaved: bool,
     wipe: Option<Wipe>,
@@ -73,6 +74,35 @@ impl Retry {
             Some(later) if later > now => Next::Sleep(Some(later)),
             _ => wanted,
         }
+    }
+}
+
+/// Asks again from time to time, where sync carries no account data: sliding sync
+/// without the extension for it.
+#[derive(Clone, Copy, Debug)]
+struct RecheckTimer {
+    interval: Duration,
+    due: Option<Instant>,
+    /// Sync was seen to carry account data, of whatever type: the timer is off.
+    sync_delivers: bool,
+}
+
+impl RecheckTimer {
+    /// From 6 to 12 hours, so that the clients of one server spread out. `jitter`
+    /// is at least 0 and below 1.
+    fn new(jitter: f64) -> Self {
+        const LONGEST: Duration = Duration::from_secs(12 * 3600);
+
+        let interval = LONGEST.mul_f64(0.5 + jitter / 2.0);
+        Self { interval, due: None, sync_delivers: false }
+    }
+
+    fn restart(&mut self, now: Instant) {
+        self.due = Some(now + self.interval);
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.due.filter(|_| !self.sync_delivers)
     }
 }
 
@@ -162,7 +192,8 @@ pub(crate) enum OptInPlan {
 pub(crate) struct Overtaken;
 
 impl Machine {
-    pub(crate) fn new(record: Record, do_not_track: bool) -> Self {
+    /// `jitter` is at least 0 and below 1.
+    pub(crate) fn new(record: Record, do_not_track: bool, jitter: f64) -> Self {
         Self {
             record,
             session: Session::Live,
@@ -177,6 +208,7 @@ impl Machine {
             sign: Sign::default(),
             hint: None,
             fetch_wanted: true,
+            timer: RecheckTimer::new(jitter),
             removal_ordered: false,
             unsaved: false,
             wipe: None,
@@ -318,10 +350,14 @@ impl Machine {
                 _ => self.requests.gate(now, Next::Fetch),
             };
         }
-        if self.fetch_wanted && !self.is_vetoed() {
-            return self.requests.gate(now, Next::Fetch);
+        if self.is_vetoed() {
+            return Next::Sleep(None);
         }
-        Next::Sleep(None)
+        match self.timer.due() {
+            _ if self.fetch_wanted => self.requests.gate(now, Next::Fetch),
+            Some(due) if due <= now => self.requests.gate(now, Next::Fetch),
+            due => Next::Sleep(due),
+        }
     }
 
     fn is_vetoed(&self) -> bool {
@@ -531,6 +567,7 @@ impl Machine {
             return None;
         }
         self.answered(seen);
+        self.timer.restart(now);
         if std::mem::take(&mut self.settling) {
             // The user said yes in this process, and no withdrawal came after.
             self.record.decision = Consent::Granted;
@@ -634,6 +671,14 @@ impl Machine {
         self.unsaved = true;
         if self.record.decision == Consent::Denied {
             self.standing = Standing::Denied;
+        }
+    }
+
+    /// Sync carried an account-data event, of whatever type: the network is there.
+    pub(crate) fn sync_delivers(&mut self) {
+        self.timer.sync_delivers = true;
+        if self.record.removal.is_some() {
+            self.retry_now();
         }
     }
 

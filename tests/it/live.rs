@@ -78,3 +78,35 @@ async fn a_running_sync_loop_keeps_the_state_up_to_date() {
     eventually(opened).await;
     running.abort();
 }
+
+const LONGEST_RECHECK: std::time::Duration = std::time::Duration::from_secs(12 * 3600);
+
+#[tokio::test]
+async fn where_sync_carries_no_account_data_the_homeserver_is_asked_from_time_to_time() {
+    let world = World::new().await;
+    let (here, _) = world.device("PHONE").await.start_opted_in().await;
+    world.set_content(&content(Some(false), None));
+    world.take_requests();
+
+    tokio::time::advance(LONGEST_RECHECK / 2 - std::time::Duration::from_secs(60)).await;
+    tokio::task::yield_now().await;
+    assert_eq!(world.take_requests(), "");
+    tokio::time::advance(LONGEST_RECHECK / 2 + std::time::Duration::from_secs(60)).await;
+    here.until(|state| state.decision == Consent::Denied).await;
+    assert_eq!(world.take_requests(), "GET");
+}
+
+#[tokio::test]
+async fn where_sync_carries_account_data_nobody_is_asked_again() {
+    let world = World::new().await;
+    let phone = world.device("PHONE").await;
+    let (here, _) = phone.start_opted_in().await;
+    // Of whatever type.
+    world.server.set_content(crate::support::ALICE, "m.direct", "{}");
+    phone.sync().await;
+    world.take_requests();
+    tokio::time::advance(10 * LONGEST_RECHECK).await;
+    // Answered after whatever the time gave to do.
+    eventually(here.recheck()).await.unwrap();
+    assert_eq!(world.take_requests(), "GET");
+}

@@ -5,6 +5,7 @@
 mod backends;
 mod bad_input;
 mod crash_points;
+mod defects;
 mod interleavings;
 mod live;
 #[cfg(feature = "posthog")]

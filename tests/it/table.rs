@@ -1,8 +1,8 @@
-//! The design's table: what this device remembers × what a GET answers.
+//! The design's tables: what this device remembers × what a GET answers, and what
+//! it holds × what sync shows.
 //!
-//! Each row of [`CELLS`] is one cell. The record is brought about by what a user
-//! really did on this device, the process is restarted, and the homeserver then
-//! answers the column.
+//! Each row of [`CELLS`] and of [`SYNC_CELLS`] is one cell, and `docs/consent.md` has
+//! both. What is remembered is brought about by what a user really did.
 
 use matrix_analytics::{
     Analytics, ClosedReason, Consent, ConsentState, GateState, HoldReason, Prompt,
@@ -233,4 +233,141 @@ async fn sends_only_under(
         None => assert!(ids.is_empty(), "{cell}"),
     }
     assert!(analytics.stats().backends.iter().all(|backend| backend.is_balanced()), "{cell}");
+}
+
+/// What the running process holds when sync shows something.
+#[rustfmt::skip]
+const SYNC_CELLS: &[(Remembered, Answer, GateState, &str)] = {
+    use Answer::*;
+    use Remembered::*;
+
+    &[
+        (Nothing, OtherId, OPEN, "GET"),
+        (Nothing, NoId, NO_ID, "GET"),
+        (Nothing, False, DENIED, ""),
+        (Nothing, FalseWithId, DENIED, ""),
+        (Nothing, IdAlone, UNDECIDED, "GET"),
+
+        (Granted, SameId, OPEN, ""),
+        (Granted, OtherId, OPEN, "GET"),
+        (Granted, NoId, NO_ID, "GET"),
+        (Granted, False, DENIED, ""),
+        (Granted, FalseWithId, DENIED, ""),
+        (Granted, Empty, UNPROVEN, "GET"),
+        (Granted, Malformed, UNPROVEN, "GET"),
+        (Granted, IdAlone, UNPROVEN, "GET"),
+
+        (GrantedNoId, OtherId, OPEN, "GET"),
+        (GrantedNoId, NoId, NO_ID, ""),
+        (GrantedNoId, False, DENIED, ""),
+        (GrantedNoId, Empty, UNPROVEN, "GET"),
+
+        (Denied, SameId, DENIED, "GET PUT"),
+        (Denied, OtherId, OPEN, "GET"),
+        (Denied, NoId, DENIED, "GET"),
+        (Denied, False, DENIED, ""),
+        (Denied, FalseWithId, DENIED, ""),
+        (Denied, Empty, DENIED, "GET"),
+        (Denied, IdAlone, DENIED, "GET"),
+
+        (DeniedPending, SameId, DENIED, "GET PUT"),
+        (DeniedPending, OtherId, DENIED, "GET PUT"),
+        (DeniedPending, NoId, DENIED, "GET PUT"),
+        (DeniedPending, False, DENIED, "GET"),
+        (DeniedPending, FalseWithId, DENIED, "GET PUT"),
+        (DeniedPending, Empty, DENIED, "GET PUT"),
+        (DeniedPending, IdAlone, DENIED, "GET PUT"),
+    ]
+};
+
+#[tokio::test]
+async fn every_cell_of_what_sync_shows_holds() {
+    for &(remembered, answer, gate, requests) in SYNC_CELLS {
+        let cell = format!("{remembered:?} × {answer:?} in sync");
+        let world = World::new().await;
+        let device = world.device("PHONE").await;
+        let (analytics, own_id) = hold(&world, &device, remembered).await;
+        if remembered != Remembered::DeniedPending {
+            // A sync would let the removal be tried, and that is the cell's to see.
+            device.sync().await;
+        }
+        let shown = answer.content(&own_id).unwrap();
+        world.set_content(&shown);
+        world.server.heal();
+        world.take_requests();
+
+        device.sync().await;
+        let count = requests.split_whitespace().count();
+        eventually(world.server.wait_for(|seen| seen.len() >= count)).await;
+        let state = analytics.until(|state| state.gate == gate && !state.removal_pending).await;
+        assert_eq!(state.prompt() == Prompt::Ask, gate == UNDECIDED, "{cell}");
+        // Answered after whatever sync gave to do.
+        eventually(analytics.recheck()).await.unwrap();
+        let expected: Vec<_> = requests.split_whitespace().chain(["GET"]).collect();
+        assert_eq!(world.take_requests(), expected.join(" "), "{cell}");
+        assert_eq!(analytics.state().gate, gate, "{cell}, asked again");
+    }
+}
+
+/// Lets the user do on `device` what leads to `remembered`, in a process that runs on.
+async fn hold(world: &World, device: &Device, remembered: Remembered) -> (Analytics, String) {
+    let nobodys = "an-id-that-nobody-had".to_owned();
+    match remembered {
+        Remembered::Nothing => (device.start_confirmed().await.0, nobodys),
+        Remembered::GrantedNoId => {
+            world.set_content(&content(Some(true), None));
+            (device.start_confirmed().await.0, nobodys)
+        }
+        Remembered::Granted | Remembered::Denied | Remembered::DeniedPending => {
+            let (analytics, _) = device.start_opted_in().await;
+            let id = analytics.analytics_id().unwrap().reveal().to_owned();
+            if remembered == Remembered::DeniedPending {
+                world.server.fail_all(Fault::ResetBefore);
+            }
+            if remembered != Remembered::Granted {
+                eventually(analytics.opt_out().into_future()).await;
+            }
+            (analytics, id)
+        }
+    }
+}
+
+#[test]
+fn the_tables_in_the_docs_are_these() {
+    let docs = include_str!("../../docs/consent.md");
+    let (start, sync) = (rendered(CELLS), rendered(SYNC_CELLS));
+    assert!(docs.contains(&start), "docs/consent.md has to have this table:\n\n{start}");
+    assert!(docs.contains(&sync), "docs/consent.md has to have this table:\n\n{sync}");
+}
+
+/// The cells as a table of Markdown.
+fn rendered(cells: &[(Remembered, Answer, GateState, &str)]) -> String {
+    use std::fmt::Write as _;
+
+    let mut table =
+        "| remembered | on the homeserver | gate | requests |\n|---|---|---|---|\n".to_owned();
+    for (remembered, answer, gate, requests) in cells {
+        let remembered = match remembered {
+            Remembered::Nothing => "nothing",
+            Remembered::Granted => "granted, an ID",
+            Remembered::GrantedNoId => "granted, no ID",
+            Remembered::Denied => "denied",
+            Remembered::DeniedPending => "denied, removal pending",
+        };
+        let answer = match answer {
+            Answer::SameId => "`true`, the ID remembered or retired",
+            Answer::OtherId => "`true`, another ID",
+            Answer::NoId => "`true`, no `id`",
+            Answer::NullId => "`true`, `id: null`",
+            Answer::False => "`false`, no `id`",
+            Answer::FalseWithId => "`false`, an ID",
+            Answer::NotFound => "404",
+            Answer::Empty => "`{}`",
+            Answer::Malformed => "a flag that is no boolean",
+            Answer::IdAlone => "an ID, no flag",
+        };
+        let requests = if requests.is_empty() { "none" } else { requests };
+        writeln!(table, "| {remembered} | {answer} | `{gate:?}` | {requests} |").unwrap();
+    }
+    table
 }

@@ -1,0 +1,262 @@
+//! posthog-rs, PostHog's official SDK, is the reference for our PostHog backend: both
+//! send the same events, and what they send differs only where this file says so.
+
+#![expect(clippy::unwrap_used, reason = "a test may fail")]
+
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
+
+use chrono::{DateTime, Utc};
+use matrix_analytics::{Backend as _, OutgoingEvent, PostHog, Properties, testing};
+use serde_json::{Map, Value, json};
+use tokio::time::timeout;
+use wiremock::{Mock, MockServer, Request, ResponseTemplate, matchers::any};
+
+use Difference::{OnlyOurs, OnlyTheirs, OtherValue};
+
+const KEY: &str = "phc_4b1d0c";
+const ID: &str = "9f1c2d7e-0d5e-4c9b-8a53-b6f1d1f1a0aa";
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Difference {
+    /// Only we have this member.
+    OnlyOurs,
+    /// Only posthog-rs has this member.
+    OnlyTheirs,
+    /// Both have this member, with another value or another kind of value.
+    OtherValue,
+}
+
+/// Every difference around the events, by its path.
+const AROUND_EVENTS: [(&str, Difference); 2] = [
+    // We import no history. Without this member PostHog takes it as `false`, which is
+    // what posthog-rs says.
+    ("historical_migration", OnlyTheirs),
+    // PostHog shifts an event's time by how far this is from its own clock. We want the
+    // time that arrives to be the time of capture, on every try and at every backend.
+    ("sent_at", OnlyTheirs),
+];
+
+/// Every difference within an event, by its path; each event has them all.
+const WITHIN_EVENT: [(&str, Difference); 9] = [
+    // Without it, PostHog writes the sender's address into the event.
+    ("properties.$ip", OnlyOurs),
+    // Each says who sent the event.
+    ("properties.$lib", OtherValue),
+    ("properties.$lib_version", OtherValue),
+    // The version again, in parts.
+    ("properties.$lib_version__major", OnlyTheirs),
+    ("properties.$lib_version__minor", OnlyTheirs),
+    ("properties.$lib_version__patch", OnlyTheirs),
+    // We send nothing about the device but what the app gives us.
+    ("properties.$os", OnlyTheirs),
+    ("properties.$os_version", OnlyTheirs),
+    // PostHog's documentation of the endpoint has the ID here, its SDKs beside the
+    // event's name. PostHog reads both places, and the one beside the name wins.
+    ("properties.distinct_id", OnlyOurs),
+];
+
+/// What both are asked to send.
+struct Sent {
+    name: &'static str,
+    time: SystemTime,
+    properties: Map<String, Value>,
+    set: Map<String, Value>,
+    set_once: Map<String, Value>,
+}
+
+fn sent() -> [Sent; 3] {
+    let midday = SystemTime::UNIX_EPOCH + Duration::from_secs(1_769_860_800);
+    [
+        Sent {
+            name: "Joined \"Room\" – ⌘",
+            time: midday + Duration::from_millis(250),
+            properties: object(json!({
+                "bool": false,
+                "float": 0.1,
+                "float_large": 1e300,
+                "float_negative_zero": -0.0,
+                "float_whole": 3.0,
+                "integer": -3,
+                "integer_max": i64::MAX,
+                "integer_min": i64::MIN,
+                "unsigned_max": u64::MAX,
+                "text": "line\nbreak, \"quotes\", \\, \u{0}, \u{7f}, \u{2028}, é, 🦀",
+                "text_empty": "",
+                "text_number": "7",
+                "key \"with\" $ and é.": "kept",
+                "$screen_name": "kept too",
+                "$process_person_profile": true,
+            })),
+            set: object(json!({ "app": "desktop", "rooms": 3, "dark": true, "scale": 1.5 })),
+            set_once: object(json!({ "first_app": "mobile", "rooms": u64::MAX })),
+        },
+        Sent {
+            name: "SetOnly",
+            // Finer than the millisecond that we send.
+            time: midday + Duration::from_nanos(1_999_999),
+            properties: Map::new(),
+            set: object(json!({ "app": "desktop" })),
+            set_once: Map::new(),
+        },
+        Sent {
+            name: "Plain",
+            time: midday,
+            properties: Map::new(),
+            set: Map::new(),
+            set_once: Map::new(),
+        },
+    ]
+}
+
+fn object(value: Value) -> Map<String, Value> {
+    serde_json::from_value(value).unwrap()
+}
+
+fn our_event(sent: &Sent) -> OutgoingEvent {
+    let properties = |members| Properties::from_serialize(members).unwrap();
+    testing::with_user_properties(
+        testing::event_at(sent.name, properties(&sent.properties), sent.time),
+        properties(&sent.set),
+        properties(&sent.set_once),
+    )
+}
+
+/// `sent` as posthog-rs takes it, with the unique ID that `ours` was given.
+fn their_event(sent: &Sent, ours: &OutgoingEvent) -> posthog_rs::Event {
+    let mut event = posthog_rs::Event::new(sent.name, ID);
+    event.set_uuid(ours.uuid());
+    event.set_timestamp(DateTime::<Utc>::from(sent.time)).unwrap();
+    for (key, value) in &sent.properties {
+        event.insert_prop(key, value).unwrap();
+    }
+    for (key, members) in [("$set", &sent.set), ("$set_once", &sent.set_once)] {
+        if !members.is_empty() {
+            event.insert_prop(key, members).unwrap();
+        }
+    }
+    event
+}
+
+/// Sends `events` with posthog-rs, set up to be what we are: on a user's device, and
+/// with no look-up of places.
+async fn send_theirs(endpoint: &str, events: Vec<posthog_rs::Event>) {
+    let options = posthog_rs::ClientOptionsBuilder::default()
+        .host(endpoint)
+        .api_key(KEY.to_owned())
+        .http_client(without_proxy().unwrap())
+        .disable_geoip(true)
+        .is_server(false)
+        .max_capture_attempts(1)
+        .request_timeout_seconds(10)
+        .build()
+        .unwrap();
+    let client = posthog_rs::client(options).await;
+    client.capture_batch_immediate(events, false).await.unwrap();
+    client.shutdown().await;
+}
+
+/// A client that reaches a collector on this machine whatever the environment says.
+fn without_proxy() -> reqwest::Result<reqwest::Client> {
+    reqwest::Client::builder().no_proxy().build()
+}
+
+async fn collector() -> MockServer {
+    let collector = MockServer::start().await;
+    let answer = ResponseTemplate::new(200).set_body_json(json!({ "status": 1 }));
+    Mock::given(any()).respond_with(answer).mount(&collector).await;
+    collector
+}
+
+/// The only request that `collector` got.
+async fn only_request(collector: &MockServer) -> Request {
+    let [request] = collector.received_requests().await.unwrap().try_into().unwrap();
+    request
+}
+
+/// Takes the events out of a body.
+fn take_events(body: &mut Value) -> Vec<Value> {
+    match body.as_object_mut().unwrap().remove("batch").unwrap() {
+        Value::Array(events) => events,
+        other => panic!("{other}"),
+    }
+}
+
+/// Puts milliseconds in place of an event's time: posthog-rs writes it down to the
+/// nanosecond and with 0, 3, 6 or 9 digits, we down to the millisecond and with as few
+/// digits as it takes.
+fn take_time_as_instant(event: &mut Value) {
+    let time = &mut event["timestamp"];
+    let instant = DateTime::parse_from_rfc3339(time.as_str().unwrap()).unwrap();
+    assert!(time.as_str().unwrap().ends_with('Z'), "{time}");
+    *time = instant.timestamp_millis().into();
+}
+
+/// Finds the differences between two JSON values, by their paths.
+fn differences(ours: &Value, theirs: &Value) -> BTreeMap<String, Difference> {
+    fn compare(path: &str, ours: &Value, theirs: &Value, found: &mut BTreeMap<String, Difference>) {
+        let (Value::Object(our_members), Value::Object(their_members)) = (ours, theirs) else {
+            if ours != theirs {
+                found.insert(path.to_owned(), OtherValue);
+            }
+            return;
+        };
+        let path_of =
+            |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+        for (key, ours) in our_members {
+            match their_members.get(key) {
+                Some(theirs) => compare(&path_of(key), ours, theirs, found),
+                None => drop(found.insert(path_of(key), OnlyOurs)),
+            }
+        }
+        for key in their_members.keys().filter(|key| !our_members.contains_key(*key)) {
+            found.insert(path_of(key), OnlyTheirs);
+        }
+    }
+
+    let mut found = BTreeMap::new();
+    compare("", ours, theirs, &mut found);
+    found
+}
+
+fn listed(differences: &[(&str, Difference)]) -> BTreeMap<String, Difference> {
+    differences.iter().map(|(path, difference)| ((*path).to_owned(), *difference)).collect()
+}
+
+// posthog-rs blocks its caller while it joins the thread that it started.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_body_is_that_of_the_official_sdk_but_for_the_listed_differences() {
+    let (our_collector, their_collector) = (collector().await, collector().await);
+    let sent = sent();
+    let ours: Vec<_> = sent.iter().map(our_event).collect();
+    let theirs: Vec<_> =
+        sent.iter().zip(&ours).map(|(sent, ours)| their_event(sent, ours)).collect();
+    let backend =
+        PostHog::builder(&our_collector.uri(), KEY).http_client(without_proxy).build().unwrap();
+    timeout(Duration::from_secs(30), async {
+        backend.send(&testing::batch(ID, ours)).await.unwrap();
+        send_theirs(&their_collector.uri(), theirs).await;
+    })
+    .await
+    .unwrap();
+
+    let ours = only_request(&our_collector).await;
+    let theirs = only_request(&their_collector).await;
+    assert_eq!(ours.method, theirs.method);
+    assert_eq!((ours.url.path(), ours.url.query()), (theirs.url.path(), theirs.url.query()),);
+    assert_eq!(ours.headers["content-type"], theirs.headers["content-type"]);
+
+    let (mut ours, mut theirs): (Value, Value) =
+        (ours.body_json().unwrap(), theirs.body_json().unwrap());
+    let (our_events, their_events) = (take_events(&mut ours), take_events(&mut theirs));
+    assert_eq!(ours["api_key"], KEY);
+    assert_eq!(differences(&ours, &theirs), listed(&AROUND_EVENTS), "\n{ours}\n{theirs}");
+    assert_eq!((our_events.len(), their_events.len()), (sent.len(), sent.len()));
+    for (mut ours, mut theirs) in our_events.into_iter().zip(their_events) {
+        take_time_as_instant(&mut ours);
+        take_time_as_instant(&mut theirs);
+        assert_eq!(differences(&ours, &theirs), listed(&WITHIN_EVENT), "\n{ours}\n{theirs}");
+    }
+}
