@@ -64,7 +64,7 @@ pub(crate) struct Inner {
     pub(crate) account_data: AccountData,
     pub(crate) record_store: RecordStore,
     /// Held while the record is written: the newest is written last.
-    pub(crate) saving: tokio::sync::Mutex<()>,
+    pub(crate) saving: Arc<tokio::sync::Mutex<()>>,
     pub(crate) sink: Arc<Sink>,
     /// Tells the consent task that there may be something to do.
     wake: Arc<Notify>,
@@ -431,7 +431,7 @@ impl Inner {
             machine: Mutex::new(machine),
             account_data,
             record_store,
-            saving: tokio::sync::Mutex::default(),
+            saving: Arc::default(),
             sink: Arc::new(sink),
             wake: Arc::default(),
             transitions: Notify::new(),

@@ -177,7 +177,7 @@ impl Inner {
 
     /// Writes the record, if it has changed. Waits for no request.
     pub(crate) async fn save(&self) -> Result<(), StoreError> {
-        let _turn = self.saving.lock().await;
+        let turn = self.saving.clone().lock_owned().await;
         let record = {
             let machine = self.machine();
             if !machine.is_unsaved() {
@@ -185,10 +185,15 @@ impl Inner {
             }
             machine.record().clone()
         };
-        let bound = self.account_data.bound();
-        let saved = timeout(bound, self.record_store.save(&record))
-            .await
-            .unwrap_or_else(|_| Err(StoreError::Backend(Box::new(StoreTooSlow))));
+        // In a task of its own, which holds the turn: a write that is waited for no
+        // longer may still land, and must not land after a newer one.
+        let (store, written) = (self.record_store.clone(), record.clone());
+        let write = tokio::spawn(async move { (store.save(&written).await, turn) });
+        let (saved, _turn) = match timeout(self.account_data.bound(), write).await {
+            Ok(Ok((saved, turn))) => (saved, Some(turn)),
+            Ok(Err(gone)) => (Err(StoreError::Backend(Box::new(gone))), None),
+            Err(_) => (Err(StoreError::Backend(Box::new(StoreTooSlow))), None),
+        };
         match &saved {
             Ok(()) => self.apply(|machine| machine.saved(&record)),
             Err(_) => {
@@ -231,6 +236,9 @@ impl Inner {
                 }
             };
             if let Some(change) = change {
+                // The no, and which ID is retired, are on disk before the account
+                // forgets them: nothing could tell this device later.
+                let _ = self.save().await;
                 self.apply(|machine| machine.removal_writes(&change));
                 self.put(turn, &change, content.as_deref()).await?;
                 self.apply(|machine| machine.removal_wrote(sent, &change));

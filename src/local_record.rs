@@ -1,5 +1,7 @@
 //! What this device remembers about consent, in the client's state store.
 
+use std::collections::VecDeque;
+
 use matrix_sdk::{Client, StoreError, ruma::UserId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -9,6 +11,10 @@ use crate::{AnalyticsId, BuildError, Consent};
 
 /// The version that this code writes.
 const VERSION: u32 = 1;
+
+/// How many retired IDs are remembered: a client that restores what it had cached
+/// restores a recent one.
+const MAX_RETIRED: usize = 8;
 
 /// The durable half of consent: it survives the process and the network.
 ///
@@ -34,9 +40,10 @@ pub(crate) struct Record {
     /// The ID under which this device last sent.
     #[serde(default)]
     current: Option<IdDigest>,
-    /// The last ID that a withdrawal here removed: never to be used again.
+    /// The last IDs that a withdrawal here removed, oldest first: never to be used
+    /// again.
     #[serde(default)]
-    retired: Option<IdDigest>,
+    retired: VecDeque<IdDigest>,
     /// This stands for a record that could not be read: it may have held a
     /// withdrawal.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -75,7 +82,7 @@ impl Default for Record {
             cleaned_in_epoch: None,
             salt: Uuid::new_v4().simple().to_string(),
             current: None,
-            retired: None,
+            retired: VecDeque::new(),
             unreadable: false,
         }
     }
@@ -99,18 +106,28 @@ impl Record {
     /// Makes the current ID, if there is one, the retired one.
     pub(crate) fn retire_current(&mut self) {
         if let Some(current) = self.current.take() {
-            self.retired = Some(current);
+            self.retire_digest(current);
         }
     }
 
     pub(crate) fn retire(&mut self, id: &AnalyticsId) {
-        self.retired = Some(self.digest(id));
+        self.retire_digest(self.digest(id));
+    }
+
+    fn retire_digest(&mut self, digest: IdDigest) {
+        if self.retired.contains(&digest) {
+            return;
+        }
+        self.retired.push_back(digest);
+        if self.retired.len() > MAX_RETIRED {
+            self.retired.pop_front();
+        }
     }
 
     /// Whether `id` must not be used again; of a record that could not be read
     /// nobody knows.
     pub(crate) fn is_retired(&self, id: &AnalyticsId) -> bool {
-        self.unreadable || self.retired.as_ref() == Some(&self.digest(id))
+        self.unreadable || self.retired.contains(&self.digest(id))
     }
 
     pub(crate) fn is_unreadable(&self) -> bool {
@@ -211,6 +228,19 @@ mod tests {
         one.remember_id(&id);
         other.remember_id(&id);
         assert_ne!(one.current, other.current);
+    }
+
+    #[test]
+    fn the_last_retired_ids_are_remembered_and_the_record_stays_small() {
+        let ids: Vec<_> = (0..20).map(|_| AnalyticsId::random()).collect();
+        let mut record = Record::default();
+        for id in &ids {
+            record.remember_id(id);
+            record.retire_current();
+            record.retire(id);
+        }
+        let is_retired: Vec<_> = ids.iter().map(|id| record.is_retired(id)).collect();
+        assert_eq!(is_retired, [[false; 12].as_slice(), &[true; 8]].concat());
     }
 
     #[test]

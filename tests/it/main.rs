@@ -4,6 +4,7 @@
 
 mod backends;
 mod bad_input;
+mod crash_points;
 mod defects;
 mod interleavings;
 mod live;

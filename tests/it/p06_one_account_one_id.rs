@@ -11,7 +11,8 @@ use matrix_analytics::{
 use uuid::Uuid;
 
 use crate::support::{
-    AnalyticsExt as _, BOUND, FOREIGN_ID, SETTLE, World, content, eventually, id_in,
+    ALICE, AnalyticsExt as _, BOUND, Device, FOREIGN_ID, GatedProxy, SETTLE, World, content,
+    eventually, id_in,
 };
 
 #[tokio::test]
@@ -202,4 +203,33 @@ async fn the_echo_of_an_own_opt_out_is_no_foreign_sign() {
     answer.deliver();
     assert!(eventually(opt_out).await.unwrap().is_complete());
     assert!(proxy.is_idle());
+}
+
+#[tokio::test]
+async fn an_id_is_remembered_as_retired_before_it_is_removed() {
+    let world = World::new().await;
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    let login = world.server.add_device(ALICE, "PHONE");
+    let mut proxy = GatedProxy::start(world.server.uri()).await;
+    let client = world
+        .server
+        .client_with(&login, |builder| builder.homeserver_url(proxy.uri()))
+        .await
+        .unwrap();
+    let device = Device { client, login };
+    let (analytics, _) = device.start().await;
+
+    // The device has not seen the ID before, and may stop once it is removed.
+    let opt_out = tokio::spawn(analytics.opt_out().into_future());
+    let removal = loop {
+        let held = eventually(proxy.next_of_any_method()).await;
+        if held.method == Method::PUT {
+            break held;
+        }
+        held.pass().await;
+    };
+    let record: serde_json::Value = serde_json::from_str(&device.record().await.unwrap()).unwrap();
+    assert_eq!(record["retired"].as_array().unwrap().len(), 1);
+    removal.pass().await;
+    assert!(eventually(opt_out).await.unwrap().is_complete());
 }

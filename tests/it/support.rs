@@ -18,7 +18,7 @@ use matrix_analytics::{
 use matrix_sdk::{Client, config::SyncSettings};
 use tokio::time::timeout;
 
-pub(crate) use self::gated_proxy::{GatedProxy, HeldRequest};
+pub(crate) use self::gated_proxy::{GatedProxy, HeldRequest, plain_http_client};
 
 pub(crate) const ALICE: &str = "@alice:example.org";
 /// The default bound on one request.
@@ -200,8 +200,8 @@ impl Device {
         record.unwrap().map(|record| String::from_utf8(record).unwrap())
     }
 
-    pub(crate) async fn overwrite_record(&self, record: &str) {
-        let (key, record) = (Self::record_key(), record.as_bytes().to_vec());
+    pub(crate) async fn overwrite_record(&self, record: impl AsRef<[u8]>) {
+        let (key, record) = (Self::record_key(), record.as_ref().to_vec());
         self.client.state_store().set_custom_value(&key, record).await.unwrap();
     }
 

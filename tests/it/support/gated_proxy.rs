@@ -1,7 +1,7 @@
 //! An HTTP proxy on loopback that holds each account-data request until the test
 //! lets it pass: how requests of two devices are put into an order.
 
-use std::{convert::Infallible, net::SocketAddr};
+use std::net::SocketAddr;
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
@@ -66,16 +66,17 @@ impl GatedProxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (hold, held) = mpsc::unbounded_channel();
-        let upstream = Upstream { url: upstream.to_owned(), http: reqwest::Client::new() };
+        let upstream = Upstream { url: upstream.to_owned(), http: plain_http_client() };
         let server = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let (upstream, hold) = (upstream.clone(), hold.clone());
                 tokio::spawn(async move {
                     let service = service_fn(move |request| {
                         let (upstream, hold) = (upstream.clone(), hold.clone());
-                        async move { Ok::<_, Infallible>(handle(&upstream, &hold, request).await) }
+                        async move { handle(&upstream, &hold, request).await }
                     });
-                    // A client that goes away ends its connection.
+                    // A client that goes away ends its connection, and so does an
+                    // upstream that gives no answer.
                     let _ =
                         http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
                 });
@@ -90,9 +91,13 @@ impl GatedProxy {
 
     /// The next account-data request, which must be a `method`.
     pub(crate) async fn next(&mut self, method: Method) -> HeldRequest {
-        let held = eventually(self.held.recv()).await.expect("the proxy runs");
+        let held = eventually(self.next_of_any_method()).await;
         assert_eq!(held.method, method);
         held
+    }
+
+    pub(crate) async fn next_of_any_method(&mut self) -> HeldRequest {
+        self.held.recv().await.expect("the proxy runs")
     }
 
     /// Whether a request waits now.
@@ -107,6 +112,12 @@ impl Drop for GatedProxy {
     }
 }
 
+/// An HTTP client for loopback: reading the system's certificates is what takes
+/// longest in making one.
+pub(crate) fn plain_http_client() -> reqwest::Client {
+    reqwest::Client::builder().tls_certs_only([]).no_proxy().build().unwrap()
+}
+
 /// The homeserver behind the proxy.
 #[derive(Clone)]
 struct Upstream {
@@ -118,7 +129,7 @@ async fn handle(
     upstream: &Upstream,
     hold: &mpsc::UnboundedSender<HeldRequest>,
     request: Request<Incoming>,
-) -> Response<Full<Bytes>> {
+) -> Result<Response<Full<Bytes>>, reqwest::Error> {
     let gate = request.uri().path().contains("/account_data/").then(|| {
         let (pass, passed) = oneshot::channel();
         let (answer, answered) = oneshot::channel();
@@ -134,25 +145,28 @@ async fn handle(
     if passed.await.is_err() {
         return std::future::pending().await;
     }
-    let response = forward(upstream, request).await;
+    let response = forward(upstream, request).await?;
     let _ = answer.send(());
     if delivered.await.is_err() {
         return std::future::pending().await;
     }
-    response
+    Ok(response)
 }
 
-async fn forward(upstream: &Upstream, request: Request<Incoming>) -> Response<Full<Bytes>> {
+async fn forward(
+    upstream: &Upstream,
+    request: Request<Incoming>,
+) -> Result<Response<Full<Bytes>>, reqwest::Error> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.unwrap().to_bytes();
     let url = format!("{}{}", upstream.url, parts.uri);
     let mut headers = parts.headers;
     headers.remove("host");
     let answer =
-        upstream.http.request(parts.method, url).headers(headers).body(body).send().await.unwrap();
+        upstream.http.request(parts.method, url).headers(headers).body(body).send().await?;
     let status = answer.status();
-    let mut response = Response::new(Full::new(answer.bytes().await.unwrap()));
+    let mut response = Response::new(Full::new(answer.bytes().await?));
     *response.status_mut() = StatusCode::from_u16(status.as_u16()).unwrap();
     response.headers_mut().insert("content-type", "application/json".parse().unwrap());
-    response
+    Ok(response)
 }

@@ -1,0 +1,211 @@
+//! A store whose writes of our record can be watched, held and failed.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
+    sync::Arc,
+};
+
+use futures_util::future::BoxFuture;
+use matrix_sdk::{
+    QueueWedgeError, RoomInfo, RoomMemberships, StateChanges, StateStore, StoreError, async_trait,
+    config::StoreConfig,
+    cross_process_lock::CrossProcessLockConfig,
+    deserialized_responses::{DisplayName, RawAnySyncOrStrippedState},
+    ruma::{
+        EventId, MilliSecondsSinceUnixEpoch, OwnedEventId, OwnedRoomId, OwnedTransactionId,
+        OwnedUserId, RoomId, TransactionId, UserId,
+        events::{
+            AnyGlobalAccountDataEvent, AnyRoomAccountDataEvent, GlobalAccountDataEventType,
+            RoomAccountDataEventType, StateEventType,
+            presence::PresenceEvent,
+            receipt::{Receipt, ReceiptThread, ReceiptType},
+        },
+        serde::Raw,
+    },
+    store::{
+        ChildTransactionId, DependentQueuedRequest, DependentQueuedRequestKind, DynStateStore,
+        QueuedRequest, QueuedRequestKind, RoomLoadSettings, SentRequestKey, StateStoreDataKey,
+        StateStoreDataValue, StoredThreadSubscription,
+    },
+};
+use matrix_sdk_base::MinimalRoomMemberEvent;
+
+use super::Fact;
+
+/// How the keys of our records begin.
+const OUR_KEYS: &[u8] = b"matrix-analytics/";
+
+/// When a write of our record is asked about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Moment {
+    BeforeWrite,
+    AfterWrite,
+}
+
+/// Is asked at every write of our record; may hold it for ever, or fail it.
+pub(super) trait StoreGate: Send + Sync {
+    fn reach(&self, moment: Moment) -> BoxFuture<'_, Result<(), StoreError>>;
+}
+
+impl From<Moment> for Fact {
+    fn from(moment: Moment) -> Self {
+        match moment {
+            Moment::BeforeWrite => Self::WriteBegins,
+            Moment::AfterWrite => Self::WriteEnds,
+        }
+    }
+}
+
+/// Lets every write pass.
+pub(super) struct Passing;
+
+impl StoreGate for Passing {
+    fn reach(&self, _: Moment) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async { Ok(()) })
+    }
+}
+
+/// A store with a gate in front of the writes of our record.
+pub(super) struct GatedStore {
+    store: Arc<DynStateStore>,
+    gate: Arc<dyn StoreGate>,
+}
+
+impl GatedStore {
+    pub(super) fn config(store: Arc<DynStateStore>, gate: Arc<dyn StoreGate>) -> StoreConfig {
+        StoreConfig::new(CrossProcessLockConfig::SingleProcess).state_store(Self { store, gate })
+    }
+}
+
+impl fmt::Debug for GatedStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("GatedStore")
+    }
+}
+
+/// Implements the SDK's trait: the writes of custom values as given here, all else
+/// by the store behind.
+macro_rules! delegate {
+    ($(
+        fn $name:ident $(<$lifetime:lifetime>)? ($($argument:ident: $type:ty),*) -> $answer:ty;
+    )*) => {
+        #[async_trait]
+        impl StateStore for GatedStore {
+            type Error = StoreError;
+
+            $(
+                async fn $name $(<$lifetime>)? (
+                    &self,
+                    $($argument: $type),*
+                ) -> Result<$answer, StoreError> {
+                    self.store.$name($($argument),*).await
+                }
+            )*
+
+            // `set_custom_value_no_read` comes down to this one too.
+            async fn set_custom_value(
+                &self,
+                key: &[u8],
+                value: Vec<u8>,
+            ) -> Result<Option<Vec<u8>>, StoreError> {
+                let ours = key.starts_with(OUR_KEYS);
+                if ours {
+                    self.gate.reach(Moment::BeforeWrite).await?;
+                }
+                let before = self.store.set_custom_value(key, value).await?;
+                if ours {
+                    self.gate.reach(Moment::AfterWrite).await?;
+                }
+                Ok(before)
+            }
+
+            // A record that were removed would be a point too.
+            async fn remove_custom_value(
+                &self,
+                key: &[u8],
+            ) -> Result<Option<Vec<u8>>, StoreError> {
+                assert!(!key.starts_with(OUR_KEYS));
+                self.store.remove_custom_value(key).await
+            }
+        }
+    };
+}
+
+delegate! {
+    fn get_kv_data(key: StateStoreDataKey<'_>) -> Option<StateStoreDataValue>;
+    fn set_kv_data(key: StateStoreDataKey<'_>, value: StateStoreDataValue) -> ();
+    fn remove_kv_data(key: StateStoreDataKey<'_>) -> ();
+    fn save_changes(changes: &StateChanges) -> ();
+    fn get_presence_event(user: &UserId) -> Option<Raw<PresenceEvent>>;
+    fn get_presence_events(users: &[OwnedUserId]) -> Vec<Raw<PresenceEvent>>;
+    fn get_state_event(
+        room: &RoomId, event_type: StateEventType, key: &str
+    ) -> Option<RawAnySyncOrStrippedState>;
+    fn get_state_events(
+        room: &RoomId, event_type: StateEventType
+    ) -> Vec<RawAnySyncOrStrippedState>;
+    fn get_state_events_for_keys(
+        room: &RoomId, event_type: StateEventType, keys: &[&str]
+    ) -> Vec<RawAnySyncOrStrippedState>;
+    fn get_profile(room: &RoomId, user: &UserId) -> Option<MinimalRoomMemberEvent>;
+    fn get_profiles<'a>(
+        room: &RoomId, users: &'a [OwnedUserId]
+    ) -> BTreeMap<&'a UserId, MinimalRoomMemberEvent>;
+    fn get_user_ids(room: &RoomId, memberships: RoomMemberships) -> Vec<OwnedUserId>;
+    fn get_room_infos(settings: &RoomLoadSettings) -> Vec<RoomInfo>;
+    fn get_users_with_display_name(room: &RoomId, name: &DisplayName) -> BTreeSet<OwnedUserId>;
+    fn get_users_with_display_names<'a>(
+        room: &RoomId, names: &'a [DisplayName]
+    ) -> HashMap<&'a DisplayName, BTreeSet<OwnedUserId>>;
+    fn get_account_data_event(
+        event_type: GlobalAccountDataEventType
+    ) -> Option<Raw<AnyGlobalAccountDataEvent>>;
+    fn get_room_account_data_event(
+        room: &RoomId, event_type: RoomAccountDataEventType
+    ) -> Option<Raw<AnyRoomAccountDataEvent>>;
+    fn get_user_room_receipt_event(
+        room: &RoomId, receipt_type: ReceiptType, thread: ReceiptThread, user: &UserId
+    ) -> Option<(OwnedEventId, Receipt)>;
+    fn get_event_room_receipt_events(
+        room: &RoomId, receipt_type: ReceiptType, thread: ReceiptThread, event: &EventId
+    ) -> Vec<(OwnedUserId, Receipt)>;
+    fn get_custom_value(key: &[u8]) -> Option<Vec<u8>>;
+    fn remove_room(room: &RoomId) -> ();
+    fn save_send_queue_request(
+        room: &RoomId, transaction: OwnedTransactionId, created_at: MilliSecondsSinceUnixEpoch,
+        request: QueuedRequestKind, priority: usize
+    ) -> ();
+    fn update_send_queue_request(
+        room: &RoomId, transaction: &TransactionId, content: QueuedRequestKind
+    ) -> bool;
+    fn remove_send_queue_request(room: &RoomId, transaction: &TransactionId) -> bool;
+    fn load_send_queue_requests(room: &RoomId) -> Vec<QueuedRequest>;
+    fn update_send_queue_request_status(
+        room: &RoomId, transaction: &TransactionId, error: Option<QueueWedgeError>
+    ) -> ();
+    fn load_rooms_with_unsent_requests() -> Vec<OwnedRoomId>;
+    fn save_dependent_queued_request(
+        room: &RoomId, parent: &TransactionId, own: ChildTransactionId,
+        created_at: MilliSecondsSinceUnixEpoch, content: DependentQueuedRequestKind
+    ) -> ();
+    fn mark_dependent_queued_requests_as_ready(
+        room: &RoomId, parent: &TransactionId, key: SentRequestKey
+    ) -> usize;
+    fn update_dependent_queued_request(
+        room: &RoomId, own: &ChildTransactionId, content: DependentQueuedRequestKind
+    ) -> bool;
+    fn remove_dependent_queued_request(room: &RoomId, own: &ChildTransactionId) -> bool;
+    fn load_dependent_queued_requests(room: &RoomId) -> Vec<DependentQueuedRequest>;
+    fn upsert_thread_subscriptions(
+        updates: Vec<(&RoomId, &EventId, StoredThreadSubscription)>
+    ) -> ();
+    fn remove_thread_subscription(room: &RoomId, thread: &EventId) -> ();
+    fn load_thread_subscription(
+        room: &RoomId, thread: &EventId
+    ) -> Option<StoredThreadSubscription>;
+    fn close() -> ();
+    fn reopen() -> ();
+    fn optimize() -> ();
+    fn get_size() -> Option<usize>;
+}

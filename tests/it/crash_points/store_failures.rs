@@ -1,0 +1,208 @@
+//! The store can be read and not written, hangs, or holds what cannot be read.
+
+use std::{error::Error, future::pending, sync::Arc};
+
+use futures_util::future::BoxFuture;
+use matrix_analytics::{
+    Analytics, BuildError, Consent, ConsentState, ELEMENT_EVENT_TYPE, Step,
+    testing::{DeviceLogin, Fault},
+};
+use matrix_sdk::{
+    Client, MemoryStore, STATE_STORE_DATABASE_NAME, SqliteStateStore, StoreError,
+    store::{DynStateStore, IntoStateStore as _},
+};
+use tempfile::TempDir;
+
+use super::store::{GatedStore, Moment, Passing, StoreGate};
+use crate::support::{
+    ALICE, AnalyticsExt as _, BOUND, Device, FOREIGN_ID, World, content, eventually, id_in,
+};
+
+/// A device of Alice whose store is an SQLite database in `directory`.
+async fn device_on_disk(world: &World, directory: &TempDir) -> Device {
+    let login = world.server.add_device(ALICE, "PHONE");
+    let client = client_on_disk(world, &login, directory).await;
+    Device { client, login }
+}
+
+async fn client_on_disk(world: &World, login: &DeviceLogin, directory: &TempDir) -> Client {
+    let store = SqliteStateStore::open(directory.path(), None).await.unwrap();
+    let store = GatedStore::config(store.into_state_store(), Arc::new(Passing));
+    world.server.client_with(login, |builder| builder.store_config(store)).await.unwrap()
+}
+
+/// Runs SQL on the database behind the client's back.
+fn sql(directory: &TempDir, statement: &str) {
+    let path = directory.path().join(STATE_STORE_DATABASE_NAME);
+    rusqlite::Connection::open(path).unwrap().execute_batch(statement).unwrap();
+}
+
+const FILL_DISK: &str = "CREATE TRIGGER disk_full BEFORE INSERT ON kv_blob
+    BEGIN SELECT RAISE(ABORT, 'the disk is full'); END";
+const FREE_DISK: &str = "DROP TRIGGER disk_full";
+
+fn causes(error: &dyn Error) -> String {
+    let causes = std::iter::successors(Some(error), |&error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+#[tokio::test]
+async fn a_no_that_cannot_be_written_holds_in_this_process_and_cleans_the_server() {
+    let world = World::new().await;
+    let directory = TempDir::new().unwrap();
+    let device = device_on_disk(&world, &directory).await;
+    let (analytics, recorder) = device.start_opted_in().await;
+    recorder.clear();
+    sql(&directory, FILL_DISK);
+
+    let receipt = eventually(analytics.opt_out().into_future()).await;
+    let Step::Failed(cause) = &receipt.record else { panic!("{receipt:?}") };
+    assert!(causes(cause).contains("the disk is full"), "{}", causes(cause));
+    assert!(receipt.account.is_done() && !receipt.is_complete(), "{receipt:?}");
+    assert_eq!(world.content().unwrap(), content(Some(false), None));
+
+    // Closed, whatever the homeserver says later.
+    assert_eq!(analytics.state().decision, Consent::Denied);
+    analytics.capture_one("Never");
+    eventually(analytics.flush()).await;
+    assert!(recorder.events().is_empty());
+}
+
+#[tokio::test]
+async fn a_no_that_can_be_neither_written_nor_sent_is_both_when_it_can() {
+    let world = World::new().await;
+    let directory = TempDir::new().unwrap();
+    let device = device_on_disk(&world, &directory).await;
+    let (analytics, _) = device.start_opted_in().await;
+    sql(&directory, FILL_DISK);
+    world.server.fail_all(Fault::ResetBefore);
+
+    let receipt = eventually(analytics.opt_out().into_future()).await;
+    assert!(matches!(receipt.record, Step::Failed(_)), "{receipt:?}");
+    assert!(matches!(receipt.account, Step::Pending(Some(_))), "{receipt:?}");
+    assert!(!analytics.is_open());
+
+    sql(&directory, FREE_DISK);
+    tokio::time::advance(std::time::Duration::from_secs(601)).await;
+    // Offline, it fails after the record is written.
+    assert!(eventually(analytics.recheck()).await.is_err());
+    drop(analytics);
+    let client = client_on_disk(&world, &device.login, &directory).await;
+    let device = Device { client, ..device };
+    let (analytics, _) = device.start().await;
+    assert!(analytics.state().removal_pending);
+    assert_eq!(analytics.state().decision, Consent::Denied);
+
+    world.server.heal();
+    eventually(analytics.recheck()).await.unwrap();
+    assert_eq!(world.content().unwrap(), content(Some(false), None));
+}
+
+/// A store whose writes never end.
+struct Hanging;
+
+impl StoreGate for Hanging {
+    fn reach(&self, _: Moment) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(pending())
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_hangs_keeps_no_opt_out_from_ending() {
+    let world = World::new().await;
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    let login = world.server.add_device(ALICE, "PHONE");
+    let store = GatedStore::config(MemoryStore::new().into_state_store(), Arc::new(Hanging));
+    let client =
+        world.server.client_with(&login, |builder| builder.store_config(store)).await.unwrap();
+    let analytics = Analytics::builder(client, ELEMENT_EVENT_TYPE).build().await.unwrap();
+    analytics.until(ConsentState::is_open).await;
+
+    let mut opt_out = analytics.opt_out().into_future();
+    let receipt = loop {
+        tokio::select! {
+            receipt = &mut opt_out => break receipt,
+            () = tokio::task::yield_now() => tokio::time::advance(BOUND / 100).await,
+        }
+    };
+    let Step::Failed(cause) = &receipt.record else { panic!("{receipt:?}") };
+    assert!(causes(cause).contains("did not answer in time"), "{}", causes(cause));
+    assert!(!analytics.is_open());
+    // The server is cleaned all the same.
+    while world.content().unwrap() != content(Some(false), None) {
+        tokio::time::advance(BOUND / 100).await;
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_was_cut_or_damaged_opens_nothing() {
+    let world = World::new().await;
+    let directory = TempDir::new().unwrap();
+    let device = device_on_disk(&world, &directory).await;
+    let (analytics, _) = device.start_opted_in().await;
+    world.server.fail_all(Fault::ResetBefore);
+    eventually(analytics.opt_out().into_future()).await;
+    drop(analytics);
+    world.server.heal();
+    let record = device.record().await.unwrap().into_bytes();
+    let held = world.content().unwrap();
+
+    let mut damaged: Vec<_> = (0..record.len()).map(|length| record[..length].to_vec()).collect();
+    damaged.push(vec![0xff; 64]);
+    damaged.push(b"[]".to_vec());
+    for damaged in damaged {
+        device.overwrite_record(&damaged).await;
+        let (analytics, recorder) = device.start().await;
+        analytics.capture_one("Never");
+        assert!(!analytics.is_open());
+        eventually(analytics.recheck()).await.unwrap();
+        assert!(!analytics.is_open());
+        eventually(analytics.flush()).await;
+        assert!(recorder.events().is_empty());
+        assert_eq!(world.content().unwrap(), held);
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_read_makes_no_analytics() {
+    let world = World::new().await;
+    let directory = TempDir::new().unwrap();
+    let device = device_on_disk(&world, &directory).await;
+    drop(device.start_opted_in().await);
+    sql(&directory, "DROP TABLE kv_blob");
+    assert!(matches!(device.builder().build().await, Err(BuildError::Store(_))));
+}
+
+#[tokio::test]
+async fn the_record_of_another_user_in_the_same_store_says_nothing() {
+    const BOB: &str = "@bob:example.org";
+
+    // A store that an app did not clear between two users.
+    let world = World::new().await;
+    let store: Arc<DynStateStore> = MemoryStore::new().into_state_store();
+    let on_the_store = async |login| {
+        let store = GatedStore::config(store.clone(), Arc::new(Passing));
+        let client =
+            world.server.client_with(&login, |builder| builder.store_config(store)).await.unwrap();
+        Device { client, login }
+    };
+    let alice = on_the_store(world.server.add_device(ALICE, "PHONE")).await;
+    drop(alice.start_opted_in().await);
+    let theirs = alice.record().await;
+    assert!(theirs.is_some());
+    drop(alice);
+
+    let bob = on_the_store(world.server.add_device(BOB, "PHONE")).await;
+    let (analytics, recorder) = bob.start_confirmed().await;
+    assert_eq!(analytics.state().decision, Consent::Undecided);
+    analytics.capture_one("Never");
+    eventually(analytics.flush()).await;
+    assert!(recorder.events().is_empty());
+
+    analytics.opt_in_and_settle().await;
+    let id = world.server.content(BOB, ELEMENT_EVENT_TYPE).as_deref().and_then(id_in);
+    assert_ne!(id, id_in(&world.content().unwrap()));
+    // It is Alice's that this reads, and it is as she left it.
+    assert_eq!(bob.record().await, theirs);
+}
