@@ -177,7 +177,11 @@ impl Inner {
 
     /// Writes the record, if it has changed. Waits for no request.
     pub(crate) async fn save(&self) -> Result<(), StoreError> {
-        let turn = self.saving.clone().lock_owned().await;
+        let bound = self.account_data.bound();
+        let Ok(turn) = timeout(bound, self.saving.clone().lock_owned()).await else {
+            self.apply(|machine| machine.save_failed(Instant::now(), fastrand::f64()));
+            return Err(StoreError::Backend(Box::new(StoreTooSlow)));
+        };
         let record = {
             let machine = self.machine();
             if !machine.is_unsaved() {
@@ -189,7 +193,7 @@ impl Inner {
         // longer may still land, and must not land after a newer one.
         let (store, written) = (self.record_store.clone(), record.clone());
         let write = tokio::spawn(async move { (store.save(&written).await, turn) });
-        let (saved, _turn) = match timeout(self.account_data.bound(), write).await {
+        let (saved, _turn) = match timeout(bound, write).await {
             Ok(Ok((saved, turn))) => (saved, Some(turn)),
             Ok(Err(gone)) => (Err(StoreError::Backend(Box::new(gone))), None),
             Err(_) => (Err(StoreError::Backend(Box::new(StoreTooSlow))), None),
