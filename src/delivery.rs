@@ -185,6 +185,11 @@ impl Lane {
         state.drops.add(reason, expired);
         let pass = gate.pass();
         if let (Some(pass), false) = (pass, state.queue.is_empty()) {
+            if state.connected.is_some_and(|epoch| epoch != pass.epoch) {
+                // The gate moved on since `run` looked: it must look again.
+                self.wake();
+                return None;
+            }
             let batch = state.queue.take(course.batch_events, limits.batch_bytes);
             // Whatever else went wrong, an event of another epoch is not sent.
             let (batch, withdrawn): (Vec<_>, Vec<_>) =
