@@ -138,10 +138,15 @@ impl Sink {
     ) -> Result<(), InvalidEvent> {
         set.check()?;
         set_once.check()?;
-        if self.gate.capture_epoch().is_none() {
+        let Some(epoch) = self.gate.capture_epoch() else {
+            return Ok(());
+        };
+        let mut said = self.said();
+        // A wipe may have been here since: what was said before it must not be
+        // sent in the next epoch.
+        if self.gate.capture_epoch() != Some(epoch) {
             return Ok(());
         }
-        let mut said = self.said();
         let user = UserProperties {
             set: set.over(&said.user.set),
             // The first value of these is the one that counts.
