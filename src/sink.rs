@@ -210,11 +210,10 @@ impl Sink {
         }
     }
 
-    /// Waits until no request is out and no connection is held.
+    /// Waits until no request is out and no connection is held. A task that is
+    /// told to stop has yet to do both.
     pub(crate) async fn disconnected(&self) {
-        if !self.stop.is_stopped() {
-            join_all(self.lanes.iter().map(Lane::disconnected)).await;
-        }
+        join_all(self.lanes.iter().map(Lane::disconnected)).await;
     }
 
     // The background task.
