@@ -272,15 +272,20 @@ impl Sink {
         let mut draining = self.draining();
         let mut lanes: Vec<_> = self.lanes.iter().map(Lane::lock).collect();
         let epoch = self.gate.epoch();
+        // A lane that has ended would keep them for ever.
+        let stopped = self.stop.is_stopped();
         for event in events {
             match event {
-                Ok(queued) if queued.event.epoch == epoch => {
+                Ok(queued) if queued.event.epoch != epoch => {
+                    intake.drops.add(DropReason::Withdrawn, 1);
+                }
+                Ok(_) if stopped => intake.drops.add(DropReason::Shutdown, 1),
+                Ok(queued) => {
                     for state in &mut lanes {
                         let state = &mut **state;
                         state.queue.push(queued.clone(), &self.limits, &mut state.drops);
                     }
                 }
-                Ok(_) => intake.drops.add(DropReason::Withdrawn, 1),
                 Err(reason) => intake.drops.add(reason, 1),
             }
         }
