@@ -5,10 +5,7 @@
 
 mod retry;
 
-use std::{
-    panic::AssertUnwindSafe,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt as _;
 use tokio::{
@@ -23,6 +20,7 @@ use crate::{
     backend::{Batch, DynBackend},
     gate::{Gate, Pass},
     limits::Limits,
+    locks::{Mutex, MutexGuard, PoisonError},
     queue::{Queue, Queued},
     stats::{DropReason, Drops},
     stop::Stop,

@@ -9,7 +9,7 @@
 
 use std::{
     borrow::Cow,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -26,6 +26,7 @@ use crate::{
     gate::{Gate, Phase},
     intake::Intake,
     limits::Limits,
+    locks::{Mutex, MutexGuard, PoisonError},
     queue::Queued,
     stats::{BackendStats, DropReason, Stats},
     stop::Stop,
