@@ -5,10 +5,7 @@
 
 mod retry;
 
-use std::{
-    panic::AssertUnwindSafe,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt as _;
 use tokio::{
@@ -23,6 +20,7 @@ use crate::{
     backend::{Batch, DynBackend},
     gate::{Gate, Pass},
     limits::Limits,
+    locks::{Mutex, MutexGuard, PoisonError},
     queue::{Queue, Queued},
     stats::{DropReason, Drops},
     stop::Stop,
@@ -213,6 +211,11 @@ impl Lane {
         state.drops.add(reason, expired);
         let pass = gate.pass();
         if let (Some(pass), false) = (pass, state.queue.is_empty()) {
+            if state.connected.is_some_and(|epoch| epoch != pass.epoch) {
+                // The gate moved on since `run` looked: it must look again.
+                self.wake();
+                return None;
+            }
             let batch = state.queue.take(course.batch_events, limits.batch_bytes);
             // Whatever else went wrong, an event of another epoch is not sent.
             let (batch, withdrawn): (Vec<_>, Vec<_>) =

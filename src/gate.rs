@@ -1,13 +1,11 @@
 //! The one question that capture and delivery ask: may I?
 
-use std::sync::{
-    Mutex, PoisonError,
-    atomic::{AtomicU64, Ordering},
-};
-
 use tokio::sync::Notify;
 
-use crate::AnalyticsId;
+use crate::{
+    AnalyticsId,
+    locks::{AtomicU64, Mutex, Ordering, PoisonError},
+};
 
 /// What the sink may do, and in which epoch: one atomic, so that a denied
 /// capture costs one load.

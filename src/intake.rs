@@ -1,12 +1,11 @@
 //! The bounded buffer in memory that `capture` fills: all that a caller touches
 //! behind the gate.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
-
 use tokio::sync::Notify;
 
 use crate::{
     event::CapturedEvent,
+    locks::{Mutex, MutexGuard, PoisonError},
     stats::{DropReason, Drops},
 };
 

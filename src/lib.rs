@@ -14,6 +14,7 @@ mod gate;
 mod intake;
 mod limits;
 mod local_record;
+mod locks;
 mod queue;
 mod sink;
 mod stats;

@@ -9,7 +9,7 @@
 
 use std::{
     borrow::Cow,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
     time::{Duration, SystemTime},
 };
 
@@ -26,6 +26,7 @@ use crate::{
     gate::{Gate, Phase},
     intake::Intake,
     limits::Limits,
+    locks::{Mutex, MutexGuard, PoisonError},
     queue::Queued,
     stats::{BackendStats, DropReason, Stats},
     stop::Stop,
@@ -141,9 +142,13 @@ impl Sink {
     ) -> Result<(), InvalidEvent> {
         set.check()?;
         set_once.check()?;
+        let Some(epoch) = self.gate.capture_epoch() else {
+            return Ok(());
+        };
         let mut said = self.said();
-        // Asked under the lock: a withdrawal shuts the gate before it forgets.
-        if self.gate.capture_epoch().is_none() {
+        // A wipe may have been here since: what was said before it must not be
+        // sent in the next epoch.
+        if self.gate.capture_epoch() != Some(epoch) {
             return Ok(());
         }
         let user = UserProperties {
@@ -209,7 +214,8 @@ impl Sink {
         }
     }
 
-    /// Waits until no request is out and no connection is held.
+    /// Waits until no request is out and no connection is held. A task that is
+    /// told to stop has yet to do both.
     pub(crate) async fn disconnected(&self) {
         join_all(self.lanes.iter().map(Lane::disconnected)).await;
     }
@@ -285,17 +291,20 @@ impl Sink {
         let mut draining = self.draining();
         let mut lanes: Vec<_> = self.lanes.iter().map(Lane::lock).collect();
         let epoch = self.gate.epoch();
-        let is_over = self.stop.is_stopped();
+        // A lane that has ended would keep them for ever.
+        let stopped = self.stop.is_stopped();
         for event in events {
             match event {
-                Ok(_) if is_over => intake.drops.add(DropReason::Shutdown, 1),
-                Ok(queued) if queued.event.epoch == epoch => {
+                Ok(queued) if queued.event.epoch != epoch => {
+                    intake.drops.add(DropReason::Withdrawn, 1);
+                }
+                Ok(_) if stopped => intake.drops.add(DropReason::Shutdown, 1),
+                Ok(queued) => {
                     for state in &mut lanes {
                         let state = &mut **state;
                         state.queue.push(queued.clone(), &self.limits, &mut state.drops);
                     }
                 }
-                Ok(_) => intake.drops.add(DropReason::Withdrawn, 1),
                 Err(reason) => intake.drops.add(reason, 1),
             }
         }

@@ -1,8 +1,8 @@
 //! A signal that is given once: end now.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-
 use tokio::sync::Notify;
+
+use crate::locks::{AtomicBool, Ordering};
 
 #[derive(Debug, Default)]
 pub(crate) struct Stop {
