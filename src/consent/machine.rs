@@ -12,6 +12,9 @@
 //! An ID that this device retired counts as no usable ID, except where the table
 //! names it. Every wipe raises the epoch, and every closing wipes.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -37,6 +40,8 @@ pub(crate) struct Machine {
     opt_ins: OptIns,
     /// What the account will hold once the write in progress is applied.
     expected: Option<Observed>,
+    /// Sync has shown what was expected.
+    expected_shown: bool,
     /// The user said yes in this process, and the homeserver has still to say
     /// under which ID.
     settling: bool,
@@ -203,6 +208,7 @@ impl Machine {
             held: None,
             opt_ins: OptIns::default(),
             expected: None,
+            expected_shown: false,
             settling: false,
             made: None,
             sign: Sign::default(),
@@ -376,6 +382,7 @@ impl Machine {
             self.record.remember_id(&made.id);
         }
         self.record.retire_current();
+        self.record.trust();
         self.record.decision = Consent::Denied;
         self.standing = Standing::Unconfirmed;
         self.record.removal = match self.record.removal {
@@ -417,10 +424,12 @@ impl Machine {
         let was_confirmed = !matches!(self.standing, Standing::Unconfirmed | Standing::Doubted);
         let proven = self.is_proof(sent, seen);
         self.answered(seen);
+        let made = self.made.as_ref().map(|made| &made.id);
         let kept = seen
             .usable_id()
             // An ID that a withdrawal was to remove is not taken up again.
-            .filter(|id| self.record.removal.is_none() && !self.record.is_retired(id))
+            .filter(|id| self.record.removal.is_none() || made == Some(*id))
+            .filter(|id| !self.record.is_retired(id))
             .filter(|_| seen.flag != Some(false))
             .cloned();
         let plan = match kept {
@@ -453,6 +462,7 @@ impl Machine {
         }
         if let OptInPlan::Keep(id) | OptInPlan::Mint(id) = &plan {
             self.expected = Some(Change::OptIn(id.clone()).outcome());
+            self.expected_shown = false;
         }
         Ok(plan)
     }
@@ -501,7 +511,8 @@ impl Machine {
         if is_ok {
             return;
         }
-        self.expected = None;
+        // The write was applied after all, and sync has said so already.
+        self.fetch_wanted |= self.expected.take().is_some() && self.expected_shown;
         if let Some(made) = &mut self.made {
             made.settled_at.get_or_insert(settled_at);
         }
@@ -575,6 +586,8 @@ impl Machine {
             self.record.trust();
             self.removal_ordered = false;
             self.unsaved = true;
+            // What was seen before the opt-in says nothing about what it left.
+            self.standing = Standing::Unconfirmed;
         }
         let id = seen.usable_id();
         let fresh_id = id.filter(|id| !self.record.is_retired(id)).cloned();
@@ -687,7 +700,19 @@ impl Machine {
         if self.session == Session::Ended {
             return;
         }
-        if self.held.as_ref() == Some(seen) || self.expected.as_ref() == Some(seen) {
+        if self.expected.as_ref() == Some(seen) {
+            self.expected_shown = true;
+            return;
+        }
+        // Even what is known may be newer than the answer of a request that is out.
+        if seen.flag == Some(false) {
+            self.sign.closing += 1;
+            self.hint = None;
+        } else {
+            self.sign.change += 1;
+            self.hint = Some(seen.clone());
+        }
+        if self.held.as_ref() == Some(seen) {
             return;
         }
         if self.session == Session::SoftLogout {
@@ -695,16 +720,12 @@ impl Machine {
         }
         self.retry_now();
         if seen.flag == Some(false) {
-            self.sign.closing += 1;
             self.held = Some(seen.clone());
-            self.hint = None;
             if self.decision() != Consent::Denied {
                 self.withdrawn_elsewhere();
             }
             return;
         }
-        self.sign.change += 1;
-        self.hint = Some(seen.clone());
         self.fetch_wanted = true;
         if matches!(self.standing, Standing::Proven | Standing::NoId) {
             self.standing = Standing::Doubted;
@@ -721,7 +742,10 @@ impl Machine {
                 self.session = session;
                 self.close_if_closed(Wipe::NotConfirmed);
             }
-            (_, Session::SoftLogout) => self.session = session,
+            (_, Session::SoftLogout) => {
+                self.session = session;
+                self.overtake_requests();
+            }
             (Session::Live, Session::Live) => {}
             (_, Session::Live) => {
                 self.session = session;
@@ -732,7 +756,7 @@ impl Machine {
 
     /// Session changes were missed: what was proven is doubted.
     pub(crate) fn doubt(&mut self) {
-        self.sign.change += 1;
+        self.overtake_requests();
         self.fetch_wanted = true;
         if matches!(self.standing, Standing::Proven | Standing::NoId) {
             self.standing = Standing::Doubted;
@@ -777,6 +801,12 @@ impl Machine {
     fn is_proof(&self, sent: Sign, seen: &Observed) -> bool {
         sent.closing == self.sign.closing
             && (sent.change == self.sign.change || self.hint.as_ref() == Some(seen))
+    }
+
+    /// A GET that is out proves nothing, whatever it shows.
+    fn overtake_requests(&mut self) {
+        self.sign.change += 1;
+        self.hint = None;
     }
 
     fn answered(&mut self, seen: &Observed) {
