@@ -422,6 +422,7 @@ impl Machine {
             return Err(Overtaken);
         }
         let was_confirmed = !matches!(self.standing, Standing::Unconfirmed | Standing::Doubted);
+        let is_news = self.held.as_ref() != Some(seen);
         let proven = self.is_proof(sent, seen);
         self.answered(seen);
         let made = self.made.as_ref().map(|made| &made.id);
@@ -451,7 +452,9 @@ impl Machine {
                 self.id = None;
             }
         }
-        self.fetch_wanted = !was_confirmed || self.standing == Standing::Unconfirmed;
+        // For the case that the write fails: nothing else has looked at this answer.
+        self.fetch_wanted =
+            is_news || !was_confirmed || !proven || self.standing == Standing::Unconfirmed;
         if let OptInPlan::Mint(id) = &plan {
             if self.record.remembers_other_than(id) {
                 // What was captured under the old ID does not leave under the new.
@@ -713,6 +716,8 @@ impl Machine {
             self.hint = Some(seen.clone());
         }
         if self.held.as_ref() == Some(seen) {
+            // Or newer than a write that is out.
+            self.fetch_wanted |= self.expected.is_some();
             return;
         }
         if self.session == Session::SoftLogout {
