@@ -13,6 +13,8 @@
 //! names it. Every wipe raises the epoch, and every closing wipes.
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod tests;
 
 use std::time::Duration;
@@ -28,6 +30,7 @@ use crate::{
 
 /// The state behind [`ConsentState`].
 #[derive(Clone, Debug)]
+#[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 pub(crate) struct Machine {
     record: Record,
     session: Session,
@@ -62,6 +65,7 @@ pub(crate) struct Machine {
 
 /// When the next try is due, after failures in a row.
 #[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 struct Retry {
     failures: u32,
     not_before: Option<Instant>,
@@ -85,6 +89,7 @@ impl Retry {
 /// Asks again from time to time, where sync carries no account data: sliding sync
 /// without the extension for it.
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 struct RecheckTimer {
     interval: Duration,
     due: Option<Instant>,
@@ -113,6 +118,7 @@ impl RecheckTimer {
 
 /// Whether there is a session that could hold consent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) enum Session {
     Live,
     SoftLogout,
@@ -123,6 +129,7 @@ pub(crate) enum Session {
 
 /// What the last proof showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 enum Standing {
     Unconfirmed,
     /// Proven once, and something has changed since.
@@ -135,6 +142,7 @@ enum Standing {
 
 /// The calls of `opt_in()` that have not ended.
 #[derive(Clone, Copy, Debug, Default)]
+#[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 struct OptIns {
     in_progress: u32,
     next: u64,
@@ -144,9 +152,11 @@ struct OptIns {
 
 /// One call of `opt_in()`; a later withdrawal makes it void.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct Ticket(u64);
 
 #[derive(Clone, Debug)]
+#[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 struct MadeId {
     id: AnalyticsId,
     /// When it has held for long enough; none while its write is in progress.
@@ -155,6 +165,7 @@ struct MadeId {
 
 /// Counts what makes an earlier GET worthless as proof.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct Sign {
     /// Local calls and signs of withdrawal.
     closing: u64,
@@ -164,6 +175,7 @@ pub(crate) struct Sign {
 
 /// Why what is queued must go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) enum Wipe {
     /// The user withdrew, or the session ended: what the app said about the
     /// user goes too.
@@ -183,6 +195,7 @@ pub(crate) enum Next {
 
 /// How an `opt_in()` goes on after its GET.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) enum OptInPlan {
     /// The account holds all that is needed.
     Done,
