@@ -12,7 +12,9 @@ use self::promises::{Monitor, Promises, Since};
 use super::content::{Content, Id, Member};
 use crate::{
     account_data::content::Change,
-    consent::machine::{Machine, MadeId, Next, OptInPlan, Retry, Session, Sign, Ticket},
+    consent::machine::{
+        Machine, Next, OptInPlan, Session, Sign, Ticket, opt_in::MadeId, timing::Retry,
+    },
     local_record::{Record, Removal},
 };
 
