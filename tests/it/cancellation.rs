@@ -258,18 +258,18 @@ async fn drop_after(
     drop(call);
 
     // What was begun goes on, and ends.
-    if polls > 0 && name.starts_with("opt_out") {
+    let is_begun = polls > 0;
+    let is_opt_out = name.starts_with("opt_out");
+    if is_begun && is_opt_out {
         analytics.until(|state| !state.removal_pending).await;
         assert!(is_clean(&world), "{case}");
     }
-    if polls > 0 && matches!(name, "deny" | "end_session")
-        || name.starts_with("opt_out") && polls > 0
-    {
+    if is_begun && (is_opt_out || matches!(name, "deny" | "end_session")) {
         assert!(!analytics.is_open(), "{case}");
         eventually(analytics.flush()).await;
         assert_eq!(recorder.names(), [""; 0], "{case}");
     }
-    if polls > 0 && name == "shutdown" {
+    if is_begun && name == "shutdown" {
         tokio::time::advance(Duration::from_millis(1_001)).await;
     } else if name != "end_session" {
         eventually(analytics.allow_on_this_device()).await.unwrap();
@@ -324,6 +324,7 @@ async fn calls_from_many_threads_end_and_leave_one_id_and_no_event_unaccounted_f
         .map(|seed| {
             let (world, analytics) = (world.clone(), analytics.clone());
             let (opt_ins, runtime) = (opt_ins.clone(), Handle::current());
+            #[expect(clippy::disallowed_methods, reason = "an app has threads")]
             std::thread::spawn(move || {
                 let mut dice = fastrand::Rng::with_seed(seed);
                 for _ in 0..CALLS {
