@@ -26,7 +26,20 @@
 //!
 //! # What was visited
 //!
-//! NUMBERS
+//! By `cargo test --lib --all-features model -- --nocapture`, which prints each search,
+//! unoptimised, on two cores:
+//!
+//! | devices | searches | states | greatest depth | quiet states |
+//! |---|---|---|---|---|
+//! | one | 13, whole | 511 987 | 38 | 5 322 |
+//! | two | 6, whole | 218 738 | 31 | 416 |
+//! | three | 2, whole | 33 215 | 25 | 13 |
+//! | what is known not to hold | 3, up to the violation | 30 968 | 14 | |
+//! | together, 13 s | 24 | 794 908 | | |
+//!
+//! With `MODEL_STATES=400000`, the limit for each of 35 larger searches, it visits
+//! 13 417 090 more (6.2 million of one device, 6.0 of two, 1.2 of three) in 338 s; four
+//! of these searches end before the limit.
 //!
 //! # What is known not to hold
 //!
