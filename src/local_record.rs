@@ -18,7 +18,9 @@ const MAX_RETIRED: usize = 8;
 
 /// The durable half of consent: it survives the process and the network.
 ///
-/// Holds no ID: a salted digest is enough to recognise one.
+/// Holds no ID: a salted digest is enough to recognise one. Nothing else that is
+/// personal may get in either: the SDK's SQLite store writes custom values in the clear
+/// even if it has a passphrase (matrix-sdk-sqlite 0.18, `set_custom_value`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(Hash))]
 pub(crate) struct Record {
