@@ -187,6 +187,10 @@ impl Lane {
         }
     }
 
+    pub(crate) fn has_ended(&self) -> bool {
+        self.lock().flush_done == u64::MAX
+    }
+
     /// Gives up what is left, after the task that delivers has ended.
     pub(crate) fn end(&self) {
         {

@@ -9,6 +9,7 @@ mod builder;
 mod consent;
 mod consent_task;
 mod delivery;
+mod drops;
 mod event;
 mod gate;
 mod intake;
@@ -33,6 +34,7 @@ pub use self::{
     backend::{Backend, Batch, BoxError, DeliveryError, JsonLines},
     builder::{AnalyticsBuilder, BuildError, ELEMENT_EVENT_TYPE},
     consent::{ClosedReason, Confirmation, Consent, ConsentState, GateState, HoldReason, Prompt},
+    drops::Dropped,
     event::{
         Event, InvalidEvent, MAX_EVENT_BYTES, MAX_KEY_BYTES, MAX_NAME_BYTES, OutgoingEvent,
         Properties, UserProperties, Value,

@@ -22,6 +22,7 @@ use crate::{
     backend::DynBackend,
     consent::machine::Wipe,
     delivery::Lane,
+    drops::DropSignal,
     event::{CapturedEvent, InvalidEvent, OutgoingEvent, Properties, UserProperties, check_name},
     gate::{Gate, Phase},
     intake::Intake,
@@ -44,6 +45,7 @@ pub(crate) struct Sink {
     draining: Mutex<usize>,
     lanes: Vec<Lane>,
     said: Mutex<Said>,
+    drop_signal: DropSignal,
     limits: Limits,
     stop: Stop,
 }
@@ -86,16 +88,22 @@ impl DeliveryReport {
 
 impl Sink {
     pub(crate) fn new(backends: Vec<Box<dyn DynBackend>>, limits: Limits) -> Self {
-        Self {
+        let sink = Self {
             gate: Gate::closed(),
             intake: Intake::new(limits.intake_events, limits.intake_bytes, limits.batch_events),
             drain_turn: Mutex::default(),
             draining: Mutex::default(),
             lanes: backends.into_iter().map(Lane::new).collect(),
             said: Mutex::default(),
+            drop_signal: DropSignal::default(),
             limits,
             stop: Stop::default(),
+        };
+        sink.intake.lock().drops.tell(&sink.drop_signal);
+        for lane in &sink.lanes {
+            lane.lock().drops.tell(&sink.drop_signal);
         }
+        sink
     }
 
     // The caller's side: sync, from any thread.
@@ -269,6 +277,8 @@ impl Sink {
         for lane in &self.lanes {
             lane.end();
         }
+        // There is nothing more to wait for.
+        self.drop_signal.raise();
     }
 
     /// Moves what is in the intake to the queues.
@@ -391,6 +401,15 @@ impl Sink {
                 })
                 .collect(),
         }
+    }
+
+    pub(crate) fn drop_signal(&self) -> &DropSignal {
+        &self.drop_signal
+    }
+
+    /// Whether the background task has ended, so that nothing is left anywhere.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.lanes.iter().all(Lane::has_ended)
     }
 
     pub(crate) fn stats(&self) -> Stats {
