@@ -44,3 +44,9 @@ pub use self::{
     stats::{BackendStats, DropReason, Stats},
     withdrawal::{OptOut, OptOutReceipt, Step},
 };
+
+/// The tour, whose code is compiled and run as a test.
+#[cfg(all(doctest, feature = "posthog", feature = "testing"))]
+#[doc = include_str!("../docs/tour.md")]
+#[derive(Debug)]
+pub struct Tour;
