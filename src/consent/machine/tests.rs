@@ -135,3 +135,20 @@ async fn an_unusable_id_is_no_id() {
     fetch(&mut machine, &Observed { flag: Some(true), id: ObservedId::Unusable });
     assert_eq!(machine.gate(), GateState::Holding(HoldReason::NoId));
 }
+
+#[tokio::test]
+async fn after_a_new_no_it_matters_no_more_that_the_record_could_not_be_read() {
+    let mut machine = Machine::new(Record::unreadable(), false, 0.0);
+    fetch(&mut machine, &yes("a"));
+    assert_eq!(machine.state().decision, Consent::Denied);
+    machine.opt_out(Removal::Id);
+    let sent = machine.sign();
+    let change = machine.removal_fetched(sent, &yes("a")).unwrap();
+    machine.removal_wrote(sent, &change);
+
+    // The retired ID stays retired, and a decision made elsewhere is followed.
+    fetch(&mut machine, &yes("a"));
+    assert_eq!(machine.state().decision, Consent::Denied);
+    fetch(&mut machine, &yes("b"));
+    assert_eq!(machine.gate(), GateState::Open);
+}
