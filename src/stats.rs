@@ -108,11 +108,15 @@ impl Drops {
     }
 
     /// The sum of these and `other`, reason by reason.
-    pub(crate) fn merged(&self, other: &Self) -> BTreeMap<DropReason, u64> {
-        let mut sum = self.0.clone();
+    pub(crate) fn merged(&self, other: &Self) -> Self {
+        let mut sum = self.clone();
         for (reason, events) in &other.0 {
-            *sum.entry(*reason).or_default() += events;
+            *sum.0.entry(*reason).or_default() += events;
         }
         sum
+    }
+
+    pub(crate) fn into_counts(self) -> BTreeMap<DropReason, u64> {
+        self.0
     }
 }

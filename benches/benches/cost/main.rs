@@ -8,8 +8,6 @@
 //! each row shows the median of several such runs. Times differ from machine to machine
 //! and from run to run: compare the columns of one run.
 
-
-
 mod allocator;
 mod event;
 mod floor;

@@ -59,8 +59,7 @@ impl App {
             exported: Arc::clone(&exported),
         };
         let processor = BatchLogProcessor::builder(exporter).with_batch_config(config.build());
-        let provider =
-            SdkLoggerProvider::builder().with_log_processor(processor.build()).build();
+        let provider = SdkLoggerProvider::builder().with_log_processor(processor.build()).build();
         Self { logger: provider.logger("bench"), provider, exported }
     }
 

@@ -16,6 +16,7 @@ use crate::{
     BURST, Settings, allocator,
     event::{NAME, RoomJoined},
     measure::{self, report},
+    servers,
 };
 
 /// An app with one account, on Tokio's usual runtime.
@@ -176,11 +177,12 @@ fn end_to_end(app: &App) {
 /// word.
 pub(crate) fn burst(settings: &Settings) {
     let app = App::to_posthog(settings, &settings.collector);
+    servers::collected(&settings.collector).expect("a count");
     for n in 0..BURST {
         app.capture(n);
     }
     app.flush();
-    let collected = crate::servers::collected(&settings.collector).expect("a count");
+    let collected = servers::collected(&settings.collector).expect("a count");
     let stats = app.analytics.stats();
     let [backend] = &stats.backends[..] else { panic!("one backend") };
     let named = backend.dropped_total() as f64;
@@ -264,7 +266,7 @@ async fn client(settings: &Settings, http_client: &reqwest::Client, n: u32) -> C
         },
         tokens: SessionTokens { access_token: format!("token{n}"), refresh_token: None },
     };
-    let restored = client.matrix_auth().restore_session(session, RoomLoadSettings::default());
-    restored.await.expect("a session");
+    let auth = client.matrix_auth();
+    auth.restore_session(session, RoomLoadSettings::default()).await.expect("a session");
     client
 }

@@ -99,6 +99,7 @@ pub(crate) fn to_collector(settings: &Settings) {
 
 pub(crate) fn burst(settings: &Settings) {
     let app = App::new(&settings.collector, |_| {});
+    servers::collected(&settings.collector).expect("a count");
     for n in 0..BURST {
         app.capture(n);
     }

@@ -35,8 +35,7 @@ impl Servers {
         let mut url = || lines.next().ok_or("the servers did not start")?.map_err(Box::from);
         let urls = (url(), url(), url());
         let (homeserver, collector, black_hole): (_, _, Result<_, Box<dyn Error>>) = urls;
-        let urls =
-            Urls { homeserver: homeserver?, collector: collector?, black_hole: black_hole? };
+        let urls = Urls { homeserver: homeserver?, collector: collector?, black_hole: black_hole? };
         Ok(Self { process, urls })
     }
 }

@@ -159,11 +159,7 @@ fn rows() -> Vec<Row> {
             "s",
             ("ours/shutdown_10", "seconds"),
             AtMost(1.1),
-            [
-                Some(("posthog/shutdown_10", "seconds")),
-                Some(("otel/shutdown_10", "seconds")),
-                None,
-            ],
+            [Some(("posthog/shutdown_10", "seconds")), Some(("otel/shutdown_10", "seconds")), None],
         ),
         row(
             "shutdown(1 s), black hole, 10,000 events",
@@ -211,7 +207,8 @@ pub(crate) fn print(quick: bool, only: &str) -> Result<ExitCode, Box<dyn Error>>
     for run in 0..if quick { 1 } else { 5 } {
         for case in &cases {
             // These take long, and hardly differ from run to run.
-            let is_slow = case.contains("shutdown") || ["ours/accounts", "ours/idle"].contains(case);
+            let is_slow =
+                case.contains("shutdown") || ["ours/accounts", "ours/idle"].contains(case);
             let is_peer = !case.starts_with("ours");
             if (is_slow && run > 0) || (is_slow && is_peer && quick) {
                 continue;
@@ -260,7 +257,9 @@ pub(crate) fn print(quick: bool, only: &str) -> Result<ExitCode, Box<dyn Error>>
             format!("{}, {}", row.title, row.unit)
         };
         let ours = shown(ours);
-        println!("| {title} | {target} | {ours} | {verdict} | {posthog} | {otel} | {floor} | {ratio} |");
+        println!(
+            "| {title} | {target} | {ours} | {verdict} | {posthog} | {otel} | {floor} | {ratio} |"
+        );
     }
     if quick {
         println!("\nA quick run: too short to judge by.");
