@@ -18,17 +18,42 @@ pub(super) struct Flat {
 
 /// What members are written to.
 pub(super) trait Text {
-    fn push_str(&mut self, text: &str);
     fn len(&self) -> usize;
+    fn push_ascii(&mut self, text: &[u8]);
+    fn push_str(&mut self, text: &str);
+
+    /// Adds `text` between what is put around it, all of it ASCII: at once, for these
+    /// are what an event is made of.
+    fn push_framed<const B: usize, const A: usize>(
+        &mut self,
+        before: [u8; B],
+        text: &str,
+        after: [u8; A],
+    );
 }
 
 impl Text for String {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn push_ascii(&mut self, text: &[u8]) {
+        self.extend(text.iter().map(|byte| char::from(*byte)));
+    }
+
     fn push_str(&mut self, text: &str) {
         self.push_str(text);
     }
 
-    fn len(&self) -> usize {
-        self.len()
+    fn push_framed<const B: usize, const A: usize>(
+        &mut self,
+        before: [u8; B],
+        text: &str,
+        after: [u8; A],
+    ) {
+        self.push_ascii(&before);
+        self.push_str(text);
+        self.push_ascii(&after);
     }
 }
 
@@ -92,6 +117,9 @@ pub(super) fn split(members: &str) -> Option<Vec<Member<'_>>> {
         } else {
             value.find(',').unwrap_or(value.len())
         };
+        if value_length == 0 {
+            return None;
+        }
         let (text, after) = rest.split_at(key.len() + 1 + value_length);
         found.push(Member { key, text });
         rest = match after.strip_prefix(',') {
@@ -155,12 +183,20 @@ pub(super) fn parse(json: &str) -> serde_json::Result<Vec<(Cow<'_, str>, &RawVal
     serde_json::from_str::<Members<'_>>(json).map(|members| members.0)
 }
 
+/// The bytes that stand for themselves within quotes.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = b' ';
+    while byte <= b'~' {
+        plain[byte as usize] = byte != b'"' && byte != b'\\';
+        byte += 1;
+    }
+    plain
+};
+
 /// Whether `text` is itself within quotes: most is.
 fn is_plain(text: &str) -> bool {
-    // All of it, whatever comes first: so it is done many bytes at a time.
-    text.bytes().fold(true, |plain, byte| {
-        plain & (b' '..=b'~').contains(&byte) & (byte != b'"') & (byte != b'\\')
-    })
+    text.bytes().all(|byte| PLAIN[usize::from(byte)])
 }
 
 fn push_key(out: &mut impl Text, key: &str) -> Result<(), Problem> {
@@ -171,12 +207,13 @@ fn push_key(out: &mut impl Text, key: &str) -> Result<(), Problem> {
     if key.is_empty() || (!plain && key.chars().any(char::is_control)) {
         return Err(Problem(InvalidEvent::Key));
     }
-    if out.len() > 0 {
-        out.push_str(",");
+    match (out.len(), plain) {
+        (0, true) => out.push_framed(*b"\"", key, *b"\":"),
+        (_, true) => out.push_framed(*b",\"", key, *b"\":"),
+        (0, false) => out.push_framed([], &escaped(key)?, *b":"),
+        (_, false) => out.push_framed(*b",", &escaped(key)?, *b":"),
     }
-    push_quoted(out, key, plain)?;
-    out.push_str(":");
-    Ok(())
+    check_size(out)
 }
 
 fn push_text(out: &mut impl Text, text: &str) -> Result<(), Problem> {
@@ -184,23 +221,24 @@ fn push_text(out: &mut impl Text, text: &str) -> Result<(), Problem> {
     if text.len() > MAX_EVENT_BYTES {
         return Err(Problem(InvalidEvent::TooLarge));
     }
-    push_quoted(out, text, is_plain(text))
-}
-
-fn push_quoted(out: &mut impl Text, text: &str, plain: bool) -> Result<(), Problem> {
-    if plain {
-        out.push_str("\"");
-        out.push_str(text);
-        out.push_str("\"");
+    if is_plain(text) {
+        out.push_framed(*b"\"", text, *b"\"");
     } else {
-        let escaped = serde_json::to_string(text).map_err(|_| Problem(InvalidEvent::Serialize))?;
-        out.push_str(&escaped);
+        out.push_str(&escaped(text)?);
     }
     check_size(out)
 }
 
+fn escaped(text: &str) -> Result<String, Problem> {
+    serde_json::to_string(text).map_err(|_| Problem(InvalidEvent::Serialize))
+}
+
 fn push_bool(out: &mut impl Text, value: bool) -> Result<(), Problem> {
-    out.push_str(if value { "true" } else { "false" });
+    if value {
+        out.push_str("true");
+    } else {
+        out.push_str("false");
+    }
     check_size(out)
 }
 
@@ -215,8 +253,7 @@ fn push_number<T: Serialize>(out: &mut impl Text, value: &T) -> Result<(), Probl
     let mut rest = &mut digits[..];
     serde_json::to_writer(&mut rest, value).map_err(|_| Problem(InvalidEvent::Serialize))?;
     let length = LONGEST - rest.len();
-    let digits = str::from_utf8(&digits[..length]).map_err(|_| Problem(InvalidEvent::Serialize))?;
-    out.push_str(digits);
+    out.push_ascii(&digits[..length]);
     check_size(out)
 }
 
@@ -570,5 +607,100 @@ impl Serializer for MapKey {
         _value: &T,
     ) -> Result<String, Problem> {
         Err(NOT_FLAT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXTS: [&str; 15] = [
+        "a",
+        "seven b",
+        "eight by",
+        "\"",
+        "\\",
+        "\\\"",
+        "a,b",
+        "\":\"",
+        "\",\"b\":1",
+        "{}",
+        "é",
+        "\u{2028}",
+        "🦀",
+        "~",
+        "$set",
+    ];
+
+    #[test]
+    fn members_are_split_where_a_parser_splits_them() {
+        for key in TEXTS {
+            for value in TEXTS.iter().chain(&["", "line\nbreak", "\u{0}", "\u{7f}"]).copied() {
+                let mut members = String::new();
+                for value in [Value::from(value), Value::from(-1.5), Value::from(true)] {
+                    push_member(&mut members, key, &value).unwrap();
+                }
+                let json = format!("{{{members}}}");
+                let parsed = parse(&json).unwrap();
+                let split = split(&members).unwrap();
+                assert_eq!(split.len(), parsed.len(), "{members}");
+                for (member, (parsed_key, parsed_value)) in split.iter().zip(parsed) {
+                    assert_eq!(serde_json::from_str::<String>(member.key).unwrap(), parsed_key);
+                    assert_eq!(member.text, format!("{}:{parsed_value}", member.key));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_list_of_members_is_not_split() {
+        for bad in
+            ["a", ",", "\"a", "\"a\\", "\"a\"", "\"a\":", "\"a\":1,", "\"a\":\"", "\"a\":1,2"]
+        {
+            assert!(split(bad).is_none(), "{bad}");
+        }
+        assert!(split("").unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_event_is_written_as_serde_json_writes_it() {
+        #[derive(Serialize)]
+        struct All<'a> {
+            text: &'a str,
+            character: char,
+            yes: bool,
+            no: bool,
+            byte: u8,
+            least: i64,
+            most: u64,
+            small: f32,
+            float: f64,
+            tiny: f64,
+            huge: f64,
+            negative_zero: f64,
+            whole: f64,
+        }
+
+        for text in TEXTS.iter().chain(&["", "line\nbreak", "\u{0}", "\u{7f}", &"long".repeat(100)])
+        {
+            let all = All {
+                text,
+                character: '"',
+                yes: true,
+                no: false,
+                byte: u8::MAX,
+                least: i64::MIN,
+                most: u64::MAX,
+                small: 0.1,
+                float: 1.0 / 3.0,
+                tiny: f64::MIN_POSITIVE,
+                huge: f64::MAX,
+                negative_zero: -0.0,
+                whole: 3.0,
+            };
+            let members = members(&all).unwrap().members;
+            assert_eq!(format!("{{{members}}}"), serde_json::to_string(&all).unwrap());
+            assert_eq!(members.capacity(), members.len());
+        }
     }
 }

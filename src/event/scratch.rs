@@ -2,8 +2,8 @@
 
 use super::flat::Text;
 
-/// The usual event is a third of this.
-const INLINE_BYTES: usize = 256;
+/// The usual event is half of this.
+const INLINE_BYTES: usize = 192;
 
 /// Text on its way into one allocation of its exact size: `capture` allocates no
 /// more than it keeps.
@@ -23,15 +23,22 @@ impl Scratch {
         if self.spilled.is_empty() { &self.inline[..self.inline_length] } else { &self.spilled }
     }
 
-    fn push(&mut self, bytes: &[u8]) {
+    /// Room for `bytes` more, if they fit inline.
+    #[inline]
+    fn inline_room(&mut self, bytes: usize) -> Option<&mut [u8]> {
+        if !self.spilled.is_empty() {
+            return None;
+        }
+        let end = self.inline_length.checked_add(bytes)?;
+        let room = self.inline.get_mut(self.inline_length..end)?;
+        self.inline_length = end;
+        Some(room)
+    }
+
+    #[cold]
+    fn spill(&mut self, bytes: &[u8]) {
         if self.spilled.is_empty() {
-            let end = self.inline_length + bytes.len();
-            if let Some(room) = self.inline.get_mut(self.inline_length..end) {
-                room.copy_from_slice(bytes);
-                self.inline_length = end;
-                return;
-            }
-            self.spilled.reserve(2 * end);
+            self.spilled.reserve(2 * (self.inline_length + bytes.len()));
             self.spilled.extend_from_slice(&self.inline[..self.inline_length]);
         }
         self.spilled.extend_from_slice(bytes);
@@ -44,12 +51,45 @@ impl Scratch {
 }
 
 impl Text for Scratch {
-    fn push_str(&mut self, text: &str) {
-        self.push(text.as_bytes());
-    }
-
+    #[inline]
     fn len(&self) -> usize {
         if self.spilled.is_empty() { self.inline_length } else { self.spilled.len() }
+    }
+
+    #[inline]
+    fn push_ascii(&mut self, text: &[u8]) {
+        match self.inline_room(text.len()) {
+            Some(room) => room.copy_from_slice(text),
+            None => self.spill(text),
+        }
+    }
+
+    #[inline]
+    fn push_str(&mut self, text: &str) {
+        self.push_ascii(text.as_bytes());
+    }
+
+    #[inline]
+    fn push_framed<const B: usize, const A: usize>(
+        &mut self,
+        before: [u8; B],
+        text: &str,
+        after: [u8; A],
+    ) {
+        match self.inline_room(B + text.len() + A) {
+            Some(room) => {
+                let (start, room) = room.split_at_mut(B);
+                let (middle, end) = room.split_at_mut(text.len());
+                start.copy_from_slice(&before);
+                middle.copy_from_slice(text.as_bytes());
+                end.copy_from_slice(&after);
+            }
+            None => {
+                for part in [&before, text.as_bytes(), &after] {
+                    self.spill(part);
+                }
+            }
+        }
     }
 }
 
@@ -63,7 +103,7 @@ mod tests {
             let mut scratch = Scratch::new();
             let mut expected = Vec::new();
             for n in 0..10_u8 {
-                scratch.push(&vec![n; piece]);
+                scratch.push_ascii(&vec![n; piece]);
                 expected.extend(vec![n; piece]);
                 assert_eq!(scratch.as_bytes(), expected);
                 assert_eq!(scratch.len(), expected.len());
@@ -73,8 +113,8 @@ mod tests {
                 expected.truncate(length);
                 assert_eq!(scratch.as_bytes(), expected, "{length}");
             }
-            scratch.push(b"more");
-            assert_eq!(scratch.as_bytes(), b"more");
+            scratch.push_framed(*b"<", "more", *b"/>");
+            assert_eq!(scratch.as_bytes(), b"<more/>");
         }
     }
 }

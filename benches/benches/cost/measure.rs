@@ -16,48 +16,54 @@ pub(crate) fn report(name: &str, value: f64) {
     println!("{name} {value}");
 }
 
-/// Calls of `call` that are timed together: fewer than any of the queues holds, so
-/// that none is faster for being refused.
-const CHUNK: u32 = 5_000;
+/// Calls between two times that everything is delivered: fewer than any of the queues
+/// holds, so that none is faster for being refused.
+const ROUND: u32 = 5_000;
+/// Calls that are timed together: more than a batch of ours, so that waking the worker
+/// is among them, and so few that another process seldom comes between.
+const CHUNK: u32 = 250;
 
-/// The time of one call among many, back to back, and its allocations: the median
-/// of `rounds`, with `settle` between them, untimed.
+/// The time of one call among many, back to back, and its allocations: the medians,
+/// with `settle` between the rounds, untimed.
 pub(crate) fn back_to_back(rounds: usize, mut call: impl FnMut(u32), mut settle: impl FnMut()) {
     let mut times = Vec::new();
     let mut allocations = Vec::new();
     for _ in 0..rounds {
         let calls = allocator::calls();
-        let began = Instant::now();
-        for n in 0..CHUNK {
-            call(black_box(n));
+        for chunk in (0..ROUND).step_by(CHUNK as usize) {
+            times.push(chunk_time(chunk, &mut call));
         }
-        times.push(nanoseconds(began.elapsed()) / f64::from(CHUNK));
-        allocations.push((allocator::calls() - calls) as f64 / f64::from(CHUNK));
+        allocations.push((allocator::calls() - calls) as f64 / f64::from(ROUND));
         settle();
     }
     report("ns", median(&mut times));
     report("allocations", median(&mut allocations));
 }
 
+/// The time of one call in a chunk.
+fn chunk_time(first: u32, mut call: impl FnMut(u32)) -> f64 {
+    let began = Instant::now();
+    for n in first..first + CHUNK {
+        call(black_box(n));
+    }
+    nanoseconds(began.elapsed()) / f64::from(CHUNK)
+}
+
 /// The time of one call while another thread calls too.
 pub(crate) fn two_threads(rounds: usize, call: impl Fn(u32) + Sync, mut settle: impl FnMut()) {
     let mut times = Vec::new();
-    let share = CHUNK / 2;
     for _ in 0..rounds {
         let start = std::sync::Barrier::new(2);
         let timed = || {
             start.wait();
-            let began = Instant::now();
-            for n in 0..share {
-                call(black_box(n));
-            }
-            nanoseconds(began.elapsed()) / f64::from(share)
+            let chunks = (0..ROUND / 2).step_by(CHUNK as usize);
+            chunks.map(|chunk| chunk_time(chunk, &call)).collect::<Vec<_>>()
         };
         let (one, other) = thread::scope(|scope| {
             let other = scope.spawn(timed);
             (timed(), other.join().expect("a measurement does not panic"))
         });
-        times.push(f64::midpoint(one, other));
+        times.extend(one.into_iter().chain(other));
         settle();
     }
     report("ns", median(&mut times));
