@@ -21,10 +21,10 @@ impl RoomJoined {
     /// The `n`th: no two are the same.
     pub(crate) fn new(n: u32) -> Self {
         Self {
-            trigger: if n % 3 == 0 { "Invite" } else { "RoomDirectory" },
+            trigger: if n.is_multiple_of(3) { "Invite" } else { "RoomDirectory" },
             room_type: "community",
             members: n,
-            is_dm: n % 2 == 0,
+            is_dm: n.is_multiple_of(2),
             seconds: f64::from(n) / 1000.0,
         }
     }

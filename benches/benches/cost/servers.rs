@@ -49,6 +49,7 @@ impl Drop for Servers {
 }
 
 /// Runs the servers until the input ends.
+#[expect(clippy::disallowed_methods, reason = "no library: the process of the servers")]
 pub(crate) fn serve() -> io::Result<()> {
     for answer in [homeserver as Answer, collector, black_hole] {
         let listener = TcpListener::bind("127.0.0.1:0")?;
