@@ -87,6 +87,7 @@ pub(super) fn push_member(
 }
 
 /// Adds `"key":value` to `members`, for members that were checked before.
+#[cfg(feature = "posthog")]
 pub(super) fn push_raw(members: &mut String, key: &str, value: &RawValue) {
     if !members.is_empty() {
         members.push(',');
