@@ -22,6 +22,9 @@ mod stats;
 mod stop;
 mod withdrawal;
 
+#[cfg(test)]
+mod wake_ups;
+
 #[cfg(feature = "testing")]
 pub mod testing;
 

@@ -9,13 +9,13 @@
 
 use std::{
     borrow::Cow,
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
-use uuid::Uuid;
 
 use crate::{
     AnalyticsId,
@@ -23,13 +23,16 @@ use crate::{
     consent::machine::Wipe,
     delivery::Lane,
     drops::DropSignal,
-    event::{CapturedEvent, InvalidEvent, OutgoingEvent, Properties, UserProperties, check_name},
+    event::{
+        CapturedEvent, InvalidEvent, OutgoingEvent, Properties, UniqueIds, UserProperties,
+        check_name,
+    },
     gate::{Gate, Phase},
     intake::Intake,
     limits::Limits,
     locks::{Mutex, MutexGuard, PoisonError},
     queue::Queued,
-    stats::{BackendStats, DropReason, Stats},
+    stats::{BackendStats, DropReason, Drops, Stats},
     stop::Stop,
 };
 
@@ -40,21 +43,22 @@ pub(crate) struct Sink {
     intake: Intake,
     /// Held by whoever empties the intake, so that nothing is on its way unseen.
     drain_turn: Mutex<()>,
-    /// Events that left the intake and are on their way into the queues. Locked
-    /// after the intake and before the lanes.
-    draining: Mutex<usize>,
+    /// Locked after the intake and before the lanes.
+    draining: Mutex<Draining>,
     lanes: Vec<Lane>,
-    said: Mutex<Said>,
+    /// What to say about the user, with the next event.
+    user: Mutex<UserProperties>,
     drop_signal: DropSignal,
     limits: Limits,
     stop: Stop,
 }
 
-/// What the app said about all events, and about the user.
+/// What left the intake and is on its way into the queues. It has counters of its
+/// own, so that no caller waits while a batch moves.
 #[derive(Debug, Default)]
-struct Said {
-    super_properties: Option<Arc<Properties>>,
-    user: UserProperties,
+struct Draining {
+    events: usize,
+    drops: Drops,
 }
 
 /// What a flush or a shutdown did for one backend.
@@ -94,12 +98,13 @@ impl Sink {
             drain_turn: Mutex::default(),
             draining: Mutex::default(),
             lanes: backends.into_iter().map(Lane::new).collect(),
-            said: Mutex::default(),
+            user: Mutex::default(),
             drop_signal: DropSignal::default(),
             limits,
             stop: Stop::default(),
         };
         sink.intake.lock().drops.tell(&sink.drop_signal);
+        sink.draining().drops.tell(&sink.drop_signal);
         for lane in &sink.lanes {
             lane.lock().drops.tell(&sink.drop_signal);
         }
@@ -126,7 +131,7 @@ impl Sink {
             Ok(properties) => self.intake.push(CapturedEvent {
                 name,
                 properties,
-                super_properties: self.said().super_properties.clone(),
+                super_properties: None,
                 at: SystemTime::now(),
                 epoch,
             }),
@@ -137,8 +142,8 @@ impl Sink {
 
     pub(crate) fn set_super_properties(&self, properties: Properties) -> Result<(), InvalidEvent> {
         properties.check()?;
-        self.said().super_properties =
-            (!properties.is_empty()).then(|| Arc::new(properties.without_repeats()));
+        let properties = (!properties.is_empty()).then(|| Arc::new(properties.without_repeats()));
+        self.intake.lock().super_properties = properties;
         Ok(())
     }
 
@@ -153,25 +158,25 @@ impl Sink {
         let Some(epoch) = self.gate.capture_epoch() else {
             return Ok(());
         };
-        let mut said = self.said();
+        let mut user = self.user();
         // A wipe may have been here since: what was said before it must not be
         // sent in the next epoch.
         if self.gate.capture_epoch() != Some(epoch) {
             return Ok(());
         }
-        let user = UserProperties {
-            set: set.over(&said.user.set),
+        let said = UserProperties {
+            set: set.over(&user.set),
             // The first value of these is the one that counts.
-            set_once: said.user.set_once.over(set_once),
+            set_once: user.set_once.over(set_once),
         };
-        user.set.check()?;
-        user.set_once.check()?;
-        said.user = user;
+        said.set.check()?;
+        said.set_once.check()?;
+        *user = said;
         Ok(())
     }
 
-    fn said(&self) -> MutexGuard<'_, Said> {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    fn user(&self) -> MutexGuard<'_, UserProperties> {
+        self.user.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     // The side of consent.
@@ -203,15 +208,12 @@ impl Sink {
             Wipe::Withdrawn | Wipe::IdChanged => DropReason::Withdrawn,
             Wipe::NotConfirmed => DropReason::NotConfirmed,
         };
-        {
-            let mut said = self.said();
-            said.user = UserProperties::default();
-            if wipe == Wipe::Withdrawn {
-                said.super_properties = None;
-            }
-        }
+        *self.user() = UserProperties::default();
         {
             let mut intake = self.intake.lock();
+            if wipe == Wipe::Withdrawn {
+                intake.super_properties = None;
+            }
             let events = intake.take().len();
             intake.drops.add(reason, events);
         }
@@ -286,7 +288,7 @@ impl Sink {
         let _turn = self.drain_turn();
         let captured = {
             let mut intake = self.intake.lock();
-            *self.draining() += intake.len();
+            self.draining().events += intake.len();
             intake.take()
         };
         if captured.is_empty() {
@@ -295,9 +297,10 @@ impl Sink {
         // The work on each event happens while no lock is held that a caller
         // could wait for.
         let taken = captured.len();
-        let events: Vec<_> = captured.into_iter().map(|event| self.prepare(event)).collect();
+        let (mut ids, now) = (UniqueIds::new(), Instant::now());
+        let events: Vec<_> =
+            captured.into_iter().map(|event| self.prepare(event, &mut ids, now)).collect();
 
-        let mut intake = self.intake.lock();
         let mut draining = self.draining();
         let mut lanes: Vec<_> = self.lanes.iter().map(Lane::lock).collect();
         let epoch = self.gate.epoch();
@@ -306,20 +309,20 @@ impl Sink {
         for event in events {
             match event {
                 Ok(queued) if queued.event.epoch != epoch => {
-                    intake.drops.add(DropReason::Withdrawn, 1);
+                    draining.drops.add(DropReason::Withdrawn, 1);
                 }
-                Ok(_) if stopped => intake.drops.add(DropReason::Shutdown, 1),
+                Ok(_) if stopped => draining.drops.add(DropReason::Shutdown, 1),
                 Ok(queued) => {
                     for state in &mut lanes {
                         let state = &mut **state;
                         state.queue.push(queued.clone(), &self.limits, &mut state.drops);
                     }
                 }
-                Err(reason) => intake.drops.add(reason, 1),
+                Err(reason) => draining.drops.add(reason, 1),
             }
         }
-        *draining -= taken;
-        drop((lanes, draining, intake));
+        draining.events -= taken;
+        drop((lanes, draining));
         for lane in &self.lanes {
             lane.wake();
         }
@@ -329,13 +332,18 @@ impl Sink {
         self.drain_turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn draining(&self) -> MutexGuard<'_, usize> {
+    fn draining(&self) -> MutexGuard<'_, Draining> {
         self.draining.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Completes an event that leaves the intake: its unique ID, the super
     /// properties, and what is to be said about the user.
-    fn prepare(&self, captured: CapturedEvent) -> Result<Queued, DropReason> {
+    fn prepare(
+        &self,
+        captured: CapturedEvent,
+        ids: &mut UniqueIds,
+        now: Instant,
+    ) -> Result<Queued, DropReason> {
         let properties = match &captured.super_properties {
             Some(super_properties) => captured.properties.over(super_properties),
             None => captured.properties.without_repeats(),
@@ -344,23 +352,25 @@ impl Sink {
             InvalidEvent::TooLarge => DropReason::TooLarge,
             _ => DropReason::Invalid,
         })?;
-        let user = {
-            let mut said = self.said();
-            if captured.epoch == self.gate.epoch() {
-                std::mem::take(&mut said.user)
-            } else {
-                UserProperties::default()
-            }
-        };
+        let user = self.take_user(captured.epoch);
         let event = OutgoingEvent {
-            uuid: Uuid::new_v4(),
+            uuid: ids.next(),
             name: captured.name,
             at: captured.at,
             properties,
             user,
             epoch: captured.epoch,
         };
-        Ok(Queued { event: Arc::new(event), since: Instant::now() })
+        Ok(Queued { event: Arc::new(event), since: now })
+    }
+
+    /// Takes what is to be said about the user with an event of `epoch`.
+    fn take_user(&self, epoch: u64) -> Option<Box<UserProperties>> {
+        let mut user = self.user();
+        if user.is_empty() || epoch != self.gate.epoch() {
+            return None;
+        }
+        Some(Box::new(std::mem::take(&mut user)))
     }
 
     // What the app asks for.
@@ -417,14 +427,18 @@ impl Sink {
         let draining = self.draining();
         let backends = self.lanes.iter().map(|lane| {
             let state = lane.lock();
+            let mut dropped = BTreeMap::new();
+            for drops in [&intake.drops, &draining.drops, &state.drops] {
+                drops.add_to(&mut dropped);
+            }
             BackendStats {
                 name: lane.name(),
                 captured: intake.captured,
                 restored: 0,
                 delivered: state.delivered,
-                queued: (intake.len() + *draining + state.queue.len()) as u64,
+                queued: (intake.len() + draining.events + state.queue.len()) as u64,
                 in_flight: state.in_flight as u64,
-                dropped: intake.drops.merged(&state.drops),
+                dropped,
             }
         });
         Stats { backends: backends.collect() }

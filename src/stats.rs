@@ -118,12 +118,10 @@ impl Drops {
         self.counts.values().sum()
     }
 
-    /// The sum of these and `other`, reason by reason.
-    pub(crate) fn merged(&self, other: &Self) -> BTreeMap<DropReason, u64> {
-        let mut sum = self.counts.clone();
-        for (reason, events) in &other.counts {
+    /// Adds these to `sum`, reason by reason.
+    pub(crate) fn add_to(&self, sum: &mut BTreeMap<DropReason, u64>) {
+        for (reason, events) in &self.counts {
             *sum.entry(*reason).or_default() += events;
         }
-        sum
     }
 }
