@@ -6,6 +6,8 @@ mod backends;
 mod bad_input;
 mod crash_points;
 mod defects;
+#[cfg(feature = "sqlite")]
+mod durable;
 mod interleavings;
 mod live;
 #[cfg(feature = "posthog")]
