@@ -5,7 +5,7 @@
 
 mod retry;
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{num::NonZeroU64, panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt as _;
 use tokio::{
@@ -399,14 +399,21 @@ impl Lane {
 }
 
 impl LaneState {
-    /// Takes an event, unless there is no room for it. Says whether it was taken.
-    pub(crate) fn push(&mut self, queued: Queued, limits: &Limits) -> bool {
+    /// Takes an event if there is room for it. Rows that had none, and lie behind one
+    /// that still waits, are given to `lost`.
+    pub(crate) fn push(&mut self, queued: Queued, limits: &Limits, mut lost: impl FnMut(Row)) {
         if self.ended {
             self.kept += 1;
-            return true;
+            return;
         }
-        self.see(queued.durable_row(0).unwrap_or_default());
-        self.queue.push(queued, limits, &mut self.drops)
+        let own = queued.row.map(NonZeroU64::get);
+        self.see(own.unwrap_or_default());
+        let behind_another = self.in_flight_row.is_some();
+        self.queue.push(queued, limits, &mut self.drops, |row| {
+            if behind_another || Some(row) == own {
+                lost(row);
+            }
+        });
     }
 
     /// How many of the events that have not left a kill of the process does not lose.

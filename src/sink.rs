@@ -117,7 +117,7 @@ impl Sink {
         journal: Arc<Journal>,
         mut restored: crate::queue::Restored,
     ) -> Self {
-        self.journal = Some(journal);
+        let mut refused = Vec::new();
         let rows = std::mem::take(&mut restored.rows);
         for (number, lane) in self.lanes.iter().enumerate() {
             let mut state = lane.lock();
@@ -127,12 +127,18 @@ impl Sink {
                 }
                 state.restored += 1;
                 match event {
-                    Ok(queued) => drop(state.push(queued.clone(), &self.limits)),
+                    Ok(queued) => state.push(queued.clone(), &self.limits, |row| {
+                        Refused::note(&mut refused, number, row);
+                    }),
                     Err(reason) => state.drops.add(*reason, 1),
                 }
             }
             state.see(restored.last);
         }
+        if !refused.is_empty() {
+            journal.begin_refuse(refused);
+        }
+        self.journal = Some(journal);
         self
     }
 
@@ -393,10 +399,9 @@ impl Sink {
                 }
                 Ok(queued) => {
                     for (number, state) in lanes.iter_mut().enumerate() {
-                        let taken = state.push(queued.clone(), &self.limits);
-                        if let (false, Some(row)) = (taken, queued.durable_row(durable_from)) {
+                        state.push(queued.clone(), &self.limits, |row| {
                             Refused::note(&mut refused, number, row);
-                        }
+                        });
                     }
                 }
                 Err(reason) => intake.drops.add(reason, 1),

@@ -44,9 +44,15 @@ impl Queue {
         self.events.is_empty()
     }
 
-    /// Adds `queued`; whatever has no room is counted in `drops`. Says whether it was
-    /// added.
-    pub(crate) fn push(&mut self, queued: Queued, limits: &Limits, drops: &mut Drops) -> bool {
+    /// Adds `queued`; whatever has no room is counted in `drops`, and its row, if it has
+    /// one, given to `lost`.
+    pub(crate) fn push(
+        &mut self,
+        queued: Queued,
+        limits: &Limits,
+        drops: &mut Drops,
+        mut lost: impl FnMut(Row),
+    ) {
         let bytes = queued.event.bytes();
         let fits = |queue: &Self| {
             queue.events.len() < limits.queue_events && queue.bytes + bytes <= limits.queue_bytes
@@ -57,13 +63,15 @@ impl Queue {
                 OverflowPolicy::DropOldest => self.pop(),
             };
             drops.add(DropReason::QueueFull, 1);
+            if let Some(row) = oldest.as_ref().unwrap_or(&queued).row {
+                lost(row.get());
+            }
             if oldest.is_none() {
-                return false;
+                return;
             }
         }
         self.bytes += bytes;
         self.events.push_back(queued);
-        true
     }
 
     /// The first row that waits here.

@@ -1,7 +1,11 @@
 //! The durable queue: what survives what.
 
 mod contract;
+mod faults;
+#[cfg(unix)]
+mod kill;
 mod speed;
+mod wiped;
 
 use std::path::{Path, PathBuf};
 

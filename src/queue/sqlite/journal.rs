@@ -292,6 +292,12 @@ impl Journal {
         wiped.await.unwrap_or_else(|gone| Err(QueueError::NotWiped(Box::new(gone))))
     }
 
+    /// [`Journal::refuse`], in the background.
+    pub(crate) fn begin_refuse(self: &Arc<Self>, refused: Vec<Refused>) {
+        let journal = self.clone();
+        self.runtime.spawn_blocking(move || journal.refuse(&refused));
+    }
+
     /// Takes the last `marks` and closes the file, in the background.
     pub(crate) fn begin_close(self: &Arc<Self>, marks: Marks) {
         let journal = self.clone();
