@@ -4,6 +4,8 @@
 //! cargo test --release --all-features --test it durable::speed -- --ignored --nocapture
 //! ```
 
+#![expect(clippy::print_stdout, reason = "what it is for")]
+
 use std::{
     fs,
     time::{Duration, Instant},
@@ -101,7 +103,6 @@ async fn measure(name: &str, queue: Option<SqliteQueue>) {
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "measures"]
-#[expect(clippy::print_stdout, reason = "what it is for")]
 async fn two_hundred_thousand_events() {
     let directory = TempDir::new().unwrap();
     for round in 0..3 {
