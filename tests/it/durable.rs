@@ -86,6 +86,30 @@ fn dropped(counters: &BackendStats, reason: DropReason) -> u64 {
     counters.dropped.get(&reason).copied().unwrap_or_default()
 }
 
+#[test]
+fn every_test_that_the_documentation_names_is_there() {
+    let sources = [
+        ("contract", include_str!("durable/contract.rs")),
+        ("faults", include_str!("durable/faults.rs")),
+        ("kill", include_str!("durable/kill.rs")),
+        ("wiped", include_str!("durable/wiped.rs")),
+    ];
+    let mut named = 0;
+    for name in include_str!("../../docs/durability.md").split('`') {
+        for (module, source) in sources {
+            if let Some(test) = name.strip_prefix(&format!("{module}::")) {
+                assert!(
+                    source.contains(&format!("async fn {test}("))
+                        || source.contains(&format!("fn {test}(")),
+                    "{name}"
+                );
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 30, "{named}");
+}
+
 async fn flush(analytics: &Analytics) {
     eventually(analytics.flush()).await;
 }

@@ -342,3 +342,80 @@ fn lane_names(backends: &[&'static str]) -> Vec<String> {
     let number = |place: usize| backends[..place].iter().filter(|b| **b == backends[place]).count();
     (0..backends.len()).map(|place| format!("{}#{}", backends[place], number(place))).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use matrix_sdk::ruma::user_id;
+    use tokio::time::Instant;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::event::{OutgoingEvent, Properties, UserProperties};
+
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    fn events(number: usize) -> Vec<Result<Queued, DropReason>> {
+        let event = || OutgoingEvent {
+            uuid: Uuid::new_v4(),
+            name: "Event".into(),
+            at: SystemTime::now(),
+            properties: Properties::new(),
+            user: UserProperties::default(),
+            epoch: 1,
+        };
+        let queued = || Queued { event: Arc::new(event()), since: Instant::now(), row: None };
+        (0..number).map(|_| Ok(queued())).collect()
+    }
+
+    async fn open(path: &std::path::Path) -> (Arc<Journal>, Restored) {
+        let queue = SqliteQueue::new(path);
+        let user = user_id!("@alice:example.org");
+        Journal::open(queue, "type", user, &["one", "one"], DAY, Some(1)).await.unwrap()
+    }
+
+    fn damage() -> Result<(), Trouble> {
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+        Err(rusqlite::Error::SqliteFailure(code, None).into())
+    }
+
+    #[tokio::test]
+    async fn a_file_that_breaks_while_it_is_open_is_begun_anew() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("queue");
+        let (journal, _) = open(&path).await;
+        journal.write(&mut events(3));
+        assert!(journal.begins_anew(&mut journal.state(), &damage()));
+        assert_eq!((journal.durable_from(), journal.stats().not_durable), (4, 3));
+
+        let mut later = events(2);
+        journal.write(&mut later);
+        assert_eq!(later[0].as_ref().unwrap().durable_row(journal.durable_from()), Some(4));
+        assert_eq!((journal.stats().unreadable_files, journal.stats().not_durable), (1, 3));
+        journal.close(&vec![4, 0]);
+        let (_, restored) = open(&path).await;
+        let rows: Vec<_> = restored.rows.iter().map(|(row, _)| *row).collect();
+        assert_eq!(rows, [4, 5]);
+        assert_eq!(
+            [restored.waits(0, 4), restored.waits(1, 4), restored.waits(0, 5)],
+            [false, true, true]
+        );
+    }
+
+    #[tokio::test]
+    async fn nothing_of_an_earlier_epoch_is_written_behind_a_wipe() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("queue");
+        let (journal, _) = open(&path).await;
+        journal.write(&mut events(3));
+        journal.begin_wipe(2);
+        // Prepared before the wipe, and written after it.
+        let mut late = events(2);
+        journal.write(&mut late);
+        assert!(late.iter().flatten().all(|queued| queued.row.is_none()));
+        journal.wiped().await.unwrap();
+        journal.close(&Marks::new());
+        assert!(open(&path).await.1.rows.is_empty());
+    }
+}

@@ -109,12 +109,16 @@ impl Rows {
             writer: payload::Writer::default(),
             has_refused: false,
         };
-        found.discarded += rows.bind(&setup.owner)?;
+        let is_new = rows.bind(&setup.owner, &mut found.discarded)?;
+        rows.forget_set_aside(place, is_new, replaced, keep)?;
         rows.know_backends(&setup.lanes, &mut found.restored)?;
         let withdrawn = rows.withdraw(keep, &mut found.restored)?;
+        if withdrawn || found.discarded > 0 {
+            rows.empty_log()?;
+        }
         let encrypts = rows.unlock(setup.passphrase.as_ref().map(|p| p.as_str()))?;
         found.discarded += rows.load(setup.longest_wait, encrypts, &mut found.restored)?;
-        if withdrawn || encrypts || found.discarded > 0 {
+        if encrypts {
             rows.empty_log()?;
         }
         Ok((rows, found))
@@ -130,14 +134,15 @@ impl Rows {
         self.connection.execute(sql, params![name, value]).map(drop)
     }
 
-    /// Makes the file that of `owner`. Returns how many rows of another were deleted.
-    fn bind(&self, owner: &[u8]) -> Result<u64, Trouble> {
+    /// Makes the file that of `owner`, and says whether it was not. Counts the rows of
+    /// another that were deleted.
+    fn bind(&self, owner: &[u8], discarded: &mut u64) -> Result<bool, Trouble> {
         let digest = |salt: &[u8]| Sha256::new().chain_update(salt).chain_update(owner).finalize();
         let (salt, bound) = (self.meta("salt")?, self.meta("owner")?);
         if let (Some(salt), Some(bound)) = (&salt, &bound)
             && digest(salt)[..] == bound[..]
         {
-            return Ok(0);
+            return Ok(false);
         }
         let salt = Uuid::new_v4();
         let transaction = self.connection.unchecked_transaction()?;
@@ -149,7 +154,32 @@ impl Rows {
         if bound.is_some() {
             warn!(rows = deleted, "the file of the queue was another user's: it is emptied");
         }
-        Ok(deleted as u64)
+        *discarded += deleted as u64;
+        Ok(true)
+    }
+
+    /// Deletes what was set aside under another consent than that of the epoch `keep`,
+    /// or for another owner: it may be an old file of this queue.
+    fn forget_set_aside(
+        &self,
+        place: &Place,
+        owner_is_new: bool,
+        just_now: bool,
+        keep: Option<u64>,
+    ) -> Result<(), QueueError> {
+        let epoch = keep.unwrap_or_default().to_le_bytes();
+        if just_now {
+            self.set_meta("set_aside_in", &epoch).map_err(Trouble::from)?;
+            return Ok(());
+        }
+        let set_aside_in = self.meta("set_aside_in").map_err(Trouble::from)?;
+        if owner_is_new || set_aside_in.is_some_and(|set_aside_in| set_aside_in != epoch) {
+            place.destroy_set_aside().map_err(|error| QueueError::NotWiped(Box::new(error)))?;
+            self.connection
+                .execute("DELETE FROM meta WHERE name = 'set_aside_in'", [])
+                .map_err(Trouble::from)?;
+        }
+        Ok(())
     }
 
     /// Learns what each of `lanes` has seen. One that is new has seen everything.

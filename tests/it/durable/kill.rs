@@ -5,7 +5,8 @@
 //! What the guarantee covers is what the process said of it before it died: all that
 //! was captured before a [`flush`](matrix_analytics::Analytics::flush) returned, or that
 //! it found written down. The test asks of a real collector, which writes down what it
-//! gets: did each of these arrive? Did each event have one unique ID, on every try? Did
+//! gets: did each of these arrive, and was each that had not found by the next process?
+//! Did each event have one unique ID, on every try? Did
 //! nothing from before a withdrawal arrive after it, or under a later ID? And do the
 //! counters add up, in every process?
 //!
@@ -226,8 +227,8 @@ async fn a_child_captures_until_it_is_killed() {
 
     let mut next = order.next;
     for _ in 0..lot.u32(50..300) {
-        match lot.u32(0..100) {
-            0 => {
+        match lot.u32(0..1000) {
+            0..2 => {
                 Fact::Withdraws.tell();
                 let receipt = analytics.opt_out().await;
                 check(&analytics);
@@ -236,12 +237,12 @@ async fn a_child_captures_until_it_is_killed() {
                 }
                 opt_in(&analytics).await;
             }
-            1..10 => {
+            2..100 => {
                 analytics.flush().await;
                 check(&analytics);
                 Fact::Flushed(next - 1).tell();
             }
-            10..30 => tokio::task::yield_now().await,
+            100..300 => tokio::task::yield_now().await,
             _ => {
                 Fact::Captures(next).tell();
                 analytics.capture_named(next.to_string(), Properties::new());
@@ -287,31 +288,44 @@ struct Arrival {
 /// Takes what is sent to it, or does not, by lot, and writes it down.
 struct Collector {
     address: String,
-    arrivals: Arc<Mutex<fs::File>>,
+    arrivals: Arc<Mutex<Arrivals>>,
     directory: TempDir,
     heard: Arc<Notify>,
+}
+
+struct Arrivals {
+    file: fs::File,
+    numbers: BTreeSet<u64>,
+}
+
+impl Arrivals {
+    fn add(&mut self, request: &str) {
+        self.file.write_all(request.as_bytes()).unwrap();
+        let numbers = request.split([' ', '=']).skip(2).step_by(2);
+        self.numbers.extend(numbers.map(|number| number.parse::<u64>().unwrap()));
+    }
 }
 
 impl Collector {
     async fn start(seed: u64) -> Self {
         let directory = TempDir::new().unwrap();
-        let arrivals = fs::File::create(directory.path().join("arrivals")).unwrap();
-        let arrivals = Arc::new(Mutex::new(arrivals));
+        let file = fs::File::create(directory.path().join("arrivals")).unwrap();
+        let arrivals = Arc::new(Mutex::new(Arrivals { file, numbers: BTreeSet::new() }));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let heard = Arc::new(Notify::new());
-        let (file, told) = (arrivals.clone(), heard.clone());
+        let (all, told) = (arrivals.clone(), heard.clone());
         tokio::spawn(async move {
             let mut lot = fastrand::Rng::with_seed(seed);
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(collect(stream, lot.fork(), file.clone(), told.clone()));
+                tokio::spawn(collect(stream, lot.fork(), all.clone(), told.clone()));
             }
         });
         Self { address, arrivals, directory, heard }
     }
 
     fn arrivals(&self) -> Vec<Arrival> {
-        self.arrivals.lock().unwrap().sync_all().unwrap();
+        self.arrivals.lock().unwrap().file.sync_all().unwrap();
         let text = fs::read_to_string(self.directory.path().join("arrivals")).unwrap();
         let mut arrivals = Vec::new();
         for line in text.lines() {
@@ -333,7 +347,7 @@ impl Collector {
 async fn collect(
     stream: TcpStream,
     mut lot: fastrand::Rng,
-    arrivals: Arc<Mutex<fs::File>>,
+    arrivals: Arc<Mutex<Arrivals>>,
     heard: Arc<Notify>,
 ) {
     let mut stream = BufStream::new(stream);
@@ -343,7 +357,7 @@ async fn collect(
         let fate = lot.u32(0..10);
         // A request that was cut in the middle did not arrive.
         if fate > 1 && request.ends_with('\n') {
-            arrivals.lock().unwrap().write_all(request.as_bytes()).unwrap();
+            arrivals.lock().unwrap().add(&request);
         }
         // Taken, and the answer lost.
         if fate == 2 {
@@ -368,8 +382,11 @@ struct Ledger {
     /// Of an event that was captured, after how many withdrawals.
     eras: BTreeMap<u64, u64>,
     era: u64,
-    /// Written down, and not withdrawn.
+    /// Written down, not withdrawn, and not seen to have arrived.
     owed: BTreeSet<u64>,
+    /// How many of those there were when this process began: as many it must find.
+    owed_before: u64,
+    covered: u64,
     /// For each withdrawal that is done: the process, and the last event before it.
     withdrawals: Vec<(u64, u64)>,
     restored: u64,
@@ -379,13 +396,17 @@ impl Ledger {
     fn hear(&mut self, process: u64, fact: &Fact, flushed_from: &mut u64) {
         match fact {
             Fact::Begins | Fact::Ended => {}
-            Fact::Started(events) => self.restored += events,
+            Fact::Started(events) => {
+                assert!(*events >= self.owed_before, "{events} of {} found", self.owed_before);
+                self.restored += events;
+            }
             Fact::Captures(number) => {
                 self.eras.insert(*number, self.era);
                 self.next = number + 1;
             }
             Fact::Flushed(number) => {
                 self.owed.extend(*flushed_from..=*number);
+                self.covered += (number + 1).saturating_sub(*flushed_from);
                 *flushed_from = number + 1;
             }
             // Whether it is remembered is known once it is done.
@@ -398,6 +419,11 @@ impl Ledger {
                 self.withdrawals.push((process, *number));
             }
         }
+    }
+
+    fn process_begins(&mut self, arrived: &BTreeSet<u64>) {
+        self.owed.retain(|number| !arrived.contains(number));
+        self.owed_before = self.owed.len() as u64;
     }
 
     fn check(&self, arrivals: &[Arrival]) {
@@ -499,6 +525,7 @@ async fn what_the_guarantee_covers_survives_every_kill_and_arrives_once() {
     let begun = Instant::now();
     loop {
         process += 1;
+        ledger.process_begins(&collector.arrivals.lock().unwrap().numbers);
         let order = Order {
             homeserver: server.uri().to_owned(),
             device: device_id.clone(),
@@ -526,8 +553,9 @@ async fn what_the_guarantee_covers_survives_every_kill_and_arrives_once() {
 fn report(killed: u64, time: Duration, ledger: &Ledger, arrivals: &[Arrival]) {
     let distinct: BTreeSet<_> = arrivals.iter().map(|arrival| arrival.number).collect();
     println!(
-        "{killed} kills in {time:.1?}: {} events captured, {} restored, {} withdrawals, {} arrived, {} of them more than once",
+        "{killed} kills in {time:.1?}: {} events captured, {} of them covered, {} restored, {} withdrawals; {} arrived, with {} repeats",
         ledger.next,
+        ledger.covered,
         ledger.restored,
         ledger.withdrawals.len(),
         distinct.len(),

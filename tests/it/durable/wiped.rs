@@ -123,6 +123,27 @@ async fn a_process_that_dies_before_it_could_wipe_does_so_at_its_next_start() {
     assert_eq!((backend.attempts(), durable.rows()), (0, 0));
 }
 
+#[tokio::test]
+async fn what_was_set_aside_goes_at_the_first_start_under_another_consent() {
+    let durable = Durable::new().await;
+    let (analytics, _) = durable.start().await;
+    durable.end(analytics).await;
+    fs::write(durable.path(), MARKER).unwrap();
+    let set_aside = durable.directory.path().join("queue.sqlite3.set-aside");
+    for _ in 0..2 {
+        let (analytics, _) = durable.start().await;
+        durable.end(analytics).await;
+        assert!(set_aside.exists());
+    }
+    // Withdrawn in a process that has no queue.
+    let (analytics, _) = durable.device.start_confirmed().await;
+    eventually(analytics.opt_out().into_future()).await;
+    drop(analytics);
+    let (analytics, _) = durable.start().await;
+    durable.end(analytics).await;
+    assert!(!set_aside.exists());
+}
+
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
