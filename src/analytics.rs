@@ -320,7 +320,8 @@ impl Analytics {
     /// went.
     ///
     /// Each backend gets one more try at once, unless it asked to be left alone.
-    /// At a gate that is not open nothing is sent.
+    /// At a gate that is not open nothing is sent. What could not be delivered is
+    /// written down when this returns, if there is a durable queue and its disk works.
     ///
     /// # Cancel safety
     ///
