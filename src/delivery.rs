@@ -204,9 +204,17 @@ impl Lane {
         loop {
             let progressed = self.progressed.notified();
             let done = self.lock().done();
-            if done > told && journal.mark(number, done).await {
-                told = done;
-                continue;
+            if done > told {
+                // A disk that hangs does not keep the task from its end.
+                let marked = tokio::select! {
+                    biased;
+                    () = stop.stopped() => return,
+                    marked = journal.mark(number, done) => marked,
+                };
+                if marked {
+                    told = done;
+                    continue;
+                }
             }
             tokio::select! {
                 biased;

@@ -241,6 +241,31 @@ async fn what_a_shutdown_leaves_is_kept_and_counted_as_such() {
 }
 
 #[tokio::test]
+async fn a_shutdown_against_a_black_hole_ends_in_time_and_keeps_everything() {
+    for events in [10, 10_000] {
+        let durable = Durable::new().await;
+        let (analytics, backend) = durable.start().await;
+        backend.stall();
+        for _ in 0..events {
+            analytics.capture_one("Event");
+        }
+        let shutdown = analytics.clone();
+        let shutdown = tokio::spawn(async move { shutdown.shutdown(Duration::from_secs(1)).await });
+        eventually(async {
+            while counters(&analytics).in_flight == 0 {
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        tokio::time::advance(Duration::from_millis(1_001)).await;
+        let report = eventually(shutdown).await.unwrap();
+        assert_eq!(report.backends[0].kept + report.backends[0].undelivered, events);
+        assert_eq!(counters(&analytics).kept, events);
+        assert_eq!(durable.rows(), i64::try_from(events).unwrap());
+    }
+}
+
+#[tokio::test]
 async fn a_handle_that_is_dropped_without_shutdown_keeps_everything() {
     let durable = Durable::new().await;
     let (analytics, backend) = durable.start().await;
