@@ -23,11 +23,12 @@ use tokio::{
 };
 
 use crate::{
-    AnalyticsBuilder, AnalyticsId, ConsentState, DeliveryReport, Event, GateState, InvalidEvent,
-    OptOut, OptOutReceipt, Prompt, Properties, Stats, Step,
+    AnalyticsBuilder, AnalyticsId, ConsentState, DeliveryReport, Dropped, Event, GateState,
+    InvalidEvent, OptOut, OptOutReceipt, Prompt, Properties, Stats, Step,
     account_data::{AccountData, AccountDataError, content::Observed},
     consent::machine::{Machine, Session},
     consent_task::{self, Command},
+    drops,
     gate::Phase,
     local_record::RecordStore,
     sink::Sink,
@@ -342,6 +343,28 @@ impl Analytics {
         let before = sink.stats();
         let done = self.inner().runtime.spawn(async move { sink.shutdown(deadline).await });
         done.await.unwrap_or_else(|_| self.inner().sink.report_since(&before))
+    }
+
+    /// What is dropped from here on: one item for each backend and reason, with how
+    /// many it was since the last.
+    ///
+    /// The reader is told numbers and no event, and nothing is kept for one that is
+    /// slow, so that a drop cannot cause another: not even by a reader that captures an
+    /// event about each item it is told, for that is one event however many were dropped.
+    /// Ends when the last handle is dropped, or after [`Analytics::shutdown`].
+    ///
+    /// ```no_run
+    /// # async fn example(analytics: matrix_analytics::Analytics) {
+    /// use futures_util::StreamExt as _;
+    ///
+    /// let mut drops = analytics.drops();
+    /// while let Some(dropped) = drops.next().await {
+    ///     eprintln!("{}: {} lost ({:?})", dropped.backend, dropped.events, dropped.reason);
+    /// }
+    /// # }
+    /// ```
+    pub fn drops(&self) -> impl Stream<Item = Dropped> + Send + Unpin + use<> {
+        drops::stream(self.inner().sink.clone())
     }
 
     /// Where every event is, or why it is gone.

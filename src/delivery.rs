@@ -197,6 +197,10 @@ impl Lane {
         }
     }
 
+    pub(crate) fn has_ended(&self) -> bool {
+        self.lock().ended
+    }
+
     /// Tells `journal`, which knows this lane by its number, what has left, until
     /// `stop`.
     pub(crate) async fn keep(&self, number: usize, journal: &Arc<Journal>, stop: &Stop) {

@@ -9,6 +9,7 @@ mod builder;
 mod consent;
 mod consent_task;
 mod delivery;
+mod drops;
 mod event;
 mod gate;
 mod intake;
@@ -35,6 +36,7 @@ pub use self::{
     backend::{Backend, Batch, BoxError, DeliveryError, JsonLines},
     builder::{AnalyticsBuilder, BuildError, ELEMENT_EVENT_TYPE},
     consent::{ClosedReason, Confirmation, Consent, ConsentState, GateState, HoldReason, Prompt},
+    drops::Dropped,
     event::{
         Event, InvalidEvent, MAX_EVENT_BYTES, MAX_KEY_BYTES, MAX_NAME_BYTES, OutgoingEvent,
         Properties, UserProperties, Value,
@@ -45,3 +47,9 @@ pub use self::{
     stats::{BackendStats, DropReason, QueueStats, Stats},
     withdrawal::{OptOut, OptOutReceipt, Step},
 };
+
+/// The tour, whose code is compiled and run as a test.
+#[cfg(all(doctest, feature = "posthog", feature = "testing"))]
+#[doc = include_str!("../docs/tour.md")]
+#[derive(Debug)]
+pub struct Tour;

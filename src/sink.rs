@@ -26,6 +26,7 @@ use crate::{
     backend::DynBackend,
     consent::machine::Wipe,
     delivery::Lane,
+    drops::DropSignal,
     event::{CapturedEvent, InvalidEvent, OutgoingEvent, Properties, UserProperties, check_name},
     gate::{Gate, Phase},
     intake::Intake,
@@ -49,6 +50,7 @@ pub(crate) struct Sink {
     lanes: Vec<Lane>,
     journal: Option<Arc<Journal>>,
     said: Mutex<Said>,
+    drop_signal: DropSignal,
     limits: Limits,
     stop: Stop,
 }
@@ -97,7 +99,7 @@ impl DeliveryReport {
 
 impl Sink {
     pub(crate) fn new(backends: Vec<Box<dyn DynBackend>>, limits: Limits) -> Self {
-        Self {
+        let sink = Self {
             gate: Gate::closed(),
             intake: Intake::new(limits.intake_events, limits.intake_bytes, limits.batch_events),
             drain_turn: Mutex::default(),
@@ -105,9 +107,15 @@ impl Sink {
             lanes: backends.into_iter().map(Lane::new).collect(),
             journal: None,
             said: Mutex::default(),
+            drop_signal: DropSignal::default(),
             limits,
             stop: Stop::default(),
+        };
+        sink.intake.lock().drops.tell(&sink.drop_signal);
+        for lane in &sink.lanes {
+            lane.lock().drops.tell(&sink.drop_signal);
         }
+        sink
     }
 
     /// Writes down what is queued, and queues what the last process left.
@@ -342,6 +350,8 @@ impl Sink {
         if let Some(journal) = &self.journal {
             journal.begin_close(marks);
         }
+        // There is nothing more to wait for.
+        self.drop_signal.raise();
     }
 
     /// [`Sink::drain`], off the async threads if there is a disk to wait for.
@@ -503,6 +513,15 @@ impl Sink {
                 })
                 .collect(),
         }
+    }
+
+    pub(crate) fn drop_signal(&self) -> &DropSignal {
+        &self.drop_signal
+    }
+
+    /// Whether the background task has ended, so that nothing is left anywhere.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.lanes.iter().all(Lane::has_ended)
     }
 
     pub(crate) fn stats(&self) -> Stats {

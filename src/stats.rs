@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::drops::DropSignal;
+
 /// Why an event left the pipeline without being delivered.
 ///
 /// Every way out has exactly one reason, counted at the place where the event
@@ -114,24 +116,33 @@ impl BackendStats {
 }
 
 /// The counters of the events that left undelivered.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Drops(BTreeMap<DropReason, u64>);
+#[derive(Debug, Default)]
+pub(crate) struct Drops {
+    counts: BTreeMap<DropReason, u64>,
+    signal: DropSignal,
+}
 
 impl Drops {
+    /// Lets whoever waits for `signal` know of each drop.
+    pub(crate) fn tell(&mut self, signal: &DropSignal) {
+        self.signal = signal.clone();
+    }
+
     pub(crate) fn add(&mut self, reason: DropReason, events: usize) {
         if events > 0 {
-            *self.0.entry(reason).or_default() += events as u64;
+            *self.counts.entry(reason).or_default() += events as u64;
+            self.signal.raise();
         }
     }
 
     pub(crate) fn total(&self) -> u64 {
-        self.0.values().sum()
+        self.counts.values().sum()
     }
 
     /// The sum of these and `other`, reason by reason.
     pub(crate) fn merged(&self, other: &Self) -> BTreeMap<DropReason, u64> {
-        let mut sum = self.0.clone();
-        for (reason, events) in &other.0 {
+        let mut sum = self.counts.clone();
+        for (reason, events) in &other.counts {
             *sum.entry(*reason).or_default() += events;
         }
         sum

@@ -4,6 +4,7 @@
 
 mod backends;
 mod bad_input;
+mod cancellation;
 mod crash_points;
 mod defects;
 #[cfg(feature = "sqlite")]

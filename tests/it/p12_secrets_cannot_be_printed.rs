@@ -2,7 +2,7 @@
 
 use matrix_analytics::{Properties, testing};
 
-use crate::support::{FOREIGN_ID, World, content, eventually};
+use crate::support::{ALICE, Device, FOREIGN_ID, World, content, eventually};
 
 const VALUE: &str = "a-very-personal-value";
 
@@ -64,4 +64,34 @@ async fn a_content_that_is_no_object_is_not_quoted() {
         next = error.source();
     }
     assert!(!printed.contains(FOREIGN_ID), "{printed}");
+}
+
+/// The SDK's SQLite store encrypts the key of a record like ours and, in 0.18, not its
+/// value: nothing may be in it that says who the user is to a service.
+#[tokio::test]
+async fn the_local_record_on_disk_has_no_id_with_a_passphrase_or_without() {
+    let world = World::new().await;
+    for passphrase in [None, Some("passphrase")] {
+        let directory = tempfile::tempdir().unwrap();
+        let login = world.server.add_device(ALICE, "PHONE");
+        let client = world
+            .server
+            .client_with(&login, |builder| builder.sqlite_store(directory.path(), passphrase))
+            .await
+            .unwrap();
+        let device = Device { client, login };
+        let (analytics, _) = device.start_opted_in().await;
+        let id = analytics.analytics_id().unwrap();
+        // Whatever is still to be written is written first.
+        eventually(analytics.recheck()).await.unwrap();
+        assert!(device.record().await.unwrap().contains("granted"));
+
+        let mut bytes = Vec::new();
+        for file in std::fs::read_dir(directory.path()).unwrap() {
+            bytes.extend(std::fs::read(file.unwrap().path()).unwrap());
+        }
+        let has = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+        assert_eq!(has("matrix-analytics/"), passphrase.is_none());
+        assert!(!has(id.reveal()));
+    }
 }
