@@ -173,9 +173,10 @@ impl Analytics {
     /// Says no for the user.
     ///
     /// When the returned future is first polled, and before it waits for anything,
-    /// the gate shuts, what is queued is wiped, and what was said about the user
-    /// is forgotten. Then the request that is out to a backend is cut, the no is
-    /// written to this device's store, and the account's ID is removed. Offline,
+    /// the gate shuts, what is queued in memory is wiped, and what was said about the
+    /// user is forgotten. Then the request that is out to a backend is cut, the file of
+    /// a durable queue is wiped, the no is written to this device's store, and the
+    /// account's ID is removed. Offline,
     /// the removal stays pending and is resumed, after a restart too.
     ///
     /// ```no_run
@@ -329,7 +330,8 @@ impl Analytics {
     /// went.
     ///
     /// Each backend gets one more try at once, unless it asked to be left alone.
-    /// At a gate that is not open nothing is sent.
+    /// At a gate that is not open nothing is sent. What could not be delivered is
+    /// written down when this returns, if there is a durable queue and its disk works.
     ///
     /// # Cancel safety
     ///
@@ -339,7 +341,8 @@ impl Analytics {
     }
 
     /// Takes no more events, delivers what it can until `deadline` from now, and
-    /// gives up the rest, which the report and the counters name.
+    /// gives up the rest, which the report and the counters name. What is in a durable
+    /// queue is kept for the next start.
     ///
     /// # Cancel safety
     ///
@@ -426,9 +429,16 @@ impl Analytics {
             let requests = timeout(bound, inner.sink.disconnected());
             // A read and a write, and the request that may be out before them.
             let account = timeout(3 * bound, answer);
-            let (requests, record, account) = tokio::join!(requests, inner.save(), account);
+            let queue = timeout(bound, inner.sink.wiped());
+            let (requests, queue, record, account) =
+                tokio::join!(requests, queue, inner.save(), account);
             OptOutReceipt {
                 requests: requests.map_or(Step::Pending(None), |()| Step::Done),
+                queue: match queue {
+                    Ok(Ok(())) => Step::Done,
+                    Ok(Err(error)) => Step::Pending(Some(error)),
+                    Err(_) => Step::Pending(None),
+                },
                 record: record.map_or_else(Step::Failed, |()| Step::Done),
                 account: match account {
                     Ok(Ok(step)) => step,

@@ -239,6 +239,14 @@ impl Properties {
         serde_json::from_str(&self.to_json())
     }
 
+    /// Properties from JSON members that were written down, unless these are none.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn from_members(members: &str) -> Option<Self> {
+        let json = format!("{{{members}}}");
+        flat::parse(&json).ok()?;
+        Some(Self { members: members.to_owned(), ..Self::default() })
+    }
+
     /// These properties as JSON members, with no braces around them.
     pub(crate) fn members(&self) -> &str {
         &self.members

@@ -30,6 +30,8 @@ pub mod testing;
 
 #[cfg(feature = "posthog")]
 pub use self::backend::{PostHog, PostHogBuildError, PostHogBuilder};
+#[cfg(feature = "sqlite")]
+pub use self::queue::sqlite::SqliteQueue;
 pub use self::{
     account_data::AccountDataError,
     analytics::{Analytics, OptInError},
@@ -43,8 +45,9 @@ pub use self::{
         Properties, UserProperties, Value,
     },
     limits::OverflowPolicy,
+    queue::QueueError,
     sink::{Delivered, DeliveryReport},
-    stats::{BackendStats, DropReason, Stats},
+    stats::{BackendStats, DropReason, QueueStats, Stats},
     withdrawal::{OptOut, OptOutReceipt, Step},
 };
 

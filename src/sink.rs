@@ -6,6 +6,10 @@
 //!                    │         │        │        │ gate again
 //!                    └─────────┴────────┴────────┴──▶ dropped(reason)
 //! ```
+//!
+//! A durable queue is a journal beside the queue in memory: what is to be queued is
+//! written down first, what has left is deleted after. Nothing reads it but the start
+//! of the next process.
 
 use std::{
     borrow::Cow,
@@ -31,7 +35,7 @@ use crate::{
     intake::Intake,
     limits::Limits,
     locks::{Mutex, MutexGuard, PoisonError},
-    queue::Queued,
+    queue::{Journal, QueueError, Queued, Refused, Row},
     stats::{BackendStats, DropReason, Drops, Stats},
     stop::Stop,
 };
@@ -46,12 +50,16 @@ pub(crate) struct Sink {
     /// Locked after the intake and before the lanes.
     draining: Mutex<Draining>,
     lanes: Vec<Lane>,
+    journal: Option<Arc<Journal>>,
     /// What to say about the user, with the next event.
     user: Mutex<UserProperties>,
     drop_signal: DropSignal,
     limits: Limits,
     stop: Stop,
 }
+
+/// How long a shutdown waits beyond its deadline for the file of the queue.
+const LONGEST_CLOSE: Duration = Duration::from_millis(100);
 
 /// What left the intake and is on its way into the queues. It has counters of its
 /// own, so that no caller waits while a batch moves.
@@ -71,6 +79,9 @@ pub struct Delivered {
     pub delivered: u64,
     /// Events that still wait; after a shutdown, events that are given up.
     pub undelivered: u64,
+    /// After a shutdown, events in the durable queue that are left to the next
+    /// process.
+    pub kept: u64,
 }
 
 /// What [`Analytics::flush`](crate::Analytics::flush) or
@@ -86,7 +97,7 @@ impl DeliveryReport {
     /// Whether nothing waits any more.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.backends.iter().all(|backend| backend.undelivered == 0)
+        self.backends.iter().all(|backend| backend.undelivered == 0 && backend.kept == 0)
     }
 }
 
@@ -98,6 +109,7 @@ impl Sink {
             drain_turn: Mutex::default(),
             draining: Mutex::default(),
             lanes: backends.into_iter().map(Lane::new).collect(),
+            journal: None,
             user: Mutex::default(),
             drop_signal: DropSignal::default(),
             limits,
@@ -109,6 +121,38 @@ impl Sink {
             lane.lock().drops.tell(&sink.drop_signal);
         }
         sink
+    }
+
+    /// Writes down what is queued, and queues what the last process left.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn with_journal(
+        mut self,
+        journal: Arc<Journal>,
+        mut restored: crate::queue::Restored,
+    ) -> Self {
+        let mut refused = Vec::new();
+        let rows = std::mem::take(&mut restored.rows);
+        for (number, lane) in self.lanes.iter().enumerate() {
+            let mut state = lane.lock();
+            for (row, event) in &rows {
+                if !restored.waits(number, *row) {
+                    continue;
+                }
+                state.restored += 1;
+                match event {
+                    Ok(queued) => state.push(queued.clone(), &self.limits, |row| {
+                        Refused::note(&mut refused, number, row);
+                    }),
+                    Err(reason) => state.drops.add(*reason, 1),
+                }
+            }
+            state.see(restored.last);
+        }
+        if !refused.is_empty() {
+            journal.begin_refuse(refused);
+        }
+        self.journal = Some(journal);
+        self
     }
 
     // The caller's side: sync, from any thread.
@@ -195,7 +239,7 @@ impl Sink {
             self.gate.set(Phase::Closed, epoch, None);
         }
         if let Some(wipe) = wipe {
-            self.wipe(wipe);
+            self.wipe(wipe, epoch);
         }
         self.gate.set(phase, epoch, id);
         for lane in &self.lanes {
@@ -203,7 +247,11 @@ impl Sink {
         }
     }
 
-    fn wipe(&self, wipe: Wipe) {
+    /// Wipes what is of another epoch than the one that begins, `epoch`.
+    fn wipe(&self, wipe: Wipe, epoch: u64) {
+        if let Some(journal) = &self.journal {
+            journal.begin_wipe(epoch);
+        }
         let reason = match wipe {
             Wipe::Withdrawn | Wipe::IdChanged => DropReason::Withdrawn,
             Wipe::NotConfirmed => DropReason::NotConfirmed,
@@ -219,8 +267,16 @@ impl Sink {
         }
         for lane in &self.lanes {
             let mut state = lane.lock();
-            let events = state.queue.clear();
+            let events = state.queue.clear() + std::mem::take(&mut state.kept) as usize;
             state.drops.add(reason, events);
+        }
+    }
+
+    /// Waits until the wipes so far have reached the file.
+    pub(crate) async fn wiped(&self) -> Result<(), QueueError> {
+        match &self.journal {
+            Some(journal) => journal.wiped().await,
+            None => Ok(()),
         }
     }
 
@@ -236,7 +292,19 @@ impl Sink {
     pub(crate) async fn run(self: Arc<Self>) {
         let _end = EndWhenDropped(&self);
         let lanes = self.lanes.iter().map(|lane| lane.run(&self.gate, &self.limits, &self.stop));
-        tokio::join!(self.drain_when_due(), join_all(lanes));
+        tokio::join!(self.drain_when_due(), join_all(lanes), self.keep_journal());
+        if self.journal.is_some() {
+            // What was captured last is written down too.
+            self.drain_aside().await;
+        }
+    }
+
+    /// Tells the journal what has left, until [`Sink::stop`].
+    async fn keep_journal(&self) {
+        if let Some(journal) = &self.journal {
+            let lanes = self.lanes.iter().enumerate();
+            join_all(lanes.map(|(number, lane)| lane.keep(number, journal, &self.stop))).await;
+        }
     }
 
     /// Ends the background task. What is still queued is given up.
@@ -248,7 +316,7 @@ impl Sink {
         }
     }
 
-    async fn drain_when_due(&self) {
+    async fn drain_when_due(self: &Arc<Self>) {
         let due = async {
             loop {
                 self.intake.filled().await;
@@ -256,7 +324,7 @@ impl Sink {
                     () = self.intake.ripe() => {}
                     () = sleep(self.limits.batch_age) => {}
                 }
-                self.drain();
+                self.drain_aside().await;
             }
         };
         tokio::select! {
@@ -269,18 +337,41 @@ impl Sink {
     /// by a panic.
     fn end(&self) {
         self.stop();
-        // After whoever is moving events now.
-        drop(self.drain_turn());
+        if self.journal.is_none() {
+            // After whoever is moving events now. A disk may be slow: who moves events
+            // to one sees for itself that it came too late.
+            drop(self.drain_turn());
+        }
         {
             let mut intake = self.intake.lock();
             let left = intake.take().len();
             intake.drops.add(DropReason::Shutdown, left);
         }
-        for lane in &self.lanes {
-            lane.end();
+        let durable_from = self.durable_from();
+        let marks = self.lanes.iter().map(|lane| lane.end(durable_from)).collect();
+        if let Some(journal) = &self.journal {
+            journal.begin_close(marks);
         }
         // There is nothing more to wait for.
         self.drop_signal.raise();
+    }
+
+    /// [`Sink::drain`], off the async threads if there is a disk to wait for.
+    async fn drain_aside(self: &Arc<Self>) {
+        match &self.journal {
+            None => self.drain(),
+            Some(journal) => {
+                let sink = self.clone();
+                // It goes on if nobody waits for it: a disk that hangs keeps nobody.
+                let drained = journal.blocking(move || sink.drain());
+                let _ = timeout(self.limits.send_time, drained).await;
+            }
+        }
+    }
+
+    /// The first row that a kill of the process does not lose.
+    fn durable_from(&self) -> Row {
+        self.journal.as_ref().map_or(0, |journal| journal.durable_from())
     }
 
     /// Moves what is in the intake to the queues.
@@ -298,24 +389,32 @@ impl Sink {
         // could wait for.
         let taken = captured.len();
         let (mut ids, now) = (UniqueIds::new(), Instant::now());
-        let events: Vec<_> =
+        let mut events: Vec<_> =
             captured.into_iter().map(|event| self.prepare(event, &mut ids, now)).collect();
+        if let Some(journal) = &self.journal {
+            journal.write(&mut events);
+        }
 
         let mut draining = self.draining();
         let mut lanes: Vec<_> = self.lanes.iter().map(Lane::lock).collect();
         let epoch = self.gate.epoch();
         // A lane that has ended would keep them for ever.
         let stopped = self.stop.is_stopped();
+        let durable_from = self.durable_from();
+        let mut refused = Vec::new();
         for event in events {
             match event {
                 Ok(queued) if queued.event.epoch != epoch => {
                     draining.drops.add(DropReason::Withdrawn, 1);
                 }
-                Ok(_) if stopped => draining.drops.add(DropReason::Shutdown, 1),
+                Ok(queued) if stopped && queued.durable_row(durable_from).is_none() => {
+                    draining.drops.add(DropReason::Shutdown, 1);
+                }
                 Ok(queued) => {
-                    for state in &mut lanes {
-                        let state = &mut **state;
-                        state.queue.push(queued.clone(), &self.limits, &mut state.drops);
+                    for (number, state) in lanes.iter_mut().enumerate() {
+                        state.push(queued.clone(), &self.limits, |row| {
+                            Refused::note(&mut refused, number, row);
+                        });
                     }
                 }
                 Err(reason) => draining.drops.add(reason, 1),
@@ -325,6 +424,9 @@ impl Sink {
         drop((lanes, draining));
         for lane in &self.lanes {
             lane.wake();
+        }
+        if let (Some(journal), false) = (&self.journal, refused.is_empty()) {
+            journal.refuse(&refused);
         }
     }
 
@@ -361,7 +463,7 @@ impl Sink {
             user,
             epoch: captured.epoch,
         };
-        Ok(Queued { event: Arc::new(event), since: now })
+        Ok(Queued { event: Arc::new(event), since: now, row: None })
     }
 
     /// Takes what is to be said about the user with an event of `epoch`.
@@ -375,27 +477,36 @@ impl Sink {
 
     // What the app asks for.
 
-    pub(crate) async fn flush(&self) -> DeliveryReport {
+    pub(crate) async fn flush(self: &Arc<Self>) -> DeliveryReport {
         let before = self.stats();
         self.try_everything().await;
         self.report_since(&before)
     }
 
-    pub(crate) async fn shutdown(&self, deadline: Duration) -> DeliveryReport {
+    pub(crate) async fn shutdown(self: &Arc<Self>, deadline: Duration) -> DeliveryReport {
         let before = self.stats();
         self.intake.close();
         // Out of time is no error: the report says what was left.
         let _ = timeout(deadline, self.try_everything()).await;
-        let report = self.report_since(&before);
+        let mut report = self.report_since(&before);
+        let durable_from = self.durable_from();
+        for (lane, backend) in self.lanes.iter().zip(&mut report.backends) {
+            backend.kept = lane.lock().durable(durable_from);
+            backend.undelivered = backend.undelivered.saturating_sub(backend.kept);
+        }
         self.stop();
+        if let Some(journal) = &self.journal {
+            // Whoever starts anew finds the file free; a disk that hangs keeps nobody.
+            let _ = timeout(LONGEST_CLOSE, journal.closed()).await;
+        }
         report
     }
 
-    async fn try_everything(&self) {
+    async fn try_everything(self: &Arc<Self>) {
         if self.stop.is_stopped() {
             return;
         }
-        self.drain();
+        self.drain_aside().await;
         let flushes: Vec<_> = self.lanes.iter().map(Lane::ask_flush).collect();
         join_all(self.lanes.iter().zip(flushes).map(|(lane, flush)| lane.flushed(flush))).await;
     }
@@ -408,6 +519,7 @@ impl Sink {
                     backend: now.name,
                     delivered: now.delivered - before.delivered,
                     undelivered: now.queued + now.in_flight,
+                    kept: 0,
                 })
                 .collect(),
         }
@@ -434,14 +546,17 @@ impl Sink {
             BackendStats {
                 name: lane.name(),
                 captured: intake.captured,
-                restored: 0,
+                restored: state.restored,
                 delivered: state.delivered,
                 queued: (intake.len() + draining.events + state.queue.len()) as u64,
                 in_flight: state.in_flight as u64,
+                kept: state.kept,
                 dropped,
             }
         });
-        Stats { backends: backends.collect() }
+        let backends = backends.collect();
+        let queue = self.journal.as_ref().map(|journal| journal.stats()).unwrap_or_default();
+        Stats { backends, queue }
     }
 }
 

@@ -37,8 +37,9 @@ pub enum DropReason {
     QueueFull,
     /// The backend refused the event itself.
     Rejected,
-    /// Still undelivered when [`Analytics::shutdown`](crate::Analytics::shutdown)
-    /// ran out of time, or when the last handle was dropped.
+    /// Still undelivered, and in memory only, when
+    /// [`Analytics::shutdown`](crate::Analytics::shutdown) ran out of time, or when
+    /// the last handle was dropped.
     Shutdown,
     /// Larger than one event may be, here or at the backend.
     TooLarge,
@@ -49,7 +50,7 @@ pub enum DropReason {
 
 /// What happened to every event since this process began, for each backend.
 ///
-/// For each backend `captured + restored = delivered + queued + in_flight +`
+/// For each backend `captured + restored = delivered + queued + in_flight + kept +`
 /// the sum of `dropped`, at every instant. A call of `capture` at a gate that
 /// is closed for consent takes nothing, so it is not counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,6 +58,23 @@ pub enum DropReason {
 pub struct Stats {
     /// One entry a backend, in the order in which they were added.
     pub backends: Vec<BackendStats>,
+    /// How the durable queue fares; all zero without one.
+    pub queue: QueueStats,
+}
+
+/// What a durable queue met since this process began, beside the events that
+/// [`BackendStats`] counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QueueStats {
+    /// Events that could not be written down when they left the intake, or whose
+    /// file broke afterwards: they waited, or still wait, in memory only.
+    pub not_durable: u64,
+    /// Rows that were deleted unsent because they are of another user or event
+    /// type, or damaged.
+    pub discarded: u64,
+    /// Files that could not be read, and were deleted or set aside for a new one.
+    pub unreadable_files: u64,
 }
 
 /// What happened to every event on its way to one backend.
@@ -75,6 +93,9 @@ pub struct BackendStats {
     pub queued: u64,
     /// Events in a request whose answer is outstanding.
     pub in_flight: u64,
+    /// Events in the durable queue that were left to the next process, after the
+    /// end of delivery.
+    pub kept: u64,
     /// Events that left undelivered, by reason.
     pub dropped: BTreeMap<DropReason, u64>,
 }
@@ -90,7 +111,7 @@ impl BackendStats {
     #[must_use]
     pub fn is_balanced(&self) -> bool {
         self.captured + self.restored
-            == self.delivered + self.queued + self.in_flight + self.dropped_total()
+            == self.delivered + self.queued + self.in_flight + self.kept + self.dropped_total()
     }
 }
 

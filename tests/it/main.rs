@@ -7,6 +7,8 @@ mod bad_input;
 mod cancellation;
 mod crash_points;
 mod defects;
+#[cfg(feature = "sqlite")]
+mod durable;
 mod interleavings;
 mod live;
 #[cfg(feature = "posthog")]

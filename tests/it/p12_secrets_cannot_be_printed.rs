@@ -32,6 +32,19 @@ async fn debug_shows_neither_an_id_nor_a_value() {
     }
 }
 
+#[cfg(feature = "sqlite")]
+#[tokio::test]
+async fn a_durable_queue_shows_neither_its_path_nor_its_passphrase() {
+    let queue = || matrix_analytics::SqliteQueue::new(format!("/{VALUE}/queue")).passphrase(VALUE);
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let error = device.builder().queue(queue()).build().await.unwrap_err();
+    let builder = device.builder().queue(queue());
+    for text in [format!("{:?}", queue()), format!("{builder:?}"), format!("{error} {error:?}")] {
+        assert!(!text.contains(VALUE), "{text}");
+    }
+}
+
 #[test]
 fn an_invalid_event_is_described_without_its_value() {
     let problem = Properties::new().with("key", f64::NAN).with(VALUE, VALUE).check().unwrap_err();
