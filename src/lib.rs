@@ -23,6 +23,8 @@ mod stop;
 mod withdrawal;
 
 #[cfg(test)]
+mod stale_epochs;
+#[cfg(test)]
 mod wake_ups;
 
 #[cfg(feature = "testing")]

@@ -135,6 +135,11 @@ impl Drops {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn count(&self, reason: DropReason) -> u64 {
+        self.counts.get(&reason).copied().unwrap_or_default()
+    }
+
     pub(crate) fn total(&self) -> u64 {
         self.counts.values().sum()
     }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use matrix_analytics::{Analytics, AnalyticsBuilder, JsonLines, PostHog, Properties};
+use matrix_analytics::{Analytics, AnalyticsBuilder, JsonLines, PostHog, Properties, SqliteQueue};
 use matrix_sdk::{
     Client, SessionMeta, SessionTokens, authentication::matrix::MatrixSession,
     store::RoomLoadSettings,
@@ -157,8 +157,12 @@ pub(crate) fn to_collector(settings: &Settings) {
     end_to_end(&App::opted_in(settings, |builder| roomy(builder).backend(posthog)));
 }
 
-/// Through the durable queue, once there is one.
-pub(crate) fn durable(_settings: &Settings) {}
+/// Through a queue in a file, to where nothing waits.
+pub(crate) fn durable(settings: &Settings) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let queue = SqliteQueue::new(directory.path().join("queue.sqlite"));
+    end_to_end(&App::opted_in(settings, |builder| roomy(builder).backend(nowhere()).queue(queue)));
+}
 
 fn end_to_end(app: &App) {
     // The first request makes the connection.
