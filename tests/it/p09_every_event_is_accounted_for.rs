@@ -328,3 +328,46 @@ async fn every_drop_is_told_once_also_to_a_reader_that_is_slow() {
     drop(analytics);
     assert_eq!(eventually(drops.next()).await, None);
 }
+
+#[tokio::test]
+async fn an_outage_of_hours_loses_nothing_and_one_of_days_only_by_name() {
+    const STEP: Duration = Duration::from_secs(60);
+
+    for (hours, is_lossless) in [(2, true), (60, false)] {
+        let world = World::new().await;
+        let backend = FailingBackend::new();
+        let device = world.device("PHONE").await;
+        let analytics = opted_in(device.builder().backend(backend.clone())).await;
+        for minute in 0..hours * 60 {
+            // Each kind of failure that passes, in turn.
+            backend.fail_always(match minute / 20 % 3 {
+                0 => DeliveryFailure::Transient,
+                1 => DeliveryFailure::Throttled { retry_after: Some(2 * STEP) },
+                _ => DeliveryFailure::Unauthorized,
+            });
+            if minute % 5 == 0 {
+                analytics.capture_one("Captured");
+            }
+            tokio::task::yield_now().await;
+            tokio::time::advance(STEP).await;
+            assert!(analytics.stats().backends[0].is_balanced());
+        }
+        backend.heal();
+        // A backend that asked to be left alone for an hour is.
+        for _ in 0..70 {
+            tokio::task::yield_now().await;
+            tokio::time::advance(STEP).await;
+        }
+        eventually(analytics.flush()).await;
+
+        let stats = &analytics.stats().backends[0];
+        assert_eq!((stats.queued, stats.in_flight), (0, 0));
+        assert_eq!(stats.captured, hours * 12);
+        assert_eq!(stats.dropped.is_empty(), is_lossless, "{stats:?}");
+        let named = [DropReason::Expired, DropReason::GaveUp, DropReason::Parked];
+        assert!(stats.dropped.keys().all(|reason| named.contains(reason)), "{stats:?}");
+        // A day is what the queue keeps.
+        assert!(stats.delivered >= (24 * 12).min(stats.captured) - 12, "{stats:?}");
+        assert_eq!(stats.delivered as usize, backend.accepted_events().len());
+    }
+}
