@@ -6,9 +6,9 @@ use matrix_sdk::{Client, StoreError};
 use tokio::runtime::Handle;
 
 use crate::{
-    Analytics, Backend, OverflowPolicy, account_data::AccountData, analytics::Inner,
-    backend::DynBackend, consent::machine::Machine, limits::Limits, local_record::RecordStore,
-    sink::Sink,
+    Analytics, Backend, Detector, GuardPolicy, OverflowPolicy, account_data::AccountData,
+    analytics::Inner, backend::DynBackend, consent::machine::Machine, guard::Guard,
+    limits::Limits, local_record::RecordStore, sink::Sink,
 };
 
 /// The account-data event of Element's clients.
@@ -56,6 +56,8 @@ pub struct AnalyticsBuilder {
     event_type: String,
     backends: Vec<Box<dyn DynBackend>>,
     limits: Limits,
+    guard_policy: GuardPolicy,
+    detectors: Vec<Box<dyn Detector>>,
     request_timeout: Duration,
     do_not_track: bool,
 }
@@ -77,6 +79,8 @@ impl AnalyticsBuilder {
             event_type,
             backends: Vec::new(),
             limits: Limits::default(),
+            guard_policy: GuardPolicy::default(),
+            detectors: Vec::new(),
             request_timeout: Duration::from_secs(10),
             do_not_track: is_do_not_track_set(),
         }
@@ -85,6 +89,19 @@ impl AnalyticsBuilder {
     /// Sends events to `backend`, beside those added before.
     pub fn backend(mut self, backend: impl Backend) -> Self {
         self.backends.push(Box::new(backend));
+        self
+    }
+
+    /// What becomes of an event in which something personal is found; redacted if
+    /// not set.
+    pub fn guard_policy(mut self, policy: GuardPolicy) -> Self {
+        self.guard_policy = policy;
+        self
+    }
+
+    /// Also keeps back what `detector` finds, beside those added before.
+    pub fn detector(mut self, detector: impl Detector) -> Self {
+        self.detectors.push(Box::new(detector));
         self
     }
 
@@ -194,7 +211,8 @@ impl AnalyticsBuilder {
         let machine = Machine::new(record, self.do_not_track, fastrand::f64());
         let account_data =
             AccountData::new(self.client.clone(), user, &self.event_type, self.request_timeout);
-        let sink = Sink::new(self.backends, self.limits);
+        let guard = Guard::new(self.guard_policy, self.detectors);
+        let sink = Sink::new(self.backends, self.limits, guard);
         let inner = Inner::new(runtime, self.client, machine, account_data, records, sink);
         Ok(Analytics::start(inner, self.event_type))
     }

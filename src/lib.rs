@@ -11,6 +11,7 @@ mod consent_task;
 mod delivery;
 mod event;
 mod gate;
+mod guard;
 mod intake;
 mod limits;
 mod local_record;
@@ -37,6 +38,7 @@ pub use self::{
         Event, InvalidEvent, MAX_EVENT_BYTES, MAX_KEY_BYTES, MAX_NAME_BYTES, OutgoingEvent,
         Properties, UserProperties, Value,
     },
+    guard::{Detector, GuardPolicy, IdentifierKind},
     limits::OverflowPolicy,
     sink::{Delivered, DeliveryReport},
     stats::{BackendStats, DropReason, Stats},

@@ -1,10 +1,10 @@
-//! The pipeline: gate, intake, queue, delivery, and the counters over all of it.
+//! The pipeline: gate, intake, guard, queue, delivery, and the counters over all of it.
 //!
 //! ```text
 //!             caller's thread │ one background task
-//! app ── capture ─▶ gate ─▶ intake ─▶ queue ─▶ delivery ─▶ backend(s)
-//!                    │         │        │        │ gate again
-//!                    └─────────┴────────┴────────┴──▶ dropped(reason)
+//! app ── capture ─▶ gate ─▶ intake ─▶ guard ─▶ queue ─▶ delivery ─▶ backend(s)
+//!                    │         │        │        │         │ gate again
+//!                    └─────────┴────────┴────────┴─────────┴──▶ dropped(reason)
 //! ```
 
 use std::{
@@ -24,6 +24,7 @@ use crate::{
     delivery::Lane,
     event::{CapturedEvent, InvalidEvent, OutgoingEvent, Properties, UserProperties, check_name},
     gate::{Gate, Phase},
+    guard::Guard,
     intake::Intake,
     limits::Limits,
     locks::{Mutex, MutexGuard, PoisonError},
@@ -37,6 +38,7 @@ use crate::{
 pub(crate) struct Sink {
     gate: Gate,
     intake: Intake,
+    pub(crate) guard: Guard,
     /// Held by whoever empties the intake, so that nothing is on its way unseen.
     drain_turn: Mutex<()>,
     /// Events that left the intake and are on their way into the queues. Locked
@@ -85,10 +87,11 @@ impl DeliveryReport {
 }
 
 impl Sink {
-    pub(crate) fn new(backends: Vec<Box<dyn DynBackend>>, limits: Limits) -> Self {
+    pub(crate) fn new(backends: Vec<Box<dyn DynBackend>>, limits: Limits, guard: Guard) -> Self {
         Self {
             gate: Gate::closed(),
             intake: Intake::new(limits.intake_events, limits.intake_bytes, limits.batch_events),
+            guard,
             drain_turn: Mutex::default(),
             draining: Mutex::default(),
             lanes: backends.into_iter().map(Lane::new).collect(),
@@ -285,6 +288,7 @@ impl Sink {
         // The work on each event happens while no lock is held that a caller
         // could wait for.
         let taken = captured.len();
+        self.guard.refresh();
         let events: Vec<_> = captured.into_iter().map(|event| self.prepare(event)).collect();
 
         let mut intake = self.intake.lock();
@@ -324,12 +328,15 @@ impl Sink {
     }
 
     /// Completes an event that leaves the intake: its unique ID, the super
-    /// properties, and what is to be said about the user.
+    /// properties, and what is to be said about the user. All of it has been past
+    /// the guard then.
     fn prepare(&self, captured: CapturedEvent) -> Result<Queued, DropReason> {
         let properties = match &captured.super_properties {
             Some(super_properties) => captured.properties.over(super_properties),
             None => captured.properties.without_repeats(),
         };
+        let guarded = self.guard.event(captured.name, properties);
+        let (name, properties) = guarded.ok_or(DropReason::Guarded)?;
         properties.check().map_err(|problem| match problem {
             InvalidEvent::TooLarge => DropReason::TooLarge,
             _ => DropReason::Invalid,
@@ -342,9 +349,10 @@ impl Sink {
                 UserProperties::default()
             }
         };
+        let user = self.guard.user(&name, user);
         let event = OutgoingEvent {
             uuid: Uuid::new_v4(),
-            name: captured.name,
+            name,
             at: captured.at,
             properties,
             user,
@@ -408,7 +416,7 @@ impl Sink {
                 dropped: intake.drops.merged(&state.drops),
             }
         });
-        Stats { backends: backends.collect() }
+        Stats { backends: backends.collect(), guarded: self.guard.found() }
     }
 }
 

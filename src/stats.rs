@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::guard::IdentifierKind;
+
 /// Why an event left the pipeline without being delivered.
 ///
 /// Every way out has exactly one reason, counted at the place where the event
@@ -21,6 +23,10 @@ pub enum DropReason {
     Expired,
     /// The last try that the retry budget allows failed.
     GaveUp,
+    /// Something personal was found in the event (see
+    /// [`GuardPolicy::DropEvent`](crate::GuardPolicy::DropEvent)), or a
+    /// [`Detector`](crate::Detector) panicked over it.
+    Guarded,
     /// The buffer in memory that `capture` fills was full.
     IntakeFull,
     /// A name, key or value that no event may have (see
@@ -55,6 +61,9 @@ pub enum DropReason {
 pub struct Stats {
     /// One entry a backend, in the order in which they were added.
     pub backends: Vec<BackendStats>,
+    /// How much of each kind the guard has kept back. One event may have had
+    /// several.
+    pub guarded: BTreeMap<IdentifierKind, u64>,
 }
 
 /// What happened to every event on its way to one backend.

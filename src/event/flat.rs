@@ -14,16 +14,17 @@ use super::{InvalidEvent, MAX_EVENT_BYTES, MAX_KEY_BYTES, Value};
 pub(super) struct Flat {
     pub(super) members: String,
     pub(super) may_repeat: bool,
+    pub(super) has_text: bool,
 }
 
 /// The members that `value` serialises to.
 pub(super) fn members<T: Serialize + ?Sized>(value: &T) -> Result<Flat, InvalidEvent> {
     // Room for five properties of the usual size, so that one allocation serves.
     let mut out = Vec::with_capacity(192);
-    let may_repeat =
-        value.serialize(Object { out: &mut out }).map_err(|Problem(problem)| problem)?;
+    let keys = value.serialize(Object { out: &mut out }).map_err(|Problem(problem)| problem)?;
     let members = String::from_utf8(out).map_err(|_| InvalidEvent::Serialize)?;
-    Ok(Flat { members, may_repeat })
+    let may_repeat = matches!(keys, Keys::Dynamic);
+    Ok(Flat { members, may_repeat, has_text: !matches!(keys, Keys::Fixed { has_text: false }) })
 }
 
 /// Adds `"key":value` to `members`.
@@ -45,13 +46,13 @@ pub(super) fn push_member(
 }
 
 /// Adds `"key":value` to `members`, for members that were checked before.
-pub(super) fn push_raw(members: &mut String, key: &str, value: &RawValue) {
+pub(super) fn push_raw(members: &mut String, key: &str, value: &str) {
     if !members.is_empty() {
         members.push(',');
     }
     members.push_str(&serde_json::to_string(key).unwrap_or_default());
     members.push(':');
-    members.push_str(value.get());
+    members.push_str(value);
 }
 
 /// The members of the JSON object `json`, in order, repeats included.
@@ -142,22 +143,29 @@ macro_rules! not_flat {
     };
 }
 
-/// Serialises the event itself: a struct or a map. Says whether a key may
-/// stand twice.
+/// What an event was serialised to.
+enum Keys {
+    /// Any, as often as they like.
+    Dynamic,
+    /// Those of a type, once each.
+    Fixed { has_text: bool },
+}
+
+/// Serialises the event itself: a struct or a map.
 struct Object<'a> {
     out: &'a mut Vec<u8>,
 }
 
 impl<'a> Serializer for Object<'a> {
-    type Ok = bool;
+    type Ok = Keys;
     type Error = Problem;
-    type SerializeSeq = Impossible<bool, Problem>;
-    type SerializeTuple = Impossible<bool, Problem>;
-    type SerializeTupleStruct = Impossible<bool, Problem>;
-    type SerializeTupleVariant = Impossible<bool, Problem>;
+    type SerializeSeq = Impossible<Keys, Problem>;
+    type SerializeTuple = Impossible<Keys, Problem>;
+    type SerializeTupleStruct = Impossible<Keys, Problem>;
+    type SerializeTupleVariant = Impossible<Keys, Problem>;
     type SerializeMap = MapMembers<'a>;
     type SerializeStruct = StructMembers<'a>;
-    type SerializeStructVariant = Impossible<bool, Problem>;
+    type SerializeStructVariant = Impossible<Keys, Problem>;
 
     not_flat! { value:
         serialize_bool(bool); serialize_i8(i8); serialize_i16(i16); serialize_i32(i32);
@@ -175,23 +183,23 @@ impl<'a> Serializer for Object<'a> {
         serialize_struct_variant(&'static str, u32, &'static str, usize) -> SerializeStructVariant;
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<bool, Problem> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Keys, Problem> {
         value.serialize(self)
     }
 
-    fn serialize_unit(self) -> Result<bool, Problem> {
-        Ok(false)
+    fn serialize_unit(self) -> Result<Keys, Problem> {
+        Ok(Keys::Fixed { has_text: false })
     }
 
-    fn serialize_unit_struct(self, _name: &'static str) -> Result<bool, Problem> {
-        Ok(false)
+    fn serialize_unit_struct(self, _name: &'static str) -> Result<Keys, Problem> {
+        Ok(Keys::Fixed { has_text: false })
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
         self,
         _name: &'static str,
         value: &T,
-    ) -> Result<bool, Problem> {
+    ) -> Result<Keys, Problem> {
         value.serialize(self)
     }
 
@@ -201,7 +209,7 @@ impl<'a> Serializer for Object<'a> {
         _index: u32,
         _variant: &'static str,
         _value: &T,
-    ) -> Result<bool, Problem> {
+    ) -> Result<Keys, Problem> {
         Err(NOT_FLAT)
     }
 
@@ -214,16 +222,17 @@ impl<'a> Serializer for Object<'a> {
         _name: &'static str,
         _length: usize,
     ) -> Result<StructMembers<'a>, Problem> {
-        Ok(StructMembers { out: self.out })
+        Ok(StructMembers { out: self.out, has_text: false })
     }
 }
 
 struct StructMembers<'a> {
     out: &'a mut Vec<u8>,
+    has_text: bool,
 }
 
 impl SerializeStruct for StructMembers<'_> {
-    type Ok = bool;
+    type Ok = Keys;
     type Error = Problem;
 
     fn serialize_field<T: Serialize + ?Sized>(
@@ -231,11 +240,12 @@ impl SerializeStruct for StructMembers<'_> {
         key: &'static str,
         value: &T,
     ) -> Result<(), Problem> {
-        push_property(self.out, key, value)
+        self.has_text |= push_property(self.out, key, value)?;
+        Ok(())
     }
 
-    fn end(self) -> Result<bool, Problem> {
-        Ok(false)
+    fn end(self) -> Result<Keys, Problem> {
+        Ok(Keys::Fixed { has_text: self.has_text })
     }
 }
 
@@ -246,7 +256,7 @@ struct MapMembers<'a> {
 }
 
 impl SerializeMap for MapMembers<'_> {
-    type Ok = bool;
+    type Ok = Keys;
     type Error = Problem;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Problem> {
@@ -256,62 +266,73 @@ impl SerializeMap for MapMembers<'_> {
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Problem> {
-        if !value.serialize(Scalar { out: self.out })? {
+        if matches!(value.serialize(Scalar { out: self.out })?, Written::Nothing) {
             self.out.truncate(self.before_key);
         }
         Ok(())
     }
 
-    fn end(self) -> Result<bool, Problem> {
-        Ok(true)
+    fn end(self) -> Result<Keys, Problem> {
+        Ok(Keys::Dynamic)
     }
 }
 
+/// Says whether the property has text.
 fn push_property<T: Serialize + ?Sized>(
     out: &mut Vec<u8>,
     key: &str,
     value: &T,
-) -> Result<(), Problem> {
+) -> Result<bool, Problem> {
     let before = out.len();
     push_key(out, key)?;
-    if !value.serialize(Scalar { out })? {
+    let written = value.serialize(Scalar { out })?;
+    if matches!(written, Written::Nothing) {
         out.truncate(before);
     }
-    Ok(())
+    Ok(matches!(written, Written::Text))
 }
 
-/// Serialises one property. Says whether there was one: `None` is none.
+/// What one property was serialised to.
+enum Written {
+    /// What the type alone allows: a number, a boolean, the name of a variant.
+    Fixed,
+    /// There was no property: `None` is none.
+    Nothing,
+    /// Text that may be anything.
+    Text,
+}
+
+/// Serialises one property.
 struct Scalar<'a> {
     out: &'a mut Vec<u8>,
 }
 
 macro_rules! scalar {
     ($($method:ident($value:ty);)*) => {
-        $(fn $method(self, value: $value) -> Result<bool, Problem> {
-            push_json(self.out, &value).map(|()| true)
+        $(fn $method(self, value: $value) -> Result<Written, Problem> {
+            push_json(self.out, &value).map(|()| Written::Fixed)
         })*
     };
 }
 
 impl Serializer for Scalar<'_> {
-    type Ok = bool;
+    type Ok = Written;
     type Error = Problem;
-    type SerializeSeq = Impossible<bool, Problem>;
-    type SerializeTuple = Impossible<bool, Problem>;
-    type SerializeTupleStruct = Impossible<bool, Problem>;
-    type SerializeTupleVariant = Impossible<bool, Problem>;
-    type SerializeMap = Impossible<bool, Problem>;
-    type SerializeStruct = Impossible<bool, Problem>;
-    type SerializeStructVariant = Impossible<bool, Problem>;
+    type SerializeSeq = Impossible<Written, Problem>;
+    type SerializeTuple = Impossible<Written, Problem>;
+    type SerializeTupleStruct = Impossible<Written, Problem>;
+    type SerializeTupleVariant = Impossible<Written, Problem>;
+    type SerializeMap = Impossible<Written, Problem>;
+    type SerializeStruct = Impossible<Written, Problem>;
+    type SerializeStructVariant = Impossible<Written, Problem>;
 
     scalar! {
         serialize_bool(bool); serialize_i8(i8); serialize_i16(i16); serialize_i32(i32);
         serialize_i64(i64); serialize_u8(u8); serialize_u16(u16); serialize_u32(u32);
         serialize_u64(u64);
-        serialize_char(char);
     }
 
-    fn serialize_i128(self, value: i128) -> Result<bool, Problem> {
+    fn serialize_i128(self, value: i128) -> Result<Written, Problem> {
         match (i64::try_from(value), u64::try_from(value)) {
             (Ok(value), _) => self.serialize_i64(value),
             (_, Ok(value)) => self.serialize_u64(value),
@@ -319,16 +340,20 @@ impl Serializer for Scalar<'_> {
         }
     }
 
-    fn serialize_u128(self, value: u128) -> Result<bool, Problem> {
+    fn serialize_u128(self, value: u128) -> Result<Written, Problem> {
         u64::try_from(value).map_err(|_| NOT_FLAT).and_then(|value| self.serialize_u64(value))
     }
 
-    fn serialize_str(self, value: &str) -> Result<bool, Problem> {
+    fn serialize_str(self, value: &str) -> Result<Written, Problem> {
         // Before it is copied: a text of a gigabyte is not.
         if value.len() > MAX_EVENT_BYTES {
             return Err(Problem(InvalidEvent::TooLarge));
         }
-        push_json(self.out, value).map(|()| true)
+        push_json(self.out, value).map(|()| Written::Text)
+    }
+
+    fn serialize_char(self, value: char) -> Result<Written, Problem> {
+        push_json(self.out, &value).map(|()| Written::Text)
     }
 
     not_flat! { value: serialize_bytes(&[u8]); serialize_unit(); serialize_unit_struct(&'static str); }
@@ -343,25 +368,25 @@ impl Serializer for Scalar<'_> {
         serialize_struct_variant(&'static str, u32, &'static str, usize) -> SerializeStructVariant;
     }
 
-    fn serialize_f32(self, value: f32) -> Result<bool, Problem> {
+    fn serialize_f32(self, value: f32) -> Result<Written, Problem> {
         if !value.is_finite() {
             return Err(Problem(InvalidEvent::NotFinite));
         }
-        push_json(self.out, &value).map(|()| true)
+        push_json(self.out, &value).map(|()| Written::Fixed)
     }
 
-    fn serialize_f64(self, value: f64) -> Result<bool, Problem> {
+    fn serialize_f64(self, value: f64) -> Result<Written, Problem> {
         if !value.is_finite() {
             return Err(Problem(InvalidEvent::NotFinite));
         }
-        push_json(self.out, &value).map(|()| true)
+        push_json(self.out, &value).map(|()| Written::Fixed)
     }
 
-    fn serialize_none(self) -> Result<bool, Problem> {
-        Ok(false)
+    fn serialize_none(self) -> Result<Written, Problem> {
+        Ok(Written::Nothing)
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<bool, Problem> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Written, Problem> {
         value.serialize(self)
     }
 
@@ -370,15 +395,15 @@ impl Serializer for Scalar<'_> {
         _name: &'static str,
         _index: u32,
         variant: &'static str,
-    ) -> Result<bool, Problem> {
-        push_json(self.out, variant).map(|()| true)
+    ) -> Result<Written, Problem> {
+        push_json(self.out, variant).map(|()| Written::Fixed)
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
         self,
         _name: &'static str,
         value: &T,
-    ) -> Result<bool, Problem> {
+    ) -> Result<Written, Problem> {
         value.serialize(self)
     }
 
@@ -388,7 +413,7 @@ impl Serializer for Scalar<'_> {
         _index: u32,
         _variant: &'static str,
         _value: &T,
-    ) -> Result<bool, Problem> {
+    ) -> Result<Written, Problem> {
         Err(NOT_FLAT)
     }
 }
