@@ -10,6 +10,8 @@ mod detector;
 mod kind;
 mod matrix;
 mod own;
+#[cfg(feature = "testing")]
+mod probe;
 mod redact;
 mod scanner;
 mod secret;
@@ -28,6 +30,8 @@ use std::{
 use tracing::warn;
 
 pub(crate) use self::own::OwnIdentifiers;
+#[cfg(feature = "testing")]
+pub use self::probe::GuardProbe;
 pub use self::{detector::Detector, kind::IdentifierKind};
 use self::{
     redact::{Redacted, redact},

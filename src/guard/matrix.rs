@@ -104,10 +104,10 @@ pub(super) fn whole(text: &str, own_server: Option<&str>) -> Option<IdentifierKi
 /// Whether ruma takes `text` for an identifier with the sigil that it has.
 fn is_identifier(text: &str) -> bool {
     match text.as_bytes().first() {
-        Some(b'@') => UserId::parse(text).is_ok(),
-        Some(b'#') => RoomAliasId::parse(text).is_ok(),
-        Some(b'!') => RoomId::parse(text).is_ok(),
-        Some(b'$') => EventId::parse(text).is_ok(),
+        Some(b'@') => <&UserId>::try_from(text).is_ok(),
+        Some(b'#') => <&RoomAliasId>::try_from(text).is_ok(),
+        Some(b'!') => <&RoomId>::try_from(text).is_ok(),
+        Some(b'$') => <&EventId>::try_from(text).is_ok(),
         _ => false,
     }
 }
@@ -137,7 +137,7 @@ fn server_end(text: &str, start: usize) -> Option<usize> {
         let host = text.get(start..host_end)?.trim_end_matches(['.', '-']);
         end = start + host.len();
     }
-    ServerName::parse(text.get(start..end)?).ok().map(|_| end)
+    <&ServerName>::try_from(text.get(start..end)?).ok().map(|_| end)
 }
 
 /// The length of the `:8448` that `bytes` begin with, if they do.
@@ -182,8 +182,19 @@ fn hash_end(bytes: &[u8], start: usize) -> Option<usize> {
     (length >= HASH_CHARS).then_some(start + length)
 }
 
+/// Whether `byte` is of one of the two alphabets of base64.
 pub(super) fn is_base64(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_')
+    static IS_BASE64: [bool; 256] = {
+        let mut table = [false; 256];
+        let mut byte = 0_u8;
+        while byte < 128 {
+            table[byte as usize] =
+                byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_');
+            byte += 1;
+        }
+        table
+    };
+    IS_BASE64[usize::from(byte)]
 }
 
 /// The `mxc:` URI at `at`.

@@ -1,8 +1,8 @@
 //! Finds everything that must not leave in one text.
 //!
-//! A first look finds the places where something could be, at the speed of
-//! memory: sigils and escapes, literal texts, digits before a dot or a colon, and
-//! long runs of base64. A second look at each of these places decides.
+//! A first look finds the places where something could be, many bytes at a time:
+//! sigils and escapes, literal texts, dots and colons near to each other, and long
+//! runs of base64. A second look at each of these places decides.
 
 use std::{ops::Range, sync::Arc};
 
@@ -46,7 +46,6 @@ pub(super) struct Scanner {
     own: Vec<Literal>,
     detectors: Arc<[Box<dyn Detector>]>,
     literals: Literals,
-    numbers: Literals,
     /// The text with its ASCII letters in lower case.
     folded: Vec<u8>,
     #[cfg(test)]
@@ -90,16 +89,9 @@ impl Scanner {
         let signs = SIGNS.iter().map(|(text, _)| text.as_bytes());
         let all: Vec<_> =
             signs.chain(literals.iter().map(|literal| literal.folded.as_slice())).collect();
-        // What an IP address cannot do without.
-        let numbers: Vec<_> = (b'0'..=b'9')
-            .map(|digit| [digit, b'.'])
-            .chain((b'0'..=b'9').chain(b'a'..=b'f').map(|digit| [digit, b':']))
-            .chain([[b':', b':']])
-            .collect();
         Self {
             own_server: Some(own.server_name.clone()).filter(|name| !name.is_empty()),
             literals: Literals::new(&all),
-            numbers: Literals::new(&numbers),
             own: literals,
             detectors,
             folded: Vec::new(),
@@ -119,11 +111,8 @@ impl Scanner {
         let mut is_clean = true;
         secret::keys(members, |_| is_clean = false);
         self.fold(members);
-        is_clean && self.literals.next(&self.folded, 0).is_none() && {
-            let mut found = Vec::new();
-            self.ip_addresses(members, Place::Anywhere, &mut found);
-            found.is_empty()
-        }
+        address::ip_addresses(members, |_| is_clean = false);
+        is_clean && self.literals.next(&self.folded, 0).is_none()
     }
 
     /// Everything in `text`, in order and with none touching another.
@@ -151,7 +140,7 @@ impl Scanner {
         secret::keys(text, |range| found.push(Finding { range, kind: IdentifierKind::Key }));
         self.fold(text);
         self.signs(text, &mut found);
-        self.ip_addresses(text, place, &mut found);
+        ip_addresses(text, place, &mut found);
         if let Some(kind) = matrix::whole(text, self.own_server.as_deref()) {
             found.push(Finding { range: 0..text.len(), kind });
         }
@@ -200,9 +189,12 @@ impl Scanner {
         while let Some(at) = self.literals.next(folded, from) {
             from = at + 1;
             for (sign, meaning) in &SIGNS {
-                if folded[at..].starts_with(sign.as_bytes()) {
-                    let finding = announced(*meaning, text, at, sign.len());
-                    found.extend(finding.map(|(range, kind)| Finding { range, kind }));
+                if folded[at..].starts_with(sign.as_bytes())
+                    && let Some((range, kind)) = announced(*meaning, text, at, sign.len())
+                {
+                    // What reaches over its end is found in the next round.
+                    from = from.max(range.end);
+                    found.push(Finding { range, kind });
                 }
             }
             let own = self.own.iter().filter(|literal| literal.is_at(folded, at));
@@ -213,18 +205,15 @@ impl Scanner {
         }
     }
 
-    fn ip_addresses(&self, text: &str, place: Place, found: &mut Vec<Finding>) {
-        let mut from = 0;
-        while let Some(at) = self.numbers.next(&self.folded, from) {
-            let (address, next) = address::ip_at(text, at, from);
-            let kind = IdentifierKind::IpAddress;
-            let address = address.filter(|range| {
-                place != Place::Version || text[range.clone()].bytes().any(|byte| byte == b':')
-            });
-            found.extend(address.map(|range| Finding { range, kind }));
-            from = next.max(at + 1);
+}
+
+fn ip_addresses(text: &str, place: Place, found: &mut Vec<Finding>) {
+    address::ip_addresses(text, |range| {
+        let is_version = || !text[range.clone()].contains(':');
+        if place != Place::Version || !is_version() {
+            found.push(Finding { range, kind: IdentifierKind::IpAddress });
         }
-    }
+    });
 }
 
 fn announced(

@@ -95,7 +95,7 @@ pub(super) fn named_token_after(text: &str, at: usize) -> Option<Range<usize>> {
     let is_separator = |byte: &u8| matches!(byte, b' ' | b'=' | b':' | b'"' | b'\'' | b'\\');
     let start = at + bytes[at..].iter().take(8).take_while(|byte| is_separator(byte)).count();
     let is_token = |byte: &u8| is_base64(*byte) || matches!(byte, b'.' | b'~' | b'=');
-    let end = start + bytes[start..].iter().take(4096).take_while(|b| is_token(b)).count();
+    let end = start + bytes[start..].iter().take(512).take_while(|b| is_token(b)).count();
     work::looked_at(end - at);
     let has_digit = bytes[start..end].iter().any(u8::is_ascii_digit);
     (end - start >= SHORTEST_TOKEN && has_digit).then_some(start..end)
