@@ -69,8 +69,8 @@ pub(super) fn ip_addresses(text: &str, mut found: impl FnMut(Range<usize>)) {
         return;
     }
     let mut from = 0;
-    let mut tail = [0; BLOCK + BEHIND];
     for start in (0..bytes.len()).step_by(BLOCK) {
+        let mut tail = [0; BLOCK + BEHIND];
         let block = bytes.get(start..start + BLOCK + BEHIND).unwrap_or_else(|| {
             tail[..bytes.len() - start].copy_from_slice(&bytes[start..]);
             &tail

@@ -198,9 +198,12 @@ impl Scanner {
                 }
             }
             let own = self.own.iter().filter(|literal| literal.is_at(folded, at));
-            found.extend(own.map(|literal| Finding {
-                range: at..at + literal.folded.len(),
-                kind: literal.kind,
+            found.extend(own.map(|literal| {
+                let mut end = at + literal.folded.len();
+                if literal.kind == IdentifierKind::ServerName {
+                    end += matrix::port_length(&folded[end..]);
+                }
+                Finding { range: at..end, kind: literal.kind }
             }));
         }
     }
