@@ -355,9 +355,10 @@ impl Analytics {
         inner.apply(|_| {});
 
         let session = Arc::downgrade(&inner);
-        inner.sink.guard.watch_session(move || {
-            session.upgrade().map(|inner| own_identifiers(&inner.client))
-        });
+        inner
+            .sink
+            .guard
+            .watch_session(move || session.upgrade().map(|inner| own_identifiers(&inner.client)));
 
         // Watching comes before asking: no change falls between the two.
         let event_handler = watch_account_data(&inner, event_type);

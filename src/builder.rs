@@ -7,8 +7,8 @@ use tokio::runtime::Handle;
 
 use crate::{
     Analytics, Backend, Detector, GuardPolicy, OverflowPolicy, account_data::AccountData,
-    analytics::Inner, backend::DynBackend, consent::machine::Machine, guard::Guard,
-    limits::Limits, local_record::RecordStore, sink::Sink,
+    analytics::Inner, backend::DynBackend, consent::machine::Machine, guard::Guard, limits::Limits,
+    local_record::RecordStore, sink::Sink,
 };
 
 /// The account-data event of Element's clients.

@@ -332,7 +332,10 @@ pub(crate) enum Fate {
     Dropped,
     Kept,
     /// With another key, another text or both.
-    Replaced { key: Option<String>, text: Option<String> },
+    Replaced {
+        key: Option<String>,
+        text: Option<String>,
+    },
 }
 
 impl Serialize for Properties {

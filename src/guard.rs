@@ -29,6 +29,11 @@ use std::{
 
 use tracing::warn;
 
+/// Tests the example of the page.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/privacy.md")]
+struct PrivacyPage;
+
 pub(crate) use self::own::OwnIdentifiers;
 #[cfg(feature = "testing")]
 pub use self::probe::GuardProbe;

@@ -13,7 +13,10 @@ const CLEAN: [(&str, &str); 4] = [
     ("prose", "The room list was slow today, so the cache was built anew; it took a while. "),
     ("names", "RoomListView/Filter=Unread MessageComposer.Send timeline_scroll_end "),
     ("json text", "{'trigger':'MessageSent','count':12,'isDm':false,'ms':42.5,'os':'linux'} "),
-    ("log lines", "2026-01-31T12:00:00.25Z WARN sync: took 1.52 s (limit 30), 1.2.3 on 6.8.0; retry "),
+    (
+        "log lines",
+        "2026-01-31T12:00:00.25Z WARN sync: took 1.52 s (limit 30), 1.2.3 on 6.8.0; retry ",
+    ),
 ];
 
 /// Texts of which about a fifth is personal.

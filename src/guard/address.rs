@@ -23,11 +23,14 @@ pub(super) fn email_at(text: &str, at: usize, floor: usize) -> Option<Range<usiz
     // Of the characters that the grammar allows, those that stand in addresses: the
     // others stand before one more often than in it.
     let is_local = |byte: &u8| {
-        byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'+' | b'-' | b'%' | b'\'') || *byte >= 0x80
+        byte.is_ascii_alphanumeric()
+            || matches!(byte, b'.' | b'_' | b'+' | b'-' | b'%' | b'\'')
+            || *byte >= 0x80
     };
     let local = bytes[floor..at].iter().rev().take(MAX_EMAIL_BYTES).take_while(|b| is_local(b));
     let start = at - local.count();
-    let is_host = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-') || *byte >= 0x80;
+    let is_host =
+        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-') || *byte >= 0x80;
     let host = bytes[at + 1..].iter().take(MAX_EMAIL_BYTES).take_while(|b| is_host(b));
     let end = at + 1 + host.count();
     work::looked_at(end - start);
@@ -38,9 +41,11 @@ pub(super) fn email_at(text: &str, at: usize, floor: usize) -> Option<Range<usiz
     }
     let local = text.get(start..at)?;
     let start = at - local.trim_start_matches(['.', '\'', '-', '%']).len();
-    let options = Options::default().with_required_tld().without_display_text().without_domain_literal();
-    (end - start <= MAX_EMAIL_BYTES && EmailAddress::parse_with_options(&text[start..end], options).is_ok())
-        .then_some(start..end)
+    let options =
+        Options::default().with_required_tld().without_display_text().without_domain_literal();
+    (end - start <= MAX_EMAIL_BYTES
+        && EmailAddress::parse_with_options(&text[start..end], options).is_ok())
+    .then_some(start..end)
 }
 
 /// Whether what follows an `@` is a version (`react@19.0.0-rc.next`) or the density
@@ -48,10 +53,10 @@ pub(super) fn email_at(text: &str, at: usize, floor: usize) -> Option<Range<usiz
 fn is_version_or_density(host: &str) -> bool {
     let mut labels = host.split('.');
     let (Some(first), Some(second)) = (labels.next(), labels.next()) else { return false };
-    let is_number = |label: &str| {
-        !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_digit())
-    };
-    let is_density = first.strip_suffix(['x', 'X']).is_some_and(is_number) && labels.next().is_none();
+    let is_number =
+        |label: &str| !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_digit());
+    let is_density =
+        first.strip_suffix(['x', 'X']).is_some_and(is_number) && labels.next().is_none();
     let is_version = is_number(first.strip_prefix('v').unwrap_or(first)) && is_number(second);
     is_density || is_version
 }
@@ -225,8 +230,7 @@ pub(super) fn follows_version(before: &[u8]) -> bool {
     let word = &before[before.len() - word..];
     work::looked_at(separator + word.len());
     let ends_with = |suffix: &[u8]| {
-        word.len() >= suffix.len()
-            && word[word.len() - suffix.len()..].eq_ignore_ascii_case(suffix)
+        word.len() >= suffix.len() && word[word.len() - suffix.len()..].eq_ignore_ascii_case(suffix)
     };
     word.eq_ignore_ascii_case(b"v") || word.eq_ignore_ascii_case(b"ver") || ends_with(b"version")
 }

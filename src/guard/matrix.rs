@@ -142,8 +142,7 @@ fn server_end(text: &str, start: usize) -> Option<usize> {
 
 /// The length of the `:8448` that `bytes` begin with, if they do.
 pub(super) fn port_length(bytes: &[u8]) -> usize {
-    let digits =
-        bytes.iter().skip(1).take(6).take_while(|byte| byte.is_ascii_digit()).count();
+    let digits = bytes.iter().skip(1).take(6).take_while(|byte| byte.is_ascii_digit()).count();
     let is_port = bytes.first() == Some(&b':')
         && std::str::from_utf8(&bytes[1..=digits]).is_ok_and(|port| port.parse::<u16>().is_ok());
     if is_port { 1 + digits } else { 0 }
@@ -169,9 +168,7 @@ fn is_plausible_server(server: &str, own_server: Option<&str>) -> bool {
 /// Whether `host` has a dot and ends in what can be a top-level domain.
 pub(super) fn is_domain(host: &str) -> bool {
     host.rsplit_once('.').is_some_and(|(rest, top)| {
-        !rest.is_empty()
-            && top.len() >= 2
-            && top.starts_with(|c: char| c.is_alphabetic())
+        !rest.is_empty() && top.len() >= 2 && top.starts_with(|c: char| c.is_alphabetic())
     })
 }
 
@@ -224,7 +221,7 @@ fn server_and_media(text: &str) -> Option<(usize, usize)> {
     let media = bytes[server + 1..].iter().take(MAX_BYTES).take_while(|b| is_media(b)).count();
     work::looked_at(server + media);
     let uri = format!("mxc://{}", text.get(..server + 1 + media)?);
-    // Of a longer one, the parser takes its length for something else.
+    // The parser panics at some that are longer.
     (uri.len() <= MAX_BYTES && <&MxcUri>::from(uri.as_str()).is_valid()).then_some((server, media))
 }
 
@@ -245,6 +242,8 @@ pub(super) fn matrix_to_at(text: &str, at: usize) -> Option<Range<usize>> {
     let run = uri_run(text, at);
     let end = confirmed(run, |uri| {
         let id = uri.get(BASE.len()..).filter(|_| uri[..BASE.len()].eq_ignore_ascii_case(BASE));
+        // The parser panics at an empty part.
+        let id = id.filter(|id| !id.contains("//"));
         id.is_some_and(|id| MatrixToUri::parse(&format!("https://{BASE}{id}")).is_ok())
     })?;
     let before = &text.as_bytes()[..at];

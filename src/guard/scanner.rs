@@ -165,9 +165,7 @@ impl Scanner {
         let mut ids = matrix::Sigils::new(text, own_server);
         let mut floor = 0;
         for at in memchr3_iter(b'@', b'!', b'$', bytes) {
-            found.extend(
-                ids.identifier_at(at).map(|(range, kind)| Finding { range, kind }),
-            );
+            found.extend(ids.identifier_at(at).map(|(range, kind)| Finding { range, kind }));
             if bytes[at] == b'@' {
                 let email = address::email_at(text, at, floor);
                 floor = at + 1;
@@ -176,9 +174,7 @@ impl Scanner {
         }
         let mut aliases = matrix::Sigils::new(text, own_server);
         for at in memchr::memchr_iter(b'#', bytes) {
-            found.extend(
-                aliases.identifier_at(at).map(|(range, kind)| Finding { range, kind }),
-            );
+            found.extend(aliases.identifier_at(at).map(|(range, kind)| Finding { range, kind }));
         }
     }
 
@@ -207,7 +203,6 @@ impl Scanner {
             }));
         }
     }
-
 }
 
 fn ip_addresses(text: &str, place: Place, found: &mut Vec<Finding>) {

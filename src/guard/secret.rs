@@ -39,8 +39,8 @@ fn keys_in(bytes: &[u8], run: Range<usize>, found: &mut impl FnMut(Range<usize>)
     let mut start = run.start;
     while start + KEY_CHARS <= run.end {
         let end = start + KEY_CHARS;
-        let is_alone = (start == run.start || parts_words(start - 1))
-            && (end == run.end || parts_words(end));
+        let is_alone =
+            (start == run.start || parts_words(start - 1)) && (end == run.end || parts_words(end));
         if is_alone && is_random(&bytes[start..end]) {
             found(start..end);
             start = end;

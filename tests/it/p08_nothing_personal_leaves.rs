@@ -146,8 +146,7 @@ async fn keys_that_become_the_same_are_one_and_a_key_does_not_outgrow_its_bound(
     let world = World::new().await;
     let (analytics, recorder) = opted_in(&world, GuardPolicy::Redact).await;
     let long = "::1 ".repeat(50);
-    let properties =
-        Properties::new().with("!a:b.org", 1).with("!c:d.org", 2).with(long.trim(), 3);
+    let properties = Properties::new().with("!a:b.org", 1).with("!c:d.org", 2).with(long.trim(), 3);
     analytics.capture_named("Keys", properties);
     assert!(eventually(analytics.flush()).await.is_complete());
     let expected = json!({"[room_id]": 2, "[redacted]": 3});
@@ -166,7 +165,9 @@ async fn a_token_is_known_as_soon_as_it_is_refreshed() {
     for token in [&login.access_token, &tokens.access_token, &tokens.refresh_token.unwrap()] {
         analytics.capture_named("Token", Properties::new().with("text", format!("<{token}>")));
     }
-    assert!(eventually(tokio::time::timeout(BOUND, analytics.flush())).await.unwrap().is_complete());
+    assert!(
+        eventually(tokio::time::timeout(BOUND, analytics.flush())).await.unwrap().is_complete()
+    );
     let found = analytics.stats().guarded;
     // The first one was replaced before it was ever looked at.
     assert!(found[&IdentifierKind::Token] >= 2, "{found:?}");
