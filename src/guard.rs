@@ -202,12 +202,14 @@ impl Search<'_> {
     }
 
     fn property(&mut self, event: &str, key: &str, text: Option<&str>) -> Result<Fate, Unseen> {
-        let place = if key.to_ascii_lowercase().contains("version") {
+        let new_key = self.text(key, Place::Anywhere)?;
+        let new_key = new_key.map(|key| bounded(key, MAX_KEY_BYTES));
+        let leaves_as = new_key.as_deref().unwrap_or(key);
+        let place = if leaves_as.to_ascii_lowercase().contains("version") {
             Place::Version
         } else {
             Place::Anywhere
         };
-        let new_key = self.text(key, Place::Anywhere)?;
         let new_text = match text {
             Some(text) => self.text(text, place)?,
             None => None,
@@ -215,8 +217,7 @@ impl Search<'_> {
         if new_key.is_none() && new_text.is_none() {
             return Ok(Fate::Kept);
         }
-        let new_key = new_key.map(|key| bounded(key, MAX_KEY_BYTES));
-        self.warn(event, Some(new_key.as_deref().unwrap_or(key)));
+        self.warn(event, Some(leaves_as));
         Ok(match self.guard.policy {
             GuardPolicy::Redact => {
                 Fate::Replaced { key: new_key, text: new_text.map(|redacted| redacted.text) }

@@ -13,7 +13,8 @@ use aho_corasick::{
 use memchr::{memchr3, memchr3_iter};
 
 use super::{
-    address, decode,
+    address::{self, Versions},
+    decode,
     detector::Detector,
     kind::IdentifierKind,
     matrix,
@@ -111,7 +112,8 @@ impl Scanner {
         let mut is_clean = true;
         secret::keys(members, |_| is_clean = false);
         self.fold(members);
-        address::ip_addresses(members, |_| is_clean = false);
+        // What is a version here may be none without the key before it.
+        address::ip_addresses(members, Versions::Addresses, |_| is_clean = false);
         is_clean && self.literals.next(&self.folded, 0).is_none()
     }
 
@@ -206,7 +208,7 @@ impl Scanner {
 }
 
 fn ip_addresses(text: &str, place: Place, found: &mut Vec<Finding>) {
-    address::ip_addresses(text, |range| {
+    address::ip_addresses(text, Versions::Versions, |range| {
         let is_version = || !text[range.clone()].contains(':');
         if place != Place::Version || !is_version() {
             found.push(Finding { range, kind: IdentifierKind::IpAddress });

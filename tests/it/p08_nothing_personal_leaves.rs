@@ -39,7 +39,7 @@ impl Detector for Marks {
     }
 }
 
-fn map(value: Value) -> Map<String, Value> {
+fn map(value: &Value) -> Map<String, Value> {
     value.as_object().unwrap().clone()
 }
 
@@ -56,8 +56,8 @@ async fn names_keys_and_texts_are_redacted_and_counted_by_kind() {
     let event = &recorder.events()[0];
     assert_eq!(event.name, "Joined [room_id]");
     let expected = json!({"by": "[user_id]", "[room_id]": 1, "where": "in [room_id] [mark]"});
-    assert_eq!(event.properties, map(expected));
-    assert_eq!(event.set, map(json!({"mail": "[email]"})));
+    assert_eq!(event.properties, map(&expected));
+    assert_eq!(event.set, map(&json!({"mail": "[email]"})));
     let guarded: Vec<_> = analytics.stats().guarded.into_iter().collect();
     let expected = [
         (IdentifierKind::Custom("mark"), 1),
@@ -76,7 +76,7 @@ async fn a_property_is_dropped_if_the_app_says_so() {
     analytics.capture_named(format!("Joined {ROOM}"), properties);
     assert!(eventually(analytics.flush()).await.is_complete());
     assert_eq!(recorder.names(), ["Joined [room_id]"]);
-    assert_eq!(recorder.events()[0].properties, map(json!({"count": 2})));
+    assert_eq!(recorder.events()[0].properties, map(&json!({"count": 2})));
 }
 
 #[tokio::test]
@@ -91,7 +91,7 @@ async fn an_event_is_dropped_and_counted_if_the_app_says_so_and_what_is_said_of_
     analytics.capture_named("Clean", Properties::new().with("where", "here"));
     assert!(eventually(analytics.flush()).await.is_complete());
     assert_eq!(recorder.names(), ["Clean"]);
-    assert_eq!(recorder.events()[0].set, map(json!({"rooms": 5})));
+    assert_eq!(recorder.events()[0].set, map(&json!({"rooms": 5})));
     let stats = analytics.stats();
     assert_eq!(stats.backends[0].dropped[&DropReason::Guarded], 2);
     assert!(stats.backends[0].is_balanced());
@@ -150,7 +150,7 @@ async fn keys_that_become_the_same_are_one_and_a_key_does_not_outgrow_its_bound(
     analytics.capture_named("Keys", properties);
     assert!(eventually(analytics.flush()).await.is_complete());
     let expected = json!({"[room_id]": 2, "[redacted]": 3});
-    assert_eq!(recorder.events()[0].properties, map(expected));
+    assert_eq!(recorder.events()[0].properties, map(&expected));
 }
 
 #[tokio::test]
@@ -175,4 +175,17 @@ async fn a_token_is_known_as_soon_as_it_is_refreshed() {
         assert_eq!(event.properties["text"], "<[token]>");
     }
     assert!(analytics.shutdown(Duration::from_secs(1)).await.is_complete());
+}
+
+#[tokio::test]
+async fn a_version_is_what_stands_under_its_key_and_nothing_else_is() {
+    let world = World::new().await;
+    let (analytics, recorder) = opted_in(&world, GuardPolicy::Redact).await;
+    let address = "10.20.30.40";
+    let properties =
+        Properties::new().with("appVersion", address).with("v", address).with("server", address);
+    analytics.capture_named("Versions", properties);
+    assert!(eventually(analytics.flush()).await.is_complete());
+    let expected = json!({"appVersion": address, "v": "[ip_address]", "server": "[ip_address]"});
+    assert_eq!(recorder.events()[0].properties, map(&expected));
 }

@@ -63,7 +63,6 @@ fn nearly_all_that_is_personal_is_found_and_nearly_nothing_else() {
     let plain = PLAIN.lines().count();
     writeln!(table, "\nOf {plain} texts with nothing personal, {untouched} are left alone.")
         .unwrap();
-    println!("{table}");
     let docs = include_str!("../../../docs/privacy.md");
     assert!(
         docs.contains(&table),
