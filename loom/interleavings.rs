@@ -85,13 +85,13 @@ mod pipeline {
 }
 
 // As public as in the library, for what its files expect of the lints.
-pub use self::pipeline::backend::Batch;
 pub(crate) use self::pipeline::{
     backend::{self, Backend, BoxError, DeliveryError},
     delivery, event, gate, intake, limits, queue, sink,
     stats::{self, DropReason},
     stop,
 };
+pub use self::{guard::IdentifierKind, pipeline::backend::Batch};
 
 /// Stands in for `src/locks.rs`.
 mod locks {
@@ -124,6 +124,7 @@ pub(crate) mod guard {
     use crate::event::{Properties, UserProperties};
 
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    /// None: nothing is found.
     pub enum IdentifierKind {}
 
     #[derive(Debug, Default)]

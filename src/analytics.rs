@@ -498,6 +498,7 @@ fn own_identifiers(client: &Client) -> OwnIdentifiers {
         own.user_id = session.user_id.to_string();
         own.localpart = session.user_id.localpart().to_owned();
         own.server_name = session.user_id.server_name().to_string();
+        own.hosts.push(session.user_id.server_name().host().to_owned());
         own.device_id = session.device_id.to_string();
     }
     if let Some(tokens) = client.session_tokens() {

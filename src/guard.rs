@@ -231,7 +231,7 @@ impl Search<'_> {
         // It holds nothing but a buffer that each search begins anew.
         let redacted = catch_unwind(AssertUnwindSafe(|| redact(scanner, text, place)));
         let redacted = redacted.map_err(|_panic| {
-            warn!("a detector of the app panicked; its event is dropped");
+            warn!("a detector panicked; what it was given is dropped");
             Unseen
         })?;
         if let Some(redacted) = &redacted {
