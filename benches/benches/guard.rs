@@ -1,5 +1,21 @@
 //! What the guard costs, for texts of 1 KB.
 //!
+//! | text of 1 KB | ns |
+//! |---|---|
+//! | clean prose, no digits | 200 |
+//! | clean names, no digits | 215 |
+//! | clean text like JSON, with numbers | 325 |
+//! | clean log lines, with times and versions | 1,500 |
+//! | 3 findings: found / and redacted | 730 / 1,230 |
+//! | 13 findings | 1,640 / 2,210 |
+//! | 13 findings in percent escapes | 2,920 / 3,470 |
+//! | 52 findings, links and e-mail among them | 14,300 / 15,200 |
+//!
+//! As a property, a clean text costs about 45 ns more, its copy included. Lower
+//! quartiles of 301 runs on a machine of two cores that was busy otherwise, with
+//! x86-64's AVX2 where the `memchr` and `aho-corasick` crates use it. A text that is
+//! redacted is searched a second time.
+//!
 //! ```sh
 //! cargo bench -p matrix-analytics-benches --bench guard
 //! ```
@@ -19,11 +35,17 @@ const CLEAN: [(&str, &str); 4] = [
     ),
 ];
 
-/// Texts of which about a fifth is personal.
-const HITS: [(&str, &str); 3] = [
-    ("user IDs", "the message of @alice:example.org could not be shown in this place, as it is "),
-    ("mixed", "from 203.0.113.77 at https://matrix.to/#/!abc:example.org by bob@example.org "),
-    ("escaped", "the link https://example.com/?u=%40alice%3Aexample.org of a page that was made "),
+/// A clean text of 1 KB in which these three stand once each.
+const FEW: [&str; 3] = ["@alice:example.org", "!abcdefghij:example.org", "203.0.113.77:8080"];
+
+/// Texts that have something personal in every line of 78 bytes.
+const MANY: [(&str, &str); 3] = [
+    ("13", "the message of @alice:example.org could not be shown in this place, as it is "),
+    (
+        "13 escaped",
+        "the link https://example.com/?u=%40alice%3Aexample.org of a page that was made ",
+    ),
+    ("52", "from 203.0.113.77 at https://matrix.to/#/!abc:example.org by bob@example.org "),
 ];
 
 fn main() {
@@ -40,11 +62,15 @@ fn main() {
             guard.properties(properties.clone()).is_some_and(|clean| clean.is_empty()).into()
         });
     }
-    for (name, text) in HITS {
-        let text = one_kb(text);
+    let mut few = one_kb(CLEAN[0].1);
+    for (at, identifier) in FEW.iter().enumerate() {
+        few.replace_range(300 * at..300 * at + identifier.len(), identifier);
+    }
+    let many = MANY.map(|(name, text)| (name, one_kb(text)));
+    for (name, text) in [("3", few)].into_iter().chain(many) {
         assert!(!guard.kinds(&text).is_empty(), "{name}");
-        report(&format!("hits {name}, found"), || guard.kinds(&text).len());
-        report(&format!("hits {name}, redacted"), || guard.redact(&text).len());
+        report(&format!("{name} findings, found"), || guard.kinds(&text).len());
+        report(&format!("{name} findings, redacted"), || guard.redact(&text).len());
     }
 }
 

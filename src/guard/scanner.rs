@@ -14,7 +14,7 @@ use memchr::{memchr3, memchr3_iter};
 
 use super::{
     address::{self, Versions},
-    decode,
+    decode::{Decoded, decode},
     detector::Detector,
     kind::IdentifierKind,
     matrix,
@@ -119,14 +119,16 @@ impl Scanner {
 
     /// Everything in `text`, in order and with none touching another.
     pub(super) fn scan(&mut self, text: &str, place: Place) -> Vec<Finding> {
-        let mut found = self.scan_layer(text, place);
+        let mut found = Vec::new();
+        let mut may_have_escapes = self.scan_layer(text, place, &mut found);
         // To `text` from the layer that is looked at.
-        let mut layers: Vec<decode::Decoded> = Vec::new();
-        while layers.len() < MAX_DEPTH {
+        let mut layers: Vec<Decoded> = Vec::new();
+        while may_have_escapes && layers.len() < MAX_DEPTH {
             let last = layers.last().map_or(text, |layer| &layer.text);
-            let Some(decoded) = decode::decode(last) else { break };
+            let Some(decoded) = decode(last) else { break };
             work::looked_at(decoded.text.len());
-            let inner = self.scan_layer(&decoded.text, place);
+            let mut inner = Vec::new();
+            may_have_escapes = self.scan_layer(&decoded.text, place, &mut inner);
             layers.push(decoded);
             found.extend(inner.into_iter().map(|finding| Finding {
                 range: origin(&layers, finding.range.start)..origin(&layers, finding.range.end),
@@ -136,13 +138,13 @@ impl Scanner {
         joined(found)
     }
 
-    fn scan_layer(&mut self, text: &str, place: Place) -> Vec<Finding> {
-        let mut found = Vec::new();
-        self.sigils(text, &mut found);
+    /// Everything in `text` as it is. Says whether it may have escapes.
+    fn scan_layer(&mut self, text: &str, place: Place, found: &mut Vec<Finding>) -> bool {
+        let may_have_escapes = self.sigils(text, found);
         secret::keys(text, |range| found.push(Finding { range, kind: IdentifierKind::Key }));
         self.fold(text);
-        self.signs(text, &mut found);
-        ip_addresses(text, place, &mut found);
+        self.signs(text, found);
+        ip_addresses(text, place, found);
         if let Some(kind) = matrix::whole(text, self.own_server.as_deref()) {
             found.push(Finding { range: 0..text.len(), kind });
         }
@@ -153,7 +155,7 @@ impl Scanner {
         }
         #[cfg(test)]
         found.retain(|finding| Some(finding.kind) != self.switched_off);
-        found
+        may_have_escapes
     }
 
     fn fold(&mut self, text: &str) {
@@ -161,7 +163,8 @@ impl Scanner {
         self.folded.extend(text.bytes().map(|byte| byte.to_ascii_lowercase()));
     }
 
-    fn sigils(&self, text: &str, found: &mut Vec<Finding>) {
+    /// Says, by the way, whether there may be escapes.
+    fn sigils(&self, text: &str, found: &mut Vec<Finding>) -> bool {
         let bytes = text.as_bytes();
         let own_server = self.own_server.as_deref();
         let mut ids = matrix::Sigils::new(text, own_server);
@@ -175,9 +178,16 @@ impl Scanner {
             }
         }
         let mut aliases = matrix::Sigils::new(text, own_server);
-        for at in memchr::memchr_iter(b'#', bytes) {
-            found.extend(aliases.identifier_at(at).map(|(range, kind)| Finding { range, kind }));
+        let mut may_have_escapes = false;
+        for at in memchr3_iter(b'#', b'%', b'\\', bytes) {
+            if bytes[at] == b'#' {
+                let alias = aliases.identifier_at(at);
+                found.extend(alias.map(|(range, kind)| Finding { range, kind }));
+            } else {
+                may_have_escapes = true;
+            }
         }
+        may_have_escapes
     }
 
     /// What a literal text announces, and what is one.
@@ -238,7 +248,7 @@ fn announced(
 
 /// Where the byte `at` of the last of `layers` is in the text that the first was
 /// decoded from.
-fn origin(layers: &[decode::Decoded], at: usize) -> usize {
+fn origin(layers: &[Decoded], at: usize) -> usize {
     layers.iter().rev().fold(at, |at, layer| layer.origin(at))
 }
 
