@@ -66,17 +66,19 @@ const BLOCK: usize = 64;
 /// How far behind a place [`may_be_ip`] looks.
 const BEHIND: usize = 5;
 
-/// What four numbers are that could be a version too.
+/// What to take four numbers for that could be a version too.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Versions {
-    /// An address, whatever they look like.
-    Addresses,
-    /// No address.
-    Versions,
+pub(super) enum VersionLike {
+    Address,
+    Version,
 }
 
 /// Every IP address in `text`.
-pub(super) fn ip_addresses(text: &str, versions: Versions, mut found: impl FnMut(Range<usize>)) {
+pub(super) fn ip_addresses(
+    text: &str,
+    version_like: VersionLike,
+    mut found: impl FnMut(Range<usize>),
+) {
     let bytes = text.as_bytes();
     // An address without a digit is not in use: most texts are done here.
     if !bytes.iter().fold(false, |any, byte| any | byte.is_ascii_digit()) {
@@ -95,7 +97,7 @@ pub(super) fn ip_addresses(text: &str, versions: Versions, mut found: impl FnMut
         }
         for at in memchr2_iter(b'.', b':', &block[..BLOCK]) {
             if start + at >= from && may_be_ip(block, at) {
-                let (address, next) = ip_at(text, start + at, from, versions);
+                let (address, next) = ip_at(text, start + at, from, version_like);
                 from = next.max(start + at + 1);
                 if let Some(address) = address {
                     found(address);
@@ -119,7 +121,12 @@ fn may_be_ip(block: &[u8; BLOCK + BEHIND], at: usize) -> bool {
 
 /// The IP address around the dot or colon at `at`, if it starts at `floor` or later;
 /// and where to go on.
-fn ip_at(text: &str, at: usize, floor: usize, versions: Versions) -> (Option<Range<usize>>, usize) {
+fn ip_at(
+    text: &str,
+    at: usize,
+    floor: usize,
+    version_like: VersionLike,
+) -> (Option<Range<usize>>, usize) {
     let bytes = text.as_bytes();
     let is_part = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b'.' | b':');
     let start = at - bytes[floor..at].iter().rev().take_while(|b| is_part(b)).count();
@@ -130,19 +137,25 @@ fn ip_at(text: &str, at: usize, floor: usize, versions: Versions) -> (Option<Ran
     let (dots, colons) = (count(b'.'), count(b':'));
     let may_be_v6 = colons >= 7 || (colons >= 2 && run.windows(2).any(|pair| pair == b"::"));
     let v6 = if may_be_v6 { ipv6_in(text, start, end) } else { None };
-    let found = v6.or_else(|| if dots >= 3 { ipv4_in(text, start, end, versions) } else { None });
+    let found =
+        v6.or_else(|| if dots >= 3 { ipv4_in(text, start, end, version_like) } else { None });
     let next = found.as_ref().map_or(end, |found| found.end);
     (found, next)
 }
 
 /// The first IPv4 address in the run `start..end`.
-fn ipv4_in(text: &str, start: usize, end: usize, versions: Versions) -> Option<Range<usize>> {
+fn ipv4_in(
+    text: &str,
+    start: usize,
+    end: usize,
+    version_like: VersionLike,
+) -> Option<Range<usize>> {
     let mut from = 0;
     text[start..end].match_indices('.').find_map(|(dot, _)| {
         if dot < from {
             return None;
         }
-        let (found, next) = ipv4_at(text, start + dot, versions);
+        let (found, next) = ipv4_at(text, start + dot, version_like);
         from = next - start;
         found
     })
@@ -188,7 +201,7 @@ fn ipv6_in(text: &str, start: usize, end: usize) -> Option<Range<usize>> {
 }
 
 /// The IPv4 address whose first dot is at `dot`, or where to go on.
-fn ipv4_at(text: &str, dot: usize, versions: Versions) -> (Option<Range<usize>>, usize) {
+fn ipv4_at(text: &str, dot: usize, version_like: VersionLike) -> (Option<Range<usize>>, usize) {
     let bytes = text.as_bytes();
     let is_part = |byte: &u8| byte.is_ascii_digit() || *byte == b'.';
     let digits = bytes[..dot].iter().rev().take(4).take_while(|byte| byte.is_ascii_digit());
@@ -203,7 +216,7 @@ fn ipv4_at(text: &str, dot: usize, versions: Versions) -> (Option<Range<usize>>,
     let end = start + quad.len();
     let Ok(address) = quad.parse::<Ipv4Addr>() else { return (None, next) };
     let port = port_length(&bytes[end..]);
-    if versions == Versions::Versions && is_version(bytes, start, end, address, port > 0) {
+    if version_like == VersionLike::Version && is_version(bytes, start, end, address, port > 0) {
         return (None, next);
     }
     (Some(start..end + port), next.max(end + port))

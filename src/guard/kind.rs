@@ -34,7 +34,7 @@ pub enum IdentifierKind {
 
 impl IdentifierKind {
     /// The kinds that this crate itself finds.
-    pub const BUILT_IN: [Self; 12] = [
+    pub const BUILT_IN: &'static [Self] = &[
         Self::DeviceId,
         Self::Email,
         Self::EventId,

@@ -88,7 +88,7 @@ impl Literal {
         let literal = Self::new(text, kind, shortest)?;
         // Else what the guard writes would be found again: nobody is known by it.
         let is_ours = |kind: IdentifierKind| kind.name().contains(&text.to_ascii_lowercase());
-        let is_ours = IdentifierKind::BUILT_IN.into_iter().any(is_ours)
+        let is_ours = IdentifierKind::BUILT_IN.iter().copied().any(is_ours)
             || super::redact::WHOLE.contains(&text.to_ascii_lowercase());
         (!is_ours).then_some(Self { is_word: true, ..literal })
     }

@@ -13,7 +13,7 @@ use aho_corasick::{
 use memchr::{memchr3, memchr3_iter};
 
 use super::{
-    address::{self, Versions},
+    address::{self, VersionLike},
     decode::{Decoded, decode},
     detector::Detector,
     kind::IdentifierKind,
@@ -113,7 +113,7 @@ impl Scanner {
         secret::keys(members, |_| is_clean = false);
         self.fold(members);
         // What is a version here may be none without the key before it.
-        address::ip_addresses(members, Versions::Addresses, |_| is_clean = false);
+        address::ip_addresses(members, VersionLike::Address, |_| is_clean = false);
         is_clean && self.literals.next(&self.folded, 0).is_none()
     }
 
@@ -218,7 +218,7 @@ impl Scanner {
 }
 
 fn ip_addresses(text: &str, place: Place, found: &mut Vec<Finding>) {
-    address::ip_addresses(text, Versions::Versions, |range| {
+    address::ip_addresses(text, VersionLike::Version, |range| {
         let is_version = || !text[range.clone()].contains(':');
         if place != Place::Version || !is_version() {
             found.push(Finding { range, kind: IdentifierKind::IpAddress });

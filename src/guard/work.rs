@@ -8,7 +8,6 @@ thread_local! {
 
 /// Notes that `bytes` more were looked at.
 #[inline]
-#[cfg_attr(not(test), expect(clippy::missing_const_for_fn, reason = "it counts in a test"))]
 pub(super) fn looked_at(bytes: usize) {
     #[cfg(test)]
     BYTES.set(BYTES.get() + bytes);

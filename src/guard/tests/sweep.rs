@@ -22,7 +22,7 @@ const CANARIES: &str = include_str!("../../../tests/data/guard/canaries.tsv");
 
 #[tokio::test]
 async fn the_sweep_notices_each_detector_that_is_switched_off() {
-    let everything = IdentifierKind::BUILT_IN.into_iter().map(Some);
+    let everything = IdentifierKind::BUILT_IN.iter().copied().map(Some);
     for off in std::iter::once(None).chain(everything) {
         let sent = layers(sent_without(off).await);
         assert!(sent[0].contains("Sent "), "nothing was sent");
