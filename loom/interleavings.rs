@@ -127,7 +127,7 @@ pub(crate) mod guard {
     /// None: nothing is found.
     pub enum IdentifierKind {}
 
-    #[derive(Debug, Default)]
+    #[derive(Debug)]
     pub(crate) struct Guard;
 
     impl Guard {

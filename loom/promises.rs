@@ -84,10 +84,7 @@ impl App {
         let backends = (0..backends)
             .map(|_| -> Box<dyn DynBackend> { Box::new(Watched(witness.clone())) })
             .collect();
-        let app = Arc::new(Self {
-            sink: Arc::new(Sink::new(backends, limits, Guard::default())),
-            witness,
-        });
+        let app = Arc::new(Self { sink: Arc::new(Sink::new(backends, limits, Guard)), witness });
         app.apply(Phase::Open, 1, None);
         app
     }

@@ -20,6 +20,8 @@
 //! cargo bench -p matrix-analytics-benches --bench guard
 //! ```
 
+#![expect(clippy::print_stdout, reason = "it prints what it measures")]
+
 use std::{hint::black_box, time::Instant};
 
 use matrix_analytics::{Properties, testing::GuardProbe};
