@@ -9,18 +9,18 @@
 //!
 //! | promise | interleavings | seconds |
 //! |---|---|---|
-//! | `a_doubt_that_passes_loses_no_event` | 10 601 | 2 |
-//! | `a_flush_ends_whatever_the_user_decides_meanwhile` | 49 849 | 9 |
-//! | `a_refused_batch_is_put_back_only_while_its_epoch_lasts` | 11 861 | 2 |
-//! | `a_shutdown_ends_and_counts_what_is_captured_meanwhile` | 42 598 | 6 |
-//! | `a_shutdown_that_runs_out_of_time_during_an_opt_out_ends_and_counts_everything` | 12 774 | 2 |
-//! | `an_opt_out_returns_though_the_backend_never_answers` | 17 138 | 2 |
-//! | `no_connection_is_used_under_two_ids` | 8 468 | 1 |
-//! | `no_event_captured_before_an_opt_out_reaches_a_backend_after_it_returned` | 89 137 | 12 |
-//! | `no_event_of_an_epoch_is_sent_under_the_id_of_the_next` | 62 627 | 8 |
-//! | `nothing_said_of_the_user_before_an_opt_out_is_sent_under_the_next_id` | 42 007 | 6 |
-//! | `the_counters_add_up_at_every_instant` | 18 301 | 2 |
-//! | together, on two cores | 365 361 | 27 |
+//! | `a_doubt_that_passes_loses_no_event` | 7 863 | 1 |
+//! | `a_flush_ends_whatever_the_user_decides_meanwhile` | 48 484 | 9 |
+//! | `a_refused_batch_is_put_back_only_while_its_epoch_lasts` | 18 371 | 3 |
+//! | `a_shutdown_ends_and_counts_what_is_captured_meanwhile` | 38 203 | 6 |
+//! | `a_shutdown_that_runs_out_of_time_during_an_opt_out_ends_and_counts_everything` | 12 584 | 2 |
+//! | `an_opt_out_returns_though_the_backend_never_answers` | 14 889 | 2 |
+//! | `no_connection_is_used_under_two_ids` | 7 863 | 2 |
+//! | `no_event_captured_before_an_opt_out_reaches_a_backend_after_it_returned` | 78 061 | 20 |
+//! | `no_event_of_an_epoch_is_sent_under_the_id_of_the_next` | 56 763 | 12 |
+//! | `nothing_said_of_the_user_before_an_opt_out_is_sent_under_the_next_id` | 41 153 | 12 |
+//! | `the_counters_add_up_at_every_instant` | 16 758 | 5 |
+//! | together, on two cores | 340 992 | 37 |
 //!
 //! Each is the number of all interleavings in which threads are taken off at most
 //! twice (for `an_opt_out_returns_…` three times) while they could go on; waits
@@ -29,8 +29,9 @@
 //!
 //! What the models do not have: the lock of the consent machine (one thread does
 //! what `Inner::apply` does under it), the requests to the homeserver, a limit on
-//! an answer that runs out late (it does at once or never), and more than two
-//! backends, three events or four threads.
+//! an answer that runs out late (it does at once or never), the dice of `select!`
+//! (it tries its arms in their order), and more than two backends, three events or
+//! four threads.
 //!
 //! ```sh
 //! cargo test -p matrix-analytics-loom --release -- --nocapture
@@ -101,6 +102,16 @@ mod locks {
         Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     };
+}
+
+/// Stands in for `src/drops.rs`, which only reads the counters.
+mod drops {
+    #[derive(Clone, Debug, Default)]
+    pub(crate) struct DropSignal;
+
+    impl DropSignal {
+        pub(crate) fn raise(&self) {}
+    }
 }
 
 /// Stands in for what the sink sees of `src/consent/machine.rs`.

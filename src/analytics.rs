@@ -23,11 +23,12 @@ use tokio::{
 };
 
 use crate::{
-    AnalyticsBuilder, AnalyticsId, ConsentState, DeliveryReport, Event, GateState, InvalidEvent,
-    OptOut, OptOutReceipt, Prompt, Properties, Stats, Step,
+    AnalyticsBuilder, AnalyticsId, ConsentState, DeliveryReport, Dropped, Event, GateState,
+    InvalidEvent, OptOut, OptOutReceipt, Prompt, Properties, Stats, Step,
     account_data::{AccountData, AccountDataError, content::Observed},
     consent::machine::{Machine, Session},
     consent_task::{self, Command},
+    drops,
     gate::Phase,
     guard::OwnIdentifiers,
     local_record::RecordStore,
@@ -173,9 +174,10 @@ impl Analytics {
     /// Says no for the user.
     ///
     /// When the returned future is first polled, and before it waits for anything,
-    /// the gate shuts, what is queued is wiped, and what was said about the user
-    /// is forgotten. Then the request that is out to a backend is cut, the no is
-    /// written to this device's store, and the account's ID is removed. Offline,
+    /// the gate shuts, what is queued in memory is wiped, and what was said about the
+    /// user is forgotten. Then the request that is out to a backend is cut, the file of
+    /// a durable queue is wiped, the no is written to this device's store, and the
+    /// account's ID is removed. Offline,
     /// the removal stays pending and is resumed, after a restart too.
     ///
     /// ```no_run
@@ -274,6 +276,15 @@ impl Analytics {
     /// Never blocks, waits or fails: from any thread, inside a runtime or out of
     /// it. At a gate that is closed for consent nothing is taken; what is taken
     /// and cannot be delivered is counted in [`Analytics::stats`].
+    ///
+    /// # Cost
+    ///
+    /// At a closed gate, one atomic load. Else the event is written as JSON into one
+    /// allocation of its size, its time is taken, and it is put into a buffer behind
+    /// a lock that nobody holds for long: about as much as one `serde_json::to_vec`.
+    /// A call that finds the buffer empty wakes the background task, which takes
+    /// longer; so does the one that completes a batch, and no other. All other work
+    /// is done by that task. `docs/speed.md` has the figures.
     pub fn capture<E: Event>(&self, event: &E) {
         self.inner().sink.capture(E::NAME, || Properties::from_serialize(event));
     }
@@ -320,7 +331,8 @@ impl Analytics {
     /// went.
     ///
     /// Each backend gets one more try at once, unless it asked to be left alone.
-    /// At a gate that is not open nothing is sent.
+    /// At a gate that is not open nothing is sent. What could not be delivered is
+    /// written down when this returns, if there is a durable queue and its disk works.
     ///
     /// # Cancel safety
     ///
@@ -330,7 +342,8 @@ impl Analytics {
     }
 
     /// Takes no more events, delivers what it can until `deadline` from now, and
-    /// gives up the rest, which the report and the counters name.
+    /// gives up the rest, which the report and the counters name. What is in a durable
+    /// queue is kept for the next start.
     ///
     /// # Cancel safety
     ///
@@ -340,6 +353,28 @@ impl Analytics {
         let before = sink.stats();
         let done = self.inner().runtime.spawn(async move { sink.shutdown(deadline).await });
         done.await.unwrap_or_else(|_| self.inner().sink.report_since(&before))
+    }
+
+    /// What is dropped from here on: one item for each backend and reason, with how
+    /// many it was since the last.
+    ///
+    /// The reader is told numbers and no event, and nothing is kept for one that is
+    /// slow, so that a drop cannot cause another: not even by a reader that captures an
+    /// event about each item it is told, for that is one event however many were dropped.
+    /// Ends when the last handle is dropped, or after [`Analytics::shutdown`].
+    ///
+    /// ```no_run
+    /// # async fn example(analytics: matrix_analytics::Analytics) {
+    /// use futures_util::StreamExt as _;
+    ///
+    /// let mut drops = analytics.drops();
+    /// while let Some(dropped) = drops.next().await {
+    ///     eprintln!("{}: {} lost ({:?})", dropped.backend, dropped.events, dropped.reason);
+    /// }
+    /// # }
+    /// ```
+    pub fn drops(&self) -> impl Stream<Item = Dropped> + Send + Unpin + use<> {
+        drops::stream(self.inner().sink.clone())
     }
 
     /// Where every event is, or why it is gone.
@@ -401,9 +436,16 @@ impl Analytics {
             let requests = timeout(bound, inner.sink.disconnected());
             // A read and a write, and the request that may be out before them.
             let account = timeout(3 * bound, answer);
-            let (requests, record, account) = tokio::join!(requests, inner.save(), account);
+            let queue = timeout(bound, inner.sink.wiped());
+            let (requests, queue, record, account) =
+                tokio::join!(requests, queue, inner.save(), account);
             OptOutReceipt {
                 requests: requests.map_or(Step::Pending(None), |()| Step::Done),
+                queue: match queue {
+                    Ok(Ok(())) => Step::Done,
+                    Ok(Err(error)) => Step::Pending(Some(error)),
+                    Err(_) => Step::Pending(None),
+                },
                 record: record.map_or_else(Step::Failed, |()| Step::Done),
                 account: match account {
                     Ok(Ok(step)) => step,

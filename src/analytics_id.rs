@@ -15,6 +15,7 @@ const MAX_BYTES: usize = 255;
 /// client gave it. `Debug` does not show it, and there is no `Display`: reading
 /// it takes a call of [`AnalyticsId::reveal`].
 #[derive(Clone, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub struct AnalyticsId(Box<str>);
 
 impl AnalyticsId {

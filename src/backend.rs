@@ -23,7 +23,8 @@ use crate::{AnalyticsId, event::OutgoingEvent};
 /// it. A backend has no default endpoint and opens no connection before its
 /// first `send`.
 pub trait Backend: Send + Sync + 'static {
-    /// A short name for counters and log lines, such as `"posthog"`.
+    /// A short name for counters and log lines, such as `"posthog"`. A durable queue
+    /// knows the backend by it, from one start to the next.
     fn name(&self) -> &'static str;
 
     /// Sends one batch and says how it went.

@@ -6,10 +6,12 @@ use matrix_sdk::{Client, StoreError};
 use tokio::runtime::Handle;
 
 use crate::{
-    Analytics, Backend, Detector, GuardPolicy, OverflowPolicy, account_data::AccountData,
-    analytics::Inner, backend::DynBackend, consent::machine::Machine, guard::Guard, limits::Limits,
-    local_record::RecordStore, sink::Sink,
+    Analytics, Backend, Detector, GuardPolicy, OverflowPolicy, QueueError,
+    account_data::AccountData, analytics::Inner, backend::DynBackend, consent::machine::Machine,
+    guard::Guard, limits::Limits, local_record::RecordStore, sink::Sink,
 };
+#[cfg(feature = "sqlite")]
+use crate::{GateState, SqliteQueue, queue::Journal};
 
 /// The account-data event of Element's clients.
 ///
@@ -43,6 +45,9 @@ pub enum BuildError {
     /// The client is not logged in.
     #[error("the client has no session")]
     NoSession,
+    /// The durable queue cannot be used.
+    #[error(transparent)]
+    Queue(#[from] QueueError),
     /// What this device remembers could not be read, so that a withdrawal may be
     /// among it.
     #[error("the client's store could not be read")]
@@ -55,6 +60,8 @@ pub struct AnalyticsBuilder {
     client: Client,
     event_type: String,
     backends: Vec<Box<dyn DynBackend>>,
+    #[cfg(feature = "sqlite")]
+    queue: Option<SqliteQueue>,
     limits: Limits,
     guard_policy: GuardPolicy,
     detectors: Vec<Box<dyn Detector>>,
@@ -78,6 +85,8 @@ impl AnalyticsBuilder {
             client,
             event_type,
             backends: Vec::new(),
+            #[cfg(feature = "sqlite")]
+            queue: None,
             limits: Limits::default(),
             guard_policy: GuardPolicy::default(),
             detectors: Vec::new(),
@@ -89,6 +98,14 @@ impl AnalyticsBuilder {
     /// Sends events to `backend`, beside those added before.
     pub fn backend(mut self, backend: impl Backend) -> Self {
         self.backends.push(Box::new(backend));
+        self
+    }
+
+    /// Keeps what waits for a backend in a file, too, so that it outlives the process;
+    /// in memory only if not set.
+    #[cfg(feature = "sqlite")]
+    pub fn queue(mut self, queue: SqliteQueue) -> Self {
+        self.queue = Some(queue);
         self
     }
 
@@ -190,8 +207,8 @@ impl AnalyticsBuilder {
 
     /// Starts watching the account, and returns the handle.
     ///
-    /// Waits for this device's store, not for the network: the homeserver is asked
-    /// in the background.
+    /// Waits for this device's store and for the file of a durable queue, not for the
+    /// network: the homeserver is asked in the background.
     ///
     /// # Errors
     ///
@@ -209,10 +226,28 @@ impl AnalyticsBuilder {
         let records = RecordStore::new(self.client.clone(), &self.event_type, &user);
         let record = records.load().await?;
         let machine = Machine::new(record, self.do_not_track, fastrand::f64());
+        #[cfg(feature = "sqlite")]
+        let journal = match self.queue {
+            Some(queue) => {
+                let backends: Vec<_> = self.backends.iter().map(|backend| backend.name()).collect();
+                // A gate that is closed has nothing to wait for.
+                let closed = matches!(machine.gate(), GateState::Closed(_));
+                let keep = (!closed).then(|| machine.epoch());
+                let age = self.limits.queue_age;
+                let opening = Journal::open(queue, &self.event_type, &user, &backends, age, keep);
+                Some(opening.await?)
+            }
+            None => None,
+        };
         let account_data =
             AccountData::new(self.client.clone(), user, &self.event_type, self.request_timeout);
         let guard = Guard::new(self.guard_policy, self.detectors);
         let sink = Sink::new(self.backends, self.limits, guard);
+        #[cfg(feature = "sqlite")]
+        let sink = match journal {
+            Some((journal, restored)) => sink.with_journal(journal, restored),
+            None => sink,
+        };
         let inner = Inner::new(runtime, self.client, machine, account_data, records, sink);
         Ok(Analytics::start(inner, self.event_type))
     }

@@ -5,7 +5,7 @@
 
 mod retry;
 
-use std::panic::AssertUnwindSafe;
+use std::{num::NonZeroU64, panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt as _;
 use tokio::{
@@ -21,7 +21,7 @@ use crate::{
     gate::{Gate, Pass},
     limits::Limits,
     locks::{Mutex, MutexGuard, PoisonError},
-    queue::{Queue, Queued},
+    queue::{Journal, Queue, Queued, Row},
     stats::{DropReason, Drops},
     stop::Stop,
 };
@@ -41,8 +41,18 @@ pub(crate) struct Lane {
 pub(crate) struct LaneState {
     pub(crate) queue: Queue,
     pub(crate) in_flight: usize,
+    /// How many of those in flight are written down, and the first row of these.
+    in_flight_rows: usize,
+    in_flight_row: Option<Row>,
+    pub(crate) restored: u64,
     pub(crate) delivered: u64,
+    /// Left to the next process.
+    pub(crate) kept: u64,
     pub(crate) drops: Drops,
+    /// The last row that was offered.
+    last_row: Row,
+    /// Nothing is delivered any more.
+    ended: bool,
     /// The number of the last flush that was asked for, and that was done.
     flush_asked: u64,
     flush_done: u64,
@@ -187,15 +197,54 @@ impl Lane {
         }
     }
 
-    /// Gives up what is left, after the task that delivers has ended.
-    pub(crate) fn end(&self) {
-        {
-            let mut state = self.lock();
-            let left = state.queue.clear() + std::mem::take(&mut state.in_flight);
-            state.drops.add(DropReason::Shutdown, left);
-            state.flush_done = u64::MAX;
+    pub(crate) fn has_ended(&self) -> bool {
+        self.lock().ended
+    }
+
+    /// Tells `journal`, which knows this lane by its number, what has left, until
+    /// `stop`.
+    pub(crate) async fn keep(&self, number: usize, journal: &Arc<Journal>, stop: &Stop) {
+        let mut told = 0;
+        loop {
+            let progressed = self.progressed.notified();
+            let done = self.lock().done();
+            if done > told {
+                // A disk that hangs does not keep the task from its end.
+                let marked = tokio::select! {
+                    biased;
+                    () = stop.stopped() => return,
+                    marked = journal.mark(number, done) => marked,
+                };
+                if marked {
+                    told = done;
+                    continue;
+                }
+            }
+            tokio::select! {
+                biased;
+                () = stop.stopped() => return,
+                () = progressed => {}
+            }
         }
+    }
+
+    /// Gives up what is left, after the task that delivers has ended, but for what
+    /// is in a file from the row `durable_from` on. Returns the last row up to which
+    /// all have left.
+    pub(crate) fn end(&self, durable_from: Row) -> Row {
+        let done = {
+            let mut state = self.lock();
+            let done = state.done();
+            let kept = state.durable(durable_from);
+            let left = state.queue.clear() + std::mem::take(&mut state.in_flight);
+            state.kept += kept;
+            state.drops.add(DropReason::Shutdown, left - kept as usize);
+            state.flush_done = u64::MAX;
+            state.ended = true;
+            done
+        };
         self.disconnect();
+        done
     }
 
     /// The next batch and the leave to send it, if there are both.
@@ -223,6 +272,9 @@ impl Lane {
             state.drops.add(DropReason::Withdrawn, withdrawn.len());
             if !batch.is_empty() {
                 state.in_flight = batch.len();
+                let mut rows = batch.iter().filter_map(|queued| queued.durable_row(0));
+                state.in_flight_row = rows.next();
+                state.in_flight_rows = usize::from(state.in_flight_row.is_some()) + rows.count();
                 state.connected = Some(pass.epoch);
                 return Some((pass, batch));
             }
@@ -272,6 +324,7 @@ impl Lane {
     ) {
         let mut state = self.lock();
         state.in_flight = 0;
+        state.in_flight_row = None;
         match outcome {
             Outcome::Answered(Ok(())) => {
                 state.delivered += batch.len() as u64;
@@ -319,7 +372,8 @@ impl Lane {
                 state.drops.add(DropReason::BackendPanicked, batch.len());
                 warn!(backend = self.name(), "the backend panicked; its batch is dropped");
             }
-            Outcome::Stopped => state.drops.add(DropReason::Shutdown, batch.len()),
+            // What ends the lane knows what becomes of it.
+            Outcome::Stopped => state.put_back(batch, gate.epoch()),
         }
         drop(state);
         self.progressed.notify_waiters();
@@ -357,6 +411,44 @@ impl Lane {
 }
 
 impl LaneState {
+    /// Takes an event if there is room for it. Rows that had none, and lie behind one
+    /// that still waits, are given to `lost`.
+    pub(crate) fn push(&mut self, queued: Queued, limits: &Limits, mut lost: impl FnMut(Row)) {
+        if self.ended {
+            self.kept += 1;
+            return;
+        }
+        let own = queued.row.map(NonZeroU64::get);
+        self.see(own.unwrap_or_default());
+        let behind_another = self.in_flight_row.is_some();
+        self.queue.push(queued, limits, &mut self.drops, |row| {
+            if behind_another || Some(row) == own {
+                lost(row);
+            }
+        });
+    }
+
+    /// How many of the events that have not left a kill of the process does not lose.
+    pub(crate) fn durable(&self, durable_from: Row) -> u64 {
+        let in_flight = match self.in_flight_row {
+            Some(row) if row >= durable_from => self.in_flight_rows,
+            _ => 0,
+        };
+        (self.queue.durable(durable_from) + in_flight) as u64
+    }
+
+    /// Counts `row` as offered.
+    pub(crate) fn see(&mut self, row: Row) {
+        self.last_row = self.last_row.max(row);
+    }
+
+    /// The last row up to which all have left: events leave in the order in which
+    /// they came.
+    fn done(&self) -> Row {
+        let first = self.in_flight_row.or_else(|| self.queue.first_row());
+        first.map_or(self.last_row, |row| row - 1)
+    }
+
     /// How many events have left, delivered or not.
     fn gone(&self) -> u64 {
         self.delivered + self.drops.total()

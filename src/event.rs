@@ -1,11 +1,16 @@
 //! What an app captures: a name and flat properties.
 
 mod flat;
+mod rfc3339;
+mod scratch;
+mod unique_ids;
 
 use std::{borrow::Cow, collections::HashSet, fmt, sync::Arc, time::SystemTime};
 
 use serde::{Serialize, Serializer, de::DeserializeOwned, ser::SerializeMap as _};
 use uuid::Uuid;
+
+pub(crate) use self::unique_ids::UniqueIds;
 
 /// The longest name of an event, in bytes.
 pub const MAX_NAME_BYTES: usize = 200;
@@ -153,7 +158,11 @@ impl Properties {
     /// No properties.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self::none()
+    }
+
+    const fn none() -> Self {
+        Self { members: String::new(), problem: None, may_repeat: false, has_text: false }
     }
 
     /// The properties that `event` serialises to.
@@ -188,6 +197,10 @@ impl Properties {
         }
         self.may_repeat |= !self.members.is_empty();
         self.has_text = true;
+        if self.members.capacity() == 0 {
+            // Room for the usual event, so that one allocation serves.
+            self.members.reserve(128);
+        }
         if let Err(problem) = flat::push_member(&mut self.members, key, &value.into()) {
             self.problem = Some(problem);
         }
@@ -233,6 +246,14 @@ impl Properties {
         serde_json::from_str(&self.to_json())
     }
 
+    /// Properties from JSON members that were written down, unless these are none.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn from_members(members: &str) -> Option<Self> {
+        let json = format!("{{{members}}}");
+        flat::parse(&json).ok()?;
+        Some(Self { members: members.to_owned(), ..Self::default() })
+    }
+
     /// These properties as JSON members, with no braces around them.
     pub(crate) fn members(&self) -> &str {
         &self.members
@@ -255,15 +276,15 @@ impl Properties {
 
     /// These properties on top of `base`, each key once.
     pub(crate) fn over(&self, base: &Self) -> Self {
-        let mut joined = base.clone();
-        if !joined.members.is_empty() && !self.members.is_empty() {
-            joined.members.push(',');
+        let mut members = String::with_capacity(base.members.len() + 1 + self.members.len());
+        members.push_str(&base.members);
+        if !members.is_empty() && !self.members.is_empty() {
+            members.push(',');
         }
-        joined.members.push_str(&self.members);
-        joined.problem = base.problem.or(self.problem);
-        joined.may_repeat = true;
-        joined.has_text |= self.has_text;
-        joined.without_repeats()
+        members.push_str(&self.members);
+        let problem = base.problem.or(self.problem);
+        let has_text = base.has_text || self.has_text;
+        Self { members, problem, may_repeat: true, has_text }.without_repeats()
     }
 
     /// Whether there is a text, or a key, that only the run of the program knows.
@@ -301,28 +322,39 @@ impl Properties {
         (!all_kept).then(|| Self { members, may_repeat: true, ..self.clone() }.without_repeats())
     }
 
-    /// These properties with the last value of each key.
-    pub(crate) fn without_repeats(self) -> Self {
-        if !self.may_repeat {
-            return self;
+    /// These properties with the last value of each key, and no more memory than
+    /// they need.
+    pub(crate) fn without_repeats(mut self) -> Self {
+        if self.may_repeat {
+            self = self.with_last_of_each_key();
         }
-        let json = self.to_json();
-        let Ok(mut members) = flat::parse(&json) else {
-            // What this type wrote is always an object; were it not, nothing
-            // may leave under its name.
+        // Not `shrink_to_fit`: what that leaves behind is too small for another.
+        if self.members.capacity() > self.members.len() {
+            self.members = self.members.as_str().to_owned();
+        }
+        self
+    }
+
+    fn with_last_of_each_key(self) -> Self {
+        let Some(members) = flat::split(&self.members) else {
+            // What this type wrote can be split; were it not so, nothing may leave
+            // under its name.
             return Self { problem: Some(InvalidEvent::NotFlat), ..Self::default() };
         };
-        let mut seen = HashSet::with_capacity(members.len());
-        let is_last: Vec<_> =
-            members.iter().rev().map(|(key, _)| seen.insert(key.clone())).collect();
-        let mut is_last = is_last.into_iter().rev();
-        members.retain(|_| is_last.next().unwrap_or(true));
-        let mut kept = String::with_capacity(self.members.len());
-        for (key, value) in members {
-            flat::push_raw(&mut kept, &key, value.get());
+        let mut keys: Vec<_> = members.iter().map(|member| member.key).collect();
+        keys.sort_unstable();
+        let repeats = keys.windows(2).any(|pair| pair[0] == pair[1]);
+        let kept = repeats.then(|| {
+            let mut seen = HashSet::with_capacity(members.len());
+            let mut kept: Vec<_> =
+                members.iter().rev().filter(|member| seen.insert(member.key)).collect();
+            kept.reverse();
+            kept.iter().map(|member| member.text).collect::<Vec<_>>().join(",")
+        });
+        match kept {
+            Some(members) => Self { members, may_repeat: false, ..self },
+            None => Self { may_repeat: false, ..self },
         }
-        let members = kept;
-        Self { members, may_repeat: false, ..self }
     }
 }
 
@@ -385,6 +417,9 @@ pub enum InvalidEvent {
 pub(crate) fn check_name(name: &str) -> Result<(), InvalidEvent> {
     if name.len() > MAX_NAME_BYTES {
         Err(InvalidEvent::NameTooLong)
+    } else if !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        // Nearly all names, and for less than what follows.
+        Ok(())
     } else if name.trim().is_empty() || name.chars().any(char::is_control) {
         Err(InvalidEvent::Name)
     } else {
@@ -419,7 +454,8 @@ pub struct OutgoingEvent {
     pub(crate) name: Cow<'static, str>,
     pub(crate) at: SystemTime,
     pub(crate) properties: Properties,
-    pub(crate) user: UserProperties,
+    /// Few events have any.
+    pub(crate) user: Option<Box<UserProperties>>,
     pub(crate) epoch: u64,
 }
 
@@ -452,7 +488,7 @@ impl OutgoingEvent {
     /// [`OutgoingEvent::time`] in the form of RFC 3339, in UTC.
     #[must_use]
     pub fn rfc3339_time(&self) -> String {
-        rfc3339(self.at)
+        rfc3339::format(self.at)
     }
 
     /// The event's properties, with the super properties.
@@ -464,7 +500,9 @@ impl OutgoingEvent {
     /// What this event says about the person, rather than about itself.
     #[must_use]
     pub fn user_properties(&self) -> &UserProperties {
-        &self.user
+        const NONE: &UserProperties = &UserProperties::none();
+
+        self.user.as_deref().unwrap_or(NONE)
     }
 
     /// What the event takes in a batch, in bytes, roughly.
@@ -472,8 +510,8 @@ impl OutgoingEvent {
         const ENVELOPE: usize = 160;
         self.name.len()
             + self.properties.json_bytes()
-            + self.user.set.json_bytes()
-            + self.user.set_once.json_bytes()
+            + self.user_properties().set.json_bytes()
+            + self.user_properties().set_once.json_bytes()
             + ENVELOPE
     }
 
@@ -484,7 +522,7 @@ impl OutgoingEvent {
             name: Cow::Owned(name.to_owned()),
             at,
             properties: properties.without_repeats(),
-            user: UserProperties::default(),
+            user: None,
             epoch: 0,
         }
     }
@@ -498,6 +536,10 @@ pub struct UserProperties {
 }
 
 impl UserProperties {
+    const fn none() -> Self {
+        Self { set: Properties::none(), set_once: Properties::none() }
+    }
+
     /// Properties that replace what the backend has.
     #[must_use]
     pub fn set(&self) -> &Properties {
@@ -515,19 +557,4 @@ impl UserProperties {
     pub fn is_empty(&self) -> bool {
         self.set.is_empty() && self.set_once.is_empty()
     }
-}
-
-/// `time` in the form of RFC 3339 in UTC, to the millisecond; a time that the
-/// form cannot say (a year past 9999) is the epoch.
-fn rfc3339(time: SystemTime) -> String {
-    use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-
-    let since_epoch = match time.duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(after) => i128::try_from(after.as_millis()).unwrap_or(0),
-        Err(before) => -i128::try_from(before.duration().as_millis()).unwrap_or(0),
-    };
-    OffsetDateTime::from_unix_timestamp_nanos(since_epoch.saturating_mul(1_000_000))
-        .ok()
-        .and_then(|time| time.format(&Rfc3339).ok())
-        .unwrap_or_else(|| "1970-01-01T00:00:00Z".to_owned())
 }

@@ -94,6 +94,12 @@ impl fmt::Debug for Guard {
     }
 }
 
+impl Default for Guard {
+    fn default() -> Self {
+        Self::new(GuardPolicy::default(), Vec::new())
+    }
+}
+
 impl Guard {
     pub(crate) fn new(policy: GuardPolicy, detectors: Vec<Box<dyn Detector>>) -> Self {
         let detectors: Arc<[_]> = detectors.into();

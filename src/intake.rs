@@ -1,13 +1,18 @@
 //! The bounded buffer in memory that `capture` fills: all that a caller touches
 //! behind the gate.
 
+use std::sync::Arc;
+
 use tokio::sync::Notify;
 
 use crate::{
-    event::CapturedEvent,
+    event::{CapturedEvent, Properties},
     locks::{Mutex, MutexGuard, PoisonError},
     stats::{DropReason, Drops},
 };
+
+/// A batch may be set to any size; what is reserved for it may not have any.
+const MOST_RESERVED: usize = 128;
 
 #[derive(Debug)]
 pub(crate) struct Intake {
@@ -27,6 +32,8 @@ pub(crate) struct Contents {
     bytes: usize,
     pub(crate) captured: u64,
     pub(crate) drops: Drops,
+    /// What each event is given, here so that a caller takes one lock only.
+    pub(crate) super_properties: Option<Arc<Properties>>,
     closed: bool,
 }
 
@@ -62,8 +69,8 @@ impl Intake {
         }
     }
 
-    /// Takes `event`, or counts why not.
-    pub(crate) fn push(&self, event: CapturedEvent) {
+    /// Takes `event`, with the super properties of now, or counts why not.
+    pub(crate) fn push(&self, mut event: CapturedEvent) {
         let held = {
             let mut contents = self.lock();
             contents.captured += 1;
@@ -79,6 +86,11 @@ impl Intake {
                 return;
             }
             contents.bytes += bytes;
+            event.super_properties.clone_from(&contents.super_properties);
+            if contents.events.capacity() == 0 {
+                // For a batch, at once: growing to it would copy each event.
+                contents.events.reserve(self.ripe_at.min(MOST_RESERVED));
+            }
             contents.events.push(event);
             contents.events.len()
         };

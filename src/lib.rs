@@ -9,6 +9,7 @@ mod builder;
 mod consent;
 mod consent_task;
 mod delivery;
+mod drops;
 mod event;
 mod gate;
 mod guard;
@@ -22,11 +23,18 @@ mod stats;
 mod stop;
 mod withdrawal;
 
+#[cfg(test)]
+mod stale_epochs;
+#[cfg(test)]
+mod wake_ups;
+
 #[cfg(feature = "testing")]
 pub mod testing;
 
 #[cfg(feature = "posthog")]
 pub use self::backend::{PostHog, PostHogBuildError, PostHogBuilder};
+#[cfg(feature = "sqlite")]
+pub use self::queue::sqlite::SqliteQueue;
 pub use self::{
     account_data::AccountDataError,
     analytics::{Analytics, OptInError},
@@ -34,13 +42,21 @@ pub use self::{
     backend::{Backend, Batch, BoxError, DeliveryError, JsonLines},
     builder::{AnalyticsBuilder, BuildError, ELEMENT_EVENT_TYPE},
     consent::{ClosedReason, Confirmation, Consent, ConsentState, GateState, HoldReason, Prompt},
+    drops::Dropped,
     event::{
         Event, InvalidEvent, MAX_EVENT_BYTES, MAX_KEY_BYTES, MAX_NAME_BYTES, OutgoingEvent,
         Properties, UserProperties, Value,
     },
     guard::{Detector, GuardPolicy, IdentifierKind},
     limits::OverflowPolicy,
+    queue::QueueError,
     sink::{Delivered, DeliveryReport},
-    stats::{BackendStats, DropReason, Stats},
+    stats::{BackendStats, DropReason, QueueStats, Stats},
     withdrawal::{OptOut, OptOutReceipt, Step},
 };
+
+/// The tour, whose code is compiled and run as a test.
+#[cfg(all(doctest, feature = "posthog", feature = "testing"))]
+#[doc = include_str!("../docs/tour.md")]
+#[derive(Debug)]
+pub struct Tour;

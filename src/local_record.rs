@@ -18,8 +18,11 @@ const MAX_RETIRED: usize = 8;
 
 /// The durable half of consent: it survives the process and the network.
 ///
-/// Holds no ID: a salted digest is enough to recognise one.
+/// Holds no ID: a salted digest is enough to recognise one. Nothing else that is
+/// personal may get in either: the SDK's SQLite store writes custom values in the clear
+/// even if it has a passphrase (matrix-sdk-sqlite 0.18, `set_custom_value`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct Record {
     version: u32,
     pub(crate) decision: Consent,
@@ -53,6 +56,7 @@ pub(crate) struct Record {
 /// What a withdrawal still has to do on the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) enum Removal {
     /// Write `false` and remove the `id`.
     Id,
@@ -63,6 +67,7 @@ pub(crate) enum Removal {
 /// A salted digest of an analytics ID.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
+#[cfg_attr(test, derive(Hash))]
 struct IdDigest(String);
 
 impl std::fmt::Debug for IdDigest {
@@ -146,8 +151,24 @@ impl Record {
 
     /// What is remembered in place of a record that cannot be read: a no, so that
     /// only the user's own new yes opens.
-    fn unreadable() -> Self {
+    pub(crate) fn unreadable() -> Self {
         Self { decision: Consent::Denied, unreadable: true, ..Self::default() }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn with_salt(mut self, salt: &str) -> Self {
+        self.salt = salt.to_owned();
+        self
+    }
+
+    #[cfg(test)]
+    pub(crate) fn has_digests(&self) -> bool {
+        self.current.is_some() || !self.retired.is_empty()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn remembers(&self, id: &AnalyticsId) -> bool {
+        self.current.as_ref() == Some(&self.digest(id))
     }
 
     fn digest(&self, id: &AnalyticsId) -> IdDigest {

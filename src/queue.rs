@@ -1,98 +1,69 @@
-//! What waits for one backend, in memory: bounded in events, bytes and age.
+//! What waits for the backends: in memory, and in a file beside it if the app gives
+//! one.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+#[cfg(not(feature = "sqlite"))]
+mod absent;
+mod error;
+mod memory;
+#[cfg(feature = "sqlite")]
+pub(crate) mod sqlite;
 
-use tokio::time::Instant;
+#[cfg(not(feature = "sqlite"))]
+pub(crate) use self::absent::Journal;
+pub use self::error::QueueError;
+pub(crate) use self::memory::{Queue, Queued};
+#[cfg(feature = "sqlite")]
+pub(crate) use self::sqlite::journal::Journal;
 
-use crate::{
-    event::OutgoingEvent,
-    limits::{Limits, OverflowPolicy},
-    stats::{DropReason, Drops},
-};
+#[cfg(feature = "sqlite")]
+use crate::stats::DropReason;
 
+/// The number of an event's row in the file: from 1, without gaps, in the order in
+/// which events leave the intake.
+pub(crate) type Row = u64;
+
+/// The last row up to which all have left, for each lane in its order.
+pub(crate) type Marks = Vec<Row>;
+
+/// Rows that one lane did not take, though later ones may wait for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) lane: usize,
+    pub(crate) first: Row,
+    pub(crate) last: Row,
+}
+
+impl Refused {
+    /// Adds `row` of `lane` to `all`, as one with its neighbour if it has one.
+    pub(crate) fn note(all: &mut Vec<Self>, lane: usize, row: Row) {
+        match all.iter_mut().rev().find(|refused| refused.lane == lane) {
+            Some(refused) if refused.last + 1 == row => refused.last = row,
+            _ => all.push(Self { lane, first: row, last: row }),
+        }
+    }
+}
+
+/// What the last process left in the file.
+#[cfg(feature = "sqlite")]
 #[derive(Debug, Default)]
-pub(crate) struct Queue {
-    events: VecDeque<Queued>,
-    bytes: usize,
+pub(crate) struct Restored {
+    /// Every row, oldest first; or why its event is not to be delivered.
+    pub(crate) rows: Vec<(Row, Result<Queued, DropReason>)>,
+    /// For each lane, the last row up to which it has seen all.
+    pub(crate) done: Marks,
+    pub(crate) refused: Vec<Refused>,
+    /// The last row that ever was.
+    pub(crate) last: Row,
 }
 
-/// An event, and since when it waits: by the monotonic clock, so that setting
-/// the wall clock expires nothing.
-#[derive(Clone, Debug)]
-pub(crate) struct Queued {
-    pub(crate) event: Arc<OutgoingEvent>,
-    pub(crate) since: Instant,
-}
-
-impl Queue {
-    pub(crate) fn len(&self) -> usize {
-        self.events.len()
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.events.is_empty()
-    }
-
-    /// Adds `queued`; whatever has no room is counted in `drops`.
-    pub(crate) fn push(&mut self, queued: Queued, limits: &Limits, drops: &mut Drops) {
-        let bytes = queued.event.bytes();
-        let fits = |queue: &Self| {
-            queue.events.len() < limits.queue_events && queue.bytes + bytes <= limits.queue_bytes
+#[cfg(feature = "sqlite")]
+impl Restored {
+    /// Whether `row` still waits for `lane`.
+    pub(crate) fn waits(&self, lane: usize, row: Row) -> bool {
+        let refused = |refused: &&Refused| {
+            refused.lane == lane && (refused.first..=refused.last).contains(&row)
         };
-        while !fits(self) {
-            let oldest = match limits.overflow {
-                OverflowPolicy::DropNewest => None,
-                OverflowPolicy::DropOldest => self.pop(),
-            };
-            drops.add(DropReason::QueueFull, 1);
-            if oldest.is_none() {
-                return;
-            }
-        }
-        self.bytes += bytes;
-        self.events.push_back(queued);
-    }
-
-    /// Puts `events`, which were taken from the front, back there. They had room.
-    pub(crate) fn put_back(&mut self, events: Vec<Queued>) {
-        for queued in events.into_iter().rev() {
-            self.bytes += queued.event.bytes();
-            self.events.push_front(queued);
-        }
-    }
-
-    /// Takes the oldest events, as many as fit into one batch, at least one.
-    pub(crate) fn take(&mut self, max_events: usize, max_bytes: usize) -> Vec<Queued> {
-        let mut batch = Vec::new();
-        let mut bytes = 0;
-        while let Some(next) = self.events.front() {
-            bytes += next.event.bytes();
-            if batch.len() >= max_events.max(1) || (!batch.is_empty() && bytes > max_bytes) {
-                break;
-            }
-            batch.extend(self.pop());
-        }
-        batch
-    }
-
-    /// Drops what has waited for longer than `age`, and says how many.
-    pub(crate) fn expire(&mut self, now: Instant, age: Duration) -> usize {
-        let before = self.events.len();
-        while self.events.front().is_some_and(|oldest| now - oldest.since > age) {
-            self.pop();
-        }
-        before - self.events.len()
-    }
-
-    /// Drops everything, and says how many.
-    pub(crate) fn clear(&mut self) -> usize {
-        self.bytes = 0;
-        std::mem::take(&mut self.events).len()
-    }
-
-    fn pop(&mut self) -> Option<Queued> {
-        let queued = self.events.pop_front()?;
-        self.bytes -= queued.event.bytes();
-        Some(queued)
+        self.done.get(lane).is_some_and(|done| *done < row)
+            && !self.refused.iter().any(|r| refused(&r))
     }
 }

@@ -6,30 +6,38 @@
 //!                    │         │        │        │         │ gate again
 //!                    └─────────┴────────┴────────┴─────────┴──▶ dropped(reason)
 //! ```
+//!
+//! A durable queue is a journal beside the queue in memory: what is to be queued is
+//! written down first, what has left is deleted after. Nothing reads it but the start
+//! of the next process.
 
 use std::{
     borrow::Cow,
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, SystemTime},
 };
 
 use futures_util::future::join_all;
 use tokio::time::{Instant, sleep, timeout};
-use uuid::Uuid;
 
 use crate::{
     AnalyticsId,
     backend::DynBackend,
     consent::machine::Wipe,
     delivery::Lane,
-    event::{CapturedEvent, InvalidEvent, OutgoingEvent, Properties, UserProperties, check_name},
+    drops::DropSignal,
+    event::{
+        CapturedEvent, InvalidEvent, OutgoingEvent, Properties, UniqueIds, UserProperties,
+        check_name,
+    },
     gate::{Gate, Phase},
     guard::Guard,
     intake::Intake,
     limits::Limits,
     locks::{Mutex, MutexGuard, PoisonError},
-    queue::Queued,
-    stats::{BackendStats, DropReason, Stats},
+    queue::{Journal, QueueError, Queued, Refused, Row},
+    stats::{BackendStats, DropReason, Drops, Stats},
     stop::Stop,
 };
 
@@ -41,20 +49,26 @@ pub(crate) struct Sink {
     pub(crate) guard: Guard,
     /// Held by whoever empties the intake, so that nothing is on its way unseen.
     drain_turn: Mutex<()>,
-    /// Events that left the intake and are on their way into the queues. Locked
-    /// after the intake and before the lanes.
-    draining: Mutex<usize>,
+    /// Locked after the intake and before the lanes.
+    draining: Mutex<Draining>,
     lanes: Vec<Lane>,
-    said: Mutex<Said>,
+    journal: Option<Arc<Journal>>,
+    /// What to say about the user, with the next event.
+    user: Mutex<UserProperties>,
+    drop_signal: DropSignal,
     limits: Limits,
     stop: Stop,
 }
 
-/// What the app said about all events, and about the user.
+/// How long a shutdown waits beyond its deadline for the file of the queue.
+const LONGEST_CLOSE: Duration = Duration::from_millis(100);
+
+/// What left the intake and is on its way into the queues. It has counters of its
+/// own, so that no caller waits while a batch moves.
 #[derive(Debug, Default)]
-struct Said {
-    super_properties: Option<Arc<Properties>>,
-    user: UserProperties,
+struct Draining {
+    events: usize,
+    drops: Drops,
 }
 
 /// What a flush or a shutdown did for one backend.
@@ -67,6 +81,9 @@ pub struct Delivered {
     pub delivered: u64,
     /// Events that still wait; after a shutdown, events that are given up.
     pub undelivered: u64,
+    /// After a shutdown, events in the durable queue that are left to the next
+    /// process.
+    pub kept: u64,
 }
 
 /// What [`Analytics::flush`](crate::Analytics::flush) or
@@ -82,23 +99,63 @@ impl DeliveryReport {
     /// Whether nothing waits any more.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.backends.iter().all(|backend| backend.undelivered == 0)
+        self.backends.iter().all(|backend| backend.undelivered == 0 && backend.kept == 0)
     }
 }
 
 impl Sink {
     pub(crate) fn new(backends: Vec<Box<dyn DynBackend>>, limits: Limits, guard: Guard) -> Self {
-        Self {
+        let sink = Self {
             gate: Gate::closed(),
             intake: Intake::new(limits.intake_events, limits.intake_bytes, limits.batch_events),
             guard,
             drain_turn: Mutex::default(),
             draining: Mutex::default(),
             lanes: backends.into_iter().map(Lane::new).collect(),
-            said: Mutex::default(),
+            journal: None,
+            user: Mutex::default(),
+            drop_signal: DropSignal::default(),
             limits,
             stop: Stop::default(),
+        };
+        sink.intake.lock().drops.tell(&sink.drop_signal);
+        sink.draining().drops.tell(&sink.drop_signal);
+        for lane in &sink.lanes {
+            lane.lock().drops.tell(&sink.drop_signal);
         }
+        sink
+    }
+
+    /// Writes down what is queued, and queues what the last process left.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn with_journal(
+        mut self,
+        journal: Arc<Journal>,
+        mut restored: crate::queue::Restored,
+    ) -> Self {
+        let mut refused = Vec::new();
+        let rows = std::mem::take(&mut restored.rows);
+        for (number, lane) in self.lanes.iter().enumerate() {
+            let mut state = lane.lock();
+            for (row, event) in &rows {
+                if !restored.waits(number, *row) {
+                    continue;
+                }
+                state.restored += 1;
+                match event {
+                    Ok(queued) => state.push(queued.clone(), &self.limits, |row| {
+                        Refused::note(&mut refused, number, row);
+                    }),
+                    Err(reason) => state.drops.add(*reason, 1),
+                }
+            }
+            state.see(restored.last);
+        }
+        if !refused.is_empty() {
+            journal.begin_refuse(refused);
+        }
+        self.journal = Some(journal);
+        self
     }
 
     // The caller's side: sync, from any thread.
@@ -121,7 +178,7 @@ impl Sink {
             Ok(properties) => self.intake.push(CapturedEvent {
                 name,
                 properties,
-                super_properties: self.said().super_properties.clone(),
+                super_properties: None,
                 at: SystemTime::now(),
                 epoch,
             }),
@@ -132,8 +189,8 @@ impl Sink {
 
     pub(crate) fn set_super_properties(&self, properties: Properties) -> Result<(), InvalidEvent> {
         properties.check()?;
-        self.said().super_properties =
-            (!properties.is_empty()).then(|| Arc::new(properties.without_repeats()));
+        let properties = (!properties.is_empty()).then(|| Arc::new(properties.without_repeats()));
+        self.intake.lock().super_properties = properties;
         Ok(())
     }
 
@@ -148,25 +205,25 @@ impl Sink {
         let Some(epoch) = self.gate.capture_epoch() else {
             return Ok(());
         };
-        let mut said = self.said();
+        let mut user = self.user();
         // A wipe may have been here since: what was said before it must not be
         // sent in the next epoch.
         if self.gate.capture_epoch() != Some(epoch) {
             return Ok(());
         }
-        let user = UserProperties {
-            set: set.over(&said.user.set),
+        let said = UserProperties {
+            set: set.over(&user.set),
             // The first value of these is the one that counts.
-            set_once: said.user.set_once.over(set_once),
+            set_once: user.set_once.over(set_once),
         };
-        user.set.check()?;
-        user.set_once.check()?;
-        said.user = user;
+        said.set.check()?;
+        said.set_once.check()?;
+        *user = said;
         Ok(())
     }
 
-    fn said(&self) -> MutexGuard<'_, Said> {
-        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    fn user(&self) -> MutexGuard<'_, UserProperties> {
+        self.user.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     // The side of consent.
@@ -185,7 +242,7 @@ impl Sink {
             self.gate.set(Phase::Closed, epoch, None);
         }
         if let Some(wipe) = wipe {
-            self.wipe(wipe);
+            self.wipe(wipe, epoch);
         }
         self.gate.set(phase, epoch, id);
         for lane in &self.lanes {
@@ -193,27 +250,36 @@ impl Sink {
         }
     }
 
-    fn wipe(&self, wipe: Wipe) {
+    /// Wipes what is of another epoch than the one that begins, `epoch`.
+    fn wipe(&self, wipe: Wipe, epoch: u64) {
+        if let Some(journal) = &self.journal {
+            journal.begin_wipe(epoch);
+        }
         let reason = match wipe {
             Wipe::Withdrawn | Wipe::IdChanged => DropReason::Withdrawn,
             Wipe::NotConfirmed => DropReason::NotConfirmed,
         };
-        {
-            let mut said = self.said();
-            said.user = UserProperties::default();
-            if wipe == Wipe::Withdrawn {
-                said.super_properties = None;
-            }
-        }
+        *self.user() = UserProperties::default();
         {
             let mut intake = self.intake.lock();
+            if wipe == Wipe::Withdrawn {
+                intake.super_properties = None;
+            }
             let events = intake.take().len();
             intake.drops.add(reason, events);
         }
         for lane in &self.lanes {
             let mut state = lane.lock();
-            let events = state.queue.clear();
+            let events = state.queue.clear() + std::mem::take(&mut state.kept) as usize;
             state.drops.add(reason, events);
+        }
+    }
+
+    /// Waits until the wipes so far have reached the file.
+    pub(crate) async fn wiped(&self) -> Result<(), QueueError> {
+        match &self.journal {
+            Some(journal) => journal.wiped().await,
+            None => Ok(()),
         }
     }
 
@@ -229,7 +295,19 @@ impl Sink {
     pub(crate) async fn run(self: Arc<Self>) {
         let _end = EndWhenDropped(&self);
         let lanes = self.lanes.iter().map(|lane| lane.run(&self.gate, &self.limits, &self.stop));
-        tokio::join!(self.drain_when_due(), join_all(lanes));
+        tokio::join!(self.drain_when_due(), join_all(lanes), self.keep_journal());
+        if self.journal.is_some() {
+            // What was captured last is written down too.
+            self.drain_aside().await;
+        }
+    }
+
+    /// Tells the journal what has left, until [`Sink::stop`].
+    async fn keep_journal(&self) {
+        if let Some(journal) = &self.journal {
+            let lanes = self.lanes.iter().enumerate();
+            join_all(lanes.map(|(number, lane)| lane.keep(number, journal, &self.stop))).await;
+        }
     }
 
     /// Ends the background task. What is still queued is given up.
@@ -241,7 +319,7 @@ impl Sink {
         }
     }
 
-    async fn drain_when_due(&self) {
+    async fn drain_when_due(self: &Arc<Self>) {
         let due = async {
             loop {
                 self.intake.filled().await;
@@ -249,7 +327,7 @@ impl Sink {
                     () = self.intake.ripe() => {}
                     () = sleep(self.limits.batch_age) => {}
                 }
-                self.drain();
+                self.drain_aside().await;
             }
         };
         tokio::select! {
@@ -262,16 +340,41 @@ impl Sink {
     /// by a panic.
     fn end(&self) {
         self.stop();
-        // After whoever is moving events now.
-        drop(self.drain_turn());
+        if self.journal.is_none() {
+            // After whoever is moving events now. A disk may be slow: who moves events
+            // to one sees for itself that it came too late.
+            drop(self.drain_turn());
+        }
         {
             let mut intake = self.intake.lock();
             let left = intake.take().len();
             intake.drops.add(DropReason::Shutdown, left);
         }
-        for lane in &self.lanes {
-            lane.end();
+        let durable_from = self.durable_from();
+        let marks = self.lanes.iter().map(|lane| lane.end(durable_from)).collect();
+        if let Some(journal) = &self.journal {
+            journal.begin_close(marks);
         }
+        // There is nothing more to wait for.
+        self.drop_signal.raise();
+    }
+
+    /// [`Sink::drain`], off the async threads if there is a disk to wait for.
+    async fn drain_aside(self: &Arc<Self>) {
+        match &self.journal {
+            None => self.drain(),
+            Some(journal) => {
+                let sink = self.clone();
+                // It goes on if nobody waits for it: a disk that hangs keeps nobody.
+                let drained = journal.blocking(move || sink.drain());
+                let _ = timeout(self.limits.send_time, drained).await;
+            }
+        }
+    }
+
+    /// The first row that a kill of the process does not lose.
+    fn durable_from(&self) -> Row {
+        self.journal.as_ref().map_or(0, |journal| journal.durable_from())
     }
 
     /// Moves what is in the intake to the queues.
@@ -279,7 +382,7 @@ impl Sink {
         let _turn = self.drain_turn();
         let captured = {
             let mut intake = self.intake.lock();
-            *self.draining() += intake.len();
+            self.draining().events += intake.len();
             intake.take()
         };
         if captured.is_empty() {
@@ -289,33 +392,45 @@ impl Sink {
         // could wait for.
         let taken = captured.len();
         self.guard.refresh();
-        let events: Vec<_> = captured.into_iter().map(|event| self.prepare(event)).collect();
+        let (mut ids, now) = (UniqueIds::new(), Instant::now());
+        let mut events: Vec<_> =
+            captured.into_iter().map(|event| self.prepare(event, &mut ids, now)).collect();
+        if let Some(journal) = &self.journal {
+            journal.write(&mut events);
+        }
 
-        let mut intake = self.intake.lock();
         let mut draining = self.draining();
         let mut lanes: Vec<_> = self.lanes.iter().map(Lane::lock).collect();
         let epoch = self.gate.epoch();
         // A lane that has ended would keep them for ever.
         let stopped = self.stop.is_stopped();
+        let durable_from = self.durable_from();
+        let mut refused = Vec::new();
         for event in events {
             match event {
                 Ok(queued) if queued.event.epoch != epoch => {
-                    intake.drops.add(DropReason::Withdrawn, 1);
+                    draining.drops.add(DropReason::Withdrawn, 1);
                 }
-                Ok(_) if stopped => intake.drops.add(DropReason::Shutdown, 1),
+                Ok(queued) if stopped && queued.durable_row(durable_from).is_none() => {
+                    draining.drops.add(DropReason::Shutdown, 1);
+                }
                 Ok(queued) => {
-                    for state in &mut lanes {
-                        let state = &mut **state;
-                        state.queue.push(queued.clone(), &self.limits, &mut state.drops);
+                    for (number, state) in lanes.iter_mut().enumerate() {
+                        state.push(queued.clone(), &self.limits, |row| {
+                            Refused::note(&mut refused, number, row);
+                        });
                     }
                 }
-                Err(reason) => intake.drops.add(reason, 1),
+                Err(reason) => draining.drops.add(reason, 1),
             }
         }
-        *draining -= taken;
-        drop((lanes, draining, intake));
+        draining.events -= taken;
+        drop((lanes, draining));
         for lane in &self.lanes {
             lane.wake();
+        }
+        if let (Some(journal), false) = (&self.journal, refused.is_empty()) {
+            journal.refuse(&refused);
         }
     }
 
@@ -323,14 +438,19 @@ impl Sink {
         self.drain_turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn draining(&self) -> MutexGuard<'_, usize> {
+    fn draining(&self) -> MutexGuard<'_, Draining> {
         self.draining.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Completes an event that leaves the intake: its unique ID, the super
     /// properties, and what is to be said about the user. All of it has been past
     /// the guard then.
-    fn prepare(&self, captured: CapturedEvent) -> Result<Queued, DropReason> {
+    fn prepare(
+        &self,
+        captured: CapturedEvent,
+        ids: &mut UniqueIds,
+        now: Instant,
+    ) -> Result<Queued, DropReason> {
         let properties = match &captured.super_properties {
             Some(super_properties) => captured.properties.over(super_properties),
             None => captured.properties.without_repeats(),
@@ -341,49 +461,60 @@ impl Sink {
             InvalidEvent::TooLarge => DropReason::TooLarge,
             _ => DropReason::Invalid,
         })?;
-        let user = {
-            let mut said = self.said();
-            if captured.epoch == self.gate.epoch() {
-                std::mem::take(&mut said.user)
-            } else {
-                UserProperties::default()
-            }
-        };
-        let user = self.guard.user(&name, user);
+        let user = self.take_user(captured.epoch);
+        let user = user.map(|user| Box::new(self.guard.user(&name, *user)));
         let event = OutgoingEvent {
-            uuid: Uuid::new_v4(),
+            uuid: ids.next(),
             name,
             at: captured.at,
             properties,
             user,
             epoch: captured.epoch,
         };
-        Ok(Queued { event: Arc::new(event), since: Instant::now() })
+        Ok(Queued { event: Arc::new(event), since: now, row: None })
+    }
+
+    /// Takes what is to be said about the user with an event of `epoch`.
+    fn take_user(&self, epoch: u64) -> Option<Box<UserProperties>> {
+        let mut user = self.user();
+        if user.is_empty() || epoch != self.gate.epoch() {
+            return None;
+        }
+        Some(Box::new(std::mem::take(&mut user)))
     }
 
     // What the app asks for.
 
-    pub(crate) async fn flush(&self) -> DeliveryReport {
+    pub(crate) async fn flush(self: &Arc<Self>) -> DeliveryReport {
         let before = self.stats();
         self.try_everything().await;
         self.report_since(&before)
     }
 
-    pub(crate) async fn shutdown(&self, deadline: Duration) -> DeliveryReport {
+    pub(crate) async fn shutdown(self: &Arc<Self>, deadline: Duration) -> DeliveryReport {
         let before = self.stats();
         self.intake.close();
         // Out of time is no error: the report says what was left.
         let _ = timeout(deadline, self.try_everything()).await;
-        let report = self.report_since(&before);
+        let mut report = self.report_since(&before);
+        let durable_from = self.durable_from();
+        for (lane, backend) in self.lanes.iter().zip(&mut report.backends) {
+            backend.kept = lane.lock().durable(durable_from);
+            backend.undelivered = backend.undelivered.saturating_sub(backend.kept);
+        }
         self.stop();
+        if let Some(journal) = &self.journal {
+            // Whoever starts anew finds the file free; a disk that hangs keeps nobody.
+            let _ = timeout(LONGEST_CLOSE, journal.closed()).await;
+        }
         report
     }
 
-    async fn try_everything(&self) {
+    async fn try_everything(self: &Arc<Self>) {
         if self.stop.is_stopped() {
             return;
         }
-        self.drain();
+        self.drain_aside().await;
         let flushes: Vec<_> = self.lanes.iter().map(Lane::ask_flush).collect();
         join_all(self.lanes.iter().zip(flushes).map(|(lane, flush)| lane.flushed(flush))).await;
     }
@@ -396,9 +527,19 @@ impl Sink {
                     backend: now.name,
                     delivered: now.delivered - before.delivered,
                     undelivered: now.queued + now.in_flight,
+                    kept: 0,
                 })
                 .collect(),
         }
+    }
+
+    pub(crate) fn drop_signal(&self) -> &DropSignal {
+        &self.drop_signal
+    }
+
+    /// Whether the background task has ended, so that nothing is left anywhere.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.lanes.iter().all(Lane::has_ended)
     }
 
     pub(crate) fn stats(&self) -> Stats {
@@ -406,17 +547,24 @@ impl Sink {
         let draining = self.draining();
         let backends = self.lanes.iter().map(|lane| {
             let state = lane.lock();
+            let mut dropped = BTreeMap::new();
+            for drops in [&intake.drops, &draining.drops, &state.drops] {
+                drops.add_to(&mut dropped);
+            }
             BackendStats {
                 name: lane.name(),
                 captured: intake.captured,
-                restored: 0,
+                restored: state.restored,
                 delivered: state.delivered,
-                queued: (intake.len() + *draining + state.queue.len()) as u64,
+                queued: (intake.len() + draining.events + state.queue.len()) as u64,
                 in_flight: state.in_flight as u64,
-                dropped: intake.drops.merged(&state.drops),
+                kept: state.kept,
+                dropped,
             }
         });
-        Stats { backends: backends.collect(), guarded: self.guard.found() }
+        let backends = backends.collect();
+        let queue = self.journal.as_ref().map(|journal| journal.stats()).unwrap_or_default();
+        Stats { backends, queue, guarded: self.guard.found() }
     }
 }
 

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use crate::guard::IdentifierKind;
 
+use crate::drops::DropSignal;
+
 /// Why an event left the pipeline without being delivered.
 ///
 /// Every way out has exactly one reason, counted at the place where the event
@@ -41,8 +43,9 @@ pub enum DropReason {
     QueueFull,
     /// The backend refused the event itself.
     Rejected,
-    /// Still undelivered when [`Analytics::shutdown`](crate::Analytics::shutdown)
-    /// ran out of time, or when the last handle was dropped.
+    /// Still undelivered, and in memory only, when
+    /// [`Analytics::shutdown`](crate::Analytics::shutdown) ran out of time, or when
+    /// the last handle was dropped.
     Shutdown,
     /// Larger than one event may be, here or at the backend.
     TooLarge,
@@ -53,7 +56,7 @@ pub enum DropReason {
 
 /// What happened to every event since this process began, for each backend.
 ///
-/// For each backend `captured + restored = delivered + queued + in_flight +`
+/// For each backend `captured + restored = delivered + queued + in_flight + kept +`
 /// the sum of `dropped`, at every instant. A call of `capture` at a gate that
 /// is closed for consent takes nothing, so it is not counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,9 +64,26 @@ pub enum DropReason {
 pub struct Stats {
     /// One entry a backend, in the order in which they were added.
     pub backends: Vec<BackendStats>,
+    /// How the durable queue fares; all zero without one.
+    pub queue: QueueStats,
     /// How much of each kind the guard has kept back. One event may have had
     /// several.
     pub guarded: BTreeMap<IdentifierKind, u64>,
+}
+
+/// What a durable queue met since this process began, beside the events that
+/// [`BackendStats`] counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QueueStats {
+    /// Events that could not be written down when they left the intake, or whose
+    /// file broke afterwards: they waited, or still wait, in memory only.
+    pub not_durable: u64,
+    /// Rows that were deleted unsent because they are of another user or event
+    /// type, or damaged.
+    pub discarded: u64,
+    /// Files that could not be read, and were deleted or set aside for a new one.
+    pub unreadable_files: u64,
 }
 
 /// What happened to every event on its way to one backend.
@@ -82,6 +102,9 @@ pub struct BackendStats {
     pub queued: u64,
     /// Events in a request whose answer is outstanding.
     pub in_flight: u64,
+    /// Events in the durable queue that were left to the next process, after the
+    /// end of delivery.
+    pub kept: u64,
     /// Events that left undelivered, by reason.
     pub dropped: BTreeMap<DropReason, u64>,
 }
@@ -97,31 +120,43 @@ impl BackendStats {
     #[must_use]
     pub fn is_balanced(&self) -> bool {
         self.captured + self.restored
-            == self.delivered + self.queued + self.in_flight + self.dropped_total()
+            == self.delivered + self.queued + self.in_flight + self.kept + self.dropped_total()
     }
 }
 
 /// The counters of the events that left undelivered.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Drops(BTreeMap<DropReason, u64>);
+#[derive(Debug, Default)]
+pub(crate) struct Drops {
+    counts: BTreeMap<DropReason, u64>,
+    signal: DropSignal,
+}
 
 impl Drops {
+    /// Lets whoever waits for `signal` know of each drop.
+    pub(crate) fn tell(&mut self, signal: &DropSignal) {
+        self.signal = signal.clone();
+    }
+
     pub(crate) fn add(&mut self, reason: DropReason, events: usize) {
         if events > 0 {
-            *self.0.entry(reason).or_default() += events as u64;
+            *self.counts.entry(reason).or_default() += events as u64;
+            self.signal.raise();
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn count(&self, reason: DropReason) -> u64 {
+        self.counts.get(&reason).copied().unwrap_or_default()
     }
 
     pub(crate) fn total(&self) -> u64 {
-        self.0.values().sum()
+        self.counts.values().sum()
     }
 
-    /// The sum of these and `other`, reason by reason.
-    pub(crate) fn merged(&self, other: &Self) -> BTreeMap<DropReason, u64> {
-        let mut sum = self.0.clone();
-        for (reason, events) in &other.0 {
+    /// Adds these to `sum`, reason by reason.
+    pub(crate) fn add_to(&self, sum: &mut BTreeMap<DropReason, u64>) {
+        for (reason, events) in &self.counts {
             *sum.entry(*reason).or_default() += events;
         }
-        sum
     }
 }

@@ -6,7 +6,8 @@ use std::{convert::Infallible, fmt, future::IntoFuture, pin::Pin};
 use matrix_sdk::StoreError;
 
 use crate::{
-    Analytics, account_data::AccountDataError, consent_task::Command, local_record::Removal,
+    Analytics, QueueError, account_data::AccountDataError, consent_task::Command,
+    local_record::Removal,
 };
 
 /// How far one step of a withdrawal has come.
@@ -33,12 +34,15 @@ impl<E> Step<E> {
 /// Which steps of a withdrawal are done.
 ///
 /// Two steps are not in it because they are always done: the gate was shut and
-/// the queue wiped before the future first waited for anything.
+/// the queue in memory wiped before the future first waited for anything.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct OptOutReceipt {
     /// The request that was out to a backend is cut, and its connection closed.
     pub requests: Step<Infallible>,
+    /// No file holds an event any more; done if there is no durable queue. What is
+    /// left in a file is never sent: the next start deletes it.
+    pub queue: Step<QueueError>,
     /// This device remembers the no. If this failed, the no holds until the
     /// process ends; after that only what the homeserver holds is known.
     pub record: Step<StoreError>,
@@ -51,6 +55,7 @@ impl OptOutReceipt {
     pub(crate) fn unknown() -> Self {
         Self {
             requests: Step::Pending(None),
+            queue: Step::Pending(None),
             record: Step::Pending(None),
             account: Step::Pending(None),
         }
@@ -59,7 +64,10 @@ impl OptOutReceipt {
     /// Whether every step is done.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        self.requests.is_done() && self.record.is_done() && self.account.is_done()
+        self.requests.is_done()
+            && self.queue.is_done()
+            && self.record.is_done()
+            && self.account.is_done()
     }
 }
 

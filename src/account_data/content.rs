@@ -21,6 +21,7 @@ const ID: &str = "id";
 
 /// What a content says, as far as it concerns consent.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct Observed {
     pub(crate) flag: Option<bool>,
     pub(crate) id: ObservedId,
@@ -28,6 +29,7 @@ pub(crate) struct Observed {
 
 /// What a content says about the ID.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) enum ObservedId {
     /// There is no `id` member.
     Absent,
@@ -81,6 +83,7 @@ impl Observed {
 
 /// A change of the content.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) enum Change {
     /// The user opted in: `true`, under this ID.
     OptIn(AnalyticsId),

@@ -13,12 +13,22 @@
 //! names it. Every wipe raises the epoch, and every closing wipes.
 
 #[cfg(test)]
+mod model;
+mod opt_in;
+mod opt_out;
+#[cfg(test)]
 mod tests;
+mod timing;
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub(crate) use self::opt_in::{OptInPlan, Overtaken, Ticket};
+use self::{
+    opt_in::{MadeId, OptIns},
+    timing::{LONGEST_WAIT, RecheckTimer, Retry},
+};
 use super::{ClosedReason, Confirmation, Consent, ConsentState, GateState, HoldReason};
 use crate::{
     AnalyticsId,
@@ -28,6 +38,7 @@ use crate::{
 
 /// The state behind [`ConsentState`].
 #[derive(Clone, Debug)]
+#[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 pub(crate) struct Machine {
     record: Record,
     session: Session,
@@ -60,59 +71,9 @@ pub(crate) struct Machine {
     saves: Retry,
 }
 
-/// When the next try is due, after failures in a row.
-#[derive(Clone, Copy, Debug, Default)]
-struct Retry {
-    failures: u32,
-    not_before: Option<Instant>,
-}
-
-impl Retry {
-    fn failed(&mut self, now: Instant, jitter: f64) {
-        self.not_before = Some(now + retry_delay(self.failures, jitter));
-        self.failures = self.failures.saturating_add(1);
-    }
-
-    /// `wanted` if its time has come, else a sleep until then.
-    fn gate(self, now: Instant, wanted: Next) -> Next {
-        match self.not_before {
-            Some(later) if later > now => Next::Sleep(Some(later)),
-            _ => wanted,
-        }
-    }
-}
-
-/// Asks again from time to time, where sync carries no account data: sliding sync
-/// without the extension for it.
-#[derive(Clone, Copy, Debug)]
-struct RecheckTimer {
-    interval: Duration,
-    due: Option<Instant>,
-    /// Sync was seen to carry account data, of whatever type: the timer is off.
-    sync_delivers: bool,
-}
-
-impl RecheckTimer {
-    /// From 6 to 12 hours, so that the clients of one server spread out. `jitter`
-    /// is at least 0 and below 1.
-    fn new(jitter: f64) -> Self {
-        const LONGEST: Duration = Duration::from_secs(12 * 3600);
-
-        let interval = LONGEST.mul_f64(0.5 + jitter / 2.0);
-        Self { interval, due: None, sync_delivers: false }
-    }
-
-    fn restart(&mut self, now: Instant) {
-        self.due = Some(now + self.interval);
-    }
-
-    fn due(&self) -> Option<Instant> {
-        self.due.filter(|_| !self.sync_delivers)
-    }
-}
-
 /// Whether there is a session that could hold consent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) enum Session {
     Live,
     SoftLogout,
@@ -123,6 +84,7 @@ pub(crate) enum Session {
 
 /// What the last proof showed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 enum Standing {
     Unconfirmed,
     /// Proven once, and something has changed since.
@@ -133,28 +95,9 @@ enum Standing {
     Proven,
 }
 
-/// The calls of `opt_in()` that have not ended.
-#[derive(Clone, Copy, Debug, Default)]
-struct OptIns {
-    in_progress: u32,
-    next: u64,
-    /// Calls before this one are void: a withdrawal came after them.
-    first_valid: u64,
-}
-
-/// One call of `opt_in()`; a later withdrawal makes it void.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Ticket(u64);
-
-#[derive(Clone, Debug)]
-struct MadeId {
-    id: AnalyticsId,
-    /// When it has held for long enough; none while its write is in progress.
-    settled_at: Option<Instant>,
-}
-
 /// Counts what makes an earlier GET worthless as proof.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) struct Sign {
     /// Local calls and signs of withdrawal.
     closing: u64,
@@ -164,6 +107,7 @@ pub(crate) struct Sign {
 
 /// Why what is queued must go.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
 pub(crate) enum Wipe {
     /// The user withdrew, or the session ended: what the app said about the
     /// user goes too.
@@ -180,21 +124,6 @@ pub(crate) enum Next {
     Save,
     Sleep(Option<Instant>),
 }
-
-/// How an `opt_in()` goes on after its GET.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum OptInPlan {
-    /// The account holds all that is needed.
-    Done,
-    /// The account's ID is kept and the flag is written.
-    Keep(AnalyticsId),
-    /// A new ID is written.
-    Mint(AnalyticsId),
-}
-
-/// A withdrawal came after the `opt_in()`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Overtaken;
 
 impl Machine {
     /// `jitter` is at least 0 and below 1.
@@ -372,160 +301,6 @@ impl Machine {
 
     // What the app does.
 
-    /// The user said no. `removal` is what the account will lose.
-    pub(crate) fn opt_out(&mut self, removal: Removal) {
-        self.sign.closing += 1;
-        self.void_opt_ins();
-        // An ID that was made here and is perhaps written is retired like one that
-        // was used.
-        if let Some(made) = self.made.take() {
-            self.record.remember_id(&made.id);
-        }
-        self.record.retire_current();
-        self.record.trust();
-        self.record.decision = Consent::Denied;
-        self.standing = Standing::Unconfirmed;
-        self.record.removal = match self.record.removal {
-            Some(Removal::Event) => Some(Removal::Event),
-            Some(Removal::Id) | None => Some(removal),
-        };
-        self.removal_ordered = true;
-        self.close(Wipe::Withdrawn);
-        self.retry_now();
-    }
-
-    /// The user says yes; what follows are the `opt_in_…` methods.
-    pub(crate) fn opt_in_begins(&mut self) -> Ticket {
-        self.sign.closing += 1;
-        let ticket = Ticket(self.opt_ins.next);
-        self.opt_ins.next += 1;
-        self.opt_ins.in_progress += 1;
-        ticket
-    }
-
-    /// Whether no withdrawal came after the call.
-    pub(crate) fn opt_in_is_valid(&self, ticket: Ticket) -> bool {
-        ticket.0 >= self.opt_ins.first_valid
-    }
-
-    /// A GET that was sent at `sent` answered: what has to be written? `new_id` is
-    /// used if the account has no ID to keep.
-    pub(crate) fn opt_in_plan(
-        &mut self,
-        ticket: Ticket,
-        sent: Sign,
-        seen: &Observed,
-        now: Instant,
-        new_id: AnalyticsId,
-    ) -> Result<OptInPlan, Overtaken> {
-        if !self.opt_in_is_valid(ticket) {
-            return Err(Overtaken);
-        }
-        let was_confirmed = !matches!(self.standing, Standing::Unconfirmed | Standing::Doubted);
-        let proven = self.is_proof(sent, seen);
-        self.answered(seen);
-        let made = self.made.as_ref().map(|made| &made.id);
-        let kept = seen
-            .usable_id()
-            // An ID that a withdrawal was to remove is not taken up again.
-            .filter(|id| self.record.removal.is_none() || made == Some(*id))
-            .filter(|id| !self.record.is_retired(id))
-            .filter(|_| seen.flag != Some(false))
-            .cloned();
-        let plan = match kept {
-            Some(id) if seen.flag == Some(true) && proven => {
-                self.grant_when_settled(id, now);
-                return Ok(OptInPlan::Done);
-            }
-            Some(id) => OptInPlan::Keep(id),
-            None => OptInPlan::Mint(new_id),
-        };
-
-        // What was proven before is proven no more, whatever becomes of the write.
-        if self.decision() == Consent::Granted {
-            self.settling = false;
-            if seen.flag == Some(false) {
-                self.withdrawn_elsewhere();
-            } else {
-                self.standing = Standing::Unconfirmed;
-                self.id = None;
-            }
-        }
-        self.fetch_wanted = !was_confirmed || self.standing == Standing::Unconfirmed;
-        if let OptInPlan::Mint(id) = &plan {
-            if self.record.remembers_other_than(id) {
-                // What was captured under the old ID does not leave under the new.
-                self.record.forget_id();
-                self.raise_epoch(Wipe::IdChanged);
-            }
-            self.made = Some(MadeId { id: id.clone(), settled_at: None });
-        }
-        if let OptInPlan::Keep(id) | OptInPlan::Mint(id) = &plan {
-            self.expected = Some(Change::OptIn(id.clone()).outcome());
-            self.expected_shown = false;
-        }
-        Ok(plan)
-    }
-
-    /// The write of `plan`, begun at `sent`, succeeded at `now`. A new ID counts
-    /// once it has held for `settle`.
-    pub(crate) fn opt_in_wrote(
-        &mut self,
-        ticket: Ticket,
-        sent: Sign,
-        plan: OptInPlan,
-        now: Instant,
-        settle: Duration,
-    ) -> Result<(), Overtaken> {
-        if !self.opt_in_is_valid(ticket) {
-            return Err(Overtaken);
-        }
-        self.expected = None;
-        let (id, is_new) = match plan {
-            OptInPlan::Done => return Ok(()),
-            OptInPlan::Keep(id) => (id, false),
-            OptInPlan::Mint(id) => (id, true),
-        };
-        self.held = Some(Change::OptIn(id.clone()).outcome());
-        if is_new {
-            self.made = Some(MadeId { id, settled_at: Some(now + settle) });
-            self.settling = true;
-        } else if sent == self.sign {
-            // The server took this very ID just now, and every writer of ours that
-            // opts in keeps it too: that is sight of it.
-            self.grant_when_settled(id, now);
-        } else {
-            // Something else was written meanwhile: only a GET can tell.
-            self.settling = true;
-        }
-        Ok(())
-    }
-
-    /// The call ended. If it failed, an ID that it made may still be written, and
-    /// has settled only at `settled_at`.
-    pub(crate) fn opt_in_ended(&mut self, ticket: Ticket, is_ok: bool, settled_at: Instant) {
-        if !self.opt_in_is_valid(ticket) {
-            return;
-        }
-        self.opt_ins.in_progress = self.opt_ins.in_progress.saturating_sub(1);
-        if is_ok {
-            return;
-        }
-        // The write was applied after all, and sync has said so already.
-        self.fetch_wanted |= self.expected.take().is_some() && self.expected_shown;
-        if let Some(made) = &mut self.made {
-            made.settled_at.get_or_insert(settled_at);
-        }
-        self.close_if_closed(Wipe::NotConfirmed);
-    }
-
-    fn void_opt_ins(&mut self) {
-        self.opt_ins.in_progress = 0;
-        self.opt_ins.first_valid = self.opt_ins.next;
-        self.expected = None;
-        self.settling = false;
-    }
-
     pub(crate) fn deny_on_this_device(&mut self) {
         self.sign.closing += 1;
         self.record.device_veto = true;
@@ -637,56 +412,6 @@ impl Machine {
         None
     }
 
-    /// A GET for the pending removal answered. What is returned has to be
-    /// written; nothing means that the removal is done.
-    pub(crate) fn removal_fetched(&mut self, sent: Sign, seen: &Observed) -> Option<Change> {
-        if self.sign.closing != sent.closing {
-            return None;
-        }
-        let is_newest = self.is_proof(sent, seen);
-        self.answered(seen);
-        self.fetch_wanted = !is_newest;
-        if let Some(id) = seen.usable_id() {
-            self.record.retire(id);
-            self.unsaved = true;
-        }
-        let clean = if self.removal_ordered {
-            seen.is_clean()
-        } else {
-            seen.flag != Some(true) && !seen.has_id_member()
-        };
-        if clean {
-            self.discharge();
-            return None;
-        }
-        Some(Change::OptOut)
-    }
-
-    /// A write of `change` for a withdrawal begins: what sync then shows of it is
-    /// no sign of anything.
-    pub(crate) fn removal_writes(&mut self, change: &Change) {
-        self.expected = Some(change.outcome());
-    }
-
-    /// A write of `change`, begun at `sent`, succeeded.
-    pub(crate) fn removal_wrote(&mut self, sent: Sign, change: &Change) {
-        self.expected = None;
-        self.requests = Retry::default();
-        if self.sign.closing == sent.closing {
-            self.held = Some(change.outcome());
-            self.discharge();
-        }
-    }
-
-    fn discharge(&mut self) {
-        self.record.removal = None;
-        self.removal_ordered = false;
-        self.unsaved = true;
-        if self.record.decision == Consent::Denied {
-            self.standing = Standing::Denied;
-        }
-    }
-
     /// Sync carried an account-data event, of whatever type: the network is there.
     pub(crate) fn sync_delivers(&mut self) {
         self.timer.sync_delivers = true;
@@ -713,6 +438,8 @@ impl Machine {
             self.hint = Some(seen.clone());
         }
         if self.held.as_ref() == Some(seen) {
+            // Or newer than a write that is out.
+            self.fetch_wanted |= self.expected.is_some();
             return;
         }
         if self.session == Session::SoftLogout {
@@ -819,20 +546,6 @@ impl Machine {
         }
     }
 
-    /// Opens under `id`, unless it was made here a moment ago, so that another
-    /// device may still be writing its own.
-    fn grant_when_settled(&mut self, id: AnalyticsId, now: Instant) {
-        let settles = self.made.as_ref().is_some_and(|made| {
-            made.id == id && made.settled_at.is_none_or(|settled_at| settled_at > now)
-        });
-        if settles {
-            self.settling = true;
-        } else {
-            self.made = None;
-            self.grant(id);
-        }
-    }
-
     fn grant(&mut self, id: AnalyticsId) {
         if self.record.remembers_other_than(&id) {
             self.raise_epoch(Wipe::IdChanged);
@@ -883,16 +596,4 @@ impl Machine {
             self.wipe = Some(wipe);
         }
     }
-}
-
-/// The longest wait between two tries at the homeserver, whatever it asks for.
-const LONGEST_WAIT: Duration = Duration::from_secs(600);
-
-/// The wait after the `failures`-th failure in a row: from 2 s, doubling up to
-/// 10 min, of which at least half is kept. `jitter` is at least 0 and below 1.
-fn retry_delay(failures: u32, jitter: f64) -> Duration {
-    const FIRST: Duration = Duration::from_secs(2);
-
-    let full = FIRST.saturating_mul(1 << failures.min(16)).min(LONGEST_WAIT);
-    full.mul_f64(0.5 + jitter / 2.0)
 }

@@ -9,7 +9,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use super::{InvalidEvent, MAX_EVENT_BYTES, MAX_KEY_BYTES, Value};
+use super::{InvalidEvent, MAX_EVENT_BYTES, MAX_KEY_BYTES, Value, scratch::Scratch};
 
 pub(super) struct Flat {
     pub(super) members: String,
@@ -17,14 +17,57 @@ pub(super) struct Flat {
     pub(super) has_text: bool,
 }
 
+/// What members are written to.
+pub(super) trait Text {
+    fn len(&self) -> usize;
+    fn push_ascii(&mut self, text: &[u8]);
+    fn push_str(&mut self, text: &str);
+
+    /// Adds `text` between what is put around it, all of it ASCII: at once, for these
+    /// are what an event is made of.
+    fn push_framed<const B: usize, const A: usize>(
+        &mut self,
+        before: [u8; B],
+        text: &str,
+        after: [u8; A],
+    );
+}
+
+impl Text for String {
+    fn len(&self) -> usize {
+        self.len()
+    }
+
+    fn push_ascii(&mut self, text: &[u8]) {
+        self.extend(text.iter().map(|byte| char::from(*byte)));
+    }
+
+    fn push_str(&mut self, text: &str) {
+        self.push_str(text);
+    }
+
+    fn push_framed<const B: usize, const A: usize>(
+        &mut self,
+        before: [u8; B],
+        text: &str,
+        after: [u8; A],
+    ) {
+        self.push_ascii(&before);
+        self.push_str(text);
+        self.push_ascii(&after);
+    }
+}
+
 /// The members that `value` serialises to.
 pub(super) fn members<T: Serialize + ?Sized>(value: &T) -> Result<Flat, InvalidEvent> {
-    // Room for five properties of the usual size, so that one allocation serves.
-    let mut out = Vec::with_capacity(192);
+    let mut out = Scratch::new();
     let keys = value.serialize(Object { out: &mut out }).map_err(|Problem(problem)| problem)?;
-    let members = String::from_utf8(out).map_err(|_| InvalidEvent::Serialize)?;
-    let may_repeat = matches!(keys, Keys::Dynamic);
-    Ok(Flat { members, may_repeat, has_text: !matches!(keys, Keys::Fixed { has_text: false }) })
+    let members = str::from_utf8(out.as_bytes()).map_err(|_| InvalidEvent::Serialize)?;
+    Ok(Flat {
+        members: members.to_owned(),
+        may_repeat: matches!(keys, Keys::Dynamic),
+        has_text: !matches!(keys, Keys::Fixed { has_text: false }),
+    })
 }
 
 /// Adds `"key":value` to `members`.
@@ -34,15 +77,17 @@ pub(super) fn push_member(
     value: &Value<'_>,
 ) -> Result<(), InvalidEvent> {
     let length = members.len();
-    let mut out = std::mem::take(members).into_bytes();
-    let written = push_key(&mut out, key)
-        .and_then(|()| value.serialize(Scalar { out: &mut out }))
-        .map_err(|Problem(problem)| problem);
-    if written.is_err() {
-        out.truncate(length);
-    }
-    *members = String::from_utf8(out).map_err(|_| InvalidEvent::Serialize)?;
-    written.map(drop)
+    let written = push_key(members, key).and_then(|()| match value {
+        Value::Bool(value) => push_bool(members, *value),
+        Value::Float(value) => push_float(members, *value, value.is_finite()),
+        Value::Integer(value) => push_number(members, value),
+        Value::Text(value) => push_text(members, value),
+        Value::Unsigned(value) => push_number(members, value),
+    });
+    written.map_err(|Problem(problem)| {
+        members.truncate(length);
+        problem
+    })
 }
 
 /// Adds `"key":value` to `members`, for members that were checked before.
@@ -53,6 +98,56 @@ pub(super) fn push_raw(members: &mut String, key: &str, value: &str) {
     members.push_str(&serde_json::to_string(key).unwrap_or_default());
     members.push(':');
     members.push_str(value);
+}
+
+/// One member that this module wrote: its key with quotes, as it is spelled, and the
+/// whole of it.
+pub(super) struct Member<'a> {
+    pub(super) key: &'a str,
+    pub(super) text: &'a str,
+}
+
+/// The members that this module wrote, in order, repeats included; `None` for
+/// anything else. Each key has one spelling, so that spellings can be compared.
+pub(super) fn split(members: &str) -> Option<Vec<Member<'_>>> {
+    // A member is rarely shorter than that.
+    let mut found = Vec::with_capacity(members.len() / 16 + 1);
+    let mut rest = members;
+    while !rest.is_empty() {
+        let key = &rest[..string_length(rest.as_bytes())?];
+        let value = rest[key.len()..].strip_prefix(':')?;
+        let value_length = if value.starts_with('"') {
+            string_length(value.as_bytes())?
+        } else {
+            value.find(',').unwrap_or(value.len())
+        };
+        if value_length == 0 {
+            return None;
+        }
+        let (text, after) = rest.split_at(key.len() + 1 + value_length);
+        found.push(Member { key, text });
+        rest = match after.strip_prefix(',') {
+            None if after.is_empty() => after,
+            Some(next) if !next.is_empty() => next,
+            _ => return None,
+        };
+    }
+    Some(found)
+}
+
+/// The length of the JSON string that `text` begins with, quotes included.
+fn string_length(text: &[u8]) -> Option<usize> {
+    let mut at = 1;
+    if text.first() != Some(&b'"') {
+        return None;
+    }
+    loop {
+        match text.get(at)? {
+            b'"' => return Some(at + 1),
+            b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
 }
 
 /// The members of the JSON object `json`, in order, repeats included.
@@ -92,23 +187,81 @@ pub(super) fn parse(json: &str) -> serde_json::Result<Vec<(Cow<'_, str>, &RawVal
     serde_json::from_str::<Members<'_>>(json).map(|members| members.0)
 }
 
-fn push_key(out: &mut Vec<u8>, key: &str) -> Result<(), Problem> {
+/// The bytes that stand for themselves within quotes.
+const PLAIN: [bool; 256] = {
+    let mut plain = [false; 256];
+    let mut byte = b' ';
+    while byte <= b'~' {
+        plain[byte as usize] = byte != b'"' && byte != b'\\';
+        byte += 1;
+    }
+    plain
+};
+
+/// Whether `text` is itself within quotes: most is.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| PLAIN[usize::from(byte)])
+}
+
+fn push_key(out: &mut impl Text, key: &str) -> Result<(), Problem> {
     if key.len() > MAX_KEY_BYTES {
         return Err(Problem(InvalidEvent::KeyTooLong));
     }
-    if key.is_empty() || key.chars().any(char::is_control) {
+    let plain = is_plain(key);
+    if key.is_empty() || (!plain && key.chars().any(char::is_control)) {
         return Err(Problem(InvalidEvent::Key));
     }
-    if !out.is_empty() {
-        out.push(b',');
+    match (out.len(), plain) {
+        (0, true) => out.push_framed(*b"\"", key, *b"\":"),
+        (_, true) => out.push_framed(*b",\"", key, *b"\":"),
+        (0, false) => out.push_framed([], &escaped(key)?, *b":"),
+        (_, false) => out.push_framed(*b",", &escaped(key)?, *b":"),
     }
-    push_json(out, key)?;
-    out.push(b':');
-    Ok(())
+    check_size(out)
 }
 
-fn push_json<T: Serialize + ?Sized>(out: &mut Vec<u8>, value: &T) -> Result<(), Problem> {
-    serde_json::to_writer(&mut *out, value).map_err(|_| Problem(InvalidEvent::Serialize))?;
+fn push_text(out: &mut impl Text, text: &str) -> Result<(), Problem> {
+    // Before it is copied: a text of a gigabyte is not.
+    if text.len() > MAX_EVENT_BYTES {
+        return Err(Problem(InvalidEvent::TooLarge));
+    }
+    if is_plain(text) {
+        out.push_framed(*b"\"", text, *b"\"");
+    } else {
+        out.push_str(&escaped(text)?);
+    }
+    check_size(out)
+}
+
+fn escaped(text: &str) -> Result<String, Problem> {
+    serde_json::to_string(text).map_err(|_| Problem(InvalidEvent::Serialize))
+}
+
+fn push_bool(out: &mut impl Text, value: bool) -> Result<(), Problem> {
+    if value {
+        out.push_str("true");
+    } else {
+        out.push_str("false");
+    }
+    check_size(out)
+}
+
+fn push_float<T: Serialize>(out: &mut impl Text, value: T, is_finite: bool) -> Result<(), Problem> {
+    if is_finite { push_number(out, &value) } else { Err(Problem(InvalidEvent::NotFinite)) }
+}
+
+fn push_number<T: Serialize>(out: &mut impl Text, value: &T) -> Result<(), Problem> {
+    const LONGEST: usize = 32;
+
+    let mut digits = [0; LONGEST];
+    let mut rest = &mut digits[..];
+    serde_json::to_writer(&mut rest, value).map_err(|_| Problem(InvalidEvent::Serialize))?;
+    let length = LONGEST - rest.len();
+    out.push_ascii(&digits[..length]);
+    check_size(out)
+}
+
+fn check_size(out: &impl Text) -> Result<(), Problem> {
     if out.len() > MAX_EVENT_BYTES { Err(Problem(InvalidEvent::TooLarge)) } else { Ok(()) }
 }
 
@@ -153,7 +306,7 @@ enum Keys {
 
 /// Serialises the event itself: a struct or a map.
 struct Object<'a> {
-    out: &'a mut Vec<u8>,
+    out: &'a mut Scratch,
 }
 
 impl<'a> Serializer for Object<'a> {
@@ -227,7 +380,7 @@ impl<'a> Serializer for Object<'a> {
 }
 
 struct StructMembers<'a> {
-    out: &'a mut Vec<u8>,
+    out: &'a mut Scratch,
     has_text: bool,
 }
 
@@ -250,7 +403,7 @@ impl SerializeStruct for StructMembers<'_> {
 }
 
 struct MapMembers<'a> {
-    out: &'a mut Vec<u8>,
+    out: &'a mut Scratch,
     /// The length of `out` before the key whose value is awaited.
     before_key: usize,
 }
@@ -279,7 +432,7 @@ impl SerializeMap for MapMembers<'_> {
 
 /// Says whether the property has text.
 fn push_property<T: Serialize + ?Sized>(
-    out: &mut Vec<u8>,
+    out: &mut Scratch,
     key: &str,
     value: &T,
 ) -> Result<bool, Problem> {
@@ -304,13 +457,13 @@ enum Written {
 
 /// Serialises one property.
 struct Scalar<'a> {
-    out: &'a mut Vec<u8>,
+    out: &'a mut Scratch,
 }
 
 macro_rules! scalar {
     ($($method:ident($value:ty);)*) => {
         $(fn $method(self, value: $value) -> Result<Written, Problem> {
-            push_json(self.out, &value).map(|()| Written::Fixed)
+            push_number(self.out, &value).map(|()| Written::Fixed)
         })*
     };
 }
@@ -327,9 +480,16 @@ impl Serializer for Scalar<'_> {
     type SerializeStructVariant = Impossible<Written, Problem>;
 
     scalar! {
-        serialize_bool(bool); serialize_i8(i8); serialize_i16(i16); serialize_i32(i32);
-        serialize_i64(i64); serialize_u8(u8); serialize_u16(u16); serialize_u32(u32);
-        serialize_u64(u64);
+        serialize_i8(i8); serialize_i16(i16); serialize_i32(i32); serialize_i64(i64);
+        serialize_u8(u8); serialize_u16(u16); serialize_u32(u32); serialize_u64(u64);
+    }
+
+    fn serialize_bool(self, value: bool) -> Result<Written, Problem> {
+        push_bool(self.out, value).map(|()| Written::Fixed)
+    }
+
+    fn serialize_char(self, value: char) -> Result<Written, Problem> {
+        self.serialize_str(value.encode_utf8(&mut [0; 4]))
     }
 
     fn serialize_i128(self, value: i128) -> Result<Written, Problem> {
@@ -345,15 +505,7 @@ impl Serializer for Scalar<'_> {
     }
 
     fn serialize_str(self, value: &str) -> Result<Written, Problem> {
-        // Before it is copied: a text of a gigabyte is not.
-        if value.len() > MAX_EVENT_BYTES {
-            return Err(Problem(InvalidEvent::TooLarge));
-        }
-        push_json(self.out, value).map(|()| Written::Text)
-    }
-
-    fn serialize_char(self, value: char) -> Result<Written, Problem> {
-        push_json(self.out, &value).map(|()| Written::Text)
+        push_text(self.out, value).map(|()| Written::Text)
     }
 
     not_flat! { value: serialize_bytes(&[u8]); serialize_unit(); serialize_unit_struct(&'static str); }
@@ -369,17 +521,11 @@ impl Serializer for Scalar<'_> {
     }
 
     fn serialize_f32(self, value: f32) -> Result<Written, Problem> {
-        if !value.is_finite() {
-            return Err(Problem(InvalidEvent::NotFinite));
-        }
-        push_json(self.out, &value).map(|()| Written::Fixed)
+        push_float(self.out, value, value.is_finite()).map(|()| Written::Fixed)
     }
 
     fn serialize_f64(self, value: f64) -> Result<Written, Problem> {
-        if !value.is_finite() {
-            return Err(Problem(InvalidEvent::NotFinite));
-        }
-        push_json(self.out, &value).map(|()| Written::Fixed)
+        push_float(self.out, value, value.is_finite()).map(|()| Written::Fixed)
     }
 
     fn serialize_none(self) -> Result<Written, Problem> {
@@ -396,7 +542,7 @@ impl Serializer for Scalar<'_> {
         _index: u32,
         variant: &'static str,
     ) -> Result<Written, Problem> {
-        push_json(self.out, variant).map(|()| Written::Fixed)
+        push_text(self.out, variant).map(|()| Written::Fixed)
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
@@ -486,5 +632,100 @@ impl Serializer for MapKey {
         _value: &T,
     ) -> Result<String, Problem> {
         Err(NOT_FLAT)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXTS: [&str; 15] = [
+        "a",
+        "seven b",
+        "eight by",
+        "\"",
+        "\\",
+        "\\\"",
+        "a,b",
+        "\":\"",
+        "\",\"b\":1",
+        "{}",
+        "é",
+        "\u{2028}",
+        "🦀",
+        "~",
+        "$set",
+    ];
+
+    #[test]
+    fn members_are_split_where_a_parser_splits_them() {
+        for key in TEXTS {
+            for value in TEXTS.iter().chain(&["", "line\nbreak", "\u{0}", "\u{7f}"]).copied() {
+                let mut members = String::new();
+                for value in [Value::from(value), Value::from(-1.5), Value::from(true)] {
+                    push_member(&mut members, key, &value).unwrap();
+                }
+                let json = format!("{{{members}}}");
+                let parsed = parse(&json).unwrap();
+                let split = split(&members).unwrap();
+                assert_eq!(split.len(), parsed.len(), "{members}");
+                for (member, (parsed_key, parsed_value)) in split.iter().zip(parsed) {
+                    assert_eq!(serde_json::from_str::<String>(member.key).unwrap(), parsed_key);
+                    assert_eq!(member.text, format!("{}:{parsed_value}", member.key));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_list_of_members_is_not_split() {
+        for bad in
+            ["a", ",", "\"a", "\"a\\", "\"a\"", "\"a\":", "\"a\":1,", "\"a\":\"", "\"a\":1,2"]
+        {
+            assert!(split(bad).is_none(), "{bad}");
+        }
+        assert!(split("").unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_event_is_written_as_serde_json_writes_it() {
+        #[derive(Serialize)]
+        struct All<'a> {
+            text: &'a str,
+            character: char,
+            yes: bool,
+            no: bool,
+            byte: u8,
+            least: i64,
+            most: u64,
+            small: f32,
+            float: f64,
+            tiny: f64,
+            huge: f64,
+            negative_zero: f64,
+            whole: f64,
+        }
+
+        for text in TEXTS.iter().chain(&["", "line\nbreak", "\u{0}", "\u{7f}", &"long".repeat(100)])
+        {
+            let all = All {
+                text,
+                character: '"',
+                yes: true,
+                no: false,
+                byte: u8::MAX,
+                least: i64::MIN,
+                most: u64::MAX,
+                small: 0.1,
+                float: 1.0 / 3.0,
+                tiny: f64::MIN_POSITIVE,
+                huge: f64::MAX,
+                negative_zero: -0.0,
+                whole: 3.0,
+            };
+            let members = members(&all).unwrap().members;
+            assert_eq!(format!("{{{members}}}"), serde_json::to_string(&all).unwrap());
+            assert_eq!(members.capacity(), members.len());
+        }
     }
 }

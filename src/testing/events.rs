@@ -27,7 +27,7 @@ pub fn with_user_properties(
     set: Properties,
     set_once: Properties,
 ) -> OutgoingEvent {
-    OutgoingEvent { user: UserProperties { set, set_once }, ..event }
+    OutgoingEvent { user: Some(Box::new(UserProperties { set, set_once })), ..event }
 }
 
 /// A batch as a backend gets it, under the analytics ID `id`.

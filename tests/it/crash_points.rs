@@ -457,7 +457,7 @@ async fn start(client: Client, witness: Arc<dyn Witness>) -> (Analytics, Arc<Mut
 }
 
 /// A client of Alice's device, which may be in another process than its homeserver.
-async fn client_of(
+pub(crate) async fn client_of(
     homeserver: &str,
     device_id: &str,
     access_token: &str,

@@ -4,8 +4,11 @@
 
 mod backends;
 mod bad_input;
+mod cancellation;
 mod crash_points;
 mod defects;
+#[cfg(feature = "sqlite")]
+mod durable;
 mod interleavings;
 mod live;
 #[cfg(feature = "posthog")]

@@ -3,7 +3,7 @@
 
 use matrix_analytics::{
     Consent, DropReason, GateState, Properties,
-    testing::{FailingBackend, RecordingBackend},
+    testing::{DeliveryFailure, FailingBackend, RecordingBackend},
 };
 
 use crate::support::{AnalyticsExt as _, World, content, eventually};
@@ -29,6 +29,27 @@ async fn opting_out_empties_the_queue_before_it_first_waits() {
 
     assert!(eventually(opt_out).await.is_complete());
     assert!(recorder.events().is_empty());
+}
+
+#[tokio::test]
+async fn what_waits_behind_a_backend_that_is_away_is_wiped_like_what_was_just_captured() {
+    let world = World::new().await;
+    let backend = FailingBackend::new();
+    let device = world.device("PHONE").await;
+    let analytics = device.builder().backend(backend.clone()).build().await.unwrap();
+    analytics.opt_in_and_settle().await;
+    backend.fail_always(DeliveryFailure::Transient);
+    analytics.capture_one("Tried");
+    eventually(analytics.flush()).await;
+    analytics.capture_one("Fresh");
+    assert_eq!(analytics.stats().backends[0].queued, 2);
+
+    let mut opt_out = analytics.opt_out().into_future();
+    assert!(futures_util::poll!(&mut opt_out).is_pending());
+    let stats = &analytics.stats().backends[0];
+    assert_eq!((stats.queued, stats.in_flight), (0, 0));
+    assert_eq!(stats.dropped[&DropReason::Withdrawn], 2);
+    assert!(eventually(opt_out).await.is_complete());
 }
 
 #[tokio::test]

@@ -1,10 +1,12 @@
 //! P9: for each backend captured + restored = delivered + queued + in flight +
 //! dropped, and every way out has its reason.
 
-use std::time::Duration;
+use std::{task::Poll, time::Duration};
 
+use futures_util::{Stream, StreamExt as _};
 use matrix_analytics::{
-    Analytics, AnalyticsBuilder, DropReason, Event, MAX_EVENT_BYTES, OverflowPolicy, Properties,
+    Analytics, AnalyticsBuilder, DropReason, Dropped, Event, MAX_EVENT_BYTES, OverflowPolicy,
+    Properties,
     testing::{DeliveryFailure, FailingBackend, RecordingBackend},
 };
 use serde::Serialize;
@@ -296,4 +298,76 @@ async fn super_and_user_properties_go_with_the_next_event_and_the_event_wins() {
     assert_eq!(json(&events[0].set_once), serde_json::json!({"first": "a"}));
     assert_eq!(json(&events[1].properties), serde_json::json!({"app": "1.0", "value": 0}));
     assert!(events[1].set.is_empty() && events[1].set_once.is_empty());
+}
+
+#[tokio::test]
+async fn every_drop_is_told_once_also_to_a_reader_that_is_slow() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let builder = device.builder().backend(RecordingBackend::new()).intake_max_events(3);
+    let analytics = opted_in(builder).await;
+    let mut drops = analytics.drops();
+    assert_eq!(futures_util::poll!(drops.next()), Poll::Pending);
+    for _ in 0..5 {
+        analytics.capture_one("Event");
+    }
+    analytics.capture_one("");
+    let told = async |drops: &mut (dyn Stream<Item = Dropped> + Send + Unpin)| {
+        let dropped = eventually(drops.next()).await.unwrap();
+        (dropped.backend, dropped.reason, dropped.events)
+    };
+    assert_eq!(told(&mut drops).await, ("recording", DropReason::IntakeFull, 2));
+    assert_eq!(told(&mut drops).await, ("recording", DropReason::Invalid, 1));
+    assert_eq!(futures_util::poll!(drops.next()), Poll::Pending);
+
+    // A drop about which the reader captures is one event.
+    eventually(analytics.opt_out().into_future()).await;
+    assert_eq!(told(&mut drops).await, ("recording", DropReason::Withdrawn, 3));
+    analytics.capture_one("Told");
+    assert_eq!(futures_util::poll!(drops.next()), Poll::Pending);
+    drop(analytics);
+    assert_eq!(eventually(drops.next()).await, None);
+}
+
+#[tokio::test]
+async fn an_outage_of_hours_loses_nothing_and_one_of_days_only_by_name() {
+    const STEP: Duration = Duration::from_secs(60);
+
+    for (hours, is_lossless) in [(2, true), (60, false)] {
+        let world = World::new().await;
+        let backend = FailingBackend::new();
+        let device = world.device("PHONE").await;
+        let analytics = opted_in(device.builder().backend(backend.clone())).await;
+        for minute in 0..hours * 60 {
+            // Each kind of failure that passes, in turn.
+            backend.fail_always(match minute / 20 % 3 {
+                0 => DeliveryFailure::Transient,
+                1 => DeliveryFailure::Throttled { retry_after: Some(2 * STEP) },
+                _ => DeliveryFailure::Unauthorized,
+            });
+            if minute % 5 == 0 {
+                analytics.capture_one("Captured");
+            }
+            tokio::task::yield_now().await;
+            tokio::time::advance(STEP).await;
+            assert!(analytics.stats().backends[0].is_balanced());
+        }
+        backend.heal();
+        // A backend that asked to be left alone for an hour is.
+        for _ in 0..70 {
+            tokio::task::yield_now().await;
+            tokio::time::advance(STEP).await;
+        }
+        eventually(analytics.flush()).await;
+
+        let stats = &analytics.stats().backends[0];
+        assert_eq!((stats.queued, stats.in_flight), (0, 0));
+        assert_eq!(stats.captured, hours * 12);
+        assert_eq!(stats.dropped.is_empty(), is_lossless, "{stats:?}");
+        let named = [DropReason::Expired, DropReason::GaveUp, DropReason::Parked];
+        assert!(stats.dropped.keys().all(|reason| named.contains(reason)), "{stats:?}");
+        // A day is what the queue keeps.
+        assert!(stats.delivered >= (24 * 12).min(stats.captured) - 12, "{stats:?}");
+        assert_eq!(stats.delivered as usize, backend.accepted_events().len());
+    }
 }

@@ -2,8 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
+use hyper::Method;
 use matrix_analytics::{
-    Analytics, Backend, Batch, ConsentState, DeliveryError, ELEMENT_EVENT_TYPE, testing::Fault,
+    Analytics, Backend, Batch, ConsentState, DeliveryError, ELEMENT_EVENT_TYPE,
+    testing::{FailingBackend, Fault},
 };
 use tokio::sync::Semaphore;
 
@@ -82,6 +84,48 @@ async fn the_last_handle_takes_its_tasks_and_its_handler_along() {
     world.set_content(&content(Some(true), None));
     device.sync().await;
     assert_eq!(world.take_requests(), "");
+}
+
+#[tokio::test]
+async fn the_last_handle_lets_the_client_go_whatever_is_still_to_be_done() {
+    let world = World::new().await;
+    let (mut proxy, device) = world.gated_device("PHONE").await;
+    // The client holds this for as long as it lives.
+    let alive = Arc::new(());
+    device.client.add_event_handler_context(alive.clone());
+    let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
+    let before = tasks();
+    let backend = FailingBackend::new();
+    let analytics = device.builder().backend(backend.clone()).build().await.unwrap();
+    proxy.next(Method::GET).await.pass().await;
+    analytics.confirmed().await;
+
+    // A write is out, and a withdrawal after it; the caller waits for neither.
+    let mut opt_in = Box::pin(analytics.opt_in());
+    assert!(futures_util::poll!(&mut opt_in).is_pending());
+    proxy.next(Method::GET).await.pass().await;
+    let write = proxy.next(Method::PUT).await;
+    drop(opt_in);
+    let mut opt_out = analytics.opt_out().into_future();
+    assert!(futures_util::poll!(&mut opt_out).is_pending());
+    drop(opt_out);
+    drop((analytics, device));
+    write.pass().await;
+
+    eventually(async {
+        while Arc::strong_count(&alive) > 1 {
+            // What is left is bounded: the requests that were out, the waits for them.
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+    })
+    .await;
+    drop(proxy);
+    eventually(async {
+        while tasks() > before {
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+    })
+    .await;
 }
 
 /// Takes one batch for each permit.
@@ -174,7 +218,7 @@ async fn the_largest_settings_do_no_harm() {
 #[tokio::test]
 async fn a_backend_that_refuses_everything_is_not_asked_for_ever() {
     let world = World::new().await;
-    let backend = matrix_analytics::testing::FailingBackend::new();
+    let backend = FailingBackend::new();
     let device = world.device("PHONE").await;
     let analytics = device.builder().backend(backend.clone()).build().await.unwrap();
     analytics.opt_in_and_settle().await;

@@ -2,7 +2,7 @@
 
 use matrix_analytics::{Properties, testing};
 
-use crate::support::{FOREIGN_ID, World, content, eventually};
+use crate::support::{ALICE, Device, FOREIGN_ID, World, content, eventually};
 
 const VALUE: &str = "a-very-personal-value";
 
@@ -32,6 +32,19 @@ async fn debug_shows_neither_an_id_nor_a_value() {
     }
 }
 
+#[cfg(feature = "sqlite")]
+#[tokio::test]
+async fn a_durable_queue_shows_neither_its_path_nor_its_passphrase() {
+    let queue = || matrix_analytics::SqliteQueue::new(format!("/{VALUE}/queue")).passphrase(VALUE);
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let error = device.builder().queue(queue()).build().await.unwrap_err();
+    let builder = device.builder().queue(queue());
+    for text in [format!("{:?}", queue()), format!("{builder:?}"), format!("{error} {error:?}")] {
+        assert!(!text.contains(VALUE), "{text}");
+    }
+}
+
 #[test]
 fn an_invalid_event_is_described_without_its_value() {
     let problem = Properties::new().with("key", f64::NAN).with(VALUE, VALUE).check().unwrap_err();
@@ -51,4 +64,34 @@ async fn a_content_that_is_no_object_is_not_quoted() {
         next = error.source();
     }
     assert!(!printed.contains(FOREIGN_ID), "{printed}");
+}
+
+/// The SDK's SQLite store encrypts the key of a record like ours and, in 0.18, not its
+/// value: nothing may be in it that says who the user is to a service.
+#[tokio::test]
+async fn the_local_record_on_disk_has_no_id_with_a_passphrase_or_without() {
+    let world = World::new().await;
+    for passphrase in [None, Some("passphrase")] {
+        let directory = tempfile::tempdir().unwrap();
+        let login = world.server.add_device(ALICE, "PHONE");
+        let client = world
+            .server
+            .client_with(&login, |builder| builder.sqlite_store(directory.path(), passphrase))
+            .await
+            .unwrap();
+        let device = Device { client, login };
+        let (analytics, _) = device.start_opted_in().await;
+        let id = analytics.analytics_id().unwrap();
+        // Whatever is still to be written is written first.
+        eventually(analytics.recheck()).await.unwrap();
+        assert!(device.record().await.unwrap().contains("granted"));
+
+        let mut bytes = Vec::new();
+        for file in std::fs::read_dir(directory.path()).unwrap() {
+            bytes.extend(std::fs::read(file.unwrap().path()).unwrap());
+        }
+        let has = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+        assert_eq!(has("matrix-analytics/"), passphrase.is_none());
+        assert!(!has(id.reveal()));
+    }
 }

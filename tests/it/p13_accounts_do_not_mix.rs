@@ -1,11 +1,12 @@
 //! P13: one `Analytics` serves one session of one user.
 
 use matrix_analytics::{
-    Analytics, ClosedReason, Consent, ConsentState, ELEMENT_EVENT_TYPE, GateState, OptInError,
-    Prompt, Properties,
+    Analytics, ClosedReason, Consent, ConsentState, ELEMENT_EVENT_TYPE, GateState, HoldReason,
+    OptInError, Prompt, Properties,
 };
+use matrix_sdk::ClientBuilder;
 
-use crate::support::{ALICE, AnalyticsExt as _, World, content, eventually};
+use crate::support::{ALICE, AnalyticsExt as _, Device, World, content, eventually};
 
 const BOB: &str = "@bob:example.org";
 
@@ -73,6 +74,43 @@ async fn two_accounts_in_one_process_share_nothing() {
     assert!(bobs.events()[0].properties.is_empty());
     assert_eq!(bob.state().decision, Consent::Granted);
     assert!(world.server.content(BOB, ELEMENT_EVENT_TYPE).unwrap().contains("true"));
+}
+
+#[tokio::test]
+async fn another_user_on_the_same_store_inherits_nothing() {
+    let world = World::new().await;
+    let directory = tempfile::tempdir().unwrap();
+    let on_disk = |builder: ClientBuilder| builder.sqlite_store(directory.path(), None);
+    let start = async |login| {
+        let client = world.server.client_with(login, on_disk).await.unwrap();
+        Device { client, login: login.clone() }.start().await
+    };
+    let alices = world.server.add_device(ALICE, "PHONE");
+    let bobs = world.server.add_device(BOB, "TABLET");
+    let (alice, _) = start(&alices).await;
+    alice.confirmed().await;
+    alice.opt_in_and_settle().await;
+    eventually(alice.deny_on_this_device()).await.unwrap();
+    eventually(alice.allow_on_this_device()).await.unwrap();
+    alice.until(ConsentState::is_open).await;
+    alice.set_super_properties(Properties::new().with("of", "alice")).unwrap();
+    drop(alice);
+
+    let (bob, bobs) = start(&bobs).await;
+    assert_eq!(bob.state().gate, GateState::Closed(ClosedReason::Unconfirmed));
+    bob.confirmed().await;
+    assert_eq!((bob.state().decision, bob.prompt()), (Consent::Undecided, Prompt::Ask));
+    bob.opt_in_and_settle().await;
+    bob.capture_one("Bob");
+    eventually(bob.flush()).await;
+    assert!(bobs.events()[0].properties.is_empty());
+    eventually(bob.opt_out().into_future()).await;
+    drop(bob);
+
+    // And Alice's own decision is still there.
+    let (alice, _) = start(&alices).await;
+    assert_eq!(alice.state().gate, GateState::Holding(HoldReason::Unconfirmed));
+    alice.until(ConsentState::is_open).await;
 }
 
 #[tokio::test]

@@ -93,8 +93,62 @@ async fn a_failed_opt_in_whose_write_sync_has_shown_asks_the_homeserver() {
 }
 
 #[tokio::test]
+async fn a_failed_opt_in_asks_for_what_only_its_own_read_has_seen() {
+    let mut machine = machine();
+    fetch(&mut machine, &Observed::UNSET);
+    let (ticket, _) = begin_opt_in(&mut machine, &no(), "a");
+    machine.opt_in_ended(ticket, false, Instant::now());
+    machine.synced(&no());
+    assert_eq!(machine.next_request(Instant::now()), Next::Fetch);
+    fetch(&mut machine, &no());
+    assert_eq!(machine.state().decision, Consent::Denied);
+}
+
+#[tokio::test]
+async fn a_failed_opt_in_asks_again_if_sync_overtook_its_read() {
+    let mut machine = machine();
+    fetch(&mut machine, &no());
+    let ticket = machine.opt_in_begins();
+    let sent = machine.sign();
+    machine.synced(&yes("b"));
+    machine.opt_in_plan(ticket, sent, &no(), Instant::now(), id("a")).unwrap();
+    machine.opt_in_ended(ticket, false, Instant::now());
+    assert_eq!(machine.next_request(Instant::now()), Next::Fetch);
+}
+
+#[tokio::test]
+async fn what_sync_shows_during_a_clean_up_is_asked_for_after_it() {
+    let mut machine = machine();
+    machine.opt_out(Removal::Id);
+    let sent = machine.sign();
+    let change = machine.removal_fetched(sent, &yes("a")).unwrap();
+    machine.removal_writes(&change);
+    // Somebody restored it after the write, and sync was faster than the answer.
+    machine.synced(&yes("a"));
+    machine.removal_wrote(sent, &change);
+    assert_eq!(machine.next_request(Instant::now()), Next::Fetch);
+}
+
+#[tokio::test]
 async fn an_unusable_id_is_no_id() {
     let mut machine = machine();
     fetch(&mut machine, &Observed { flag: Some(true), id: ObservedId::Unusable });
     assert_eq!(machine.gate(), GateState::Holding(HoldReason::NoId));
+}
+
+#[tokio::test]
+async fn after_a_new_no_it_matters_no_more_that_the_record_could_not_be_read() {
+    let mut machine = Machine::new(Record::unreadable(), false, 0.0);
+    fetch(&mut machine, &yes("a"));
+    assert_eq!(machine.state().decision, Consent::Denied);
+    machine.opt_out(Removal::Id);
+    let sent = machine.sign();
+    let change = machine.removal_fetched(sent, &yes("a")).unwrap();
+    machine.removal_wrote(sent, &change);
+
+    // The retired ID stays retired, and a decision made elsewhere is followed.
+    fetch(&mut machine, &yes("a"));
+    assert_eq!(machine.state().decision, Consent::Denied);
+    fetch(&mut machine, &yes("b"));
+    assert_eq!(machine.gate(), GateState::Open);
 }

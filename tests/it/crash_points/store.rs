@@ -7,6 +7,8 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
+#[cfg(matrix_sdk_0_19)]
+use matrix_sdk::ruma::profile::UserProfile;
 use matrix_sdk::{
     QueueWedgeError, RoomInfo, RoomMemberships, StateChanges, StateStore, StoreError, async_trait,
     config::StoreConfig,
@@ -88,6 +90,7 @@ impl fmt::Debug for GatedStore {
 /// by the store behind.
 macro_rules! delegate {
     ($(
+        $(#[$cfg:meta])*
         fn $name:ident $(<$lifetime:lifetime>)? ($($argument:ident: $type:ty),*) -> $answer:ty;
     )*) => {
         #[async_trait]
@@ -95,6 +98,7 @@ macro_rules! delegate {
             type Error = StoreError;
 
             $(
+                $(#[$cfg])*
                 async fn $name $(<$lifetime>)? (
                     &self,
                     $($argument: $type),*
@@ -164,12 +168,26 @@ delegate! {
     fn get_room_account_data_event(
         room: &RoomId, event_type: RoomAccountDataEventType
     ) -> Option<Raw<AnyRoomAccountDataEvent>>;
+    #[cfg(not(matrix_sdk_0_19))]
     fn get_user_room_receipt_event(
         room: &RoomId, receipt_type: ReceiptType, thread: ReceiptThread, user: &UserId
     ) -> Option<(OwnedEventId, Receipt)>;
+    #[cfg(not(matrix_sdk_0_19))]
     fn get_event_room_receipt_events(
         room: &RoomId, receipt_type: ReceiptType, thread: ReceiptThread, event: &EventId
     ) -> Vec<(OwnedUserId, Receipt)>;
+    #[cfg(matrix_sdk_0_19)]
+    fn get_user_room_receipt_event(
+        room: &RoomId, receipt_type: ReceiptType, thread: &ReceiptThread, user: &UserId
+    ) -> Option<(OwnedEventId, Receipt)>;
+    #[cfg(matrix_sdk_0_19)]
+    fn get_event_room_receipt_events(
+        room: &RoomId, receipt_type: ReceiptType, thread: &ReceiptThread, event: &EventId
+    ) -> Vec<(OwnedUserId, Receipt)>;
+    #[cfg(matrix_sdk_0_19)]
+    fn get_global_profile(user: &UserId) -> Option<UserProfile>;
+    #[cfg(matrix_sdk_0_19)]
+    fn get_global_profiles<'a>(users: &'a [OwnedUserId]) -> BTreeMap<&'a UserId, UserProfile>;
     fn get_custom_value(key: &[u8]) -> Option<Vec<u8>>;
     fn remove_room(room: &RoomId) -> ();
     fn save_send_queue_request(

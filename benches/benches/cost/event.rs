@@ -1,0 +1,31 @@
+//! The event that everybody captures: two strings, an integer, a boolean and a float.
+
+use serde::Serialize;
+
+pub(crate) const NAME: &str = "RoomJoined";
+
+#[derive(Serialize)]
+pub(crate) struct RoomJoined {
+    pub(crate) trigger: &'static str,
+    pub(crate) room_type: &'static str,
+    pub(crate) members: u32,
+    pub(crate) is_dm: bool,
+    pub(crate) seconds: f64,
+}
+
+impl matrix_analytics::Event for RoomJoined {
+    const NAME: &'static str = NAME;
+}
+
+impl RoomJoined {
+    /// The `n`th: no two are the same.
+    pub(crate) fn new(n: u32) -> Self {
+        Self {
+            trigger: if n.is_multiple_of(3) { "Invite" } else { "RoomDirectory" },
+            room_type: "community",
+            members: n,
+            is_dm: n.is_multiple_of(2),
+            seconds: f64::from(n) / 1000.0,
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! What it can hardly be done below.
+
+use std::{
+    hint::black_box,
+    io::Write as _,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
+
+use crate::{
+    Settings,
+    event::{NAME, RoomJoined},
+    measure,
+};
+
+/// A relaxed load.
+pub(crate) fn denied(settings: &Settings) {
+    let open = AtomicBool::new(black_box(false));
+    let capture = |n| {
+        if open.load(Relaxed) {
+            black_box(n);
+        }
+    };
+    measure::back_to_back(settings.rounds, capture, || {});
+}
+
+/// Text behind a lock, to which each event is appended as JSON: no time, no unique
+/// ID, no bound.
+#[derive(Default)]
+struct Text(Mutex<Vec<u8>>);
+
+impl Text {
+    fn capture(&self, n: u32) {
+        let mut text = self.0.lock().expect("no panic");
+        write!(text, r#"{{"event":"{NAME}","properties":"#).expect("memory");
+        serde_json::to_writer(&mut *text, &RoomJoined::new(n)).expect("JSON");
+        text.extend_from_slice(b"}\n");
+    }
+
+    fn clear(&self) {
+        self.0.lock().expect("no panic").clear();
+    }
+}
+
+pub(crate) fn typed(settings: &Settings) {
+    let text = Text::default();
+    measure::back_to_back(settings.rounds, |n| text.capture(n), || text.clear());
+}
+
+pub(crate) fn two_threads(settings: &Settings) {
+    let text = Text::default();
+    measure::two_threads(settings.rounds, |n| text.capture(n), || text.clear());
+}
+
+pub(crate) fn sparse(settings: &Settings) {
+    let text = Text::default();
+    measure::now_and_then(settings.samples, |n| text.capture(n), || {});
+}

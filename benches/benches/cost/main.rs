@@ -1,0 +1,119 @@
+//! Prints what a capture and its delivery cost, ours beside its peers and the floor.
+//!
+//!     cargo bench -p matrix-analytics-benches
+//!     cargo bench -p matrix-analytics-benches -- --quick          # a smoke test
+//!     cargo bench -p matrix-analytics-benches -- --only sparse    # rows that match
+//!
+//! Each case runs in a process of its own, the servers it talks to in another, and
+//! each row shows the median of several such runs. Times differ from machine to machine
+//! and from run to run: compare the columns of one run.
+
+mod allocator;
+mod event;
+mod floor;
+mod measure;
+mod otel;
+mod ours;
+mod posthog;
+mod servers;
+mod table;
+
+use std::{error::Error, process::ExitCode, time::Duration};
+
+use self::servers::Urls;
+
+/// The events of the cases that go from capture to delivery.
+const BURST: u32 = 200_000;
+
+/// How much a case measures, and where the servers are.
+#[derive(Clone, Debug)]
+struct Settings {
+    rounds: usize,
+    /// The peers flush over HTTP between their rounds.
+    peer_rounds: usize,
+    samples: u32,
+    queued: u32,
+    accounts: u32,
+    idle: Duration,
+    homeserver: String,
+    collector: String,
+    black_hole: String,
+}
+
+impl Settings {
+    fn new(quick: bool, urls: Urls) -> Self {
+        let Urls { homeserver, collector, black_hole } = urls;
+        Self {
+            rounds: if quick { 20 } else { 200 },
+            peer_rounds: if quick { 3 } else { 30 },
+            samples: if quick { 200 } else { 2_000 },
+            queued: if quick { 10_000 } else { 100_000 },
+            accounts: if quick { 200 } else { 10_000 },
+            idle: Duration::from_secs(if quick { 2 } else { 60 }),
+            homeserver,
+            collector,
+            black_hole,
+        }
+    }
+}
+
+type Case = fn(&Settings);
+
+/// The cases, by who is measured and what.
+const CASES: &[(&str, Case)] = &[
+    ("floor/denied", floor::denied),
+    ("floor/sparse", floor::sparse),
+    ("floor/two_threads", floor::two_threads),
+    ("floor/typed", floor::typed),
+    ("otel/burst", otel::burst),
+    ("otel/denied", otel::denied),
+    ("otel/queued", otel::queued),
+    ("otel/shutdown_10", |settings| otel::shutdown(settings, 10)),
+    ("otel/sparse", otel::sparse),
+    ("otel/to_collector", otel::to_collector),
+    ("otel/two_threads", otel::two_threads),
+    ("otel/typed", otel::typed),
+    ("ours/accounts", ours::accounts),
+    ("ours/after_idle", ours::after_idle),
+    ("ours/burst", ours::burst),
+    ("ours/denied", ours::denied),
+    ("ours/durable", ours::durable),
+    ("ours/idle", ours::idle),
+    ("ours/named", ours::named),
+    ("ours/queued", ours::queued),
+    ("ours/shutdown_10", |settings| ours::shutdown(settings, 10)),
+    ("ours/shutdown_10000", |settings| ours::shutdown(settings, 10_000)),
+    ("ours/sparse", ours::sparse),
+    ("ours/to_collector", ours::to_collector),
+    ("ours/to_nowhere", ours::to_nowhere),
+    ("ours/two_threads", ours::two_threads),
+    ("ours/typed", ours::typed),
+    ("posthog/burst", posthog::burst),
+    ("posthog/denied", posthog::denied),
+    ("posthog/named", posthog::named),
+    ("posthog/queued", posthog::queued),
+    ("posthog/shutdown_10", |settings| posthog::shutdown(settings, 10)),
+    ("posthog/sparse", posthog::sparse),
+    ("posthog/to_collector", posthog::to_collector),
+    ("posthog/two_threads", posthog::two_threads),
+];
+
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    match &arguments[..] {
+        ["serve"] => servers::serve()?,
+        ["case", name, length, homeserver, collector, black_hole] => {
+            let urls = [homeserver, collector, black_hole].map(|url| (*url).to_owned());
+            let [homeserver, collector, black_hole] = urls;
+            let urls = Urls { homeserver, collector, black_hole };
+            let case = CASES.iter().find(|(known, _)| known == name).ok_or("no such case")?;
+            (case.1)(&Settings::new(*length == "quick", urls));
+        }
+        _ => {
+            let only = arguments.iter().skip_while(|argument| **argument != "--only").nth(1);
+            return table::print(arguments.contains(&"--quick"), only.copied().unwrap_or(""));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,155 @@
+//! What is measured in one process: times, processor time, memory, wake-ups.
+
+use std::{
+    fs,
+    hint::black_box,
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::allocator;
+
+/// What a case found, by name.
+pub(crate) fn report(name: &str, value: f64) {
+    println!("{name} {value}");
+}
+
+/// Calls between two times that everything is delivered: fewer than any of the queues
+/// holds, so that none is faster for being refused.
+const ROUND: u32 = 5_000;
+/// Calls that are timed together: more than a batch of ours, so that waking the worker
+/// is among them, and so few that another process seldom comes between.
+const CHUNK: u32 = 250;
+
+/// The time of one call among many, back to back, and its allocations: the medians,
+/// with `settle` between the rounds, untimed.
+pub(crate) fn back_to_back(rounds: usize, mut call: impl FnMut(u32), mut settle: impl FnMut()) {
+    let mut times = Vec::new();
+    let mut allocations = Vec::new();
+    for _ in 0..rounds {
+        let calls = allocator::calls();
+        for chunk in (0..ROUND).step_by(CHUNK as usize) {
+            times.push(chunk_time(chunk, &mut call));
+        }
+        allocations.push((allocator::calls() - calls) as f64 / f64::from(ROUND));
+        settle();
+    }
+    report("ns", median(&mut times));
+    report("allocations", median(&mut allocations));
+}
+
+/// The time of one call in a chunk.
+fn chunk_time(first: u32, mut call: impl FnMut(u32)) -> f64 {
+    let began = Instant::now();
+    for n in first..first + CHUNK {
+        call(black_box(n));
+    }
+    nanoseconds(began.elapsed()) / f64::from(CHUNK)
+}
+
+/// The time of one call while another thread calls too.
+pub(crate) fn two_threads(rounds: usize, call: impl Fn(u32) + Sync, mut settle: impl FnMut()) {
+    let mut times = Vec::new();
+    for _ in 0..rounds {
+        let start = std::sync::Barrier::new(2);
+        let timed = || {
+            start.wait();
+            let chunks = (0..ROUND / 2).step_by(CHUNK as usize);
+            chunks.map(|chunk| chunk_time(chunk, &call)).collect::<Vec<_>>()
+        };
+        let (one, other) = thread::scope(|scope| {
+            let other = scope.spawn(timed);
+            (timed(), other.join().expect("a measurement does not panic"))
+        });
+        times.extend(one.into_iter().chain(other));
+        settle();
+    }
+    report("ns", median(&mut times));
+}
+
+/// The time of one call now and then, with `settle` before it, untimed. What
+/// taking the time takes is left out.
+pub(crate) fn now_and_then(rounds: u32, mut call: impl FnMut(u32), mut settle: impl FnMut()) {
+    let timed = |call: &mut dyn FnMut()| {
+        let began = Instant::now();
+        call();
+        nanoseconds(began.elapsed())
+    };
+    let mut nothing: Vec<_> = (0..1000).map(|_| timed(&mut || ())).collect();
+    let clock = median(&mut nothing);
+    let mut times = Vec::new();
+    for n in 0..rounds {
+        settle();
+        thread::sleep(Duration::from_millis(1));
+        times.push(timed(&mut || call(black_box(n))) - clock);
+    }
+    report("ns", median(&mut times));
+}
+
+/// The processor time that `work` on `events` took, in all threads, and how long
+/// it was.
+pub(crate) fn end_to_end(events: u32, work: impl FnOnce()) {
+    let (processor, began) = (processor_time(), Instant::now());
+    work();
+    let (processor, time) = (processor_time() - processor, began.elapsed());
+    report("us", processor.as_secs_f64() * 1e6 / f64::from(events));
+    report("per_second", f64::from(events) / time.as_secs_f64());
+}
+
+/// The memory of each event that waits, beside what one waiting event needs.
+pub(crate) fn queued(events: u32, mut call: impl FnMut(u32)) {
+    const STEP: u32 = 1_000;
+    let mut step = |from| {
+        for n in from..from + STEP {
+            call(n);
+        }
+        // As slow as an app: the way to the queue is not the queue.
+        thread::sleep(Duration::from_millis(10));
+    };
+    step(0);
+    thread::sleep(Duration::from_millis(500));
+    allocator::keep_live_bytes();
+    let (live, resident) = (allocator::live_bytes(), resident_bytes());
+    for from in (0..events).step_by(STEP as usize) {
+        step(from);
+    }
+    thread::sleep(Duration::from_millis(500));
+    report("heap", (allocator::live_bytes() - live) as f64 / f64::from(events));
+    report("resident", (resident_bytes() - resident) / f64::from(events));
+}
+
+pub(crate) fn nanoseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e9
+}
+
+pub(crate) fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+fn processor_time() -> Duration {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+}
+
+/// The memory of this process, in bytes.
+pub(crate) fn resident_bytes() -> f64 {
+    let pages = fs::read_to_string("/proc/self/statm").expect("Linux has it");
+    let pages = pages.split(' ').nth(1).and_then(|pages| pages.parse::<f64>().ok());
+    pages.expect("the second number") * 4096.0
+}
+
+/// How often the threads of this process, but for the first, began to run after a
+/// wait.
+pub(crate) fn wake_ups() -> f64 {
+    let threads = fs::read_dir("/proc/self/task").expect("Linux has it").flatten();
+    let others = threads.filter(|thread| *thread.file_name() != *std::process::id().to_string());
+    let switches = others.filter_map(|thread| {
+        let status = fs::read_to_string(thread.path().join("status")).ok()?;
+        let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches"))?;
+        line.split_whitespace().nth(1)?.parse::<f64>().ok()
+    });
+    switches.sum()
+}

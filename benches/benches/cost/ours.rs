@@ -1,0 +1,276 @@
+//! What we cost.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use matrix_analytics::{Analytics, AnalyticsBuilder, JsonLines, PostHog, Properties, SqliteQueue};
+use matrix_sdk::{
+    Client, SessionMeta, SessionTokens, authentication::matrix::MatrixSession,
+    store::RoomLoadSettings,
+};
+use tokio::runtime::Runtime;
+
+use crate::{
+    BURST, Settings, allocator,
+    event::{NAME, RoomJoined},
+    measure::{self, report},
+    servers,
+};
+
+/// An app with one account, on Tokio's usual runtime.
+struct App {
+    runtime: Runtime,
+    analytics: Analytics,
+}
+
+impl App {
+    /// Of a user who has opted in, as the homeserver has confirmed.
+    fn opted_in(
+        settings: &Settings,
+        configure: impl FnOnce(AnalyticsBuilder) -> AnalyticsBuilder,
+    ) -> Self {
+        let runtime = Runtime::new().expect("a runtime");
+        let analytics = runtime.block_on(async {
+            let client = client(settings, &http_client(), 0).await;
+            let builder = Analytics::builder(client, "org.example.analytics");
+            configure(builder).build().await.expect("analytics")
+        });
+        Self { runtime, analytics }.confirmed()
+    }
+
+    fn confirmed(self) -> Self {
+        self.runtime.block_on(self.analytics.recheck()).expect("an answer");
+        assert!(self.analytics.is_open(), "{:?}", self.analytics);
+        self
+    }
+
+    fn to_nowhere(settings: &Settings) -> Self {
+        Self::opted_in(settings, |builder| builder.backend(nowhere()))
+    }
+
+    fn to_posthog(settings: &Settings, url: &str) -> Self {
+        Self::opted_in(settings, |builder| builder.backend(posthog(url)))
+    }
+
+    fn capture(&self, n: u32) {
+        self.analytics.capture(&RoomJoined::new(n));
+    }
+
+    fn flush(&self) {
+        self.runtime.block_on(self.analytics.flush());
+    }
+
+    /// A measurement in which events were refused is none.
+    fn assert_nothing_dropped(&self) {
+        let stats = self.analytics.stats();
+        assert!(stats.backends.iter().all(|backend| backend.dropped.is_empty()), "{stats:?}");
+    }
+}
+
+/// A backend that writes each event as JSON, and drops what it wrote.
+fn nowhere() -> JsonLines {
+    JsonLines::new(tokio::io::sink())
+}
+
+fn posthog(url: &str) -> PostHog {
+    PostHog::builder(url, "phc_bench").build().expect("a backend")
+}
+
+/// Room for the whole burst.
+fn roomy(builder: AnalyticsBuilder) -> AnalyticsBuilder {
+    let events = 2 * BURST as usize;
+    let bytes = 1 << 30;
+    builder
+        .intake_max_events(events)
+        .intake_max_bytes(bytes)
+        .queue_max_events(events)
+        .queue_max_bytes(bytes)
+}
+
+pub(crate) fn denied(settings: &Settings) {
+    let runtime = Runtime::new().expect("a runtime");
+    let analytics = runtime.block_on(async {
+        let client = client(settings, &http_client(), 0).await;
+        let builder = Analytics::builder(client, "org.example.analytics").do_not_track();
+        builder.backend(nowhere()).build().await.expect("analytics")
+    });
+    let event = RoomJoined::new(7);
+    measure::back_to_back(settings.rounds, |_| analytics.capture(&event), || {});
+}
+
+pub(crate) fn typed(settings: &Settings) {
+    let app = App::to_nowhere(settings);
+    measure::back_to_back(settings.rounds, |n| app.capture(n), || app.flush());
+    app.assert_nothing_dropped();
+}
+
+pub(crate) fn named(settings: &Settings) {
+    let app = App::to_nowhere(settings);
+    let capture = |n| {
+        let event = RoomJoined::new(n);
+        let properties = Properties::new()
+            .with("trigger", event.trigger)
+            .with("room_type", event.room_type)
+            .with("members", event.members)
+            .with("is_dm", event.is_dm)
+            .with("seconds", event.seconds);
+        app.analytics.capture_named(NAME, properties);
+    };
+    measure::back_to_back(settings.rounds, capture, || app.flush());
+    app.assert_nothing_dropped();
+}
+
+pub(crate) fn two_threads(settings: &Settings) {
+    let app = App::to_nowhere(settings);
+    measure::two_threads(settings.rounds, |n| app.capture(n), || app.flush());
+    app.assert_nothing_dropped();
+}
+
+pub(crate) fn sparse(settings: &Settings) {
+    let app = App::to_nowhere(settings);
+    app.capture(0);
+    measure::now_and_then(settings.samples, |n| app.capture(n), || {});
+    app.assert_nothing_dropped();
+}
+
+pub(crate) fn after_idle(settings: &Settings) {
+    let app = App::to_nowhere(settings);
+    measure::now_and_then(settings.samples, |n| app.capture(n), || app.flush());
+    app.assert_nothing_dropped();
+}
+
+pub(crate) fn queued(settings: &Settings) {
+    let app =
+        App::opted_in(settings, |builder| roomy(builder).backend(posthog(&settings.black_hole)));
+    measure::queued(settings.queued, |n| app.capture(n));
+    app.assert_nothing_dropped();
+}
+
+pub(crate) fn to_nowhere(settings: &Settings) {
+    end_to_end(&App::opted_in(settings, |builder| roomy(builder).backend(nowhere())));
+}
+
+pub(crate) fn to_collector(settings: &Settings) {
+    let posthog = posthog(&settings.collector);
+    end_to_end(&App::opted_in(settings, |builder| roomy(builder).backend(posthog)));
+}
+
+/// Through a queue in a file, to where nothing waits.
+pub(crate) fn durable(settings: &Settings) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let queue = SqliteQueue::new(directory.path().join("queue.sqlite"));
+    end_to_end(&App::opted_in(settings, |builder| roomy(builder).backend(nowhere()).queue(queue)));
+}
+
+fn end_to_end(app: &App) {
+    // The first request makes the connection.
+    app.capture(0);
+    app.flush();
+    measure::end_to_end(BURST, || {
+        for n in 0..BURST {
+            app.capture(n);
+        }
+        app.flush();
+    });
+    app.assert_nothing_dropped();
+}
+
+/// A burst at the defaults: how much of it is lost, and how much of that without a
+/// word.
+pub(crate) fn burst(settings: &Settings) {
+    let app = App::to_posthog(settings, &settings.collector);
+    servers::collected(&settings.collector).expect("a count");
+    for n in 0..BURST {
+        app.capture(n);
+    }
+    app.flush();
+    let collected = servers::collected(&settings.collector).expect("a count");
+    let stats = app.analytics.stats();
+    let [backend] = &stats.backends[..] else { panic!("one backend") };
+    let named = backend.dropped_total() as f64;
+    report("lost_percent", 100.0 * (f64::from(BURST) - collected) / f64::from(BURST));
+    report("unaccounted", f64::from(BURST) - collected - named);
+}
+
+pub(crate) fn shutdown(settings: &Settings, events: u32) {
+    let app = App::to_posthog(settings, &settings.black_hole);
+    for n in 0..events {
+        app.capture(n);
+    }
+    thread::sleep(Duration::from_millis(300));
+    let began = Instant::now();
+    app.runtime.block_on(app.analytics.shutdown(Duration::from_secs(1)));
+    // With the way out: a runtime that waits for a thread is no end.
+    drop(app);
+    report("seconds", began.elapsed().as_secs_f64());
+}
+
+/// What wakes an opted-in process in which nothing happens.
+pub(crate) fn idle(settings: &Settings) {
+    let app = App::to_posthog(settings, &settings.collector);
+    app.capture(0);
+    app.flush();
+    thread::sleep(Duration::from_secs(1));
+    let before = measure::wake_ups();
+    thread::sleep(settings.idle);
+    report("wake_ups", measure::wake_ups() - before);
+    app.assert_nothing_dropped();
+}
+
+/// What each of many idle accounts takes, beside its `Client`.
+pub(crate) fn accounts(settings: &Settings) {
+    let runtime = Runtime::new().expect("a runtime");
+    let http_client = http_client();
+    let accounts = f64::from(settings.accounts);
+    let tasks = || runtime.metrics().num_alive_tasks() as f64;
+    runtime.block_on(async {
+        let mut clients = Vec::new();
+        for n in 0..settings.accounts {
+            clients.push(client(settings, &http_client, n).await);
+        }
+        // What a client makes at its first request is the client's.
+        for client in &clients {
+            client.supported_versions().await.expect("an answer");
+        }
+        allocator::keep_live_bytes();
+        let (tasks_before, heap, resident) =
+            (tasks(), allocator::live_bytes(), measure::resident_bytes());
+        let mut all = Vec::new();
+        for client in &clients {
+            let builder = Analytics::builder(client.clone(), "org.example.analytics");
+            let analytics = builder.backend(nowhere()).build().await.expect("analytics");
+            analytics.recheck().await.expect("an answer");
+            assert!(analytics.is_open());
+            all.push(analytics);
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        report("tasks", (tasks() - tasks_before) / accounts);
+        report("heap", (allocator::live_bytes() - heap) as f64 / accounts);
+        report("resident", (measure::resident_bytes() - resident) / accounts);
+    });
+}
+
+fn http_client() -> reqwest::Client {
+    reqwest::Client::builder().build().expect("a client")
+}
+
+async fn client(settings: &Settings, http_client: &reqwest::Client, n: u32) -> Client {
+    let client = Client::builder()
+        .homeserver_url(&settings.homeserver)
+        .http_client(http_client.clone())
+        .build()
+        .await
+        .expect("a client");
+    let session = MatrixSession {
+        meta: SessionMeta {
+            user_id: format!("@user{n}:example.org").try_into().expect("a user ID"),
+            device_id: "DEVICE".into(),
+        },
+        tokens: SessionTokens { access_token: format!("token{n}"), refresh_token: None },
+    };
+    let auth = client.matrix_auth();
+    auth.restore_session(session, RoomLoadSettings::default()).await.expect("a session");
+    client
+}

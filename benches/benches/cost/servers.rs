@@ -1,0 +1,152 @@
+//! What the cases talk to, in a process of its own: a homeserver on which everybody
+//! has opted in, a collector, and a black hole.
+
+use std::{
+    error::Error,
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    net::{TcpListener, TcpStream},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    thread,
+};
+
+/// Where the servers are.
+#[derive(Clone, Debug)]
+pub(crate) struct Urls {
+    pub(crate) homeserver: String,
+    pub(crate) collector: String,
+    pub(crate) black_hole: String,
+}
+
+/// The process of the servers, which ends with this.
+pub(crate) struct Servers {
+    process: Child,
+    pub(crate) urls: Urls,
+}
+
+impl Servers {
+    pub(crate) fn start() -> Result<Self, Box<dyn Error>> {
+        let mut process = Command::new(std::env::current_exe()?)
+            .arg("serve")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let mut lines = BufReader::new(process.stdout.take().ok_or("no output")?).lines();
+        let mut url = || lines.next().ok_or("the servers did not start")?.map_err(Box::from);
+        let urls = (url(), url(), url());
+        let (homeserver, collector, black_hole): (_, _, Result<_, Box<dyn Error>>) = urls;
+        let urls = Urls { homeserver: homeserver?, collector: collector?, black_hole: black_hole? };
+        Ok(Self { process, urls })
+    }
+}
+
+impl Drop for Servers {
+    fn drop(&mut self) {
+        // They end with their input.
+        drop(self.process.stdin.take());
+        let _ = self.process.wait();
+    }
+}
+
+/// Runs the servers until the input ends.
+#[expect(clippy::disallowed_methods, reason = "no library: the process of the servers")]
+pub(crate) fn serve() -> io::Result<()> {
+    for answer in [homeserver as Answer, collector, black_hole] {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        println!("http://{}", listener.local_addr()?);
+        thread::spawn(move || {
+            for connection in listener.incoming().flatten() {
+                thread::spawn(move || converse(connection, answer));
+            }
+        });
+    }
+    io::copy(&mut io::stdin(), &mut io::sink()).map(drop)
+}
+
+/// The status and body to answer with; nothing keeps the client waiting.
+type Answer = fn(method: &str, path: &str, body: &[u8]) -> Option<(u16, String)>;
+
+fn homeserver(method: &str, path: &str, _body: &[u8]) -> Option<(u16, String)> {
+    let body = match method {
+        "GET" if path.ends_with("/versions") => r#"{"versions":["v1.11"]}"#,
+        "GET" if path.contains("/account_data/") => {
+            r#"{"id":"9f1c2d7e-0a4b-4c1d-9e2f-3a4b5c6d7e8f","pseudonymousAnalyticsOptIn":true}"#
+        }
+        _ => return Some((404, r#"{"errcode":"M_UNRECOGNIZED","error":""}"#.to_owned())),
+    };
+    Some((200, body.to_owned()))
+}
+
+/// The events that were collected since the last `GET`.
+static COLLECTED: AtomicU64 = AtomicU64::new(0);
+
+fn collector(method: &str, path: &str, body: &[u8]) -> Option<(u16, String)> {
+    let answer = match (method, path) {
+        ("GET", _) => COLLECTED.swap(0, Relaxed).to_string(),
+        (_, "/batch/") => {
+            let body = str::from_utf8(body).unwrap_or_default();
+            let events = body.matches(r#""timestamp":"#).count();
+            COLLECTED.fetch_add(events as u64, Relaxed);
+            r#"{"status":1}"#.to_owned()
+        }
+        _ => String::new(),
+    };
+    Some((200, answer))
+}
+
+fn black_hole(_method: &str, _path: &str, _body: &[u8]) -> Option<(u16, String)> {
+    None
+}
+
+/// How many events the collector got since the last call.
+pub(crate) fn collected(collector: &str) -> io::Result<f64> {
+    let address = collector.trim_start_matches("http://");
+    let mut connection = TcpStream::connect(address)?;
+    connection.write_all(b"GET /count HTTP/1.1\r\nconnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer)?;
+    let count = answer.rsplit("\r\n").next().and_then(|count| count.parse().ok());
+    count.ok_or_else(|| io::Error::other("the collector did not count"))
+}
+
+fn converse(connection: TcpStream, answer: Answer) -> io::Result<()> {
+    connection.set_nodelay(true)?;
+    let mut reader = BufReader::with_capacity(1 << 16, connection);
+    let mut body = Vec::new();
+    let mut line = String::new();
+    loop {
+        line.clear();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        let mut words = line.split(' ').map(str::to_owned);
+        let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let (mut length, mut closes) = (0, false);
+        loop {
+            line.clear();
+            reader.read_line(&mut line)?;
+            let header = line.trim().to_ascii_lowercase();
+            if header.is_empty() {
+                break;
+            }
+            match header.split_once(':') {
+                Some(("content-length", value)) => length = value.trim().parse().unwrap_or(0),
+                Some(("connection", value)) => closes = value.trim() == "close",
+                _ => {}
+            }
+        }
+        body.resize(length, 0);
+        reader.read_exact(&mut body)?;
+        let Some((status, body)) = answer(&method, &path, &body) else {
+            // Held open, and never answered.
+            return io::copy(&mut reader, &mut io::sink()).map(drop);
+        };
+        let length = body.len();
+        let head = "content-type: application/json\r\ncontent-length:";
+        let answer = format!("HTTP/1.1 {status} -\r\n{head} {length}\r\n\r\n{body}");
+        reader.get_mut().write_all(answer.as_bytes())?;
+        if closes {
+            return Ok(());
+        }
+    }
+}

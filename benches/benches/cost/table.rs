@@ -1,0 +1,317 @@
+//! Runs the cases, and prints what they found beside what was wanted.
+
+use std::{
+    collections::BTreeMap,
+    error::Error,
+    io::Write as _,
+    process::{Command, ExitCode, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    measure::median,
+    servers::{Servers, Urls},
+};
+
+/// One line of the table.
+struct Row {
+    title: &'static str,
+    unit: &'static str,
+    /// What is measured of us: the case, and what of it.
+    ours: (&'static str, &'static str),
+    target: Target,
+    /// The same of posthog-rs, OpenTelemetry and the floor.
+    others: [Option<(&'static str, &'static str)>; 3],
+}
+
+#[derive(Clone, Copy)]
+enum Target {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+use Target::{AtLeast, AtMost};
+
+const POSTHOG: usize = 0;
+const OTEL: usize = 1;
+const FLOOR: usize = 2;
+
+const fn row(
+    title: &'static str,
+    unit: &'static str,
+    ours: (&'static str, &'static str),
+    target: Target,
+    others: [Option<(&'static str, &'static str)>; 3],
+) -> Row {
+    Row { title, unit, ours, target, others }
+}
+
+fn rows() -> Vec<Row> {
+    let calls = |title, case, most, others| row(title, "ns", (case, "ns"), AtMost(most), others);
+    let allocations = |title, case, most, others| {
+        row(title, "allocations", (case, "allocations"), AtMost(most), others)
+    };
+    let all = |what, posthog, otel, floor| {
+        [Some((posthog, what)), Some((otel, what)), Some((floor, what))]
+    };
+    let none = [None; 3];
+    vec![
+        calls(
+            "capture, denied",
+            "ours/denied",
+            1.5,
+            all("ns", "posthog/denied", "otel/denied", "floor/denied"),
+        ),
+        allocations(
+            "capture, denied",
+            "ours/denied",
+            0.0,
+            all("allocations", "posthog/denied", "otel/denied", "floor/denied"),
+        ),
+        calls(
+            "capture, typed event of 5 fields",
+            "ours/typed",
+            100.0,
+            all("ns", "posthog/named", "otel/typed", "floor/typed"),
+        ),
+        allocations(
+            "capture, typed event of 5 fields",
+            "ours/typed",
+            1.0,
+            all("allocations", "posthog/named", "otel/typed", "floor/typed"),
+        ),
+        calls(
+            "capture, name + 5 properties",
+            "ours/named",
+            250.0,
+            all("ns", "posthog/named", "otel/typed", "floor/typed"),
+        ),
+        calls(
+            "capture, sparse, timer armed",
+            "ours/sparse",
+            150.0,
+            all("ns", "posthog/sparse", "otel/sparse", "floor/sparse"),
+        ),
+        calls(
+            "capture, first after idle",
+            "ours/after_idle",
+            3_000.0,
+            all("ns", "posthog/sparse", "otel/sparse", "floor/sparse"),
+        ),
+        calls(
+            "capture, 2 threads at once",
+            "ours/two_threads",
+            250.0,
+            all("ns", "posthog/two_threads", "otel/two_threads", "floor/two_threads"),
+        ),
+        row(
+            "memory per queued event, resident",
+            "B",
+            ("ours/queued", "resident"),
+            AtMost(330.0),
+            [Some(("posthog/queued", "resident")), Some(("otel/queued", "resident")), None],
+        ),
+        row(
+            "200,000 events to a null backend, as JSON",
+            "µs CPU/event",
+            ("ours/to_nowhere", "us"),
+            AtMost(1.2),
+            none,
+        ),
+        row(
+            "200,000 events through the durable queue",
+            "events/s",
+            ("ours/durable", "per_second"),
+            AtLeast(150_000.0),
+            none,
+        ),
+        row(
+            "200,000 events through the durable queue",
+            "µs CPU/event",
+            ("ours/durable", "us"),
+            AtMost(6.0),
+            none,
+        ),
+        row(
+            "200,000 events to a PostHog endpoint",
+            "µs CPU/event",
+            ("ours/to_collector", "us"),
+            AtMost(2.0),
+            [Some(("posthog/to_collector", "us")), Some(("otel/to_collector", "us")), None],
+        ),
+        row(
+            "200,000 events at the defaults: lost without a word",
+            "events",
+            ("ours/burst", "unaccounted"),
+            AtMost(0.0),
+            none,
+        ),
+        row(
+            "200,000 events at the defaults: lost by a stated bound",
+            "%",
+            ("ours/burst", "lost_percent"),
+            AtMost(100.0),
+            [Some(("posthog/burst", "lost_percent")), Some(("otel/burst", "lost_percent")), None],
+        ),
+        row(
+            "shutdown(1 s), black hole, 10 events",
+            "s",
+            ("ours/shutdown_10", "seconds"),
+            AtMost(1.1),
+            [Some(("posthog/shutdown_10", "seconds")), Some(("otel/shutdown_10", "seconds")), None],
+        ),
+        row(
+            "shutdown(1 s), black hole, 10,000 events",
+            "s",
+            ("ours/shutdown_10000", "seconds"),
+            AtMost(1.1),
+            none,
+        ),
+        row("idle: wake-ups", "", ("ours/idle", "wake_ups"), AtMost(0.0), none),
+        row(
+            "many idle accounts: memory of each, on the heap",
+            "KiB",
+            ("ours/accounts", "heap"),
+            AtMost(8.0),
+            none,
+        ),
+        row(
+            "many idle accounts: memory of each, resident",
+            "KiB",
+            ("ours/accounts", "resident"),
+            AtMost(8.0),
+            none,
+        ),
+        row("many idle accounts: tasks of each", "", ("ours/accounts", "tasks"), AtMost(2.0), none),
+    ]
+}
+
+/// What the runs of one case found, by name.
+type Found = BTreeMap<String, Vec<f64>>;
+
+/// Measures, prints, and fails if a target is missed, unless the run is a quick one.
+pub(crate) fn print(quick: bool, only: &str) -> Result<ExitCode, Box<dyn Error>> {
+    let rows: Vec<_> = rows().into_iter().filter(|row| row.title.contains(only)).collect();
+    let mut cases: Vec<_> = rows
+        .iter()
+        .flat_map(|row| [Some(row.ours)].into_iter().chain(row.others))
+        .flatten()
+        .map(|(case, _)| case)
+        .collect();
+    cases.sort_unstable();
+    cases.dedup();
+
+    let servers = Servers::start()?;
+    let mut found: BTreeMap<&str, Found> = BTreeMap::new();
+    for run in 0..if quick { 1 } else { 5 } {
+        for case in &cases {
+            // These take long, and hardly differ from run to run.
+            let is_slow =
+                case.contains("shutdown") || ["ours/accounts", "ours/idle"].contains(case);
+            let is_peer = !case.starts_with("ours");
+            if (is_slow && run > 0) || (is_slow && is_peer && quick) {
+                continue;
+            }
+            eprint!("\r\x1b[Krun {}: {case}", run + 1);
+            std::io::stderr().flush()?;
+            for (name, value) in run_case(case, quick, &servers.urls)? {
+                found.entry(case).or_default().entry(name).or_default().push(value);
+            }
+        }
+    }
+    eprint!("\r\x1b[K");
+
+    let mut value = |(case, name): (&str, &str)| {
+        let values = found.get_mut(case)?.get_mut(name)?;
+        Some(median(values))
+    };
+    println!("| | target | ours | | posthog-rs | OpenTelemetry | floor | best peer / ours |");
+    println!("|---|---|---|---|---|---|---|---|");
+    let mut missed = 0;
+    for row in &rows {
+        // KiB are measured in bytes.
+        let scale = if row.unit == "KiB" { 1024.0 } else { 1.0 };
+        let ours = value(row.ours).map(|value| value / scale);
+        let others = row.others.map(|other| other.and_then(&mut value).map(|value| value / scale));
+        // As it is shown: a buffer that grows once in a thousand calls is no allocation
+        // of a call.
+        let rounded = ours.map(|ours| (ours * 100.0).round() / 100.0);
+        let verdict = match (rounded, row.target) {
+            (None, _) => "not measured",
+            (Some(ours), AtMost(most)) if ours <= most => "pass",
+            (Some(ours), AtLeast(least)) if ours >= least => "pass",
+            _ => "**miss**",
+        };
+        missed += usize::from(verdict == "**miss**");
+        let target = match row.target {
+            AtMost(most) => format!("≤ {}", number(most)),
+            AtLeast(least) => format!("≥ {}", number(least)),
+        };
+        let best = [others[POSTHOG], others[OTEL]].into_iter().flatten().reduce(f64::min);
+        let ratio = match (best, ours) {
+            (Some(best), Some(ours)) if ours > 0.0 => format!("{:.1}", best / ours),
+            _ => "–".to_owned(),
+        };
+        let [posthog, otel, floor] = [others[POSTHOG], others[OTEL], others[FLOOR]].map(shown);
+        let title = if row.unit.is_empty() {
+            row.title.to_owned()
+        } else {
+            format!("{}, {}", row.title, row.unit)
+        };
+        let ours = shown(ours);
+        println!(
+            "| {title} | {target} | {ours} | {verdict} | {posthog} | {otel} | {floor} | {ratio} |"
+        );
+    }
+    if quick {
+        println!("\nA quick run: too short to judge by.");
+    }
+    Ok(if missed > 0 && !quick { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn shown(value: Option<f64>) -> String {
+    value.map_or_else(|| "–".to_owned(), number)
+}
+
+fn number(value: f64) -> String {
+    match value.abs() {
+        10_000.0.. => format!("{:.0},{:03.0}", (value / 1000.0).trunc(), (value % 1000.0).abs()),
+        100.0.. => format!("{value:.0}"),
+        10.0.. => format!("{value:.1}"),
+        0.0 => "0".to_owned(),
+        _ => format!("{value:.2}"),
+    }
+}
+
+/// Runs a case in a process of its own.
+fn run_case(case: &str, quick: bool, urls: &Urls) -> Result<Vec<(String, f64)>, Box<dyn Error>> {
+    /// After which a peer is let go whose shutdown does not end.
+    const PATIENCE: Duration = Duration::from_secs(600);
+
+    let length = if quick { "quick" } else { "full" };
+    let mut process = Command::new(std::env::current_exe()?)
+        .args(["case", case, length, &urls.homeserver, &urls.collector, &urls.black_hole])
+        // Whatever proxy this machine has is no part of it, nor is what its user wants.
+        .envs([("NO_PROXY", "127.0.0.1"), ("no_proxy", "127.0.0.1")])
+        .env_remove("DO_NOT_TRACK")
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let deadline = Instant::now() + PATIENCE;
+    let status = loop {
+        if let Some(status) = process.try_wait()? {
+            break status;
+        }
+        if Instant::now() > deadline {
+            process.kill()?;
+            break process.wait()?;
+        }
+        thread::sleep(Duration::from_millis(20));
+    };
+    let output = std::io::read_to_string(process.stdout.take().ok_or("no output")?)?;
+    if !status.success() {
+        return Err(format!("{case}: {status}").into());
+    }
+    let lines = output.lines().filter_map(|line| line.split_once(' '));
+    lines.map(|(name, value)| Ok((name.to_owned(), value.parse()?))).collect()
+}

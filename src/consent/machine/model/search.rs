@@ -1,0 +1,216 @@
+//! All states that can be reached, breadth first.
+
+use std::{
+    collections::{HashMap, VecDeque, hash_map::Entry},
+    fmt::Write as _,
+    hash::{BuildHasherDefault, Hasher},
+    time::{Duration, Instant},
+};
+
+use super::{
+    device::{Device, Input, Summary, Violation},
+    world::{Action, Scenario, World},
+};
+
+/// A hasher for keys of a few small integers, of which there are millions.
+#[derive(Default)]
+pub(super) struct QuickHasher(u64);
+
+impl Hasher for QuickHasher {
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 29
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.write_u64(u64::from_le_bytes(word));
+        }
+    }
+
+    fn write_u8(&mut self, byte: u8) {
+        self.write_u64(byte.into());
+    }
+
+    fn write_u64(&mut self, word: u64) {
+        self.0 = (self.0.rotate_left(5) ^ word).wrapping_mul(0x517c_c1b7_2722_0a95);
+    }
+}
+
+type Map<K, V> = HashMap<K, V, BuildHasherDefault<QuickHasher>>;
+
+/// Every device that was met, once, and what becomes of it by each input: the real
+/// machine makes each transition once.
+#[derive(Default)]
+pub(super) struct Arena {
+    devices: Vec<(Device, Summary)>,
+    indices: HashMap<Device, u32>,
+    steps: Map<(u32, Input), Result<u32, Violation>>,
+}
+
+impl Arena {
+    pub(super) fn intern(&mut self, device: Device) -> u32 {
+        match self.indices.entry(device) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(new) => {
+                let index = u32::try_from(self.devices.len()).unwrap();
+                self.devices.push((new.key().clone(), new.key().summary()));
+                *new.insert(index)
+            }
+        }
+    }
+
+    pub(super) fn step(&mut self, device: u32, input: Input) -> Result<u32, Violation> {
+        if let Some(known) = self.steps.get(&(device, input)) {
+            return *known;
+        }
+        let next = self.device(device).step(input).map(|next| self.intern(next));
+        self.steps.insert((device, input), next);
+        next
+    }
+
+    pub(super) fn device(&self, device: u32) -> &Device {
+        &self.devices[device as usize].0
+    }
+
+    pub(super) fn summary(&self, device: u32) -> Summary {
+        self.devices[device as usize].1
+    }
+}
+
+/// What a search found.
+pub(super) struct Report {
+    pub(super) states: usize,
+    pub(super) steps: usize,
+    pub(super) quiet: usize,
+    pub(super) depth: usize,
+    /// Distinct devices, and distinct transitions of them.
+    pub(super) devices: (usize, usize),
+    pub(super) time: Duration,
+    /// Nothing was left out.
+    pub(super) is_whole: bool,
+    /// The promise that does not hold, and the shortest way there.
+    pub(super) violation: Option<(Violation, String)>,
+}
+
+/// Visits every state that `scenario` can reach, up to the first violation.
+///
+/// If there is none, and nothing was left out, the states are checked to have no
+/// circle: then every run comes to rest, for nothing can go on for ever.
+pub(super) fn search(scenario: &Scenario, most_states: usize) -> Report {
+    let begun = Instant::now();
+    let mut arena = Arena::default();
+    let mut seen: Map<World, u32> = Map::default();
+    let mut parents: Vec<Option<(u32, Action)>> = Vec::new();
+    let mut edges: Vec<(u32, u32)> = Vec::new();
+    let mut frontier = VecDeque::new();
+    let starts = World::starts(scenario, &mut arena);
+    for start in &starts {
+        let index = u32::try_from(parents.len()).unwrap();
+        if seen.insert(start.clone(), index).is_none() {
+            parents.push(None);
+            frontier.push_back((index, 0, start.clone()));
+        }
+    }
+
+    let mut steps = Vec::new();
+    let (mut depth, mut quiet, mut is_whole) = (0, 0, true);
+    let mut violation = None;
+    while let Some((from, at, world)) = frontier.pop_front() {
+        depth = depth.max(at);
+        if parents.len() >= most_states {
+            is_whole = false;
+            break;
+        }
+        match world.steps(scenario, &mut arena, &mut steps) {
+            Ok(is_quiet) => quiet += usize::from(is_quiet),
+            Err((action, what)) => {
+                violation = Some((what, Some(from), action));
+                is_whole = false;
+                break;
+            }
+        }
+        for step in steps.drain(..) {
+            let new = u32::try_from(parents.len()).unwrap();
+            let to = match seen.entry(step.next) {
+                Entry::Occupied(known) => *known.get(),
+                Entry::Vacant(unseen) => {
+                    frontier.push_back((new, at + 1, unseen.key().clone()));
+                    parents.push(Some((from, step.action)));
+                    *unseen.insert(new)
+                }
+            };
+            edges.push((from, to));
+        }
+    }
+    if violation.is_none() && is_whole {
+        let on_circle = find_circle(parents.len(), &edges);
+        violation = on_circle.map(|state| ("a run that never comes to rest", Some(state), None));
+    }
+
+    Report {
+        states: parents.len(),
+        steps: edges.len(),
+        quiet,
+        depth,
+        devices: (arena.devices.len(), arena.steps.len()),
+        time: begun.elapsed(),
+        is_whole,
+        violation: violation.map(|(what, state, action)| {
+            (what, trace(scenario, &mut arena, &starts, &parents, state, action))
+        }),
+    }
+}
+
+/// A state on a circle, or behind one.
+fn find_circle(states: usize, edges: &[(u32, u32)]) -> Option<u32> {
+    let mut edges = edges.to_vec();
+    edges.sort_unstable();
+    let mut incoming = vec![0_u32; states];
+    for (_, to) in &edges {
+        incoming[*to as usize] += 1;
+    }
+    let mut free: Vec<u32> =
+        (0..).zip(&incoming).filter(|(_, incoming)| **incoming == 0).map(|(i, _)| i).collect();
+    while let Some(state) = free.pop() {
+        let first = edges.partition_point(|(from, _)| *from < state);
+        for (_, to) in edges[first..].iter().take_while(|(from, _)| *from == state) {
+            incoming[*to as usize] -= 1;
+            if incoming[*to as usize] == 0 {
+                free.push(*to);
+            }
+        }
+    }
+    (0..).zip(&incoming).find(|(_, incoming)| **incoming > 0).map(|(state, _)| state)
+}
+
+/// How to get to `state`, and what is done there.
+fn trace(
+    scenario: &Scenario,
+    arena: &mut Arena,
+    starts: &[World],
+    parents: &[Option<(u32, Action)>],
+    state: Option<u32>,
+    last: Option<Action>,
+) -> String {
+    let mut actions: Vec<Action> = last.into_iter().collect();
+    let mut start = state.unwrap_or_default();
+    while let Some((parent, action)) = parents[start as usize] {
+        actions.push(action);
+        start = parent;
+    }
+    let mut world = starts[start as usize].clone();
+    let mut text = world.describe(None, arena);
+    for action in actions.into_iter().rev() {
+        let _ = writeln!(text, "{action:?}");
+        match world.after(action, scenario, arena) {
+            Ok(next) => {
+                text.push_str(&next.describe(Some(&world), arena));
+                world = next;
+            }
+            Err(_) => break,
+        }
+    }
+    text
+}

@@ -1,0 +1,31 @@
+//! What can go wrong with a durable queue.
+
+use crate::BoxError;
+
+/// Why a durable queue cannot be used.
+///
+/// What goes wrong later, while events are written, is no error of any call: they
+/// wait in memory, and [`QueueStats`](crate::QueueStats) counts them.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum QueueError {
+    /// Another process, or another [`Analytics`](crate::Analytics), has the file
+    /// open.
+    #[error("the file of the queue is in use")]
+    InUse,
+    /// What is in the file could not be deleted.
+    #[error("the file of the queue could not be wiped")]
+    NotWiped(#[source] BoxError),
+    /// The file was written by a newer version of this crate.
+    #[error("the file of the queue was written by a newer version")]
+    Newer,
+    /// The file is a database of something else. It was not touched.
+    #[error("the file of the queue is a database of something else")]
+    NotOurs,
+    /// The file cannot be opened, made or written.
+    #[error("the file of the queue cannot be opened")]
+    Open(#[source] BoxError),
+    /// The file is encrypted with another passphrase, or no passphrase was given.
+    #[error("the passphrase of the queue is missing or wrong")]
+    Passphrase,
+}

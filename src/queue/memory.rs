@@ -1,0 +1,129 @@
+//! What waits for one backend, in memory: bounded in events, bytes and age.
+
+use std::{collections::VecDeque, num::NonZeroU64, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use super::Row;
+use crate::{
+    event::OutgoingEvent,
+    limits::{Limits, OverflowPolicy},
+    stats::{DropReason, Drops},
+};
+
+#[derive(Debug, Default)]
+pub(crate) struct Queue {
+    events: VecDeque<Queued>,
+    bytes: usize,
+}
+
+/// An event, and since when it waits: by the monotonic clock, so that setting
+/// the wall clock expires nothing.
+#[derive(Clone, Debug)]
+pub(crate) struct Queued {
+    pub(crate) event: Arc<OutgoingEvent>,
+    pub(crate) since: Instant,
+    /// Where it is written down, if it is.
+    pub(crate) row: Option<NonZeroU64>,
+}
+
+impl Queued {
+    /// The row of an event that a kill of the process does not lose; what was
+    /// written before `durable_from` is lost already.
+    pub(crate) fn durable_row(&self, durable_from: Row) -> Option<Row> {
+        self.row.map(NonZeroU64::get).filter(|row| *row >= durable_from)
+    }
+}
+
+impl Queue {
+    pub(crate) fn len(&self) -> usize {
+        self.events.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// Adds `queued`; whatever has no room is counted in `drops`, and its row, if it has
+    /// one, given to `lost`.
+    pub(crate) fn push(
+        &mut self,
+        queued: Queued,
+        limits: &Limits,
+        drops: &mut Drops,
+        mut lost: impl FnMut(Row),
+    ) {
+        let bytes = queued.event.bytes();
+        let fits = |queue: &Self| {
+            queue.events.len() < limits.queue_events && queue.bytes + bytes <= limits.queue_bytes
+        };
+        while !fits(self) {
+            let oldest = match limits.overflow {
+                OverflowPolicy::DropNewest => None,
+                OverflowPolicy::DropOldest => self.pop(),
+            };
+            drops.add(DropReason::QueueFull, 1);
+            if let Some(row) = oldest.as_ref().unwrap_or(&queued).row {
+                lost(row.get());
+            }
+            if oldest.is_none() {
+                return;
+            }
+        }
+        self.bytes += bytes;
+        self.events.push_back(queued);
+    }
+
+    /// The first row that waits here.
+    pub(crate) fn first_row(&self) -> Option<Row> {
+        self.events.iter().find_map(|queued| queued.row).map(NonZeroU64::get)
+    }
+
+    /// How many of the events a kill of the process does not lose.
+    pub(crate) fn durable(&self, durable_from: Row) -> usize {
+        self.events.iter().filter(|queued| queued.durable_row(durable_from).is_some()).count()
+    }
+
+    /// Puts `events`, which were taken from the front, back there. They had room.
+    pub(crate) fn put_back(&mut self, events: Vec<Queued>) {
+        for queued in events.into_iter().rev() {
+            self.bytes += queued.event.bytes();
+            self.events.push_front(queued);
+        }
+    }
+
+    /// Takes the oldest events, as many as fit into one batch, at least one.
+    pub(crate) fn take(&mut self, max_events: usize, max_bytes: usize) -> Vec<Queued> {
+        let mut batch = Vec::new();
+        let mut bytes = 0;
+        while let Some(next) = self.events.front() {
+            bytes += next.event.bytes();
+            if batch.len() >= max_events.max(1) || (!batch.is_empty() && bytes > max_bytes) {
+                break;
+            }
+            batch.extend(self.pop());
+        }
+        batch
+    }
+
+    /// Drops what has waited for longer than `age`, and says how many.
+    pub(crate) fn expire(&mut self, now: Instant, age: Duration) -> usize {
+        let before = self.events.len();
+        while self.events.front().is_some_and(|oldest| now - oldest.since > age) {
+            self.pop();
+        }
+        before - self.events.len()
+    }
+
+    /// Drops everything, and says how many.
+    pub(crate) fn clear(&mut self) -> usize {
+        self.bytes = 0;
+        std::mem::take(&mut self.events).len()
+    }
+
+    fn pop(&mut self) -> Option<Queued> {
+        let queued = self.events.pop_front()?;
+        self.bytes -= queued.event.bytes();
+        Some(queued)
+    }
+}

@@ -1,0 +1,92 @@
+//! A queue that outlives the process: an SQLite file at a path of the app's choice.
+
+mod age;
+mod file;
+pub(crate) mod journal;
+mod payload;
+mod rows;
+
+use std::{fmt, path::PathBuf};
+
+use zeroize::Zeroizing;
+
+/// A durable queue: what has left the intake is in a file, until every backend has
+/// taken it.
+///
+/// Give it to [`AnalyticsBuilder::queue`](crate::AnalyticsBuilder::queue). Events are
+/// written in batches, by the background task, on Tokio's blocking threads: `capture`
+/// does no I/O. At the next start those that no backend had taken are queued again,
+/// under the same unique IDs and times, and leave only if the homeserver proves the
+/// consent under which they were captured.
+///
+/// # What survives what
+///
+/// | | what is left |
+/// |---|---|
+/// | the process is killed, or panics | all that had left the intake: what is younger than [`batch_max_age`](crate::AnalyticsBuilder::batch_max_age) may be lost, unless [`flush`](crate::Analytics::flush) has returned since. A batch whose answer had not been written down is sent again, under the same unique IDs. |
+/// | the last handle is dropped, or [`shutdown`](crate::Analytics::shutdown) runs out of time | all that was captured, if the runtime goes on for a moment; else as if killed |
+/// | power is cut, or the system crashes | a sound file, without its last moments: the system decides when it writes them |
+/// | the disk is full, read-only or broken while the app runs | what was written before. New events wait in memory as without this queue, [`QueueStats::not_durable`](crate::QueueStats::not_durable) counts them, one warning is logged, and writing is tried again with each batch. |
+/// | the file is damaged or cut | nothing of it: it is deleted, counted in [`QueueStats::unreadable_files`](crate::QueueStats::unreadable_files), and a new one is begun. A damaged row is deleted alone, a cut write-ahead log ends before the cut. |
+/// | the file is no database | it is set aside, as `<path>.set-aside`, and a new one is begun. It may be an old file of this queue, so a withdrawal deletes it too: choose a path that nothing else uses. |
+/// | the file is a database of something else | that, untouched: [`QueueError::NotOurs`](crate::QueueError::NotOurs) |
+/// | the user withdraws | nothing: see below |
+///
+/// Rows are bounded in number, size and age by the limits of the queue in memory. Age
+/// goes by the wall clock across a restart: after a clock that jumped ahead, events
+/// are taken for as old as it says; an event from the future counts as new once, at
+/// the first start that meets it.
+///
+/// # Withdrawal
+///
+/// Rows carry the epoch of the consent they were captured under. Once that is over
+/// they are never sent, whatever happens: a withdrawal overwrites them with zeros,
+/// empties the write-ahead log, and deletes files that were set aside; a process that
+/// was killed before it could does so at its next start, because the record in the
+/// client's store names a later epoch. The same goes for the end of a session, a change
+/// of the ID, a consent that was not confirmed, and a start under `DO_NOT_TRACK` or a
+/// veto of the device.
+///
+/// No program can reach the copies that lie below or beside the file: what a
+/// solid-state disk keeps for wear levelling, snapshots of the file system, backups.
+/// A passphrase makes those useless too, as long as it is secret.
+///
+/// # Whose it is
+///
+/// One file serves one `Analytics` at a time; a second one, of whatever process, is
+/// told that it is [in use](crate::QueueError::InUse). The file knows its user and
+/// event type by a salted hash. Rows of another user are deleted unsent, and counted in
+/// [`QueueStats::discarded`](crate::QueueStats::discarded). A backend is known by its
+/// [`name`](crate::Backend::name): one that is new gets nothing of before its time, and
+/// what waited for one that is gone is deleted.
+pub struct SqliteQueue {
+    path: PathBuf,
+    passphrase: Option<Zeroizing<String>>,
+}
+
+/// Prints neither the path, which often has a user's name in it, nor the passphrase.
+impl fmt::Debug for SqliteQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteQueue").finish_non_exhaustive()
+    }
+}
+
+impl SqliteQueue {
+    /// A queue in the file at `path`, which is made if there is none, for its owner
+    /// only. Its directory must exist.
+    pub fn new(path: impl Into<PathBuf>) -> Self {
+        Self { path: path.into(), passphrase: None }
+    }
+
+    /// Encrypts the events with the cipher of matrix-sdk's own stores, under a key that
+    /// `passphrase` unlocks.
+    ///
+    /// What stays readable is how many events wait, how large they are, and when they
+    /// were written. A file that was begun without a passphrase is encrypted when it is
+    /// opened with one.
+    #[must_use]
+    pub fn passphrase(mut self, passphrase: impl Into<String>) -> Self {
+        self.passphrase = Some(Zeroizing::new(passphrase.into()));
+        self
+    }
+}

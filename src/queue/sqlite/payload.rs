@@ -1,0 +1,194 @@
+//! An event as bytes: what a row holds, in the clear or encrypted.
+
+use std::{
+    borrow::Cow,
+    time::{Duration, SystemTime},
+};
+
+use matrix_sdk_store_encryption::{EncryptedValueBase64, StoreCipher};
+use uuid::Uuid;
+
+use crate::event::{OutgoingEvent, Properties, UserProperties};
+
+/// Writes events, one after another, in the same memory.
+#[derive(Default)]
+pub(super) struct Writer {
+    bytes: Vec<u8>,
+}
+
+impl Writer {
+    /// The bytes of `event`; none if it cannot be encrypted.
+    pub(super) fn write(
+        &mut self,
+        event: &OutgoingEvent,
+        cipher: Option<&StoreCipher>,
+    ) -> Option<&[u8]> {
+        self.bytes.clear();
+        self.bytes.extend(event.uuid.as_bytes());
+        self.bytes.extend(nanos(event.at).to_le_bytes());
+        self.push(&event.name);
+        let user = event.user_properties();
+        for properties in [&event.properties, &user.set, &user.set_once] {
+            self.push(properties.members());
+        }
+        match cipher {
+            None => self.bytes.extend(checksum(&self.bytes).to_le_bytes()),
+            // It has a checksum of its own.
+            Some(cipher) => {
+                let plain = std::mem::take(&mut self.bytes);
+                let encrypted = cipher.encrypt_value_base64_data(plain).ok()?;
+                self.bytes = serde_json::to_vec(&encrypted).ok()?;
+            }
+        }
+        Some(&self.bytes)
+    }
+
+    fn push(&mut self, text: &str) {
+        // No event is anywhere near 4 GiB.
+        self.bytes.extend((text.len() as u32).to_le_bytes());
+        self.bytes.extend(text.as_bytes());
+    }
+}
+
+/// The event of epoch `epoch` whose bytes these are, unless they are damaged.
+pub(super) fn read(
+    bytes: &[u8],
+    epoch: u64,
+    cipher: Option<&StoreCipher>,
+) -> Option<OutgoingEvent> {
+    let decrypted;
+    let plain = match cipher {
+        None => {
+            let (plain, sum) = bytes.split_last_chunk::<8>().map(|(plain, sum)| (plain, *sum))?;
+            (checksum(plain) == u64::from_le_bytes(sum)).then_some(plain)?
+        }
+        Some(cipher) => {
+            let encrypted: EncryptedValueBase64 = serde_json::from_slice(bytes).ok()?;
+            decrypted = cipher.decrypt_value_base64_data(encrypted).ok()?;
+            &decrypted
+        }
+    };
+    let (uuid, rest) = plain.split_first_chunk::<16>()?;
+    let (at, mut rest) = rest.split_first_chunk::<8>()?;
+    let mut next = || {
+        let (length, more) = rest.split_first_chunk::<4>()?;
+        let (text, more) = more.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+        rest = more;
+        std::str::from_utf8(text).ok()
+    };
+    Some(OutgoingEvent {
+        uuid: Uuid::from_bytes(*uuid),
+        at: time(i64::from_le_bytes(*at)),
+        name: Cow::Owned(next()?.to_owned()),
+        properties: Properties::from_members(next()?)?,
+        user: {
+            let user = UserProperties {
+                set: Properties::from_members(next()?)?,
+                set_once: Properties::from_members(next()?)?,
+            };
+            (!user.is_empty()).then(|| Box::new(user))
+        },
+        epoch,
+    })
+}
+
+/// Nanoseconds since 1970; what they cannot say (before 1677, after 2262) is as near
+/// as they get.
+fn nanos(time: SystemTime) -> i64 {
+    let clamp = |span: Duration| i64::try_from(span.as_nanos()).unwrap_or(i64::MAX);
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(after) => clamp(after),
+        Err(before) => -clamp(before.duration()),
+    }
+}
+
+fn time(nanos: i64) -> SystemTime {
+    let span = Duration::from_nanos(nanos.unsigned_abs());
+    let time = if nanos < 0 {
+        SystemTime::UNIX_EPOCH.checked_sub(span)
+    } else {
+        SystemTime::UNIX_EPOCH.checked_add(span)
+    };
+    time.unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// Tells apart what was written and what a broken disk made of it: FNV-1a, eight bytes
+/// at a time. Against a person who changes the file, only a passphrase helps.
+fn checksum(bytes: &[u8]) -> u64 {
+    let mix = |sum: u64, word: u64| (sum ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(23);
+    let (words, rest) = bytes.as_chunks::<8>();
+    let mut last = [0; 8];
+    last[..rest.len()].copy_from_slice(rest);
+    let sum = 0xcbf2_9ce4_8422_2325 ^ bytes.len() as u64;
+    let sum = words.iter().fold(sum, |sum, word| mix(sum, u64::from_le_bytes(*word)));
+    mix(sum, u64::from_le_bytes(last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event() -> OutgoingEvent {
+        OutgoingEvent {
+            uuid: Uuid::new_v4(),
+            name: Cow::Borrowed("Opened \"⌘\""),
+            at: SystemTime::UNIX_EPOCH + Duration::from_nanos(1_769_860_800_123_456_789),
+            properties: Properties::new().with("text", "a\nb").with("n", u64::MAX),
+            user: Some(Box::new(UserProperties {
+                set: Properties::new().with("app", "desktop"),
+                set_once: Properties::new(),
+            })),
+            epoch: 7,
+        }
+    }
+
+    fn ciphers() -> [Option<StoreCipher>; 2] {
+        [None, Some(StoreCipher::new().unwrap())]
+    }
+
+    #[test]
+    fn an_event_is_read_as_it_was_written() {
+        for cipher in ciphers() {
+            let (event, mut writer) = (event(), Writer::default());
+            let bytes = writer.write(&event, cipher.as_ref()).unwrap();
+            let read = read(bytes, 7, cipher.as_ref()).unwrap();
+            assert_eq!((read.uuid, read.at, read.epoch), (event.uuid, event.at, 7));
+            assert_eq!(read.name, event.name);
+            assert_eq!(read.properties.to_json(), event.properties.to_json());
+            assert_eq!(read.user_properties().set.to_json(), event.user_properties().set.to_json());
+            assert!(read.user_properties().set_once.is_empty());
+        }
+    }
+
+    #[test]
+    fn no_damaged_byte_goes_unnoticed() {
+        for cipher in ciphers() {
+            let mut writer = Writer::default();
+            let bytes = writer.write(&event(), cipher.as_ref()).unwrap().to_vec();
+            for place in 0..bytes.len() {
+                let mut damaged = bytes.clone();
+                damaged[place] ^= 0x10;
+                assert!(read(&damaged, 7, cipher.as_ref()).is_none(), "{place}");
+                assert!(read(&bytes[..place], 7, cipher.as_ref()).is_none(), "{place}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_encrypted_event_shows_nothing() {
+        let cipher = StoreCipher::new().unwrap();
+        let mut writer = Writer::default();
+        let bytes = writer.write(&event(), Some(&cipher)).unwrap();
+        assert!(!String::from_utf8_lossy(bytes).contains("Opened"));
+    }
+
+    #[test]
+    fn a_time_out_of_range_is_as_near_as_it_gets() {
+        for before in [true, false] {
+            let span = Duration::from_secs(400 * 365 * 24 * 3600);
+            let far =
+                if before { SystemTime::UNIX_EPOCH - span } else { SystemTime::UNIX_EPOCH + span };
+            assert_eq!(time(nanos(far)) < SystemTime::UNIX_EPOCH, before);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The durable queue: what survives what.
+
+mod contract;
+mod faults;
+#[cfg(unix)]
+mod kill;
+mod speed;
+mod wiped;
+
+use std::path::{Path, PathBuf};
+
+use matrix_analytics::{
+    Analytics, AnalyticsBuilder, BackendStats, DropReason, SqliteQueue,
+    testing::{DeliveryFailure, FailingBackend},
+};
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use crate::support::{AnalyticsExt as _, Device, FOREIGN_ID, World, content, eventually};
+
+/// A device whose app has a durable queue, and an account that has said yes.
+struct Durable {
+    world: World,
+    device: Device,
+    directory: TempDir,
+}
+
+impl Durable {
+    async fn new() -> Self {
+        let world = World::new().await;
+        world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+        let device = world.device("PHONE").await;
+        Self { world, device, directory: TempDir::new().unwrap() }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("queue.sqlite3")
+    }
+
+    fn builder(&self) -> AnalyticsBuilder {
+        self.device.builder().queue(SqliteQueue::new(self.path()))
+    }
+
+    /// A process with one backend, whose homeserver has answered.
+    async fn start(&self) -> (Analytics, FailingBackend) {
+        self.start_with(FailingBackend::new()).await
+    }
+
+    async fn start_with(&self, backend: FailingBackend) -> (Analytics, FailingBackend) {
+        let analytics = self.builder().backend(backend.clone()).build().await.unwrap();
+        analytics.confirmed().await;
+        (analytics, backend)
+    }
+
+    /// A process whose backend is down.
+    async fn start_offline(&self) -> (Analytics, FailingBackend) {
+        let backend = FailingBackend::new();
+        backend.fail_always(DeliveryFailure::Transient);
+        self.start_with(backend).await
+    }
+
+    /// Ends the process of `analytics` in order, and waits until its file is free.
+    async fn end(&self, analytics: Analytics) {
+        eventually(analytics.shutdown(std::time::Duration::ZERO)).await;
+    }
+
+    /// How many rows are in the file, which no process has open.
+    fn rows(&self) -> i64 {
+        rows(&self.path())
+    }
+}
+
+fn rows(path: &Path) -> i64 {
+    let connection = Connection::open(path).unwrap();
+    connection.query_row("SELECT count(*) FROM events", [], |row| row.get(0)).unwrap()
+}
+
+/// The counters of the first backend, which balance.
+fn counters(analytics: &Analytics) -> BackendStats {
+    let stats = analytics.stats();
+    assert!(stats.backends.iter().all(BackendStats::is_balanced), "{stats:?}");
+    stats.backends[0].clone()
+}
+
+fn dropped(counters: &BackendStats, reason: DropReason) -> u64 {
+    counters.dropped.get(&reason).copied().unwrap_or_default()
+}
+
+#[test]
+fn every_test_that_the_documentation_names_is_there() {
+    let sources = [
+        ("contract", include_str!("durable/contract.rs")),
+        ("faults", include_str!("durable/faults.rs")),
+        ("kill", include_str!("durable/kill.rs")),
+        ("wiped", include_str!("durable/wiped.rs")),
+    ];
+    let mut named = 0;
+    for name in include_str!("../../docs/durability.md").split('`') {
+        for (module, source) in sources {
+            if let Some(test) = name.strip_prefix(&format!("{module}::")) {
+                assert!(
+                    source.contains(&format!("async fn {test}("))
+                        || source.contains(&format!("fn {test}(")),
+                    "{name}"
+                );
+                named += 1;
+            }
+        }
+    }
+    assert!(named > 30, "{named}");
+}
+
+async fn flush(analytics: &Analytics) {
+    eventually(analytics.flush()).await;
+}

@@ -1,0 +1,564 @@
+//! A process that captures numbered events, and withdraws now and then, is killed with
+//! SIGKILL again and again, always on the same files, until a last one delivers what is
+//! left.
+//!
+//! What the guarantee covers is what the process said of it before it died: all that
+//! was captured before a [`flush`](matrix_analytics::Analytics::flush) returned, or that
+//! it found written down. The test asks of a real collector, which writes down what it
+//! gets: did each of these arrive, and was each that had not found by the next process?
+//! Did each event have one unique ID, on every try? Did
+//! nothing from before a withdrawal arrive after it, or under a later ID? And do the
+//! counters add up, in every process?
+//!
+//! When to kill is drawn by lot from a seed, as a number of things that the parent hears
+//! of and then of turns of its own; what the child does at that moment depends on the
+//! machine, as it does in life.
+//!
+//! ```sh
+//! MATRIX_ANALYTICS_TEST_KILLS=1000 cargo test --all-features --test it durable::kill
+//! ```
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    io::Write as _,
+    path::Path,
+    process::Stdio,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use matrix_analytics::{
+    Analytics, Backend, Batch, Consent, ConsentState, DeliveryError, ELEMENT_EVENT_TYPE,
+    Properties, SqliteQueue,
+    testing::{AccountDataServer, DeviceLogin},
+};
+use matrix_sdk::{
+    SqliteStateStore, config::StoreConfig, cross_process_lock::CrossProcessLockConfig,
+};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, BufStream, Lines},
+    net::{TcpListener, TcpStream},
+    process::{ChildStdout, Command},
+    sync::Notify,
+};
+
+use crate::{
+    crash_points::client_of,
+    support::{ALICE, AnalyticsExt as _, FOREIGN_ID, content},
+};
+
+/// The test that is the child.
+const CHILD: &str = "durable::kill::a_child_captures_until_it_is_killed";
+/// What the parent asks of the child: nothing, in an ordinary run.
+const ORDER: &str = "MATRIX_ANALYTICS_TEST_DURABLE_CHILD";
+/// How many kills; few in an ordinary run.
+const KILLS: &str = "MATRIX_ANALYTICS_TEST_KILLS";
+/// What begins a line for the parent: the test harness prints too.
+const MARK: &str = "@@";
+
+/// What the child tells.
+#[derive(Debug)]
+enum Fact {
+    /// It is about to open its files.
+    Begins,
+    /// It was started, and this many events were restored.
+    Started(u64),
+    /// It is about to capture the event of this number.
+    Captures(u64),
+    /// All up to this number is written down.
+    Flushed(u64),
+    /// It is about to withdraw.
+    Withdraws,
+    /// It has withdrawn all up to this number: the receipt says so.
+    Withdrawn(u64),
+    /// It has left what it had to the next process, or delivered it.
+    Ended,
+}
+
+impl Fact {
+    fn tell(&self) {
+        let line = match self {
+            Self::Begins => "Begins".to_owned(),
+            Self::Started(events) => format!("Started {events}"),
+            Self::Captures(number) => format!("Captures {number}"),
+            Self::Flushed(number) => format!("Flushed {number}"),
+            Self::Withdraws => "Withdraws".to_owned(),
+            Self::Withdrawn(number) => format!("Withdrawn {number}"),
+            Self::Ended => "Ended".to_owned(),
+        };
+        let mut stdout = std::io::stdout();
+        let line = format!("{MARK}{line}\n");
+        stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()).unwrap();
+    }
+
+    fn from_line(line: &str) -> Self {
+        let (name, number) = line.split_once(' ').unwrap_or((line, "0"));
+        let number = number.parse().unwrap();
+        match name {
+            "Begins" => Self::Begins,
+            "Started" => Self::Started(number),
+            "Captures" => Self::Captures(number),
+            "Flushed" => Self::Flushed(number),
+            "Withdraws" => Self::Withdraws,
+            "Withdrawn" => Self::Withdrawn(number),
+            "Ended" => Self::Ended,
+            other => panic!("{other}"),
+        }
+    }
+}
+
+/// What the parent asks for.
+struct Order {
+    homeserver: String,
+    device: String,
+    token: String,
+    directory: String,
+    collector: String,
+    /// Which process of the row this is.
+    process: u64,
+    /// The number of the next event.
+    next: u64,
+    seed: u64,
+    /// It is not killed: it delivers everything.
+    is_last: bool,
+}
+
+impl Order {
+    fn to_text(&self) -> String {
+        let Self { homeserver, device, token, directory, collector, .. } = self;
+        let Self { process, next, seed, is_last, .. } = self;
+        let places = [homeserver, device, token, directory, collector];
+        let places = places.map(String::as_str).join("\n");
+        format!("{places}\n{process}\n{next}\n{seed}\n{is_last}")
+    }
+
+    fn from_text(text: &str) -> Self {
+        let fields: Vec<_> = text.split('\n').map(str::to_owned).collect();
+        let [homeserver, device, token, directory, collector, process, next, seed, is_last] =
+            <[String; 9]>::try_from(fields).unwrap();
+        Self {
+            homeserver,
+            device,
+            token,
+            directory,
+            collector,
+            process: process.parse().unwrap(),
+            next: next.parse().unwrap(),
+            seed: seed.parse().unwrap(),
+            is_last: is_last.parse().unwrap(),
+        }
+    }
+}
+
+/// Sends one line an event, and waits for the answer.
+struct Wire {
+    collector: String,
+    process: u64,
+    connection: tokio::sync::Mutex<Option<BufStream<TcpStream>>>,
+}
+
+impl Backend for Wire {
+    fn name(&self) -> &'static str {
+        "wire"
+    }
+
+    async fn send(&self, batch: &Batch) -> Result<(), DeliveryError> {
+        let lost = |error: std::io::Error| DeliveryError::Transient(Box::new(error));
+        let mut held = self.connection.lock().await;
+        // Taken out: a request that is cut leaves no half of it on the connection.
+        let mut connection = match held.take() {
+            Some(connection) => connection,
+            None => BufStream::new(TcpStream::connect(&self.collector).await.map_err(lost)?),
+        };
+        let mut request = format!("{} {}", self.process, batch.analytics_id().reveal());
+        for event in batch.events() {
+            request.push_str(&format!(" {}={}", event.name(), event.uuid()));
+        }
+        request.push('\n');
+        connection.write_all(request.as_bytes()).await.map_err(lost)?;
+        connection.flush().await.map_err(lost)?;
+        let mut answer = String::new();
+        connection.read_line(&mut answer).await.map_err(lost)?;
+        if answer != "taken\n" {
+            return Err(DeliveryError::Transient("not taken".into()));
+        }
+        *held = Some(connection);
+        Ok(())
+    }
+
+    fn close(&self) {
+        if let Ok(mut held) = self.connection.try_lock() {
+            *held = None;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_child_captures_until_it_is_killed() {
+    #[expect(clippy::disallowed_methods, reason = "it is a test that reads it")]
+    let Ok(order) = std::env::var(ORDER) else { return };
+    let order = Order::from_text(&order);
+    let directory = Path::new(&order.directory);
+    let mut lot = fastrand::Rng::with_seed(order.seed);
+
+    let store = SqliteStateStore::open(directory.join("store"), None).await.unwrap();
+    let store = StoreConfig::new(CrossProcessLockConfig::SingleProcess).state_store(store);
+    let client = client_of(&order.homeserver, &order.device, &order.token, store).await;
+    Fact::Begins.tell();
+    let wire = Wire {
+        collector: order.collector.clone(),
+        process: order.process,
+        connection: tokio::sync::Mutex::default(),
+    };
+    let analytics = Analytics::builder(client, ELEMENT_EVENT_TYPE)
+        .backend(wire)
+        .queue(SqliteQueue::new(directory.join("queue.sqlite3")))
+        .batch_max_events(7)
+        .batch_max_age(Duration::from_millis(2))
+        .request_timeout(Duration::from_millis(100))
+        .build()
+        .await
+        .unwrap();
+    check(&analytics);
+    Fact::Started(analytics.stats().backends[0].restored).tell();
+    opt_in(&analytics).await;
+
+    let mut next = order.next;
+    for _ in 0..lot.u32(50..300) {
+        match lot.u32(0..1000) {
+            0..2 => {
+                Fact::Withdraws.tell();
+                let receipt = analytics.opt_out().await;
+                check(&analytics);
+                if receipt.record.is_done() && receipt.queue.is_done() {
+                    Fact::Withdrawn(next - 1).tell();
+                }
+                opt_in(&analytics).await;
+            }
+            2..100 => {
+                analytics.flush().await;
+                check(&analytics);
+                Fact::Flushed(next - 1).tell();
+            }
+            100..300 => tokio::task::yield_now().await,
+            _ => {
+                Fact::Captures(next).tell();
+                analytics.capture_named(next.to_string(), Properties::new());
+                next += 1;
+            }
+        }
+    }
+    if order.is_last {
+        analytics.until(ConsentState::is_open).await;
+        while !analytics.flush().await.is_complete() {}
+        Fact::Flushed(next - 1).tell();
+    }
+    analytics.shutdown(Duration::from_millis(20)).await;
+    check(&analytics);
+    Fact::Ended.tell();
+}
+
+/// Says yes, unless that is remembered, and waits until it is remembered: what is
+/// captured before that is not covered.
+async fn opt_in(analytics: &Analytics) {
+    while analytics.state().decision != Consent::Granted || analytics.recheck().await.is_err() {
+        if analytics.opt_in().await.is_ok() {
+            analytics.until(|state| state.is_open() || state.decision != Consent::Granted).await;
+        }
+    }
+}
+
+fn check(analytics: &Analytics) {
+    let stats = analytics.stats();
+    assert!(stats.backends[0].is_balanced(), "{stats:?}");
+    assert_eq!(stats.queue, matrix_analytics::QueueStats::default());
+}
+
+/// What arrived: in which process, under which ID, which event with which unique ID.
+#[derive(Clone, Debug)]
+struct Arrival {
+    process: u64,
+    id: String,
+    number: u64,
+    uuid: String,
+}
+
+/// Takes what is sent to it, or does not, by lot, and writes it down.
+struct Collector {
+    address: String,
+    arrivals: Arc<Mutex<Arrivals>>,
+    directory: TempDir,
+    heard: Arc<Notify>,
+}
+
+struct Arrivals {
+    file: fs::File,
+    numbers: BTreeSet<u64>,
+}
+
+impl Arrivals {
+    fn add(&mut self, request: &str) {
+        self.file.write_all(request.as_bytes()).unwrap();
+        let numbers = request.split([' ', '=']).skip(2).step_by(2);
+        self.numbers.extend(numbers.map(|number| number.parse::<u64>().unwrap()));
+    }
+}
+
+impl Collector {
+    async fn start(seed: u64) -> Self {
+        let directory = TempDir::new().unwrap();
+        let file = fs::File::create(directory.path().join("arrivals")).unwrap();
+        let arrivals = Arc::new(Mutex::new(Arrivals { file, numbers: BTreeSet::new() }));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let heard = Arc::new(Notify::new());
+        let (all, told) = (arrivals.clone(), heard.clone());
+        tokio::spawn(async move {
+            let mut lot = fastrand::Rng::with_seed(seed);
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(collect(stream, lot.fork(), all.clone(), told.clone()));
+            }
+        });
+        Self { address, arrivals, directory, heard }
+    }
+
+    fn arrivals(&self) -> Vec<Arrival> {
+        self.arrivals.lock().unwrap().file.sync_all().unwrap();
+        let text = fs::read_to_string(self.directory.path().join("arrivals")).unwrap();
+        let mut arrivals = Vec::new();
+        for line in text.lines() {
+            let fields: Vec<_> = line.split(' ').collect();
+            for event in &fields[2..] {
+                let (number, uuid) = event.split_once('=').unwrap();
+                arrivals.push(Arrival {
+                    process: fields[0].parse().unwrap(),
+                    id: fields[1].to_owned(),
+                    number: number.parse().unwrap(),
+                    uuid: uuid.to_owned(),
+                });
+            }
+        }
+        arrivals
+    }
+}
+
+async fn collect(
+    stream: TcpStream,
+    mut lot: fastrand::Rng,
+    arrivals: Arc<Mutex<Arrivals>>,
+    heard: Arc<Notify>,
+) {
+    let mut stream = BufStream::new(stream);
+    let mut request = String::new();
+    while stream.read_line(&mut request).await.is_ok_and(|read| read > 0) {
+        heard.notify_one();
+        let fate = lot.u32(0..10);
+        // A request that was cut in the middle did not arrive.
+        if fate > 1 && request.ends_with('\n') {
+            arrivals.lock().unwrap().add(&request);
+        }
+        // Taken, and the answer lost.
+        if fate == 2 {
+            return;
+        }
+        let answer = if fate > 1 { "taken\n" } else { "not now\n" };
+        let answered = async {
+            stream.write_all(answer.as_bytes()).await?;
+            stream.flush().await
+        };
+        if answered.await.is_err() {
+            return;
+        }
+        request.clear();
+    }
+}
+
+/// What all processes have said.
+#[derive(Default)]
+struct Ledger {
+    next: u64,
+    /// Of an event that was captured, after how many withdrawals.
+    eras: BTreeMap<u64, u64>,
+    era: u64,
+    /// Written down, not withdrawn, and not seen to have arrived.
+    owed: BTreeSet<u64>,
+    /// How many of those there were when this process began: as many it must find.
+    owed_before: u64,
+    covered: u64,
+    /// For each withdrawal that is done: the process, and the last event before it.
+    withdrawals: Vec<(u64, u64)>,
+    restored: u64,
+}
+
+impl Ledger {
+    fn hear(&mut self, process: u64, fact: &Fact, flushed_from: &mut u64) {
+        match fact {
+            Fact::Begins | Fact::Ended => {}
+            Fact::Started(events) => {
+                assert!(*events >= self.owed_before, "{events} of {} found", self.owed_before);
+                self.restored += events;
+            }
+            Fact::Captures(number) => {
+                self.eras.insert(*number, self.era);
+                self.next = number + 1;
+            }
+            Fact::Flushed(number) => {
+                self.owed.extend(*flushed_from..=*number);
+                self.covered += (number + 1).saturating_sub(*flushed_from);
+                *flushed_from = number + 1;
+            }
+            // Whether it is remembered is known once it is done.
+            Fact::Withdraws => {
+                self.owed.clear();
+                *flushed_from = self.next;
+            }
+            Fact::Withdrawn(number) => {
+                self.era += 1;
+                self.withdrawals.push((process, *number));
+            }
+        }
+    }
+
+    fn process_begins(&mut self, arrived: &BTreeSet<u64>) {
+        self.owed.retain(|number| !arrived.contains(number));
+        self.owed_before = self.owed.len() as u64;
+    }
+
+    fn check(&self, arrivals: &[Arrival]) {
+        let mut uuids: BTreeMap<u64, &str> = BTreeMap::new();
+        let mut ids: BTreeMap<&str, u64> = BTreeMap::new();
+        for arrival in arrivals {
+            let Arrival { process, id, number, uuid } = arrival;
+            let first = uuids.entry(*number).or_insert(uuid);
+            assert_eq!(first, uuid, "two unique IDs for {number}");
+            let era = self.eras[number];
+            let first = ids.entry(id).or_insert(era);
+            assert_eq!(*first, era, "{number} arrived under an ID of another era");
+            for (withdrawn_in, last) in &self.withdrawals {
+                assert!(
+                    *number > *last || process <= withdrawn_in,
+                    "{number} was withdrawn in {withdrawn_in} and arrived in {process}",
+                );
+            }
+        }
+        let distinct: BTreeSet<_> = uuids.values().collect();
+        assert_eq!(distinct.len(), uuids.len(), "two events of one unique ID");
+        let lost: Vec<_> = self.owed.iter().filter(|number| !uuids.contains_key(number)).collect();
+        assert!(lost.is_empty(), "{} lost: {lost:?}", lost.len());
+    }
+}
+
+/// The child's facts, until it ends.
+async fn next_fact(lines: &mut Lines<BufReader<ChildStdout>>) -> Option<Fact> {
+    while let Some(line) = lines.next_line().await.unwrap() {
+        if let Some((_, fact)) = line.split_once(MARK) {
+            return Some(Fact::from_line(fact));
+        }
+    }
+    None
+}
+
+/// Runs a child, and kills it at a moment that `lot` draws, unless it is the last.
+/// Returns whether it was killed.
+async fn run_child(
+    order: &Order,
+    collector: &Collector,
+    lot: &mut fastrand::Rng,
+    ledger: &mut Ledger,
+) -> bool {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args([CHILD, "--exact", "--nocapture"])
+        .env(ORDER, order.to_text())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut flushed_from = order.next;
+    let mut points = 0;
+    // Half of them early: while the files are opened, and while the last process's
+    // events are restored and sent.
+    let kill_at = if lot.bool() { lot.u32(0..8) } else { lot.u32(0..250) };
+    let ended = loop {
+        if !order.is_last && points == kill_at {
+            for _ in 0..lot.u32(0..2_000) {
+                tokio::task::yield_now().await;
+            }
+            break false;
+        }
+        tokio::select! {
+            fact = next_fact(&mut lines) => match fact {
+                Some(fact) => ledger.hear(order.process, &fact, &mut flushed_from),
+                None => break true,
+            },
+            () = collector.heard.notified() => {}
+        }
+        points += 1;
+    };
+    // SIGKILL, and wait until it is dead. What it had said is in the pipe.
+    let _ = child.start_kill();
+    let status = child.wait().await.unwrap();
+    while let Some(fact) = next_fact(&mut lines).await {
+        ledger.hear(order.process, &fact, &mut flushed_from);
+    }
+    assert!(!ended || status.success(), "the child failed: {status}");
+    !ended
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_the_guarantee_covers_survives_every_kill_and_arrives_once() {
+    #[expect(clippy::disallowed_methods, reason = "it is a test that reads it")]
+    let kills: u64 = std::env::var(KILLS).map_or(30, |kills| kills.parse().unwrap());
+    let seed = 0x5eed ^ kills;
+    let mut lot = fastrand::Rng::with_seed(seed);
+    let server = AccountDataServer::start().await;
+    server.set_content(ALICE, ELEMENT_EVENT_TYPE, &content(Some(true), Some(FOREIGN_ID)));
+    let DeviceLogin { device_id, access_token, .. } = server.add_device(ALICE, "PHONE");
+    let collector = Collector::start(seed).await;
+    let directory = TempDir::new().unwrap();
+
+    let mut ledger = Ledger::default();
+    let (mut killed, mut process) = (0, 0);
+    let begun = Instant::now();
+    loop {
+        process += 1;
+        ledger.process_begins(&collector.arrivals.lock().unwrap().numbers);
+        let order = Order {
+            homeserver: server.uri().to_owned(),
+            device: device_id.clone(),
+            token: access_token.clone(),
+            directory: directory.path().to_str().unwrap().to_owned(),
+            collector: collector.address.clone(),
+            process,
+            next: ledger.next,
+            seed: lot.u64(..),
+            is_last: killed == kills,
+        };
+        killed += u64::from(run_child(&order, &collector, &mut lot, &mut ledger).await);
+        server.clear_requests();
+        if order.is_last {
+            break;
+        }
+    }
+    let arrivals = collector.arrivals();
+    ledger.check(&arrivals);
+    assert!(ledger.restored > 0, "no process found anything to go on with");
+    report(killed, begun.elapsed(), &ledger, &arrivals);
+}
+
+#[expect(clippy::print_stdout, reason = "what the numbers in the documentation come from")]
+fn report(killed: u64, time: Duration, ledger: &Ledger, arrivals: &[Arrival]) {
+    let distinct: BTreeSet<_> = arrivals.iter().map(|arrival| arrival.number).collect();
+    println!(
+        "{killed} kills in {time:.1?}: {} events captured, {} of them covered, {} restored, {} withdrawals; {} arrived, with {} repeats",
+        ledger.next,
+        ledger.covered,
+        ledger.restored,
+        ledger.withdrawals.len(),
+        distinct.len(),
+        arrivals.len() - distinct.len(),
+    );
+}

@@ -1,0 +1,205 @@
+//! After a withdrawal, no byte of what was captured is left: in the file, its log, what
+//! was set aside, or what this process logged.
+
+use std::{
+    fs, io,
+    path::Path,
+    sync::{Arc, Mutex},
+};
+
+use matrix_analytics::{
+    Analytics, Properties,
+    testing::{FailingBackend, Fault},
+};
+use tracing_subscriber::fmt::MakeWriter;
+
+use super::{Durable, counters, flush};
+use crate::support::{AnalyticsExt as _, content, eventually};
+
+const MARKER: &str = "a-very-personal-value";
+
+/// What holds the marker among the files of `directory`.
+fn marked(directory: &Path) -> Vec<String> {
+    let mut marked = Vec::new();
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if contains_marker(&fs::read(&path).unwrap()) {
+            marked.push(path.file_name().unwrap().to_str().unwrap().to_owned());
+        }
+    }
+    marked.sort();
+    marked
+}
+
+fn contains_marker(bytes: &[u8]) -> bool {
+    bytes.windows(MARKER.len()).any(|window| window == MARKER.as_bytes())
+}
+
+/// Fills the file and its log with the marker: rows that wait, rows that were deleted
+/// since, and rows of every size.
+async fn fill(analytics: &Analytics) {
+    analytics.set_super_properties(Properties::new().with("super", MARKER)).unwrap();
+    for round in 0..20 {
+        analytics.set_user_properties(&Properties::new().with(MARKER, MARKER)).unwrap();
+        for number in 0..60 {
+            let long = MARKER.repeat(1 + number * round % 300);
+            analytics.capture_named(MARKER, Properties::new().with("text", long));
+        }
+        flush(analytics).await;
+    }
+}
+
+#[tokio::test]
+async fn no_byte_is_left_in_any_file() {
+    let durable = Durable::new().await;
+    fs::write(durable.path(), MARKER).unwrap();
+    let backend = FailingBackend::new();
+    backend.fail_always(matrix_analytics::testing::DeliveryFailure::Transient);
+    // So small that most of what is written is deleted again.
+    let builder = durable.builder().queue_max_events(300).backend(backend.clone());
+    let analytics = builder.build().await.unwrap();
+    analytics.confirmed().await;
+    fill(&analytics).await;
+    let files = ["queue.sqlite3", "queue.sqlite3-wal", "queue.sqlite3.set-aside"];
+    assert_eq!(marked(durable.directory.path()), files);
+
+    let receipt = eventually(analytics.opt_out().into_future()).await;
+    assert!(receipt.is_complete(), "{receipt:?}");
+    assert_eq!(marked(durable.directory.path()), Vec::<String>::new());
+    assert!(!durable.directory.path().join("queue.sqlite3.set-aside").exists());
+    durable.end(analytics).await;
+    assert_eq!((marked(durable.directory.path()), durable.rows()), (Vec::new(), 0));
+}
+
+#[tokio::test]
+async fn a_withdrawal_that_is_polled_once_and_dropped_wipes_the_file_too() {
+    let durable = Durable::new().await;
+    let (analytics, _) = durable.start_offline().await;
+    fill(&analytics).await;
+    durable.world.server.fail_all(Fault::ResetBefore);
+    let mut opt_out = analytics.opt_out().into_future();
+    assert!(futures_util::poll!(&mut opt_out).is_pending());
+    drop(opt_out);
+    durable.end(analytics).await;
+    assert_eq!((marked(durable.directory.path()), durable.rows()), (Vec::new(), 0));
+}
+
+#[tokio::test]
+async fn the_end_of_a_session_and_a_no_from_elsewhere_wipe_the_file_too() {
+    for ends_session in [true, false] {
+        let durable = Durable::new().await;
+        let (analytics, _) = durable.start_offline().await;
+        fill(&analytics).await;
+        if ends_session {
+            assert!(eventually(analytics.end_session()).await.queue.is_done());
+        } else {
+            durable.world.set_content(&content(Some(false), None));
+            durable.device.sync().await;
+        }
+        durable.end(analytics).await;
+        assert_eq!((marked(durable.directory.path()), durable.rows()), (Vec::new(), 0));
+    }
+}
+
+#[tokio::test]
+async fn a_process_that_dies_before_it_could_wipe_does_so_at_its_next_start() {
+    let durable = Durable::new().await;
+    let (analytics, _) = durable.start_offline().await;
+    fill(&analytics).await;
+    let left = tempfile::TempDir::new().unwrap();
+    for file in ["queue.sqlite3", "queue.sqlite3-wal"] {
+        fs::copy(durable.directory.path().join(file), left.path().join(file)).unwrap();
+    }
+    eventually(analytics.opt_out().into_future()).await;
+    durable.end(analytics).await;
+    assert!(!marked(left.path()).is_empty());
+
+    // The record in the client's store remembers the withdrawal; the file does not.
+    let durable = Durable { directory: left, ..durable };
+    let (analytics, backend) = durable.start().await;
+    assert!(counters(&analytics).restored > 0);
+    assert_eq!(marked(durable.directory.path()), Vec::<String>::new());
+    durable.end(analytics).await;
+    assert_eq!((backend.attempts(), durable.rows()), (0, 0));
+}
+
+#[tokio::test]
+async fn what_was_set_aside_goes_at_the_first_start_under_another_consent() {
+    let durable = Durable::new().await;
+    let (analytics, _) = durable.start().await;
+    durable.end(analytics).await;
+    fs::write(durable.path(), MARKER).unwrap();
+    let set_aside = durable.directory.path().join("queue.sqlite3.set-aside");
+    for _ in 0..2 {
+        let (analytics, _) = durable.start().await;
+        durable.end(analytics).await;
+        assert!(set_aside.exists());
+    }
+    // Withdrawn in a process that has no queue.
+    let (analytics, _) = durable.device.start_confirmed().await;
+    eventually(analytics.opt_out().into_future()).await;
+    drop(analytics);
+    let (analytics, _) = durable.start().await;
+    durable.end(analytics).await;
+    assert!(!set_aside.exists());
+}
+
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl<'a> MakeWriter<'a> for Log {
+    type Writer = Self;
+
+    fn make_writer(&'a self) -> Self {
+        self.clone()
+    }
+}
+
+/// A file is opened, found damaged, cannot be written and is wiped, and the log at
+/// `TRACE` tells nothing of what was in it.
+#[test]
+fn the_log_at_trace_shows_no_byte_of_an_event() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(log.clone())
+        .finish();
+    // For this thread, and a runtime of its own that has no other; what the blocking
+    // threads log is told to them by hand.
+    let dispatch = tracing::Dispatch::new(subscriber);
+    let of_thread = dispatch.clone();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .on_thread_start(move || {
+            // For as long as the thread lives.
+            std::mem::forget(tracing::dispatcher::set_default(&of_thread));
+        })
+        .build()
+        .unwrap();
+    tracing::dispatcher::with_default(&dispatch, || {
+        runtime.block_on(async {
+            let durable = Durable::new().await;
+            fs::write(durable.path(), MARKER).unwrap();
+            let (analytics, _) = durable.start_offline().await;
+            fill(&analytics).await;
+            durable.end(analytics).await;
+            let (analytics, _) = durable.start_offline().await;
+            eventually(analytics.opt_out().into_future()).await;
+            durable.end(analytics).await;
+        });
+    });
+    let log = log.0.lock().unwrap();
+    assert!(String::from_utf8_lossy(&log).contains("it is set aside"));
+    assert!(!contains_marker(&log));
+}
