@@ -22,6 +22,7 @@ use crate::{
     consent::machine::Wipe,
     event::Properties,
     gate::Phase,
+    guard::Guard,
     limits::Limits,
     sink::Sink,
     witness::{Answer, ERA, Watched, Witness},
@@ -83,7 +84,7 @@ impl App {
         let backends = (0..backends)
             .map(|_| -> Box<dyn DynBackend> { Box::new(Watched(witness.clone())) })
             .collect();
-        let app = Arc::new(Self { sink: Arc::new(Sink::new(backends, limits)), witness });
+        let app = Arc::new(Self { sink: Arc::new(Sink::new(backends, limits, Guard)), witness });
         app.apply(Phase::Open, 1, None);
         app
     }

@@ -30,6 +30,7 @@ use crate::{
     consent_task::{self, Command},
     drops,
     gate::Phase,
+    guard::OwnIdentifiers,
     local_record::RecordStore,
     sink::Sink,
     stop::Stop,
@@ -388,6 +389,12 @@ impl Analytics {
         let inner = Arc::new(inner);
         inner.apply(|_| {});
 
+        let session = Arc::downgrade(&inner);
+        inner
+            .sink
+            .guard
+            .watch_session(move || session.upgrade().map(|inner| own_identifiers(&inner.client)));
+
         // Watching comes before asking: no change falls between the two.
         let event_handler = watch_account_data(&inner, event_type);
         let stop = Arc::new(Stop::default());
@@ -519,6 +526,28 @@ impl Drop for Handle {
             self.inner.runtime.spawn(async move { inner.save().await });
         }
     }
+}
+
+/// What `client` knows that its session is known by, now.
+fn own_identifiers(client: &Client) -> OwnIdentifiers {
+    let homeserver = client.homeserver();
+    let urls = client.server().into_iter().chain([&homeserver]);
+    let mut own = OwnIdentifiers {
+        hosts: urls.filter_map(|url| url.host_str().map(str::to_owned)).collect(),
+        ..OwnIdentifiers::default()
+    };
+    if let Some(session) = client.session_meta() {
+        own.user_id = session.user_id.to_string();
+        own.localpart = session.user_id.localpart().to_owned();
+        own.server_name = session.user_id.server_name().to_string();
+        own.hosts.push(session.user_id.server_name().host().to_owned());
+        own.device_id = session.device_id.to_string();
+    }
+    if let Some(tokens) = client.session_tokens() {
+        own.tokens.push(tokens.access_token);
+        own.tokens.extend(tokens.refresh_token);
+    }
+    own
 }
 
 /// Lets every account-data event of `event_type` that sync carries reach the

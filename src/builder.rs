@@ -6,9 +6,9 @@ use matrix_sdk::{Client, StoreError};
 use tokio::runtime::Handle;
 
 use crate::{
-    Analytics, Backend, OverflowPolicy, QueueError, account_data::AccountData, analytics::Inner,
-    backend::DynBackend, consent::machine::Machine, limits::Limits, local_record::RecordStore,
-    sink::Sink,
+    Analytics, Backend, Detector, GuardPolicy, OverflowPolicy, QueueError,
+    account_data::AccountData, analytics::Inner, backend::DynBackend, consent::machine::Machine,
+    guard::Guard, limits::Limits, local_record::RecordStore, sink::Sink,
 };
 #[cfg(feature = "sqlite")]
 use crate::{GateState, SqliteQueue, queue::Journal};
@@ -63,6 +63,8 @@ pub struct AnalyticsBuilder {
     #[cfg(feature = "sqlite")]
     queue: Option<SqliteQueue>,
     limits: Limits,
+    guard_policy: GuardPolicy,
+    detectors: Vec<Box<dyn Detector>>,
     request_timeout: Duration,
     do_not_track: bool,
 }
@@ -86,6 +88,8 @@ impl AnalyticsBuilder {
             #[cfg(feature = "sqlite")]
             queue: None,
             limits: Limits::default(),
+            guard_policy: GuardPolicy::default(),
+            detectors: Vec::new(),
             request_timeout: Duration::from_secs(10),
             do_not_track: is_do_not_track_set(),
         }
@@ -102,6 +106,19 @@ impl AnalyticsBuilder {
     #[cfg(feature = "sqlite")]
     pub fn queue(mut self, queue: SqliteQueue) -> Self {
         self.queue = Some(queue);
+        self
+    }
+
+    /// What becomes of an event in which something personal is found; redacted if
+    /// not set.
+    pub fn guard_policy(mut self, policy: GuardPolicy) -> Self {
+        self.guard_policy = policy;
+        self
+    }
+
+    /// Also keeps back what `detector` finds, beside those added before.
+    pub fn detector(mut self, detector: impl Detector) -> Self {
+        self.detectors.push(Box::new(detector));
         self
     }
 
@@ -224,7 +241,8 @@ impl AnalyticsBuilder {
         };
         let account_data =
             AccountData::new(self.client.clone(), user, &self.event_type, self.request_timeout);
-        let sink = Sink::new(self.backends, self.limits);
+        let guard = Guard::new(self.guard_policy, self.detectors);
+        let sink = Sink::new(self.backends, self.limits, guard);
         #[cfg(feature = "sqlite")]
         let sink = match journal {
             Some((journal, restored)) => sink.with_journal(journal, restored),

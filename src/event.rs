@@ -143,6 +143,8 @@ pub struct Properties {
     problem: Option<InvalidEvent>,
     /// Whether a key may stand twice in `members`.
     may_repeat: bool,
+    /// Whether there is a text or a key that the type of an event does not fix.
+    has_text: bool,
 }
 
 /// Prints the size only: keys and values may be personal.
@@ -160,7 +162,7 @@ impl Properties {
     }
 
     const fn none() -> Self {
-        Self { members: String::new(), problem: None, may_repeat: false }
+        Self { members: String::new(), problem: None, may_repeat: false, has_text: false }
     }
 
     /// The properties that `event` serialises to.
@@ -171,8 +173,12 @@ impl Properties {
     /// a float that is not finite, or is larger than [`MAX_EVENT_BYTES`].
     pub fn from_serialize<T: Serialize + ?Sized>(event: &T) -> Result<Self, InvalidEvent> {
         flat::members(event).and_then(|flat| {
-            let properties =
-                Self { members: flat.members, problem: None, may_repeat: flat.may_repeat };
+            let properties = Self {
+                members: flat.members,
+                problem: None,
+                may_repeat: flat.may_repeat,
+                has_text: flat.has_text,
+            };
             properties.check().map(|()| properties)
         })
     }
@@ -190,6 +196,7 @@ impl Properties {
             return;
         }
         self.may_repeat |= !self.members.is_empty();
+        self.has_text = true;
         if self.members.capacity() == 0 {
             // Room for the usual event, so that one allocation serves.
             self.members.reserve(128);
@@ -261,7 +268,7 @@ impl Properties {
         // leave under its name.
         for (key, value) in flat::parse(&json).unwrap_or_default() {
             if !unwanted(&key) {
-                flat::push_raw(&mut members, &key, value);
+                flat::push_raw(&mut members, &key, value.get());
             }
         }
         Self { members, ..self.clone() }
@@ -276,7 +283,43 @@ impl Properties {
         }
         members.push_str(&self.members);
         let problem = base.problem.or(self.problem);
-        Self { members, problem, may_repeat: true }.without_repeats()
+        let has_text = base.has_text || self.has_text;
+        Self { members, problem, may_repeat: true, has_text }.without_repeats()
+    }
+
+    /// Whether there is a text, or a key, that only the run of the program knows.
+    pub(crate) fn has_text(&self) -> bool {
+        self.has_text
+    }
+
+    /// These properties after `decide` has seen each key and, if there is one, its
+    /// text; `None` if all are kept.
+    pub(crate) fn filtered(
+        &self,
+        mut decide: impl FnMut(&str, Option<&str>) -> Fate,
+    ) -> Option<Self> {
+        let json = self.to_json();
+        let mut members = String::with_capacity(self.members.len());
+        let mut all_kept = true;
+        // What this type wrote is always an object; were it not, nothing may
+        // leave under its name.
+        let Ok(parsed) = flat::parse(&json) else { return Some(Self::default()) };
+        for (key, value) in parsed {
+            let text: Option<String> = serde_json::from_str(value.get()).ok();
+            let fate = decide(&key, text.as_deref());
+            all_kept &= matches!(fate, Fate::Kept);
+            match fate {
+                Fate::Kept => flat::push_raw(&mut members, &key, value.get()),
+                Fate::Dropped => {}
+                Fate::Replaced { key: new_key, text } => {
+                    let text = text.map(|text| serde_json::to_string(&text).unwrap_or_default());
+                    let value = text.as_deref().unwrap_or(value.get());
+                    flat::push_raw(&mut members, new_key.as_deref().unwrap_or(&key), value);
+                }
+            }
+        }
+        // Two keys may have become the same.
+        (!all_kept).then(|| Self { members, may_repeat: true, ..self.clone() }.without_repeats())
     }
 
     /// These properties with the last value of each key, and no more memory than
@@ -313,6 +356,18 @@ impl Properties {
             None => Self { may_repeat: false, ..self },
         }
     }
+}
+
+/// What becomes of one property.
+#[derive(Debug)]
+pub(crate) enum Fate {
+    Dropped,
+    Kept,
+    /// With another key, another text or both.
+    Replaced {
+        key: Option<String>,
+        text: Option<String>,
+    },
 }
 
 impl Serialize for Properties {

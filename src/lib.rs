@@ -12,6 +12,7 @@ mod delivery;
 mod drops;
 mod event;
 mod gate;
+mod guard;
 mod intake;
 mod limits;
 mod local_record;
@@ -46,6 +47,7 @@ pub use self::{
         Event, InvalidEvent, MAX_EVENT_BYTES, MAX_KEY_BYTES, MAX_NAME_BYTES, OutgoingEvent,
         Properties, UserProperties, Value,
     },
+    guard::{Detector, GuardPolicy, IdentifierKind},
     limits::OverflowPolicy,
     queue::QueueError,
     sink::{Delivered, DeliveryReport},

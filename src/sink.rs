@@ -1,10 +1,10 @@
-//! The pipeline: gate, intake, queue, delivery, and the counters over all of it.
+//! The pipeline: gate, intake, guard, queue, delivery, and the counters over all of it.
 //!
 //! ```text
 //!             caller's thread │ one background task
-//! app ── capture ─▶ gate ─▶ intake ─▶ queue ─▶ delivery ─▶ backend(s)
-//!                    │         │        │        │ gate again
-//!                    └─────────┴────────┴────────┴──▶ dropped(reason)
+//! app ── capture ─▶ gate ─▶ intake ─▶ guard ─▶ queue ─▶ delivery ─▶ backend(s)
+//!                    │         │        │        │         │ gate again
+//!                    └─────────┴────────┴────────┴─────────┴──▶ dropped(reason)
 //! ```
 //!
 //! A durable queue is a journal beside the queue in memory: what is to be queued is
@@ -32,6 +32,7 @@ use crate::{
         check_name,
     },
     gate::{Gate, Phase},
+    guard::Guard,
     intake::Intake,
     limits::Limits,
     locks::{Mutex, MutexGuard, PoisonError},
@@ -45,6 +46,7 @@ use crate::{
 pub(crate) struct Sink {
     gate: Gate,
     intake: Intake,
+    pub(crate) guard: Guard,
     /// Held by whoever empties the intake, so that nothing is on its way unseen.
     drain_turn: Mutex<()>,
     /// Locked after the intake and before the lanes.
@@ -102,10 +104,11 @@ impl DeliveryReport {
 }
 
 impl Sink {
-    pub(crate) fn new(backends: Vec<Box<dyn DynBackend>>, limits: Limits) -> Self {
+    pub(crate) fn new(backends: Vec<Box<dyn DynBackend>>, limits: Limits, guard: Guard) -> Self {
         let sink = Self {
             gate: Gate::closed(),
             intake: Intake::new(limits.intake_events, limits.intake_bytes, limits.batch_events),
+            guard,
             drain_turn: Mutex::default(),
             draining: Mutex::default(),
             lanes: backends.into_iter().map(Lane::new).collect(),
@@ -388,6 +391,7 @@ impl Sink {
         // The work on each event happens while no lock is held that a caller
         // could wait for.
         let taken = captured.len();
+        self.guard.refresh();
         let (mut ids, now) = (UniqueIds::new(), Instant::now());
         let mut events: Vec<_> =
             captured.into_iter().map(|event| self.prepare(event, &mut ids, now)).collect();
@@ -439,7 +443,8 @@ impl Sink {
     }
 
     /// Completes an event that leaves the intake: its unique ID, the super
-    /// properties, and what is to be said about the user.
+    /// properties, and what is to be said about the user. All of it has been past
+    /// the guard then.
     fn prepare(
         &self,
         captured: CapturedEvent,
@@ -450,14 +455,17 @@ impl Sink {
             Some(super_properties) => captured.properties.over(super_properties),
             None => captured.properties.without_repeats(),
         };
+        let guarded = self.guard.event(captured.name, properties);
+        let (name, properties) = guarded.ok_or(DropReason::Guarded)?;
         properties.check().map_err(|problem| match problem {
             InvalidEvent::TooLarge => DropReason::TooLarge,
             _ => DropReason::Invalid,
         })?;
         let user = self.take_user(captured.epoch);
+        let user = user.map(|user| Box::new(self.guard.user(&name, *user)));
         let event = OutgoingEvent {
             uuid: ids.next(),
-            name: captured.name,
+            name,
             at: captured.at,
             properties,
             user,
@@ -556,7 +564,7 @@ impl Sink {
         });
         let backends = backends.collect();
         let queue = self.journal.as_ref().map(|journal| journal.stats()).unwrap_or_default();
-        Stats { backends, queue }
+        Stats { backends, queue, guarded: self.guard.found() }
     }
 }
 

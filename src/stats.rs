@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::guard::IdentifierKind;
+
 use crate::drops::DropSignal;
 
 /// Why an event left the pipeline without being delivered.
@@ -23,6 +25,10 @@ pub enum DropReason {
     Expired,
     /// The last try that the retry budget allows failed.
     GaveUp,
+    /// Something personal was found in the event (see
+    /// [`GuardPolicy::DropEvent`](crate::GuardPolicy::DropEvent)), or a
+    /// [`Detector`](crate::Detector) panicked over it.
+    Guarded,
     /// The buffer in memory that `capture` fills was full.
     IntakeFull,
     /// A name, key or value that no event may have (see
@@ -60,6 +66,9 @@ pub struct Stats {
     pub backends: Vec<BackendStats>,
     /// How the durable queue fares; all zero without one.
     pub queue: QueueStats,
+    /// How much of each kind the guard has kept back. One event may have had
+    /// several.
+    pub guarded: BTreeMap<IdentifierKind, u64>,
 }
 
 /// What a durable queue met since this process began, beside the events that

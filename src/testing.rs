@@ -7,6 +7,7 @@
 //!
 //! [`RecordingBackend`] keeps what it is sent, [`FailingBackend`] fails on command, and
 //! [`contract::check`] is the suite that every [`Backend`](crate::Backend) must pass.
+//! [`GuardProbe`] shows what the guard makes of a text.
 //!
 //! Everything here is for tests: functions panic where a test should fail.
 //!
@@ -67,3 +68,4 @@ pub use self::{
     },
     recording::{ReceivedBatch, ReceivedEvent, RecordingBackend},
 };
+pub use crate::guard::GuardProbe;

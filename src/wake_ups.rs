@@ -14,7 +14,8 @@ use std::{
 use tokio::time::{advance, pause};
 
 use crate::{
-    AnalyticsId, Backend, Batch, DeliveryError, Properties, gate::Phase, limits::Limits, sink::Sink,
+    AnalyticsId, Backend, Batch, DeliveryError, Properties, gate::Phase, guard::Guard,
+    limits::Limits, sink::Sink,
 };
 
 /// The background task, which runs only when told to.
@@ -78,7 +79,7 @@ impl Backend for Nowhere {
 }
 
 fn open_sink() -> Arc<Sink> {
-    let sink = Sink::new(vec![Box::new(Nowhere)], Limits::default());
+    let sink = Sink::new(vec![Box::new(Nowhere)], Limits::default(), Guard::default());
     sink.set_gate(Phase::Open, 1, Some(AnalyticsId::random()), None);
     Arc::new(sink)
 }

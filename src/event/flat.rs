@@ -14,6 +14,7 @@ use super::{InvalidEvent, MAX_EVENT_BYTES, MAX_KEY_BYTES, Value, scratch::Scratc
 pub(super) struct Flat {
     pub(super) members: String,
     pub(super) may_repeat: bool,
+    pub(super) has_text: bool,
 }
 
 /// What members are written to.
@@ -60,10 +61,13 @@ impl Text for String {
 /// The members that `value` serialises to.
 pub(super) fn members<T: Serialize + ?Sized>(value: &T) -> Result<Flat, InvalidEvent> {
     let mut out = Scratch::new();
-    let may_repeat =
-        value.serialize(Object { out: &mut out }).map_err(|Problem(problem)| problem)?;
+    let keys = value.serialize(Object { out: &mut out }).map_err(|Problem(problem)| problem)?;
     let members = str::from_utf8(out.as_bytes()).map_err(|_| InvalidEvent::Serialize)?;
-    Ok(Flat { members: members.to_owned(), may_repeat })
+    Ok(Flat {
+        members: members.to_owned(),
+        may_repeat: matches!(keys, Keys::Dynamic),
+        has_text: !matches!(keys, Keys::Fixed { has_text: false }),
+    })
 }
 
 /// Adds `"key":value` to `members`.
@@ -87,14 +91,13 @@ pub(super) fn push_member(
 }
 
 /// Adds `"key":value` to `members`, for members that were checked before.
-#[cfg(feature = "posthog")]
-pub(super) fn push_raw(members: &mut String, key: &str, value: &RawValue) {
+pub(super) fn push_raw(members: &mut String, key: &str, value: &str) {
     if !members.is_empty() {
         members.push(',');
     }
     members.push_str(&serde_json::to_string(key).unwrap_or_default());
     members.push(':');
-    members.push_str(value.get());
+    members.push_str(value);
 }
 
 /// One member that this module wrote: its key with quotes, as it is spelled, and the
@@ -293,22 +296,29 @@ macro_rules! not_flat {
     };
 }
 
-/// Serialises the event itself: a struct or a map. Says whether a key may
-/// stand twice.
+/// What an event was serialised to.
+enum Keys {
+    /// Any, as often as they like.
+    Dynamic,
+    /// Those of a type, once each.
+    Fixed { has_text: bool },
+}
+
+/// Serialises the event itself: a struct or a map.
 struct Object<'a> {
     out: &'a mut Scratch,
 }
 
 impl<'a> Serializer for Object<'a> {
-    type Ok = bool;
+    type Ok = Keys;
     type Error = Problem;
-    type SerializeSeq = Impossible<bool, Problem>;
-    type SerializeTuple = Impossible<bool, Problem>;
-    type SerializeTupleStruct = Impossible<bool, Problem>;
-    type SerializeTupleVariant = Impossible<bool, Problem>;
+    type SerializeSeq = Impossible<Keys, Problem>;
+    type SerializeTuple = Impossible<Keys, Problem>;
+    type SerializeTupleStruct = Impossible<Keys, Problem>;
+    type SerializeTupleVariant = Impossible<Keys, Problem>;
     type SerializeMap = MapMembers<'a>;
     type SerializeStruct = StructMembers<'a>;
-    type SerializeStructVariant = Impossible<bool, Problem>;
+    type SerializeStructVariant = Impossible<Keys, Problem>;
 
     not_flat! { value:
         serialize_bool(bool); serialize_i8(i8); serialize_i16(i16); serialize_i32(i32);
@@ -326,23 +336,23 @@ impl<'a> Serializer for Object<'a> {
         serialize_struct_variant(&'static str, u32, &'static str, usize) -> SerializeStructVariant;
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<bool, Problem> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Keys, Problem> {
         value.serialize(self)
     }
 
-    fn serialize_unit(self) -> Result<bool, Problem> {
-        Ok(false)
+    fn serialize_unit(self) -> Result<Keys, Problem> {
+        Ok(Keys::Fixed { has_text: false })
     }
 
-    fn serialize_unit_struct(self, _name: &'static str) -> Result<bool, Problem> {
-        Ok(false)
+    fn serialize_unit_struct(self, _name: &'static str) -> Result<Keys, Problem> {
+        Ok(Keys::Fixed { has_text: false })
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
         self,
         _name: &'static str,
         value: &T,
-    ) -> Result<bool, Problem> {
+    ) -> Result<Keys, Problem> {
         value.serialize(self)
     }
 
@@ -352,7 +362,7 @@ impl<'a> Serializer for Object<'a> {
         _index: u32,
         _variant: &'static str,
         _value: &T,
-    ) -> Result<bool, Problem> {
+    ) -> Result<Keys, Problem> {
         Err(NOT_FLAT)
     }
 
@@ -365,16 +375,17 @@ impl<'a> Serializer for Object<'a> {
         _name: &'static str,
         _length: usize,
     ) -> Result<StructMembers<'a>, Problem> {
-        Ok(StructMembers { out: self.out })
+        Ok(StructMembers { out: self.out, has_text: false })
     }
 }
 
 struct StructMembers<'a> {
     out: &'a mut Scratch,
+    has_text: bool,
 }
 
 impl SerializeStruct for StructMembers<'_> {
-    type Ok = bool;
+    type Ok = Keys;
     type Error = Problem;
 
     fn serialize_field<T: Serialize + ?Sized>(
@@ -382,11 +393,12 @@ impl SerializeStruct for StructMembers<'_> {
         key: &'static str,
         value: &T,
     ) -> Result<(), Problem> {
-        push_property(self.out, key, value)
+        self.has_text |= push_property(self.out, key, value)?;
+        Ok(())
     }
 
-    fn end(self) -> Result<bool, Problem> {
-        Ok(false)
+    fn end(self) -> Result<Keys, Problem> {
+        Ok(Keys::Fixed { has_text: self.has_text })
     }
 }
 
@@ -397,7 +409,7 @@ struct MapMembers<'a> {
 }
 
 impl SerializeMap for MapMembers<'_> {
-    type Ok = bool;
+    type Ok = Keys;
     type Error = Problem;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Problem> {
@@ -407,68 +419,80 @@ impl SerializeMap for MapMembers<'_> {
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Problem> {
-        if !value.serialize(Scalar { out: self.out })? {
+        if matches!(value.serialize(Scalar { out: self.out })?, Written::Nothing) {
             self.out.truncate(self.before_key);
         }
         Ok(())
     }
 
-    fn end(self) -> Result<bool, Problem> {
-        Ok(true)
+    fn end(self) -> Result<Keys, Problem> {
+        Ok(Keys::Dynamic)
     }
 }
 
+/// Says whether the property has text.
 fn push_property<T: Serialize + ?Sized>(
     out: &mut Scratch,
     key: &str,
     value: &T,
-) -> Result<(), Problem> {
+) -> Result<bool, Problem> {
     let before = out.len();
     push_key(out, key)?;
-    if !value.serialize(Scalar { out })? {
+    let written = value.serialize(Scalar { out })?;
+    if matches!(written, Written::Nothing) {
         out.truncate(before);
     }
-    Ok(())
+    Ok(matches!(written, Written::Text))
 }
 
-/// Serialises one property. Says whether there was one: `None` is none.
+/// What one property was serialised to.
+enum Written {
+    /// What the type alone allows: a number, a boolean, the name of a variant.
+    Fixed,
+    /// There was no property: `None` is none.
+    Nothing,
+    /// Text that may be anything.
+    Text,
+}
+
+/// Serialises one property.
 struct Scalar<'a> {
     out: &'a mut Scratch,
 }
 
 macro_rules! scalar {
     ($($method:ident($value:ty);)*) => {
-        $(fn $method(self, value: $value) -> Result<bool, Problem> {
-            push_number(self.out, &value).map(|()| true)
+        $(fn $method(self, value: $value) -> Result<Written, Problem> {
+            push_number(self.out, &value).map(|()| Written::Fixed)
         })*
     };
 }
 
 impl Serializer for Scalar<'_> {
-    type Ok = bool;
+    type Ok = Written;
     type Error = Problem;
-    type SerializeSeq = Impossible<bool, Problem>;
-    type SerializeTuple = Impossible<bool, Problem>;
-    type SerializeTupleStruct = Impossible<bool, Problem>;
-    type SerializeTupleVariant = Impossible<bool, Problem>;
-    type SerializeMap = Impossible<bool, Problem>;
-    type SerializeStruct = Impossible<bool, Problem>;
-    type SerializeStructVariant = Impossible<bool, Problem>;
+    type SerializeSeq = Impossible<Written, Problem>;
+    type SerializeTuple = Impossible<Written, Problem>;
+    type SerializeTupleStruct = Impossible<Written, Problem>;
+    type SerializeTupleVariant = Impossible<Written, Problem>;
+    type SerializeMap = Impossible<Written, Problem>;
+    type SerializeStruct = Impossible<Written, Problem>;
+    type SerializeStructVariant = Impossible<Written, Problem>;
 
     scalar! {
         serialize_i8(i8); serialize_i16(i16); serialize_i32(i32); serialize_i64(i64);
         serialize_u8(u8); serialize_u16(u16); serialize_u32(u32); serialize_u64(u64);
     }
 
-    fn serialize_bool(self, value: bool) -> Result<bool, Problem> {
-        push_bool(self.out, value).map(|()| true)
+    fn serialize_bool(self, value: bool) -> Result<Written, Problem> {
+        push_bool(self.out, value).map(|()| Written::Fixed)
     }
 
-    fn serialize_char(self, value: char) -> Result<bool, Problem> {
+    fn serialize_char(self, value: char) -> Result<Written, Problem> {
         self.serialize_str(value.encode_utf8(&mut [0; 4]))
     }
 
-    fn serialize_i128(self, value: i128) -> Result<bool, Problem> {
+    fn serialize_i128(self, value: i128) -> Result<Written, Problem> {
         match (i64::try_from(value), u64::try_from(value)) {
             (Ok(value), _) => self.serialize_i64(value),
             (_, Ok(value)) => self.serialize_u64(value),
@@ -476,12 +500,12 @@ impl Serializer for Scalar<'_> {
         }
     }
 
-    fn serialize_u128(self, value: u128) -> Result<bool, Problem> {
+    fn serialize_u128(self, value: u128) -> Result<Written, Problem> {
         u64::try_from(value).map_err(|_| NOT_FLAT).and_then(|value| self.serialize_u64(value))
     }
 
-    fn serialize_str(self, value: &str) -> Result<bool, Problem> {
-        push_text(self.out, value).map(|()| true)
+    fn serialize_str(self, value: &str) -> Result<Written, Problem> {
+        push_text(self.out, value).map(|()| Written::Text)
     }
 
     not_flat! { value: serialize_bytes(&[u8]); serialize_unit(); serialize_unit_struct(&'static str); }
@@ -496,19 +520,19 @@ impl Serializer for Scalar<'_> {
         serialize_struct_variant(&'static str, u32, &'static str, usize) -> SerializeStructVariant;
     }
 
-    fn serialize_f32(self, value: f32) -> Result<bool, Problem> {
-        push_float(self.out, value, value.is_finite()).map(|()| true)
+    fn serialize_f32(self, value: f32) -> Result<Written, Problem> {
+        push_float(self.out, value, value.is_finite()).map(|()| Written::Fixed)
     }
 
-    fn serialize_f64(self, value: f64) -> Result<bool, Problem> {
-        push_float(self.out, value, value.is_finite()).map(|()| true)
+    fn serialize_f64(self, value: f64) -> Result<Written, Problem> {
+        push_float(self.out, value, value.is_finite()).map(|()| Written::Fixed)
     }
 
-    fn serialize_none(self) -> Result<bool, Problem> {
-        Ok(false)
+    fn serialize_none(self) -> Result<Written, Problem> {
+        Ok(Written::Nothing)
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<bool, Problem> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Written, Problem> {
         value.serialize(self)
     }
 
@@ -517,15 +541,15 @@ impl Serializer for Scalar<'_> {
         _name: &'static str,
         _index: u32,
         variant: &'static str,
-    ) -> Result<bool, Problem> {
-        push_text(self.out, variant).map(|()| true)
+    ) -> Result<Written, Problem> {
+        push_text(self.out, variant).map(|()| Written::Fixed)
     }
 
     fn serialize_newtype_struct<T: Serialize + ?Sized>(
         self,
         _name: &'static str,
         value: &T,
-    ) -> Result<bool, Problem> {
+    ) -> Result<Written, Problem> {
         value.serialize(self)
     }
 
@@ -535,7 +559,7 @@ impl Serializer for Scalar<'_> {
         _index: u32,
         _variant: &'static str,
         _value: &T,
-    ) -> Result<bool, Problem> {
+    ) -> Result<Written, Problem> {
         Err(NOT_FLAT)
     }
 }

@@ -19,6 +19,7 @@ mod p04_withdrawal_is_never_forgotten;
 mod p05_absence_is_not_consent;
 mod p06_one_account_one_id;
 mod p07_other_peoples_data;
+mod p08_nothing_personal_leaves;
 mod p09_every_event_is_accounted_for;
 mod p10_capture_costs_nothing;
 mod p11_analytics_never_hurts;

@@ -1,0 +1,279 @@
+//! The guard of promise P8: looks at every name, key and text of an event before it
+//! enters a queue, and takes out what is personal.
+//!
+//! It runs in the background task, behind the intake. `docs/privacy.md` says what it
+//! finds, how, and what it cannot find.
+
+mod address;
+mod decode;
+mod detector;
+mod kind;
+mod matrix;
+mod own;
+#[cfg(feature = "testing")]
+mod probe;
+mod redact;
+mod scanner;
+mod secret;
+#[cfg(test)]
+mod tests;
+mod work;
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashSet},
+    fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, OnceLock},
+};
+
+use tracing::warn;
+
+/// Tests the example of the page.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/privacy.md")]
+struct PrivacyPage;
+
+pub(crate) use self::own::OwnIdentifiers;
+#[cfg(feature = "testing")]
+pub use self::probe::GuardProbe;
+pub use self::{detector::Detector, kind::IdentifierKind};
+use self::{
+    redact::{Redacted, redact},
+    scanner::{Place, Scanner},
+};
+use crate::{
+    event::{Fate, MAX_KEY_BYTES, MAX_NAME_BYTES, Properties, UserProperties},
+    locks::{Mutex, MutexGuard, PoisonError},
+};
+
+/// What becomes of an event in which something personal was found.
+///
+/// Whatever the policy, each finding is counted in
+/// [`Stats::guarded`](crate::Stats::guarded).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GuardPolicy {
+    /// The event is dropped, and counted as
+    /// [`DropReason::Guarded`](crate::DropReason::Guarded). Of what is said about
+    /// the user, which goes with whatever event comes next, the property is.
+    DropEvent,
+    /// The property whose key or text it is is dropped. An event cannot do without
+    /// its name: that is redacted.
+    DropProperty,
+    /// A placeholder such as `[user_id]` takes its place.
+    #[default]
+    Redact,
+}
+
+/// Looks at events, for one session.
+pub(crate) struct Guard {
+    policy: GuardPolicy,
+    detectors: Arc<[Box<dyn Detector>]>,
+    /// Says what the session is known by now, if it still exists.
+    session: OnceLock<SessionSource>,
+    searching: Mutex<Searching>,
+    found: Mutex<BTreeMap<IdentifierKind, u64>>,
+}
+
+type SessionSource = Box<dyn Fn() -> Option<OwnIdentifiers> + Send + Sync>;
+
+struct Searching {
+    own: OwnIdentifiers,
+    scanner: Scanner,
+    /// What the developer was told of: hashes of an event's name and a key.
+    warned: HashSet<u64>,
+}
+
+/// A detector of the app panicked: what it was given may be anything.
+struct Unseen;
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guard").field("policy", &self.policy).finish_non_exhaustive()
+    }
+}
+
+impl Default for Guard {
+    fn default() -> Self {
+        Self::new(GuardPolicy::default(), Vec::new())
+    }
+}
+
+impl Guard {
+    pub(crate) fn new(policy: GuardPolicy, detectors: Vec<Box<dyn Detector>>) -> Self {
+        let detectors: Arc<[_]> = detectors.into();
+        let own = OwnIdentifiers::default();
+        let scanner = Scanner::new(&own, detectors.clone());
+        Self {
+            policy,
+            detectors,
+            session: OnceLock::new(),
+            searching: Mutex::new(Searching { own, scanner, warned: HashSet::new() }),
+            found: Mutex::default(),
+        }
+    }
+
+    /// From here on, `session` is asked what to search for literally.
+    pub(crate) fn watch_session(
+        &self,
+        session: impl Fn() -> Option<OwnIdentifiers> + Send + Sync + 'static,
+    ) {
+        // There is one session: a second one is not listened to.
+        let _ = self.session.set(Box::new(session));
+    }
+
+    /// Takes over what the session is known by now: tokens are replaced at any time.
+    pub(crate) fn refresh(&self) {
+        let Some(own) = self.session.get().and_then(|session| session()) else { return };
+        let mut searching = self.searching();
+        let own = own.with_tokens_of(&searching.own);
+        if own != searching.own {
+            searching.scanner = Scanner::new(&own, self.detectors.clone());
+            searching.own = own;
+        }
+    }
+
+    /// The name and the properties of an event as they may leave; `None` if the event
+    /// must not.
+    pub(crate) fn event(
+        &self,
+        name: Cow<'static, str>,
+        properties: Properties,
+    ) -> Option<(Cow<'static, str>, Properties)> {
+        let mut search = self.search();
+        let name = search.name(name)?;
+        let properties = search.properties(&name, properties)?;
+        (self.policy != GuardPolicy::DropEvent || search.found.is_empty())
+            .then_some((name, properties))
+    }
+
+    /// What is said about the user as it may leave.
+    pub(crate) fn user(&self, event: &str, user: UserProperties) -> UserProperties {
+        let mut search = self.search();
+        // What was not seen to its end is not said.
+        UserProperties {
+            set: search.properties(event, user.set).unwrap_or_default(),
+            set_once: search.properties(event, user.set_once).unwrap_or_default(),
+        }
+    }
+
+    /// How many findings of each kind there were.
+    pub(crate) fn found(&self) -> BTreeMap<IdentifierKind, u64> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn search(&self) -> Search<'_> {
+        Search { guard: self, searching: self.searching(), found: Vec::new() }
+    }
+
+    fn searching(&self) -> MutexGuard<'_, Searching> {
+        self.searching.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The search of one event, or of what is said about the user.
+struct Search<'a> {
+    guard: &'a Guard,
+    searching: MutexGuard<'a, Searching>,
+    found: Vec<IdentifierKind>,
+}
+
+impl Search<'_> {
+    fn name(&mut self, name: Cow<'static, str>) -> Option<Cow<'static, str>> {
+        let redacted = self.text(&name, Place::Anywhere).ok()?;
+        let Some(redacted) = redacted else { return Some(name) };
+        let name = bounded(redacted, MAX_NAME_BYTES);
+        self.warn(&name, None);
+        Some(Cow::Owned(name))
+    }
+
+    /// `None` if a detector gave up.
+    fn properties(&mut self, event: &str, properties: Properties) -> Option<Properties> {
+        let is_clean = !properties.has_text()
+            || (self.guard.detectors.is_empty()
+                && self.searching.scanner.is_clean(properties.members()));
+        if is_clean {
+            return Some(properties);
+        }
+        let mut unseen = false;
+        let filtered = properties.filtered(|key, text| match self.property(event, key, text) {
+            Ok(fate) => fate,
+            Err(Unseen) => {
+                unseen = true;
+                Fate::Dropped
+            }
+        });
+        (!unseen).then(|| filtered.unwrap_or(properties))
+    }
+
+    fn property(&mut self, event: &str, key: &str, text: Option<&str>) -> Result<Fate, Unseen> {
+        let new_key = self.text(key, Place::Anywhere)?;
+        let new_key = new_key.map(|key| bounded(key, MAX_KEY_BYTES));
+        let leaves_as = new_key.as_deref().unwrap_or(key);
+        let place = if leaves_as.to_ascii_lowercase().contains("version") {
+            Place::Version
+        } else {
+            Place::Anywhere
+        };
+        let new_text = match text {
+            Some(text) => self.text(text, place)?,
+            None => None,
+        };
+        if new_key.is_none() && new_text.is_none() {
+            return Ok(Fate::Kept);
+        }
+        self.warn(event, Some(leaves_as));
+        Ok(match self.guard.policy {
+            GuardPolicy::Redact => {
+                Fate::Replaced { key: new_key, text: new_text.map(|redacted| redacted.text) }
+            }
+            GuardPolicy::DropEvent | GuardPolicy::DropProperty => Fate::Dropped,
+        })
+    }
+
+    fn text(&mut self, text: &str, place: Place) -> Result<Option<Redacted>, Unseen> {
+        let scanner = &mut self.searching.scanner;
+        // It holds nothing but a buffer that each search begins anew.
+        let redacted = catch_unwind(AssertUnwindSafe(|| redact(scanner, text, place)));
+        let redacted = redacted.map_err(|_panic| {
+            warn!("a detector panicked; what it was given is dropped");
+            Unseen
+        })?;
+        if let Some(redacted) = &redacted {
+            let mut found = self.guard.found.lock().unwrap_or_else(PoisonError::into_inner);
+            for kind in &redacted.kinds {
+                *found.entry(*kind).or_default() += 1;
+            }
+            self.found.extend(&redacted.kinds);
+        }
+        Ok(redacted)
+    }
+
+    /// Tells the developer, once for each place, where something personal was. Both
+    /// names are as they leave.
+    fn warn(&mut self, event: &str, key: Option<&str>) {
+        use std::hash::BuildHasher as _;
+
+        /// Names are made up at run time, too: there is an end to telling.
+        const MOST_WARNINGS: usize = 256;
+
+        if !cfg!(debug_assertions) || self.searching.warned.len() >= MOST_WARNINGS {
+            return;
+        }
+        let warned = &mut self.searching.warned;
+        let place = warned.hasher().hash_one((event, key));
+        if warned.insert(place) {
+            match key {
+                Some(key) => warn!(event, key, "something personal was kept back"),
+                None => warn!(event, "something personal was kept back from the event's name"),
+            }
+        }
+    }
+}
+
+/// `redacted`, or nothing of it if it is longer than it may be: a placeholder can be
+/// longer than what it stands for.
+fn bounded(redacted: Redacted, max_bytes: usize) -> String {
+    if redacted.text.len() <= max_bytes { redacted.text } else { redact::WHOLE.to_owned() }
+}

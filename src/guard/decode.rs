@@ -1,0 +1,136 @@
+//! Undoes one layer of percent and JSON escapes, and remembers where each byte
+//! came from.
+
+use memchr::memchr2_iter;
+
+/// A text with its escapes undone.
+pub(super) struct Decoded {
+    pub(super) text: String,
+    /// For each byte of `text`, where it began in the escaped text; then the end
+    /// of that.
+    origins: Vec<usize>,
+}
+
+impl Decoded {
+    /// Where the byte `at` of the decoded text began in the escaped one.
+    pub(super) fn origin(&self, at: usize) -> usize {
+        self.origins[at]
+    }
+}
+
+/// `escaped` with one layer of escapes undone, if there is any.
+pub(super) fn decode(escaped: &str) -> Option<Decoded> {
+    let bytes = escaped.as_bytes();
+    let mut out = Out { bytes: Vec::new(), origins: Vec::new() };
+    let mut copied = 0;
+    for at in memchr2_iter(b'%', b'\\', bytes) {
+        if at < copied {
+            continue;
+        }
+        let Some((decoded, end)) = escape(&bytes[at..]) else { continue };
+        out.copy(bytes, copied..at);
+        match decoded {
+            Escape::Byte(byte) => out.push(&[byte], at),
+            Escape::Char(c) => out.push(c.encode_utf8(&mut [0; 4]).as_bytes(), at),
+        }
+        copied = at + end;
+    }
+    if copied == 0 {
+        return None;
+    }
+    out.copy(bytes, copied..bytes.len());
+    out.origins.push(bytes.len());
+    Some(Decoded { text: into_text(out.bytes), origins: out.origins })
+}
+
+struct Out {
+    bytes: Vec<u8>,
+    origins: Vec<usize>,
+}
+
+impl Out {
+    fn copy(&mut self, bytes: &[u8], range: std::ops::Range<usize>) {
+        self.bytes.extend_from_slice(&bytes[range.clone()]);
+        self.origins.extend(range);
+    }
+
+    fn push(&mut self, bytes: &[u8], origin: usize) {
+        self.bytes.extend_from_slice(bytes);
+        self.origins.extend(bytes.iter().map(|_| origin));
+    }
+}
+
+enum Escape {
+    Byte(u8),
+    Char(char),
+}
+
+/// The escape that `bytes` begin with, and its length.
+fn escape(bytes: &[u8]) -> Option<(Escape, usize)> {
+    let character = |c, length| Some((Escape::Char(c), length));
+    match (bytes.first()?, bytes.get(1)?) {
+        (b'%', _) => Some((Escape::Byte(u8::try_from(hex(bytes, 1, 2)?).ok()?), 3)),
+        (b'\\', b'u') => match hex(bytes, 2, 4)? {
+            high @ 0xd800..=0xdbff if bytes.get(6..8) == Some(br"\u") => {
+                let low = hex(bytes, 8, 4).filter(|low| (0xdc00..=0xdfff).contains(low))?;
+                let code = 0x10000 + ((high - 0xd800) << 10) + (low - 0xdc00);
+                character(char::from_u32(code)?, 12)
+            }
+            code => character(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER), 6),
+        },
+        (b'\\', b'x') => character(char::from_u32(hex(bytes, 2, 2)?)?, 4),
+        (b'\\', b'b' | b'f' | b'n' | b'r' | b't') => character('\n', 2),
+        (b'\\', plain @ (b'"' | b'\'' | b'/' | b'\\')) => character(char::from(*plain), 2),
+        _ => None,
+    }
+}
+
+fn hex(bytes: &[u8], from: usize, digits: usize) -> Option<u32> {
+    bytes
+        .get(from..from + digits)?
+        .iter()
+        .try_fold(0, |value, digit| Some(value * 16 + char::from(*digit).to_digit(16)?))
+}
+
+/// `bytes` as text of the same length: what is no UTF-8 becomes control characters,
+/// which are part of nothing.
+fn into_text(bytes: Vec<u8>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|error| {
+        let mut text = String::with_capacity(error.as_bytes().len());
+        for chunk in error.as_bytes().utf8_chunks() {
+            text.push_str(chunk.valid());
+            text.extend(chunk.invalid().iter().map(|_| '\u{7f}'));
+        }
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::decode;
+
+    #[test]
+    fn one_layer_of_each_escape_is_undone_and_every_byte_knows_its_origin() {
+        for (escaped, text) in [
+            ("%40alice%3Aexample.org", "@alice:example.org"),
+            (r"\u0040alice\u003aex\/y", "@alice:ex/y"),
+            (r"\\u0040", r"\u0040"),
+            ("%2540", "%40"),
+            (r"\ud83d\ude00 \ud83d", "\u{1f600} \u{fffd}"),
+            (r"%C3%A9 %ff\x40", "\u{e9} \u{7f}@"),
+        ] {
+            let decoded = decode(escaped).unwrap();
+            assert_eq!(decoded.text, text);
+            assert_eq!(decoded.origins.len(), text.len() + 1);
+            assert!(decoded.origins.is_sorted());
+            assert!(decoded.origins.iter().all(|at| escaped.is_char_boundary(*at)));
+        }
+    }
+
+    #[test]
+    fn what_is_no_escape_is_left_alone() {
+        for text in ["", "plain", "100 %", "%", "%4", "%zz", "\\", r"\u12", r"C:\dir", "50%!"] {
+            assert!(decode(text).is_none(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! What the guard tells apart, and what it puts in the place of each.
+
+/// A kind of thing that must not leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum IdentifierKind {
+    /// What a [`Detector`](crate::Detector) of the app found; its name.
+    Custom(&'static str),
+    /// This session's device ID, or the one in the ID of a device's key.
+    DeviceId,
+    /// An e-mail address.
+    Email,
+    /// An event ID, of any room version.
+    EventId,
+    /// An IPv4 or IPv6 address.
+    IpAddress,
+    /// A key or a session ID of Matrix's encryption: 32 random bytes in base64.
+    Key,
+    /// A `matrix:` URI, or a link of matrix.to.
+    MatrixUri,
+    /// An `mxc:` URI, or the download link of a media file.
+    MediaUri,
+    /// A room alias.
+    RoomAlias,
+    /// A room ID, with or without a server.
+    RoomId,
+    /// The name of this session's server, or of the host that serves it.
+    ServerName,
+    /// An access token or a refresh token.
+    Token,
+    /// A user ID, or the localpart of this session's own.
+    UserId,
+}
+
+impl IdentifierKind {
+    /// The kinds that this crate itself finds.
+    pub const BUILT_IN: &'static [Self] = &[
+        Self::DeviceId,
+        Self::Email,
+        Self::EventId,
+        Self::IpAddress,
+        Self::Key,
+        Self::MatrixUri,
+        Self::MediaUri,
+        Self::RoomAlias,
+        Self::RoomId,
+        Self::ServerName,
+        Self::Token,
+        Self::UserId,
+    ];
+
+    /// A short name, such as `user_id`. In brackets it is what a redacted text
+    /// has in the place of the identifier.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Custom(name) => name,
+            Self::DeviceId => "device_id",
+            Self::Email => "email",
+            Self::EventId => "event_id",
+            Self::IpAddress => "ip_address",
+            Self::Key => "key",
+            Self::MatrixUri => "matrix_uri",
+            Self::MediaUri => "media_uri",
+            Self::RoomAlias => "room_alias",
+            Self::RoomId => "room_id",
+            Self::ServerName => "server_name",
+            Self::Token => "token",
+            Self::UserId => "user_id",
+        }
+    }
+}

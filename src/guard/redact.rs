@@ -1,0 +1,52 @@
+//! Replaces what was found, until nothing is found any more.
+
+use super::{
+    kind::IdentifierKind,
+    scanner::{Place, Scanner},
+};
+
+/// What stands for a text that could not be cleaned piece by piece.
+pub(super) const WHOLE: &str = "[redacted]";
+
+/// How often a text is searched: what is left of one identifier may, with its
+/// neighbours, be another one, hardly ever twice.
+const MAX_ROUNDS: usize = 4;
+
+/// A text without what was found in it.
+#[derive(Debug)]
+pub(super) struct Redacted {
+    pub(super) text: String,
+    pub(super) kinds: Vec<IdentifierKind>,
+}
+
+/// `text` with a placeholder for each finding, if there is any. Nothing is found in
+/// what this returns.
+pub(super) fn redact(scanner: &mut Scanner, text: &str, place: Place) -> Option<Redacted> {
+    let mut redacted: Option<Redacted> = None;
+    for _ in 0..MAX_ROUNDS {
+        let text = redacted.as_ref().map_or(text, |redacted| &redacted.text);
+        let found = scanner.scan(text, place);
+        if found.is_empty() {
+            return redacted;
+        }
+        let mut clean = String::with_capacity(text.len());
+        let mut copied = 0;
+        for finding in &found {
+            clean.push_str(&text[copied..finding.range.start]);
+            clean.push('[');
+            clean.push_str(finding.kind.name());
+            clean.push(']');
+            copied = finding.range.end;
+        }
+        clean.push_str(&text[copied..]);
+        let mut kinds = redacted.map(|redacted| redacted.kinds).unwrap_or_default();
+        kinds.extend(found.iter().map(|finding| finding.kind));
+        redacted = Some(Redacted { text: clean, kinds });
+    }
+    let text = redacted.as_ref().map_or(text, |redacted| &redacted.text);
+    if !scanner.scan(text, place).is_empty() {
+        redacted.get_or_insert_with(|| Redacted { text: String::new(), kinds: Vec::new() }).text =
+            WHOLE.to_owned();
+    }
+    redacted
+}

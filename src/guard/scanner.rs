@@ -1,0 +1,310 @@
+//! Finds everything that must not leave in one text.
+//!
+//! A first look finds the places where something could be, many bytes at a time:
+//! sigils and escapes, literal texts, dots and colons near to each other, and long
+//! runs of base64. A second look at each of these places decides.
+
+use std::{ops::Range, sync::Arc};
+
+use aho_corasick::{
+    AhoCorasick, Input, MatchKind,
+    packed::{self, Searcher},
+};
+use memchr::{memchr3, memchr3_iter};
+
+use super::{
+    address::{self, VersionLike},
+    decode::{Decoded, decode},
+    detector::Detector,
+    kind::IdentifierKind,
+    matrix,
+    own::{Literal, OwnIdentifiers},
+    secret, work,
+};
+
+/// How many layers of escapes are undone.
+const MAX_DEPTH: usize = 4;
+
+/// Something that must not leave, and where it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Finding {
+    pub(super) range: Range<usize>,
+    pub(super) kind: IdentifierKind,
+}
+
+/// What is known of where a text stands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Place {
+    #[default]
+    Anywhere,
+    /// In a property whose key says that it is a version.
+    Version,
+}
+
+/// Searches texts, for one session.
+pub(super) struct Scanner {
+    own_server: Option<String>,
+    own: Vec<Literal>,
+    detectors: Arc<[Box<dyn Detector>]>,
+    literals: Literals,
+    /// The text with its ASCII letters in lower case.
+    folded: Vec<u8>,
+    #[cfg(test)]
+    pub(super) switched_off: Option<IdentifierKind>,
+}
+
+/// What a literal text announces.
+const SIGNS: [(&str, Sign); 16] = [
+    ("mxc://", Sign::Mxc),
+    ("_matrix/", Sign::MediaLink),
+    ("matrix:", Sign::MatrixUri),
+    ("matrix.to/#/", Sign::MatrixTo),
+    ("syt_", Sign::Token),
+    ("syr_", Sign::Token),
+    ("mat_", Sign::Token),
+    ("mar_", Sign::Token),
+    ("mct_", Sign::Token),
+    ("mcr_", Sign::Token),
+    ("mpt_", Sign::Token),
+    ("access_token", Sign::NamedToken),
+    ("refresh_token", Sign::NamedToken),
+    ("bearer ", Sign::NamedToken),
+    ("ed25519:", Sign::KeyId),
+    ("curve25519:", Sign::KeyId),
+];
+
+#[derive(Clone, Copy)]
+enum Sign {
+    KeyId,
+    MatrixTo,
+    MatrixUri,
+    MediaLink,
+    Mxc,
+    NamedToken,
+    Token,
+}
+
+impl Scanner {
+    pub(super) fn new(own: &OwnIdentifiers, detectors: Arc<[Box<dyn Detector>]>) -> Self {
+        let literals = own.literals();
+        let signs = SIGNS.iter().map(|(text, _)| text.as_bytes());
+        let all: Vec<_> =
+            signs.chain(literals.iter().map(|literal| literal.folded.as_slice())).collect();
+        Self {
+            own_server: Some(own.server_name.clone()).filter(|name| !name.is_empty()),
+            literals: Literals::new(&all),
+            own: literals,
+            detectors,
+            folded: Vec::new(),
+            #[cfg(test)]
+            switched_off: None,
+        }
+    }
+
+    /// Whether the JSON text `members` has nothing at all to look at twice: then
+    /// neither has any name or value in it.
+    pub(super) fn is_clean(&mut self, members: &str) -> bool {
+        let bytes = members.as_bytes();
+        if memchr3(b'@', b'!', b'$', bytes).is_some() || memchr3(b'#', b'%', b'\\', bytes).is_some()
+        {
+            return false;
+        }
+        let mut is_clean = true;
+        secret::keys(members, |_| is_clean = false);
+        self.fold(members);
+        // What is a version here may be none without the key before it.
+        address::ip_addresses(members, VersionLike::Address, |_| is_clean = false);
+        is_clean && self.literals.next(&self.folded, 0).is_none()
+    }
+
+    /// Everything in `text`, in order and with none touching another.
+    pub(super) fn scan(&mut self, text: &str, place: Place) -> Vec<Finding> {
+        let mut found = Vec::new();
+        let mut may_have_escapes = self.scan_layer(text, place, &mut found);
+        // To `text` from the layer that is looked at.
+        let mut layers: Vec<Decoded> = Vec::new();
+        while may_have_escapes && layers.len() < MAX_DEPTH {
+            let last = layers.last().map_or(text, |layer| &layer.text);
+            let Some(decoded) = decode(last) else { break };
+            work::looked_at(decoded.text.len());
+            let mut inner = Vec::new();
+            may_have_escapes = self.scan_layer(&decoded.text, place, &mut inner);
+            layers.push(decoded);
+            found.extend(inner.into_iter().map(|finding| Finding {
+                range: origin(&layers, finding.range.start)..origin(&layers, finding.range.end),
+                kind: finding.kind,
+            }));
+        }
+        joined(found)
+    }
+
+    /// Everything in `text` as it is. Says whether it may have escapes.
+    fn scan_layer(&mut self, text: &str, place: Place, found: &mut Vec<Finding>) -> bool {
+        let may_have_escapes = self.sigils(text, found);
+        secret::keys(text, |range| found.push(Finding { range, kind: IdentifierKind::Key }));
+        self.fold(text);
+        self.signs(text, found);
+        ip_addresses(text, place, found);
+        if let Some(kind) = matrix::whole(text, self.own_server.as_deref()) {
+            found.push(Finding { range: 0..text.len(), kind });
+        }
+        for detector in self.detectors.iter() {
+            let kind = IdentifierKind::Custom(detector.name());
+            let ranges = detector.find(text).into_iter();
+            found.extend(ranges.map(|range| Finding { range: whole_chars(text, range), kind }));
+        }
+        #[cfg(test)]
+        found.retain(|finding| Some(finding.kind) != self.switched_off);
+        may_have_escapes
+    }
+
+    fn fold(&mut self, text: &str) {
+        self.folded.clear();
+        self.folded.extend(text.bytes().map(|byte| byte.to_ascii_lowercase()));
+    }
+
+    /// Says, by the way, whether there may be escapes.
+    fn sigils(&self, text: &str, found: &mut Vec<Finding>) -> bool {
+        let bytes = text.as_bytes();
+        let own_server = self.own_server.as_deref();
+        let mut ids = matrix::Sigils::new(text, own_server);
+        let mut floor = 0;
+        for at in memchr3_iter(b'@', b'!', b'$', bytes) {
+            found.extend(ids.identifier_at(at).map(|(range, kind)| Finding { range, kind }));
+            if bytes[at] == b'@' {
+                let email = address::email_at(text, at, floor);
+                floor = at + 1;
+                found.extend(email.map(|range| Finding { range, kind: IdentifierKind::Email }));
+            }
+        }
+        let mut aliases = matrix::Sigils::new(text, own_server);
+        let mut may_have_escapes = false;
+        for at in memchr3_iter(b'#', b'%', b'\\', bytes) {
+            if bytes[at] == b'#' {
+                let alias = aliases.identifier_at(at);
+                found.extend(alias.map(|(range, kind)| Finding { range, kind }));
+            } else {
+                may_have_escapes = true;
+            }
+        }
+        may_have_escapes
+    }
+
+    /// What a literal text announces, and what is one.
+    fn signs(&self, text: &str, found: &mut Vec<Finding>) {
+        let folded = &self.folded;
+        let mut from = 0;
+        while let Some(at) = self.literals.next(folded, from) {
+            from = at + 1;
+            for (sign, meaning) in &SIGNS {
+                if folded[at..].starts_with(sign.as_bytes())
+                    && let Some((range, kind)) = announced(*meaning, text, at, sign.len())
+                {
+                    // What reaches over its end is found in the next round.
+                    from = from.max(range.end);
+                    found.push(Finding { range, kind });
+                }
+            }
+            let own = self.own.iter().filter(|literal| literal.is_at(folded, at));
+            found.extend(own.map(|literal| {
+                let mut end = at + literal.folded.len();
+                if literal.kind == IdentifierKind::ServerName {
+                    end += matrix::port_length(&folded[end..]);
+                }
+                Finding { range: at..end, kind: literal.kind }
+            }));
+        }
+    }
+}
+
+fn ip_addresses(text: &str, place: Place, found: &mut Vec<Finding>) {
+    address::ip_addresses(text, VersionLike::Version, |range| {
+        let is_version = || !text[range.clone()].contains(':');
+        if place != Place::Version || !is_version() {
+            found.push(Finding { range, kind: IdentifierKind::IpAddress });
+        }
+    });
+}
+
+fn announced(
+    sign: Sign,
+    text: &str,
+    at: usize,
+    length: usize,
+) -> Option<(Range<usize>, IdentifierKind)> {
+    let (range, kind) = match sign {
+        Sign::KeyId => {
+            (secret::device_of_key_at(text, at, at + length - 1), IdentifierKind::DeviceId)
+        }
+        Sign::MatrixTo => (matrix::matrix_to_at(text, at), IdentifierKind::MatrixUri),
+        Sign::MatrixUri => (matrix::matrix_uri_at(text, at), IdentifierKind::MatrixUri),
+        Sign::MediaLink => (matrix::media_link_at(text, at), IdentifierKind::MediaUri),
+        Sign::Mxc => (matrix::mxc_uri_at(text, at), IdentifierKind::MediaUri),
+        Sign::NamedToken => (secret::named_token_after(text, at + length), IdentifierKind::Token),
+        Sign::Token => (secret::prefixed_token_at(text, at), IdentifierKind::Token),
+    };
+    range.map(|range| (range, kind))
+}
+
+/// Where the byte `at` of the last of `layers` is in the text that the first was
+/// decoded from.
+fn origin(layers: &[Decoded], at: usize) -> usize {
+    layers.iter().rev().fold(at, |at, layer| layer.origin(at))
+}
+
+/// The smallest range of whole characters of `text` that has `range` in it.
+fn whole_chars(text: &str, range: Range<usize>) -> Range<usize> {
+    text.floor_char_boundary(range.start)..text.ceil_char_boundary(range.end)
+}
+
+/// `found` in order; what overlaps is one.
+fn joined(mut found: Vec<Finding>) -> Vec<Finding> {
+    found.retain(|finding| !finding.range.is_empty());
+    found.sort_by_key(|finding| (finding.range.start, usize::MAX - finding.range.end));
+    let mut joined: Vec<Finding> = Vec::with_capacity(found.len());
+    for finding in found {
+        match joined.last_mut() {
+            Some(last) if finding.range.start < last.range.end => {
+                last.range.end = last.range.end.max(finding.range.end);
+            }
+            _ => joined.push(finding),
+        }
+    }
+    joined
+}
+
+/// Literal texts in lower case, to be found together.
+enum Literals {
+    /// By vector instructions, which not every machine has.
+    Packed(Searcher),
+    Automaton(AhoCorasick),
+    /// None, or more than can be found together: every place is looked at.
+    Everywhere,
+}
+
+impl Literals {
+    fn new<T: AsRef<[u8]>>(texts: &[T]) -> Self {
+        let packed = packed::Config::new().builder().extend(texts).build();
+        packed.map(Self::Packed).unwrap_or_else(|| {
+            let mut automaton = AhoCorasick::builder();
+            let automaton = automaton.match_kind(MatchKind::LeftmostFirst).build(texts);
+            automaton.map_or(Self::Everywhere, Self::Automaton)
+        })
+    }
+
+    /// The first place at `from` or later where one of them begins.
+    fn next(&self, folded: &[u8], from: usize) -> Option<usize> {
+        if from >= folded.len() {
+            return None;
+        }
+        match self {
+            Self::Packed(searcher) => {
+                Some(searcher.find_in(folded, (from..folded.len()).into())?.start())
+            }
+            Self::Automaton(automaton) => {
+                Some(automaton.find(Input::new(folded).span(from..folded.len()))?.start())
+            }
+            Self::Everywhere => Some(from),
+        }
+    }
+}
