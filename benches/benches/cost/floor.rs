@@ -54,7 +54,7 @@ pub(crate) fn two_threads(settings: &Settings) {
     measure::two_threads(settings.rounds, |n| text.capture(n), || text.clear());
 }
 
-pub(crate) fn sparse(settings: &Settings) {
+pub(crate) fn sparse(settings: &Settings, pause: fn()) {
     let text = Text::default();
-    measure::now_and_then(settings.samples, |n| text.capture(n), || {});
+    measure::now_and_then(settings.samples, |n| text.capture(n), pause);
 }

@@ -69,9 +69,9 @@ pub(crate) fn two_threads(rounds: usize, call: impl Fn(u32) + Sync, mut settle: 
     report("ns", median(&mut times));
 }
 
-/// The time of one call now and then, with `settle` before it, untimed. What
-/// taking the time takes is left out.
-pub(crate) fn now_and_then(rounds: u32, mut call: impl FnMut(u32), mut settle: impl FnMut()) {
+/// The time of one call now and then, with `pause` before it, untimed. What taking the
+/// time takes is left out.
+pub(crate) fn now_and_then(rounds: u32, mut call: impl FnMut(u32), mut pause: impl FnMut()) {
     let timed = |call: &mut dyn FnMut()| {
         let began = Instant::now();
         call();
@@ -81,11 +81,26 @@ pub(crate) fn now_and_then(rounds: u32, mut call: impl FnMut(u32), mut settle: i
     let clock = median(&mut nothing);
     let mut times = Vec::new();
     for n in 0..rounds {
-        settle();
-        thread::sleep(Duration::from_millis(1));
+        pause();
         times.push(timed(&mut || call(black_box(n))) - clock);
     }
     report("ns", median(&mut times));
+}
+
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// A pause in which the app does something else.
+pub(crate) fn busy() {
+    let began = Instant::now();
+    while began.elapsed() < PAUSE {
+        std::hint::spin_loop();
+    }
+}
+
+/// A pause in which the thread sleeps, so that the processor does, or works for others,
+/// and begins with cold caches.
+pub(crate) fn asleep() {
+    thread::sleep(PAUSE);
 }
 
 /// The processor time that `work` on `events` took, in all threads, and how long

@@ -109,10 +109,10 @@ pub(crate) fn two_threads(settings: &Settings) {
     measure::two_threads(settings.peer_rounds, |n| app.capture(n), || app.flush());
 }
 
-pub(crate) fn sparse(settings: &Settings) {
+pub(crate) fn sparse(settings: &Settings, pause: fn()) {
     let app = App::roomy(&settings.collector);
     app.capture(0);
-    measure::now_and_then(settings.samples, |n| app.capture(n), || {});
+    measure::now_and_then(settings.samples, |n| app.capture(n), pause);
 }
 
 pub(crate) fn queued(settings: &Settings) {

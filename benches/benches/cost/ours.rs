@@ -128,16 +128,20 @@ pub(crate) fn two_threads(settings: &Settings) {
     app.assert_nothing_dropped();
 }
 
-pub(crate) fn sparse(settings: &Settings) {
+pub(crate) fn sparse(settings: &Settings, pause: fn()) {
     let app = App::to_nowhere(settings);
     app.capture(0);
-    measure::now_and_then(settings.samples, |n| app.capture(n), || {});
+    measure::now_and_then(settings.samples, |n| app.capture(n), pause);
     app.assert_nothing_dropped();
 }
 
 pub(crate) fn after_idle(settings: &Settings) {
     let app = App::to_nowhere(settings);
-    measure::now_and_then(settings.samples, |n| app.capture(n), || app.flush());
+    let idle = || {
+        app.flush();
+        measure::asleep();
+    };
+    measure::now_and_then(settings.samples, |n| app.capture(n), idle);
     app.assert_nothing_dropped();
 }
 
