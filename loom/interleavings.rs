@@ -107,7 +107,7 @@ mod locks {
 /// Stands in for `src/drops.rs`, which only reads the counters.
 mod drops {
     #[derive(Clone, Debug, Default)]
-    pub(crate) struct DropSignal;
+    pub(crate) struct DropSignal {}
 
     impl DropSignal {
         pub(crate) fn raise(&self) {}
