@@ -122,6 +122,7 @@ async fn log_in(arguments: &Arguments) -> Result<Session, Failure> {
     };
     session.map_err(|error| Failure {
         code: match error {
+            LoginError::NotAUrl(_) => 2,
             LoginError::Refused(_) => 3,
             LoginError::Unreachable(_) | LoginError::NotAHomeserver(_) => 4,
             _ => 1,
@@ -198,11 +199,11 @@ fn withdrawn(
         Step::Pending(Some(cause)) | Step::Failed(cause) => Failure::from_account_data(cause),
         _ => Failure::not_done("the withdrawal is not complete"),
     };
-    Err(Failure {
-        message: format!("{}; the account is not clean: run this again", failure.message),
-        is_reported: true,
-        ..failure
-    })
+    let advice = match failure.code {
+        5 => "there is nothing to clean",
+        _ => "the account is not clean: run this again",
+    };
+    Err(Failure { message: format!("{}; {advice}", failure.message), is_reported: true, ..failure })
 }
 
 async fn watch(

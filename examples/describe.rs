@@ -3,6 +3,7 @@
 use std::{error::Error, fmt::Write as _};
 
 use matrix_analytics::{ClosedReason, GateState, HoldReason, Step};
+use matrix_sdk::{HttpError, ruma::api::error::ErrorBody};
 
 /// What is done with events now, and why.
 #[must_use]
@@ -35,7 +36,7 @@ pub fn describe_gate(gate: GateState) -> &'static str {
 
 /// How far a step of a withdrawal has come.
 #[must_use]
-pub fn describe_step<E: Error>(step: &Step<E>) -> String {
+pub fn describe_step<E: Error + 'static>(step: &Step<E>) -> String {
     match step {
         Step::Done => "done".to_owned(),
         Step::Failed(cause) => format!("failed: {}", chain(cause)),
@@ -47,16 +48,48 @@ pub fn describe_step<E: Error>(step: &Step<E>) -> String {
 
 /// An error with its causes, each said once.
 #[must_use]
-pub fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
+pub fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = words(error);
+    let mut cause = below(error);
     while let Some(error) = cause {
-        let message = error.to_string();
+        let message = words(error);
         // A transparent error says what its cause says.
         if !text.ends_with(&message) {
             let _ = write!(text, ": {message}");
         }
-        cause = error.source();
+        cause = below(error);
     }
     text
+}
+
+/// The cause, unless the words of the error have it.
+fn below<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'static)> {
+    error.source().filter(|_| http_error(error).is_none())
+}
+
+fn words(error: &(dyn Error + 'static)) -> String {
+    http_error(error).map_or_else(|| error.to_string(), describe_http)
+}
+
+fn http_error<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e HttpError> {
+    match error.downcast_ref() {
+        Some(matrix_sdk::Error::Http(error)) => Some(error),
+        _ => error.downcast_ref(),
+    }
+}
+
+/// What went wrong with a request, in the words of whoever knows best: the homeserver,
+/// or else the innermost cause.
+pub(crate) fn describe_http(error: &HttpError) -> String {
+    match error.as_client_api_error().map(|error| (&error.body, error.status_code)) {
+        Some((ErrorBody::Standard(body), _)) => {
+            format!("{} ({})", body.message.trim_end_matches('.'), body.kind.errcode())
+        }
+        Some((_, status)) => format!("it answers with {status}"),
+        None => innermost(error).to_string(),
+    }
+}
+
+fn innermost<'e>(error: &'e (dyn Error + 'static)) -> &'e (dyn Error + 'static) {
+    error.source().map_or(error, innermost)
 }

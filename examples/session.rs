@@ -10,6 +10,8 @@ use matrix_sdk::{
     store::RoomLoadSettings,
 };
 
+use crate::describe::describe_http;
+
 /// Takes `-` for a line of standard input.
 ///
 /// # Errors
@@ -36,7 +38,9 @@ pub struct Session {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum LoginError {
-    /// The URL is none, or nobody answers there.
+    /// This is no URL.
+    NotAUrl(String),
+    /// Nobody answers there.
     Unreachable(String),
     /// Somebody answers, and it is no homeserver.
     NotAHomeserver(String),
@@ -49,6 +53,9 @@ pub enum LoginError {
 impl std::fmt::Display for LoginError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
+            Self::NotAUrl(text) => {
+                write!(f, "`{text}` is no URL of a homeserver: it begins with https:// or http://")
+            }
             Self::Unreachable(cause) => write!(f, "the homeserver cannot be reached: {cause}"),
             Self::NotAHomeserver(cause) => write!(f, "this is no Matrix homeserver: {cause}"),
             Self::Refused(cause) => write!(f, "the homeserver refuses the login: {cause}"),
@@ -130,18 +137,21 @@ fn is_unanswered(error: &HttpError) -> bool {
 }
 
 async fn client(homeserver: &str) -> Result<Client, LoginError> {
+    if !["http://", "https://"].iter().any(|scheme| homeserver.starts_with(scheme)) {
+        return Err(LoginError::NotAUrl(homeserver.to_owned()));
+    }
     // The SDK would try for as long as it takes: somebody waits at a terminal here.
     let requests = RequestConfig::new().retry_limit(1).timeout(Duration::from_secs(10));
     let builder = Client::builder().homeserver_url(homeserver);
     let client = builder.request_config(requests).build().await;
     let client = client.map_err(|error| match error {
-        ClientBuildError::Url(cause) => LoginError::Unreachable(format!("no URL: {cause}")),
+        ClientBuildError::Url(_) => LoginError::NotAUrl(homeserver.to_owned()),
         ClientBuildError::Http(cause) => LoginError::from_http(&cause),
         other => LoginError::Other(crate::chain(&other)),
     })?;
     // Nothing was asked so far; whatever is wrong with the URL shows here.
     client.server_versions().await.map_err(|error| {
-        let cause = crate::chain(&error);
+        let cause = describe_http(&error);
         if is_unanswered(&error) {
             LoginError::Unreachable(cause)
         } else {
@@ -177,7 +187,7 @@ impl LoginError {
     }
 
     fn from_http(error: &HttpError) -> Self {
-        let cause = crate::chain(error);
+        let cause = describe_http(error);
         match error.client_api_error_kind() {
             Some(
                 ErrorKind::Forbidden

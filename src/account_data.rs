@@ -73,6 +73,12 @@ impl AccountDataError {
             _ => Self::Http(error),
         }
     }
+
+    /// Whether an administrator has locked the user, who may be unlocked again.
+    pub(crate) fn is_user_locked(&self) -> bool {
+        matches!(self, Self::SessionLost(error)
+            if error.client_api_error_kind() == Some(&ErrorKind::UserLocked))
+    }
 }
 
 /// One account's event of one type.

@@ -81,7 +81,8 @@ pub enum HoldReason {
     Settling,
     /// The session is soft-logged-out and may come back.
     SoftLogout,
-    /// This device remembers a yes, and the homeserver has not confirmed it yet.
+    /// This device remembers a yes, and the homeserver has not confirmed it yet, or not
+    /// since an administrator locked the user.
     Unconfirmed,
 }
 

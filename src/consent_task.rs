@@ -326,6 +326,10 @@ impl Inner {
         if matches!(error, AccountDataError::Forbidden(_)) {
             self.apply(|machine| machine.session_is(Session::Unavailable));
         }
+        // Of every other lost session the SDK tells.
+        if error.is_user_locked() {
+            self.apply(Machine::unconfirm);
+        }
     }
 }
 

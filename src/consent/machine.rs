@@ -491,6 +491,14 @@ impl Machine {
         }
     }
 
+    /// What was proven is to be proven anew.
+    pub(crate) fn unconfirm(&mut self) {
+        self.standing = Standing::Unconfirmed;
+        self.id = None;
+        self.fetch_wanted = true;
+        self.retry_now();
+    }
+
     // What this device's store and network do.
 
     /// The record `saved` is durable.
@@ -568,13 +576,6 @@ impl Machine {
         self.record.forget_id();
         self.standing = Standing::Denied;
         self.close(Wipe::Withdrawn);
-    }
-
-    fn unconfirm(&mut self) {
-        self.standing = Standing::Unconfirmed;
-        self.id = None;
-        self.fetch_wanted = true;
-        self.retry_now();
     }
 
     fn close(&mut self, wipe: Wipe) {

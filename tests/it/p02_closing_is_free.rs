@@ -1,5 +1,7 @@
 //! P2: any sign of withdrawal closes at once; only a fresh GET opens.
 
+use std::time::Duration;
+
 use hyper::Method;
 use matrix_analytics::{
     Analytics, ClosedReason, Consent, ConsentState, ELEMENT_EVENT_TYPE, GateState, HoldReason,
@@ -157,6 +159,25 @@ async fn a_lost_session_closes_and_a_soft_logout_holds() {
             assert_eq!(recorder.names(), ["Queued"]);
         }
     }
+}
+
+#[tokio::test]
+async fn a_locked_user_holds_until_the_homeserver_answers_again() {
+    let world = World::new().await;
+    let (analytics, recorder) = world.device("PHONE").await.start_opted_in().await;
+    analytics.capture_one("Queued");
+    world.server.fail_all(Fault::UserLocked);
+    assert!(eventually(analytics.recheck()).await.is_err());
+    assert_eq!(analytics.state().gate, GateState::Holding(HoldReason::Unconfirmed));
+    eventually(analytics.flush()).await;
+    assert!(recorder.events().is_empty());
+
+    // Nobody tells that the user was unlocked: it is asked, from time to time.
+    world.server.heal();
+    tokio::time::advance(Duration::from_secs(2)).await;
+    analytics.until(ConsentState::is_open).await;
+    eventually(analytics.flush()).await;
+    assert_eq!(recorder.names(), ["Queued"]);
 }
 
 #[tokio::test]
