@@ -1,0 +1,201 @@
+//! Our own app: a client that syncs, and its analytics.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::StreamExt as _;
+use matrix_analytics::{Analytics, Confirmation, ConsentState, ELEMENT_EVENT_TYPE, Properties};
+use matrix_sdk::{
+    Client, SessionMeta, SessionTokens,
+    authentication::matrix::MatrixSession,
+    ruma::{OwnedUserId, RoomId},
+    store::RoomLoadSettings,
+};
+use tempfile::TempDir;
+
+use crate::{
+    syncing::{SyncKind, Syncing},
+    user::{User, http_client},
+    waiting::{Result, ensure, eventually, within},
+    witness::Witness,
+};
+
+/// Short, for a new ID settles for twice this time; long enough for a busy machine.
+pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_millis(1500);
+
+/// What becomes of an access token that expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tokens {
+    /// It does not.
+    Lasting,
+    /// The SDK gets a new one by itself.
+    Refreshed,
+    /// The app has to see to it.
+    Expiring,
+}
+
+/// Where an app is installed: its store, and how it reaches the homeserver.
+#[derive(Clone, Debug)]
+pub(crate) struct Install {
+    pub(crate) url: String,
+    pub(crate) kind: SyncKind,
+    pub(crate) tokens: Tokens,
+    pub(crate) request_timeout: Duration,
+    store: Option<Arc<TempDir>>,
+}
+
+impl Install {
+    pub(crate) fn new(url: &str, kind: SyncKind) -> Self {
+        let (url, tokens, request_timeout) = (url.to_owned(), Tokens::Lasting, REQUEST_TIMEOUT);
+        Self { url, kind, tokens, request_timeout, store: None }
+    }
+
+    /// With a store that survives the process.
+    pub(crate) fn durable(mut self) -> Result<Self> {
+        self.store = Some(Arc::new(tempfile::tempdir()?));
+        Ok(self)
+    }
+
+    pub(crate) async fn client(&self) -> Result<Client> {
+        let mut builder = Client::builder()
+            .homeserver_url(&self.url)
+            .http_client(http_client())
+            // The server would name its own URL, and nothing would pass our wire.
+            .respect_login_well_known(false);
+        if let Some(store) = &self.store {
+            builder = builder.sqlite_store(store.path(), None);
+        }
+        if self.tokens == Tokens::Refreshed {
+            builder = builder.handle_refresh_tokens();
+        }
+        Ok(builder.build().await?)
+    }
+
+    /// Logs a new device of `user` in.
+    pub(crate) async fn log_in(&self, user: &User, password: &str) -> Result<Client> {
+        let client = self.client().await?;
+        let mut login = client.matrix_auth().login_username(&user.name, password);
+        if self.tokens != Tokens::Lasting {
+            login = login.request_refresh_token();
+        }
+        login.send().await?;
+        Ok(client)
+    }
+
+    /// The client of a session that was there before.
+    pub(crate) async fn restore(&self, session: MatrixSession) -> Result<Client> {
+        let client = self.client().await?;
+        client.matrix_auth().restore_session(session, RoomLoadSettings::default()).await?;
+        Ok(client)
+    }
+}
+
+/// The session of a user by raw HTTP.
+pub(crate) fn session_of(user: &User) -> Result<MatrixSession> {
+    let user_id: OwnedUserId = user.id.as_str().try_into()?;
+    Ok(MatrixSession {
+        meta: SessionMeta { user_id, device_id: user.device.as_str().into() },
+        tokens: SessionTokens { access_token: user.token.clone(), refresh_token: None },
+    })
+}
+
+/// An app that runs.
+pub(crate) struct Device {
+    pub(crate) client: Client,
+    pub(crate) analytics: Analytics,
+    pub(crate) witness: Witness,
+    pub(crate) syncing: Syncing,
+    pub(crate) install: Install,
+}
+
+impl Device {
+    /// Starts the app, and waits until the homeserver has answered once.
+    pub(crate) async fn start(install: Install, client: Client) -> Result<Self> {
+        let device = Self::start_unconfirmed(install, client).await?;
+        let is_confirmed = |state: &ConsentState| state.confirmation == Confirmation::Confirmed;
+        device.until("an answer", is_confirmed).await?;
+        Ok(device)
+    }
+
+    pub(crate) async fn start_unconfirmed(install: Install, client: Client) -> Result<Self> {
+        let witness = Witness::default();
+        let analytics = Analytics::builder(client.clone(), ELEMENT_EVENT_TYPE)
+            .request_timeout(install.request_timeout)
+            // Events leave when they are flushed, and at no other time.
+            .batch_max_age(Duration::from_secs(3600))
+            .backend(witness.clone())
+            .build()
+            .await?;
+        let syncing = Syncing::start(&client, install.kind).await?;
+        Ok(Self { client, analytics, witness, syncing, install })
+    }
+
+    /// Ends the app; what is left is what it had stored, and its session.
+    pub(crate) async fn quit(self) -> Result<(Install, MatrixSession)> {
+        let session = self.client.matrix_auth().session().ok_or("there is a session")?;
+        self.analytics.shutdown(Duration::from_secs(2)).await;
+        self.syncing.stop().await;
+        Ok((self.install, session))
+    }
+
+    pub(crate) async fn until(
+        &self,
+        what: &str,
+        wanted: impl Fn(&ConsentState) -> bool,
+    ) -> Result<ConsentState> {
+        let mut states = self.analytics.state_stream();
+        let found = within(what, async {
+            loop {
+                let state = states.next().await.ok_or("the handle is alive")?;
+                if wanted(&state) {
+                    return Ok(state);
+                }
+            }
+        });
+        found.await.map_err(|error| format!("{error}; it is {:?}", self.analytics.state()))?
+    }
+
+    pub(crate) async fn until_open(&self) -> Result<String> {
+        self.until("an open gate", ConsentState::is_open).await?;
+        Ok(self.analytics.analytics_id().ok_or("an open gate has an ID")?.reveal().to_owned())
+    }
+
+    /// Waits until this device has learnt of a change that `user` made elsewhere: from
+    /// sync, or, where that carries no account data, by asking, once sync has shown
+    /// nothing.
+    pub(crate) async fn learns(
+        &self,
+        user: &User,
+        what: &str,
+        wanted: impl Fn(&ConsentState) -> bool,
+    ) -> Result<ConsentState> {
+        if !self.install.kind.carries_account_data() {
+            let before = self.analytics.state();
+            let room = user.create_room(&[]).await?;
+            self.sees_room(&room).await?;
+            ensure("a bare sync shows no change", self.analytics.state() == before)?;
+            self.analytics.recheck().await?;
+        }
+        self.until(what, wanted).await
+    }
+
+    /// Whether `id` is what this device sends under now.
+    pub(crate) fn has_id(&self, id: &str) -> bool {
+        self.analytics.analytics_id().is_some_and(|now| now.reveal() == id)
+    }
+
+    pub(crate) async fn sees_room(&self, room: &str) -> Result {
+        let room = <&RoomId>::try_from(room)?;
+        let look = async || Ok(self.client.get_room(room).map(drop));
+        eventually("a room to show", look).await
+    }
+
+    pub(crate) fn capture(&self, name: &'static str) {
+        self.analytics.capture_named(name, Properties::new());
+    }
+
+    /// Captures an event, and sends what can be sent.
+    pub(crate) async fn send(&self, name: &'static str) {
+        self.capture(name);
+        self.analytics.flush().await;
+    }
+}

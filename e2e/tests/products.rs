@@ -1,0 +1,59 @@
+//! The examples, run as their users run them: against a real homeserver, from a terminal.
+
+mod bot;
+mod consent;
+mod errors;
+mod program;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+
+use crate::{
+    homeserver::{Homeserver, Msc3391},
+    waiting::Result,
+};
+
+/// One story about an example.
+pub(crate) struct Story {
+    pub(crate) name: &'static str,
+    pub(crate) result: Result<String>,
+    pub(crate) took: Duration,
+}
+
+/// Runs all stories, beside each other.
+pub(crate) async fn run() -> Result<Vec<Story>> {
+    let homeserver = Arc::new(Homeserver::start("products", Msc3391::Off).await?);
+    let (bot, steps, watch, errors) = tokio::join!(
+        timed("bot: its operator decides", bot::operator_decides(&homeserver)),
+        timed("consent: one step after another", consent::steps(&homeserver)),
+        timed("consent watch: another device's change", consent::watch(&homeserver)),
+        timed("consent and bot: what goes wrong", errors::read_well(&homeserver)),
+    );
+    Ok(vec![bot, steps, watch, errors])
+}
+
+async fn timed(name: &'static str, story: impl Future<Output = Result<String>>) -> Story {
+    let began = Instant::now();
+    let result = story.await;
+    Story { name, result, took: began.elapsed() }
+}
+
+/// In Markdown, with what each printed that is worth reading.
+pub(crate) fn render(stories: &[Story]) -> String {
+    let mut text = "| example | |\n|---|---|\n".to_owned();
+    let mut below = String::new();
+    for story in stories {
+        let seconds = story.took.as_secs_f64();
+        let outcome = match &story.result {
+            Ok(note) => {
+                below.push_str(&format!("\n{}:\n{note}\n", story.name));
+                format!("{seconds:.1} s")
+            }
+            Err(error) => format!("**FAILED**: {error}"),
+        };
+        text.push_str(&format!("| {} | {outcome} |\n", story.name));
+    }
+    text.push_str(&below);
+    text
+}

@@ -1,0 +1,413 @@
+//! Races on one account: two devices of ours, a client that is not ours, and one that
+//! overwrites, all at once; and after each round, whether all agree with the homeserver.
+
+mod sight;
+mod tally;
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use fastrand::Rng;
+use matrix_analytics::{Consent, ConsentState, GateState, HoldReason};
+use serde_json::{Value, json};
+use tokio::{
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+
+use self::sight::Sight;
+pub(crate) use self::tally::Tally;
+use crate::{
+    device::{Device, Install},
+    homeserver::Homeserver,
+    peer::{Peer, PeerState},
+    syncing::SyncKind,
+    user::User,
+    waiting::{Result, TICK, ensure, within},
+    wire::{Asked, Wire},
+};
+
+/// Shorter than elsewhere, for most rounds wait for a new ID to settle.
+const REQUEST_TIMEOUT: Duration = Duration::from_millis(600);
+
+/// How far apart the calls of a round begin.
+const SPREAD: Duration = Duration::from_millis(40);
+
+/// Between two events of a device: so that one is on its way whenever something changes.
+const PACE: Duration = Duration::from_millis(10);
+
+/// What somebody does in a round.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Act {
+    Nothing,
+    Yes,
+    No,
+    Erase,
+}
+
+impl Act {
+    fn choose(rng: &mut Rng) -> Self {
+        match rng.u8(0..10) {
+            0..4 => Self::Yes,
+            4..7 => Self::No,
+            7 => Self::Erase,
+            _ => Self::Nothing,
+        }
+    }
+
+    /// Whether the account says in the end what this said; nothing if it said nothing.
+    fn won(self, held: &Held) -> Option<bool> {
+        match self {
+            Self::Nothing => None,
+            Self::Yes => Some(held.flag == Some(true)),
+            Self::No => Some(held.flag == Some(false)),
+            Self::Erase => Some(held.flag.is_none() && held.id.is_none()),
+        }
+    }
+}
+
+/// What the homeserver holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Held {
+    flag: Option<bool>,
+    id: Option<String>,
+}
+
+impl Held {
+    fn read(content: &Value) -> Self {
+        let id = content["id"].as_str().map(str::to_owned);
+        Self { flag: content["pseudonymousAnalyticsOptIn"].as_bool(), id }
+    }
+
+    /// The ID that may be sent under.
+    fn live_id(&self) -> Option<&str> {
+        self.id.as_deref().filter(|_| self.flag == Some(true))
+    }
+}
+
+/// One of our devices, what its sync shows, and the wire that it talks over.
+struct Ours {
+    device: Device,
+    sight: Sight,
+    wire: Wire,
+    pacing: JoinHandle<()>,
+    /// The IDs under which it sent when its user said no, and when that was.
+    withdrawn: Vec<(String, Instant)>,
+    /// Those, and what it found on the account when it cleaned that.
+    retired: BTreeSet<String>,
+}
+
+impl Ours {
+    async fn start(homeserver: &Homeserver, user: &User, kind: SyncKind) -> Result<Self> {
+        let wire = Wire::start(&homeserver.url).await?;
+        let mut install = Install::new(&wire.url(), kind);
+        install.request_timeout = REQUEST_TIMEOUT;
+        let client = install.log_in(user, homeserver.password()).await?;
+        let sight = Sight::of(&client);
+        let device = Device::start(install, client).await?;
+        let analytics = device.analytics.clone();
+        let pacing = tokio::spawn(async move {
+            loop {
+                analytics.capture_named("Tick", matrix_analytics::Properties::new());
+                analytics.flush().await;
+                sleep(PACE).await;
+            }
+        });
+        Ok(Self { device, sight, wire, pacing, withdrawn: Vec::new(), retired: BTreeSet::new() })
+    }
+
+    /// What the user does here; a failure is an outcome like another.
+    async fn act(&mut self, act: Act) -> bool {
+        let analytics = &self.device.analytics;
+        let id = analytics.analytics_id();
+        match act {
+            Act::Nothing => true,
+            Act::Yes => analytics.opt_in().await.is_ok(),
+            Act::No | Act::Erase => {
+                let mut opt_out = analytics.opt_out();
+                if act == Act::Erase {
+                    opt_out = opt_out.erase_event();
+                }
+                let receipt = opt_out.await;
+                let id = id.map(|id| (id.reveal().to_owned(), Instant::now()));
+                self.withdrawn.extend(id);
+                receipt.is_complete()
+            }
+        }
+    }
+
+    /// Notes what a no of this round retired: what was read before the first write.
+    fn note_retired(&mut self, act: Act) {
+        if !matches!(act, Act::No | Act::Erase) {
+            return;
+        }
+        let asked = self.wire.asked();
+        let cleaned = asked.iter().filter(|asked| asked.is_write()).map(|asked| asked.answered);
+        let cleaned = cleaned.min();
+        let read = asked.iter().filter(|asked| cleaned.is_none_or(|cleaned| asked.sent < cleaned));
+        let read = read.filter_map(|asked| serde_json::from_str(&asked.answer).ok());
+        let found = read.filter_map(|content| Held::read(&content).id);
+        self.retired.extend(found);
+        self.retired.extend(self.withdrawn.iter().map(|(id, _)| id.clone()));
+    }
+
+    fn is_at_rest(&self) -> bool {
+        let state = self.device.analytics.state();
+        let works = [
+            HoldReason::Doubt,
+            HoldReason::OptingIn,
+            HoldReason::Settling,
+            HoldReason::Unconfirmed,
+        ];
+        !state.removal_pending && !works.iter().any(|why| state.gate == GateState::Holding(*why))
+    }
+
+    fn sends_under(&self) -> Option<String> {
+        self.device.analytics.analytics_id().map(|id| id.reveal().to_owned())
+    }
+}
+
+impl Drop for Ours {
+    fn drop(&mut self) {
+        self.pacing.abort();
+    }
+}
+
+/// Everybody who has the account.
+struct Account {
+    user: User,
+    ours: [Ours; 2],
+    peer: Peer,
+    peer_wire: Wire,
+    /// Element Android and Element iOS, by raw HTTP.
+    overwriter: User,
+    overwriter_wire: Wire,
+}
+
+/// Runs `count` rounds.
+pub(crate) async fn run(homeserver: Arc<Homeserver>, count: u32, seed: u64) -> Result<Tally> {
+    let user = homeserver.register("racer").await?;
+    let (peer_wire, overwriter_wire) =
+        (Wire::start(&homeserver.url).await?, Wire::start(&homeserver.url).await?);
+    let peers = User::log_in(&homeserver.url, "racer", homeserver.password()).await?;
+    let mut account = Account {
+        ours: [
+            Ours::start(&homeserver, &user, SyncKind::Classic).await?,
+            Ours::start(&homeserver, &user, SyncKind::Service).await?,
+        ],
+        peer: Peer::start(&peer_wire.url(), &peers).await?,
+        peer_wire,
+        overwriter: user.via(&overwriter_wire.url()),
+        overwriter_wire,
+        user,
+    };
+    let mut tally = Tally::new(homeserver.msc3391, seed);
+    let mut rng = Rng::with_seed(seed);
+    for round in 0..count {
+        let played = account.play(&mut rng, &mut tally).await;
+        played.map_err(|error| format!("round {round} of seed {seed}: {error}"))?;
+    }
+    Ok(tally)
+}
+
+impl Account {
+    async fn play(&mut self, rng: &mut Rng, tally: &mut Tally) -> Result {
+        let began = Instant::now();
+        let ours = [Act::choose(rng), Act::choose(rng)];
+        let peers = Act::choose(rng);
+        let overwrites = rng.u8(0..6) == 0;
+        let overwrite = if rng.bool() { android(rng) } else { ios(rng) };
+        let mut delay = || SPREAD.mul_f64(rng.f64());
+        let delays = [delay(), delay(), delay(), delay()];
+
+        let [one, two] = &mut self.ours;
+        let (peer, overwriter) = (&self.peer, &self.overwriter);
+        let (one, two, peer_done, overwritten) = tokio::join!(
+            async {
+                sleep(delays[0]).await;
+                one.act(ours[0]).await
+            },
+            async {
+                sleep(delays[1]).await;
+                two.act(ours[1]).await
+            },
+            async {
+                sleep(delays[2]).await;
+                match peers {
+                    Act::Nothing => Ok(()),
+                    Act::Yes => peer.set_flag(true).await,
+                    Act::No => peer.set_flag(false).await,
+                    Act::Erase => peer.erase().await,
+                }
+            },
+            async {
+                sleep(delays[3]).await;
+                if overwrites { overwriter.overwrite(&overwrite.to_string()).await } else { Ok(()) }
+            },
+        );
+        peer_done?;
+        overwritten?;
+        tally.unfinished += [one, two].iter().filter(|done| !**done).count();
+
+        let peer = within("everybody to be at rest", self.rest()).await??;
+        let (_, body) = self.user.content().await?;
+        let held = Held::read(&serde_json::from_str(&body)?);
+        for (ours, act) in self.ours.iter_mut().zip(ours) {
+            ours.note_retired(act);
+        }
+        let acts = format!("ours {ours:?}, the peer {peers:?}, overwritten: {overwrites}");
+        let trace = self.trace(began);
+        let note = |what: String| format!("{acts}; {held:?}; {what}: {trace}");
+        let restored = self.silenced(&held);
+        tally.restored.extend(restored.map(|number| note(format!("device {number} is silent"))));
+        let disagreements = self.compare(&held, &peer, tally);
+        tally.disagreements.extend(disagreements.into_iter().map(note));
+
+        for act in ours {
+            tally.ours.count(act.won(&held));
+        }
+        tally.peers.count(peers.won(&held));
+        let dead = tally.dead();
+        self.judge(ours, tally)?;
+        if tally.dead() > dead {
+            tally.disagreements.push(format!("{acts}; a dead ID was sent under: {trace}"));
+        }
+        tally.peer_minted = peer.minted.len();
+        tally.failures = peer.failures;
+        tally.took.push(began.elapsed());
+        Ok(())
+    }
+
+    /// Waits until nobody does anything, and sync has shown everybody all there is.
+    async fn rest(&self) -> Result<PeerState> {
+        loop {
+            let written = self.written();
+            let states: [ConsentState; 2] = self.states();
+            let fence = self.user.fence().await?;
+            for ours in &self.ours {
+                ours.sight.reaches(fence).await?;
+            }
+            self.peer.reaches(fence).await?;
+            let peer = self.peer.state().await?;
+            let at_rest = peer.pending == 0 && self.ours.iter().all(Ours::is_at_rest);
+            if at_rest && written == self.written() && states == self.states() {
+                return Ok(peer);
+            }
+            sleep(TICK).await;
+        }
+    }
+
+    fn states(&self) -> [ConsentState; 2] {
+        self.ours.each_ref().map(|ours| ours.device.analytics.state())
+    }
+
+    /// How often the event was written in this round.
+    fn written(&self) -> usize {
+        let ours = self.ours.iter().map(|ours| &ours.wire);
+        ours.chain([&self.peer_wire, &self.overwriter_wire]).map(Wire::writes).sum()
+    }
+
+    /// Our devices that send nothing although the account says yes, for its ID was retired
+    /// there, and restored by the peer from its cache: see docs/consent.md.
+    fn silenced(&self, held: &Held) -> impl Iterator<Item = usize> {
+        let live = held.live_id().map(str::to_owned);
+        let silenced = self.ours.iter().map(move |ours| {
+            let is_retired = live.as_ref().is_some_and(|live| ours.retired.contains(live));
+            is_retired && ours.sends_under().is_none()
+        });
+        silenced.enumerate().filter_map(|(number, silenced)| silenced.then_some(number))
+    }
+
+    /// Who does not agree with the homeserver.
+    fn compare(&self, held: &Held, peer: &PeerState, tally: &mut Tally) -> Vec<String> {
+        let (live, mut disagreements) = (held.live_id(), Vec::new());
+        for (number, ours) in self.ours.iter().enumerate() {
+            let state = ours.device.analytics.state();
+            let id = ours.sends_under();
+            if self.silenced(held).any(|silenced| silenced == number) {
+                continue;
+            }
+            let agrees = match held.flag {
+                Some(true) => state.decision == Consent::Granted,
+                Some(false) => state.decision == Consent::Denied,
+                None => id.is_none(),
+            };
+            if !agrees || id.as_deref() != live {
+                let sends = id.is_some();
+                disagreements.push(format!("device {number} is {state:?}, sending: {sends}"));
+            }
+        }
+        if peer.flag != held.flag || peer.held_id != held.id {
+            disagreements.push(format!("the peer has seen {peer:?}"));
+        }
+        if peer.sends_under.as_deref() != live {
+            // It has this from Element Web: see `peer.js`.
+            tally.peer_on_dead_id += 1;
+        }
+        disagreements
+    }
+
+    /// Who asked what in this round, for whoever has to find out why.
+    fn trace(&self, began: Instant) -> String {
+        let [one, two] = &self.ours;
+        let wires = [
+            ("device 0", &one.wire),
+            ("device 1", &two.wire),
+            ("peer", &self.peer_wire),
+            ("overwriter", &self.overwriter_wire),
+        ];
+        let asked = wires.into_iter().flat_map(|(who, wire)| {
+            wire.asked().into_iter().map(move |asked| (asked.sent, who, asked))
+        });
+        let mut asked: Vec<_> = asked.collect();
+        asked.sort_by_key(|(sent, ..)| *sent);
+        let lines = asked.into_iter().map(|(sent, who, asked)| {
+            let after = |at: Instant| at.saturating_duration_since(began).as_millis();
+            let (from, to) = (after(sent), after(asked.answered));
+            let Asked { method, body, answer, .. } = asked;
+            format!("\n    {from}..{to} ms {who} {method} {body} -> {answer}")
+        });
+        lines.collect()
+    }
+
+    /// What was written and sent in this round.
+    fn judge(&mut self, acts: [Act; 2], tally: &mut Tally) -> Result {
+        let ours = self.ours.each_ref().map(|ours| ours.wire.take());
+        let others = [self.peer_wire.take(), self.overwriter_wire.take()];
+        for (asked, act) in ours.iter().zip(acts) {
+            let yes = writes(asked).filter(|write| Held::read(&content(write)).flag == Some(true));
+            ensure("no yes is written but by opt_in()", act == Act::Yes || yes.count() == 0)?;
+        }
+        tally.count_writes(&ours.concat(), &others);
+        let all = [ours.concat(), others.concat()].concat();
+        tally.history.extend(writes(&all).cloned());
+        for ours in &self.ours {
+            tally.judge_arrivals(ours);
+        }
+        Ok(())
+    }
+}
+
+/// The requests that wrote, and were not refused.
+fn writes(asked: &[Asked]) -> impl Iterator<Item = &Asked> {
+    asked.iter().filter(|asked| asked.is_write() && asked.status == 200)
+}
+
+/// What a write left; nothing after a deletion.
+fn content(write: &Asked) -> Value {
+    serde_json::from_str(&write.body).unwrap_or_default()
+}
+
+/// Element Android forgets all but a new ID.
+fn android(rng: &mut Rng) -> Value {
+    json!({ "id": uuid(rng) })
+}
+
+/// Element iOS writes two keys.
+fn ios(rng: &mut Rng) -> Value {
+    json!({ "id": uuid(rng).to_uppercase(), "pseudonymousAnalyticsOptIn": true })
+}
+
+fn uuid(rng: &mut Rng) -> String {
+    let (a, b, c, d) = (rng.u32(..), rng.u16(..), rng.u16(..), rng.u64(..) >> 16);
+    format!("{a:08x}-{b:04x}-4{:03x}-8{:03x}-{d:012x}", c & 0xfff, c >> 4)
+}

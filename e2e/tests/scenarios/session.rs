@@ -1,0 +1,165 @@
+//! Sessions that are none, end, or have to be renewed.
+
+use matrix_analytics::{
+    AccountDataError, ClosedReason, ConsentState, GateState, HoldReason, OptInError, Prompt,
+};
+use serde_json::json;
+
+use crate::{
+    device::{Device, Tokens, session_of},
+    syncing::SyncKind,
+    table::{Cell, Outcome},
+    user::User,
+    waiting::{Result, ensure, eventually},
+};
+
+const ID: &str = "9f1c2d7e-0a4b-4c1d-9e2f-3a4b5c6d7e8f";
+const YES: &str =
+    r#"{"id":"9f1c2d7e-0a4b-4c1d-9e2f-3a4b5c6d7e8f","pseudonymousAnalyticsOptIn":true}"#;
+
+/// An open app of a user who said yes elsewhere.
+async fn opened(cell: &Cell, tokens: Tokens) -> Result<(User, Device)> {
+    let user = cell.user().await?;
+    user.overwrite(YES).await?;
+    let mut install = cell.install();
+    install.tokens = tokens;
+    let device = cell.device_of(install, &user).await?;
+    ensure("the ID of the account", device.until_open().await? == ID)?;
+    Ok((user, device))
+}
+
+/// Waits until the homeserver refuses the access token.
+async fn refused(user: &User, token: &str) -> Result {
+    let user = user.with_token(token);
+    let look = async || {
+        let path = "/_matrix/client/v3/account/whoami";
+        let (status, _) = user.request("GET", path, None).await?;
+        Ok((status == 401).then_some(()))
+    };
+    eventually("the token to be refused", look).await
+}
+
+fn is_closed(reason: ClosedReason) -> impl Fn(&ConsentState) -> bool {
+    move |state| state.gate == GateState::Closed(reason)
+}
+
+pub(crate) async fn guest(cell: Cell) -> Result<Outcome> {
+    let guest = User::register_guest(&cell.homeserver.url).await?;
+    let install = cell.install();
+    let client = install.restore(session_of(&guest)?).await?;
+    let device = Device::start_unconfirmed(install, client).await?;
+    device.until("that a guest has no account data", is_closed(ClosedReason::Unavailable)).await?;
+    ensure("there is nobody to ask", device.analytics.prompt() == Prompt::Unavailable)?;
+    let refused = device.analytics.opt_in().await;
+    let forbidden = matches!(refused, Err(OptInError::AccountData(AccountDataError::Forbidden(_))));
+    ensure(format!("a guest cannot opt in: {refused:?}"), forbidden)?;
+    device.send("Never").await;
+    ensure("nothing was sent", device.witness.said().is_empty())?;
+    Ok(Outcome::Works)
+}
+
+pub(crate) async fn refreshed_token(cell: Cell) -> Result<Outcome> {
+    let user = cell.user().await?;
+    let mut install = cell.install();
+    install.tokens = Tokens::Refreshed;
+    let device = cell.device_of(install, &user).await?;
+    let first = device.client.access_token().ok_or("there is a session")?;
+    refused(&user, &first).await?;
+    device.analytics.opt_in().await?;
+    device.until_open().await?;
+    device.send("Sent").await;
+    ensure("sent", device.witness.arrivals().len() == 1)?;
+
+    let second = device.client.access_token().ok_or("there is a session")?;
+    ensure("the SDK has got a new one", first != second)?;
+    refused(&user, &second).await?;
+    let receipt = device.analytics.opt_out().await;
+    ensure(format!("a no with a token that has expired: {receipt:?}"), receipt.is_complete())?;
+    device.client.whoami().await?;
+    Ok(Outcome::Works)
+}
+
+pub(crate) async fn soft_logout(cell: Cell) -> Result<Outcome> {
+    let (user, device) = opened(&cell, Tokens::Expiring).await?;
+    let token = device.client.access_token().ok_or("there is a session")?;
+    refused(&user, &token).await?;
+    // Sync is on its long poll: whatever the app asks next is refused.
+    ensure("refused", device.client.whoami().await.is_err())?;
+    let held = GateState::Holding(HoldReason::SoftLogout);
+    device.until("a session to be renewed", |state| state.gate == held).await?;
+    device.send("Held").await;
+    ensure("nothing leaves meanwhile", device.witness.said().is_empty())?;
+
+    device.client.refresh_access_token().await?;
+    device.until_open().await?;
+    device.analytics.flush().await;
+    ensure("what was held is sent", device.witness.said() == [format!("{ID}:Held")])?;
+    Ok(Outcome::Works)
+}
+
+pub(crate) async fn hard_logout(cell: Cell) -> Result<Outcome> {
+    let (user, device) = opened(&cell, Tokens::Lasting).await?;
+    device.capture("Waiting");
+    let token = device.client.access_token().ok_or("there is a session")?;
+    let logout = "/_matrix/client/v3/logout";
+    user.with_token(&token).request("POST", logout, Some("{}".into())).await?;
+    if cell.kind == SyncKind::Bare {
+        // Its poll ends at its timeout, half a minute later; the app's next request says it.
+        ensure("refused", device.client.whoami().await.is_err())?;
+    }
+    gone(&device).await?;
+    ensure("the account is as it was", user.content().await?.1 == YES)?;
+    Ok(Outcome::Works)
+}
+
+/// That the session is over, and nothing was or will be sent.
+async fn gone(device: &Device) -> Result {
+    device.until("the end of the session", is_closed(ClosedReason::SessionEnded)).await?;
+    ensure("there is nobody to ask", device.analytics.prompt() == Prompt::Unavailable)?;
+    device.send("After").await;
+    ensure("nothing was sent", device.witness.said().is_empty())?;
+    let refused = device.analytics.opt_in().await;
+    ensure("no opt-in", matches!(refused, Err(OptInError::SessionEnded)))
+}
+
+pub(crate) async fn own_logout(cell: Cell) -> Result<Outcome> {
+    let (user, device) = opened(&cell, Tokens::Lasting).await?;
+    device.capture("Waiting");
+    let receipt = device.analytics.end_session().await;
+    ensure(format!("nothing is left to do: {receipt:?}"), receipt.is_complete())?;
+    device.client.logout().await?;
+    gone(&device).await?;
+    ensure("the account is as it was", user.content().await?.1 == YES)?;
+    Ok(Outcome::Works)
+}
+
+pub(crate) async fn locked(cell: Cell) -> Result<Outcome> {
+    let (user, device) = opened(&cell, Tokens::Lasting).await?;
+    let lock = |locked: bool| json!({ "locked": locked });
+    cell.homeserver.administer("PUT", "v2/users", &user, &lock(true)).await?;
+    let refused = device.analytics.recheck().await;
+    let lost = matches!(refused, Err(AccountDataError::SessionLost(_)));
+    ensure(format!("the homeserver says nothing: {refused:?}"), lost)?;
+    let held = GateState::Holding(HoldReason::Unconfirmed);
+    ensure("held", device.analytics.state().gate == held)?;
+    device.send("Held").await;
+    ensure("nothing leaves meanwhile", device.witness.said().is_empty())?;
+
+    cell.homeserver.administer("PUT", "v2/users", &user, &lock(false)).await?;
+    device.until_open().await?;
+    device.analytics.flush().await;
+    ensure("what was held is sent", device.witness.said() == [format!("{ID}:Held")])?;
+    Ok(Outcome::Works)
+}
+
+pub(crate) async fn deactivated(cell: Cell) -> Result<Outcome> {
+    let (user, device) = opened(&cell, Tokens::Lasting).await?;
+    device.capture("Waiting");
+    let erase = json!({ "erase": false });
+    cell.homeserver.administer("POST", "v1/deactivate", &user, &erase).await?;
+    if cell.kind == SyncKind::Bare {
+        ensure("refused", device.client.whoami().await.is_err())?;
+    }
+    gone(&device).await?;
+    Ok(Outcome::Works)
+}
