@@ -80,9 +80,16 @@ type SessionSource = Box<dyn Fn() -> Option<OwnIdentifiers> + Send + Sync>;
 
 struct Searching {
     own: OwnIdentifiers,
-    scanner: Scanner,
+    /// Made for the first event: an idle account does without.
+    scanner: Option<Scanner>,
     /// What the developer was told of: hashes of an event's name and a key.
     warned: HashSet<u64>,
+}
+
+impl Searching {
+    fn scanner(&mut self, detectors: &Arc<[Box<dyn Detector>]>) -> &mut Scanner {
+        self.scanner.get_or_insert_with(|| Scanner::new(&self.own, detectors.clone()))
+    }
 }
 
 /// A detector of the app panicked: what it was given may be anything.
@@ -104,12 +111,11 @@ impl Guard {
     pub(crate) fn new(policy: GuardPolicy, detectors: Vec<Box<dyn Detector>>) -> Self {
         let detectors: Arc<[_]> = detectors.into();
         let own = OwnIdentifiers::default();
-        let scanner = Scanner::new(&own, detectors.clone());
         Self {
             policy,
             detectors,
             session: OnceLock::new(),
-            searching: Mutex::new(Searching { own, scanner, warned: HashSet::new() }),
+            searching: Mutex::new(Searching { own, scanner: None, warned: HashSet::new() }),
             found: Mutex::default(),
         }
     }
@@ -129,7 +135,7 @@ impl Guard {
         let mut searching = self.searching();
         let own = own.with_tokens_of(&searching.own);
         if own != searching.own {
-            searching.scanner = Scanner::new(&own, self.detectors.clone());
+            searching.scanner = None;
             searching.own = own;
         }
     }
@@ -188,11 +194,15 @@ impl Search<'_> {
         Some(Cow::Owned(name))
     }
 
+    fn scanner(&mut self) -> &mut Scanner {
+        let Self { guard, searching, .. } = self;
+        searching.scanner(&guard.detectors)
+    }
+
     /// `None` if a detector gave up.
     fn properties(&mut self, event: &str, properties: Properties) -> Option<Properties> {
         let is_clean = !properties.has_text()
-            || (self.guard.detectors.is_empty()
-                && self.searching.scanner.is_clean(properties.members()));
+            || (self.guard.detectors.is_empty() && self.scanner().is_clean(properties.members()));
         if is_clean {
             return Some(properties);
         }
@@ -233,7 +243,7 @@ impl Search<'_> {
     }
 
     fn text(&mut self, text: &str, place: Place) -> Result<Option<Redacted>, Unseen> {
-        let scanner = &mut self.searching.scanner;
+        let scanner = self.scanner();
         // It holds nothing but a buffer that each search begins anew.
         let redacted = catch_unwind(AssertUnwindSafe(|| redact(scanner, text, place)));
         let redacted = redacted.map_err(|_panic| {

@@ -74,7 +74,7 @@ impl GuardProbe {
     #[must_use]
     pub fn kinds(&self, text: &str) -> Vec<IdentifierKind> {
         let mut searching = self.guard.searching();
-        let found = searching.scanner.scan(text, Place::Anywhere);
+        let found = searching.scanner(&self.guard.detectors).scan(text, Place::Anywhere);
         found.into_iter().map(|finding| finding.kind).collect()
     }
 

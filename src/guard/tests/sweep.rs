@@ -48,7 +48,7 @@ async fn sent_without(off: Option<IdentifierKind>) -> String {
         })
     });
     guard.refresh();
-    guard.searching().scanner.switched_off = off;
+    guard.searching().scanner(&guard.detectors).switched_off = off;
     let backend = Box::new(JsonLines::new(written.clone()));
     let sink = Arc::new(Sink::new(vec![backend], Limits::default(), guard));
     sink.set_gate(Phase::Open, 1, Some(AnalyticsId::random()), None);
