@@ -4,7 +4,6 @@ mod contract;
 mod faults;
 #[cfg(unix)]
 mod kill;
-mod speed;
 mod wiped;
 
 use std::path::{Path, PathBuf};
