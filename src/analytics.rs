@@ -115,7 +115,8 @@ impl Analytics {
 
     /// The state now, and each one that follows. A slow reader sees the newest.
     ///
-    /// Ends when the last handle is dropped.
+    /// Ends when the last handle is dropped. A task that reads it and holds a handle
+    /// itself keeps that from happening: end such a task with the session.
     pub fn state_stream(&self) -> impl Stream<Item = ConsentState> + Send + Unpin + use<> {
         self.inner().state.subscribe_reset()
     }
@@ -260,6 +261,10 @@ impl Analytics {
     /// account keeps its decision and its ID. A removal that is still pending gets
     /// one bounded try, for after the logout nobody can make it.
     ///
+    /// The file of a durable queue stays open, until [`Analytics::shutdown`] or until
+    /// the last handle is dropped. An app that keeps clones calls `shutdown` after this,
+    /// before somebody logs in again on that file.
+    ///
     /// # Cancel safety
     ///
     /// Polled once and dropped, it still completes in the background.
@@ -296,8 +301,11 @@ impl Analytics {
     }
 
     /// Sets the properties that every event captured from here on has; where an
-    /// event has the same key, the event wins. Replaces those set before, and is
-    /// forgotten when the user withdraws.
+    /// event has the same key, the event wins. Replaces those set before.
+    ///
+    /// They can be set at any time, also before the user was asked, and are kept when
+    /// another ID is adopted. They are forgotten at a withdrawal, also at one from
+    /// elsewhere or a veto of this device: set them again after it.
     ///
     /// # Errors
     ///
@@ -307,8 +315,13 @@ impl Analytics {
     }
 
     /// Sets properties of the user, sent with the next event; a later call for the
-    /// same key wins. At a gate that is closed nothing is taken; what was not sent
-    /// is forgotten when the user withdraws or the session ends.
+    /// same key wins.
+    ///
+    /// They are taken only while the gate is open or holding: at a closed gate the call
+    /// returns `Ok` and takes nothing. Set them after [`Analytics::opt_in`] has returned,
+    /// and when [`Analytics::state_stream`] shows that the gate opens for a yes from
+    /// elsewhere. What was not sent is forgotten when the user withdraws, the consent is
+    /// not confirmed, another ID is adopted, or the session ends.
     ///
     /// # Errors
     ///
@@ -331,8 +344,10 @@ impl Analytics {
     /// went.
     ///
     /// Each backend gets one more try at once, unless it asked to be left alone.
-    /// At a gate that is not open nothing is sent. What could not be delivered is
-    /// written down when this returns, if there is a durable queue and its disk works.
+    /// At a gate that is not open nothing is sent: right after
+    /// [`build`](AnalyticsBuilder::build) it still holds, or is closed, so await
+    /// [`Analytics::recheck`] first to know. What could not be delivered is written down
+    /// when this returns, if there is a durable queue and its disk works.
     ///
     /// # Cancel safety
     ///
@@ -369,7 +384,7 @@ impl Analytics {
     ///
     /// let mut drops = analytics.drops();
     /// while let Some(dropped) = drops.next().await {
-    ///     eprintln!("{}: {} lost ({:?})", dropped.backend, dropped.events, dropped.reason);
+    ///     eprintln!("{}: {} lost ({})", dropped.backend, dropped.events, dropped.reason);
     /// }
     /// # }
     /// ```

@@ -22,6 +22,10 @@ use crate::{AnalyticsId, event::OutgoingEvent};
 /// all its work for a batch inside that future and leave nothing running behind
 /// it. A backend has no default endpoint and opens no connection before its
 /// first `send`.
+///
+/// The trait is not dyn-compatible. To choose a backend at run time, branch where the
+/// builder is made: [`AnalyticsBuilder::backend`](crate::AnalyticsBuilder::backend)
+/// returns the builder, whatever the backend.
 pub trait Backend: Send + Sync + 'static {
     /// A short name for counters and log lines, such as `"posthog"`. A durable queue
     /// knows the backend by it, from one start to the next.

@@ -1,6 +1,6 @@
 //! The counters of promise P9: where every captured event is, or why it is gone.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use crate::guard::IdentifierKind;
 
@@ -52,6 +52,38 @@ pub enum DropReason {
     /// Taken back because the user withdrew, the ID changed or the session
     /// ended.
     Withdrawn,
+}
+
+impl DropReason {
+    /// A short name, such as `queue_full`, for logs and metrics. It stays the same from
+    /// one version to the next.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::AfterShutdown => "after_shutdown",
+            Self::BackendPanicked => "backend_panicked",
+            Self::CutAtWithdrawal => "cut_at_withdrawal",
+            Self::Expired => "expired",
+            Self::GaveUp => "gave_up",
+            Self::Guarded => "guarded",
+            Self::IntakeFull => "intake_full",
+            Self::Invalid => "invalid",
+            Self::NotConfirmed => "not_confirmed",
+            Self::Parked => "parked",
+            Self::QueueFull => "queue_full",
+            Self::Rejected => "rejected",
+            Self::Shutdown => "shutdown",
+            Self::TooLarge => "too_large",
+            Self::Withdrawn => "withdrawn",
+        }
+    }
+}
+
+/// As [`DropReason::as_str`].
+impl fmt::Display for DropReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
 }
 
 /// What happened to every event since this process began, for each backend.
@@ -158,5 +190,43 @@ impl Drops {
         for (reason, events) in &self.counts {
             *sum.entry(*reason).or_default() += events;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const REASONS: [DropReason; 15] = [
+        DropReason::AfterShutdown,
+        DropReason::BackendPanicked,
+        DropReason::CutAtWithdrawal,
+        DropReason::Expired,
+        DropReason::GaveUp,
+        DropReason::Guarded,
+        DropReason::IntakeFull,
+        DropReason::Invalid,
+        DropReason::NotConfirmed,
+        DropReason::Parked,
+        DropReason::QueueFull,
+        DropReason::Rejected,
+        DropReason::Shutdown,
+        DropReason::TooLarge,
+        DropReason::Withdrawn,
+    ];
+
+    #[test]
+    fn every_reason_has_a_name_of_its_own_in_snake_case() {
+        assert_eq!(REASONS.map(|reason| reason as usize), std::array::from_fn(|number| number));
+        for reason in REASONS {
+            let name = reason.as_str();
+            assert!(!name.starts_with('_') && !name.ends_with('_'), "{name}");
+            assert!(name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{name}");
+            assert_eq!(name.replace('_', ""), format!("{reason:?}").to_lowercase());
+            assert_eq!(reason.to_string(), name);
+        }
+        assert_eq!(REASONS.map(DropReason::as_str).iter().collect::<BTreeSet<_>>().len(), 15);
     }
 }

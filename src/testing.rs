@@ -11,6 +11,19 @@
 //!
 //! Everything here is for tests: functions panic where a test should fail.
 //!
+//! # What a test has to mind
+//!
+//! - Run with `DO_NOT_TRACK` unset or empty (`env -u DO_NOT_TRACK cargo test`): the builder
+//!   obeys it, and no gate opens.
+//! - Do not pause Tokio's time: paused time jumps to the next timer whenever the runtime waits
+//!   for a socket, so that every bounded wait is over at once and no request is ever answered.
+//!   The one wait in real time is the settle time of a new ID. Make it short with
+//!   [`request_timeout`](crate::AnalyticsBuilder::request_timeout), or give the account a yes
+//!   with [`AccountDataServer::set_content`], which has no settle time.
+//! - A restart is tested with a store on disk ([`AccountDataServer::client_with`]):
+//!   `client_with(&device, |builder| builder.sqlite_store(directory, None))`. A store in memory
+//!   remembers no yes.
+//!
 //! # Example
 //!
 //! Two devices of one account; the second learns from sync what the first wrote, and the first

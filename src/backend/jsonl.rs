@@ -31,6 +31,19 @@ use crate::event::OutgoingEvent;
 /// let backend = JsonLines::new(Vec::new());
 /// ```
 ///
+/// To a file that grows from one start to the next:
+///
+/// ```no_run
+/// use matrix_analytics::JsonLines;
+/// use tokio::fs::OpenOptions;
+///
+/// # async fn example() -> std::io::Result<()> {
+/// let file = OpenOptions::new().create(true).append(true).open("events.jsonl").await?;
+/// let backend = JsonLines::new(file);
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Cancel safety
 ///
 /// When the future of [`send`](Backend::send) is dropped, nothing more is

@@ -92,9 +92,9 @@ const RESERVED_KEYS: [&str; 20] = [
 /// ```
 ///
 /// `$set` and `$set_once` are there only if the event says something about the
-/// person. The headers are `content-type`, `content-length`, `accept`, `host`
-/// and, with compression, `content-encoding` and `accept-encoding`; there is no
-/// user agent.
+/// person. The headers are `content-type`, `content-length`, `accept`, `host`,
+/// with compression `content-encoding`, and `accept-encoding` whenever reqwest
+/// has its feature `gzip`, which matrix-sdk turns on; there is no user agent.
 ///
 /// - `$ip` is a constant, because PostHog writes the address of the sender into
 ///   an event that has none.

@@ -22,7 +22,8 @@ pub enum QueueError {
     /// The file is a database of something else. It was not touched.
     #[error("the file of the queue is a database of something else")]
     NotOurs,
-    /// The file cannot be opened, made or written.
+    /// The file cannot be opened, made or written. The source says why, and may name
+    /// the path, so it is no part of this error's text.
     #[error("the file of the queue cannot be opened")]
     Open(#[source] BoxError),
     /// The file is encrypted with another passphrase, or no passphrase was given.

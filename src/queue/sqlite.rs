@@ -19,6 +19,12 @@ use zeroize::Zeroizing;
 /// under the same unique IDs and times, and leave only if the homeserver proves the
 /// consent under which they were captured.
 ///
+/// It is only worth something with a client whose store is on disk, for that is where
+/// the consent is remembered: a start whose store remembers no yes deletes what it finds,
+/// counted as [`Withdrawn`](crate::DropReason::Withdrawn). So does a test of a restart,
+/// unless its client is made with
+/// `client_with(&device, |builder| builder.sqlite_store(directory, None))`.
+///
 /// # What survives what
 ///
 /// | | what is left |
@@ -54,7 +60,10 @@ use zeroize::Zeroizing;
 /// # Whose it is
 ///
 /// One file serves one `Analytics` at a time; a second one, of whatever process, is
-/// told that it is [in use](crate::QueueError::InUse). The file knows its user and
+/// told that it is [in use](crate::QueueError::InUse). It is open until
+/// [`shutdown`](crate::Analytics::shutdown), or until the last handle is dropped; the end
+/// of a session wipes it and does not close it. Several accounts have a file each, beside
+/// their stores. The file knows its user and
 /// event type by a salted hash. Rows of another user are deleted unsent, and counted in
 /// [`QueueStats::discarded`](crate::QueueStats::discarded). A backend is known by its
 /// [`name`](crate::Backend::name): one that is new gets nothing of before its time, and
