@@ -546,11 +546,10 @@ impl Drop for Handle {
 /// What `client` knows that its session is known by, now.
 fn own_identifiers(client: &Client) -> OwnIdentifiers {
     let homeserver = client.homeserver();
-    let urls = client.server().into_iter().chain([&homeserver]);
-    let mut own = OwnIdentifiers {
-        hosts: urls.filter_map(|url| url.host_str().map(str::to_owned)).collect(),
-        ..OwnIdentifiers::default()
-    };
+    // The SDK lends this URL in 0.18 and gives it in 0.19.
+    let server = client.server().and_then(|url| url.host_str().map(str::to_owned));
+    let hosts = server.into_iter().chain(homeserver.host_str().map(str::to_owned));
+    let mut own = OwnIdentifiers { hosts: hosts.collect(), ..OwnIdentifiers::default() };
     if let Some(session) = client.session_meta() {
         own.user_id = session.user_id.to_string();
         own.localpart = session.user_id.localpart().to_owned();
