@@ -1,6 +1,7 @@
 //! What an app captures: a name and flat properties.
 
 mod flat;
+mod members;
 mod rfc3339;
 mod scratch;
 mod unique_ids;
@@ -250,7 +251,7 @@ impl Properties {
     #[cfg(feature = "sqlite")]
     pub(crate) fn from_members(members: &str) -> Option<Self> {
         let json = format!("{{{members}}}");
-        flat::parse(&json).ok()?;
+        members::parse(&json).ok()?;
         Some(Self { members: members.to_owned(), ..Self::default() })
     }
 
@@ -266,7 +267,7 @@ impl Properties {
         let mut members = String::with_capacity(self.members.len());
         // What this type wrote is always an object; were it not, nothing may
         // leave under its name.
-        for (key, value) in flat::parse(&json).unwrap_or_default() {
+        for (key, value) in members::parse(&json).unwrap_or_default() {
             if !unwanted(&key) {
                 flat::push_raw(&mut members, &key, value.get());
             }
@@ -303,7 +304,7 @@ impl Properties {
         let mut all_kept = true;
         // What this type wrote is always an object; were it not, nothing may
         // leave under its name.
-        let Ok(parsed) = flat::parse(&json) else { return Some(Self::default()) };
+        let Ok(parsed) = members::parse(&json) else { return Some(Self::default()) };
         for (key, value) in parsed {
             let text: Option<String> = serde_json::from_str(value.get()).ok();
             let fate = decide(&key, text.as_deref());
@@ -336,7 +337,7 @@ impl Properties {
     }
 
     fn with_last_of_each_key(self) -> Self {
-        let Some(members) = flat::split(&self.members) else {
+        let Some(members) = members::split(&self.members) else {
             // What this type wrote can be split; were it not so, nothing may leave
             // under its name.
             return Self { problem: Some(InvalidEvent::NotFlat), ..Self::default() };
@@ -373,7 +374,7 @@ pub(crate) enum Fate {
 impl Serialize for Properties {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let json = self.to_json();
-        let members = flat::parse(&json).map_err(serde::ser::Error::custom)?;
+        let members = members::parse(&json).map_err(serde::ser::Error::custom)?;
         let mut map = serializer.serialize_map(Some(members.len()))?;
         for (key, value) in members {
             map.serialize_entry(&key, value)?;

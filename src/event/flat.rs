@@ -1,13 +1,14 @@
 //! Writes a value that serialises flat as JSON members without braces.
 
-use std::{borrow::Cow, fmt::Display};
+#[cfg(test)]
+mod tests;
+
+use std::fmt::Display;
 
 use serde::{
-    Deserialize, Deserializer, Serialize,
-    de::{MapAccess, Visitor},
+    Serialize,
     ser::{self, Impossible, SerializeMap, SerializeStruct, Serializer},
 };
-use serde_json::value::RawValue;
 
 use super::{InvalidEvent, MAX_EVENT_BYTES, MAX_KEY_BYTES, Value, scratch::Scratch};
 
@@ -98,93 +99,6 @@ pub(super) fn push_raw(members: &mut String, key: &str, value: &str) {
     members.push_str(&serde_json::to_string(key).unwrap_or_default());
     members.push(':');
     members.push_str(value);
-}
-
-/// One member that this module wrote: its key with quotes, as it is spelled, and the
-/// whole of it.
-pub(super) struct Member<'a> {
-    pub(super) key: &'a str,
-    pub(super) text: &'a str,
-}
-
-/// The members that this module wrote, in order, repeats included; `None` for
-/// anything else. Each key has one spelling, so that spellings can be compared.
-pub(super) fn split(members: &str) -> Option<Vec<Member<'_>>> {
-    // A member is rarely shorter than that.
-    let mut found = Vec::with_capacity(members.len() / 16 + 1);
-    let mut rest = members;
-    while !rest.is_empty() {
-        let key = &rest[..string_length(rest.as_bytes())?];
-        let value = rest[key.len()..].strip_prefix(':')?;
-        let value_length = if value.starts_with('"') {
-            string_length(value.as_bytes())?
-        } else {
-            value.find(',').unwrap_or(value.len())
-        };
-        if value_length == 0 {
-            return None;
-        }
-        let (text, after) = rest.split_at(key.len() + 1 + value_length);
-        found.push(Member { key, text });
-        rest = match after.strip_prefix(',') {
-            None if after.is_empty() => after,
-            Some(next) if !next.is_empty() => next,
-            _ => return None,
-        };
-    }
-    Some(found)
-}
-
-/// The length of the JSON string that `text` begins with, quotes included.
-fn string_length(text: &[u8]) -> Option<usize> {
-    let mut at = 1;
-    if text.first() != Some(&b'"') {
-        return None;
-    }
-    loop {
-        match text.get(at)? {
-            b'"' => return Some(at + 1),
-            b'\\' => at += 2,
-            _ => at += 1,
-        }
-    }
-}
-
-/// The members of the JSON object `json`, in order, repeats included.
-pub(super) fn parse(json: &str) -> serde_json::Result<Vec<(Cow<'_, str>, &RawValue)>> {
-    struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-    impl<'de> Deserialize<'de> for Members<'de> {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            struct Object;
-
-            impl<'de> Visitor<'de> for Object {
-                type Value = Members<'de>;
-
-                fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                    f.write_str("an object")
-                }
-
-                fn visit_map<A: MapAccess<'de>>(
-                    self,
-                    mut map: A,
-                ) -> Result<Members<'de>, A::Error> {
-                    let mut members = Vec::new();
-                    while let Some(key) = map.next_key::<Key<'de>>()? {
-                        members.push((key.0, map.next_value()?));
-                    }
-                    Ok(Members(members))
-                }
-            }
-
-            deserializer.deserialize_map(Object)
-        }
-    }
-
-    #[derive(Deserialize)]
-    struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
-
-    serde_json::from_str::<Members<'_>>(json).map(|members| members.0)
 }
 
 /// The bytes that stand for themselves within quotes.
@@ -632,100 +546,5 @@ impl Serializer for MapKey {
         _value: &T,
     ) -> Result<String, Problem> {
         Err(NOT_FLAT)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const TEXTS: [&str; 15] = [
-        "a",
-        "seven b",
-        "eight by",
-        "\"",
-        "\\",
-        "\\\"",
-        "a,b",
-        "\":\"",
-        "\",\"b\":1",
-        "{}",
-        "é",
-        "\u{2028}",
-        "🦀",
-        "~",
-        "$set",
-    ];
-
-    #[test]
-    fn members_are_split_where_a_parser_splits_them() {
-        for key in TEXTS {
-            for value in TEXTS.iter().chain(&["", "line\nbreak", "\u{0}", "\u{7f}"]).copied() {
-                let mut members = String::new();
-                for value in [Value::from(value), Value::from(-1.5), Value::from(true)] {
-                    push_member(&mut members, key, &value).unwrap();
-                }
-                let json = format!("{{{members}}}");
-                let parsed = parse(&json).unwrap();
-                let split = split(&members).unwrap();
-                assert_eq!(split.len(), parsed.len(), "{members}");
-                for (member, (parsed_key, parsed_value)) in split.iter().zip(parsed) {
-                    assert_eq!(serde_json::from_str::<String>(member.key).unwrap(), parsed_key);
-                    assert_eq!(member.text, format!("{}:{parsed_value}", member.key));
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn what_is_no_list_of_members_is_not_split() {
-        for bad in
-            ["a", ",", "\"a", "\"a\\", "\"a\"", "\"a\":", "\"a\":1,", "\"a\":\"", "\"a\":1,2"]
-        {
-            assert!(split(bad).is_none(), "{bad}");
-        }
-        assert!(split("").unwrap().is_empty());
-    }
-
-    #[test]
-    fn an_event_is_written_as_serde_json_writes_it() {
-        #[derive(Serialize)]
-        struct All<'a> {
-            text: &'a str,
-            character: char,
-            yes: bool,
-            no: bool,
-            byte: u8,
-            least: i64,
-            most: u64,
-            small: f32,
-            float: f64,
-            tiny: f64,
-            huge: f64,
-            negative_zero: f64,
-            whole: f64,
-        }
-
-        for text in TEXTS.iter().chain(&["", "line\nbreak", "\u{0}", "\u{7f}", &"long".repeat(100)])
-        {
-            let all = All {
-                text,
-                character: '"',
-                yes: true,
-                no: false,
-                byte: u8::MAX,
-                least: i64::MIN,
-                most: u64::MAX,
-                small: 0.1,
-                float: 1.0 / 3.0,
-                tiny: f64::MIN_POSITIVE,
-                huge: f64::MAX,
-                negative_zero: -0.0,
-                whole: 3.0,
-            };
-            let members = members(&all).unwrap().members;
-            assert_eq!(format!("{{{members}}}"), serde_json::to_string(&all).unwrap());
-            assert_eq!(members.capacity(), members.len());
-        }
     }
 }

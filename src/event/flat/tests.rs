@@ -1,0 +1,89 @@
+use super::*;
+use crate::event::members::{parse, split};
+
+const TEXTS: [&str; 15] = [
+    "a",
+    "seven b",
+    "eight by",
+    "\"",
+    "\\",
+    "\\\"",
+    "a,b",
+    "\":\"",
+    "\",\"b\":1",
+    "{}",
+    "é",
+    "\u{2028}",
+    "🦀",
+    "~",
+    "$set",
+];
+
+#[test]
+fn members_are_split_where_a_parser_splits_them() {
+    for key in TEXTS {
+        for value in TEXTS.iter().chain(&["", "line\nbreak", "\u{0}", "\u{7f}"]).copied() {
+            let mut members = String::new();
+            for value in [Value::from(value), Value::from(-1.5), Value::from(true)] {
+                push_member(&mut members, key, &value).unwrap();
+            }
+            let json = format!("{{{members}}}");
+            let parsed = parse(&json).unwrap();
+            let split = split(&members).unwrap();
+            assert_eq!(split.len(), parsed.len(), "{members}");
+            for (member, (parsed_key, parsed_value)) in split.iter().zip(parsed) {
+                assert_eq!(serde_json::from_str::<String>(member.key).unwrap(), parsed_key);
+                assert_eq!(member.text, format!("{}:{parsed_value}", member.key));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_is_no_list_of_members_is_not_split() {
+    for bad in ["a", ",", "\"a", "\"a\\", "\"a\"", "\"a\":", "\"a\":1,", "\"a\":\"", "\"a\":1,2"] {
+        assert!(split(bad).is_none(), "{bad}");
+    }
+    assert!(split("").unwrap().is_empty());
+}
+
+#[test]
+fn an_event_is_written_as_serde_json_writes_it() {
+    #[derive(Serialize)]
+    struct All<'a> {
+        text: &'a str,
+        character: char,
+        yes: bool,
+        no: bool,
+        byte: u8,
+        least: i64,
+        most: u64,
+        small: f32,
+        float: f64,
+        tiny: f64,
+        huge: f64,
+        negative_zero: f64,
+        whole: f64,
+    }
+
+    for text in TEXTS.iter().chain(&["", "line\nbreak", "\u{0}", "\u{7f}", &"long".repeat(100)]) {
+        let all = All {
+            text,
+            character: '"',
+            yes: true,
+            no: false,
+            byte: u8::MAX,
+            least: i64::MIN,
+            most: u64::MAX,
+            small: 0.1,
+            float: 1.0 / 3.0,
+            tiny: f64::MIN_POSITIVE,
+            huge: f64::MAX,
+            negative_zero: -0.0,
+            whole: 3.0,
+        };
+        let members = members(&all).unwrap().members;
+        assert_eq!(format!("{{{members}}}"), serde_json::to_string(&all).unwrap());
+        assert_eq!(members.capacity(), members.len());
+    }
+}
