@@ -152,3 +152,78 @@ async fn after_a_new_no_it_matters_no_more_that_the_record_could_not_be_read() {
     fetch(&mut machine, &yes("b"));
     assert_eq!(machine.gate(), GateState::Open);
 }
+
+/// An opt-in that made `new_id` and whose settle time is over.
+fn opt_in(machine: &mut Machine, seen: &Observed, new_id: &str) {
+    let (ticket, plan) = begin_opt_in(machine, seen, new_id);
+    let (sent, now) = (machine.sign(), Instant::now());
+    machine.opt_in_wrote(ticket, sent, plan, now, Duration::ZERO).unwrap();
+    machine.opt_in_ended(ticket, true, now);
+}
+
+/// "a" is retired, the user has said yes since, and another client has restored "a".
+fn yes_beside_a_retired_id() -> Machine {
+    let mut machine = machine();
+    fetch(&mut machine, &yes("a"));
+    machine.opt_out(Removal::Id);
+    opt_in(&mut machine, &no(), "b");
+    fetch(&mut machine, &yes("a"));
+    machine
+}
+
+#[tokio::test]
+async fn a_yes_that_finds_a_retired_id_is_carried_out_once_more() {
+    let mut machine = yes_beside_a_retired_id();
+    assert_eq!(machine.gate(), GateState::Holding(HoldReason::NoId));
+    assert_eq!(machine.next_request(Instant::now()), Next::OptInAgain);
+
+    let ticket = machine.opt_in_again();
+    let (sent, now) = (machine.sign(), Instant::now());
+    let plan = machine.opt_in_plan(ticket, sent, &yes("a"), now, id("c")).unwrap();
+    assert_eq!(plan, OptInPlan::Mint(id("c")));
+    machine.opt_in_wrote(ticket, sent, plan, now, Duration::ZERO).unwrap();
+    machine.opt_in_ended(ticket, true, now);
+    fetch(&mut machine, &yes("c"));
+    assert_eq!(machine.gate(), GateState::Open);
+
+    // The other client does it again: two clients do not fight.
+    machine.synced(&yes("a"));
+    fetch(&mut machine, &yes("a"));
+    assert_eq!(machine.gate(), GateState::Holding(HoldReason::NoId));
+    assert_eq!(machine.next_request(Instant::now()), Next::Sleep(machine.timer.due()));
+}
+
+#[tokio::test]
+async fn a_yes_is_not_carried_out_again_after_a_no() {
+    let no_more: [fn(&mut Machine); 4] = [
+        |machine| machine.opt_out(Removal::Id),
+        |machine| machine.synced(&no()),
+        Machine::end_session,
+        |machine| fetch(machine, &no()),
+    ];
+    for no_more in no_more {
+        let mut machine = yes_beside_a_retired_id();
+        no_more(&mut machine);
+        assert_ne!(machine.next_request(Instant::now()), Next::OptInAgain);
+        fetch(&mut machine, &yes("a"));
+        assert_ne!(machine.next_request(Instant::now()), Next::OptInAgain);
+    }
+}
+
+#[tokio::test]
+async fn a_yes_of_another_process_is_not_carried_out_again() {
+    let record = yes_beside_a_retired_id().record;
+    let mut machine = Machine::new(record, false, 0.0);
+    fetch(&mut machine, &yes("a"));
+    assert_eq!(machine.gate(), GateState::Holding(HoldReason::NoId));
+    assert_ne!(machine.next_request(Instant::now()), Next::OptInAgain);
+}
+
+#[tokio::test]
+async fn under_a_veto_nothing_is_written_unasked() {
+    let mut machine = yes_beside_a_retired_id();
+    machine.deny_on_this_device();
+    assert_eq!(machine.next_request(Instant::now()), Next::Sleep(None));
+    machine.allow_on_this_device();
+    assert_eq!(machine.next_request(Instant::now()), Next::Fetch);
+}
