@@ -7,7 +7,8 @@
 //!
 //! [`RecordingBackend`] keeps what it is sent, [`FailingBackend`] fails on command, and
 //! [`contract::check`] is the suite that every [`Backend`](crate::Backend) must pass.
-//! [`GuardProbe`] shows what the guard makes of a text.
+//! [`GuardProbe`] shows what the guard makes of a text, and [`consent_state`] makes what a
+//! settings page shows.
 //!
 //! Everything here is for tests: functions panic where a test should fail.
 //!
@@ -64,6 +65,7 @@
 //! # }
 //! ```
 
+mod consent;
 pub mod contract;
 mod events;
 mod failing;
@@ -72,6 +74,7 @@ mod homeserver;
 mod recording;
 
 pub use self::{
+    consent::consent_state,
     events::{batch, event, event_at, with_user_properties},
     failing::{DeliveryFailure, FailingBackend},
     fault::{Fault, FaultRule},
