@@ -5,7 +5,7 @@ use std::{error::Error as _, time::Duration};
 use matrix_analytics::{
     AccountDataError, Analytics, BuildError, ClosedReason, Consent, ConsentState,
     ELEMENT_EVENT_TYPE, GateState, OptInError, Prompt, Step,
-    testing::{AccountDataMethod, Fault, Outcome},
+    testing::{AccountDataMethod, Fault},
 };
 use matrix_sdk::Client;
 
@@ -86,13 +86,10 @@ fn faults() -> Vec<(Fault, IsToldBy)> {
 async fn outlasting<T>(world: &World, fault: &Fault, what: impl Future<Output = T>) -> T {
     let mut what = Box::pin(what);
     if matches!(fault, Fault::StallAfter | Fault::StallBefore) {
-        let stalled = world.server.wait_for(|requests| {
-            requests.last().is_some_and(|last| last.outcome == Outcome::Stalled)
-        });
         tokio::select! {
             biased;
             done = &mut what => return done,
-            () = eventually(stalled) => {}
+            () = world.until_stalled() => {}
         }
         tokio::time::advance(BOUND + Duration::from_millis(1)).await;
     }

@@ -1,10 +1,7 @@
 //! P4: a no stands on this device until the server copy is clean; a server that
 //! still says yes does not lift it.
 
-use matrix_analytics::{
-    Consent, ConsentState,
-    testing::{Fault, Outcome},
-};
+use matrix_analytics::{Consent, ConsentState, testing::Fault};
 
 use crate::support::{AnalyticsExt as _, FOREIGN_ID, SETTLE, World, content, eventually};
 
@@ -132,12 +129,7 @@ async fn a_no_is_remembered_while_a_request_is_out() {
     world.server.fail_all(Fault::StallBefore);
     let mut recheck = Box::pin(analytics.recheck());
     assert!(futures_util::poll!(&mut recheck).is_pending());
-    eventually(
-        world.server.wait_for(|requests| {
-            requests.last().is_some_and(|last| last.outcome == Outcome::Stalled)
-        }),
-    )
-    .await;
+    world.until_stalled().await;
 
     let mut opt_out = analytics.opt_out().into_future();
     assert!(futures_util::poll!(&mut opt_out).is_pending());

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, time::Duration};
 use hyper::Method;
 use matrix_analytics::{
     Analytics, Consent, ConsentState, ELEMENT_EVENT_TYPE, GateState, HoldReason,
-    testing::{AccountDataMethod, Fault, Outcome},
+    testing::{AccountDataMethod, Fault},
 };
 use uuid::Uuid;
 
@@ -83,12 +83,7 @@ async fn a_no_while_a_yes_is_carried_out_again_ends_it() {
     world.set_content(&retired);
     world.server.fail_next_on(AccountDataMethod::Put, Fault::StallBefore);
     device.sync().await;
-    eventually(
-        world.server.wait_for(|requests| {
-            requests.last().is_some_and(|last| last.outcome == Outcome::Stalled)
-        }),
-    )
-    .await;
+    world.until_stalled().await;
     let mut opt_out = analytics.opt_out().into_future();
     assert!(futures_util::poll!(&mut opt_out).is_pending());
     tokio::time::advance(BOUND + Duration::from_millis(1)).await;

@@ -12,7 +12,7 @@ use matrix_analytics::{
     Analytics, AnalyticsBuilder, ConsentState, ELEMENT_EVENT_TYPE, GateState, Properties,
     testing::{
         AccountDataMethod, AccountDataRequest, AccountDataServer, DeviceLogin, Fault, Msc3391,
-        RecordingBackend,
+        Outcome, RecordingBackend,
     },
 };
 use matrix_sdk::{Client, config::SyncSettings};
@@ -119,6 +119,14 @@ impl World {
             self.server.set_msc3391(Msc3391::On);
         }
         self.set_content(content.unwrap_or("{}"));
+    }
+
+    /// Waits until the newest account-data request is one that gets no answer.
+    pub(crate) async fn until_stalled(&self) {
+        let is_stalled = |requests: &[AccountDataRequest]| {
+            requests.last().is_some_and(|last| last.outcome == Outcome::Stalled)
+        };
+        eventually(self.server.wait_for(is_stalled)).await;
     }
 
     /// The account-data requests since the last call, such as `"GET PUT"`.
