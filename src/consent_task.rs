@@ -2,7 +2,6 @@
 //! machine says is next, and carries out what the app asks for, one at a time.
 
 use std::{
-    future::pending,
     sync::{Arc, Weak},
     time::Duration,
 };
@@ -73,7 +72,7 @@ async fn watch_session(inner: Weak<Inner>, mut changes: broadcast::Receiver<Sess
                 inner.apply(|machine| machine.session_is(session));
             }
             Err(RecvError::Lagged(_)) => inner.apply(|machine| machine.doubt()),
-            Err(RecvError::Closed) => return pending().await,
+            Err(RecvError::Closed) => return std::future::pending().await,
         }
     }
 }
@@ -107,7 +106,7 @@ async fn work(inner: Weak<Inner>, mut commands: mpsc::UnboundedReceiver<Command>
 async fn sleep(until: Option<Instant>) {
     match until {
         Some(until) => sleep_until(until).await,
-        None => pending().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -127,7 +126,17 @@ impl Inner {
                 let _ = reply.send(step);
             }
             Command::OptIn(ticket, mut reply) => {
-                let result = self.opt_in_until(ticket, reply.closed()).await;
+                let result = tokio::select! {
+                    biased;
+                    () = self.voided(ticket) => Err(OptInError::Withdrawn),
+                    () = reply.closed() => Err(OptInError::Withdrawn),
+                    result = self.opt_in(ticket) => result,
+                };
+                // A write whose answer is not known may be applied within its bound.
+                let settled_at = Instant::now() + self.account_data.bound() + self.settle_time();
+                self.apply(|machine| machine.opt_in_ended(ticket, result.is_ok(), settled_at));
+                // Its failure is tried again; a yes is proven anew at each start.
+                let _ = self.save().await;
                 let _ = reply.send(result);
             }
             Command::Recheck(reply) => {
@@ -139,12 +148,6 @@ impl Inner {
     async fn do_next(&self, next: Next) -> Result<(), AccountDataError> {
         match next {
             Next::Fetch => self.fetch().await,
-            Next::OptInAgain => {
-                let ticket = self.apply(Machine::opt_in_again);
-                // Nobody waits for it: if it fails, the events are held as before.
-                let _ = self.opt_in_until(ticket, pending()).await;
-                Ok(())
-            }
             Next::Remove(removal) => self.remove(removal).await,
             Next::Save => {
                 // Its failure is remembered by the machine, which tries again.
@@ -167,9 +170,7 @@ impl Inner {
             match next {
                 Next::Sleep(_) => return Ok(()),
                 Next::Save => drop(self.save().await),
-                Next::Fetch | Next::OptInAgain | Next::Remove(_) => {
-                    return self.do_next(next).await;
-                }
+                Next::Fetch | Next::Remove(_) => return self.do_next(next).await,
             }
         }
     }
@@ -249,26 +250,6 @@ impl Inner {
             Ok(())
         };
         self.noting_failure(removed.await)
-    }
-
-    /// Opts in, unless the user withdraws or the caller is `gone`.
-    async fn opt_in_until(
-        &self,
-        ticket: Ticket,
-        gone: impl Future<Output = ()>,
-    ) -> Result<(), OptInError> {
-        let result = tokio::select! {
-            biased;
-            () = self.voided(ticket) => Err(OptInError::Withdrawn),
-            () = gone => Err(OptInError::Withdrawn),
-            result = self.opt_in(ticket) => result,
-        };
-        // A write whose answer is not known may be applied within its bound.
-        let settled_at = Instant::now() + self.account_data.bound() + self.settle_time();
-        self.apply(|machine| machine.opt_in_ended(ticket, result.is_ok(), settled_at));
-        // Its failure is tried again; a yes is proven anew at each start.
-        let _ = self.save().await;
-        result
     }
 
     async fn opt_in(&self, ticket: Ticket) -> Result<(), OptInError> {

@@ -26,7 +26,7 @@ use tokio::time::Instant;
 
 pub(crate) use self::opt_in::{OptInPlan, Overtaken, Ticket};
 use self::{
-    opt_in::{Again, MadeId, OptIns},
+    opt_in::{MadeId, OptIns},
     timing::{LONGEST_WAIT, RecheckTimer, Retry},
 };
 use super::{ClosedReason, Confirmation, Consent, ConsentState, GateState, HoldReason};
@@ -120,7 +120,6 @@ pub(crate) enum Wipe {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     Fetch,
-    OptInAgain,
     Remove(Removal),
     Save,
     Sleep(Option<Instant>),
@@ -291,7 +290,6 @@ impl Machine {
         }
         match self.timer.due() {
             _ if self.fetch_wanted => self.requests.gate(now, Next::Fetch),
-            _ if self.opt_ins.again == Again::Due => Next::OptInAgain,
             Some(due) if due <= now => self.requests.gate(now, Next::Fetch),
             due => Next::Sleep(due),
         }
@@ -368,9 +366,6 @@ impl Machine {
         }
         let id = seen.usable_id();
         let fresh_id = id.filter(|id| !self.record.is_retired(id)).cloned();
-        if self.opt_ins.again == Again::Due {
-            self.opt_ins.again = Again::Allowed;
-        }
         match (self.record.decision, seen.flag, fresh_id) {
             (Consent::Denied, Some(true), Some(id)) => {
                 self.raise_epoch(Wipe::IdChanged);
@@ -403,9 +398,6 @@ impl Machine {
                 self.record.decision = Consent::Granted;
                 self.standing = Standing::NoId;
                 self.id = None;
-                if id.is_some() && self.opt_ins.again == Again::Allowed {
-                    self.opt_ins.again = Again::Due;
-                }
             }
             (Consent::Granted, None, _) => {
                 let known = self.standing == Standing::Absent;
@@ -580,7 +572,6 @@ impl Machine {
 
     fn withdrawn_elsewhere(&mut self) {
         self.settling = false;
-        self.opt_ins.again = Again::No;
         self.record.decision = Consent::Denied;
         self.record.forget_id();
         self.standing = Standing::Denied;

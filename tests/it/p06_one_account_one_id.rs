@@ -1,7 +1,7 @@
 //! P6: one account, one ID, a new one after every re-opt-in. That two devices end
 //! on the same one is enumerated in `interleavings.rs`.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use hyper::Method;
 use matrix_analytics::{
@@ -42,19 +42,8 @@ async fn a_retired_id_that_another_client_restores_is_never_used_again() {
     device.sync().await;
     world.take_requests();
 
-    // The user's yes is carried out once more, with a new ID.
-    world.set_content(&retired);
-    device.sync().await;
-    analytics.until(|state| state.gate == GateState::Holding(HoldReason::Settling)).await;
-    assert_eq!(world.take_requests(), "GET GET PUT");
-    tokio::time::advance(SETTLE).await;
-    analytics.until(ConsentState::is_open).await;
-    let made = analytics.analytics_id().unwrap();
-    assert_eq!(id_in(&world.content().unwrap()).as_deref(), Some(made.reveal()));
-    device.sync().await;
-    world.take_requests();
-
-    // Only once: two clients do not fight.
+    // A yes is written by a call only: one that nobody gives now could overwrite a no
+    // that was given elsewhere meanwhile.
     world.set_content(&retired);
     device.sync().await;
     analytics.until(|state| state.gate == GateState::Holding(HoldReason::NoId)).await;
@@ -64,33 +53,10 @@ async fn a_retired_id_that_another_client_restores_is_never_used_again() {
     // The user says yes again.
     analytics.opt_in_and_settle().await;
     let last = id_in(&world.content().unwrap()).unwrap();
-    assert_ne!(last, made.reveal());
+    assert_ne!(Some(&last), id_in(&retired).as_ref());
     analytics.capture_one("Opened");
     eventually(analytics.flush()).await;
     assert_eq!(recorder.ids(), [last]);
-}
-
-#[tokio::test]
-async fn a_no_while_a_yes_is_carried_out_again_ends_it() {
-    let world = World::new().await;
-    let device = world.device("PHONE").await;
-    let (analytics, _) = device.start_opted_in().await;
-    let retired = world.content().unwrap();
-    eventually(analytics.opt_out().into_future()).await;
-    analytics.opt_in_and_settle().await;
-    device.sync().await;
-
-    world.set_content(&retired);
-    world.server.fail_next_on(AccountDataMethod::Put, Fault::StallBefore);
-    device.sync().await;
-    world.until_stalled().await;
-    let mut opt_out = analytics.opt_out().into_future();
-    assert!(futures_util::poll!(&mut opt_out).is_pending());
-    tokio::time::advance(BOUND + Duration::from_millis(1)).await;
-    let receipt = eventually(opt_out).await;
-    assert!(receipt.account.is_done());
-    assert_eq!(world.content().unwrap(), content(Some(false), None));
-    assert_eq!(analytics.state().decision, Consent::Denied);
 }
 
 #[tokio::test]

@@ -31,14 +31,14 @@
 //!
 //! | devices | searches | states | greatest depth | quiet states |
 //! |---|---|---|---|---|
-//! | one | 14, whole | 611 512 | 38 | 5 906 |
-//! | two | 6, whole | 222 818 | 31 | 464 |
+//! | one | 14, whole | 602 620 | 38 | 5 647 |
+//! | two | 6, whole | 218 738 | 31 | 416 |
 //! | three | 2, whole | 33 215 | 25 | 13 |
-//! | what is known not to hold | 3, up to the violation | 31 048 | 14 | |
-//! | together, 17 s | 25 | 898 593 | | |
+//! | what is known not to hold | 3, up to the violation | 30 968 | 14 | |
+//! | together, 14 s | 25 | 885 541 | | |
 //!
 //! With `MODEL_STATES=400000`, the limit for each of 35 larger searches, it visits
-//! 13 428 528 more (6.2 million of one device, 6.0 of two, 1.2 of three) in 263 s; four
+//! 13 417 090 more (6.2 million of one device, 6.0 of two, 1.2 of three) in 338 s; four
 //! of these searches end before the limit.
 //!
 //! # What is known not to hold

@@ -18,21 +18,6 @@ pub(super) struct OptIns {
     pub(super) next: u64,
     /// Calls before this one are void: a withdrawal came after them.
     pub(super) first_valid: u64,
-    pub(super) again: Again,
-}
-
-/// Whether a yes of this process is carried out once more. That is needed when the
-/// account holds an ID that this device retired, beside that yes: no other device of
-/// ours would replace it, and this one must not use it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(test, derive(Hash))]
-pub(super) enum Again {
-    /// There was no yes, or it was carried out again already: two clients must not
-    /// fight.
-    #[default]
-    No,
-    Allowed,
-    Due,
 }
 
 /// One call of `opt_in()`; a later withdrawal makes it void.
@@ -71,14 +56,6 @@ impl Machine {
         let ticket = Ticket(self.opt_ins.next);
         self.opt_ins.next += 1;
         self.opt_ins.in_progress += 1;
-        self.opt_ins.again = Again::Allowed;
-        ticket
-    }
-
-    /// The yes that is due is carried out again, like the call before it.
-    pub(crate) fn opt_in_again(&mut self) -> Ticket {
-        let ticket = self.opt_in_begins();
-        self.opt_ins.again = Again::No;
         ticket
     }
 
@@ -193,7 +170,6 @@ impl Machine {
         if is_ok {
             return;
         }
-        self.opt_ins.again = Again::No;
         // The write was applied after all, and sync has said so already.
         self.fetch_wanted |= self.expected.take().is_some() && self.expected_shown;
         if let Some(made) = &mut self.made {
@@ -205,7 +181,6 @@ impl Machine {
     pub(super) fn void_opt_ins(&mut self) {
         self.opt_ins.in_progress = 0;
         self.opt_ins.first_valid = self.opt_ins.next;
-        self.opt_ins.again = Again::No;
         self.expected = None;
         self.settling = false;
     }

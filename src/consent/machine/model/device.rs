@@ -257,7 +257,6 @@ impl Device {
             Input::OptIn => {
                 self.overtake();
                 let ticket = self.machine.opt_in_begins();
-                self.monitor.may_repeat = true;
                 self.queue.push(Command::OptIn(OptIn {
                     ticket,
                     is_dropped: false,
@@ -415,7 +414,6 @@ impl Device {
     }
 
     fn mark_withdrawn(&mut self) {
-        self.monitor.may_repeat = false;
         for command in &mut self.queue {
             if let Command::OptIn(opt_in) = command {
                 opt_in.is_withdrawn = true;
@@ -481,7 +479,11 @@ impl Device {
                 Command::OptIn(OptIn { ticket, is_dropped: true, .. }) => {
                     self.opt_in_ended(ticket, false);
                 }
-                Command::OptIn(opt_in) => self.opt_in(opt_in),
+                Command::OptIn(opt_in) => {
+                    self.running = Some(Running::SavingBeforeOptIn(opt_in));
+                    self.save();
+                    self.proceed_after_save();
+                }
                 Command::Recheck => {
                     self.machine.recheck();
                     self.recheck();
@@ -495,7 +497,6 @@ impl Device {
         }
         match self.machine.next(self.now) {
             Next::Fetch => self.take_turn(Op::Fetch),
-            Next::OptInAgain => self.opt_in_again(),
             Next::Remove(removal) => self.take_turn(Op::Remove(removal)),
             Next::Save => {
                 self.running = Some(Running::Saving);
@@ -505,23 +506,10 @@ impl Device {
         }
     }
 
-    fn opt_in(&mut self, opt_in: OptIn) {
-        self.running = Some(Running::SavingBeforeOptIn(opt_in));
-        self.save();
-        self.proceed_after_save();
-    }
-
-    fn opt_in_again(&mut self) {
-        let ticket = self.machine.opt_in_again();
-        let is_withdrawn = !std::mem::take(&mut self.monitor.may_repeat);
-        self.opt_in(OptIn { ticket, is_dropped: false, is_withdrawn });
-    }
-
     fn recheck(&mut self) {
         self.running = None;
         match self.machine.next(self.now) {
             Next::Fetch => self.take_turn(Op::Fetch),
-            Next::OptInAgain => self.opt_in_again(),
             Next::Remove(removal) => self.take_turn(Op::Remove(removal)),
             Next::Save => {
                 self.running = Some(Running::SavingForRecheck);

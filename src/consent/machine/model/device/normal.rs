@@ -22,7 +22,7 @@ impl Device {
         }
         machine.sign = SIGN;
 
-        let OptIns { in_progress, first_valid, again, .. } = machine.opt_ins;
+        let OptIns { in_progress, first_valid, .. } = machine.opt_ins;
         let renew = |ticket: &mut Ticket| ticket.0 = u64::from(ticket.0 >= first_valid);
         for command in &mut self.queue {
             if let Command::OptIn(opt_in) = command {
@@ -33,7 +33,7 @@ impl Device {
             renew(&mut opt_in.ticket);
         }
         let machine = &mut self.machine;
-        machine.opt_ins = OptIns { in_progress, next: 2, first_valid: 1, again };
+        machine.opt_ins = OptIns { in_progress, next: 2, first_valid: 1 };
 
         machine.requests = Retry::default();
         if machine.saves.not_before.is_some() {

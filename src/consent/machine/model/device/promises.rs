@@ -6,7 +6,6 @@ use crate::{
     consent::machine::{
         Session, Wipe,
         model::content::{Content, Id},
-        opt_in::Again,
     },
 };
 
@@ -43,9 +42,6 @@ pub(super) struct Monitor {
     pub(super) is_raised: bool,
     /// An unasked clean-up was written in this epoch.
     pub(super) has_cleaned: bool,
-    /// A yes may be carried out that no call waits for: once after each call, unless
-    /// the user said no here or the session ended since.
-    pub(super) may_repeat: bool,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -175,9 +171,6 @@ impl Device {
         match server.granted() {
             Some(id) if open.is_none() && !machine.record.is_retired(&id.real()) => {
                 Err("P6: quiet, and a yes of the server is not followed")
-            }
-            Some(_) if open.is_none() && machine.opt_ins.again != Again::No => {
-                Err("P6: quiet, and the user's yes could be carried out again")
             }
             _ => Ok(()),
         }
