@@ -35,10 +35,18 @@ use crate::{
 /// only an opt-in ends with its caller.
 #[derive(Debug)]
 pub(crate) enum Command {
-    EndSession(oneshot::Sender<Step<AccountDataError>>),
+    EndSession(oneshot::Sender<Removed>),
     OptIn(Ticket, oneshot::Sender<Result<(), OptInError>>),
-    OptOut(oneshot::Sender<Step<AccountDataError>>),
+    OptOut(oneshot::Sender<Removed>),
     Recheck(oneshot::Sender<Result<(), AccountDataError>>),
+}
+
+/// What a withdrawal did to the account.
+#[derive(Debug)]
+pub(crate) struct Removed {
+    pub(crate) step: Step<AccountDataError>,
+    /// The ID that the account held before.
+    pub(crate) id: Option<AnalyticsId>,
 }
 
 /// Runs until `stop`, or until the last handle is gone.
@@ -116,14 +124,18 @@ impl Inner {
             Command::EndSession(reply) | Command::OptOut(reply) => {
                 let removal = self.removal();
                 let tried = match removal {
-                    Some(removal) => self.remove(removal).await.err(),
-                    None => None,
+                    Some(removal) => self.remove(removal).await,
+                    None => Ok(None),
                 };
-                let step = match (self.removal(), tried) {
-                    (None, _) => Step::Done,
-                    (Some(_), cause) => Step::Pending(cause),
+                let (id, cause) = match tried {
+                    Ok(id) => (id, None),
+                    Err(cause) => (None, Some(cause)),
                 };
-                let _ = reply.send(step);
+                let step = match self.removal() {
+                    None => Step::Done,
+                    Some(_) => Step::Pending(cause),
+                };
+                let _ = reply.send(Removed { step, id });
             }
             Command::OptIn(ticket, mut reply) => {
                 let result = tokio::select! {
@@ -148,7 +160,7 @@ impl Inner {
     async fn do_next(&self, next: Next) -> Result<(), AccountDataError> {
         match next {
             Next::Fetch => self.fetch().await,
-            Next::Remove(removal) => self.remove(removal).await,
+            Next::Remove(removal) => self.remove(removal).await.map(|_id| ()),
             Next::Save => {
                 // Its failure is remembered by the machine, which tries again.
                 let _ = self.save().await;
@@ -225,16 +237,19 @@ impl Inner {
         self.noting_failure(fetched.await)
     }
 
-    /// Cleans the homeserver after a withdrawal.
-    async fn remove(&self, removal: Removal) -> Result<(), AccountDataError> {
+    /// Cleans the homeserver after a withdrawal. Returns the ID that it held, if that
+    /// was read.
+    async fn remove(&self, removal: Removal) -> Result<Option<AnalyticsId>, AccountDataError> {
         let removed = async {
             let turn = self.account_data.turn().await?;
             let sent = self.machine().sign();
+            let mut id = None;
             let (turn, content, change) = match removal {
                 Removal::Event => (turn, None, Some(Change::Erase)),
                 Removal::Id => {
                     let (turn, content) = self.account_data.fetch(turn).await?;
                     let seen = observe(content.as_deref());
+                    id = seen.usable_id().cloned();
                     let change = self.apply(|machine| machine.removal_fetched(sent, &seen));
                     (turn, content, change)
                 }
@@ -247,7 +262,7 @@ impl Inner {
                 self.put(turn, &change, content.as_deref()).await?;
                 self.apply(|machine| machine.removal_wrote(sent, &change));
             }
-            Ok(())
+            Ok(id)
         };
         self.noting_failure(removed.await)
     }
@@ -307,7 +322,10 @@ impl Inner {
         self.account_data.put(turn, merged).await
     }
 
-    fn noting_failure(&self, result: Result<(), AccountDataError>) -> Result<(), AccountDataError> {
+    fn noting_failure<T>(
+        &self,
+        result: Result<T, AccountDataError>,
+    ) -> Result<T, AccountDataError> {
         if let Err(error) = &result {
             self.note(error);
             let asked = match error {

@@ -51,8 +51,6 @@ pub(crate) struct Machine {
     opt_ins: OptIns,
     /// What the account will hold once the write in progress is applied.
     expected: Option<Observed>,
-    /// Sync has shown what was expected.
-    expected_shown: bool,
     /// The user said yes in this process, and the homeserver has still to say
     /// under which ID.
     settling: bool,
@@ -137,7 +135,6 @@ impl Machine {
             held: None,
             opt_ins: OptIns::default(),
             expected: None,
-            expected_shown: false,
             settling: false,
             made: None,
             sign: Sign::default(),
@@ -222,6 +219,11 @@ impl Machine {
     /// The ID to send under, while the gate is open.
     pub(crate) fn id(&self) -> Option<&AnalyticsId> {
         self.id.as_ref().filter(|_| self.gate() == GateState::Open)
+    }
+
+    /// The ID that the account was last seen to hold.
+    pub(crate) fn last_seen_id(&self) -> Option<&AnalyticsId> {
+        self.held.as_ref().and_then(Observed::usable_id)
     }
 
     pub(crate) fn record(&self) -> &Record {
@@ -426,7 +428,6 @@ impl Machine {
             return;
         }
         if self.expected.as_ref() == Some(seen) {
-            self.expected_shown = true;
             return;
         }
         // Even what is known may be newer than the answer of a request that is out.

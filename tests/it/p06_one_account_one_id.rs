@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use hyper::Method;
 use matrix_analytics::{
-    Analytics, Consent, ConsentState, ELEMENT_EVENT_TYPE, GateState, HoldReason,
+    Analytics, Consent, ConsentState, ELEMENT_EVENT_TYPE, GateState, HoldReason, Prompt,
     testing::{AccountDataMethod, Fault},
 };
 use uuid::Uuid;
@@ -65,9 +65,11 @@ async fn a_write_whose_answer_was_lost_makes_no_second_id() {
     let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
     world.server.fail_next_on(AccountDataMethod::Put, Fault::ResetAfter);
     assert!(eventually(analytics.opt_in()).await.is_err());
-    assert_eq!(analytics.state().decision, Consent::Undecided);
+    // Nobody says that the user has not decided, before the homeserver has said so.
+    assert_eq!(analytics.prompt(), Prompt::Wait);
+    analytics.until(|state| state.gate == GateState::Holding(HoldReason::Settling)).await;
     let written = id_in(&world.content().unwrap()).unwrap();
-    world.take_requests();
+    assert_eq!(world.take_requests(), "GET GET PUT GET");
 
     let state = eventually(analytics.opt_in()).await.unwrap();
     assert_eq!(world.take_requests(), "GET");

@@ -121,7 +121,6 @@ impl Machine {
         }
         if let OptInPlan::Keep(id) | OptInPlan::Mint(id) = &plan {
             self.expected = Some(Change::OptIn(id.clone()).outcome());
-            self.expected_shown = false;
         }
         Ok(plan)
     }
@@ -170,8 +169,10 @@ impl Machine {
         if is_ok {
             return;
         }
-        // The write was applied after all, and sync has said so already.
-        self.fetch_wanted |= self.expected.take().is_some() && self.expected_shown;
+        if self.expected.take().is_some() {
+            // Whether the write was applied only the homeserver knows.
+            self.unconfirm();
+        }
         if let Some(made) = &mut self.made {
             made.settled_at.get_or_insert(settled_at);
         }

@@ -40,7 +40,6 @@ impl Device {
             machine.saves = Retry { failures: 0, not_before: Some(self.now + SETTLE) };
         }
         machine.timer.due = None;
-        machine.expected_shown &= machine.expected.is_some();
 
         // Only which of these epochs is the higher one matters.
         let mut records = vec![&mut self.machine.record, &mut self.durable];
