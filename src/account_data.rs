@@ -25,6 +25,9 @@ use tokio::{
 };
 
 /// Why the account data could not be read or written.
+///
+/// The `Debug` form and the sources are matrix-sdk's, and quote the URL of the request,
+/// which has the user's Matrix ID in it: they are for a log on the device.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AccountDataError {

@@ -27,7 +27,7 @@ use crate::{
     InvalidEvent, OptOut, OptOutReceipt, Prompt, Properties, Stats, Step,
     account_data::{AccountData, AccountDataError, content::Observed},
     consent::machine::{Machine, Session},
-    consent_task::{self, Command},
+    consent_task::{self, Command, Removed},
     drops,
     gate::Phase,
     guard::OwnIdentifiers,
@@ -74,18 +74,23 @@ pub(crate) struct Inner {
     pub(crate) transitions: Notify,
 }
 
-/// Why an opt-in did not succeed. Whatever held before still holds.
+/// Why an opt-in did not succeed. What was closed before is still closed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OptInError {
-    /// The account could not be read or written. If a write was applied and its
-    /// answer lost, the next call finds it and makes no second ID.
+    /// The account could not be read or written.
+    ///
+    /// If a write was out, it may have been applied all the same: the homeserver is
+    /// asked, the state says `Unconfirmed` until it answers, and if it holds the yes,
+    /// that counts. So tell the user that it could not be *confirmed*. The next call
+    /// makes no second ID; [`opt_out`](Analytics::opt_out) takes it back for certain.
     #[error(transparent)]
     AccountData(#[from] AccountDataError),
     /// The session is over.
     #[error("the session is over")]
     SessionEnded,
-    /// An opt-out came after this call.
+    /// An opt-out came after this call, which is no error to show: the user moved the
+    /// switch twice.
     #[error("the user opted out meanwhile")]
     Withdrawn,
 }
@@ -115,8 +120,9 @@ impl Analytics {
 
     /// The state now, and each one that follows. A slow reader sees the newest.
     ///
-    /// Ends when the last handle is dropped. A task that reads it and holds a handle
-    /// itself keeps that from happening: end such a task with the session.
+    /// Ends when the last handle is dropped, and not with [`Analytics::end_session`] or
+    /// [`Analytics::shutdown`]. A task that reads it and holds a handle itself keeps that
+    /// from happening: abort such a task when the app is done with the account.
     pub fn state_stream(&self) -> impl Stream<Item = ConsentState> + Send + Unpin + use<> {
         self.inner().state.subscribe_reset()
     }
@@ -127,17 +133,19 @@ impl Analytics {
         self.state().prompt()
     }
 
-    /// Whether events are sent: one atomic load, for apps that would otherwise
-    /// work to build an event.
+    /// Whether consent is given and proven, so that events are sent until
+    /// [`Analytics::shutdown`]: one atomic load, for apps that would otherwise work to
+    /// build an event.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.inner().sink.is_open()
     }
 
-    /// The ID that events are sent under, while the gate is open.
+    /// The ID that events are sent under, while the gate is open; else nothing, also if
+    /// the account has one.
     ///
-    /// For an embedded component of the same app, or for an erasure request to
-    /// the service that has the events.
+    /// For an embedded component of the same app. A request to a service to erase what
+    /// it has needs [`OptOutReceipt::analytics_id`].
     #[must_use]
     pub fn analytics_id(&self) -> Option<AnalyticsId> {
         self.inner().machine().id().cloned()
@@ -259,7 +267,10 @@ impl Analytics {
     ///
     /// The gate shuts and the queue is wiped as in [`Analytics::opt_out`]; the
     /// account keeps its decision and its ID. A removal that is still pending gets
-    /// one bounded try, for after the logout nobody can make it.
+    /// one bounded try, for after the logout nobody can make it. If the receipt's
+    /// [`account`](OptOutReceipt::account) is not done then, the account keeps what the
+    /// user wanted removed, until the same user logs in with the same store: say so
+    /// before the client logs out.
     ///
     /// The file of a durable queue stays open, until [`Analytics::shutdown`] or until
     /// the last handle is dropped. An app that keeps clones calls `shutdown` after this,
@@ -270,7 +281,7 @@ impl Analytics {
     /// Polled once and dropped, it still completes in the background.
     pub async fn end_session(&self) -> OptOutReceipt {
         self.inner().apply(Machine::end_session);
-        self.withdraw(Command::EndSession).await
+        self.withdraw(Command::EndSession, None).await
     }
 }
 
@@ -360,6 +371,8 @@ impl Analytics {
     /// gives up the rest, which the report and the counters name. What is in a durable
     /// queue is kept for the next start.
     ///
+    /// Consent is watched on: the state still changes, and `opt_in` and `opt_out` work.
+    ///
     /// # Cancel safety
     ///
     /// If the future is dropped, it still ends at the deadline.
@@ -376,7 +389,8 @@ impl Analytics {
     /// The reader is told numbers and no event, and nothing is kept for one that is
     /// slow, so that a drop cannot cause another: not even by a reader that captures an
     /// event about each item it is told, for that is one event however many were dropped.
-    /// Ends when the last handle is dropped, or after [`Analytics::shutdown`].
+    /// Ends when the last handle is dropped, or after [`Analytics::shutdown`], whose own
+    /// drops are its last items: await the task that reads it rather than abort it.
     ///
     /// ```no_run
     /// # async fn example(analytics: matrix_analytics::Analytics) {
@@ -439,7 +453,8 @@ impl Analytics {
     /// consent task do for a withdrawal whose first half is done.
     pub(crate) async fn withdraw(
         &self,
-        command: impl FnOnce(oneshot::Sender<Step<AccountDataError>>) -> Command,
+        command: impl FnOnce(oneshot::Sender<Removed>) -> Command,
+        seen: Option<AnalyticsId>,
     ) -> OptOutReceipt {
         // Begun before anything is awaited: from here on it completes by itself.
         let (reply, answer) = oneshot::channel();
@@ -454,6 +469,10 @@ impl Analytics {
             let queue = timeout(bound, inner.sink.wiped());
             let (requests, queue, record, account) =
                 tokio::join!(requests, queue, inner.save(), account);
+            let account = match account {
+                Ok(Ok(removed)) => removed,
+                Ok(Err(_)) | Err(_) => Removed { step: Step::Pending(None), id: None },
+            };
             OptOutReceipt {
                 requests: requests.map_or(Step::Pending(None), |()| Step::Done),
                 queue: match queue {
@@ -462,10 +481,8 @@ impl Analytics {
                     Err(_) => Step::Pending(None),
                 },
                 record: record.map_or_else(Step::Failed, |()| Step::Done),
-                account: match account {
-                    Ok(Ok(step)) => step,
-                    Ok(Err(_)) | Err(_) => Step::Pending(None),
-                },
+                account: account.step,
+                analytics_id: account.id.or(seen),
             }
         });
         done.await.unwrap_or_else(|_| OptOutReceipt::unknown())

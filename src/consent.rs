@@ -65,7 +65,7 @@ pub enum ClosedReason {
     Unproven,
 }
 
-/// Why events wait in memory.
+/// Why events wait, and are not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum HoldReason {
@@ -92,7 +92,8 @@ pub enum HoldReason {
 pub enum Prompt {
     /// The homeserver says that the user has not decided: ask.
     Ask,
-    /// The user has decided, or must not be asked on this device.
+    /// The user has decided, or must not be asked on this device. A yes that another
+    /// client removed from the account ([`ClosedReason::Unproven`]) is a decision too.
     DontAsk,
     /// There is no account that could hold a decision: a guest, or no session.
     Unavailable,

@@ -14,8 +14,9 @@
 //!
 //! # What a test has to mind
 //!
-//! - Run with `DO_NOT_TRACK` unset or empty (`env -u DO_NOT_TRACK cargo test`): the builder
-//!   obeys it, and no gate opens.
+//! - Run with `DO_NOT_TRACK` unset or empty: the builder obeys it, and no gate opens.
+//!   `env -u DO_NOT_TRACK cargo test` does so once, and in `.cargo/config.toml` the line
+//!   `DO_NOT_TRACK = { value = "", force = true }` under `[env]` for everybody.
 //! - Do not pause Tokio's time: paused time jumps to the next timer whenever the runtime waits
 //!   for a socket, so that every bounded wait is over at once and no request is ever answered.
 //!   The one wait in real time is the settle time of a new ID. Make it short with

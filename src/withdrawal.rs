@@ -6,7 +6,7 @@ use std::{convert::Infallible, fmt, future::IntoFuture, pin::Pin};
 use matrix_sdk::StoreError;
 
 use crate::{
-    Analytics, QueueError, account_data::AccountDataError, consent_task::Command,
+    Analytics, AnalyticsId, QueueError, account_data::AccountDataError, consent_task::Command,
     local_record::Removal,
 };
 
@@ -18,8 +18,9 @@ pub enum Step<E> {
     Done,
     /// It could not be done. It is tried again, but not after a restart.
     Failed(E),
-    /// It is not done yet and goes on by itself, after a restart too. The cause
-    /// is that of the last try, if there was one.
+    /// It is not done yet and goes on by itself, after a restart too, for as long as
+    /// there is a session: see [`Analytics::end_session`]. The cause is that of the last
+    /// try, if there was one.
     Pending(Option<E>),
 }
 
@@ -48,6 +49,14 @@ pub struct OptOutReceipt {
     pub record: Step<StoreError>,
     /// The account's event is clean.
     pub account: Step<AccountDataError>,
+    /// The ID that the account loses by this: what a request to a service to erase
+    /// what it has must name. It is kept nowhere else, so this is the last time that it
+    /// is seen.
+    ///
+    /// None if there was none, if [`end_session`](Analytics::end_session) leaves it
+    /// alone, or if this process has not seen it: [`OptOut::erase_event`] reads nothing,
+    /// and an account that cannot be reached shows nothing.
+    pub analytics_id: Option<AnalyticsId>,
 }
 
 impl OptOutReceipt {
@@ -58,6 +67,7 @@ impl OptOutReceipt {
             queue: Step::Pending(None),
             record: Step::Pending(None),
             account: Step::Pending(None),
+            analytics_id: None,
         }
     }
 
@@ -93,7 +103,12 @@ impl OptOut {
     /// Removes the whole event, members of other clients included, rather than
     /// its ID alone.
     ///
-    /// Other devices then find no decision, and may ask the user again.
+    /// An event is removed by writing `{}`, which a homeserver with MSC3391 then deletes,
+    /// and any other keeps. Other devices find no decision: one that remembers none may
+    /// ask the user again; one that remembers a yes closes, stays
+    /// [`Granted`](crate::Consent::Granted) with
+    /// [`Closed(Unproven)`](crate::ClosedReason::Unproven), and does not ask. So tell a
+    /// user who wants *all* devices to stop showing a yes to opt out without this.
     pub fn erase_event(mut self) -> Self {
         self.removal = Removal::Event;
         self
@@ -107,8 +122,12 @@ impl IntoFuture for OptOut {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let inner = self.analytics.inner();
-            inner.apply(|machine| machine.opt_out(self.removal));
-            self.analytics.withdraw(Command::OptOut).await
+            let id = inner.apply(|machine| {
+                let id = machine.last_seen_id().cloned();
+                machine.opt_out(self.removal);
+                id
+            });
+            self.analytics.withdraw(Command::OptOut, id).await
         })
     }
 }

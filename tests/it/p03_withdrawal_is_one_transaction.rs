@@ -6,7 +6,7 @@ use matrix_analytics::{
     testing::{DeliveryFailure, FailingBackend, RecordingBackend},
 };
 
-use crate::support::{AnalyticsExt as _, World, content, eventually};
+use crate::support::{AnalyticsExt as _, FOREIGN_ID, World, content, eventually};
 
 #[tokio::test]
 async fn opting_out_empties_the_queue_before_it_first_waits() {
@@ -191,4 +191,51 @@ async fn a_second_backend_is_cut_and_wiped_like_the_first() {
     assert_eq!(stats.backends[1].dropped[&DropReason::CutAtWithdrawal], 1);
     assert!(stats.backends.iter().all(matrix_analytics::BackendStats::is_balanced));
     assert!(matches!(analytics.state().gate, GateState::Closed(_)));
+}
+
+#[tokio::test]
+async fn the_receipt_names_the_id_that_the_account_lost() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let (analytics, _) = device.start_opted_in().await;
+    let id = analytics.analytics_id();
+    let receipt = eventually(analytics.opt_out().into_future()).await;
+    assert!(id.is_some());
+    assert_eq!(receipt.analytics_id, id);
+    assert!(!format!("{receipt:?}").contains(id.unwrap().reveal()));
+
+    // There is none to lose any more.
+    let receipt = eventually(analytics.opt_out().into_future()).await;
+    assert_eq!(receipt.analytics_id, None);
+}
+
+#[tokio::test]
+async fn the_receipt_names_an_id_that_could_not_be_sent_under() {
+    let world = World::new().await;
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    let device = world.device("PHONE").await;
+    let analytics = device.builder().do_not_track().build().await.unwrap();
+    assert_eq!(analytics.analytics_id(), None);
+    let receipt = eventually(analytics.opt_out().into_future()).await;
+    assert_eq!(receipt.analytics_id.unwrap().reveal(), FOREIGN_ID);
+}
+
+#[tokio::test]
+async fn the_receipt_of_an_erasure_names_the_id_that_was_last_seen() {
+    let world = World::new().await;
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
+    eventually(analytics.deny_on_this_device()).await.unwrap();
+    world.take_requests();
+    let receipt = eventually(analytics.opt_out().erase_event().into_future()).await;
+    assert_eq!(world.take_requests(), "PUT");
+    assert_eq!(receipt.analytics_id.unwrap().reveal(), FOREIGN_ID);
+}
+
+#[tokio::test]
+async fn the_end_of_a_session_takes_no_id_from_the_account() {
+    let world = World::new().await;
+    let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
+    let receipt = eventually(analytics.end_session()).await;
+    assert_eq!(receipt.analytics_id, None);
 }
