@@ -80,7 +80,7 @@ const RESERVED_KEYS: [&str; 20] = [
 ///         "trigger": "Invite",
 ///         "distinct_id": "9f1c2d7e-0d5e-4c9b-8a53-b6f1d1f1a0aa",
 ///         "$lib": "matrix-analytics",
-///         "$lib_version": "0.1.0",
+///         "$lib_version": "0.18.0",
 ///         "$geoip_disable": true,
 ///         "$ip": "0.0.0.0",
 ///         "$set": { "app": "desktop" },
