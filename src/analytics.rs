@@ -80,10 +80,11 @@ pub(crate) struct Inner {
 pub enum OptInError {
     /// The account could not be read or written.
     ///
-    /// If a write was out, it may have been applied all the same: the homeserver is
-    /// asked, the state says `Unconfirmed` until it answers, and if it holds the yes,
-    /// that counts. So tell the user that it could not be *confirmed*. The next call
-    /// makes no second ID; [`opt_out`](Analytics::opt_out) takes it back for certain.
+    /// A write whose answer was lost is read back, and if the homeserver has it, the
+    /// call has succeeded. If that cannot be read either, the state says `Unconfirmed`
+    /// until the homeserver is reached again, and a yes that it then holds counts. So
+    /// tell the user that it could not be *confirmed*. The next call makes no second ID;
+    /// [`opt_out`](Analytics::opt_out) takes it back for certain.
     #[error(transparent)]
     AccountData(#[from] AccountDataError),
     /// The session is over.

@@ -25,7 +25,7 @@ use crate::{
         content::{Change, MergeError, Observed},
     },
     analytics::{Inner, OptInError},
-    consent::machine::{Machine, Next, OptInPlan, Overtaken, Session, Ticket},
+    consent::machine::{Machine, Next, OptInEnd, OptInPlan, Overtaken, Session, Ticket},
     local_record::Removal,
     stop::Stop,
     withdrawal::Step,
@@ -144,11 +144,17 @@ impl Inner {
                     () = reply.closed() => Err(OptInError::Withdrawn),
                     result = self.opt_in(ticket) => result,
                 };
+                let end = how_it_ended(&result);
                 // A write whose answer is not known may be applied within its bound.
                 let settled_at = Instant::now() + self.account_data.bound() + self.settle_time();
-                self.apply(|machine| machine.opt_in_ended(ticket, result.is_ok(), settled_at));
+                let is_in_doubt =
+                    self.apply(|machine| machine.opt_in_ended(ticket, end, settled_at));
                 // Its failure is tried again; a yes is proven anew at each start.
                 let _ = self.save().await;
+                let result = match result {
+                    Err(cause) if is_in_doubt => self.read_back(cause).await,
+                    result => result,
+                };
                 let _ = reply.send(result);
             }
             Command::Recheck(reply) => {
@@ -177,6 +183,18 @@ impl Inner {
     /// Asks the homeserver what holds, or cleans it if that is still to be done.
     async fn recheck(&self) -> Result<(), AccountDataError> {
         self.apply(Machine::recheck);
+        self.request_what_is_due().await
+    }
+
+    /// Whether an opt-in that failed by `cause` was applied all the same.
+    async fn read_back(&self, cause: OptInError) -> Result<(), OptInError> {
+        // If this fails too, the next try is in a while.
+        let _ = self.request_what_is_due().await;
+        if self.machine().opt_in_counts() { Ok(()) } else { Err(cause) }
+    }
+
+    /// Makes at most one request, or what belongs together.
+    async fn request_what_is_due(&self) -> Result<(), AccountDataError> {
         loop {
             let next = self.machine().next(Instant::now());
             match next {
@@ -355,6 +373,18 @@ impl Inner {
 #[derive(Debug, thiserror::Error)]
 #[error("the client's store did not answer in time")]
 struct StoreTooSlow;
+
+fn how_it_ended(result: &Result<(), OptInError>) -> OptInEnd {
+    use AccountDataError::{Forbidden, NotAnObject, RateLimited, SessionLost};
+
+    match result {
+        Ok(()) => OptInEnd::Done,
+        Err(OptInError::AccountData(
+            Forbidden(_) | NotAnObject | RateLimited { .. } | SessionLost(_),
+        )) => OptInEnd::Refused,
+        Err(_) => OptInEnd::Unanswered,
+    }
+}
 
 fn observe(content: Option<&RawValue>) -> Observed {
     content.map_or(Observed::UNSET, Observed::read)

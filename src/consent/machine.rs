@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub(crate) use self::opt_in::{OptInPlan, Overtaken, Ticket};
+pub(crate) use self::opt_in::{OptInEnd, OptInPlan, Overtaken, Ticket};
 use self::{
     opt_in::{MadeId, OptIns},
     timing::{LONGEST_WAIT, RecheckTimer, Retry},

@@ -60,25 +60,54 @@ async fn a_retired_id_that_another_client_restores_is_never_used_again() {
 }
 
 #[tokio::test]
-async fn a_write_whose_answer_was_lost_makes_no_second_id() {
+async fn a_write_whose_answer_was_lost_is_read_back_and_counts() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
+    world.take_requests();
     world.server.fail_next_on(AccountDataMethod::Put, Fault::ResetAfter);
-    assert!(eventually(analytics.opt_in()).await.is_err());
-    // Nobody says that the user has not decided, before the homeserver has said so.
-    assert_eq!(analytics.prompt(), Prompt::Wait);
-    analytics.until(|state| state.gate == GateState::Holding(HoldReason::Settling)).await;
-    let written = id_in(&world.content().unwrap()).unwrap();
-    assert_eq!(world.take_requests(), "GET GET PUT GET");
-
     let state = eventually(analytics.opt_in()).await.unwrap();
-    assert_eq!(world.take_requests(), "GET");
+    assert_eq!(world.take_requests(), "GET PUT GET");
     // It was written a moment ago: another device may be writing its own.
     assert_eq!(state.gate, GateState::Holding(HoldReason::Settling));
+    let written = id_in(&world.content().unwrap()).unwrap();
     tokio::time::advance(SETTLE + BOUND).await;
     analytics.until(ConsentState::is_open).await;
     assert_eq!(analytics.analytics_id().unwrap().reveal(), written);
     assert_eq!(world.take_requests(), "GET");
+}
+
+#[tokio::test]
+async fn a_write_that_was_not_applied_is_an_error_and_the_user_has_not_decided() {
+    let world = World::new().await;
+    let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
+    world.take_requests();
+    world.server.fail_next_on(AccountDataMethod::Put, Fault::ServerError(500));
+    assert!(eventually(analytics.opt_in()).await.is_err());
+    assert_eq!(world.take_requests(), "GET PUT GET");
+    let state = analytics.state();
+    assert_eq!((state.decision, state.prompt()), (Consent::Undecided, Prompt::Ask));
+}
+
+#[tokio::test]
+async fn a_write_that_nobody_can_tell_of_leaves_the_decision_open_and_makes_no_second_id() {
+    let world = World::new().await;
+    let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
+    world.take_requests();
+    world.server.fail_next_on(AccountDataMethod::Put, Fault::ResetAfter);
+    let mut opt_in = Box::pin(analytics.opt_in());
+    assert!(futures_util::poll!(&mut opt_in).is_pending());
+    eventually(world.server.wait_for(|requests| requests.len() == 1)).await;
+    world.server.fail_next_on(AccountDataMethod::Get, Fault::ServerError(502));
+    assert!(eventually(opt_in).await.is_err());
+    assert_eq!(world.take_requests(), "GET PUT GET");
+    // Nobody says that the user has not decided, before the homeserver has said so.
+    assert_eq!(analytics.prompt(), Prompt::Wait);
+    let written = id_in(&world.content().unwrap()).unwrap();
+
+    let state = eventually(analytics.opt_in()).await.unwrap();
+    assert_eq!(world.take_requests(), "GET");
+    assert_eq!(state.gate, GateState::Holding(HoldReason::Settling));
+    assert_eq!(id_in(&world.content().unwrap()), Some(written));
 }
 
 #[tokio::test]

@@ -45,6 +45,16 @@ pub(crate) enum OptInPlan {
     Mint(AnalyticsId),
 }
 
+/// How a call of `opt_in()` ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum OptInEnd {
+    Done,
+    /// Nothing was written.
+    Refused,
+    /// If a write was out, only the homeserver knows whether it was applied.
+    Unanswered,
+}
+
 /// A withdrawal came after the `opt_in()`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Overtaken;
@@ -160,23 +170,35 @@ impl Machine {
     }
 
     /// The call ended. If it failed, an ID that it made may still be written, and
-    /// has settled only at `settled_at`.
-    pub(crate) fn opt_in_ended(&mut self, ticket: Ticket, is_ok: bool, settled_at: Instant) {
+    /// has settled only at `settled_at`. Returns whether its write is in doubt, so that
+    /// the homeserver is to be asked.
+    pub(crate) fn opt_in_ended(
+        &mut self,
+        ticket: Ticket,
+        end: OptInEnd,
+        settled_at: Instant,
+    ) -> bool {
         if !self.opt_in_is_valid(ticket) {
-            return;
+            return false;
         }
         self.opt_ins.in_progress = self.opt_ins.in_progress.saturating_sub(1);
-        if is_ok {
-            return;
+        if end == OptInEnd::Done {
+            return false;
         }
-        if self.expected.take().is_some() {
-            // Whether the write was applied only the homeserver knows.
+        let is_in_doubt = self.expected.take().is_some() && end == OptInEnd::Unanswered;
+        if is_in_doubt {
             self.unconfirm();
         }
         if let Some(made) = &mut self.made {
             made.settled_at.get_or_insert(settled_at);
         }
         self.close_if_closed(Wipe::NotConfirmed);
+        is_in_doubt
+    }
+
+    /// Whether the account was seen to hold the user's yes.
+    pub(crate) fn opt_in_counts(&self) -> bool {
+        self.settling || self.standing == Standing::Proven
     }
 
     pub(super) fn void_opt_ins(&mut self) {

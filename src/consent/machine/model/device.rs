@@ -13,7 +13,7 @@ use super::content::{Content, Id, Member};
 use crate::{
     account_data::content::Change,
     consent::machine::{
-        Machine, Next, OptInPlan, Session, Sign, Ticket, opt_in::MadeId, timing::Retry,
+        Machine, Next, OptInEnd, OptInPlan, Session, Sign, Ticket, opt_in::MadeId, timing::Retry,
     },
     local_record::{Record, Removal},
 };
@@ -452,7 +452,7 @@ impl Device {
         if let Some(Running::Putting { change, is_applied: false, .. }) = self.running.take() {
             self.detached = Some(Content::of(&change.outcome()));
         }
-        self.opt_in_ended(ticket, false);
+        self.opt_in_ended(ticket, OptInEnd::Unanswered);
     }
 
     fn abort_void_opt_ins(&mut self) {
@@ -477,7 +477,7 @@ impl Device {
         if !self.queue.is_empty() {
             return match self.queue.remove(0) {
                 Command::OptIn(OptIn { ticket, is_dropped: true, .. }) => {
-                    self.opt_in_ended(ticket, false);
+                    self.opt_in_ended(ticket, OptInEnd::Unanswered);
                 }
                 Command::OptIn(opt_in) => {
                     self.running = Some(Running::SavingBeforeOptIn(opt_in));
@@ -571,7 +571,8 @@ impl Device {
                         }
                         self.each_promise(|promises| promises.unclean = false);
                         let wrote = self.machine.opt_in_wrote(ticket, sent, plan, self.now, SETTLE);
-                        self.opt_in_ended(ticket, wrote.is_ok());
+                        let overtaken = OptInEnd::Unanswered;
+                        self.opt_in_ended(ticket, wrote.map_or(overtaken, |()| OptInEnd::Done));
                     }
                     _ => {
                         if !since.is_overtaken {
@@ -627,7 +628,7 @@ impl Device {
                             promises.no = false;
                             promises.unclean = false;
                         });
-                        self.opt_in_ended(ticket, true);
+                        self.opt_in_ended(ticket, OptInEnd::Done);
                     }
                     Ok(OptInPlan::Keep(ref id) | OptInPlan::Mint(ref id)) => {
                         if matches!(plan, Ok(OptInPlan::Mint(_))) {
@@ -638,7 +639,7 @@ impl Device {
                         self.running =
                             Some(self.put(op, sent, change, plan.ok(), Since::default()));
                     }
-                    Err(_) => self.opt_in_ended(ticket, false),
+                    Err(_) => self.opt_in_ended(ticket, OptInEnd::Unanswered),
                 }
             }
         }
@@ -655,14 +656,17 @@ impl Device {
             self.monitor.proof = None;
         }
         match op {
-            Op::OptIn(OptIn { ticket, .. }) => self.opt_in_ended(ticket, false),
+            Op::OptIn(OptIn { ticket, .. }) => {
+                let refused = if is_forbidden { OptInEnd::Refused } else { OptInEnd::Unanswered };
+                self.opt_in_ended(ticket, refused);
+            }
             Op::Fetch | Op::Remove(_) => self.machine.request_failed(self.now, 0.0, None),
         }
     }
 
-    fn opt_in_ended(&mut self, ticket: Ticket, is_ok: bool) {
-        self.machine.opt_in_ended(ticket, is_ok, self.now + SETTLE);
-        self.running = Some(Running::Saving);
+    fn opt_in_ended(&mut self, ticket: Ticket, end: OptInEnd) {
+        let is_in_doubt = self.machine.opt_in_ended(ticket, end, self.now + SETTLE);
+        self.running = Some(if is_in_doubt { Running::SavingForRecheck } else { Running::Saving });
         self.save();
         self.proceed_after_save();
     }
