@@ -27,7 +27,7 @@ use crate::{
     InvalidEvent, OptOut, OptOutReceipt, Prompt, Properties, Stats, Step,
     account_data::{AccountData, AccountDataError, content::Observed},
     consent::machine::{Machine, Session},
-    consent_task::{self, Command, Removed},
+    consent_task::{self, Command},
     drops,
     gate::Phase,
     guard::OwnIdentifiers,
@@ -82,9 +82,10 @@ pub enum OptInError {
     ///
     /// A write whose answer was lost is read back, and if the homeserver has it, the
     /// call has succeeded. If that cannot be read either, the state says `Unconfirmed`
-    /// until the homeserver is reached again, and a yes that it then holds counts. So
-    /// tell the user that it could not be *confirmed*. The next call makes no second ID;
-    /// [`opt_out`](Analytics::opt_out) takes it back for certain.
+    /// until the homeserver is reached again, and a yes that it then holds counts, as does
+    /// one that it applies later still; unless an opt-out was pending, which then removes
+    /// it. So tell the user that it could not be *confirmed*. The next call makes no second
+    /// ID; [`opt_out`](Analytics::opt_out) takes it back for certain.
     #[error(transparent)]
     AccountData(#[from] AccountDataError),
     /// The session is over.
@@ -167,9 +168,9 @@ impl Analytics {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, no further step is begun and the opt-in does not
-    /// count. A write that was already sent may still be applied; the next call,
-    /// or the next sync, finds it.
+    /// If the future is dropped, no further step is begun. A write that was already
+    /// sent may still be applied: the homeserver is asked, and if it holds the yes, that
+    /// counts. Call [`Analytics::opt_out`] if it must not.
     pub async fn opt_in(&self) -> Result<ConsentState, OptInError> {
         if self.inner().machine().session() == Session::Ended {
             return Err(OptInError::SessionEnded);
@@ -282,7 +283,7 @@ impl Analytics {
     /// Polled once and dropped, it still completes in the background.
     pub async fn end_session(&self) -> OptOutReceipt {
         self.inner().apply(Machine::end_session);
-        self.withdraw(Command::EndSession, None).await
+        self.withdraw(Command::EndSession).await
     }
 }
 
@@ -454,8 +455,7 @@ impl Analytics {
     /// consent task do for a withdrawal whose first half is done.
     pub(crate) async fn withdraw(
         &self,
-        command: impl FnOnce(oneshot::Sender<Removed>) -> Command,
-        seen: Option<AnalyticsId>,
+        command: impl FnOnce(oneshot::Sender<Step<AccountDataError>>) -> Command,
     ) -> OptOutReceipt {
         // Begun before anything is awaited: from here on it completes by itself.
         let (reply, answer) = oneshot::channel();
@@ -470,10 +470,6 @@ impl Analytics {
             let queue = timeout(bound, inner.sink.wiped());
             let (requests, queue, record, account) =
                 tokio::join!(requests, queue, inner.save(), account);
-            let account = match account {
-                Ok(Ok(removed)) => removed,
-                Ok(Err(_)) | Err(_) => Removed { step: Step::Pending(None), id: None },
-            };
             OptOutReceipt {
                 requests: requests.map_or(Step::Pending(None), |()| Step::Done),
                 queue: match queue {
@@ -482,8 +478,11 @@ impl Analytics {
                     Err(_) => Step::Pending(None),
                 },
                 record: record.map_or_else(Step::Failed, |()| Step::Done),
-                account: account.step,
-                analytics_id: account.id.or(seen),
+                account: match account {
+                    Ok(Ok(step)) => step,
+                    Ok(Err(_)) | Err(_) => Step::Pending(None),
+                },
+                analytics_id: inner.machine().take_lost_id(),
             }
         });
         done.await.unwrap_or_else(|_| OptOutReceipt::unknown())

@@ -135,7 +135,7 @@ impl ConsentState {
         }
     }
 
-    /// Whether events are sent.
+    /// Whether consent is given and proven, so that events are sent.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.gate == GateState::Open

@@ -25,28 +25,20 @@ use crate::{
         content::{Change, MergeError, Observed},
     },
     analytics::{Inner, OptInError},
-    consent::machine::{Machine, Next, OptInEnd, OptInPlan, Overtaken, Session, Ticket},
+    consent::machine::{Machine, Next, OptInPlan, Overtaken, Session, Ticket},
     local_record::Removal,
     stop::Stop,
     withdrawal::Step,
 };
 
 /// What the app asks for. An answer that nobody waits for any more is dropped;
-/// only an opt-in ends with its caller.
+/// only an opt-in ends with its caller, but for a write that was sent.
 #[derive(Debug)]
 pub(crate) enum Command {
-    EndSession(oneshot::Sender<Removed>),
+    EndSession(oneshot::Sender<Step<AccountDataError>>),
     OptIn(Ticket, oneshot::Sender<Result<(), OptInError>>),
-    OptOut(oneshot::Sender<Removed>),
+    OptOut(oneshot::Sender<Step<AccountDataError>>),
     Recheck(oneshot::Sender<Result<(), AccountDataError>>),
-}
-
-/// What a withdrawal did to the account.
-#[derive(Debug)]
-pub(crate) struct Removed {
-    pub(crate) step: Step<AccountDataError>,
-    /// The ID that the account held before.
-    pub(crate) id: Option<AnalyticsId>,
 }
 
 /// Runs until `stop`, or until the last handle is gone.
@@ -124,18 +116,14 @@ impl Inner {
             Command::EndSession(reply) | Command::OptOut(reply) => {
                 let removal = self.removal();
                 let tried = match removal {
-                    Some(removal) => self.remove(removal).await,
-                    None => Ok(None),
+                    Some(removal) => self.remove(removal).await.err(),
+                    None => None,
                 };
-                let (id, cause) = match tried {
-                    Ok(id) => (id, None),
-                    Err(cause) => (None, Some(cause)),
+                let step = match (self.removal(), tried) {
+                    (None, _) => Step::Done,
+                    (Some(_), cause) => Step::Pending(cause),
                 };
-                let step = match self.removal() {
-                    None => Step::Done,
-                    Some(_) => Step::Pending(cause),
-                };
-                let _ = reply.send(Removed { step, id });
+                let _ = reply.send(step);
             }
             Command::OptIn(ticket, mut reply) => {
                 let result = tokio::select! {
@@ -144,17 +132,11 @@ impl Inner {
                     () = reply.closed() => Err(OptInError::Withdrawn),
                     result = self.opt_in(ticket) => result,
                 };
-                let end = how_it_ended(&result);
                 // A write whose answer is not known may be applied within its bound.
                 let settled_at = Instant::now() + self.account_data.bound() + self.settle_time();
-                let is_in_doubt =
-                    self.apply(|machine| machine.opt_in_ended(ticket, end, settled_at));
+                self.apply(|machine| machine.opt_in_ended(ticket, result.is_ok(), settled_at));
                 // Its failure is tried again; a yes is proven anew at each start.
                 let _ = self.save().await;
-                let result = match result {
-                    Err(cause) if is_in_doubt => self.read_back(cause).await,
-                    result => result,
-                };
                 let _ = reply.send(result);
             }
             Command::Recheck(reply) => {
@@ -166,7 +148,7 @@ impl Inner {
     async fn do_next(&self, next: Next) -> Result<(), AccountDataError> {
         match next {
             Next::Fetch => self.fetch().await,
-            Next::Remove(removal) => self.remove(removal).await.map(|_id| ()),
+            Next::Remove(removal) => self.remove(removal).await,
             Next::Save => {
                 // Its failure is remembered by the machine, which tries again.
                 let _ = self.save().await;
@@ -183,18 +165,6 @@ impl Inner {
     /// Asks the homeserver what holds, or cleans it if that is still to be done.
     async fn recheck(&self) -> Result<(), AccountDataError> {
         self.apply(Machine::recheck);
-        self.request_what_is_due().await
-    }
-
-    /// Whether an opt-in that failed by `cause` was applied all the same.
-    async fn read_back(&self, cause: OptInError) -> Result<(), OptInError> {
-        // If this fails too, the next try is in a while.
-        let _ = self.request_what_is_due().await;
-        if self.machine().opt_in_counts() { Ok(()) } else { Err(cause) }
-    }
-
-    /// Makes at most one request, or what belongs together.
-    async fn request_what_is_due(&self) -> Result<(), AccountDataError> {
         loop {
             let next = self.machine().next(Instant::now());
             match next {
@@ -255,19 +225,16 @@ impl Inner {
         self.noting_failure(fetched.await)
     }
 
-    /// Cleans the homeserver after a withdrawal. Returns the ID that it held, if that
-    /// was read.
-    async fn remove(&self, removal: Removal) -> Result<Option<AnalyticsId>, AccountDataError> {
+    /// Cleans the homeserver after a withdrawal.
+    async fn remove(&self, removal: Removal) -> Result<(), AccountDataError> {
         let removed = async {
             let turn = self.account_data.turn().await?;
             let sent = self.machine().sign();
-            let mut id = None;
             let (turn, content, change) = match removal {
                 Removal::Event => (turn, None, Some(Change::Erase)),
                 Removal::Id => {
                     let (turn, content) = self.account_data.fetch(turn).await?;
                     let seen = observe(content.as_deref());
-                    id = seen.usable_id().cloned();
                     let change = self.apply(|machine| machine.removal_fetched(sent, &seen));
                     (turn, content, change)
                 }
@@ -280,7 +247,7 @@ impl Inner {
                 self.put(turn, &change, content.as_deref()).await?;
                 self.apply(|machine| machine.removal_wrote(sent, &change));
             }
-            Ok(id)
+            Ok(())
         };
         self.noting_failure(removed.await)
     }
@@ -304,12 +271,43 @@ impl Inner {
             machine.opt_in_plan(ticket, sent, &seen, Instant::now(), AnalyticsId::random())
         })?;
         if let OptInPlan::Keep(id) | OptInPlan::Mint(id) = &plan {
+            use AccountDataError::{Http, Timeout};
+
             let sent = self.machine().sign();
-            self.put(turn, &Change::OptIn(id.clone()), content.as_deref()).await?;
             let settle = self.settle_time();
-            self.apply(|machine| machine.opt_in_wrote(ticket, sent, plan, Instant::now(), settle))?;
+            match self.put(turn, &Change::OptIn(id.clone()), content.as_deref()).await {
+                Ok(_) => self.apply(|machine| {
+                    machine.opt_in_wrote(ticket, sent, plan, Instant::now(), settle)
+                })?,
+                Err(cause @ (Timeout | Http(_))) => self.read_back(ticket, plan, cause).await?,
+                Err(cause) => return Err(cause.into()),
+            }
         }
         Ok(())
+    }
+
+    /// Finds out whether the write of `plan`, to which there was no answer but `cause`,
+    /// was applied.
+    async fn read_back(
+        &self,
+        ticket: Ticket,
+        plan: OptInPlan,
+        cause: AccountDataError,
+    ) -> Result<(), OptInError> {
+        let known = self.apply(|machine| machine.opt_in_unanswered(ticket))?;
+        let read = async {
+            // It is there once the write has ended: nothing of ours overtakes it.
+            let turn = self.account_data.turn().await?;
+            let sent = self.machine().sign();
+            let (_, content) = self.account_data.fetch(turn).await?;
+            Ok::<_, AccountDataError>((sent, observe(content.as_deref())))
+        };
+        let Ok((sent, seen)) = read.await else { return Err(cause.into()) };
+        let (now, settle) = (Instant::now(), self.settle_time());
+        let applied = self.apply(|machine| {
+            machine.opt_in_read_back(ticket, (sent, &seen), plan, known, now, settle)
+        })?;
+        if applied { Ok(()) } else { Err(cause.into()) }
     }
 
     /// How long a new ID has to hold before it is used: no shorter than the
@@ -340,10 +338,7 @@ impl Inner {
         self.account_data.put(turn, merged).await
     }
 
-    fn noting_failure<T>(
-        &self,
-        result: Result<T, AccountDataError>,
-    ) -> Result<T, AccountDataError> {
+    fn noting_failure(&self, result: Result<(), AccountDataError>) -> Result<(), AccountDataError> {
         if let Err(error) = &result {
             self.note(error);
             let asked = match error {
@@ -373,18 +368,6 @@ impl Inner {
 #[derive(Debug, thiserror::Error)]
 #[error("the client's store did not answer in time")]
 struct StoreTooSlow;
-
-fn how_it_ended(result: &Result<(), OptInError>) -> OptInEnd {
-    use AccountDataError::{Forbidden, NotAnObject, RateLimited, SessionLost};
-
-    match result {
-        Ok(()) => OptInEnd::Done,
-        Err(OptInError::AccountData(
-            Forbidden(_) | NotAnObject | RateLimited { .. } | SessionLost(_),
-        )) => OptInEnd::Refused,
-        Err(_) => OptInEnd::Unanswered,
-    }
-}
 
 fn observe(content: Option<&RawValue>) -> Observed {
     content.map_or(Observed::UNSET, Observed::read)

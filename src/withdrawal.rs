@@ -49,13 +49,13 @@ pub struct OptOutReceipt {
     pub record: Step<StoreError>,
     /// The account's event is clean.
     pub account: Step<AccountDataError>,
-    /// The ID that the account loses by this: what a request to a service to erase
-    /// what it has must name. It is kept nowhere else, so this is the last time that it
-    /// is seen.
+    /// The ID that the account held: what a request to a service to erase what it has
+    /// must name. It is kept nowhere else, so this is the last time that it is seen.
     ///
     /// None if there was none, if [`end_session`](Analytics::end_session) leaves it
     /// alone, or if this process has not seen it: [`OptOut::erase_event`] reads nothing,
-    /// and an account that cannot be reached shows nothing.
+    /// and neither can be read what cannot be reached. While the `account` is not done,
+    /// none means that it is not known.
     pub analytics_id: Option<AnalyticsId>,
 }
 
@@ -122,12 +122,8 @@ impl IntoFuture for OptOut {
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
             let inner = self.analytics.inner();
-            let id = inner.apply(|machine| {
-                let id = machine.last_seen_id().cloned();
-                machine.opt_out(self.removal);
-                id
-            });
-            self.analytics.withdraw(Command::OptOut, id).await
+            inner.apply(|machine| machine.opt_out(self.removal));
+            self.analytics.withdraw(Command::OptOut).await
         })
     }
 }

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-pub(crate) use self::opt_in::{OptInEnd, OptInPlan, Overtaken, Ticket};
+pub(crate) use self::opt_in::{OptInPlan, Overtaken, Ticket};
 use self::{
     opt_in::{MadeId, OptIns},
     timing::{LONGEST_WAIT, RecheckTimer, Retry},
@@ -48,6 +48,8 @@ pub(crate) struct Machine {
     id: Option<AnalyticsId>,
     /// What the server was last known to hold.
     held: Option<Observed>,
+    /// The ID that the account loses, or lost, by the last opt-out.
+    lost_id: Option<AnalyticsId>,
     opt_ins: OptIns,
     /// What the account will hold once the write in progress is applied.
     expected: Option<Observed>,
@@ -133,6 +135,7 @@ impl Machine {
             standing: Standing::Unconfirmed,
             id: None,
             held: None,
+            lost_id: None,
             opt_ins: OptIns::default(),
             expected: None,
             settling: false,
@@ -221,11 +224,6 @@ impl Machine {
         self.id.as_ref().filter(|_| self.gate() == GateState::Open)
     }
 
-    /// The ID that the account was last seen to hold.
-    pub(crate) fn last_seen_id(&self) -> Option<&AnalyticsId> {
-        self.held.as_ref().and_then(Observed::usable_id)
-    }
-
     pub(crate) fn record(&self) -> &Record {
         &self.record
     }
@@ -240,6 +238,11 @@ impl Machine {
 
     pub(crate) fn sign(&self) -> Sign {
         self.sign
+    }
+
+    /// The ID that the account lost by the last opt-out. It is told once.
+    pub(crate) fn take_lost_id(&mut self) -> Option<AnalyticsId> {
+        self.lost_id.take()
     }
 
     /// Why what is queued must go, if it must.

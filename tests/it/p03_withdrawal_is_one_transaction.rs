@@ -3,7 +3,7 @@
 
 use matrix_analytics::{
     Consent, DropReason, GateState, Properties,
-    testing::{DeliveryFailure, FailingBackend, RecordingBackend},
+    testing::{AccountDataMethod, DeliveryFailure, FailingBackend, Fault, RecordingBackend},
 };
 
 use crate::support::{AnalyticsExt as _, FOREIGN_ID, World, content, eventually};
@@ -217,6 +217,18 @@ async fn the_receipt_names_an_id_that_could_not_be_sent_under() {
     let analytics = device.builder().do_not_track().build().await.unwrap();
     assert_eq!(analytics.analytics_id(), None);
     let receipt = eventually(analytics.opt_out().into_future()).await;
+    assert_eq!(receipt.analytics_id.unwrap().reveal(), FOREIGN_ID);
+}
+
+#[tokio::test]
+async fn the_receipt_names_an_id_that_is_still_to_be_removed() {
+    let world = World::new().await;
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    let device = world.device("PHONE").await;
+    let analytics = device.builder().do_not_track().build().await.unwrap();
+    world.server.fail_next_on(AccountDataMethod::Put, Fault::ServerError(500));
+    let receipt = eventually(analytics.opt_out().into_future()).await;
+    assert!(!receipt.account.is_done());
     assert_eq!(receipt.analytics_id.unwrap().reveal(), FOREIGN_ID);
 }
 

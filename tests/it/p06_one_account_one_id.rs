@@ -1,12 +1,13 @@
 //! P6: one account, one ID, a new one after every re-opt-in. That two devices end
 //! on the same one is enumerated in `interleavings.rs`.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use hyper::Method;
 use matrix_analytics::{
-    Analytics, Consent, ConsentState, ELEMENT_EVENT_TYPE, GateState, HoldReason, Prompt,
-    testing::{AccountDataMethod, Fault},
+    Analytics, ClosedReason, Consent, ConsentState, ELEMENT_EVENT_TYPE, GateState, HoldReason,
+    OptInError, Prompt,
+    testing::{AccountDataMethod, Fault, FaultRule},
 };
 use uuid::Uuid;
 
@@ -97,17 +98,54 @@ async fn a_write_that_nobody_can_tell_of_leaves_the_decision_open_and_makes_no_s
     let mut opt_in = Box::pin(analytics.opt_in());
     assert!(futures_util::poll!(&mut opt_in).is_pending());
     eventually(world.server.wait_for(|requests| requests.len() == 1)).await;
-    world.server.fail_next_on(AccountDataMethod::Get, Fault::ServerError(502));
+    let unreadable = FaultRule::always(Fault::ServerError(502)).on(AccountDataMethod::Get);
+    world.server.fail(unreadable);
     assert!(eventually(opt_in).await.is_err());
-    assert_eq!(world.take_requests(), "GET PUT GET");
     // Nobody says that the user has not decided, before the homeserver has said so.
     assert_eq!(analytics.prompt(), Prompt::Wait);
     let written = id_in(&world.content().unwrap()).unwrap();
+    eventually(world.server.wait_for(|requests| requests.len() == 4)).await;
+    assert_eq!(world.take_requests(), "GET PUT GET GET");
 
+    world.server.heal();
     let state = eventually(analytics.opt_in()).await.unwrap();
     assert_eq!(world.take_requests(), "GET");
     assert_eq!(state.gate, GateState::Holding(HoldReason::Settling));
     assert_eq!(id_in(&world.content().unwrap()), Some(written));
+}
+
+#[tokio::test]
+async fn a_write_is_read_back_under_a_veto_too() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let analytics = device.builder().do_not_track().build().await.unwrap();
+    world.server.fail_next_on(AccountDataMethod::Put, Fault::ResetAfter);
+    let state = eventually(analytics.opt_in()).await.unwrap();
+    assert_eq!(state.gate, GateState::Closed(ClosedReason::DoNotTrack));
+    assert_eq!(world.take_requests(), "GET PUT GET");
+}
+
+#[tokio::test]
+async fn a_no_while_a_write_is_read_back_wins() {
+    let world = World::new().await;
+    let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
+    world.take_requests();
+    world.server.fail_next_on(AccountDataMethod::Put, Fault::ResetAfter);
+    let mut opt_in = Box::pin(analytics.opt_in());
+    assert!(futures_util::poll!(&mut opt_in).is_pending());
+    eventually(world.server.wait_for(|requests| requests.len() == 1)).await;
+    world.server.fail_next_on(AccountDataMethod::Get, Fault::StallBefore);
+    world.until_stalled().await;
+    // Until that is known, events are held as before.
+    assert_eq!(analytics.state().gate, GateState::Holding(HoldReason::OptingIn));
+
+    let mut opt_out = analytics.opt_out().into_future();
+    assert!(futures_util::poll!(&mut opt_out).is_pending());
+    assert!(matches!(eventually(opt_in).await, Err(OptInError::Withdrawn)));
+    tokio::time::advance(BOUND + Duration::from_millis(1)).await;
+    let receipt = eventually(opt_out).await;
+    assert!(receipt.account.is_done(), "{receipt:?}");
+    assert_eq!(world.content().unwrap(), content(Some(false), None));
 }
 
 #[tokio::test]

@@ -45,14 +45,22 @@ pub(crate) enum OptInPlan {
     Mint(AnalyticsId),
 }
 
-/// How a call of `opt_in()` ended.
+impl OptInPlan {
+    /// What the account holds after the write, if there is one.
+    fn outcome(&self) -> Option<Observed> {
+        match self {
+            Self::Done => None,
+            Self::Keep(id) | Self::Mint(id) => Some(Change::OptIn(id.clone()).outcome()),
+        }
+    }
+}
+
+/// What was known before a write got no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum OptInEnd {
-    Done,
-    /// Nothing was written.
-    Refused,
-    /// If a write was out, only the homeserver knows whether it was applied.
-    Unanswered,
+#[cfg_attr(test, derive(Hash))]
+pub(crate) struct Known {
+    standing: Standing,
+    fetch_wanted: bool,
 }
 
 /// A withdrawal came after the `opt_in()`.
@@ -129,9 +137,7 @@ impl Machine {
             }
             self.made = Some(MadeId { id: id.clone(), settled_at: None });
         }
-        if let OptInPlan::Keep(id) | OptInPlan::Mint(id) = &plan {
-            self.expected = Some(Change::OptIn(id.clone()).outcome());
-        }
+        self.expected = plan.outcome();
         Ok(plan)
     }
 
@@ -169,36 +175,62 @@ impl Machine {
         Ok(())
     }
 
-    /// The call ended. If it failed, an ID that it made may still be written, and
-    /// has settled only at `settled_at`. Returns whether its write is in doubt, so that
-    /// the homeserver is to be asked.
-    pub(crate) fn opt_in_ended(
+    /// The write got no answer, and is read back next. Until then, and if that fails, only
+    /// the homeserver knows what holds.
+    pub(crate) fn opt_in_unanswered(&mut self, ticket: Ticket) -> Result<Known, Overtaken> {
+        if !self.opt_in_is_valid(ticket) {
+            return Err(Overtaken);
+        }
+        let known = Known { standing: self.standing, fetch_wanted: self.fetch_wanted };
+        self.expected = None;
+        self.unconfirm();
+        Ok(known)
+    }
+
+    /// A GET that was sent at `sent`, after a write of `plan` that got no answer, shows
+    /// `seen`. Returns whether the write was applied, which is as good as an answer.
+    pub(crate) fn opt_in_read_back(
         &mut self,
         ticket: Ticket,
-        end: OptInEnd,
-        settled_at: Instant,
-    ) -> bool {
+        (sent, seen): (Sign, &Observed),
+        plan: OptInPlan,
+        known: Known,
+        now: Instant,
+        settle: Duration,
+    ) -> Result<bool, Overtaken> {
+        if plan.outcome().as_ref() == Some(seen) {
+            self.opt_in_wrote(ticket, sent, plan, now, settle)?;
+            return Ok(true);
+        }
+        if self.opt_in_is_valid(ticket)
+            && self.is_proof(sent, seen)
+            && self.held.as_ref() == Some(seen)
+        {
+            // Nothing has changed since the plan was made.
+            self.standing = known.standing;
+            self.fetch_wanted = known.fetch_wanted;
+        }
+        Ok(false)
+    }
+
+    /// The call ended. If it failed, an ID that it made may still be written, and
+    /// has settled only at `settled_at`.
+    pub(crate) fn opt_in_ended(&mut self, ticket: Ticket, is_ok: bool, settled_at: Instant) {
         if !self.opt_in_is_valid(ticket) {
-            return false;
+            return;
         }
         self.opt_ins.in_progress = self.opt_ins.in_progress.saturating_sub(1);
-        if end == OptInEnd::Done {
-            return false;
+        if is_ok {
+            return;
         }
-        let is_in_doubt = self.expected.take().is_some() && end == OptInEnd::Unanswered;
-        if is_in_doubt {
+        if self.expected.take().is_some() {
+            // Whether the write was applied only the homeserver knows.
             self.unconfirm();
         }
         if let Some(made) = &mut self.made {
             made.settled_at.get_or_insert(settled_at);
         }
         self.close_if_closed(Wipe::NotConfirmed);
-        is_in_doubt
-    }
-
-    /// Whether the account was seen to hold the user's yes.
-    pub(crate) fn opt_in_counts(&self) -> bool {
-        self.settling || self.standing == Standing::Proven
     }
 
     pub(super) fn void_opt_ins(&mut self) {

@@ -17,6 +17,7 @@ impl Machine {
         if let Some(made) = self.made.take() {
             self.record.remember_id(&made.id);
         }
+        self.lost_id = self.held.as_ref().and_then(Observed::usable_id).cloned();
         self.record.retire_current();
         self.record.trust();
         self.record.decision = Consent::Denied;
@@ -41,6 +42,7 @@ impl Machine {
         self.fetch_wanted = !is_newest;
         if let Some(id) = seen.usable_id() {
             self.record.retire(id);
+            self.lost_id = Some(id.clone());
             self.unsaved = true;
         }
         let clean = if self.removal_ordered {

@@ -61,7 +61,7 @@ async fn an_id_whose_write_may_be_lost_is_kept_beside_a_pending_removal() {
     machine.opt_out(Removal::Id);
     let (ticket, plan) = begin_opt_in(&mut machine, &Observed::UNSET, "a");
     assert_eq!(plan, OptInPlan::Mint(id("a")));
-    machine.opt_in_ended(ticket, OptInEnd::Unanswered, Instant::now());
+    machine.opt_in_ended(ticket, false, Instant::now());
 
     let (_, plan) = begin_opt_in(&mut machine, &yes("a"), "b");
     assert_eq!(plan, OptInPlan::Done);
@@ -74,7 +74,7 @@ async fn an_opt_in_that_reads_nothing_back_closes_and_wipes() {
     let (ticket, plan) = begin_opt_in(&mut machine, &Observed::UNSET, "a");
     let (sent, now) = (machine.sign(), Instant::now());
     machine.opt_in_wrote(ticket, sent, plan, now, Duration::ZERO).unwrap();
-    machine.opt_in_ended(ticket, OptInEnd::Done, now);
+    machine.opt_in_ended(ticket, true, now);
     assert_eq!(machine.gate(), GateState::Holding(HoldReason::Settling));
     let epoch = machine.epoch();
     fetch(&mut machine, &Observed::UNSET);
@@ -88,7 +88,7 @@ async fn a_failed_opt_in_whose_write_sync_has_shown_asks_the_homeserver() {
     fetch(&mut machine, &Observed::UNSET);
     let (ticket, _) = begin_opt_in(&mut machine, &Observed::UNSET, "a");
     machine.synced(&yes("a"));
-    machine.opt_in_ended(ticket, OptInEnd::Unanswered, Instant::now());
+    machine.opt_in_ended(ticket, false, Instant::now());
     assert_eq!(machine.next_request(Instant::now()), Next::Fetch);
 }
 
@@ -97,7 +97,7 @@ async fn a_failed_opt_in_asks_for_what_only_its_own_read_has_seen() {
     let mut machine = machine();
     fetch(&mut machine, &Observed::UNSET);
     let (ticket, _) = begin_opt_in(&mut machine, &no(), "a");
-    machine.opt_in_ended(ticket, OptInEnd::Unanswered, Instant::now());
+    machine.opt_in_ended(ticket, false, Instant::now());
     machine.synced(&no());
     assert_eq!(machine.next_request(Instant::now()), Next::Fetch);
     fetch(&mut machine, &no());
@@ -112,7 +112,7 @@ async fn a_failed_opt_in_asks_again_if_sync_overtook_its_read() {
     let sent = machine.sign();
     machine.synced(&yes("b"));
     machine.opt_in_plan(ticket, sent, &no(), Instant::now(), id("a")).unwrap();
-    machine.opt_in_ended(ticket, OptInEnd::Unanswered, Instant::now());
+    machine.opt_in_ended(ticket, false, Instant::now());
     assert_eq!(machine.next_request(Instant::now()), Next::Fetch);
 }
 

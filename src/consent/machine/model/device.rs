@@ -13,7 +13,9 @@ use super::content::{Content, Id, Member};
 use crate::{
     account_data::content::Change,
     consent::machine::{
-        Machine, Next, OptInEnd, OptInPlan, Session, Sign, Ticket, opt_in::MadeId, timing::Retry,
+        Machine, Next, OptInPlan, Session, Sign, Ticket,
+        opt_in::{Known, MadeId},
+        timing::Retry,
     },
     local_record::{Record, Removal},
 };
@@ -84,6 +86,8 @@ enum Running {
         op: Op,
         sent: Sign,
         answer: Option<Content>,
+        /// The write of an opt-in that got no answer, and is read back.
+        wrote: Option<(OptInPlan, Known)>,
         since: Since,
     },
     Putting {
@@ -452,7 +456,7 @@ impl Device {
         if let Some(Running::Putting { change, is_applied: false, .. }) = self.running.take() {
             self.detached = Some(Content::of(&change.outcome()));
         }
-        self.opt_in_ended(ticket, OptInEnd::Unanswered);
+        self.opt_in_ended(ticket, false);
     }
 
     fn abort_void_opt_ins(&mut self) {
@@ -477,7 +481,7 @@ impl Device {
         if !self.queue.is_empty() {
             return match self.queue.remove(0) {
                 Command::OptIn(OptIn { ticket, is_dropped: true, .. }) => {
-                    self.opt_in_ended(ticket, OptInEnd::Unanswered);
+                    self.opt_in_ended(ticket, false);
                 }
                 Command::OptIn(opt_in) => {
                     self.running = Some(Running::SavingBeforeOptIn(opt_in));
@@ -531,7 +535,7 @@ impl Device {
                 return self.save_and_remove(op, sent, Change::Erase, since);
             }
             Op::Fetch | Op::OptIn(_) | Op::Remove(Removal::Id) => {
-                Running::Getting { op, sent, answer: None, since }
+                Running::Getting { op, sent, answer: None, wrote: None, since }
             }
         });
     }
@@ -559,8 +563,14 @@ impl Device {
 
     fn answered(&mut self) -> Result<(), Violation> {
         match self.running.take() {
-            Some(Running::Getting { op, sent, answer: Some(content), since }) => {
-                self.got(op, sent, content, since)
+            Some(Running::Getting { op, sent, answer: Some(content), wrote, since }) => {
+                match (op, wrote) {
+                    (Op::OptIn(OptIn { ticket, .. }), Some(wrote)) => {
+                        self.read_back(ticket, (sent, content), wrote, since);
+                        Ok(())
+                    }
+                    _ => self.got(op, sent, content, since),
+                }
             }
             Some(Running::Putting { op, sent, change, plan, since, .. }) => {
                 let content = Content::of(&change.outcome());
@@ -571,8 +581,7 @@ impl Device {
                         }
                         self.each_promise(|promises| promises.unclean = false);
                         let wrote = self.machine.opt_in_wrote(ticket, sent, plan, self.now, SETTLE);
-                        let overtaken = OptInEnd::Unanswered;
-                        self.opt_in_ended(ticket, wrote.map_or(overtaken, |()| OptInEnd::Done));
+                        self.opt_in_ended(ticket, wrote.is_ok());
                     }
                     _ => {
                         if !since.is_overtaken {
@@ -585,6 +594,36 @@ impl Device {
             }
             _ => Ok(()),
         }
+    }
+
+    fn write_is_unanswered(&mut self, opt_in: OptIn, plan: OptInPlan) {
+        let Ok(known) = self.machine.opt_in_unanswered(opt_in.ticket) else {
+            return self.opt_in_ended(opt_in.ticket, false);
+        };
+        self.take_turn(Op::OptIn(opt_in));
+        if let Some(Running::Getting { wrote, .. }) = &mut self.running {
+            *wrote = Some((plan, known));
+        }
+    }
+
+    /// The GET after a write that got no answer was answered.
+    fn read_back(
+        &mut self,
+        ticket: Ticket,
+        (sent, content): (Sign, Content),
+        (plan, known): (OptInPlan, Known),
+        since: Since,
+    ) {
+        if since.proves(content) {
+            self.monitor.proof = content.granted();
+        }
+        let seen = (sent, &content.real());
+        let applied = self.machine.opt_in_read_back(ticket, seen, plan, known, self.now, SETTLE);
+        let is_applied = applied == Ok(true);
+        if is_applied {
+            self.each_promise(|promises| promises.unclean = false);
+        }
+        self.opt_in_ended(ticket, is_applied);
     }
 
     /// A GET was answered.
@@ -628,7 +667,7 @@ impl Device {
                             promises.no = false;
                             promises.unclean = false;
                         });
-                        self.opt_in_ended(ticket, OptInEnd::Done);
+                        self.opt_in_ended(ticket, true);
                     }
                     Ok(OptInPlan::Keep(ref id) | OptInPlan::Mint(ref id)) => {
                         if matches!(plan, Ok(OptInPlan::Mint(_))) {
@@ -639,7 +678,7 @@ impl Device {
                         self.running =
                             Some(self.put(op, sent, change, plan.ok(), Since::default()));
                     }
-                    Err(_) => self.opt_in_ended(ticket, OptInEnd::Unanswered),
+                    Err(_) => self.opt_in_ended(ticket, false),
                 }
             }
         }
@@ -647,26 +686,28 @@ impl Device {
     }
 
     fn failed(&mut self, is_forbidden: bool) {
-        let Some(Running::Getting { op, .. } | Running::Putting { op, .. }) = self.running.take()
-        else {
-            return;
+        let op = match self.running.take() {
+            Some(Running::Putting { op: Op::OptIn(opt_in), plan: Some(plan), .. })
+                if !is_forbidden =>
+            {
+                return self.write_is_unanswered(opt_in, plan);
+            }
+            Some(Running::Getting { op, .. } | Running::Putting { op, .. }) => op,
+            _ => return,
         };
         if is_forbidden {
             self.machine.session_is(Session::Unavailable);
             self.monitor.proof = None;
         }
         match op {
-            Op::OptIn(OptIn { ticket, .. }) => {
-                let refused = if is_forbidden { OptInEnd::Refused } else { OptInEnd::Unanswered };
-                self.opt_in_ended(ticket, refused);
-            }
+            Op::OptIn(OptIn { ticket, .. }) => self.opt_in_ended(ticket, false),
             Op::Fetch | Op::Remove(_) => self.machine.request_failed(self.now, 0.0, None),
         }
     }
 
-    fn opt_in_ended(&mut self, ticket: Ticket, end: OptInEnd) {
-        let is_in_doubt = self.machine.opt_in_ended(ticket, end, self.now + SETTLE);
-        self.running = Some(if is_in_doubt { Running::SavingForRecheck } else { Running::Saving });
+    fn opt_in_ended(&mut self, ticket: Ticket, is_ok: bool) {
+        self.machine.opt_in_ended(ticket, is_ok, self.now + SETTLE);
+        self.running = Some(Running::Saving);
         self.save();
         self.proceed_after_save();
     }

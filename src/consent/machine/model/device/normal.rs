@@ -40,6 +40,8 @@ impl Device {
             machine.saves = Retry { failures: 0, not_before: Some(self.now + SETTLE) };
         }
         machine.timer.due = None;
+        // It is told, and decides nothing.
+        machine.lost_id = None;
 
         // Only which of these epochs is the higher one matters.
         let mut records = vec![&mut self.machine.record, &mut self.durable];
