@@ -280,7 +280,7 @@ impl Account {
     /// Waits until nobody does anything, and sync has shown everybody all there is.
     async fn rest(&self) -> Result<PeerState> {
         loop {
-            let written = self.written();
+            let idle = self.idle_after();
             let states: [ConsentState; 2] = self.states();
             let fence = self.user.fence().await?;
             for ours in &self.ours {
@@ -288,11 +288,12 @@ impl Account {
             }
             self.peer.reaches(fence).await?;
             let peer = self.peer.state().await?;
+            // Whoever has just been shown something asks the homeserver now, if ever.
+            sleep(TICK).await;
             let at_rest = peer.pending == 0 && self.ours.iter().all(Ours::is_at_rest);
-            if at_rest && written == self.written() && states == self.states() {
+            if at_rest && idle.is_some() && idle == self.idle_after() && states == self.states() {
                 return Ok(peer);
             }
-            sleep(TICK).await;
         }
     }
 
@@ -300,10 +301,10 @@ impl Account {
         self.ours.each_ref().map(|ours| ours.device.analytics.state())
     }
 
-    /// How often the event was written in this round.
-    fn written(&self) -> usize {
+    /// How many requests there were in all; nothing while one is out.
+    fn idle_after(&self) -> Option<usize> {
         let ours = self.ours.iter().map(|ours| &ours.wire);
-        ours.chain([&self.peer_wire, &self.overwriter_wire]).map(Wire::writes).sum()
+        ours.chain([&self.peer_wire, &self.overwriter_wire]).map(Wire::idle_after).sum()
     }
 
     /// Our devices that send nothing although the account says yes, for its ID was retired

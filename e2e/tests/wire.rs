@@ -3,7 +3,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
 };
 
 use http_body_util::{BodyExt as _, Full};
@@ -64,6 +67,9 @@ struct Shared {
     upstream: String,
     http: reqwest::Client,
     log: Mutex<Vec<Asked>>,
+    /// How many requests for the event came in, and how many were answered.
+    begun: AtomicUsize,
+    ended: AtomicUsize,
     writes: watch::Sender<Writes>,
 }
 
@@ -75,6 +81,8 @@ impl Wire {
             upstream: upstream.to_owned(),
             http: http_client(),
             log: Mutex::default(),
+            begun: AtomicUsize::default(),
+            ended: AtomicUsize::default(),
             writes: watch::Sender::new(Writes::Pass),
         });
         let accepting = shared.clone();
@@ -104,9 +112,10 @@ impl Wire {
         self.shared.log().clone()
     }
 
-    /// How many writes there were since the last call of [`Self::take`].
-    pub(crate) fn writes(&self) -> usize {
-        self.shared.log().iter().filter(|asked| asked.is_write()).count()
+    /// How many requests there were in all; nothing while one is out.
+    pub(crate) fn idle_after(&self) -> Option<usize> {
+        let ended = self.shared.ended.load(Ordering::SeqCst);
+        (self.shared.begun.load(Ordering::SeqCst) == ended).then_some(ended)
     }
 
     /// The methods of what was asked since the last call, such as `"GET PUT"`.
@@ -154,6 +163,9 @@ async fn answer(
     let is_ours = request.uri().path().ends_with(&format!("/account_data/{ELEMENT_EVENT_TYPE}"));
     let is_write = is_ours && request.method() != Method::GET;
     let (parts, body) = request.into_parts();
+    if is_ours {
+        shared.begun.fetch_add(1, Ordering::SeqCst);
+    }
     let body = body.collect().await?.to_bytes();
     if is_write && *shared.writes.borrow() == Writes::StopBefore {
         return shared.stop().await;
@@ -175,6 +187,7 @@ async fn answer(
         let [body, answer] = [body, answer].map(|text| String::from_utf8_lossy(&text).into_owned());
         let answered = Instant::now();
         shared.log().push(Asked { method, body, status, answer, sent, answered });
+        shared.ended.fetch_add(1, Ordering::SeqCst);
     }
     if is_write && *shared.writes.borrow() == Writes::StopAfter {
         return shared.stop().await;
