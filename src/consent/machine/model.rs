@@ -38,7 +38,7 @@
 //! | together, 15 s | 25 | 926 529 | | |
 //!
 //! With `MODEL_STATES=400000`, the limit for each of 35 larger searches, it visits
-//! 13 419 590 more (6.2 million of one device, 6.0 of two, 1.2 of three) in 244 s; four
+//! 13 425 265 more (6.2 million of one device, 6.0 of two, 1.2 of three) in 294 s; four
 //! of these searches end before the limit.
 //!
 //! # What is known not to hold
