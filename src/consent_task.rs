@@ -279,7 +279,10 @@ impl Inner {
                 Ok(_) => self.apply(|machine| {
                     machine.opt_in_wrote(ticket, sent, plan, Instant::now(), settle)
                 })?,
-                Err(cause @ (Timeout | Http(_))) => self.read_back(ticket, plan, cause).await?,
+                Err(cause @ (Timeout | Http(_))) => {
+                    // On the heap while it runs: every account's task would be larger by it.
+                    Box::pin(self.read_back(ticket, plan, cause)).await?;
+                }
                 Err(cause) => return Err(cause.into()),
             }
         }
