@@ -50,12 +50,13 @@ pub struct OptOutReceipt {
     /// The account's event is clean.
     pub account: Step<AccountDataError>,
     /// The ID that the account held: what a request to a service to erase what it has
-    /// must name. It is kept nowhere else, so this is the last time that it is seen.
+    /// must name. It is told once, and kept nowhere else.
     ///
     /// None if there was none, if [`end_session`](Analytics::end_session) leaves it
     /// alone, or if this process has not seen it: [`OptOut::erase_event`] reads nothing,
     /// and neither can be read what cannot be reached. While the `account` is not done,
-    /// none means that it is not known.
+    /// none means that it is not known; once the removal has gone on by itself, the
+    /// receipt of the next call tells it, in the same process.
     pub analytics_id: Option<AnalyticsId>,
 }
 

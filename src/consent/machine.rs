@@ -48,7 +48,7 @@ pub(crate) struct Machine {
     id: Option<AnalyticsId>,
     /// What the server was last known to hold.
     held: Option<Observed>,
-    /// The ID that the account loses, or lost, by the last opt-out.
+    /// The ID that the account loses, or lost, by an opt-out, until a receipt has told.
     lost_id: Option<AnalyticsId>,
     opt_ins: OptIns,
     /// What the account will hold once the write in progress is applied.

@@ -233,6 +233,23 @@ async fn the_receipt_names_an_id_that_is_still_to_be_removed() {
 }
 
 #[tokio::test]
+async fn an_id_that_was_removed_by_itself_is_told_by_the_next_receipt() {
+    let world = World::new().await;
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    let device = world.device("PHONE").await;
+    let analytics = device.builder().do_not_track().build().await.unwrap();
+    world.server.fail_all(Fault::ResetBefore);
+    let receipt = eventually(analytics.opt_out().into_future()).await;
+    assert!(!receipt.account.is_done() && receipt.analytics_id.is_none());
+
+    world.server.heal();
+    eventually(analytics.recheck()).await.unwrap();
+    assert_eq!(world.content().unwrap(), content(Some(false), None));
+    let receipt = eventually(analytics.opt_out().into_future()).await;
+    assert_eq!(receipt.analytics_id.unwrap().reveal(), FOREIGN_ID);
+}
+
+#[tokio::test]
 async fn the_receipt_of_an_erasure_names_the_id_that_was_last_seen() {
     let world = World::new().await;
     world.set_content(&content(Some(true), Some(FOREIGN_ID)));

@@ -17,7 +17,9 @@ impl Machine {
         if let Some(made) = self.made.take() {
             self.record.remember_id(&made.id);
         }
-        self.lost_id = self.held.as_ref().and_then(Observed::usable_id).cloned();
+        if let Some(id) = self.held.as_ref().and_then(Observed::usable_id) {
+            self.lost_id = Some(id.clone());
+        }
         self.record.retire_current();
         self.record.trust();
         self.record.decision = Consent::Denied;
