@@ -4,9 +4,10 @@
 //! It runs in the background task, behind the intake. `docs/privacy.md` says what it
 //! finds, how, and what it cannot find.
 
-mod address;
 mod decode;
 mod detector;
+mod email;
+mod ip;
 mod kind;
 mod matrix;
 mod own;

@@ -13,9 +13,10 @@ use aho_corasick::{
 use memchr::{memchr3, memchr3_iter};
 
 use super::{
-    address::{self, VersionLike},
     decode::{Decoded, decode},
     detector::Detector,
+    email::email_at,
+    ip::{self, VersionLike},
     kind::IdentifierKind,
     matrix,
     own::{Literal, OwnIdentifiers},
@@ -113,7 +114,7 @@ impl Scanner {
         secret::keys(members, |_| is_clean = false);
         self.fold(members);
         // What is a version here may be none without the key before it.
-        address::ip_addresses(members, VersionLike::Address, |_| is_clean = false);
+        ip::ip_addresses(members, VersionLike::Address, |_| is_clean = false);
         is_clean && self.literals.next(&self.folded, 0).is_none()
     }
 
@@ -172,7 +173,7 @@ impl Scanner {
         for at in memchr3_iter(b'@', b'!', b'$', bytes) {
             found.extend(ids.identifier_at(at).map(|(range, kind)| Finding { range, kind }));
             if bytes[at] == b'@' {
-                let email = address::email_at(text, at, floor);
+                let email = email_at(text, at, floor);
                 floor = at + 1;
                 found.extend(email.map(|range| Finding { range, kind: IdentifierKind::Email }));
             }
@@ -218,7 +219,7 @@ impl Scanner {
 }
 
 fn ip_addresses(text: &str, place: Place, found: &mut Vec<Finding>) {
-    address::ip_addresses(text, VersionLike::Version, |range| {
+    ip::ip_addresses(text, VersionLike::Version, |range| {
         let is_version = || !text[range.clone()].contains(':');
         if place != Place::Version || !is_version() {
             found.push(Finding { range, kind: IdentifierKind::IpAddress });
