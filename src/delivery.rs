@@ -3,9 +3,11 @@
 //! One lane a backend, so that the outage of one delays no other. All lanes run
 //! in the one task of [`Sink::run`](crate::sink::Sink::run).
 
+mod course;
 mod retry;
+mod state;
 
-use std::{num::NonZeroU64, panic::AssertUnwindSafe, sync::Arc};
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt as _;
 use tokio::{
@@ -14,15 +16,19 @@ use tokio::{
 };
 use tracing::warn;
 
-use self::retry::RetryDecision;
+use self::{
+    course::{Course, Pause},
+    retry::RetryDecision,
+    state::LaneState,
+};
 use crate::{
     DeliveryError,
     backend::{Batch, DynBackend},
     gate::{Gate, Pass},
     limits::Limits,
     locks::{Mutex, MutexGuard, PoisonError},
-    queue::{Journal, Queue, Queued, Row},
-    stats::{DropReason, Drops},
+    queue::{Journal, Queued, Row},
+    stats::DropReason,
     stop::Stop,
 };
 
@@ -35,29 +41,6 @@ pub(crate) struct Lane {
     wake: Notify,
     /// Something was done.
     progressed: Notify,
-}
-
-#[derive(Debug, Default)]
-pub(crate) struct LaneState {
-    pub(crate) queue: Queue,
-    pub(crate) in_flight: usize,
-    /// How many of those in flight are written down, and the first row of these.
-    in_flight_rows: usize,
-    in_flight_row: Option<Row>,
-    pub(crate) restored: u64,
-    pub(crate) delivered: u64,
-    /// Left to the next process.
-    pub(crate) kept: u64,
-    pub(crate) drops: Drops,
-    /// The last row that was offered.
-    last_row: Row,
-    /// Nothing is delivered any more.
-    ended: bool,
-    /// The number of the last flush that was asked for, and that was done.
-    flush_asked: u64,
-    flush_done: u64,
-    /// The epoch in which the backend was last used: it may hold a connection.
-    connected: Option<u64>,
 }
 
 /// One call of `flush()`.
@@ -81,46 +64,6 @@ enum Outcome {
 #[derive(Debug, thiserror::Error)]
 #[error("the backend did not answer in time")]
 struct TooSlow;
-
-/// What a lane keeps between two tries.
-#[derive(Debug)]
-struct Course {
-    tries: u32,
-    /// How many events the next batch may have; fewer after a refusal.
-    batch_events: usize,
-    /// Refusals in a row, each of which halved or dropped a batch.
-    refused: u32,
-    /// The app was told that this backend fails.
-    warned: bool,
-    parked: bool,
-    pause: Option<Pause>,
-}
-
-impl Course {
-    /// Goes on with batches of at most `batch_events`, after a pause if the backend
-    /// refuses everything.
-    fn refuse(&mut self, batch_events: usize) {
-        self.batch_events = batch_events;
-        self.refused = self.refused.saturating_add(1);
-        if let Some(time) = retry::pause_after_refusals(self.refused, fastrand::f64()) {
-            self.pause = Some(Pause { until: Instant::now() + time, asked: false });
-        }
-    }
-}
-
-/// A time to leave a backend alone.
-#[derive(Clone, Copy, Debug)]
-struct Pause {
-    until: Instant,
-    /// The backend asked for it, so that a flush does not shorten it.
-    asked: bool,
-}
-
-impl Course {
-    fn new(batch_events: usize) -> Self {
-        Self { tries: 0, batch_events, refused: 0, warned: false, parked: false, pause: None }
-    }
-}
 
 impl Lane {
     pub(crate) fn new(backend: Box<dyn DynBackend>) -> Self {
@@ -407,58 +350,5 @@ impl Lane {
         // Only now may a withdrawal count it as closed.
         self.lock().connected = None;
         self.progressed.notify_waiters();
-    }
-}
-
-impl LaneState {
-    /// Takes an event if there is room for it. Rows that had none, and lie behind one
-    /// that still waits, are given to `lost`.
-    pub(crate) fn push(&mut self, queued: Queued, limits: &Limits, mut lost: impl FnMut(Row)) {
-        if self.ended {
-            self.kept += 1;
-            return;
-        }
-        let own = queued.row.map(NonZeroU64::get);
-        self.see(own.unwrap_or_default());
-        let behind_another = self.in_flight_row.is_some();
-        self.queue.push(queued, limits, &mut self.drops, |row| {
-            if behind_another || Some(row) == own {
-                lost(row);
-            }
-        });
-    }
-
-    /// How many of the events that have not left a kill of the process does not lose.
-    pub(crate) fn durable(&self, durable_from: Row) -> u64 {
-        let in_flight = match self.in_flight_row {
-            Some(row) if row >= durable_from => self.in_flight_rows,
-            _ => 0,
-        };
-        (self.queue.durable(durable_from) + in_flight) as u64
-    }
-
-    /// Counts `row` as offered.
-    pub(crate) fn see(&mut self, row: Row) {
-        self.last_row = self.last_row.max(row);
-    }
-
-    /// The last row up to which all have left: events leave in the order in which
-    /// they came.
-    fn done(&self) -> Row {
-        let first = self.in_flight_row.or_else(|| self.queue.first_row());
-        first.map_or(self.last_row, |row| row - 1)
-    }
-
-    /// How many events have left, delivered or not.
-    fn gone(&self) -> u64 {
-        self.delivered + self.drops.total()
-    }
-
-    /// Puts `batch` back, unless it was withdrawn while the backend answered.
-    fn put_back(&mut self, batch: Vec<Queued>, epoch: u64) {
-        let (batch, withdrawn): (Vec<_>, Vec<_>) =
-            batch.into_iter().partition(|queued| queued.event.epoch == epoch);
-        self.drops.add(DropReason::Withdrawn, withdrawn.len());
-        self.queue.put_back(batch);
     }
 }

@@ -1,0 +1,85 @@
+//! What a lane holds under its lock: events, and the counters over them.
+
+use std::num::NonZeroU64;
+
+use crate::{
+    limits::Limits,
+    queue::{Queue, Queued, Row},
+    stats::{DropReason, Drops},
+};
+
+#[derive(Debug, Default)]
+pub(crate) struct LaneState {
+    pub(crate) queue: Queue,
+    pub(crate) in_flight: usize,
+    /// How many of those in flight are written down, and the first row of these.
+    pub(super) in_flight_rows: usize,
+    pub(super) in_flight_row: Option<Row>,
+    pub(crate) restored: u64,
+    pub(crate) delivered: u64,
+    /// Left to the next process.
+    pub(crate) kept: u64,
+    pub(crate) drops: Drops,
+    /// The last row that was offered.
+    pub(super) last_row: Row,
+    /// Nothing is delivered any more.
+    pub(super) ended: bool,
+    /// The number of the last flush that was asked for, and that was done.
+    pub(super) flush_asked: u64,
+    pub(super) flush_done: u64,
+    /// The epoch in which the backend was last used: it may hold a connection.
+    pub(super) connected: Option<u64>,
+}
+
+impl LaneState {
+    /// Takes an event if there is room for it. Rows that had none, and lie behind one
+    /// that still waits, are given to `lost`.
+    pub(crate) fn push(&mut self, queued: Queued, limits: &Limits, mut lost: impl FnMut(Row)) {
+        if self.ended {
+            self.kept += 1;
+            return;
+        }
+        let own = queued.row.map(NonZeroU64::get);
+        self.see(own.unwrap_or_default());
+        let behind_another = self.in_flight_row.is_some();
+        self.queue.push(queued, limits, &mut self.drops, |row| {
+            if behind_another || Some(row) == own {
+                lost(row);
+            }
+        });
+    }
+
+    /// How many of the events that have not left a kill of the process does not lose.
+    pub(crate) fn durable(&self, durable_from: Row) -> u64 {
+        let in_flight = match self.in_flight_row {
+            Some(row) if row >= durable_from => self.in_flight_rows,
+            _ => 0,
+        };
+        (self.queue.durable(durable_from) + in_flight) as u64
+    }
+
+    /// Counts `row` as offered.
+    pub(crate) fn see(&mut self, row: Row) {
+        self.last_row = self.last_row.max(row);
+    }
+
+    /// The last row up to which all have left: events leave in the order in which
+    /// they came.
+    pub(super) fn done(&self) -> Row {
+        let first = self.in_flight_row.or_else(|| self.queue.first_row());
+        first.map_or(self.last_row, |row| row - 1)
+    }
+
+    /// How many events have left, delivered or not.
+    pub(super) fn gone(&self) -> u64 {
+        self.delivered + self.drops.total()
+    }
+
+    /// Puts `batch` back, unless it was withdrawn while the backend answered.
+    pub(super) fn put_back(&mut self, batch: Vec<Queued>, epoch: u64) {
+        let (batch, withdrawn): (Vec<_>, Vec<_>) =
+            batch.into_iter().partition(|queued| queued.event.epoch == epoch);
+        self.drops.add(DropReason::Withdrawn, withdrawn.len());
+        self.queue.put_back(batch);
+    }
+}
