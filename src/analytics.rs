@@ -3,7 +3,10 @@
 use std::{
     borrow::Cow,
     fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -19,21 +22,27 @@ use serde_json::value::RawValue;
 use tokio::{
     runtime::Handle as Runtime,
     sync::{Notify, mpsc, oneshot},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use crate::{
-    AnalyticsBuilder, AnalyticsId, ConsentState, DeliveryReport, Dropped, Event, GateState,
-    InvalidEvent, OptOut, OptOutReceipt, Prompt, Properties, Stats, Step,
     account_data::{AccountData, AccountDataError, content::Observed},
-    consent::machine::{Machine, Session},
-    consent_task::{self, Command},
-    drops,
+    analytics_id::AnalyticsId,
+    builder::AnalyticsBuilder,
+    consent::{
+        ConsentState, GateState, Prompt,
+        machine::{CallId, Machine, Outcome},
+    },
+    consent_task::{self, Answer, Call, TaskError},
+    drops::{self, Dropped},
+    event::{Event, InvalidEvent, Properties},
     gate::Phase,
     guard::OwnIdentifiers,
     local_record::RecordStore,
-    sink::Sink,
+    sink::{DeliveryReport, Sink},
+    stats::Stats,
     stop::Stop,
+    withdrawal::{OptOut, OptOutReceipt, Step},
 };
 
 /// Consent, identity and telemetry of one logged-in user.
@@ -51,7 +60,7 @@ pub struct Analytics {
 /// What lives as long as the last clone.
 struct Handle {
     inner: Arc<Inner>,
-    commands: mpsc::UnboundedSender<Command>,
+    calls: mpsc::UnboundedSender<Call>,
     event_handler: EventHandlerHandle,
     stop: Arc<Stop>,
 }
@@ -66,12 +75,11 @@ pub(crate) struct Inner {
     pub(crate) account_data: AccountData,
     pub(crate) record_store: RecordStore,
     /// Held while the record is written: the newest is written last.
-    pub(crate) saving: Arc<tokio::sync::Mutex<()>>,
+    pub(crate) save_lock: Arc<tokio::sync::Mutex<()>>,
     pub(crate) sink: Arc<Sink>,
     /// Tells the consent task that there may be something to do.
     wake: Arc<Notify>,
-    /// Every transition of the machine.
-    pub(crate) transitions: Notify,
+    next_call: AtomicU64,
 }
 
 /// Why an opt-in did not succeed. What was closed before is still closed.
@@ -172,13 +180,19 @@ impl Analytics {
     /// sent may still be applied: the homeserver is asked, and if it holds the yes, that
     /// counts. Call [`Analytics::opt_out`] if it must not.
     pub async fn opt_in(&self) -> Result<ConsentState, OptInError> {
-        if self.inner().machine().session() == Session::Ended {
-            return Err(OptInError::SessionEnded);
+        let answer = self.begin(Machine::handle_opt_in);
+        let call = DroppedOptIn { inner: self.inner(), id: answer.id };
+        let Answer { outcome, error } = answer.wait().await.unwrap_or(Answer::GONE);
+        std::mem::forget(call);
+        match (outcome, error) {
+            (Outcome::Done, _) => {}
+            (Outcome::Withdrawn, _) => return Err(OptInError::Withdrawn),
+            (Outcome::SessionEnded, _) => return Err(OptInError::SessionEnded),
+            (_, Some(TaskError::AccountData(error))) => return Err(error.into()),
+            (Outcome::Failed | Outcome::Pending | Outcome::NotSaved, _) => {
+                return Err(AccountDataError::Timeout.into());
+            }
         }
-        let ticket = self.inner().apply(Machine::opt_in_begins);
-        let (reply, answer) = oneshot::channel();
-        self.command(Command::OptIn(ticket, reply));
-        answer.await.unwrap_or(Err(OptInError::SessionEnded))?;
         Ok(self.state())
     }
 
@@ -222,8 +236,11 @@ impl Analytics {
     ///
     /// Polled once and dropped, the veto still holds and is written.
     pub async fn deny_on_this_device(&self) -> Result<(), StoreError> {
-        self.inner().apply(Machine::deny_on_this_device);
-        self.save().await
+        let answer = self.begin(|machine, call| {
+            machine.handle_deny_on_this_device();
+            machine.handle_save_wanted(call);
+        });
+        saved(answer.wait().await)
     }
 
     /// Takes back [`Analytics::deny_on_this_device`]. The gate opens only after the
@@ -238,8 +255,11 @@ impl Analytics {
     ///
     /// Polled once and dropped, the veto is still lifted.
     pub async fn allow_on_this_device(&self) -> Result<(), StoreError> {
-        self.inner().apply(Machine::allow_on_this_device);
-        self.save().await
+        let answer = self.begin(|machine, call| {
+            machine.handle_allow_on_this_device();
+            machine.handle_save_wanted(call);
+        });
+        saved(answer.wait().await)
     }
 
     /// Asks the homeserver now: for an app that was resumed after a long time, or
@@ -257,10 +277,13 @@ impl Analytics {
     ///
     /// If the future is dropped, the homeserver is still asked.
     pub async fn recheck(&self) -> Result<ConsentState, AccountDataError> {
-        let (reply, answer) = oneshot::channel();
-        self.command(Command::Recheck(reply));
-        // There is no answer only if the runtime is gone.
-        answer.await.unwrap_or(Err(AccountDataError::Timeout))?;
+        let answer = self.begin(Machine::handle_recheck).wait().await.unwrap_or(Answer::GONE);
+        match (answer.outcome, answer.error) {
+            (_, Some(TaskError::AccountData(error))) => return Err(error),
+            // There is no answer only if the runtime is gone.
+            (Outcome::Failed | Outcome::SessionEnded, _) => return Err(AccountDataError::Timeout),
+            _ => {}
+        }
         Ok(self.state())
     }
 
@@ -282,8 +305,8 @@ impl Analytics {
     ///
     /// Polled once and dropped, it still completes in the background.
     pub async fn end_session(&self) -> OptOutReceipt {
-        self.inner().apply(Machine::end_session);
-        self.withdraw(Command::EndSession).await
+        let removed = self.begin(Machine::handle_end_session);
+        self.withdraw(removed).await
     }
 }
 
@@ -429,7 +452,7 @@ impl Analytics {
         // Watching comes before asking: no change falls between the two.
         let event_handler = watch_account_data(&inner, event_type);
         let stop = Arc::new(Stop::default());
-        let (commands, received) = mpsc::unbounded_channel();
+        let (calls, received) = mpsc::unbounded_channel();
         tokio::spawn(inner.sink.clone().run());
         tokio::spawn(consent_task::run(
             Arc::downgrade(&inner),
@@ -438,38 +461,41 @@ impl Analytics {
             inner.wake.clone(),
             stop.clone(),
         ));
-        Self { handle: Arc::new(Handle { inner, commands, event_handler, stop }) }
+        Self { handle: Arc::new(Handle { inner, calls, event_handler, stop }) }
     }
 
     pub(crate) fn inner(&self) -> &Inner {
         &self.handle.inner
     }
 
-    pub(crate) fn command(&self, command: Command) {
-        // The task is gone only with its runtime; the reply is dropped then, which
-        // the caller sees.
-        let _ = self.handle.commands.send(command);
+    /// Makes the transition of a call, and lets the task carry it out.
+    pub(crate) fn begin(&self, call: impl FnOnce(&mut Machine, CallId)) -> Waiting {
+        let inner = self.inner();
+        let id = CallId(inner.next_call.fetch_add(1, Ordering::Relaxed));
+        let (reply, answer) = oneshot::channel();
+        // The task is gone only with its runtime; the reply is dropped then, which the
+        // caller sees.
+        let _ = self.handle.calls.send(Call { id, reply });
+        inner.apply(|machine| call(machine, id));
+        Waiting { id, answer }
     }
 
     /// Waits, within a bound, for what the sink, this device's store and the
     /// consent task do for a withdrawal whose first half is done.
-    pub(crate) async fn withdraw(
-        &self,
-        command: impl FnOnce(oneshot::Sender<Step<AccountDataError>>) -> Command,
-    ) -> OptOutReceipt {
-        // Begun before anything is awaited: from here on it completes by itself.
-        let (reply, answer) = oneshot::channel();
-        self.command(command(reply));
+    pub(crate) async fn withdraw(&self, removed: Waiting) -> OptOutReceipt {
+        let record = self.begin(Machine::handle_save_wanted);
         let inner = self.handle.inner.clone();
         // In a task of its own: the caller may have no runtime, and may go away.
         let done = self.inner().runtime.spawn(async move {
             let bound = inner.account_data.bound();
             let requests = timeout(bound, inner.sink.disconnected());
-            // A read and a write, and the request that may be out before them.
-            let account = timeout(3 * bound, answer);
+            // Two reads and a write, the request that may be out before them, and what is
+            // saved between them.
+            let account = timeout(6 * bound, removed.wait());
+            // A save, and the one that may be under way before it.
+            let record = timeout(4 * bound, record.wait());
             let queue = timeout(bound, inner.sink.wiped());
-            let (requests, queue, record, account) =
-                tokio::join!(requests, queue, inner.save(), account);
+            let (requests, queue, record, account) = tokio::join!(requests, queue, record, account);
             OptOutReceipt {
                 requests: requests.map_or(Step::Pending(None), |()| Step::Done),
                 queue: match queue {
@@ -477,22 +503,55 @@ impl Analytics {
                     Ok(Err(error)) => Step::Pending(Some(error)),
                     Err(_) => Step::Pending(None),
                 },
-                record: record.map_or_else(Step::Failed, |()| Step::Done),
-                account: match account {
-                    Ok(Ok(step)) => step,
-                    Ok(Err(_)) | Err(_) => Step::Pending(None),
+                record: match record {
+                    Ok(answer) => saved(answer).map_or_else(Step::Failed, |()| Step::Done),
+                    Err(_) => Step::Pending(None),
                 },
-                analytics_id: inner.machine().take_lost_id(),
+                account: match account {
+                    Ok(Some(Answer { outcome: Outcome::Done, .. })) => Step::Done,
+                    Ok(Some(Answer { error: Some(TaskError::AccountData(error)), .. })) => {
+                        Step::Pending(Some(error))
+                    }
+                    Ok(_) | Err(_) => Step::Pending(None),
+                },
+                analytics_id: inner.machine().take_removed_id(),
             }
         });
         done.await.unwrap_or_else(|_| OptOutReceipt::unknown())
     }
+}
 
-    /// Writes what changed in a task of its own, which outlives the caller.
-    async fn save(&self) -> Result<(), StoreError> {
-        let inner = self.handle.inner.clone();
-        let saved = self.inner().runtime.spawn(async move { inner.save().await });
-        saved.await.unwrap_or_else(|gone| Err(StoreError::Backend(Box::new(gone))))
+/// A call that was begun.
+pub(crate) struct Waiting {
+    id: CallId,
+    answer: oneshot::Receiver<Answer>,
+}
+
+impl Waiting {
+    /// Waits for its end. There is no answer if the task is gone with its runtime.
+    async fn wait(self) -> Option<Answer> {
+        self.answer.await.ok()
+    }
+}
+
+/// Whether a call that waited for the disk succeeded.
+fn saved(answer: Option<Answer>) -> Result<(), StoreError> {
+    match answer {
+        Some(Answer { outcome: Outcome::Done, .. }) => Ok(()),
+        Some(Answer { error: Some(TaskError::Store(error)), .. }) => Err(error),
+        _ => Err(StoreError::Backend(Box::new(consent_task::NotSaved))),
+    }
+}
+
+/// Tells the machine that the caller of `opt_in()` waits no longer.
+struct DroppedOptIn<'a> {
+    inner: &'a Inner,
+    id: CallId,
+}
+
+impl Drop for DroppedOptIn<'_> {
+    fn drop(&mut self) {
+        self.inner.apply(|machine| machine.handle_opt_in_dropped(self.id, Instant::now()));
     }
 }
 
@@ -512,10 +571,10 @@ impl Inner {
             machine: Mutex::new(machine),
             account_data,
             record_store,
-            saving: Arc::default(),
+            save_lock: Arc::default(),
             sink: Arc::new(sink),
             wake: Arc::default(),
-            transitions: Notify::new(),
+            next_call: AtomicU64::new(0),
         }
     }
 
@@ -524,24 +583,26 @@ impl Inner {
     }
 
     /// Makes a transition, and lets the gate, the queue and everybody who watches
-    /// follow it before this returns.
+    /// follow it before this returns. Wakes the consent task.
     pub(crate) fn apply<R>(&self, transition: impl FnOnce(&mut Machine) -> R) -> R {
-        let result = {
-            let mut machine = self.machine();
-            let result = transition(&mut machine);
-            let state = machine.state();
-            let phase = match state.gate {
-                GateState::Closed(_) => Phase::Closed,
-                GateState::Holding(_) => Phase::Holding,
-                GateState::Open => Phase::Open,
-            };
-            let wipe = machine.take_wipe();
-            self.sink.set_gate(phase, machine.epoch(), machine.id().cloned(), wipe);
-            self.state.set_if_not_eq(state);
-            result
-        };
-        self.transitions.notify_waiters();
+        let result = self.apply_unnoticed(transition);
         self.wake.notify_one();
+        result
+    }
+
+    /// Does the same for the consent task itself, which needs no waking.
+    pub(crate) fn apply_unnoticed<R>(&self, transition: impl FnOnce(&mut Machine) -> R) -> R {
+        let mut machine = self.machine();
+        let result = transition(&mut machine);
+        let state = machine.state();
+        let phase = match state.gate {
+            GateState::Closed(_) => Phase::Closed,
+            GateState::Holding(_) => Phase::Holding,
+            GateState::Open => Phase::Open,
+        };
+        let wipe = machine.take_wipe();
+        self.sink.set_gate(phase, machine.epoch(), machine.id().cloned(), wipe);
+        self.state.set_if_not_eq(state);
         result
     }
 }
@@ -553,9 +614,13 @@ impl Drop for Handle {
         self.inner.sink.stop();
         // A withdrawal that was made is remembered, even if the handle is dropped
         // before it is written.
-        if self.inner.machine().is_unsaved() {
-            let inner = self.inner.clone();
-            self.inner.runtime.spawn(async move { inner.save().await });
+        let machine = self.inner.machine();
+        if machine.is_unsaved() {
+            let Inner { record_store, save_lock, account_data, .. } = &*self.inner;
+            let (store, lock, record) =
+                (record_store.clone(), save_lock.clone(), machine.record().clone());
+            let save = consent_task::save(store, lock, record, account_data.bound());
+            self.inner.runtime.spawn(save);
         }
     }
 }
@@ -598,12 +663,13 @@ fn watch_account_data(inner: &Arc<Inner>, event_type: String) -> EventHandlerHan
         let (inner, event_type) = (weak.clone(), event_type.clone());
         async move {
             let Some(inner) = inner.upgrade() else { return };
-            inner.apply(Machine::sync_delivers);
+            let now = Instant::now();
+            inner.apply(|machine| machine.handle_sync_delivers(now));
             if let Ok(event) = serde_json::from_str::<SyncedEvent<'_>>(raw.get())
                 && *event.event_type == *event_type
             {
                 let seen = Observed::read(event.content);
-                inner.apply(|machine| machine.synced(&seen));
+                inner.apply(|machine| machine.handle_synced(&seen, now));
             }
         }
     })

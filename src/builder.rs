@@ -7,8 +7,14 @@ use tokio::runtime::Handle;
 
 use crate::{
     Analytics, Backend, Detector, GuardPolicy, OverflowPolicy, QueueError,
-    account_data::AccountData, analytics::Inner, backend::DynBackend, consent::machine::Machine,
-    guard::Guard, limits::Limits, local_record::RecordStore, sink::Sink,
+    account_data::AccountData,
+    analytics::Inner,
+    backend::DynBackend,
+    consent::machine::{Machine, Settings},
+    guard::Guard,
+    limits::Limits,
+    local_record::RecordStore,
+    sink::Sink,
 };
 #[cfg(feature = "sqlite")]
 use crate::{GateState, SqliteQueue, queue::Journal};
@@ -225,7 +231,9 @@ impl AnalyticsBuilder {
         let user = self.client.user_id().ok_or(BuildError::NoSession)?.to_owned();
         let records = RecordStore::new(self.client.clone(), &self.event_type, &user);
         let record = records.load().await?;
-        let machine = Machine::new(record, self.do_not_track, fastrand::f64());
+        let settings =
+            Settings { do_not_track: self.do_not_track, request_timeout: self.request_timeout };
+        let machine = Machine::new(record, settings, fastrand::f64());
         #[cfg(feature = "sqlite")]
         let journal = match self.queue {
             Some(queue) => {

@@ -1,16 +1,19 @@
-//! The one task that reads and writes the account: it does what the consent
-//! machine says is next, and carries out what the app asks for, one at a time.
+//! The one task that reads and writes the account and the record: it does what the
+//! consent machine says is next, and hands the results back.
 
 use std::{
+    collections::HashMap,
+    future::pending,
+    pin::Pin,
     sync::{Arc, Weak},
     time::Duration,
 };
 
-use matrix_sdk::{SessionChange, StoreError};
+use matrix_sdk::{SessionChange, StoreError, ruma::api::error::ErrorKind};
 use serde_json::value::RawValue;
 use tokio::{
     sync::{
-        Notify,
+        Mutex, Notify,
         broadcast::{self, error::RecvError},
         mpsc, oneshot,
     },
@@ -19,371 +22,289 @@ use tokio::{
 use tracing::debug;
 
 use crate::{
-    AnalyticsId,
     account_data::{
-        AccountDataError, Turn,
+        AccountDataError,
         content::{Change, MergeError, Observed},
     },
-    analytics::{Inner, OptInError},
-    consent::machine::{Machine, Next, OptInPlan, Overtaken, Session, Ticket},
-    local_record::Removal,
+    analytics::Inner,
+    analytics_id::AnalyticsId,
+    consent::machine::{Action, CallId, Failure, FailureKind, Outcome, Random, Session},
+    local_record::{Record, RecordStore},
     stop::Stop,
-    withdrawal::Step,
 };
 
-/// What the app asks for. An answer that nobody waits for any more is dropped;
-/// only an opt-in ends with its caller, but for a write that was sent.
+/// A call of the app, and where its answer goes.
 #[derive(Debug)]
-pub(crate) enum Command {
-    EndSession(oneshot::Sender<Step<AccountDataError>>),
-    OptIn(Ticket, oneshot::Sender<Result<(), OptInError>>),
-    OptOut(oneshot::Sender<Step<AccountDataError>>),
-    Recheck(oneshot::Sender<Result<(), AccountDataError>>),
+pub(crate) struct Call {
+    pub(crate) id: CallId,
+    pub(crate) reply: oneshot::Sender<Answer>,
+}
+
+/// How a call ended, and the error that it met.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) outcome: Outcome,
+    pub(crate) error: Option<TaskError>,
+}
+
+impl Answer {
+    /// The task is gone with its runtime.
+    pub(crate) const GONE: Self = Self { outcome: Outcome::SessionEnded, error: None };
+}
+
+#[derive(Debug)]
+pub(crate) enum TaskError {
+    AccountData(AccountDataError),
+    Store(StoreError),
+}
+
+type Running<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
+
+/// What is under way, and what the machine does not look at.
+struct Driver {
+    inner: Weak<Inner>,
+    calls: mpsc::UnboundedReceiver<Call>,
+    replies: HashMap<CallId, oneshot::Sender<Answer>>,
+    get: Running<Result<Option<Box<RawValue>>, AccountDataError>>,
+    put: Running<Result<(), AccountDataError>>,
+    save: Running<Result<Record, StoreError>>,
+    /// What the last read returned: what the next write is merged into.
+    content: Option<Box<RawValue>>,
+    /// The first error of the operation in flight.
+    request_error: Option<AccountDataError>,
+    save_error: Option<StoreError>,
 }
 
 /// Runs until `stop`, or until the last handle is gone.
 pub(crate) async fn run(
     inner: Weak<Inner>,
-    commands: mpsc::UnboundedReceiver<Command>,
-    session_changes: broadcast::Receiver<SessionChange>,
+    calls: mpsc::UnboundedReceiver<Call>,
+    mut session_changes: broadcast::Receiver<SessionChange>,
     wake: Arc<Notify>,
     stop: Arc<Stop>,
 ) {
-    tokio::select! {
-        biased;
-        () = stop.stopped() => {}
-        // Beside the work, so that a lost session closes the gate at once even
-        // while a request is out.
-        () = watch_session(inner.clone(), session_changes) => {}
-        () = work(inner, commands, &wake) => {}
-    }
-}
-
-async fn watch_session(inner: Weak<Inner>, mut changes: broadcast::Receiver<SessionChange>) {
+    let mut driver = Driver {
+        inner,
+        calls,
+        replies: HashMap::new(),
+        get: None,
+        put: None,
+        save: None,
+        content: None,
+        request_error: None,
+        save_error: None,
+    };
     loop {
-        let change = changes.recv().await;
-        let Some(inner) = inner.upgrade() else { return };
-        match change {
-            Ok(SessionChange::TokensRefreshed) => {
-                inner.apply(|machine| machine.session_is(Session::Live));
-            }
-            Ok(SessionChange::UnknownToken(data)) => {
-                let session = if data.soft_logout { Session::SoftLogout } else { Session::Ended };
-                inner.apply(|machine| machine.session_is(session));
-            }
-            Err(RecvError::Lagged(_)) => inner.apply(|machine| machine.doubt()),
-            Err(RecvError::Closed) => return std::future::pending().await,
-        }
-    }
-}
-
-async fn work(inner: Weak<Inner>, mut commands: mpsc::UnboundedReceiver<Command>, wake: &Notify) {
-    loop {
-        let Some(next) = inner.upgrade().map(|inner| inner.machine().next(Instant::now())) else {
-            return;
-        };
-        let (Next::Sleep(until), false) = (next, !commands.is_empty()) else {
-            let Some(inner) = inner.upgrade() else { return };
-            match commands.try_recv() {
-                Ok(command) => inner.carry_out(command).await,
-                // Its failure is remembered by the machine, which tries again.
-                Err(_) => drop(inner.do_next(next).await),
-            }
-            continue;
-        };
-        tokio::select! {
+        let Some(until) = driver.act() else { return };
+        let Driver { get, put, save, .. } = &mut driver;
+        let is_live = tokio::select! {
             biased;
-            command = commands.recv() => {
-                let (Some(command), Some(inner)) = (command, inner.upgrade()) else { return };
-                inner.carry_out(command).await;
-            }
-            () = wake.notified() => {}
-            () = sleep(until) => {}
+            () = stop.stopped() => return,
+            change = session_changes.recv() => match change {
+                // The client is gone, and nothing is left to be done with it.
+                Err(RecvError::Closed) => return,
+                Err(RecvError::Lagged(_)) => driver.missed_session_changes(),
+                Ok(change) => driver.session_changed(&change),
+            },
+            saved = finished(save) => driver.saved(saved),
+            answer = finished(get) => driver.got(answer),
+            answer = finished(put) => driver.wrote(answer),
+            () = wake.notified() => Some(()),
+            () = sleep(until) => Some(()),
+        };
+        if is_live.is_none() {
+            return;
         }
     }
+}
+
+/// Waits for what runs, and forgets it.
+async fn finished<T>(running: &mut Running<T>) -> T {
+    let Some(future) = running else { return pending().await };
+    let result = future.await;
+    *running = None;
+    result
 }
 
 async fn sleep(until: Option<Instant>) {
     match until {
         Some(until) => sleep_until(until).await,
-        None => std::future::pending().await,
+        None => pending().await,
     }
 }
 
-impl Inner {
-    async fn carry_out(&self, command: Command) {
-        match command {
-            Command::EndSession(reply) | Command::OptOut(reply) => {
-                let removal = self.removal();
-                let tried = match removal {
-                    Some(removal) => self.remove(removal).await.err(),
-                    None => None,
-                };
-                let step = match (self.removal(), tried) {
-                    (None, _) => Step::Done,
-                    (Some(_), cause) => Step::Pending(cause),
-                };
-                let _ = reply.send(step);
-            }
-            Command::OptIn(ticket, mut reply) => {
-                let result = tokio::select! {
-                    biased;
-                    () = self.voided(ticket) => Err(OptInError::Withdrawn),
-                    () = reply.closed() => Err(OptInError::Withdrawn),
-                    result = self.opt_in(ticket) => result,
-                };
-                // A write whose answer is not known may be applied within its bound.
-                let settled_at = Instant::now() + self.account_data.bound() + self.settle_time();
-                self.apply(|machine| machine.opt_in_ended(ticket, result.is_ok(), settled_at));
-                // Its failure is tried again; a yes is proven anew at each start.
-                let _ = self.save().await;
-                let _ = reply.send(result);
-            }
-            Command::Recheck(reply) => {
-                let _ = reply.send(self.recheck().await);
-            }
-        }
-    }
-
-    async fn do_next(&self, next: Next) -> Result<(), AccountDataError> {
-        match next {
-            Next::Fetch => self.fetch().await,
-            Next::Remove(removal) => self.remove(removal).await,
-            Next::Save => {
-                // Its failure is remembered by the machine, which tries again.
-                let _ = self.save().await;
-                Ok(())
-            }
-            Next::Sleep(_) => Ok(()),
-        }
-    }
-
-    fn removal(&self) -> Option<Removal> {
-        self.machine().record().removal
-    }
-
-    /// Asks the homeserver what holds, or cleans it if that is still to be done.
-    async fn recheck(&self) -> Result<(), AccountDataError> {
-        self.apply(Machine::recheck);
+impl Driver {
+    /// Begins all that is to be done now. Returns when to look again; nothing if the last
+    /// handle is gone.
+    fn act(&mut self) -> Option<Option<Instant>> {
+        let inner = self.inner.upgrade()?;
         loop {
-            let next = self.machine().next(Instant::now());
-            match next {
-                Next::Sleep(_) => return Ok(()),
-                Next::Save => drop(self.save().await),
-                Next::Fetch | Next::Remove(_) => return self.do_next(next).await,
-            }
-        }
-    }
-
-    /// Writes the record, if it has changed. Waits for no request.
-    pub(crate) async fn save(&self) -> Result<(), StoreError> {
-        let bound = self.account_data.bound();
-        let Ok(turn) = timeout(bound, self.saving.clone().lock_owned()).await else {
-            self.apply(|machine| machine.save_failed(Instant::now(), fastrand::f64()));
-            return Err(StoreError::Backend(Box::new(StoreTooSlow)));
-        };
-        let record = {
-            let machine = self.machine();
-            if !machine.is_unsaved() {
-                return Ok(());
-            }
-            machine.record().clone()
-        };
-        // In a task of its own, which holds the turn: a write that is waited for no
-        // longer may still land, and must not land after a newer one.
-        let (store, written) = (self.record_store.clone(), record.clone());
-        let write = tokio::spawn(async move { (store.save(&written).await, turn) });
-        let (saved, _turn) = match timeout(bound, write).await {
-            Ok(Ok((saved, turn))) => (saved, Some(turn)),
-            Ok(Err(gone)) => (Err(StoreError::Backend(Box::new(gone))), None),
-            Err(_) => (Err(StoreError::Backend(Box::new(StoreTooSlow))), None),
-        };
-        match &saved {
-            Ok(()) => self.apply(|machine| machine.saved(&record)),
-            Err(_) => {
-                debug!("the local record could not be written");
-                self.apply(|machine| machine.save_failed(Instant::now(), fastrand::f64()));
-            }
-        }
-        saved
-    }
-
-    /// Asks the homeserver, and writes what the answer asks for.
-    async fn fetch(&self) -> Result<(), AccountDataError> {
-        let fetched = async {
-            let turn = self.account_data.turn().await?;
-            let sent = self.machine().sign();
-            let (turn, content) = self.account_data.fetch(turn).await?;
-            let seen = observe(content.as_deref());
-            if let Some(change) = self.apply(|machine| machine.fetched(sent, &seen, Instant::now()))
-            {
-                self.put(turn, &change, content.as_deref()).await?;
-                self.apply(|machine| machine.removal_wrote(sent, &change));
-            }
-            Ok(())
-        };
-        self.noting_failure(fetched.await)
-    }
-
-    /// Cleans the homeserver after a withdrawal.
-    async fn remove(&self, removal: Removal) -> Result<(), AccountDataError> {
-        let removed = async {
-            let turn = self.account_data.turn().await?;
-            let sent = self.machine().sign();
-            let (turn, content, change) = match removal {
-                Removal::Event => (turn, None, Some(Change::Erase)),
-                Removal::Id => {
-                    let (turn, content) = self.account_data.fetch(turn).await?;
-                    let seen = observe(content.as_deref());
-                    let change = self.apply(|machine| machine.removal_fetched(sent, &seen));
-                    (turn, content, change)
+            let action = inner.apply_unnoticed(|machine| machine.poll(Instant::now()));
+            match action {
+                Action::Save(record) => {
+                    let (store, lock) = (inner.record_store.clone(), inner.save_lock.clone());
+                    let bound = inner.account_data.bound();
+                    self.save = Some(Box::pin(save(store, lock, record, bound)));
                 }
-            };
-            if let Some(change) = change {
-                // The no, and which ID is retired, are on disk before the account
-                // forgets them: nothing could tell this device later.
-                let _ = self.save().await;
-                self.apply(|machine| machine.removal_writes(&change));
-                self.put(turn, &change, content.as_deref()).await?;
-                self.apply(|machine| machine.removal_wrote(sent, &change));
-            }
-            Ok(())
-        };
-        self.noting_failure(removed.await)
-    }
-
-    async fn opt_in(&self, ticket: Ticket) -> Result<(), OptInError> {
-        let opted_in = self.read_and_opt_in(ticket).await;
-        if let Err(OptInError::AccountData(error)) = &opted_in {
-            self.note(error);
-        }
-        opted_in
-    }
-
-    async fn read_and_opt_in(&self, ticket: Ticket) -> Result<(), OptInError> {
-        // A withdrawal before this call is on disk before anything opens.
-        let _ = self.save().await;
-        let turn = self.account_data.turn().await?;
-        let sent = self.machine().sign();
-        let (turn, content) = self.account_data.fetch(turn).await?;
-        let seen = observe(content.as_deref());
-        let plan = self.apply(|machine| {
-            machine.opt_in_plan(ticket, sent, &seen, Instant::now(), AnalyticsId::random())
-        })?;
-        if let OptInPlan::Keep(id) | OptInPlan::Mint(id) = &plan {
-            use AccountDataError::{Http, Timeout};
-
-            let sent = self.machine().sign();
-            let settle = self.settle_time();
-            match self.put(turn, &Change::OptIn(id.clone()), content.as_deref()).await {
-                Ok(_) => self.apply(|machine| {
-                    machine.opt_in_wrote(ticket, sent, plan, Instant::now(), settle)
-                })?,
-                Err(cause @ (Timeout | Http(_))) => {
-                    // On the heap while it runs: every account's task would be larger by it.
-                    Box::pin(self.read_back(ticket, plan, cause)).await?;
+                Action::Get => {
+                    self.request_error = None;
+                    self.get(&inner);
                 }
-                Err(cause) => return Err(cause.into()),
+                Action::GetAgain => self.get(&inner),
+                Action::Put(change) => self.put(&inner, change),
+                Action::Wait(until) => {
+                    self.answer_calls(&inner);
+                    return Some(until);
+                }
             }
         }
-        Ok(())
     }
 
-    /// Finds out whether the write of `plan`, to which there was no answer but `cause`,
-    /// was applied.
-    async fn read_back(
-        &self,
-        ticket: Ticket,
-        plan: OptInPlan,
-        cause: AccountDataError,
-    ) -> Result<(), OptInError> {
-        let known = self.apply(|machine| machine.opt_in_unanswered(ticket))?;
-        let read = async {
-            // It is there once the write has ended: nothing of ours overtakes it.
-            let turn = self.account_data.turn().await?;
-            let sent = self.machine().sign();
-            let (_, content) = self.account_data.fetch(turn).await?;
-            Ok::<_, AccountDataError>((sent, observe(content.as_deref())))
+    fn get(&mut self, inner: &Inner) {
+        let account_data = inner.account_data.clone();
+        self.put = None;
+        self.get = Some(Box::pin(async move {
+            let turn = account_data.turn().await?;
+            account_data.fetch(turn).await.map(|(_, content)| content)
+        }));
+    }
+
+    fn put(&mut self, inner: &Inner, change: Change) {
+        let (account_data, content) = (inner.account_data.clone(), self.content.take());
+        self.put = Some(Box::pin(async move {
+            let merged = change.apply_to(content.as_deref())?;
+            let turn = account_data.turn().await?;
+            account_data.put(turn, merged).await.map(drop)
+        }));
+    }
+
+    fn got(&mut self, answer: Result<Option<Box<RawValue>>, AccountDataError>) -> Option<()> {
+        let answer = match answer {
+            Ok(content) => {
+                let seen = content.as_deref().map_or(Observed::UNSET, Observed::read);
+                self.content = content;
+                Ok(seen)
+            }
+            Err(error) => Err(self.keep(error)),
         };
-        let Ok((sent, seen)) = read.await else { return Err(cause.into()) };
-        let (now, settle) = (Instant::now(), self.settle_time());
-        let applied = self.apply(|machine| {
-            machine.opt_in_read_back(ticket, (sent, &seen), plan, known, now, settle)
-        })?;
-        if applied { Ok(()) } else { Err(cause.into()) }
+        let inner = self.inner.upgrade()?;
+        inner.apply(|machine| machine.handle_got(answer, Instant::now(), &random()));
+        Some(())
     }
 
-    /// How long a new ID has to hold before it is used: no shorter than the
-    /// bounds on one read and one write, in which another device that read before
-    /// our write may still write its own.
-    fn settle_time(&self) -> Duration {
-        2 * self.account_data.bound()
+    fn wrote(&mut self, answer: Result<(), AccountDataError>) -> Option<()> {
+        let answer = answer.map_err(|error| self.keep(error));
+        let inner = self.inner.upgrade()?;
+        inner.apply(|machine| machine.handle_put(answer, Instant::now(), &random()));
+        Some(())
     }
 
-    /// Waits until `ticket` is void.
-    async fn voided(&self, ticket: Ticket) {
-        loop {
-            let transition = self.transitions.notified();
-            if !self.machine().opt_in_is_valid(ticket) {
-                return;
-            }
-            transition.await;
+    fn saved(&mut self, saved: Result<Record, StoreError>) -> Option<()> {
+        let saved = saved.map_err(|error| {
+            debug!("the local record could not be written");
+            self.save_error = Some(error);
+        });
+        let inner = self.inner.upgrade()?;
+        inner.apply(|machine| machine.handle_saved(saved, Instant::now(), &random()));
+        Some(())
+    }
+
+    fn keep(&mut self, error: AccountDataError) -> Failure {
+        let failure = failure(&error);
+        self.request_error.get_or_insert(error);
+        failure
+    }
+
+    fn session_changed(&self, change: &SessionChange) -> Option<()> {
+        let session = match change {
+            SessionChange::TokensRefreshed => Session::Live,
+            SessionChange::UnknownToken(data) if data.soft_logout => Session::SoftLogout,
+            SessionChange::UnknownToken(_) => Session::Lost,
+        };
+        self.inner.upgrade()?.apply(|machine| machine.handle_session(session, Instant::now()));
+        Some(())
+    }
+
+    fn missed_session_changes(&self) -> Option<()> {
+        self.inner.upgrade()?.apply(|machine| machine.handle_missed_session_changes());
+        Some(())
+    }
+
+    fn answer_calls(&mut self, inner: &Inner) {
+        while let Ok(Call { id, reply }) = self.calls.try_recv() {
+            self.replies.insert(id, reply);
         }
-    }
-
-    async fn put(
-        &self,
-        turn: Turn,
-        change: &Change,
-        content: Option<&RawValue>,
-    ) -> Result<Turn, AccountDataError> {
-        let merged = change.apply_to(content)?;
-        self.account_data.put(turn, merged).await
-    }
-
-    fn noting_failure(&self, result: Result<(), AccountDataError>) -> Result<(), AccountDataError> {
-        if let Err(error) = &result {
-            self.note(error);
-            let asked = match error {
-                AccountDataError::RateLimited { retry_after, .. } => *retry_after,
-                _ => None,
+        while let Some((id, outcome)) = inner.machine().take_finished() {
+            let Some(reply) = self.replies.remove(&id) else { continue };
+            let error = match outcome {
+                Outcome::Failed | Outcome::Pending => {
+                    self.request_error.take().map(TaskError::AccountData)
+                }
+                Outcome::NotSaved => self.save_error.take().map(TaskError::Store),
+                Outcome::Done | Outcome::Withdrawn | Outcome::SessionEnded => None,
             };
-            self.apply(|machine| {
-                machine.request_failed(Instant::now(), fastrand::f64(), asked);
-            });
-        }
-        result
-    }
-
-    /// What a failure says about the session.
-    fn note(&self, error: &AccountDataError) {
-        if matches!(error, AccountDataError::Forbidden(_)) {
-            self.apply(|machine| machine.session_is(Session::Unavailable));
-        }
-        // Of every other lost session the SDK tells.
-        if error.is_user_locked() {
-            self.apply(Machine::unconfirm);
+            // The caller may have gone away.
+            let _ = reply.send(Answer { outcome, error });
         }
     }
 }
+
+/// Writes the record. Returns what the store holds then.
+pub(crate) async fn save(
+    store: RecordStore,
+    lock: Arc<Mutex<()>>,
+    record: Record,
+    bound: Duration,
+) -> Result<Record, StoreError> {
+    let too_slow = || StoreError::Backend(Box::new(StoreTooSlow));
+    let lock = timeout(bound, lock.lock_owned()).await.map_err(|_| too_slow())?;
+    // In a task of its own, which holds the lock: a write that is no longer waited for
+    // may still land, and must not land after a newer one.
+    let write = tokio::spawn(async move {
+        let saved = store.save(&record).await;
+        drop(lock);
+        saved.map(|()| record)
+    });
+    match timeout(bound, write).await {
+        Ok(Ok(saved)) => saved,
+        Ok(Err(gone)) => Err(StoreError::Backend(Box::new(gone))),
+        Err(_) => Err(too_slow()),
+    }
+}
+
+/// The record could not be saved, and another call was told why.
+#[derive(Debug, thiserror::Error)]
+#[error("the local record could not be written")]
+pub(crate) struct NotSaved;
 
 /// The client's store took longer than a request may.
 #[derive(Debug, thiserror::Error)]
 #[error("the client's store did not answer in time")]
 struct StoreTooSlow;
 
-fn observe(content: Option<&RawValue>) -> Observed {
-    content.map_or(Observed::UNSET, Observed::read)
+fn random() -> Random {
+    Random { id: AnalyticsId::random(), jitter: fastrand::f64() }
+}
+
+/// What the machine has to know of an error.
+fn failure(error: &AccountDataError) -> Failure {
+    let (kind, retry_after) = match error {
+        AccountDataError::Timeout | AccountDataError::Http(_) => (FailureKind::Unanswered, None),
+        AccountDataError::Forbidden(source) => {
+            let is_guest = source.client_api_error_kind() == Some(&ErrorKind::GuestAccessForbidden);
+            (if is_guest { FailureKind::Guest } else { FailureKind::Locked }, None)
+        }
+        AccountDataError::RateLimited { retry_after, .. } => (FailureKind::Refused, *retry_after),
+        AccountDataError::SessionLost(_) if error.is_user_locked() => (FailureKind::Locked, None),
+        AccountDataError::SessionLost(_) | AccountDataError::NotAnObject => {
+            (FailureKind::Refused, None)
+        }
+    };
+    Failure { kind, retry_after }
 }
 
 impl From<MergeError> for AccountDataError {
     fn from(MergeError: MergeError) -> Self {
         Self::NotAnObject
-    }
-}
-
-impl From<Overtaken> for OptInError {
-    fn from(_: Overtaken) -> Self {
-        Self::Withdrawn
     }
 }

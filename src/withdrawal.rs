@@ -6,8 +6,8 @@ use std::{convert::Infallible, fmt, future::IntoFuture, pin::Pin};
 use matrix_sdk::StoreError;
 
 use crate::{
-    Analytics, AnalyticsId, QueueError, account_data::AccountDataError, consent_task::Command,
-    local_record::Removal,
+    account_data::AccountDataError, analytics::Analytics, analytics_id::AnalyticsId,
+    local_record::Removal, queue::QueueError,
 };
 
 /// How far one step of a withdrawal has come.
@@ -47,16 +47,16 @@ pub struct OptOutReceipt {
     /// This device remembers the no. If this failed, the no holds until the
     /// process ends; after that only what the homeserver holds is known.
     pub record: Step<StoreError>,
-    /// The account's event is clean.
+    /// The account's event is clean: it was read again after it was written, and this
+    /// device remembers that nothing is left to remove.
     pub account: Step<AccountDataError>,
     /// The ID that the account held: what a request to a service to erase what it has
     /// must name. It is told once, and kept nowhere else.
     ///
     /// None if there was none, if [`end_session`](Analytics::end_session) leaves it
-    /// alone, or if this process has not seen it: [`OptOut::erase_event`] reads nothing,
-    /// and neither can be read what cannot be reached. While the `account` is not done,
-    /// none means that it is not known; once the removal has gone on by itself, the
-    /// receipt of the next call tells it, in the same process.
+    /// alone, or if the account could not be read. While the `account` is not done, none
+    /// means that it is not known; once the removal has gone on by itself, the receipt of
+    /// the next call tells it, in the same process.
     pub analytics_id: Option<AnalyticsId>,
 }
 
@@ -122,9 +122,9 @@ impl IntoFuture for OptOut {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let inner = self.analytics.inner();
-            inner.apply(|machine| machine.opt_out(self.removal));
-            self.analytics.withdraw(Command::OptOut).await
+            let removed =
+                self.analytics.begin(|machine, call| machine.handle_opt_out(call, self.removal));
+            self.analytics.withdraw(removed).await
         })
     }
 }

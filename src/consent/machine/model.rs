@@ -75,6 +75,11 @@ const NONE: Budget = Budget {
     replay: 0,
     foreign: 0,
     session: 0,
+    ask_to_wait: 0,
+    deliver: 0,
+    recheck_due: 0,
+    rebuild: 0,
+    lie: 0,
 };
 /// The app of the first device says yes and no, in any order.
 const CALLS: Budget = Budget { opt_in: [1, 0, 0], opt_out: [1, 0, 0], ..NONE };

@@ -1,44 +1,42 @@
-//! The steps of a yes: `opt_in()` from its call to its end.
-
-use std::time::Duration;
+//! The steps of an opt-in: `opt_in()` from its call to its end.
 
 use tokio::time::Instant;
 
-use super::{Machine, Sign, Standing, Wipe};
+use super::{
+    CallId, Generation, LastAnswer, Machine, Outcome, Random, Session, Wipe,
+    calls::CallKind,
+    operation::{Operation, Request, Step, Task},
+};
 use crate::{
-    AnalyticsId, Consent,
     account_data::content::{Change, Observed},
+    analytics_id::AnalyticsId,
+    consent::Consent,
 };
 
-/// The calls of `opt_in()` that have not ended.
-#[derive(Clone, Copy, Debug, Default)]
+/// What became of the opt-ins of this process.
+#[derive(Clone, Debug, Default)]
 #[cfg_attr(test, derive(PartialEq, Eq, Hash))]
-pub(super) struct OptIns {
-    pub(super) in_progress: u32,
-    pub(super) next: u64,
-    /// Calls before this one are void: a withdrawal came after them.
-    pub(super) first_valid: u64,
+pub(super) struct OptIn {
+    /// The user opted in in this process, and the homeserver has still to say under
+    /// which ID.
+    pub(super) settling: bool,
+    pub(super) minted: Option<MintedId>,
 }
 
-/// One call of `opt_in()`; a later withdrawal makes it void.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(test, derive(Hash))]
-pub(crate) struct Ticket(pub(super) u64);
-
+/// The last ID that was made here. Until it has held for the settle time, another device
+/// may be writing its own.
 #[derive(Clone, Debug)]
 #[cfg_attr(test, derive(PartialEq, Eq, Hash))]
-pub(super) struct MadeId {
+pub(super) struct MintedId {
     pub(super) id: AnalyticsId,
     /// When it has held for long enough; none while its write is in progress.
     pub(super) settled_at: Option<Instant>,
 }
 
-/// How an `opt_in()` goes on after its GET.
+/// What an `opt_in()` writes after its first read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
-pub(crate) enum OptInPlan {
-    /// The account holds all that is needed.
-    Done,
+pub(super) enum OptInPlan {
     /// The account's ID is kept and the flag is written.
     Keep(AnalyticsId),
     /// A new ID is written.
@@ -46,211 +44,206 @@ pub(crate) enum OptInPlan {
 }
 
 impl OptInPlan {
-    /// What the account holds after the write, if there is one.
-    fn outcome(&self) -> Option<Observed> {
-        match self {
-            Self::Done => None,
-            Self::Keep(id) | Self::Mint(id) => Some(Change::OptIn(id.clone()).outcome()),
-        }
+    pub(super) fn change(&self) -> Change {
+        let (Self::Keep(id) | Self::Mint(id)) = self;
+        Change::OptIn(id.clone())
     }
 }
 
 /// What was known before a write got no answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
-pub(crate) struct Known {
-    standing: Standing,
+pub(super) struct BeforeWrite {
+    answer: LastAnswer,
     fetch_wanted: bool,
 }
 
-/// A withdrawal came after the `opt_in()`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Overtaken;
-
 impl Machine {
-    /// The user says yes; what follows are the `opt_in_…` methods.
-    pub(crate) fn opt_in_begins(&mut self) -> Ticket {
-        self.sign.closing += 1;
-        let ticket = Ticket(self.opt_ins.next);
-        self.opt_ins.next += 1;
-        self.opt_ins.in_progress += 1;
-        ticket
+    /// Handles a call of `opt_in()`.
+    pub(crate) fn handle_opt_in(&mut self, id: CallId) {
+        if self.session == Session::Ended {
+            return self.finish(Some(id), Outcome::SessionEnded);
+        }
+        self.server.generation.closing += 1;
+        self.enqueue(id, CallKind::OptIn);
     }
 
-    /// Whether no withdrawal came after the call.
-    pub(crate) fn opt_in_is_valid(&self, ticket: Ticket) -> bool {
-        ticket.0 >= self.opt_ins.first_valid
+    /// Handles that the caller of `opt_in()` waits no longer: no further step is begun.
+    pub(crate) fn handle_opt_in_dropped(&mut self, id: CallId, now: Instant) {
+        let queued = self.calls.queue.len();
+        self.calls.queue.retain(|call| call.id != id);
+        if self.opt_in_operation().is_some_and(|operation| operation.call == Some(id)) {
+            self.opt_in_failed(now);
+            self.abort_operation();
+        } else if self.calls.queue.len() < queued {
+            self.close_if_closed_after_opt_in();
+        }
     }
 
-    /// A GET that was sent at `sent` answered: what has to be written? `new_id` is
-    /// used if the account has no ID to keep.
-    pub(crate) fn opt_in_plan(
+    pub(super) fn is_opting_in(&self) -> bool {
+        self.opt_in_operation().is_some()
+            || self.calls.queue.iter().any(|call| call.kind == CallKind::OptIn)
+    }
+
+    /// Returns the opt-in in flight, unless it has only to be reported.
+    fn opt_in_operation(&self) -> Option<&Operation> {
+        self.operation.as_ref().filter(|operation| {
+            operation.task == Task::OptIn && !matches!(operation.step, Step::Ended(_))
+        })
+    }
+
+    /// The first read, sent at `asked_at`, was answered.
+    pub(super) fn opt_in_read(
         &mut self,
-        ticket: Ticket,
-        sent: Sign,
+        asked_at: Generation,
         seen: &Observed,
         now: Instant,
-        new_id: AnalyticsId,
-    ) -> Result<OptInPlan, Overtaken> {
-        if !self.opt_in_is_valid(ticket) {
-            return Err(Overtaken);
-        }
-        let was_confirmed = !matches!(self.standing, Standing::Unconfirmed | Standing::Doubted);
-        let is_news = self.held.as_ref() != Some(seen);
-        let proven = self.is_proof(sent, seen);
-        self.answered(seen);
-        let made = self.made.as_ref().map(|made| &made.id);
+        random: &Random,
+    ) {
+        let was_confirmed = !matches!(self.server.answer, LastAnswer::None | LastAnswer::Stale);
+        let is_news = self.server.on_server.as_ref() != Some(seen);
+        let is_proven = self.is_proof(asked_at, seen);
+        self.answered(seen, now);
+        self.retire_withdrawn(seen);
+        let minted = self.opt_in.minted.as_ref().map(|minted| &minted.id);
         let kept = seen
             .usable_id()
             // An ID that a withdrawal was to remove is not taken up again.
-            .filter(|id| self.record.removal.is_none() || made == Some(*id))
+            .filter(|id| self.record.removal.is_none() || minted == Some(*id))
             .filter(|id| !self.record.is_retired(id))
             .filter(|_| seen.flag != Some(false))
             .cloned();
         let plan = match kept {
-            Some(id) if seen.flag == Some(true) && proven => {
+            Some(id) if seen.flag == Some(true) && is_proven => {
                 self.grant_when_settled(id, now);
-                return Ok(OptInPlan::Done);
+                return self.end_operation(Outcome::Done);
             }
             Some(id) => OptInPlan::Keep(id),
-            None => OptInPlan::Mint(new_id),
+            None => OptInPlan::Mint(random.id.clone()),
         };
 
         // What was proven before is proven no more, whatever becomes of the write.
         if self.decision() == Consent::Granted {
-            self.settling = false;
+            self.opt_in.settling = false;
             if seen.flag == Some(false) {
                 self.withdrawn_elsewhere();
             } else {
-                self.standing = Standing::Unconfirmed;
-                self.id = None;
+                self.server.answer = LastAnswer::None;
             }
         }
         // For the case that the write fails: nothing else has looked at this answer.
-        self.fetch_wanted =
-            is_news || !was_confirmed || !proven || self.standing == Standing::Unconfirmed;
+        self.wake.fetch_wanted =
+            is_news || !was_confirmed || !is_proven || self.server.answer == LastAnswer::None;
         if let OptInPlan::Mint(id) = &plan {
             if self.record.remembers_other_than(id) {
                 // What was captured under the old ID does not leave under the new.
                 self.record.forget_id();
                 self.raise_epoch(Wipe::IdChanged);
             }
-            self.made = Some(MadeId { id: id.clone(), settled_at: None });
+            self.opt_in.minted = Some(MintedId { id: id.clone(), settled_at: None });
         }
-        self.expected = plan.outcome();
-        Ok(plan)
+        self.proceed(Request::OptIn(plan));
     }
 
-    /// The write of `plan`, begun at `sent`, succeeded at `now`. A new ID counts
-    /// once it has held for `settle`.
-    pub(crate) fn opt_in_wrote(
-        &mut self,
-        ticket: Ticket,
-        sent: Sign,
-        plan: OptInPlan,
-        now: Instant,
-        settle: Duration,
-    ) -> Result<(), Overtaken> {
-        if !self.opt_in_is_valid(ticket) {
-            return Err(Overtaken);
+    /// The write of `plan`, sent at `asked_at`, succeeded.
+    pub(super) fn opt_in_wrote(&mut self, asked_at: Generation, plan: OptInPlan, now: Instant) {
+        self.server.on_server = Some(plan.change().outcome());
+        let (OptInPlan::Keep(id) | OptInPlan::Mint(id)) = &plan;
+        if self.record.is_retired(id) && !self.record.is_unreadable() {
+            // It was withdrawn elsewhere meanwhile: the account needs another one.
+            self.server.write_in_flight = None;
+            return self.proceed(Request::Read);
         }
-        self.expected = None;
-        let (id, is_new) = match plan {
-            OptInPlan::Done => return Ok(()),
-            OptInPlan::Keep(id) => (id, false),
-            OptInPlan::Mint(id) => (id, true),
-        };
-        self.held = Some(Change::OptIn(id.clone()).outcome());
-        if is_new {
-            self.made = Some(MadeId { id, settled_at: Some(now + settle) });
-            self.settling = true;
-        } else if sent == self.sign {
-            // The server took this very ID just now, and every writer of ours that
-            // opts in keeps it too: that is sight of it.
-            self.grant_when_settled(id, now);
-        } else {
+        match plan {
+            OptInPlan::Mint(id) => {
+                let settled_at = Some(now + self.settings.settle_time());
+                self.opt_in.minted = Some(MintedId { id, settled_at });
+                self.opt_in.settling = true;
+            }
+            // The server took this very ID just now, and every writer of ours that opts
+            // in keeps it: that is sight of it.
+            OptInPlan::Keep(id) if asked_at == self.server.generation => {
+                self.grant_when_settled(id, now);
+            }
             // Something else was written meanwhile: only a GET can tell.
-            self.settling = true;
+            OptInPlan::Keep(_) => self.opt_in.settling = true,
         }
-        Ok(())
+        self.end_operation(Outcome::Done);
     }
 
-    /// The write got no answer, and is read back next. Until then, and if that fails, only
-    /// the homeserver knows what holds.
-    pub(crate) fn opt_in_unanswered(&mut self, ticket: Ticket) -> Result<Known, Overtaken> {
-        if !self.opt_in_is_valid(ticket) {
-            return Err(Overtaken);
-        }
-        let known = Known { standing: self.standing, fetch_wanted: self.fetch_wanted };
-        self.expected = None;
+    /// The write of `plan` got no answer, and is read back next. Until then, and if that
+    /// fails, only the homeserver knows what holds.
+    pub(super) fn opt_in_unanswered(&mut self, plan: OptInPlan) {
+        let before = BeforeWrite {
+            answer: self.server.answer.clone(),
+            fetch_wanted: self.wake.fetch_wanted,
+        };
+        self.server.write_in_flight = None;
         self.unconfirm();
-        Ok(known)
+        self.proceed(Request::ReadBack(plan, before));
     }
 
-    /// A GET that was sent at `sent`, after a write of `plan` that got no answer, shows
-    /// `seen`. Returns whether the write was applied, which is as good as an answer.
-    pub(crate) fn opt_in_read_back(
+    /// A GET that was sent at `asked_at`, after a write of `plan` that got no answer,
+    /// shows `seen`: that the write was applied is as good as an answer.
+    pub(super) fn opt_in_read_back(
         &mut self,
-        ticket: Ticket,
-        (sent, seen): (Sign, &Observed),
+        asked_at: Generation,
+        seen: &Observed,
         plan: OptInPlan,
-        known: Known,
+        before: BeforeWrite,
         now: Instant,
-        settle: Duration,
-    ) -> Result<bool, Overtaken> {
-        if plan.outcome().as_ref() == Some(seen) {
-            self.opt_in_wrote(ticket, sent, plan, now, settle)?;
-            return Ok(true);
+    ) {
+        if plan.change().outcome() == *seen {
+            return self.opt_in_wrote(asked_at, plan, now);
         }
-        if self.opt_in_is_valid(ticket)
-            && self.is_proof(sent, seen)
-            && self.held.as_ref() == Some(seen)
-        {
+        if self.is_proof(asked_at, seen) && self.server.on_server.as_ref() == Some(seen) {
             // Nothing has changed since the plan was made.
-            self.standing = known.standing;
-            self.fetch_wanted = known.fetch_wanted;
+            self.server.answer = before.answer;
+            self.wake.fetch_wanted = before.fetch_wanted;
         }
-        Ok(false)
+        self.opt_in_failed(now);
     }
 
-    /// The call ended. If it failed, an ID that it made may still be written, and
-    /// has settled only at `settled_at`.
-    pub(crate) fn opt_in_ended(&mut self, ticket: Ticket, is_ok: bool, settled_at: Instant) {
-        if !self.opt_in_is_valid(ticket) {
-            return;
-        }
-        self.opt_ins.in_progress = self.opt_ins.in_progress.saturating_sub(1);
-        if is_ok {
-            return;
-        }
-        if self.expected.take().is_some() {
-            // Whether the write was applied only the homeserver knows.
+    /// The opt-in in flight failed. An ID that it made may still be written.
+    pub(super) fn opt_in_failed(&mut self, now: Instant) {
+        if self.server.write_in_flight.is_some() {
+            // Only the homeserver knows whether the write was applied.
             self.unconfirm();
         }
-        if let Some(made) = &mut self.made {
-            made.settled_at.get_or_insert(settled_at);
+        self.end_operation(Outcome::Failed);
+        let settled_at = self.settings.settles_after_failure(now);
+        if let Some(minted) = &mut self.opt_in.minted {
+            minted.settled_at.get_or_insert(settled_at);
         }
-        self.close_if_closed(Wipe::NotConfirmed);
+        self.close_if_closed_after_opt_in();
     }
 
-    pub(super) fn void_opt_ins(&mut self) {
-        self.opt_ins.in_progress = 0;
-        self.opt_ins.first_valid = self.opt_ins.next;
-        self.expected = None;
-        self.settling = false;
+    fn close_if_closed_after_opt_in(&mut self) {
+        if !self.is_opting_in() {
+            self.close_if_closed(Wipe::NotConfirmed);
+        }
     }
 
-    /// Opens under `id`, unless it was made here a moment ago, so that another
-    /// device may still be writing its own.
-    pub(super) fn grant_when_settled(&mut self, id: AnalyticsId, now: Instant) {
-        let settles = self.made.as_ref().is_some_and(|made| {
-            made.id == id && made.settled_at.is_none_or(|settled_at| settled_at > now)
-        });
-        if settles {
-            self.settling = true;
-        } else {
-            self.made = None;
-            self.grant(id);
+    /// A withdrawal makes every opt-in void that was called before it.
+    pub(super) fn void_opt_ins(&mut self, outcome: Outcome) {
+        self.opt_in.settling = false;
+        for call in std::mem::take(&mut self.calls.queue) {
+            if call.kind == CallKind::OptIn {
+                self.finish(Some(call.id), outcome);
+            } else {
+                self.calls.queue.push_back(call);
+            }
         }
+        if let Some(call) = self.opt_in_operation().map(|operation| operation.call) {
+            self.finish(call, outcome);
+            self.abort_operation();
+        }
+    }
+
+    /// Forgets the operation in flight. A request of it that is out goes on by itself.
+    fn abort_operation(&mut self) {
+        self.operation = None;
+        self.server.write_in_flight = None;
+        self.disk.waiters.retain(|waiter| waiter.call.is_some());
     }
 }

@@ -1,11 +1,169 @@
-//! Orders of events that a model check of the machine found to go wrong, each with
-//! what must come of it. The tables are tested over the wire, in `tests/it/table.rs`.
+//! Orders of events that went wrong once, each with what must come of it. Most were found
+//! by the model check. The tables are tested over the wire, in `tests/it/table.rs`.
 
-use super::*;
-use crate::account_data::content::ObservedId;
+mod failures;
 
-fn machine() -> Machine {
-    Machine::new(Record::default(), false, 0.0)
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Action, CallId, Failure, FailureKind, Machine, Outcome, Random, Session, Settings};
+use crate::{
+    account_data::content::{Change, Observed, ObservedId},
+    analytics_id::AnalyticsId,
+    consent::{ClosedReason, Consent, GateState, HoldReason, Prompt},
+    local_record::{Record, Removal},
+};
+
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+const UNANSWERED: Failure = Failure { kind: FailureKind::Unanswered, retry_after: None };
+
+/// A machine, a disk that works, and a homeserver that a test answers for.
+struct Driven {
+    machine: Machine,
+    now: Instant,
+    calls: u64,
+    ids: u64,
+}
+
+impl Driven {
+    fn new() -> Self {
+        Self::with(Record::default())
+    }
+
+    fn with(record: Record) -> Self {
+        let settings = Settings { do_not_track: false, request_timeout: REQUEST_TIMEOUT };
+        let machine = Machine::new(record, settings, 0.0);
+        Self { machine, now: Instant::now(), calls: 0, ids: 0 }
+    }
+
+    /// A machine whose first GET has shown `seen`.
+    fn seeing(seen: &Observed) -> Self {
+        let mut driven = Self::new();
+        driven.read(seen);
+        driven
+    }
+
+    fn random(&self) -> Random {
+        Random { id: id(&format!("minted-{}", self.ids)), jitter: 0.0 }
+    }
+
+    fn call(&mut self) -> CallId {
+        self.calls += 1;
+        CallId(self.calls)
+    }
+
+    /// Lets the disk take what it is given, and returns what else is to be done.
+    fn next(&mut self) -> Action {
+        loop {
+            match self.machine.poll(self.now) {
+                Action::Save(record) => {
+                    let random = self.random();
+                    self.machine.handle_saved(Ok(record), self.now, &random);
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn waits_for(&mut self) -> Option<Duration> {
+        match self.next() {
+            Action::Wait(until) => until.map(|until| until - self.now),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn asks(&mut self) {
+        let next = self.next();
+        assert!(matches!(next, Action::Get | Action::GetAgain), "{next:?}");
+    }
+
+    fn is_idle(&mut self) -> bool {
+        matches!(self.next(), Action::Wait(_))
+    }
+
+    fn answer(&mut self, seen: &Observed) {
+        let random = self.random();
+        self.machine.handle_got(Ok(seen.clone()), self.now, &random);
+        self.ids += 1;
+    }
+
+    /// A GET that shows `seen`, answered at once.
+    fn read(&mut self, seen: &Observed) {
+        self.asks();
+        self.answer(seen);
+    }
+
+    fn fail_read(&mut self, failure: Failure) {
+        self.asks();
+        let random = self.random();
+        self.machine.handle_got(Err(failure), self.now, &random);
+    }
+
+    fn writes(&mut self) -> Change {
+        match self.next() {
+            Action::Put(change) => change,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// A PUT that is answered at once.
+    fn write(&mut self) -> Change {
+        let change = self.writes();
+        self.wrote();
+        change
+    }
+
+    fn wrote(&mut self) {
+        let random = self.random();
+        self.machine.handle_put(Ok(()), self.now, &random);
+    }
+
+    fn fail_write(&mut self, failure: Failure) {
+        self.writes();
+        let random = self.random();
+        self.machine.handle_put(Err(failure), self.now, &random);
+    }
+
+    fn sync(&mut self, seen: &Observed) {
+        self.machine.handle_sync_delivers(self.now);
+        self.machine.handle_synced(seen, self.now);
+    }
+
+    fn opt_in(&mut self) -> CallId {
+        let call = self.call();
+        self.machine.handle_opt_in(call);
+        call
+    }
+
+    fn opt_out(&mut self, removal: Removal) -> CallId {
+        let call = self.call();
+        self.machine.handle_opt_out(call, removal);
+        call
+    }
+
+    fn recheck(&mut self) -> CallId {
+        let call = self.call();
+        self.machine.handle_recheck(call);
+        call
+    }
+
+    fn outcome(&mut self, call: CallId) -> Option<Outcome> {
+        while let Some((finished, outcome)) = self.machine.take_finished() {
+            if finished == call {
+                return Some(outcome);
+            }
+        }
+        None
+    }
+
+    fn decision(&self) -> Consent {
+        self.machine.state().decision
+    }
+
+    fn gate(&self) -> GateState {
+        self.machine.gate()
+    }
 }
 
 fn id(name: &str) -> AnalyticsId {
@@ -20,135 +178,130 @@ fn no() -> Observed {
     Change::OptOut.outcome()
 }
 
-/// A GET that shows `seen`, answered at once.
-fn fetch(machine: &mut Machine, seen: &Observed) {
-    let sent = machine.sign();
-    machine.fetched(sent, seen, Instant::now());
-}
-
-/// An opt-in that finds `seen`, up to its write.
-fn begin_opt_in(machine: &mut Machine, seen: &Observed, new_id: &str) -> (Ticket, OptInPlan) {
-    let ticket = machine.opt_in_begins();
-    let sent = machine.sign();
-    let plan = machine.opt_in_plan(ticket, sent, seen, Instant::now(), id(new_id));
-    (ticket, plan.unwrap())
+fn no_beside(name: &str) -> Observed {
+    Observed { flag: Some(false), id: ObservedId::Usable(id(name)) }
 }
 
 #[tokio::test]
 async fn a_no_that_sync_repeats_is_newer_than_an_answer_that_is_out() {
-    let mut machine = machine();
-    fetch(&mut machine, &no());
-    let sent = machine.sign();
-    machine.synced(&no());
-    machine.fetched(sent, &yes("a"), Instant::now());
-    assert_eq!(machine.state().decision, Consent::Denied);
+    let mut driven = Driven::seeing(&no());
+    driven.recheck();
+    driven.asks();
+    driven.sync(&no());
+    driven.answer(&yes("a"));
+    assert_eq!(driven.decision(), Consent::Denied);
 }
 
 #[tokio::test]
 async fn a_soft_logout_is_newer_than_an_answer_that_is_out() {
-    let mut machine = machine();
-    fetch(&mut machine, &yes("a"));
-    assert_eq!(machine.gate(), GateState::Open);
-    let sent = machine.sign();
-    machine.session_is(Session::SoftLogout);
-    machine.fetched(sent, &yes("a"), Instant::now());
-    assert_eq!(machine.gate(), GateState::Holding(HoldReason::SoftLogout));
+    let mut driven = Driven::seeing(&yes("a"));
+    assert_eq!(driven.gate(), GateState::Open);
+    driven.recheck();
+    driven.asks();
+    driven.machine.handle_session(Session::SoftLogout, driven.now);
+    driven.answer(&yes("a"));
+    assert_eq!(driven.gate(), GateState::Holding(HoldReason::SoftLogout));
 }
 
 #[tokio::test]
 async fn an_id_whose_write_may_be_lost_is_kept_beside_a_pending_removal() {
-    let mut machine = machine();
-    machine.opt_out(Removal::Id);
-    let (ticket, plan) = begin_opt_in(&mut machine, &Observed::UNSET, "a");
-    assert_eq!(plan, OptInPlan::Mint(id("a")));
-    machine.opt_in_ended(ticket, false, Instant::now());
+    let mut driven = Driven::new();
+    driven.opt_out(Removal::Id);
+    driven.fail_read(UNANSWERED);
+    driven.opt_in();
+    driven.read(&Observed::UNSET);
+    driven.fail_write(UNANSWERED);
+    driven.fail_read(UNANSWERED);
 
-    let (_, plan) = begin_opt_in(&mut machine, &yes("a"), "b");
-    assert_eq!(plan, OptInPlan::Done);
+    let call = driven.opt_in();
+    driven.read(&yes("minted-0"));
+    driven.next();
+    assert_eq!(driven.outcome(call), Some(Outcome::Done));
 }
 
 #[tokio::test]
 async fn an_opt_in_that_reads_nothing_back_closes_and_wipes() {
-    let mut machine = machine();
-    fetch(&mut machine, &Observed::UNSET);
-    let (ticket, plan) = begin_opt_in(&mut machine, &Observed::UNSET, "a");
-    let (sent, now) = (machine.sign(), Instant::now());
-    machine.opt_in_wrote(ticket, sent, plan, now, Duration::ZERO).unwrap();
-    machine.opt_in_ended(ticket, true, now);
-    assert_eq!(machine.gate(), GateState::Holding(HoldReason::Settling));
-    let epoch = machine.epoch();
-    fetch(&mut machine, &Observed::UNSET);
-    assert_eq!(machine.gate(), GateState::Closed(ClosedReason::Unproven));
-    assert!(machine.epoch() > epoch);
+    let mut driven = Driven::seeing(&Observed::UNSET);
+    driven.opt_in();
+    driven.read(&Observed::UNSET);
+    driven.write();
+    assert_eq!(driven.gate(), GateState::Holding(HoldReason::Settling));
+    let epoch = driven.machine.epoch();
+    driven.next();
+    driven.now += 2 * REQUEST_TIMEOUT;
+    driven.read(&Observed::UNSET);
+    assert_eq!(driven.gate(), GateState::Closed(ClosedReason::Unproven));
+    assert!(driven.machine.epoch() > epoch);
 }
 
 #[tokio::test]
-async fn a_failed_opt_in_whose_write_sync_has_shown_asks_the_homeserver() {
-    let mut machine = machine();
-    fetch(&mut machine, &Observed::UNSET);
-    let (ticket, _) = begin_opt_in(&mut machine, &Observed::UNSET, "a");
-    machine.synced(&yes("a"));
-    machine.opt_in_ended(ticket, false, Instant::now());
-    assert_eq!(machine.next_request(Instant::now()), Next::Fetch);
+async fn a_dropped_opt_in_whose_write_sync_has_shown_asks_the_homeserver() {
+    let mut driven = Driven::seeing(&Observed::UNSET);
+    let call = driven.opt_in();
+    driven.read(&Observed::UNSET);
+    driven.writes();
+    driven.sync(&yes("minted-1"));
+    driven.machine.handle_opt_in_dropped(call, driven.now);
+    driven.asks();
 }
 
 #[tokio::test]
 async fn a_failed_opt_in_asks_for_what_only_its_own_read_has_seen() {
-    let mut machine = machine();
-    fetch(&mut machine, &Observed::UNSET);
-    let (ticket, _) = begin_opt_in(&mut machine, &no(), "a");
-    machine.opt_in_ended(ticket, false, Instant::now());
-    machine.synced(&no());
-    assert_eq!(machine.next_request(Instant::now()), Next::Fetch);
-    fetch(&mut machine, &no());
-    assert_eq!(machine.state().decision, Consent::Denied);
+    let mut driven = Driven::seeing(&Observed::UNSET);
+    let call = driven.opt_in();
+    driven.read(&no());
+    driven.writes();
+    driven.machine.handle_opt_in_dropped(call, driven.now);
+    driven.sync(&no());
+    driven.read(&no());
+    assert_eq!(driven.decision(), Consent::Denied);
 }
 
 #[tokio::test]
 async fn a_failed_opt_in_asks_again_if_sync_overtook_its_read() {
-    let mut machine = machine();
-    fetch(&mut machine, &no());
-    let ticket = machine.opt_in_begins();
-    let sent = machine.sign();
-    machine.synced(&yes("b"));
-    machine.opt_in_plan(ticket, sent, &no(), Instant::now(), id("a")).unwrap();
-    machine.opt_in_ended(ticket, false, Instant::now());
-    assert_eq!(machine.next_request(Instant::now()), Next::Fetch);
+    let mut driven = Driven::seeing(&no());
+    let call = driven.opt_in();
+    driven.asks();
+    driven.sync(&yes("b"));
+    driven.answer(&no());
+    driven.machine.handle_opt_in_dropped(call, driven.now);
+    driven.asks();
 }
 
 #[tokio::test]
 async fn what_sync_shows_during_a_clean_up_is_asked_for_after_it() {
-    let mut machine = machine();
-    machine.opt_out(Removal::Id);
-    let sent = machine.sign();
-    let change = machine.removal_fetched(sent, &yes("a")).unwrap();
-    machine.removal_writes(&change);
-    // Somebody restored it after the write, and sync was faster than the answer.
-    machine.synced(&yes("a"));
-    machine.removal_wrote(sent, &change);
-    assert_eq!(machine.next_request(Instant::now()), Next::Fetch);
+    let mut driven = Driven::new();
+    driven.opt_out(Removal::Id);
+    driven.read(&yes("a"));
+    driven.writes();
+    // Another client restored it after the write, and sync was faster than the answer.
+    driven.sync(&yes("a"));
+    driven.wrote();
+    driven.asks();
 }
 
 #[tokio::test]
 async fn an_unusable_id_is_no_id() {
-    let mut machine = machine();
-    fetch(&mut machine, &Observed { flag: Some(true), id: ObservedId::Unusable });
-    assert_eq!(machine.gate(), GateState::Holding(HoldReason::NoId));
+    let driven = Driven::seeing(&Observed { flag: Some(true), id: ObservedId::Unusable });
+    assert_eq!(driven.gate(), GateState::Holding(HoldReason::NoId));
 }
 
 #[tokio::test]
 async fn after_a_new_no_it_matters_no_more_that_the_record_could_not_be_read() {
-    let mut machine = Machine::new(Record::unreadable(), false, 0.0);
-    fetch(&mut machine, &yes("a"));
-    assert_eq!(machine.state().decision, Consent::Denied);
-    machine.opt_out(Removal::Id);
-    let sent = machine.sign();
-    let change = machine.removal_fetched(sent, &yes("a")).unwrap();
-    machine.removal_wrote(sent, &change);
+    let mut driven = Driven::with(Record::unreadable());
+    driven.read(&yes("a"));
+    assert_eq!(driven.decision(), Consent::Denied);
+    driven.opt_out(Removal::Id);
+    driven.read(&yes("a"));
+    driven.write();
+    driven.read(&no());
 
     // The retired ID stays retired, and a decision made elsewhere is followed.
-    fetch(&mut machine, &yes("a"));
-    assert_eq!(machine.state().decision, Consent::Denied);
-    fetch(&mut machine, &yes("b"));
-    assert_eq!(machine.gate(), GateState::Open);
+    driven.recheck();
+    driven.read(&yes("a"));
+    assert_eq!(driven.decision(), Consent::Denied);
+    driven.write();
+    driven.recheck();
+    driven.read(&yes("b"));
+    assert_eq!(driven.gate(), GateState::Open);
 }

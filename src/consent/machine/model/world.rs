@@ -6,7 +6,10 @@ use super::{
     device::{Device, Input, Memory, Request, Summary, Violation},
     search::Arena,
 };
-use crate::{consent::machine::Session, local_record::Removal};
+use crate::{
+    consent::machine::{FailureKind, Session},
+    local_record::Removal,
+};
 
 pub(super) const MOST_DEVICES: usize = 3;
 /// How many contents may be on their way to a device; the oldest is skipped.
@@ -137,8 +140,18 @@ pub(super) struct Budget {
     /// What sync shows a second time.
     pub(super) replay: u8,
     pub(super) foreign: u8,
-    /// Soft logouts and their ends, ends of sessions, accounts forbidden.
+    /// Soft logouts and their ends, ends of sessions, accounts forbidden, users locked.
     pub(super) session: u8,
+    /// Requests that the homeserver refuses and asks not to repeat for a while.
+    pub(super) ask_to_wait: u8,
+    /// Account data of other types in sync.
+    pub(super) deliver: u8,
+    /// The timer that asks again is due.
+    pub(super) recheck_due: u8,
+    /// The last handle is dropped, and another one is built.
+    pub(super) rebuild: u8,
+    /// Removals that the homeserver says it applied, and has not.
+    pub(super) lie: u8,
 }
 
 /// What a run is made of.
@@ -284,10 +297,16 @@ impl World {
                 input(Input::Saved);
             }
             if of.can_retry_save {
-                input(Input::SaveRetry);
+                input(Input::SaveRetryDue);
+            }
+            if of.can_retry {
+                input(Input::RetryDue);
+            }
+            if of.is_asked_to_wait {
+                input(Input::RequestedWaitOver);
             }
             match of.request {
-                Request::None => {}
+                Request::None | Request::WaitsForTurn => {}
                 Request::Get => input(Input::Read(self.server)),
                 Request::GetAnswered | Request::PutApplied => input(Input::Answered),
                 Request::Put { .. } => actions.push(Action::Apply(device)),
@@ -330,10 +349,15 @@ impl World {
             if !of.has_ended {
                 input(left.opt_in[index], Input::OptIn);
                 input(left.session, Input::EndSession);
-                input(left.session, Input::SessionIs(Session::Ended));
+                input(left.session, Input::SessionIs(Session::Lost));
                 input(left.session, Input::SessionIs(Session::SoftLogout));
                 input(left.session, Input::SessionIs(Session::Live));
-                input(left.session, Input::Doubt);
+                input(left.session, Input::MissedSessionChanges);
+                input(left.deliver, Input::Delivered);
+                input(left.rebuild, Input::Rebuild);
+                if of.has_timer {
+                    input(left.recheck_due, Input::RecheckDue);
+                }
             }
             input(left.opt_out[index], Input::OptOut(Removal::Id));
             input(left.erase[index], Input::OptOut(Removal::Event));
@@ -348,20 +372,28 @@ impl World {
                 input(left.save_failure, Input::SaveFailed { is_written: true });
             }
             match of.request {
-                Request::Get | Request::GetAnswered | Request::PutApplied => {
-                    input(left.lose, Input::Failed { is_forbidden: false });
-                }
-                Request::Put { .. } if left.lose > 0 => {
-                    actions.push(Action::FailWrite(device, Fate::NotApplied));
-                    actions.push(Action::FailWrite(device, Fate::Soon));
-                    if left.late > 0 {
-                        actions.push(Action::FailWrite(device, Fate::Late));
-                    }
+                Request::Get
+                | Request::GetAnswered
+                | Request::PutApplied
+                | Request::WaitsForTurn => {
+                    input(left.lose, Input::Failed(FailureKind::Unanswered));
                 }
                 Request::Put { .. } | Request::None => {}
             }
-            if of.request == Request::Get && left.session > 0 {
-                actions.push(Action::Device(device, Input::Failed { is_forbidden: true }));
+            if matches!(of.request, Request::Get | Request::Put { .. }) {
+                input(left.ask_to_wait, Input::AskedToWait);
+                input(left.session, Input::Failed(FailureKind::Guest));
+                input(left.session, Input::Failed(FailureKind::Locked));
+            }
+            if matches!(of.request, Request::Put { is_opt_in: false, .. }) {
+                input(left.lie, Input::Lied);
+            }
+            if matches!(of.request, Request::Put { .. }) && left.lose > 0 {
+                actions.push(Action::FailWrite(device, Fate::NotApplied));
+                actions.push(Action::FailWrite(device, Fate::Soon));
+                if left.late > 0 {
+                    actions.push(Action::FailWrite(device, Fate::Late));
+                }
             }
             if left.replay > 0 {
                 for nth in 0..self.shown[index].iter().count() {
@@ -456,7 +488,7 @@ impl World {
                         self.loose.push(Loose { device, content, is_bounded: false });
                     }
                 }
-                self.tell(arena, index, Input::Failed { is_forbidden: false })
+                self.tell(arena, index, Input::Failed(FailureKind::Unanswered))
             }
             Action::Sync(device, nth) => {
                 let (index, nth) = (usize::from(device), usize::from(nth));
@@ -632,11 +664,16 @@ impl Budget {
             Input::DropOptIn => &mut self.drop_opt_in,
             Input::Recheck => &mut self.recheck,
             Input::SaveFailed { .. } => &mut self.save_failure,
-            Input::Failed { is_forbidden: false } => &mut self.lose,
-            Input::Failed { is_forbidden: true }
+            Input::Failed(FailureKind::Unanswered) => &mut self.lose,
+            Input::Failed(_)
             | Input::SessionIs(_)
             | Input::EndSession
-            | Input::Doubt => &mut self.session,
+            | Input::MissedSessionChanges => &mut self.session,
+            Input::AskedToWait => &mut self.ask_to_wait,
+            Input::Delivered => &mut self.deliver,
+            Input::RecheckDue => &mut self.recheck_due,
+            Input::Rebuild => &mut self.rebuild,
+            Input::Lied => &mut self.lie,
             _ => return,
         };
         *budget -= 1;

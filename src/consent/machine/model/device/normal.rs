@@ -1,50 +1,46 @@
 //! Which devices are the same.
 
-use super::{Command, Device, Running, SALT, SETTLE};
-use crate::consent::machine::{OptIns, Retry, Sign, Ticket};
+use std::collections::HashMap;
+
+use super::{Device, SALT};
+use crate::consent::machine::{CallId, Generation, backoff::RecheckTimer, operation::Step};
 
 impl Device {
     /// Makes states that no transition can tell apart equal.
     pub(super) fn normalise(&mut self) {
-        const SIGN: Sign = Sign { closing: 2, change: 2 };
+        const GENERATION: Generation = Generation { closing: 2, change: 2 };
 
         let machine = &mut self.machine;
-        if let Some(
-            Running::Getting { sent, .. }
-            | Running::Putting { sent, .. }
-            | Running::SavingBeforeRemoval { sent, .. },
-        ) = &mut self.running
-        {
-            *sent = Sign {
-                closing: if sent.closing == machine.sign.closing { SIGN.closing } else { 0 },
-                change: if sent.change == machine.sign.change { SIGN.change } else { 0 },
+        if let Some(operation) = &mut machine.operation {
+            let Generation { closing, change } = machine.server.generation;
+            let asked_at = &mut operation.asked_at;
+            let is_sent = matches!(operation.step, Step::Sent(_));
+            *asked_at = Generation {
+                closing: if is_sent && asked_at.closing == closing { 2 } else { 0 },
+                change: if is_sent && asked_at.change == change { 2 } else { 0 },
             };
         }
-        machine.sign = SIGN;
-
-        let OptIns { in_progress, first_valid, .. } = machine.opt_ins;
-        let renew = |ticket: &mut Ticket| ticket.0 = u64::from(ticket.0 >= first_valid);
-        for command in &mut self.queue {
-            if let Command::OptIn(opt_in) = command {
-                renew(&mut opt_in.ticket);
-            }
-        }
-        if let Some(opt_in) = self.running_opt_in() {
-            renew(&mut opt_in.ticket);
-        }
-        let machine = &mut self.machine;
-        machine.opt_ins = OptIns { in_progress, next: 2, first_valid: 1 };
-
-        machine.requests = Retry::default();
-        if machine.saves.not_before.is_some() {
-            machine.saves = Retry { failures: 0, not_before: Some(self.now + SETTLE) };
-        }
-        machine.timer.due = None;
+        machine.server.generation = GENERATION;
         // It is told, and decides nothing.
-        machine.lost_id = None;
+        machine.server.removed_id = None;
+
+        machine.wake.backoff.normalise(self.now);
+        machine.disk.backoff.normalise(self.now);
+        let RecheckTimer { due, .. } = machine.wake.timer;
+        if due.is_some_and(|due| due > self.now) {
+            machine.wake.timer.restart(self.now);
+        }
+        if let Some(minted) = &mut machine.opt_in.minted
+            && minted.settled_at.is_some_and(|settled_at| settled_at > self.now)
+        {
+            minted.settled_at = Some(machine.settings.settles_after_failure(self.now));
+        }
+        self.renumber_calls();
 
         // Only which of these epochs is the higher one matters.
-        let mut records = vec![&mut self.machine.record, &mut self.durable];
+        let machine = &mut self.machine;
+        let mut records = vec![&mut machine.record, &mut machine.disk.stored, &mut self.durable];
+        records.extend(machine.disk.saving.as_mut());
         records.extend(self.saving.as_mut().map(|save| &mut save.record));
         let mut epochs: Vec<u64> = records.iter().map(|record| record.epoch).collect();
         epochs.sort_unstable();
@@ -59,5 +55,27 @@ impl Device {
                 *record = record.clone().with_salt(SALT);
             }
         }
+    }
+
+    /// Only the order of the calls matters.
+    fn renumber_calls(&mut self) {
+        let mut numbers = HashMap::new();
+        let mut count = 0;
+        let mut renumber = |call: &mut CallId| {
+            let number = *numbers.entry(*call).or_insert_with(|| {
+                count += 1;
+                count
+            });
+            call.0 = call.0 / Self::CALLS * Self::CALLS + number;
+        };
+        let machine = &mut self.machine;
+        if let Some(operation) = &mut machine.operation {
+            operation.call.iter_mut().for_each(&mut renumber);
+        }
+        machine.calls.queue.iter_mut().for_each(|call| renumber(&mut call.id));
+        for waiter in &mut machine.disk.waiters {
+            waiter.call.iter_mut().for_each(&mut renumber);
+        }
+        self.calls = count;
     }
 }

@@ -1,11 +1,12 @@
 //! The promises, told by what happened to a device and never by its machine.
 
-use super::{Device, Input, Op, Running, Violation};
-use crate::{
+use super::{Device, Input, Violation, requests::Wire};
+use crate::consent::{
     Consent, GateState,
-    consent::machine::{
+    machine::{
         Session, Wipe,
         model::content::{Content, Id},
+        operation::Task,
     },
 };
 
@@ -42,6 +43,28 @@ pub(super) struct Monitor {
     pub(super) is_raised: bool,
     /// An unasked clean-up was written in this epoch.
     pub(super) has_cleaned: bool,
+    /// A save failed: what a receipt says of the disk is not sure.
+    pub(super) has_unreliable_disk: bool,
+    /// An operation that the machine began by itself failed, and neither time nor a sign
+    /// that the network is there has come since.
+    pub(super) must_wait: bool,
+    /// The homeserver asked to be left alone, and the time is not over.
+    pub(super) is_asked_to_wait: bool,
+    /// There was evidence that the session works since it was last lost.
+    pub(super) has_evidence: bool,
+}
+
+impl Monitor {
+    /// A call of the app: it is tried at once.
+    pub(super) fn app_calls(&mut self) {
+        self.must_wait = false;
+        self.is_asked_to_wait = false;
+    }
+
+    pub(super) fn session_works(&mut self) {
+        self.must_wait = false;
+        self.has_evidence = true;
+    }
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
@@ -83,7 +106,7 @@ impl Device {
         let is_closed = matches!(gate, GateState::Closed(_));
 
         if matches!(input, Input::OptOut(_) | Input::Deny | Input::EndSession)
-            && !before.machine.has_ended()
+            && !before.has_ended()
             && !(is_closed && wipe == Some(Wipe::Withdrawn) && is_raised)
         {
             return Err("P3: a withdrawal closes, wipes and raises the epoch at once");
@@ -100,7 +123,7 @@ impl Device {
                 return Err("P2: the gate closed and left the queue behind");
             }
             let (old, new) = (before.machine.decision(), self.machine.decision());
-            let opts_in = self.machine.opt_ins.in_progress > 0;
+            let opts_in = !before.opt_in_calls().is_empty();
             if old == Consent::Granted && new == Consent::Denied && !is_raised && !opts_in {
                 return Err("P6: a withdrawal did not raise the epoch");
             }
@@ -108,7 +131,9 @@ impl Device {
                 return Err("P5: a decision was overwritten by an absence");
             }
         }
-        if self.running_opt_in().is_some_and(|opt_in| opt_in.is_withdrawn) {
+        let withdraws =
+            matches!(input, Input::OptOut(_) | Input::EndSession | Input::SessionIs(Session::Lost));
+        if withdraws && !before.has_ended() && !self.opt_in_calls().is_empty() {
             return Err("P4: an opt-in goes on although the user opted out after it");
         }
         if now.unclean && self.machine.record.removal.is_none() {
@@ -152,17 +177,27 @@ impl Device {
         if open.is_some() && open != server.granted() {
             return Err("P2, P6: quiet and open, and the server holds something else");
         }
+        if !matches!(machine.session, Session::Live | Session::Ended)
+            && self.monitor.has_evidence
+            && !machine.is_vetoed()
+        {
+            return Err("quiet, and a session that works is not used");
+        }
+        let may_open = machine.session != Session::Ended && !machine.is_vetoed();
+        if may_open && machine.upcoming(self.now).is_none() {
+            return Err("P2: quiet, and nothing would ever ask the homeserver again");
+        }
         let has_network = matches!(machine.session, Session::Live | Session::Unavailable);
-        if has_network && machine.record.removal.is_some() && !machine.settling {
+        if has_network && machine.record.removal.is_some() && !machine.opt_in.settling {
             return Err("P4: quiet, and a removal is pending");
         }
-        if machine.unsaved || machine.record != self.durable {
+        if machine.is_unsaved() || machine.record != self.durable {
             return Err("P4: quiet, and the record is not saved");
         }
         if machine.session != Session::Live || machine.is_vetoed() {
             return Ok(());
         }
-        if machine.settling || machine.opt_ins.in_progress > 0 {
+        if machine.opt_in.settling || machine.is_opting_in() {
             return Err("quiet, and an opt-in is in progress");
         }
         if server.flag() == Some(false) && machine.decision() != Consent::Denied {
@@ -180,14 +215,14 @@ impl Device {
 impl Input {
     /// Whether it shows a content without a decision.
     fn says_nothing(self, before: &Device) -> bool {
-        match (self, &before.running) {
+        let task = before.machine.operation.as_ref().map(|operation| operation.task);
+        match (self, &before.request) {
             (Self::Synced(content), _) => content.flag().is_none(),
-            (
-                Self::Answered,
-                Some(Running::Getting {
-                    op: Op::Fetch | Op::Remove(_), answer: Some(content), ..
-                }),
-            ) => content.flag().is_none() && !before.machine.record.is_unreadable(),
+            (Self::Answered, Some(Wire::Get { answer: Some(content), .. }))
+                if task != Some(Task::OptIn) =>
+            {
+                content.flag().is_none() && !before.machine.record.is_unreadable()
+            }
             _ => false,
         }
     }

@@ -1,0 +1,73 @@
+//! The steps that several transitions share: to grant, to close, to raise the epoch.
+
+use tokio::time::Instant;
+
+use super::{LastAnswer, Machine, Wipe};
+use crate::{
+    account_data::content::Observed,
+    analytics_id::AnalyticsId,
+    consent::{Consent, GateState},
+};
+
+impl Machine {
+    /// Opens under `id`, unless it was made here a moment ago, so that another
+    /// device may still be writing its own.
+    pub(super) fn grant_when_settled(&mut self, id: AnalyticsId, now: Instant) {
+        let settles = self.opt_in.minted.as_ref().is_some_and(|minted| {
+            minted.id == id && minted.settled_at.is_none_or(|settled_at| settled_at > now)
+        });
+        if settles {
+            self.opt_in.settling = true;
+        } else {
+            self.opt_in.minted = None;
+            self.grant(id);
+        }
+    }
+
+    pub(super) fn grant(&mut self, id: AnalyticsId) {
+        if self.record.remembers_other_than(&id) {
+            self.raise_epoch(Wipe::IdChanged);
+        }
+        self.record.remember_id(&id);
+        self.record.decision = Consent::Granted;
+        self.record.removal = None;
+        self.record.trust();
+        self.removal_ordered = false;
+        self.wake.fetch_wanted = self.server.sync_hint.is_some();
+        self.server.answer = LastAnswer::Granted(id);
+    }
+
+    /// Retires the ID next to a `false`: whoever withdrew it, it is not used again.
+    pub(super) fn retire_withdrawn(&mut self, seen: &Observed) {
+        if let (Some(false), Some(id)) = (seen.flag, seen.usable_id()) {
+            self.record.retire(id);
+        }
+    }
+
+    pub(super) fn withdrawn_elsewhere(&mut self) {
+        self.opt_in.settling = false;
+        self.record.decision = Consent::Denied;
+        self.record.retire_current();
+        self.server.answer = LastAnswer::Denied;
+        self.raise_epoch(Wipe::Withdrawn);
+        // The device that withdrew the ID cleans up. A user who opts in again elsewhere
+        // may do so under the same ID, and this device must not undo that.
+        self.record.cleaned_in_epoch = Some(self.record.epoch);
+    }
+
+    /// A gate that closes leaves nothing behind it.
+    pub(super) fn close_if_closed(&mut self, wipe: Wipe) {
+        if matches!(self.gate(), GateState::Closed(_)) {
+            self.raise_epoch(wipe);
+        }
+    }
+
+    /// Begins a new epoch: nothing that was captured before is sent after it.
+    pub(super) fn raise_epoch(&mut self, wipe: Wipe) {
+        self.cleanup_unanswered = false;
+        self.record.epoch = self.record.epoch.saturating_add(1);
+        if self.pending_wipe != Some(Wipe::Withdrawn) {
+            self.pending_wipe = Some(wipe);
+        }
+    }
+}

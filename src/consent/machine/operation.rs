@@ -1,0 +1,283 @@
+//! The operation in flight: which requests it makes, in which order.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{
+    Action, CallId, Generation, Machine, Outcome, Random, Session,
+    calls::{Call, CallKind},
+    opt_in::{BeforeWrite, OptInPlan},
+};
+use crate::account_data::content::{Change, Observed};
+
+/// One at a time: the homeserver sees no two requests of one device at once, except for
+/// one that outlived its bound.
+#[derive(Clone, Debug)]
+#[cfg_attr(test, derive(PartialEq, Eq, Hash))]
+pub(super) struct Operation {
+    pub(super) task: Task,
+    /// The call that it is done for.
+    pub(super) call: Option<CallId>,
+    pub(super) step: Step,
+    /// When the request was sent that is out.
+    pub(super) asked_at: Generation,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
+pub(super) enum Task {
+    Fetch,
+    OptIn,
+    Removal,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
+pub(super) enum Step {
+    /// The request is sent once the record is on the disk, or could not be written.
+    Ready(Request),
+    Sent(Request),
+    /// All is done, and is reported once the record is on the disk.
+    Ended(Outcome),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
+pub(super) enum Request {
+    /// The first read of an operation.
+    Read,
+    /// After an opt-in whose write got no answer.
+    ReadBack(OptInPlan, BeforeWrite),
+    /// After the write of a removal.
+    Verify,
+    /// Of an ID that was restored: once in this epoch.
+    CleanUp {
+        epoch: u64,
+    },
+    Remove(Change),
+    OptIn(OptInPlan),
+}
+
+/// A request that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Failure {
+    pub(crate) kind: FailureKind,
+    /// How long the homeserver asked to be left alone.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum FailureKind {
+    /// There was no answer, or none that tells: a write may have been applied, or may
+    /// still be.
+    Unanswered,
+    /// The homeserver refused it.
+    Refused,
+    /// The homeserver lets guests have no account data.
+    Guest,
+    /// The homeserver says nothing of this user any more: an administrator locked the
+    /// account, or the homeserver forbids the request.
+    Locked,
+}
+
+impl Request {
+    fn action(&self) -> Action {
+        match self {
+            Self::Read => Action::Get,
+            Self::ReadBack(..) | Self::Verify => Action::GetAgain,
+            Self::CleanUp { .. } => Action::Put(Change::OptOut),
+            Self::Remove(change) => Action::Put(change.clone()),
+            Self::OptIn(plan) => Action::Put(plan.change()),
+        }
+    }
+}
+
+impl Machine {
+    /// Begins what is due: a call of the app, or what the machine does by itself.
+    /// Returns whether anything changed.
+    pub(super) fn begin_operation(&mut self, now: Instant) -> bool {
+        // What was decided is on the disk before anything is asked.
+        if self.disk.is_saving() {
+            return false;
+        }
+        let Some(Call { id, kind }) = self.calls.queue.pop_front() else {
+            let due = self.upcoming(now).filter(|(_, at)| *at <= now);
+            if let Some((task, _)) = due {
+                self.begin(task, None);
+            }
+            return due.is_some();
+        };
+        self.wake.backoff.end_wait();
+        match kind {
+            CallKind::OptIn => {
+                self.begin(Task::OptIn, Some(id));
+                self.await_save(None);
+            }
+            CallKind::Removal if self.record.removal.is_some() => {
+                self.begin(Task::Removal, Some(id));
+            }
+            CallKind::Removal => self.finish(Some(id), Outcome::Done),
+            CallKind::Recheck => {
+                self.expect_answer();
+                match self.upcoming(now).filter(|(_, at)| *at <= now) {
+                    Some((task, _)) => self.begin(task, Some(id)),
+                    None => self.finish(Some(id), Outcome::Done),
+                }
+            }
+        }
+        true
+    }
+
+    fn begin(&mut self, task: Task, call: Option<CallId>) {
+        let step = Step::Ready(Request::Read);
+        let asked_at = self.server.generation;
+        self.operation = Some(Operation { task, call, step, asked_at });
+    }
+
+    /// Returns the request that is to be sent now.
+    pub(super) fn send_request(&mut self) -> Option<Action> {
+        if self.operation_awaits_save() {
+            return None;
+        }
+        let operation = self.operation.as_mut()?;
+        match &operation.step {
+            Step::Sent(_) => None,
+            Step::Ready(request) => {
+                let (action, request) = (request.action(), request.clone());
+                operation.asked_at = self.server.generation;
+                operation.step = Step::Sent(request);
+                if let Action::Put(change) = &action {
+                    self.server.write_in_flight = Some(change.outcome());
+                }
+                Some(action)
+            }
+            Step::Ended(_) => None,
+        }
+    }
+
+    /// Reports the end of the operation, once the record is on the disk.
+    pub(super) fn report_end(&mut self) {
+        if self.operation_awaits_save() {
+            return;
+        }
+        if let Some(Operation { call, step: Step::Ended(outcome), .. }) = self.operation {
+            self.operation = None;
+            self.finish(call, outcome);
+        }
+    }
+
+    /// Handles the answer to a read.
+    pub(crate) fn handle_got(
+        &mut self,
+        answer: Result<Observed, Failure>,
+        now: Instant,
+        random: &Random,
+    ) {
+        let Some(Operation { task, asked_at, step: Step::Sent(request), .. }) = &self.operation
+        else {
+            return;
+        };
+        let (task, asked_at, request) = (*task, *asked_at, request.clone());
+        let seen = match answer {
+            Ok(seen) => seen,
+            Err(failure) => return self.failed(failure, now, random),
+        };
+        match (task, request) {
+            (Task::OptIn, Request::ReadBack(plan, before)) => {
+                self.opt_in_read_back(asked_at, &seen, plan, before, now);
+            }
+            (Task::OptIn, _) => self.opt_in_read(asked_at, &seen, now, random),
+            (Task::Fetch, _) => self.fetched(asked_at, &seen, now),
+            (Task::Removal, Request::Verify) => {
+                self.removal_verified(asked_at, &seen, now, random);
+            }
+            (Task::Removal, _) => self.removal_read(asked_at, &seen, now),
+        }
+    }
+
+    /// Handles the answer to a write.
+    pub(crate) fn handle_put(
+        &mut self,
+        answer: Result<(), Failure>,
+        now: Instant,
+        random: &Random,
+    ) {
+        let Some(Operation { asked_at, step: Step::Sent(request), .. }) = &self.operation else {
+            return;
+        };
+        let (asked_at, request) = (*asked_at, request.clone());
+        match (request, answer) {
+            (Request::CleanUp { epoch }, Ok(())) => self.cleaned_up(asked_at, epoch),
+            (Request::Remove(_), Ok(())) => self.proceed(Request::Verify),
+            (Request::OptIn(plan), Ok(())) => self.opt_in_wrote(asked_at, plan, now),
+            (Request::OptIn(plan), Err(failure)) if failure.kind == FailureKind::Unanswered => {
+                self.note(failure, now);
+                self.opt_in_unanswered(plan);
+            }
+            (request, Err(failure)) => {
+                if matches!(request, Request::CleanUp { .. }) {
+                    self.cleanup_failed(failure);
+                }
+                self.failed(failure, now, random);
+            }
+            (_, Ok(())) => {}
+        }
+    }
+
+    /// Goes on with `request`.
+    pub(super) fn proceed(&mut self, request: Request) {
+        if let Some(operation) = &mut self.operation {
+            operation.step = Step::Ready(request);
+        }
+    }
+
+    /// Goes on with `request` once the record is on the disk, or could not be written.
+    pub(super) fn proceed_after_save(&mut self, request: Request) {
+        self.proceed(request);
+        self.await_save(None);
+    }
+
+    /// Ends the operation once the record is on the disk, or could not be written. Its
+    /// failures in a row are over if it succeeded.
+    pub(super) fn end_operation(&mut self, outcome: Outcome) {
+        if outcome == Outcome::Done {
+            self.wake.backoff.succeeded();
+        }
+        self.server.write_in_flight = None;
+        let Some(operation) = &mut self.operation else { return };
+        operation.step = Step::Ended(outcome);
+        if operation.call.is_some() {
+            self.await_save(None);
+        }
+    }
+
+    /// The operation failed: the next try is in a while.
+    pub(super) fn failed(&mut self, failure: Failure, now: Instant, random: &Random) {
+        self.note(failure, now);
+        let Some(Operation { task, .. }) = self.operation else { return };
+        match task {
+            Task::OptIn => self.opt_in_failed(now),
+            Task::Fetch | Task::Removal => {
+                self.wake.backoff.failed(now, random.jitter);
+                self.end_operation(Outcome::Failed);
+            }
+        }
+    }
+
+    /// Takes from a failure what it says about the session and the homeserver.
+    fn note(&mut self, failure: Failure, now: Instant) {
+        if let Some(wait) = failure.retry_after {
+            self.wake.backoff.requested(now, wait);
+        }
+        match failure.kind {
+            FailureKind::Guest => self.handle_session(Session::Unavailable, now),
+            FailureKind::Locked => self.unconfirm(),
+            FailureKind::Unanswered | FailureKind::Refused => {}
+        }
+        if self.session != Session::Live {
+            // The next sign that the session works, or the timer, leads to the next try.
+            self.wake.timer.restart(now);
+        }
+    }
+}

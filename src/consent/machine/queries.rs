@@ -1,0 +1,107 @@
+//! What the machine shows.
+
+use super::{LastAnswer, Machine, Session, Wipe};
+use crate::{
+    analytics_id::AnalyticsId,
+    consent::{ClosedReason, Confirmation, Consent, ConsentState, GateState, HoldReason},
+};
+
+impl Machine {
+    pub(crate) fn state(&self) -> ConsentState {
+        ConsentState {
+            decision: self.decision(),
+            confirmation: match self.server.answer {
+                LastAnswer::None | LastAnswer::Stale => Confirmation::Unconfirmed,
+                _ if self.opt_in.settling => Confirmation::Unconfirmed,
+                LastAnswer::NoDecision
+                | LastAnswer::Denied
+                | LastAnswer::NoId
+                | LastAnswer::Granted(_) => Confirmation::Confirmed,
+            },
+            gate: self.gate(),
+            removal_pending: self.record.removal.is_some() && !self.opt_in.settling,
+        }
+    }
+
+    /// Returns what the user said. An opt-in that was written counts before the record
+    /// has it.
+    pub(super) fn decision(&self) -> Consent {
+        if self.opt_in.settling { Consent::Granted } else { self.record.decision }
+    }
+
+    pub(crate) fn gate(&self) -> GateState {
+        use GateState::{Closed, Holding, Open};
+
+        match self.session {
+            Session::Ended | Session::Lost => return Closed(ClosedReason::SessionEnded),
+            Session::Unavailable => return Closed(ClosedReason::Unavailable),
+            Session::Live | Session::SoftLogout => {}
+        }
+        if self.settings.do_not_track {
+            return Closed(ClosedReason::DoNotTrack);
+        }
+        if self.record.device_veto {
+            return Closed(ClosedReason::DeviceVeto);
+        }
+        let granted = self.decision() == Consent::Granted;
+        if granted
+            && self.session == Session::SoftLogout
+            && self.server.answer != LastAnswer::NoDecision
+        {
+            return Holding(HoldReason::SoftLogout);
+        }
+        if self.opt_in.settling {
+            return Holding(HoldReason::Settling);
+        }
+        if granted && matches!(self.server.answer, LastAnswer::Granted(_)) {
+            return Open;
+        }
+        if self.is_opting_in() {
+            return Holding(HoldReason::OptingIn);
+        }
+        match (self.record.decision, &self.server.answer) {
+            (Consent::Denied, _) => Closed(ClosedReason::Denied),
+            (Consent::Undecided, LastAnswer::None | LastAnswer::Stale) => {
+                Closed(ClosedReason::Unconfirmed)
+            }
+            (Consent::Undecided, _) => Closed(ClosedReason::Undecided),
+            (Consent::Granted, LastAnswer::None) => Holding(HoldReason::Unconfirmed),
+            (Consent::Granted, LastAnswer::Stale) => Holding(HoldReason::Doubt),
+            (Consent::Granted, LastAnswer::NoId) => Holding(HoldReason::NoId),
+            (
+                Consent::Granted,
+                LastAnswer::NoDecision | LastAnswer::Denied | LastAnswer::Granted(_),
+            ) => Closed(ClosedReason::Unproven),
+        }
+    }
+
+    pub(crate) fn epoch(&self) -> u64 {
+        self.record.epoch
+    }
+
+    /// Returns the ID to send under, while the gate is open.
+    pub(crate) fn id(&self) -> Option<&AnalyticsId> {
+        match &self.server.answer {
+            LastAnswer::Granted(id) if self.gate() == GateState::Open => Some(id),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn record(&self) -> &crate::local_record::Record {
+        &self.record
+    }
+
+    pub(super) fn is_vetoed(&self) -> bool {
+        self.settings.do_not_track || self.record.device_veto
+    }
+
+    /// Takes the ID that the account lost by an opt-out. It is told once.
+    pub(crate) fn take_removed_id(&mut self) -> Option<AnalyticsId> {
+        self.server.removed_id.take()
+    }
+
+    /// Takes the reason why what is queued must go, if it must.
+    pub(crate) fn take_wipe(&mut self) -> Option<Wipe> {
+        self.pending_wipe.take()
+    }
+}

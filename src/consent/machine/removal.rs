@@ -1,0 +1,119 @@
+//! The steps of an opt-out, and what the account has still to lose.
+
+use tokio::time::Instant;
+
+use super::{
+    CallId, Generation, LastAnswer, Machine, Outcome, Random, Wipe, calls::CallKind,
+    operation::Request,
+};
+use crate::{
+    account_data::content::{Change, Observed},
+    consent::Consent,
+    local_record::Removal,
+};
+
+impl Machine {
+    /// Handles a call of `opt_out()`. `removal` is what the account will lose; the call
+    /// `id` ends once that is done, or was tried.
+    pub(crate) fn handle_opt_out(&mut self, id: CallId, removal: Removal) {
+        self.server.generation.closing += 1;
+        self.void_opt_ins(Outcome::Withdrawn);
+        // An ID that was made here and is perhaps written is retired like one that
+        // was used.
+        if let Some(minted) = self.opt_in.minted.take() {
+            self.record.remember_id(&minted.id);
+        }
+        if let Some(id) = self.server.on_server.as_ref().and_then(Observed::usable_id) {
+            self.server.removed_id = Some(id.clone());
+        }
+        self.record.retire_current();
+        self.record.trust();
+        self.record.decision = Consent::Denied;
+        self.server.answer = LastAnswer::None;
+        self.record.removal = match self.record.removal {
+            Some(Removal::Event) => Some(Removal::Event),
+            Some(Removal::Id) | None => Some(removal),
+        };
+        self.removal_ordered = true;
+        self.raise_epoch(Wipe::Withdrawn);
+        self.enqueue(id, CallKind::Removal);
+    }
+
+    /// The first read of a removal, sent at `asked_at`, was answered.
+    pub(super) fn removal_read(&mut self, asked_at: Generation, seen: &Observed, now: Instant) {
+        let Some(removal) = self.removal_that_holds(asked_at) else { return };
+        let is_newest = self.is_proof(asked_at, seen);
+        self.answered(seen, now);
+        self.wake.fetch_wanted = !is_newest;
+        if let Some(id) = seen.usable_id() {
+            self.record.retire(id);
+            self.server.removed_id = Some(id.clone());
+        }
+        // Which ID is retired is on the disk before the account forgets it: nothing could
+        // tell this device later.
+        match removal {
+            Removal::Event => self.proceed_after_save(Request::Remove(Change::Erase)),
+            Removal::Id if self.has_nothing_to_remove(seen) => {
+                self.discharge();
+                self.end_operation(Outcome::Done);
+            }
+            Removal::Id => self.proceed_after_save(Request::Remove(Change::OptOut)),
+        }
+    }
+
+    fn has_nothing_to_remove(&self, seen: &Observed) -> bool {
+        if self.removal_ordered {
+            seen.is_clean()
+        } else {
+            seen.flag != Some(true) && !seen.has_id_member()
+        }
+    }
+
+    /// The read after the write of a removal, sent at `asked_at`, was answered: a write
+    /// that was answered is not always one that was applied.
+    pub(super) fn removal_verified(
+        &mut self,
+        asked_at: Generation,
+        seen: &Observed,
+        now: Instant,
+        random: &Random,
+    ) {
+        let Some(removal) = self.removal_that_holds(asked_at) else { return };
+        let is_newest = self.is_proof(asked_at, seen);
+        let is_removed = match removal {
+            Removal::Id => seen.is_clean(),
+            Removal::Event => seen.flag != Some(true) && !seen.has_id_member(),
+        };
+        // A later opt-in elsewhere, under an ID that was not there before.
+        let is_overwritten = seen.flag == Some(true)
+            && seen.usable_id().is_some_and(|id| !self.record.is_retired(id));
+        self.answered(seen, now);
+        self.wake.fetch_wanted = !is_newest || is_overwritten;
+        if is_removed || is_overwritten {
+            self.discharge();
+            self.end_operation(Outcome::Done);
+        } else {
+            self.wake.backoff.failed(now, random.jitter);
+            self.end_operation(Outcome::Pending);
+        }
+    }
+
+    /// Returns what is to be removed, unless a local call or a closing sign came after
+    /// `asked_at`: then the removal begins again.
+    fn removal_that_holds(&mut self, asked_at: Generation) -> Option<Removal> {
+        let is_current = self.server.generation.closing == asked_at.closing;
+        let removal = self.record.removal.filter(|_| is_current);
+        if removal.is_none() {
+            self.end_operation(Outcome::Pending);
+        }
+        removal
+    }
+
+    pub(super) fn discharge(&mut self) {
+        self.record.removal = None;
+        self.removal_ordered = false;
+        if self.record.decision == Consent::Denied {
+            self.server.answer = LastAnswer::Denied;
+        }
+    }
+}

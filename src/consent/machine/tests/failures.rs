@@ -1,0 +1,293 @@
+//! Requests that fail, sessions that come back, and IDs that others withdraw.
+
+use super::*;
+
+const LONGEST_RECHECK: Duration = Duration::from_secs(12 * 3600);
+
+fn refused(retry_after: Option<u64>) -> Failure {
+    Failure { kind: FailureKind::Refused, retry_after: retry_after.map(Duration::from_secs) }
+}
+
+/// The requests of the hour from `driven.now` on, each of them answered by `answer`.
+fn requests_in_an_hour(driven: &mut Driven, answer: impl Fn(&mut Driven, &Action)) -> usize {
+    let end = driven.now + Duration::from_secs(3600);
+    let mut requests = 0;
+    loop {
+        match driven.next() {
+            Action::Wait(until) => match until.filter(|until| *until < end) {
+                Some(until) => driven.now = until,
+                None => break,
+            },
+            action => {
+                requests += 1;
+                answer(driven, &action);
+            }
+        }
+    }
+    driven.now = end;
+    requests
+}
+
+#[tokio::test]
+async fn a_removal_whose_read_succeeds_and_whose_write_fails_backs_off() {
+    for failure in [UNANSWERED, refused(None)] {
+        let mut driven = Driven::seeing(&yes("a"));
+        driven.opt_out(Removal::Id);
+        let hours: Vec<_> = (0..3)
+            .map(|_| {
+                requests_in_an_hour(&mut driven, |driven, action| {
+                    let random = driven.random();
+                    match action {
+                        Action::Put(_) => {
+                            driven.machine.handle_put(Err(failure), driven.now, &random)
+                        }
+                        _ => driven.answer(&yes("a")),
+                    }
+                })
+            })
+            .collect();
+        assert!(hours[0] <= 40 && hours[1] < hours[0] && hours[2] <= hours[1], "{hours:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_removal_that_the_homeserver_only_says_it_applied_backs_off_and_is_not_done() {
+    let mut driven = Driven::seeing(&yes("a"));
+    let call = driven.opt_out(Removal::Id);
+    driven.read(&yes("a"));
+    driven.write();
+    driven.read(&yes("a"));
+    assert!(driven.is_idle());
+    assert_eq!(driven.outcome(call), Some(Outcome::Pending));
+    assert!(driven.machine.state().removal_pending);
+
+    let requests = requests_in_an_hour(&mut driven, |driven, action| match action {
+        Action::Put(_) => driven.wrote(),
+        _ => driven.answer(&yes("a")),
+    });
+    assert!(requests <= 40, "{requests}");
+}
+
+#[tokio::test]
+async fn a_removal_is_done_once_it_was_read_back_and_its_discharge_saved() {
+    let mut driven = Driven::seeing(&yes("a"));
+    let call = driven.opt_out(Removal::Id);
+    driven.read(&yes("a"));
+    driven.write();
+    driven.read(&no());
+    // The disk has not taken it yet.
+    let Action::Save(record) = driven.machine.poll(driven.now) else { panic!() };
+    assert_eq!(record.removal, None);
+    assert_eq!(driven.outcome(call), None);
+    let random = driven.random();
+    driven.machine.handle_saved(Ok(record), driven.now, &random);
+    assert!(driven.is_idle());
+    assert_eq!(driven.outcome(call), Some(Outcome::Done));
+}
+
+#[tokio::test]
+async fn an_opt_in_elsewhere_right_after_a_removal_is_followed() {
+    let mut driven = Driven::seeing(&yes("a"));
+    let call = driven.opt_out(Removal::Id);
+    driven.read(&yes("a"));
+    driven.write();
+    driven.read(&yes("b"));
+    driven.read(&yes("b"));
+    assert_eq!(driven.outcome(call), Some(Outcome::Done));
+    assert_eq!(driven.gate(), GateState::Open);
+}
+
+#[tokio::test]
+async fn sync_does_not_shorten_the_wait_that_the_homeserver_asked_for() {
+    let mut driven = Driven::seeing(&yes("a"));
+    driven.opt_out(Removal::Id);
+    driven.fail_read(refused(Some(300)));
+    for seconds in 0..299 {
+        driven.now += Duration::from_secs(1);
+        driven.machine.handle_sync_delivers(driven.now);
+        assert!(driven.is_idle(), "after {seconds} s");
+    }
+    driven.now += Duration::from_secs(1);
+    driven.asks();
+}
+
+#[tokio::test]
+async fn an_opt_in_before_the_first_answer_is_asked_about_again_within_twelve_hours() {
+    let mut driven = Driven::new();
+    driven.fail_read(UNANSWERED);
+    driven.opt_in();
+    driven.read(&yes("a"));
+    assert_eq!(driven.gate(), GateState::Open);
+    assert!(driven.waits_for().is_some_and(|wait| wait <= LONGEST_RECHECK));
+}
+
+#[tokio::test]
+async fn sync_that_carried_account_data_once_is_not_relied_on_for_ever() {
+    let mut driven = Driven::seeing(&yes("a"));
+    driven.now += Duration::from_secs(3600);
+    driven.sync(&yes("a"));
+    let wait = driven.waits_for().unwrap();
+    assert!(wait <= LONGEST_RECHECK, "{wait:?}");
+    driven.now += wait;
+    driven.asks();
+}
+
+#[tokio::test]
+async fn a_clean_up_that_fails_is_tried_again_and_one_that_succeeded_is_not() {
+    let mut driven = Driven::seeing(&yes("a"));
+    driven.opt_out(Removal::Id);
+    driven.read(&yes("a"));
+    driven.write();
+    driven.read(&no());
+    driven.sync(&yes("a"));
+    driven.read(&yes("a"));
+    driven.fail_write(refused(None));
+
+    let wait = driven.waits_for().unwrap();
+    driven.now += wait;
+    driven.read(&yes("a"));
+    driven.write();
+    driven.sync(&yes("a"));
+    driven.read(&yes("a"));
+    assert!(driven.is_idle());
+}
+
+#[tokio::test]
+async fn a_clean_up_without_an_answer_counts_once_it_is_seen() {
+    let mut driven = Driven::seeing(&yes("a"));
+    driven.opt_out(Removal::Id);
+    driven.read(&yes("a"));
+    driven.write();
+    driven.read(&no());
+    driven.sync(&yes("a"));
+    driven.read(&yes("a"));
+    driven.fail_write(UNANSWERED);
+    let wait = driven.waits_for().unwrap();
+    driven.now += wait;
+    driven.read(&no());
+    assert_eq!(driven.machine.record().cleaned_in_epoch, Some(driven.machine.epoch()));
+}
+
+#[tokio::test]
+async fn an_id_that_another_device_withdrew_is_not_used_again() {
+    // Seen in sync, seen by a GET, with the ID next to it and without.
+    for shown in [no(), no_beside("a")] {
+        for in_sync in [true, false] {
+            let mut driven = Driven::seeing(&yes("a"));
+            if in_sync {
+                driven.sync(&shown);
+            } else {
+                driven.recheck();
+                driven.read(&shown);
+            }
+            // A third client restores what it had cached.
+            driven.sync(&yes("a"));
+            driven.read(&yes("a"));
+            assert_eq!(driven.gate(), GateState::Closed(ClosedReason::Denied));
+            // The device that withdrew it cleans up, and not this one.
+            assert!(driven.is_idle());
+            driven.sync(&yes("b"));
+            driven.read(&yes("b"));
+            assert_eq!(driven.gate(), GateState::Open);
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_erasure_retires_and_names_the_id_that_it_finds() {
+    let mut driven = Driven::seeing(&yes("a"));
+    driven.opt_out(Removal::Event);
+    driven.read(&yes("b"));
+    assert_eq!(driven.write(), Change::Erase);
+    driven.read(&Observed::UNSET);
+    assert_eq!(driven.machine.take_removed_id(), Some(id("b")));
+    for restored in ["a", "b"] {
+        driven.sync(&yes(restored));
+        driven.read(&yes(restored));
+        assert_eq!(driven.gate(), GateState::Closed(ClosedReason::Denied));
+        if restored == "a" {
+            driven.write();
+        }
+    }
+}
+
+#[tokio::test]
+async fn evidence_that_a_lost_session_works_leads_to_an_answer_that_decides() {
+    let lose: [fn(&mut Driven); 3] = [
+        |driven| driven.machine.handle_session(Session::Lost, driven.now),
+        |driven| driven.machine.handle_session(Session::SoftLogout, driven.now),
+        |driven| {
+            driven.recheck();
+            driven.fail_read(Failure { kind: FailureKind::Guest, retry_after: None });
+        },
+    ];
+    let evidence: [fn(&mut Driven); 4] = [
+        |driven| driven.machine.handle_session(Session::Live, driven.now),
+        |driven| driven.machine.handle_sync_delivers(driven.now),
+        |driven| driven.sync(&yes("a")),
+        |driven| {
+            driven.recheck();
+        },
+    ];
+    for lose in lose {
+        for evidence in evidence {
+            let mut driven = Driven::seeing(&yes("a"));
+            lose(&mut driven);
+            assert!(driven.is_idle());
+            assert_ne!(driven.gate(), GateState::Open);
+            evidence(&mut driven);
+            driven.read(&yes("a"));
+            assert_eq!(driven.gate(), GateState::Open);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_lost_session_without_any_evidence_is_asked_about_within_twelve_hours() {
+    for session in [Session::Lost, Session::SoftLogout] {
+        let mut driven = Driven::new();
+        driven.machine.handle_session(session, driven.now);
+        let wait = driven.waits_for().unwrap();
+        assert!(wait <= LONGEST_RECHECK);
+        driven.now += wait;
+        driven.fail_read(refused(None));
+        // And not at once again.
+        assert!(driven.waits_for().is_some_and(|wait| wait >= LONGEST_RECHECK / 2));
+    }
+}
+
+#[tokio::test]
+async fn a_user_whose_request_is_forbidden_once_is_no_guest() {
+    let mut driven = Driven::seeing(&yes("a"));
+    driven.recheck();
+    driven.fail_read(Failure { kind: FailureKind::Locked, retry_after: None });
+    assert_ne!(driven.machine.state().prompt(), Prompt::Unavailable);
+    assert_ne!(driven.gate(), GateState::Open);
+    let wait = driven.waits_for().unwrap();
+    driven.now += wait;
+    driven.read(&yes("a"));
+    assert_eq!(driven.gate(), GateState::Open);
+}
+
+#[tokio::test]
+async fn an_opt_in_after_the_end_of_the_session_starts_nothing() {
+    let mut driven = Driven::seeing(&Observed::UNSET);
+    let end = driven.call();
+    driven.machine.handle_end_session(end);
+    let call = driven.opt_in();
+    assert_eq!(driven.outcome(call), Some(Outcome::SessionEnded));
+    assert_eq!(driven.next(), Action::Wait(None));
+}
+
+#[tokio::test]
+async fn an_opt_in_that_waits_for_its_turn_when_the_session_ends_starts_nothing() {
+    let mut driven = Driven::new();
+    driven.asks();
+    let call = driven.opt_in();
+    let end = driven.call();
+    driven.machine.handle_end_session(end);
+    assert_eq!(driven.outcome(call), Some(Outcome::SessionEnded));
+    driven.answer(&Observed::UNSET);
+    assert_eq!(driven.next(), Action::Wait(None));
+    assert_ne!(call, CallId(0));
+}
