@@ -140,6 +140,8 @@ impl Driver {
         let inner = self.inner.upgrade()?;
         loop {
             let action = inner.apply_unnoticed(|machine| machine.poll(Instant::now()));
+            // Before the next operation meets an error of its own.
+            self.answer_calls(&inner);
             match action {
                 Action::Save(record) => {
                     let (store, lock) = (inner.record_store.clone(), inner.save_lock.clone());
@@ -152,10 +154,7 @@ impl Driver {
                 }
                 Action::GetAgain => self.get(&inner),
                 Action::Put(change) => self.put(&inner, change),
-                Action::Wait(until) => {
-                    self.answer_calls(&inner);
-                    return Some(until);
-                }
+                Action::Wait(until) => return Some(until),
             }
         }
     }
