@@ -25,13 +25,13 @@ use tokio::{
 use crate::{
     AnalyticsBuilder, AnalyticsId, ConsentState, DeliveryReport, Dropped, Event, GateState,
     InvalidEvent, OptOut, OptOutReceipt, Prompt, Properties, Stats, Step,
-    account_data::{AccountData, AccountDataError, content::Observed},
+    account_data::{AccountData, AccountDataError},
     consent::machine::{Machine, Session},
     consent_task::{self, Command},
     drops,
     gate::Phase,
-    guard::OwnIdentifiers,
     local_record::RecordStore,
+    session::own_identifiers,
     sink::Sink,
     stop::Stop,
 };
@@ -560,27 +560,6 @@ impl Drop for Handle {
     }
 }
 
-/// What `client` knows that its session is known by, now.
-fn own_identifiers(client: &Client) -> OwnIdentifiers {
-    let homeserver = client.homeserver();
-    // The SDK lends this URL in 0.18 and gives it in 0.19.
-    let server = client.server().and_then(|url| url.host_str().map(str::to_owned));
-    let hosts = server.into_iter().chain(homeserver.host_str().map(str::to_owned));
-    let mut own = OwnIdentifiers { hosts: hosts.collect(), ..OwnIdentifiers::default() };
-    if let Some(session) = client.session_meta() {
-        own.user_id = session.user_id.to_string();
-        own.localpart = session.user_id.localpart().to_owned();
-        own.server_name = session.user_id.server_name().to_string();
-        own.hosts.push(session.user_id.server_name().host().to_owned());
-        own.device_id = session.device_id.to_string();
-    }
-    if let Some(tokens) = client.session_tokens() {
-        own.tokens.push(tokens.access_token);
-        own.tokens.extend(tokens.refresh_token);
-    }
-    own
-}
-
 /// Lets every account-data event of `event_type` that sync carries reach the
 /// machine: classic and sliding sync both call the handler.
 fn watch_account_data(inner: &Arc<Inner>, event_type: String) -> EventHandlerHandle {
@@ -602,7 +581,7 @@ fn watch_account_data(inner: &Arc<Inner>, event_type: String) -> EventHandlerHan
             if let Ok(event) = serde_json::from_str::<SyncedEvent<'_>>(raw.get())
                 && *event.event_type == *event_type
             {
-                let seen = Observed::read(event.content);
+                let seen = inner.account_data.observe(Some(event.content));
                 inner.apply(|machine| machine.synced(&seen));
             }
         }

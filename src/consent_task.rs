@@ -22,7 +22,7 @@ use crate::{
     AnalyticsId,
     account_data::{
         AccountDataError, Turn,
-        content::{Change, MergeError, Observed},
+        content::{Change, MergeError},
     },
     analytics::{Inner, OptInError},
     consent::machine::{Machine, Next, OptInPlan, Overtaken, Session, Ticket},
@@ -214,7 +214,7 @@ impl Inner {
             let turn = self.account_data.turn().await?;
             let sent = self.machine().sign();
             let (turn, content) = self.account_data.fetch(turn).await?;
-            let seen = observe(content.as_deref());
+            let seen = self.account_data.observe(content.as_deref());
             if let Some(change) = self.apply(|machine| machine.fetched(sent, &seen, Instant::now()))
             {
                 self.put(turn, &change, content.as_deref()).await?;
@@ -234,7 +234,7 @@ impl Inner {
                 Removal::Event => (turn, None, Some(Change::Erase)),
                 Removal::Id => {
                     let (turn, content) = self.account_data.fetch(turn).await?;
-                    let seen = observe(content.as_deref());
+                    let seen = self.account_data.observe(content.as_deref());
                     let change = self.apply(|machine| machine.removal_fetched(sent, &seen));
                     (turn, content, change)
                 }
@@ -266,7 +266,7 @@ impl Inner {
         let turn = self.account_data.turn().await?;
         let sent = self.machine().sign();
         let (turn, content) = self.account_data.fetch(turn).await?;
-        let seen = observe(content.as_deref());
+        let seen = self.account_data.observe(content.as_deref());
         let plan = self.apply(|machine| {
             machine.opt_in_plan(ticket, sent, &seen, Instant::now(), AnalyticsId::random())
         })?;
@@ -303,7 +303,7 @@ impl Inner {
             let turn = self.account_data.turn().await?;
             let sent = self.machine().sign();
             let (_, content) = self.account_data.fetch(turn).await?;
-            Ok::<_, AccountDataError>((sent, observe(content.as_deref())))
+            Ok::<_, AccountDataError>((sent, self.account_data.observe(content.as_deref())))
         };
         let Ok((sent, seen)) = read.await else { return Err(cause.into()) };
         let (now, settle) = (Instant::now(), self.settle_time());
@@ -371,10 +371,6 @@ impl Inner {
 #[derive(Debug, thiserror::Error)]
 #[error("the client's store did not answer in time")]
 struct StoreTooSlow;
-
-fn observe(content: Option<&RawValue>) -> Observed {
-    content.map_or(Observed::UNSET, Observed::read)
-}
 
 impl From<MergeError> for AccountDataError {
     fn from(MergeError: MergeError) -> Self {

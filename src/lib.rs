@@ -18,6 +18,7 @@ mod limits;
 mod local_record;
 mod locks;
 mod queue;
+mod session;
 mod sink;
 mod stats;
 mod stop;

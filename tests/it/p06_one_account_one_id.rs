@@ -310,3 +310,52 @@ async fn an_id_is_remembered_as_retired_before_it_is_removed() {
     removal.pass().await;
     assert!(eventually(opt_out).await.unwrap().is_complete());
 }
+
+#[tokio::test]
+async fn an_id_that_tells_who_someone_is_or_stands_for_nothing_is_no_id() {
+    let longest = "x".repeat(200);
+    let too_long = "x".repeat(201);
+    let world = World::new().await;
+    let device = world.device("GHTYAJCEQW").await;
+    let (analytics, recorder) = device.start_confirmed().await;
+    for bad in [
+        "alice@example.org",
+        "https://matrix.to/#/@alice:example.org",
+        "@alice:example.org",
+        "user alice of example.org",
+        "203.0.113.7",
+        "2001:db8::7",
+        "GHTYAJCEQW",
+        "device-ghtyajceqw",
+        "undefined",
+        "null",
+        "nil",
+        "none",
+        "NaN",
+        "anonymous",
+        "Guest",
+        "0",
+        "-1",
+        "false",
+        "true",
+        " undefined ",
+        "[object Object]",
+        "00000000-0000-0000-0000-000000000000",
+        "00000000000000000000000000000000",
+        &too_long,
+    ] {
+        world.set_content(&content(Some(true), Some(bad)));
+        eventually(analytics.recheck()).await.unwrap();
+        assert_eq!(analytics.state().gate, GateState::Holding(HoldReason::NoId), "{bad}");
+    }
+    analytics.capture_one("Held");
+    eventually(analytics.flush()).await;
+    assert!(recorder.events().is_empty());
+
+    for good in [FOREIGN_ID, "9f1c2d7ea4b4c1d9e2f3a4b5c6d7e8f", "legacy id/1", &longest] {
+        world.set_content(&content(Some(true), Some(good)));
+        let state = eventually(analytics.recheck()).await.unwrap();
+        assert!(state.is_open(), "{good}");
+        assert_eq!(analytics.analytics_id().unwrap().reveal(), good);
+    }
+}

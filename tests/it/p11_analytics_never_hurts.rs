@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use hyper::Method;
 use matrix_analytics::{
     Analytics, Backend, Batch, ConsentState, DeliveryError, ELEMENT_EVENT_TYPE,
-    testing::{FailingBackend, Fault},
+    testing::{AccountDataMethod, FailingBackend, Fault, FaultRule},
 };
 use tokio::sync::Semaphore;
 
@@ -228,4 +228,22 @@ async fn a_backend_that_refuses_everything_is_not_asked_for_ever() {
     }
     eventually(analytics.flush()).await;
     assert!(backend.attempts() <= 12, "{} tries", backend.attempts());
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[tokio::test]
+async fn a_date_until_which_to_wait_is_obeyed() {
+    let world = World::new().await;
+    let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
+    // By the clock of the system, which a test cannot stop.
+    let date = std::time::SystemTime::now() + Duration::from_secs(500);
+    world.server.fail_all(Fault::RateLimitedUntil(date));
+    assert!(!eventually(analytics.opt_out().into_future()).await.account.is_done());
+    world.take_requests();
+
+    world.pass(Duration::from_secs(380), Duration::from_secs(10)).await;
+    assert_eq!(world.take_requests(), "");
+    world.pass(Duration::from_secs(130), Duration::from_secs(10)).await;
+    assert_ne!(world.take_requests(), "");
 }
