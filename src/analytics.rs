@@ -26,11 +26,13 @@ use crate::{
     AnalyticsBuilder, AnalyticsId, ConsentState, DeliveryReport, Dropped, Event, GateState,
     InvalidEvent, OptOut, OptOutReceipt, Prompt, Properties, Stats, Step,
     account_data::{AccountData, AccountDataError},
+    claim::Claim,
     consent::machine::{Machine, Session},
     consent_task::{self, Command},
     drops,
     gate::Phase,
-    local_record::RecordStore,
+    local_record::Record,
+    record_store::RecordStore,
     session::own_identifiers,
     sink::Sink,
     stop::Stop,
@@ -54,6 +56,7 @@ struct Handle {
     commands: mpsc::UnboundedSender<Command>,
     event_handler: EventHandlerHandle,
     stop: Arc<Stop>,
+    claim: Claim,
 }
 
 /// What the tasks share with the handle. They hold it weakly: it has the `Client`.
@@ -65,8 +68,9 @@ pub(crate) struct Inner {
     state: SharedObservable<ConsentState>,
     pub(crate) account_data: AccountData,
     pub(crate) record_store: RecordStore,
-    /// Held while the record is written: the newest is written last.
-    pub(crate) saving: Arc<tokio::sync::Mutex<()>>,
+    /// What is stored, as far as this process knows. Held while the record is written: the
+    /// newest is written last.
+    pub(crate) saving: Arc<tokio::sync::Mutex<Record>>,
     pub(crate) sink: Arc<Sink>,
     /// Tells the consent task that there may be something to do.
     wake: Arc<Notify>,
@@ -416,7 +420,7 @@ impl Analytics {
 }
 
 impl Analytics {
-    pub(crate) fn start(inner: Inner, event_type: String) -> Self {
+    pub(crate) fn start(inner: Inner, event_type: String, claim: Claim) -> Self {
         let inner = Arc::new(inner);
         inner.apply(|_| {});
 
@@ -438,7 +442,7 @@ impl Analytics {
             inner.wake.clone(),
             stop.clone(),
         ));
-        Self { handle: Arc::new(Handle { inner, commands, event_handler, stop }) }
+        Self { handle: Arc::new(Handle { inner, commands, event_handler, stop, claim }) }
     }
 
     pub(crate) fn inner(&self) -> &Inner {
@@ -502,7 +506,7 @@ impl Inner {
         client: Client,
         machine: Machine,
         account_data: AccountData,
-        record_store: RecordStore,
+        (record_store, stored): (RecordStore, Record),
         sink: Sink,
     ) -> Self {
         Self {
@@ -512,7 +516,7 @@ impl Inner {
             machine: Mutex::new(machine),
             account_data,
             record_store,
-            saving: Arc::default(),
+            saving: Arc::new(tokio::sync::Mutex::new(stored)),
             sink: Arc::new(sink),
             wake: Arc::default(),
             transitions: Notify::new(),
@@ -553,9 +557,9 @@ impl Drop for Handle {
         self.inner.sink.stop();
         // A withdrawal that was made is remembered, even if the handle is dropped
         // before it is written.
-        if self.inner.machine().is_unsaved() {
-            let inner = self.inner.clone();
-            self.inner.runtime.spawn(async move { inner.save().await });
+        if self.inner.machine().is_unsaved() || self.inner.saving.try_lock().is_err() {
+            let (inner, hold) = (self.inner.clone(), self.claim.hold());
+            self.inner.runtime.spawn(async move { inner.save_and_leave(hold).await });
         }
     }
 }

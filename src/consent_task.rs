@@ -25,6 +25,7 @@ use crate::{
         content::{Change, MergeError},
     },
     analytics::{Inner, OptInError},
+    claim::{Hold, Unsaved},
     consent::machine::{Machine, Next, OptInPlan, Overtaken, Session, Ticket},
     local_record::Removal,
     stop::Stop,
@@ -191,21 +192,47 @@ impl Inner {
         };
         // In a task of its own, which holds the turn: a write that is waited for no
         // longer may still land, and must not land after a newer one.
-        let (store, written) = (self.record_store.clone(), record.clone());
-        let write = tokio::spawn(async move { (store.save(&written).await, turn) });
-        let (saved, _turn) = match timeout(bound, write).await {
-            Ok(Ok((saved, turn))) => (saved, Some(turn)),
-            Ok(Err(gone)) => (Err(StoreError::Backend(Box::new(gone))), None),
-            Err(_) => (Err(StoreError::Backend(Box::new(StoreTooSlow))), None),
+        let (store, wanted) = (self.record_store.clone(), record.clone());
+        let mut turn = turn;
+        let write = tokio::spawn(async move {
+            let saved = store.save(&turn, &wanted).await;
+            if let Ok(stored) = &saved {
+                turn.clone_from(stored);
+            }
+            saved
+        });
+        let saved = match timeout(bound, write).await {
+            Ok(Ok(saved)) => saved,
+            Ok(Err(gone)) => Err(StoreError::Backend(Box::new(gone))),
+            Err(_) => Err(StoreError::Backend(Box::new(StoreTooSlow))),
         };
-        match &saved {
-            Ok(()) => self.apply(|machine| machine.saved(&record)),
-            Err(_) => {
+        match saved {
+            Ok(stored) => {
+                self.apply(|machine| machine.saved(&record, &stored));
+                Ok(())
+            }
+            Err(error) => {
                 debug!("the local record could not be written");
                 self.apply(|machine| machine.save_failed(Instant::now(), fastrand::f64()));
+                Err(error)
             }
         }
-        saved
+    }
+
+    /// Saves what the last handle left unsaved, and lets the next `Analytics` of the record
+    /// begin; it learns what could not be saved.
+    pub(crate) async fn save_and_leave(&self, hold: Hold) {
+        const MOST_TRIES: usize = 3;
+
+        // A write that is out has to land first, however long it takes.
+        drop(self.saving.lock().await);
+        for _ in 0..MOST_TRIES {
+            if self.save().await.is_ok() && !self.machine().is_unsaved() {
+                return;
+            }
+        }
+        let base = self.saving.lock().await.clone();
+        hold.leave(Unsaved { base, record: self.machine().record().clone() });
     }
 
     /// Asks the homeserver, and writes what the answer asks for.

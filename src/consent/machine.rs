@@ -152,6 +152,12 @@ impl Machine {
         }
     }
 
+    /// Notes that the record this began with has still to be saved.
+    pub(crate) fn unsaved(mut self) -> Self {
+        self.unsaved = true;
+        self
+    }
+
     // What is.
 
     pub(crate) fn state(&self) -> ConsentState {
@@ -308,13 +314,13 @@ impl Machine {
 
     pub(crate) fn deny_on_this_device(&mut self) {
         self.sign.closing += 1;
-        self.record.device_veto = true;
+        self.record.veto();
         self.close(Wipe::Withdrawn);
     }
 
     pub(crate) fn allow_on_this_device(&mut self) {
         self.sign.closing += 1;
-        if std::mem::take(&mut self.record.device_veto) {
+        if self.record.lift_veto() {
             self.unsaved = true;
             self.unconfirm();
         }
@@ -505,11 +511,26 @@ impl Machine {
 
     // What this device's store and network do.
 
-    /// The record `saved` is durable.
-    pub(crate) fn saved(&mut self, saved: &Record) {
+    /// The record `written` was saved, and `stored` is what is stored now: another process
+    /// may have written, too.
+    pub(crate) fn saved(&mut self, written: &Record, stored: &Record) {
         self.saves = Retry::default();
-        if self.record == *saved {
-            self.unsaved = false;
+        let merged = Record::merge(written, &self.record, stored);
+        let before = std::mem::replace(&mut self.record, merged);
+        self.unsaved = self.record != *stored;
+        if self.record == before {
+            return;
+        }
+        // What another process did is a sign of the kind that a local call is.
+        self.sign.closing += 1;
+        if self.record.decision == Consent::Denied {
+            self.void_opt_ins();
+        }
+        self.unconfirm();
+        if self.record.epoch > before.epoch {
+            let is_withdrawn = self.record.decision != Consent::Granted || self.record.device_veto;
+            let wipe = if is_withdrawn { Wipe::Withdrawn } else { Wipe::IdChanged };
+            self.wipe = self.wipe.filter(|wipe| *wipe == Wipe::Withdrawn).or(Some(wipe));
         }
     }
 

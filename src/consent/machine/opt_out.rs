@@ -22,12 +22,8 @@ impl Machine {
         }
         self.record.retire_current();
         self.record.trust();
-        self.record.decision = Consent::Denied;
+        self.record.withdraw(removal);
         self.standing = Standing::Unconfirmed;
-        self.record.removal = match self.record.removal {
-            Some(Removal::Event) => Some(Removal::Event),
-            Some(Removal::Id) | None => Some(removal),
-        };
         self.removal_ordered = true;
         self.close(Wipe::Withdrawn);
         self.retry_now();

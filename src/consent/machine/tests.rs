@@ -138,7 +138,7 @@ async fn an_unusable_id_is_no_id() {
 
 #[tokio::test]
 async fn after_a_new_no_it_matters_no_more_that_the_record_could_not_be_read() {
-    let mut machine = Machine::new(Record::unreadable(), false, 0.0);
+    let mut machine = Machine::new(Record::unreadable("salt".to_owned()), false, 0.0);
     fetch(&mut machine, &yes("a"));
     assert_eq!(machine.state().decision, Consent::Denied);
     machine.opt_out(Removal::Id);

@@ -1,6 +1,6 @@
 //! The store can be read and not written, hangs, or holds what cannot be read.
 
-use std::{error::Error, future::pending, sync::Arc};
+use std::{error::Error, future::pending, sync::Arc, task::Poll};
 
 use futures_util::future::BoxFuture;
 use matrix_analytics::{
@@ -132,6 +132,35 @@ async fn a_store_that_hangs_keeps_no_opt_out_from_ending() {
     while world.content().unwrap() != content(Some(false), None) {
         tokio::time::advance(BOUND / 100).await;
         tokio::task::yield_now().await;
+    }
+}
+
+/// A store whose reads never end.
+struct HangingReads;
+
+impl StoreGate for HangingReads {
+    fn reach(&self, _: Moment) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn read(&self) -> BoxFuture<'_, ()> {
+        Box::pin(pending())
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_read_in_time_makes_no_analytics() {
+    let world = World::new().await;
+    let login = world.server.add_device(ALICE, "PHONE");
+    let store = GatedStore::config(MemoryStore::new().into_state_store(), Arc::new(HangingReads));
+    let client =
+        world.server.client_with(&login, |builder| builder.store_config(store)).await.unwrap();
+    let device = Device { client, login };
+    for _ in 0..2 {
+        let mut build = Box::pin(device.builder().build());
+        assert!(futures_util::poll!(&mut build).is_pending());
+        tokio::time::advance(BOUND + std::time::Duration::from_millis(1)).await;
+        assert!(matches!(futures_util::poll!(build), Poll::Ready(Err(BuildError::StoreTimeout))));
     }
 }
 

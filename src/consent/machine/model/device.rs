@@ -206,7 +206,7 @@ impl Device {
         match memory {
             Memory::Nothing => {}
             Memory::Unreadable => {
-                machine.record = Record::unreadable().with_salt(SALT);
+                machine.record = Record::unreadable(SALT.to_owned());
                 promises.forgotten = true;
             }
             Memory::Yes | Memory::NoPending | Memory::No => {
@@ -299,7 +299,7 @@ impl Device {
             Input::Go => self.go(),
             Input::Saved => {
                 let Some(Save { record, promises }) = self.saving.take() else { return Ok(()) };
-                self.machine.saved(&record);
+                self.machine.saved(&record, &record);
                 self.durable = record;
                 self.monitor.durable = promises;
                 self.save_ended();
