@@ -247,3 +247,34 @@ async fn a_date_until_which_to_wait_is_obeyed() {
     world.pass(Duration::from_secs(130), Duration::from_secs(10)).await;
     assert_ne!(world.take_requests(), "");
 }
+
+#[tokio::test]
+async fn a_removal_that_fails_costs_at_most_forty_requests_an_hour_and_fewer_as_it_lasts() {
+    for fault in [
+        Some(Fault::ServerError(503)),
+        Some(Fault::RateLimited { retry_after: None }),
+        Some(Fault::Forbidden),
+        // Nothing fails, but what the homeserver holds cannot be merged with.
+        None,
+    ] {
+        let world = World::new().await;
+        let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
+        match &fault {
+            Some(fault) => {
+                let rule = FaultRule::always(fault.clone()).on(AccountDataMethod::Put);
+                world.server.fail(rule);
+            }
+            None => world.set_content("[]"),
+        }
+        assert!(!eventually(analytics.opt_out().into_future()).await.account.is_done());
+
+        let mut hours = Vec::new();
+        for _ in 0..2 {
+            world.server.clear_requests();
+            world.pass(HOUR, Duration::from_secs(5)).await;
+            hours.push(world.server.requests().len());
+        }
+        assert!(hours[0] <= 40 && hours[1] <= hours[0], "{fault:?}: {hours:?} requests");
+        assert!(hours[1] > 0, "{fault:?}: the removal goes on");
+    }
+}
