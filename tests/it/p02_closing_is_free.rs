@@ -5,10 +5,11 @@ use std::time::Duration;
 use hyper::Method;
 use matrix_analytics::{
     Analytics, ClosedReason, Consent, ConsentState, ELEMENT_EVENT_TYPE, GateState, HoldReason,
+    Prompt,
     testing::{AccountDataMethod, Fault, InitialSync},
 };
 
-use crate::support::{AnalyticsExt as _, FOREIGN_ID, World, content, eventually};
+use crate::support::{ALICE, AnalyticsExt as _, FOREIGN_ID, World, content, eventually};
 
 #[tokio::test]
 async fn a_false_in_sync_closes_at_once() {
@@ -278,4 +279,23 @@ async fn following_a_yes_of_another_device_keeps_what_the_app_says_of_all_events
     analytics.capture_one("Event");
     eventually(analytics.flush()).await;
     assert_eq!(recorder.events()[0].properties["app"], "1.0");
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[tokio::test]
+async fn a_gate_that_an_opt_in_opened_before_the_first_answer_asks_again_within_twelve_hours() {
+    let world = World::new().await;
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    world.server.fail_next(Fault::ServerError(503));
+    let (analytics, _) = world.device("PHONE").await.start().await;
+    eventually(world.server.wait_for(|requests| requests.len() == 1)).await;
+    assert!(eventually(analytics.opt_in()).await.unwrap().is_open());
+
+    // The user opts out on another device, and this one does not sync.
+    world.set_content(&content(Some(false), None));
+    world.take_requests();
+    world.pass(12 * HOUR + Duration::from_secs(60), Duration::from_secs(60)).await;
+    assert_ne!(world.take_requests(), "");
+    analytics.until(|state| state.decision == Consent::Denied).await;
 }
