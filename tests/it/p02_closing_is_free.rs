@@ -299,3 +299,18 @@ async fn a_gate_that_an_opt_in_opened_before_the_first_answer_asks_again_within_
     assert_ne!(world.take_requests(), "");
     analytics.until(|state| state.decision == Consent::Denied).await;
 }
+
+#[tokio::test]
+async fn a_sync_that_carried_account_data_once_and_then_stops_is_not_waited_for() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let (analytics, _) = device.start_opted_in().await;
+    world.server.set_content(ALICE, "org.example.other", "{}");
+    device.sync().await;
+
+    world.set_content(&content(Some(false), None));
+    world.take_requests();
+    world.pass(48 * HOUR, Duration::from_secs(1800)).await;
+    assert_ne!(world.take_requests(), "");
+    analytics.until(|state| state.decision == Consent::Denied).await;
+}
