@@ -339,3 +339,35 @@ async fn a_record_with_an_epoch_that_cannot_be_opens_nothing_by_itself() {
         analytics.opt_in_and_settle().await;
     }
 }
+
+#[tokio::test]
+async fn the_clean_up_of_a_restored_id_is_tried_until_it_succeeds() {
+    for restart in [false, true] {
+        let world = World::new().await;
+        let device = world.device("PHONE").await;
+        let (analytics, _) = device.start_opted_in().await;
+        let retired = world.content().unwrap();
+        assert!(eventually(analytics.opt_out().into_future()).await.is_complete());
+        device.sync().await;
+
+        let refused = FaultRule::always(Fault::ServerError(503)).on(AccountDataMethod::Put);
+        world.server.fail(refused);
+        world.set_content(&retired);
+        world.server.clear_requests();
+        device.sync().await;
+        let is_refused =
+            |requests: &[AccountDataRequest]| requests.iter().any(|r| r.status() == Some(503));
+        eventually(world.server.wait_for(is_refused)).await;
+        let analytics = if restart {
+            drop(analytics);
+            world.server.heal();
+            device.start().await.0
+        } else {
+            world.server.heal();
+            analytics
+        };
+        world.pass(Duration::from_secs(3600), Duration::from_secs(30)).await;
+        assert_eq!(world.content().unwrap(), content(Some(false), None), "restart: {restart}");
+        drop(analytics);
+    }
+}
