@@ -359,3 +359,23 @@ async fn an_id_that_tells_who_someone_is_or_stands_for_nothing_is_no_id() {
         assert_eq!(analytics.analytics_id().unwrap().reveal(), good);
     }
 }
+
+#[tokio::test]
+async fn an_id_that_was_seen_withdrawn_on_another_device_is_not_used_again() {
+    let world = World::new().await;
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    let device = world.device("PHONE").await;
+    let (analytics, recorder) = device.start_confirmed().await;
+    assert!(analytics.is_open());
+    // Another device opts out, and a third client restores what it had cached.
+    world.set_content(&content(Some(false), None));
+    device.sync().await;
+    assert_eq!(analytics.state().decision, Consent::Denied);
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    device.sync().await;
+    eventually(analytics.recheck()).await.unwrap();
+    assert_eq!(analytics.state().decision, Consent::Denied);
+    analytics.capture_one("Never");
+    eventually(analytics.flush()).await;
+    assert!(recorder.events().is_empty());
+}
