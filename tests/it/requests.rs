@@ -157,14 +157,14 @@ async fn opting_out_offline_returns_with_the_removal_pending() {
 }
 
 #[tokio::test]
-async fn erasing_costs_one_put() {
+async fn erasing_costs_a_get_and_a_put() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
     world.take_requests();
 
     let receipt = eventually(analytics.opt_out().erase_event().into_future()).await;
     assert!(receipt.is_complete(), "{receipt:?}");
-    assert_eq!(world.take_requests(), "PUT");
+    assert_eq!(world.take_requests(), "GET PUT");
     assert_eq!(world.content().unwrap(), "{}");
 }
 
