@@ -314,3 +314,38 @@ async fn a_sync_that_carried_account_data_once_and_then_stops_is_not_waited_for(
     assert_ne!(world.take_requests(), "");
     analytics.until(|state| state.decision == Consent::Denied).await;
 }
+
+#[tokio::test]
+async fn a_session_that_works_again_is_asked_for_its_consent() {
+    for fault in [Fault::UnknownToken, Fault::Forbidden, Fault::SoftLogout] {
+        let world = World::new().await;
+        let device = world.device("PHONE").await;
+        let (analytics, recorder) = device.start_opted_in().await;
+        device.sync().await;
+        world.server.fail_next(fault.clone());
+        assert!(eventually(analytics.recheck()).await.is_err());
+        analytics.until(|state| !state.is_open()).await;
+
+        // Sync carries account data, and nothing of it has changed.
+        world.server.redeliver(ALICE, ELEMENT_EVENT_TYPE);
+        device.sync().await;
+        world.pass(Duration::from_secs(600), Duration::from_secs(10)).await;
+        assert!(analytics.is_open(), "{fault:?}: {:?}", analytics.state());
+        analytics.capture_one("Works");
+        eventually(analytics.flush()).await;
+        assert_eq!(recorder.names(), ["Works"], "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn one_refusal_does_not_make_a_guest_of_a_signed_in_user() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    world.server.fail_next(Fault::Forbidden);
+    let (analytics, _) = device.start().await;
+    eventually(world.server.wait_for(|requests| requests.len() == 1)).await;
+    world.server.set_content(ALICE, "org.example.other", "{}");
+    device.sync().await;
+    world.pass(Duration::from_secs(600), Duration::from_secs(10)).await;
+    assert_eq!(analytics.prompt(), Prompt::Ask);
+}
