@@ -278,3 +278,39 @@ async fn a_removal_that_fails_costs_at_most_forty_requests_an_hour_and_fewer_as_
         assert!(hours[1] > 0, "{fault:?}: the removal goes on");
     }
 }
+
+#[tokio::test]
+async fn sync_does_not_shorten_the_time_that_the_homeserver_asked_to_wait() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let (analytics, _) = device.start_opted_in().await;
+    let retry_after = Some(Duration::from_secs(300));
+    world.server.fail_all(Fault::RateLimited { retry_after });
+    assert!(!eventually(analytics.opt_out().into_future()).await.account.is_done());
+    world.take_requests();
+
+    for round in 0..25 {
+        world.server.set_content(ALICE, "org.example.other", &format!(r#"{{"round":{round}}}"#));
+        device.sync().await;
+        world.pass(Duration::from_secs(10), Duration::from_secs(10)).await;
+    }
+    assert_eq!(world.take_requests(), "");
+    world.pass(Duration::from_secs(60), Duration::from_secs(10)).await;
+    assert_ne!(world.take_requests(), "");
+}
+
+#[tokio::test]
+async fn a_homeserver_that_asks_for_an_hour_gets_an_hour() {
+    let world = World::new().await;
+    let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
+    // Longer than an hour is cut to one.
+    let retry_after = Some(24 * HOUR);
+    world.server.fail_all(Fault::RateLimited { retry_after });
+    assert!(!eventually(analytics.opt_out().into_future()).await.account.is_done());
+    world.take_requests();
+
+    world.pass(HOUR - Duration::from_secs(60), Duration::from_secs(60)).await;
+    assert_eq!(world.take_requests(), "");
+    world.pass(Duration::from_secs(120), Duration::from_secs(60)).await;
+    assert_ne!(world.take_requests(), "");
+}
