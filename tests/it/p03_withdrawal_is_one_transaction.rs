@@ -275,3 +275,18 @@ async fn the_receipt_of_an_erasure_names_the_id_that_the_account_held_last() {
     eventually(analytics.flush()).await;
     assert!(recorder.events().is_empty());
 }
+
+#[tokio::test]
+async fn a_removal_that_was_answered_and_not_applied_is_not_called_done() {
+    let world = World::new().await;
+    let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
+    let held = world.content();
+    // A captive portal.
+    world.server.fail_next_on(AccountDataMethod::Put, Fault::Html(200));
+    let receipt = eventually(analytics.opt_out().into_future()).await;
+    assert!(receipt.account.is_done() == (world.content() != held), "{receipt:?}");
+
+    world.pass(std::time::Duration::from_secs(600), std::time::Duration::from_secs(10)).await;
+    assert_eq!(world.content().unwrap(), content(Some(false), None));
+    assert!(!analytics.state().removal_pending);
+}
