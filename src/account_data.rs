@@ -2,8 +2,12 @@
 //! time and none of them ever cut.
 
 pub(crate) mod content;
+mod read;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use matrix_sdk::{
     Client, HttpError,
@@ -11,7 +15,7 @@ use matrix_sdk::{
     ruma::{
         OwnedUserId,
         api::{
-            client::config::{get_global_account_data, set_global_account_data},
+            client::config::set_global_account_data,
             error::{ErrorKind, RetryAfter},
         },
         events::{AnyGlobalAccountDataEventContent, GlobalAccountDataEventType},
@@ -24,6 +28,15 @@ use tokio::{
     time::timeout,
 };
 
+use self::{content::Observed, read::Read};
+use crate::{
+    guard::{Guard, GuardPolicy},
+    session::own_identifiers,
+};
+
+/// The longest wait that a homeserver is granted.
+const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
+
 /// Why the account data could not be read or written.
 ///
 /// The `Debug` form and the sources are matrix-sdk's, and quote the URL of the request,
@@ -31,6 +44,10 @@ use tokio::{
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AccountDataError {
+    /// The homeserver, or a proxy before it, answered a read without a body. That says
+    /// nothing about what the account holds.
+    #[error("the homeserver answered without a body")]
+    EmptyAnswer,
     /// The homeserver forbids it, as it does for guests.
     #[error("the homeserver does not let this account hold account data")]
     Forbidden(#[source] HttpError),
@@ -44,7 +61,7 @@ pub enum AccountDataError {
     /// The homeserver asks to wait.
     #[error("the homeserver asks to wait")]
     RateLimited {
-        /// How long it asked to wait, if it said so.
+        /// How long it asked to wait, if it said so; at most an hour.
         retry_after: Option<Duration>,
         /// What it answered.
         #[source]
@@ -61,18 +78,24 @@ pub enum AccountDataError {
 
 impl AccountDataError {
     fn from_http(error: HttpError) -> Self {
+        const TOO_MANY_REQUESTS: u16 = 429;
+
         match error.client_api_error_kind() {
             Some(ErrorKind::LimitExceeded(data)) => {
-                let retry_after = match data.retry_after {
-                    Some(RetryAfter::Delay(delay)) => Some(delay),
-                    _ => None,
-                };
+                let retry_after = data.retry_after.map(|asked| wait(asked, SystemTime::now()));
                 Self::RateLimited { retry_after, source: error }
             }
             Some(ErrorKind::MissingToken | ErrorKind::UnknownToken(_) | ErrorKind::UserLocked) => {
                 Self::SessionLost(error)
             }
             Some(ErrorKind::Forbidden | ErrorKind::GuestAccessForbidden) => Self::Forbidden(error),
+            // As a proxy says it, whose headers the SDK does not show.
+            _ if error
+                .as_client_api_error()
+                .is_some_and(|error| error.status_code.as_u16() == TOO_MANY_REQUESTS) =>
+            {
+                Self::RateLimited { retry_after: None, source: error }
+            }
             _ => Self::Http(error),
         }
     }
@@ -95,6 +118,9 @@ pub(crate) struct AccountData {
     /// Held by whoever reads, merges and writes, and by every request until it
     /// has ended.
     turn: Arc<Mutex<()>>,
+    /// Knows what is personal in an ID that another client wrote. Not the guard of the
+    /// events, which may have detectors of the app.
+    guard: Arc<Guard>,
 }
 
 /// The right to read and write, one at a time.
@@ -107,7 +133,20 @@ impl AccountData {
         event_type: &str,
         bound: Duration,
     ) -> Self {
-        Self { client, user, event_type: event_type.into(), bound, turn: Arc::default() }
+        let guard = Guard::new(GuardPolicy::default(), Vec::new());
+        let session = client.clone();
+        guard.watch_session(move || Some(own_identifiers(&session)));
+        let (turn, guard) = (Arc::default(), Arc::new(guard));
+        Self { client, user, event_type: event_type.into(), bound, turn, guard }
+    }
+
+    /// Returns what `content` says about consent; none is an event that is not set.
+    pub(crate) fn observe(&self, content: Option<&RawValue>) -> Observed {
+        let is_personal = |id: &str| {
+            self.guard.refresh();
+            self.guard.finds_in(id)
+        };
+        content.map_or(Observed::UNSET, |content| Observed::read(content, is_personal))
     }
 
     /// The bound on one read and on one write.
@@ -122,17 +161,19 @@ impl AccountData {
             .map_err(|_| AccountDataError::Timeout)
     }
 
-    /// What the homeserver holds.
+    /// Returns what the homeserver holds; none if the event is not set.
     pub(crate) async fn fetch(
         &self,
         turn: Turn,
     ) -> Result<(Turn, Option<Box<RawValue>>), AccountDataError> {
-        let request =
-            get_global_account_data::v3::Request::new(self.user.clone(), self.event_type.clone());
+        let request = Read::new(self.user.clone(), self.event_type.clone());
         let request = self.client.send(request).with_request_config(self.config());
         let (turn, answer) = self.detached(turn, request.into_future()).await?;
         match answer {
-            Ok(answer) => Ok((turn, Some(answer.account_data.into_json()))),
+            Ok(answer) => {
+                let content = answer.content.ok_or(AccountDataError::EmptyAnswer)?;
+                Ok((turn, Some(content)))
+            }
             Err(error) if is_not_found(&error) => Ok((turn, None)),
             Err(error) => Err(AccountDataError::from_http(error)),
         }
@@ -178,8 +219,38 @@ impl AccountData {
     }
 }
 
+/// Returns how long to wait from `now` for what the homeserver asked.
+fn wait(asked: RetryAfter, now: SystemTime) -> Duration {
+    let wait = match asked {
+        RetryAfter::Delay(delay) => delay,
+        RetryAfter::DateTime(date) => date.duration_since(now).unwrap_or_default(),
+    };
+    wait.min(LONGEST_RETRY_AFTER)
+}
+
 /// Whether the homeserver says that the event is not set; a 404 of another kind
 /// says that it does not know the endpoint.
 fn is_not_found(error: &HttpError) -> bool {
     error.client_api_error_kind() == Some(&ErrorKind::NotFound)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_a_delay_or_a_date_and_at_most_an_hour() {
+        let (now, second) =
+            (SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 40), Duration::from_secs(1));
+        for (asked, expected) in [
+            (RetryAfter::Delay(Duration::ZERO), Duration::ZERO),
+            (RetryAfter::Delay(300 * second), 300 * second),
+            (RetryAfter::Delay(Duration::MAX), LONGEST_RETRY_AFTER),
+            (RetryAfter::DateTime(now - second), Duration::ZERO),
+            (RetryAfter::DateTime(now + 300 * second), 300 * second),
+            (RetryAfter::DateTime(now + 86_400 * second), LONGEST_RETRY_AFTER),
+        ] {
+            assert_eq!(wait(asked, now), expected, "{asked:?}");
+        }
+    }
 }

@@ -26,9 +26,10 @@ use tokio::{
 };
 
 use crate::{
-    account_data::{AccountData, AccountDataError, content::Observed},
+    account_data::{AccountData, AccountDataError},
     analytics_id::AnalyticsId,
     builder::AnalyticsBuilder,
+    claim::Claim,
     consent::{
         ConsentState, GateState, Prompt,
         machine::{CallId, Machine, Outcome},
@@ -37,8 +38,9 @@ use crate::{
     drops::{self, Dropped},
     event::{Event, InvalidEvent, Properties},
     gate::Phase,
-    guard::OwnIdentifiers,
-    local_record::RecordStore,
+    local_record::Record,
+    record_store::RecordStore,
+    session::own_identifiers,
     sink::{DeliveryReport, Sink},
     stats::Stats,
     stop::Stop,
@@ -63,6 +65,7 @@ struct Handle {
     calls: mpsc::UnboundedSender<Call>,
     event_handler: EventHandlerHandle,
     stop: Arc<Stop>,
+    claim: Claim,
 }
 
 /// What the tasks share with the handle. They hold it weakly: it has the `Client`.
@@ -74,8 +77,9 @@ pub(crate) struct Inner {
     state: SharedObservable<ConsentState>,
     pub(crate) account_data: AccountData,
     pub(crate) record_store: RecordStore,
-    /// Held while the record is written: the newest is written last.
-    pub(crate) save_lock: Arc<tokio::sync::Mutex<()>>,
+    /// What is stored, as far as this process knows. Held while the record is written: the
+    /// newest is written last.
+    pub(crate) saving: Arc<tokio::sync::Mutex<Record>>,
     pub(crate) sink: Arc<Sink>,
     /// Tells the consent task that there may be something to do.
     wake: Arc<Notify>,
@@ -439,7 +443,7 @@ impl Analytics {
 }
 
 impl Analytics {
-    pub(crate) fn start(inner: Inner, event_type: String) -> Self {
+    pub(crate) fn start(inner: Inner, event_type: String, claim: Claim) -> Self {
         let inner = Arc::new(inner);
         inner.apply(|_| {});
 
@@ -461,7 +465,7 @@ impl Analytics {
             inner.wake.clone(),
             stop.clone(),
         ));
-        Self { handle: Arc::new(Handle { inner, calls, event_handler, stop }) }
+        Self { handle: Arc::new(Handle { inner, calls, event_handler, stop, claim }) }
     }
 
     pub(crate) fn inner(&self) -> &Inner {
@@ -561,7 +565,7 @@ impl Inner {
         client: Client,
         machine: Machine,
         account_data: AccountData,
-        record_store: RecordStore,
+        (record_store, stored): (RecordStore, Record),
         sink: Sink,
     ) -> Self {
         Self {
@@ -571,7 +575,7 @@ impl Inner {
             machine: Mutex::new(machine),
             account_data,
             record_store,
-            save_lock: Arc::default(),
+            saving: Arc::new(tokio::sync::Mutex::new(stored)),
             sink: Arc::new(sink),
             wake: Arc::default(),
             next_call: AtomicU64::new(0),
@@ -615,35 +619,18 @@ impl Drop for Handle {
         // A withdrawal that was made is remembered, even if the handle is dropped
         // before it is written.
         let machine = self.inner.machine();
-        if machine.is_unsaved() {
-            let Inner { record_store, save_lock, account_data, .. } = &*self.inner;
-            let (store, lock, record) =
-                (record_store.clone(), save_lock.clone(), machine.record().clone());
-            let save = consent_task::save(store, lock, record, account_data.bound());
+        if machine.is_unsaved() || self.inner.saving.try_lock().is_err() {
+            let Inner { record_store, saving, account_data, .. } = &*self.inner;
+            let save = consent_task::save_and_leave(
+                record_store.clone(),
+                saving.clone(),
+                machine.record().clone(),
+                account_data.bound(),
+                self.claim.hold(),
+            );
             self.inner.runtime.spawn(save);
         }
     }
-}
-
-/// What `client` knows that its session is known by, now.
-fn own_identifiers(client: &Client) -> OwnIdentifiers {
-    let homeserver = client.homeserver();
-    // The SDK lends this URL in 0.18 and gives it in 0.19.
-    let server = client.server().and_then(|url| url.host_str().map(str::to_owned));
-    let hosts = server.into_iter().chain(homeserver.host_str().map(str::to_owned));
-    let mut own = OwnIdentifiers { hosts: hosts.collect(), ..OwnIdentifiers::default() };
-    if let Some(session) = client.session_meta() {
-        own.user_id = session.user_id.to_string();
-        own.localpart = session.user_id.localpart().to_owned();
-        own.server_name = session.user_id.server_name().to_string();
-        own.hosts.push(session.user_id.server_name().host().to_owned());
-        own.device_id = session.device_id.to_string();
-    }
-    if let Some(tokens) = client.session_tokens() {
-        own.tokens.push(tokens.access_token);
-        own.tokens.extend(tokens.refresh_token);
-    }
-    own
 }
 
 /// Lets every account-data event of `event_type` that sync carries reach the
@@ -668,7 +655,7 @@ fn watch_account_data(inner: &Arc<Inner>, event_type: String) -> EventHandlerHan
             if let Ok(event) = serde_json::from_str::<SyncedEvent<'_>>(raw.get())
                 && *event.event_type == *event_type
             {
-                let seen = Observed::read(event.content);
+                let seen = inner.account_data.observe(Some(event.content));
                 inner.apply(|machine| machine.handle_synced(&seen, now));
             }
         }

@@ -5,8 +5,34 @@ use std::fmt;
 use matrix_sdk::ruma::{EventId, RoomId, RoomOrAliasId, UserId};
 use uuid::Uuid;
 
-/// The longest ID that is used, in bytes.
-const MAX_BYTES: usize = 255;
+/// The longest ID that is used, in bytes: PostHog cuts a longer one
+/// (`distinct_id`, at 200 characters).
+const MAX_BYTES: usize = 200;
+
+/// What a client writes that makes a text of no value, or names nobody, in lower case: two
+/// accounts that have it would be one person.
+const NO_VALUES: [&str; 20] = [
+    "-1",
+    "0",
+    "[object object]",
+    "{}",
+    "anon",
+    "anonymous",
+    "default",
+    "false",
+    "guest",
+    "id",
+    "n/a",
+    "nan",
+    "nil",
+    "none",
+    "null",
+    "true",
+    "undefined",
+    "unknown",
+    "unset",
+    "user",
+];
 
 /// The stable random ID of an account that has opted in.
 ///
@@ -31,11 +57,12 @@ impl AnalyticsId {
         Self(Uuid::new_v4().hyphenated().to_string().into())
     }
 
-    /// `id` if it can serve as one: not blank, at most 255 bytes, no control
-    /// character, and not itself a Matrix identifier.
+    /// Returns `id` if it can serve as one: at most 200 bytes, no control character, not
+    /// blank or what stands for no value in some language, not the nil UUID, and not itself a
+    /// Matrix identifier.
     pub(crate) fn from_foreign(id: &str) -> Option<Self> {
         let usable = id.len() <= MAX_BYTES
-            && !id.trim().is_empty()
+            && !stands_for_nothing(id)
             && !id.chars().any(char::is_control)
             && !is_matrix_identifier(id);
         usable.then(|| Self(id.into()))
@@ -45,6 +72,14 @@ impl AnalyticsId {
     pub(crate) fn for_testing(id: &str) -> Self {
         Self(id.into())
     }
+}
+
+fn stands_for_nothing(id: &str) -> bool {
+    let id = id.trim();
+    let unquoted = id.trim_matches(['"', '\'']);
+    unquoted.is_empty()
+        || NO_VALUES.contains(&unquoted.to_ascii_lowercase().as_str())
+        || Uuid::parse_str(id).is_ok_and(|id| id.is_nil() || id.is_max())
 }
 
 fn is_matrix_identifier(id: &str) -> bool {

@@ -3,17 +3,19 @@
 use std::{ffi::OsStr, fmt, time::Duration};
 
 use matrix_sdk::{Client, StoreError};
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::timeout};
 
 use crate::{
     Analytics, Backend, Detector, GuardPolicy, OverflowPolicy, QueueError,
     account_data::AccountData,
     analytics::Inner,
     backend::DynBackend,
+    claim::{Claim, Taken, Unsaved},
     consent::machine::{Machine, Settings},
     guard::Guard,
     limits::Limits,
-    local_record::RecordStore,
+    local_record::Record,
+    record_store::{LoadError, RecordStore},
     sink::Sink,
 };
 #[cfg(feature = "sqlite")]
@@ -38,6 +40,10 @@ const LONGEST_BOUND: Duration = Duration::from_secs(600);
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
+    /// Another [`Analytics`] for the same user, event type and store is alive in this
+    /// process: clone that one instead.
+    #[error("there is an Analytics for this account and event type already")]
+    AlreadyBuilt,
     /// The event type is empty, over-long, has white space, a slash or a control
     /// character, or belongs to the Matrix specification (`m.…`).
     #[error("the event type cannot be one for analytics")]
@@ -58,6 +64,10 @@ pub enum BuildError {
     /// among it.
     #[error("the client's store could not be read")]
     Store(#[source] StoreError),
+    /// The client's store did not answer in time: what this device remembers could not be
+    /// read, or an [`Analytics`] that was dropped a moment ago is still writing to it.
+    #[error("the client's store did not answer in time")]
+    StoreTimeout,
 }
 
 /// Sets up an [`Analytics`]: what to ask the account for, and where events go.
@@ -73,6 +83,15 @@ pub struct AnalyticsBuilder {
     detectors: Vec<Box<dyn Detector>>,
     request_timeout: Duration,
     do_not_track: bool,
+}
+
+impl From<LoadError> for BuildError {
+    fn from(error: LoadError) -> Self {
+        match error {
+            LoadError::NewerVersion(_) => Self::NewerRecord,
+            LoadError::Store(error) => Self::Store(error),
+        }
+    }
 }
 
 impl fmt::Debug for AnalyticsBuilder {
@@ -214,7 +233,14 @@ impl AnalyticsBuilder {
     /// Starts watching the account, and returns the handle.
     ///
     /// Waits for this device's store and for the file of a durable queue, not for the
-    /// network: the homeserver is asked in the background.
+    /// network: the homeserver is asked in the background. An [`Analytics`] that was dropped
+    /// a moment ago saves first what it has to save. Both waits for the store are bounded by
+    /// the [`request_timeout`](Self::request_timeout).
+    ///
+    /// In a process there is one [`Analytics`] for each store, user and event type. Two
+    /// processes, or two clients on one directory, may have one each: what one of them saves
+    /// is brought together with what the other has saved, and the more closed value wins. One
+    /// learns of the other's changes when it saves something itself.
     ///
     /// # Errors
     ///
@@ -230,10 +256,19 @@ impl AnalyticsBuilder {
         }
         let user = self.client.user_id().ok_or(BuildError::NoSession)?.to_owned();
         let records = RecordStore::new(self.client.clone(), &self.event_type, &user);
-        let record = records.load().await?;
+        let claim = timeout(self.request_timeout, Claim::take(records.place())).await;
+        let (claim, left) = claim
+            .map_err(|_| BuildError::StoreTimeout)?
+            .map_err(|Taken| BuildError::AlreadyBuilt)?;
+        let stored = timeout(self.request_timeout, records.load()).await;
+        let stored = stored.map_err(|_| BuildError::StoreTimeout)??;
+        let record = match left {
+            Some(Unsaved { base, record }) => Record::merge(&base, &record, &stored),
+            None => stored.clone(),
+        };
         let settings =
             Settings { do_not_track: self.do_not_track, request_timeout: self.request_timeout };
-        let machine = Machine::new(record, settings, fastrand::f64());
+        let machine = Machine::new(record, stored.clone(), settings, fastrand::f64());
         #[cfg(feature = "sqlite")]
         let journal = match self.queue {
             Some(queue) => {
@@ -256,8 +291,9 @@ impl AnalyticsBuilder {
             Some((journal, restored)) => sink.with_journal(journal, restored),
             None => sink,
         };
+        let records = (records, stored);
         let inner = Inner::new(runtime, self.client, machine, account_data, records, sink);
-        Ok(Analytics::start(inner, self.event_type))
+        Ok(Analytics::start(inner, self.event_type, claim))
     }
 }
 

@@ -24,12 +24,14 @@ use tracing::debug;
 use crate::{
     account_data::{
         AccountDataError,
-        content::{Change, MergeError, Observed},
+        content::{Change, MergeError},
     },
     analytics::Inner,
     analytics_id::AnalyticsId,
+    claim::{Hold, Unsaved},
     consent::machine::{Action, CallId, Failure, FailureKind, Outcome, Random, Session},
-    local_record::{Record, RecordStore},
+    local_record::Record,
+    record_store::RecordStore,
     stop::Stop,
 };
 
@@ -144,7 +146,7 @@ impl Driver {
             self.answer_calls(&inner);
             match action {
                 Action::Save(record) => {
-                    let (store, lock) = (inner.record_store.clone(), inner.save_lock.clone());
+                    let (store, lock) = (inner.record_store.clone(), inner.saving.clone());
                     let bound = inner.account_data.bound();
                     self.save = Some(Box::pin(save(store, lock, record, bound)));
                 }
@@ -178,15 +180,15 @@ impl Driver {
     }
 
     fn got(&mut self, answer: Result<Option<Box<RawValue>>, AccountDataError>) -> Option<()> {
+        let inner = self.inner.upgrade()?;
         let answer = match answer {
             Ok(content) => {
-                let seen = content.as_deref().map_or(Observed::UNSET, Observed::read);
+                let seen = inner.account_data.observe(content.as_deref());
                 self.content = content;
                 Ok(seen)
             }
             Err(error) => Err(self.keep(error)),
         };
-        let inner = self.inner.upgrade()?;
         inner.apply(|machine| machine.handle_got(answer, Instant::now(), &random()));
         Some(())
     }
@@ -248,27 +250,52 @@ impl Driver {
     }
 }
 
-/// Writes the record. Returns what the store holds then.
-pub(crate) async fn save(
+/// Brings `record` together with what is stored, writes it, and returns what the store holds
+/// then. `saving` has what the store was last known to hold.
+async fn save(
     store: RecordStore,
-    lock: Arc<Mutex<()>>,
+    saving: Arc<Mutex<Record>>,
     record: Record,
     bound: Duration,
 ) -> Result<Record, StoreError> {
     let too_slow = || StoreError::Backend(Box::new(StoreTooSlow));
-    let lock = timeout(bound, lock.lock_owned()).await.map_err(|_| too_slow())?;
+    let mut known = timeout(bound, saving.lock_owned()).await.map_err(|_| too_slow())?;
     // In a task of its own, which holds the lock: a write that is no longer waited for
     // may still land, and must not land after a newer one.
     let write = tokio::spawn(async move {
-        let saved = store.save(&record).await;
-        drop(lock);
-        saved.map(|()| record)
+        let saved = store.save(&known, &record).await;
+        if let Ok(stored) = &saved {
+            known.clone_from(stored);
+        }
+        saved
     });
     match timeout(bound, write).await {
         Ok(Ok(saved)) => saved,
         Ok(Err(gone)) => Err(StoreError::Backend(Box::new(gone))),
         Err(_) => Err(too_slow()),
     }
+}
+
+/// Saves what the last handle left unsaved, and lets the next `Analytics` of the record
+/// begin; it learns what could not be saved.
+pub(crate) async fn save_and_leave(
+    store: RecordStore,
+    saving: Arc<Mutex<Record>>,
+    record: Record,
+    bound: Duration,
+    hold: Hold,
+) {
+    const MOST_TRIES: usize = 3;
+
+    // A write that is out has to land first, however long it takes.
+    drop(saving.lock().await);
+    for _ in 0..MOST_TRIES {
+        if save(store.clone(), saving.clone(), record.clone(), bound).await.is_ok() {
+            return;
+        }
+    }
+    let base = saving.lock().await.clone();
+    hold.leave(Unsaved { base, record });
 }
 
 /// The record could not be saved, and another call was told why.
@@ -288,7 +315,9 @@ fn random() -> Random {
 /// What the machine has to know of an error.
 fn failure(error: &AccountDataError) -> Failure {
     let (kind, retry_after) = match error {
-        AccountDataError::Timeout | AccountDataError::Http(_) => (FailureKind::Unanswered, None),
+        AccountDataError::Timeout | AccountDataError::Http(_) | AccountDataError::EmptyAnswer => {
+            (FailureKind::Unanswered, None)
+        }
         AccountDataError::Forbidden(source) => {
             let is_guest = source.client_api_error_kind() == Some(&ErrorKind::GuestAccessForbidden);
             (if is_guest { FailureKind::Guest } else { FailureKind::Locked }, None)

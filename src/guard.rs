@@ -165,6 +165,11 @@ impl Guard {
         }
     }
 
+    /// Returns whether there is something personal in `text`. Tells nobody of it.
+    pub(crate) fn finds_in(&self, text: &str) -> bool {
+        !matches!(self.search().text(text, Place::Anywhere), Ok(None))
+    }
+
     /// How many findings of each kind there were.
     pub(crate) fn found(&self) -> BTreeMap<IdentifierKind, u64> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()

@@ -1,20 +1,26 @@
-//! What this device remembers about consent, in the client's state store.
+//! What this device remembers about consent.
+
+mod merge;
 
 use std::collections::VecDeque;
 
-use matrix_sdk::{Client, StoreError, ruma::UserId};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use uuid::Uuid;
 
-use crate::{AnalyticsId, BuildError, Consent};
+use crate::{analytics_id::AnalyticsId, consent::Consent, hex::hex};
 
 /// The version that this code writes.
-const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 
 /// How many retired IDs are remembered: a client that restores what it had cached
 /// restores a recent one.
-const MAX_RETIRED: usize = 8;
+const MAX_RETIRED: usize = 64;
+
+/// The highest epoch that a record may have when it is loaded.
+///
+/// The gate shifts the epoch by two bits, and a process raises it from here on: neither can
+/// overflow.
+const MAX_LOADED_EPOCH: u64 = 1 << 60;
 
 /// The durable half of consent: it survives the process and the network.
 ///
@@ -29,9 +35,15 @@ pub(crate) struct Record {
     /// The user said no on this device, whatever the account says.
     #[serde(default)]
     pub(crate) device_veto: bool,
+    /// The epoch that began when the veto was set.
+    #[serde(default)]
+    vetoed_in: u64,
     /// The server copy that a withdrawal has still to clean.
     #[serde(default)]
     pub(crate) removal: Option<Removal>,
+    /// The epoch that began when the user last withdrew on this device.
+    #[serde(default)]
+    withdrawn_in: u64,
     /// Goes up at every withdrawal and every change of ID.
     #[serde(default)]
     pub(crate) epoch: u64,
@@ -53,8 +65,8 @@ pub(crate) struct Record {
     unreadable: bool,
 }
 
-/// What a withdrawal still has to do on the server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// What a withdrawal still has to do on the server, from the lesser to the greater.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(test, derive(Hash))]
 pub(crate) enum Removal {
@@ -65,7 +77,7 @@ pub(crate) enum Removal {
 }
 
 /// A salted digest of an analytics ID.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]
 #[cfg_attr(test, derive(Hash))]
 struct IdDigest(String);
@@ -76,24 +88,61 @@ impl std::fmt::Debug for IdDigest {
     }
 }
 
-impl Default for Record {
-    fn default() -> Self {
+impl Record {
+    /// Returns the record of a device that remembers nothing. Two processes that share a
+    /// record have to give it the same `salt`.
+    pub(crate) fn new(salt: String) -> Self {
         Self {
             version: VERSION,
             decision: Consent::Undecided,
             device_veto: false,
+            vetoed_in: 0,
             removal: None,
+            withdrawn_in: 0,
             epoch: 1,
             cleaned_in_epoch: None,
-            salt: Uuid::new_v4().simple().to_string(),
+            salt,
             current: None,
             retired: VecDeque::new(),
             unreadable: false,
         }
     }
-}
 
-impl Record {
+    /// Returns what is remembered in place of a record that cannot be read: a no, so that
+    /// only the user's own new yes opens.
+    pub(crate) fn unreadable(salt: String) -> Self {
+        Self { decision: Consent::Denied, unreadable: true, ..Self::new(salt) }
+    }
+
+    /// Whether this code, of this or an earlier version, can have written the record.
+    pub(crate) fn is_possible(&self) -> bool {
+        !self.salt.is_empty()
+            && self.epoch <= MAX_LOADED_EPOCH
+            && self.vetoed_in <= self.epoch
+            && self.withdrawn_in <= self.epoch
+            && self.cleaned_in_epoch <= Some(self.epoch)
+            && self.retired.len() <= MAX_RETIRED
+    }
+
+    /// Notes that the user withdrew on this device, and what the account has still to lose.
+    /// The caller raises the epoch.
+    pub(crate) fn withdraw(&mut self, removal: Removal) {
+        self.decision = Consent::Denied;
+        self.removal = self.removal.max(Some(removal));
+        self.withdrawn_in = self.epoch + 1;
+    }
+
+    /// Notes that the user said no on this device. The caller raises the epoch.
+    pub(crate) fn veto(&mut self) {
+        self.device_veto = true;
+        self.vetoed_in = self.epoch + 1;
+    }
+
+    /// Takes the veto back. Returns whether there was one.
+    pub(crate) fn lift_veto(&mut self) -> bool {
+        std::mem::take(&mut self.device_veto)
+    }
+
     pub(crate) fn remember_id(&mut self, id: &AnalyticsId) {
         self.current = Some(self.digest(id));
     }
@@ -146,13 +195,12 @@ impl Record {
 
     /// Nothing is remembered but the epoch and the veto.
     pub(crate) fn start_anew(&mut self) {
-        *self = Self { epoch: self.epoch, device_veto: self.device_veto, ..Self::default() };
-    }
-
-    /// What is remembered in place of a record that cannot be read: a no, so that
-    /// only the user's own new yes opens.
-    pub(crate) fn unreadable() -> Self {
-        Self { decision: Consent::Denied, unreadable: true, ..Self::default() }
+        *self = Self {
+            epoch: self.epoch,
+            device_veto: self.device_veto,
+            vetoed_in: self.vetoed_in,
+            ..Self::new(std::mem::take(&mut self.salt))
+        };
     }
 
     #[cfg(test)]
@@ -179,51 +227,11 @@ impl Record {
     }
 }
 
-/// The place of one user's record for one event type.
-#[derive(Clone, Debug)]
-pub(crate) struct RecordStore {
-    client: Client,
-    key: Vec<u8>,
-}
-
-impl RecordStore {
-    /// The user is part of the key, so that a record of another user of the same
-    /// store is never read. The key holds a hash: stores keep keys readable.
-    pub(crate) fn new(client: Client, event_type: &str, user: &UserId) -> Self {
-        let user = hex(&Sha256::digest(user.as_bytes()));
-        Self { client, key: format!("matrix-analytics/{event_type}/{user}").into_bytes() }
+#[cfg(test)]
+impl Default for Record {
+    fn default() -> Self {
+        Self::new(uuid::Uuid::new_v4().simple().to_string())
     }
-
-    /// The record, or a fresh one if there is none.
-    pub(crate) async fn load(&self) -> Result<Record, BuildError> {
-        #[derive(Deserialize)]
-        struct Version {
-            version: u32,
-        }
-
-        let stored = self.client.state_store().get_custom_value(&self.key).await;
-        let Some(json) = stored.map_err(BuildError::Store)? else { return Ok(Record::default()) };
-        match serde_json::from_slice::<Version>(&json) {
-            // To overwrite it would forget what only the newer version knows.
-            Ok(Version { version }) if version > VERSION => Err(BuildError::NewerRecord),
-            _ => Ok(serde_json::from_slice(&json).unwrap_or_else(|_| Record::unreadable())),
-        }
-    }
-
-    pub(crate) async fn save(&self, record: &Record) -> Result<(), StoreError> {
-        let json = serde_json::to_vec(record)?;
-        self.client.state_store().set_custom_value_no_read(&self.key, json).await
-    }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut hex, byte| {
-        // Writing to a `String` cannot fail.
-        let _ = write!(hex, "{byte:02x}");
-        hex
-    })
 }
 
 #[cfg(test)]
@@ -253,7 +261,7 @@ mod tests {
 
     #[test]
     fn the_last_retired_ids_are_remembered_and_the_record_stays_small() {
-        let ids: Vec<_> = (0..20).map(|_| AnalyticsId::random()).collect();
+        let ids: Vec<_> = (0..MAX_RETIRED + 6).map(|_| AnalyticsId::random()).collect();
         let mut record = Record::default();
         for id in &ids {
             record.remember_id(id);
@@ -261,7 +269,26 @@ mod tests {
             record.retire(id);
         }
         let is_retired: Vec<_> = ids.iter().map(|id| record.is_retired(id)).collect();
-        assert_eq!(is_retired, [[false; 12].as_slice(), &[true; 8]].concat());
+        assert_eq!(is_retired, [[false; 6].as_slice(), &[true; MAX_RETIRED]].concat());
+        assert!(record.is_possible());
+    }
+
+    #[test]
+    fn a_record_that_no_version_wrote_is_impossible() {
+        let possible = Record { epoch: MAX_LOADED_EPOCH, ..Record::default() };
+        assert!(possible.is_possible());
+        let retired = vec![Record::default().digest(&AnalyticsId::random()); MAX_RETIRED + 1];
+        for impossible in [
+            Record { epoch: MAX_LOADED_EPOCH + 1, ..Record::default() },
+            Record { epoch: u64::MAX, ..Record::default() },
+            Record { vetoed_in: 2, ..Record::default() },
+            Record { withdrawn_in: u64::MAX, ..Record::default() },
+            Record { cleaned_in_epoch: Some(2), ..Record::default() },
+            Record { salt: String::new(), ..Record::default() },
+            Record { retired: retired.into(), ..Record::default() },
+        ] {
+            assert!(!impossible.is_possible(), "{impossible:?}");
+        }
     }
 
     #[test]

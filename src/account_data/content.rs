@@ -42,8 +42,9 @@ impl Observed {
     /// What a missing event says, which is also what `{}` says.
     pub(crate) const UNSET: Self = Self { flag: None, id: ObservedId::Absent };
 
-    /// What `content` says; a content that is no object says nothing.
-    pub(crate) fn read(content: &RawValue) -> Self {
+    /// Returns what `content` says; a content that is no object says nothing. An ID in which
+    /// something is personal is not usable.
+    pub(crate) fn read(content: &RawValue, is_personal: impl Fn(&str) -> bool) -> Self {
         let mut observed = Self::UNSET;
         let Ok(members) = members(content) else {
             return observed;
@@ -56,6 +57,7 @@ impl Observed {
                     observed.id = serde_json::from_str::<String>(value.get())
                         .ok()
                         .and_then(|id| AnalyticsId::from_foreign(&id))
+                        .filter(|id| !is_personal(id.reveal()))
                         .map_or(ObservedId::Unusable, ObservedId::Usable);
                 }
                 _ => {}
@@ -194,7 +196,7 @@ mod tests {
     }
 
     fn read(json: &str) -> Observed {
-        Observed::read(&raw(json))
+        Observed::read(&raw(json), |_| false)
     }
 
     fn usable(id: &str) -> ObservedId {
@@ -283,11 +285,11 @@ mod tests {
             opted_in.get(),
             format!(r#"{{{FOREIGN},"id":"abc","pseudonymousAnalyticsOptIn":true}}"#)
         );
-        assert_eq!(Observed::read(&opted_in), Change::OptIn(id).outcome());
+        assert_eq!(Observed::read(&opted_in, |_| false), Change::OptIn(id).outcome());
 
         let opted_out = Change::OptOut.apply_to(Some(&opted_in)).unwrap();
         assert_eq!(opted_out.get(), format!(r#"{{{FOREIGN},"pseudonymousAnalyticsOptIn":false}}"#));
-        assert!(Observed::read(&opted_out).is_clean());
+        assert!(Observed::read(&opted_out, |_| false).is_clean());
     }
 
     #[test]

@@ -143,12 +143,12 @@ pub(crate) struct Random {
 }
 
 impl Machine {
-    /// Creates the machine of a process that found `record`. `jitter` is at least 0 and
-    /// below 1.
-    pub(crate) fn new(record: Record, settings: Settings, jitter: f64) -> Self {
+    /// Creates the machine of a process that begins with `record`, where the disk holds
+    /// `stored`. `jitter` is at least 0 and below 1.
+    pub(crate) fn new(record: Record, stored: Record, settings: Settings, jitter: f64) -> Self {
         Self {
             settings,
-            disk: Disk::holding(record.clone()),
+            disk: Disk::holding(stored),
             record,
             server: Server::default(),
             session: Session::Live,
@@ -184,14 +184,14 @@ impl Machine {
     /// Vetoes analytics on this device.
     pub(crate) fn handle_deny_on_this_device(&mut self) {
         self.server.generation.closing += 1;
-        self.record.device_veto = true;
+        self.record.veto();
         self.raise_epoch(Wipe::Withdrawn);
     }
 
     /// Lifts the veto. The gate opens only after a new GET.
     pub(crate) fn handle_allow_on_this_device(&mut self) {
         self.server.generation.closing += 1;
-        if std::mem::take(&mut self.record.device_veto) {
+        if self.record.lift_veto() {
             self.unconfirm();
         }
     }

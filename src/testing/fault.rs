@@ -1,6 +1,6 @@
 //! The ways in which an account-data request can fail, and when.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::homeserver::{AccountDataMethod, Caller, DeviceLogin, Reply};
 
@@ -12,6 +12,8 @@ use super::homeserver::{AccountDataMethod, Caller, DeviceLogin, Reply};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
+    /// 200 without a body, such as a proxy that lost it sends.
+    Empty,
     /// 403 `M_FORBIDDEN`.
     Forbidden,
     /// 403 `M_GUEST_ACCESS_FORBIDDEN`: what a guest gets, for GET too.
@@ -28,6 +30,8 @@ pub enum Fault {
         /// in the body; both are left out if `None`.
         retry_after: Option<Duration>,
     },
+    /// 429 `M_LIMIT_EXCEEDED`, with a `Retry-After` that is a date.
+    RateLimitedUntil(SystemTime),
     /// **Applied**, then the connection is dropped: the answer is lost.
     ResetAfter,
     /// The connection is dropped before anything is applied.
@@ -52,11 +56,13 @@ impl Fault {
     /// The answer that stands in for the real one; `None` for a fault that is not an answer.
     pub(super) fn reply(&self) -> Option<Reply> {
         Some(match self {
+            Self::Empty => Reply::empty(),
             Self::Forbidden => Reply::error(403, "M_FORBIDDEN", "Forbidden"),
             Self::GuestForbidden => Reply::guest_forbidden(),
             Self::Html(status) => Reply::html(*status),
             Self::NotFoundUnrecognized => Reply::unrecognized(404),
             Self::RateLimited { retry_after } => Reply::rate_limited(*retry_after),
+            Self::RateLimitedUntil(date) => Reply::rate_limited_until(*date),
             Self::ServerError(status) => {
                 Reply::error(*status, "M_UNKNOWN", "Internal server error")
             }

@@ -168,12 +168,13 @@ async fn a_recheck_that_meets_a_fault_keeps_what_was_proven() {
 }
 
 #[tokio::test]
-async fn an_account_that_becomes_forbidden_closes_and_opens_with_a_new_proof() {
+async fn an_account_that_is_forbidden_once_holds_and_opens_with_a_new_proof() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
     world.server.fail_next(Fault::Forbidden);
     assert!(eventually(analytics.recheck()).await.is_err());
-    assert_eq!(analytics.state().gate, GateState::Closed(ClosedReason::Unavailable));
+    assert_eq!(analytics.state().gate, GateState::Holding(HoldReason::Unconfirmed));
+    assert_eq!(analytics.prompt(), Prompt::DontAsk);
     eventually(analytics.recheck()).await.unwrap();
     analytics.until(ConsentState::is_open).await;
 }

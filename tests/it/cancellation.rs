@@ -2,7 +2,7 @@
 //! any thread: the promises hold all the same.
 //!
 //! - Each call is dropped while each of its requests to the homeserver is out, before
-//!   it was applied and after: 44 drops, of which the test asserts the number.
+//!   it was applied and after: 66 drops, of which the test asserts the number.
 //! - The calls that send no request are dropped after each of their polls.
 //! - Four threads call whatever there is, against another client that writes.
 
@@ -78,7 +78,7 @@ async fn a_call_may_be_dropped_while_any_of_its_requests_is_out() {
             }
         }
     }
-    assert_eq!(drops, 44);
+    assert_eq!(drops, 66);
 }
 
 /// Drops `call` while its `request`-th request is out, and checks what becomes of it.

@@ -245,6 +245,7 @@ async fn d18_a_no_that_comes_while_the_yes_is_written_wins() {
     assert!(eventually(opt_in).await.unwrap().is_err());
     proxy.next(Method::GET).await.pass().await;
     proxy.next(Method::PUT).await.pass().await;
+    proxy.next(Method::GET).await.pass().await;
     assert!(eventually(opt_out).await.unwrap().is_complete());
     assert_eq!(world.content().unwrap(), content(Some(false), None));
     eventually(analytics.flush()).await;

@@ -5,10 +5,11 @@ use std::time::Duration;
 use hyper::Method;
 use matrix_analytics::{
     Analytics, ClosedReason, Consent, ConsentState, ELEMENT_EVENT_TYPE, GateState, HoldReason,
+    Prompt,
     testing::{AccountDataMethod, Fault, InitialSync},
 };
 
-use crate::support::{AnalyticsExt as _, FOREIGN_ID, World, content, eventually};
+use crate::support::{ALICE, AnalyticsExt as _, FOREIGN_ID, World, content, eventually};
 
 #[tokio::test]
 async fn a_false_in_sync_closes_at_once() {
@@ -278,4 +279,73 @@ async fn following_a_yes_of_another_device_keeps_what_the_app_says_of_all_events
     analytics.capture_one("Event");
     eventually(analytics.flush()).await;
     assert_eq!(recorder.events()[0].properties["app"], "1.0");
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[tokio::test]
+async fn a_gate_that_an_opt_in_opened_before_the_first_answer_asks_again_within_twelve_hours() {
+    let world = World::new().await;
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    world.server.fail_next(Fault::ServerError(503));
+    let (analytics, _) = world.device("PHONE").await.start().await;
+    eventually(world.server.wait_for(|requests| requests.len() == 1)).await;
+    assert!(eventually(analytics.opt_in()).await.unwrap().is_open());
+
+    // The user opts out on another device, and this one does not sync.
+    world.set_content(&content(Some(false), None));
+    world.take_requests();
+    world.pass(12 * HOUR + Duration::from_secs(60), Duration::from_secs(60)).await;
+    assert_ne!(world.take_requests(), "");
+    analytics.until(|state| state.decision == Consent::Denied).await;
+}
+
+#[tokio::test]
+async fn a_sync_that_carried_account_data_once_and_then_stops_is_not_waited_for() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let (analytics, _) = device.start_opted_in().await;
+    world.server.set_content(ALICE, "org.example.other", "{}");
+    device.sync().await;
+
+    world.set_content(&content(Some(false), None));
+    world.take_requests();
+    world.pass(48 * HOUR, Duration::from_secs(1800)).await;
+    assert_ne!(world.take_requests(), "");
+    analytics.until(|state| state.decision == Consent::Denied).await;
+}
+
+#[tokio::test]
+async fn a_session_that_works_again_is_asked_for_its_consent() {
+    for fault in [Fault::UnknownToken, Fault::Forbidden, Fault::SoftLogout] {
+        let world = World::new().await;
+        let device = world.device("PHONE").await;
+        let (analytics, recorder) = device.start_opted_in().await;
+        device.sync().await;
+        world.server.fail_next(fault.clone());
+        assert!(eventually(analytics.recheck()).await.is_err());
+        analytics.until(|state| !state.is_open()).await;
+
+        // Sync carries account data, and nothing of it has changed.
+        world.server.redeliver(ALICE, ELEMENT_EVENT_TYPE);
+        device.sync().await;
+        world.pass(Duration::from_secs(600), Duration::from_secs(10)).await;
+        assert!(analytics.is_open(), "{fault:?}: {:?}", analytics.state());
+        analytics.capture_one("Works");
+        eventually(analytics.flush()).await;
+        assert_eq!(recorder.names(), ["Works"], "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn one_refusal_does_not_make_a_guest_of_a_signed_in_user() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    world.server.fail_next(Fault::Forbidden);
+    let (analytics, _) = device.start().await;
+    eventually(world.server.wait_for(|requests| requests.len() == 1)).await;
+    world.server.set_content(ALICE, "org.example.other", "{}");
+    device.sync().await;
+    world.pass(Duration::from_secs(600), Duration::from_secs(10)).await;
+    assert_eq!(analytics.prompt(), Prompt::Ask);
 }

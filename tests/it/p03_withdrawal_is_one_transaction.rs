@@ -250,21 +250,43 @@ async fn an_id_that_was_removed_by_itself_is_told_by_the_next_receipt() {
 }
 
 #[tokio::test]
-async fn the_receipt_of_an_erasure_names_the_id_that_was_last_seen() {
-    let world = World::new().await;
-    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
-    let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
-    eventually(analytics.deny_on_this_device()).await.unwrap();
-    world.take_requests();
-    let receipt = eventually(analytics.opt_out().erase_event().into_future()).await;
-    assert_eq!(world.take_requests(), "PUT");
-    assert_eq!(receipt.analytics_id.unwrap().reveal(), FOREIGN_ID);
-}
-
-#[tokio::test]
 async fn the_end_of_a_session_takes_no_id_from_the_account() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
     let receipt = eventually(analytics.end_session()).await;
     assert_eq!(receipt.analytics_id, None);
+}
+
+#[tokio::test]
+async fn the_receipt_of_an_erasure_names_the_id_that_the_account_held_last() {
+    let world = World::new().await;
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    let (analytics, recorder) = world.device("PHONE").await.start_confirmed().await;
+    // Another device changes the ID, and sync has not shown it.
+    world.set_content(&content(Some(true), Some("another-id")));
+    let receipt = eventually(analytics.opt_out().erase_event().into_future()).await;
+    assert_eq!(receipt.analytics_id.unwrap().reveal(), "another-id");
+
+    // Nor is it used again when a client restores it.
+    world.set_content(&content(Some(true), Some("another-id")));
+    eventually(analytics.recheck()).await.unwrap();
+    assert!(!analytics.is_open());
+    analytics.capture_one("Never");
+    eventually(analytics.flush()).await;
+    assert!(recorder.events().is_empty());
+}
+
+#[tokio::test]
+async fn a_removal_that_was_answered_and_not_applied_is_not_called_done() {
+    let world = World::new().await;
+    let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
+    let held = world.content();
+    // A captive portal.
+    world.server.fail_next_on(AccountDataMethod::Put, Fault::Html(200));
+    let receipt = eventually(analytics.opt_out().into_future()).await;
+    assert!(receipt.account.is_done() == (world.content() != held), "{receipt:?}");
+
+    world.pass(std::time::Duration::from_secs(600), std::time::Duration::from_secs(10)).await;
+    assert_eq!(world.content().unwrap(), content(Some(false), None));
+    assert!(!analytics.state().removal_pending);
 }

@@ -1,9 +1,16 @@
 //! P4: a no stands on this device until the server copy is clean; a server that
 //! still says yes does not lift it.
 
-use matrix_analytics::{Consent, ConsentState, testing::Fault};
+use std::time::Duration;
 
-use crate::support::{AnalyticsExt as _, FOREIGN_ID, SETTLE, World, content, eventually};
+use matrix_analytics::{
+    ClosedReason, Consent, ConsentState, GateState,
+    testing::{AccountDataMethod, AccountDataRequest, Fault, FaultRule},
+};
+
+use crate::support::{
+    ALICE, AnalyticsExt as _, Device, FOREIGN_ID, SETTLE, World, content, eventually,
+};
 
 #[tokio::test]
 async fn an_offline_no_is_carried_out_by_itself_when_the_network_is_back() {
@@ -133,11 +140,16 @@ async fn a_no_is_remembered_while_a_request_is_out() {
 
     let mut opt_out = analytics.opt_out().into_future();
     assert!(futures_util::poll!(&mut opt_out).is_pending());
-    tokio::task::yield_now().await;
     // As a process that starts now would read it.
-    let (restarted, _) = device.start().await;
-    assert_eq!(restarted.state().decision, Consent::Denied);
-    assert!(restarted.state().removal_pending);
+    let is_remembered = |record: &str| {
+        record.contains(r#""decision":"denied""#) && record.contains(r#""removal":"id""#)
+    };
+    eventually(async {
+        while !is_remembered(&device.record().await.unwrap()) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -213,4 +225,154 @@ async fn a_record_of_a_newer_version_is_neither_used_nor_overwritten() {
     let built = device.builder().build().await;
     assert!(matches!(built, Err(matrix_analytics::BuildError::NewerRecord)));
     assert_eq!(device.record().await.as_deref(), Some(newer));
+}
+
+#[tokio::test]
+async fn a_rebuild_at_once_knows_of_a_withdrawal_that_was_polled_once_and_dropped() {
+    for reachable in [true, false] {
+        let world = World::new().await;
+        let device = world.device("PHONE").await;
+        let (analytics, _) = device.start_opted_in().await;
+        if !reachable {
+            world.server.fail_all(Fault::ResetBefore);
+        }
+        let mut opt_out = analytics.opt_out().into_future();
+        assert!(futures_util::poll!(&mut opt_out).is_pending());
+        drop((opt_out, analytics));
+
+        let (rebuilt, recorder) = device.start().await;
+        assert_eq!(rebuilt.state().decision, Consent::Denied);
+        rebuilt.capture_one("Never");
+        // Whatever this process saves, it saves the removal with it.
+        eventually(rebuilt.deny_on_this_device()).await.unwrap();
+        eventually(rebuilt.allow_on_this_device()).await.unwrap();
+        drop(rebuilt);
+        world.server.heal();
+        let (rebuilt, _) = device.start().await;
+        rebuilt.until(|state| !state.removal_pending).await;
+        assert_eq!(world.content().unwrap(), content(Some(false), None));
+        assert!(recorder.events().is_empty());
+    }
+}
+
+/// Two clients of one account on one directory, as two processes are.
+async fn two_on_one_directory(world: &World, directory: &std::path::Path) -> (Device, Device) {
+    let login = world.server.add_device(ALICE, "PHONE");
+    let one = world.device_on_disk(&login, directory).await;
+    let other = world.device_on_disk(&login, directory).await;
+    (one, other)
+}
+
+#[tokio::test]
+async fn an_opt_out_survives_what_another_client_on_the_same_directory_saves() {
+    let world = World::new().await;
+    let directory = tempfile::tempdir().unwrap();
+    let (one, other) = two_on_one_directory(&world, directory.path()).await;
+    let (here, _) = one.start_opted_in().await;
+    let (there, _) = other.start_confirmed().await;
+    assert!(there.is_open());
+    world.opt_out_offline(&here).await;
+
+    eventually(there.deny_on_this_device()).await.unwrap();
+    eventually(there.allow_on_this_device()).await.unwrap();
+    drop((here, there, one, other));
+    let (restarted, _) = two_on_one_directory(&world, directory.path()).await;
+    let (analytics, _) = restarted.start().await;
+    assert_eq!(analytics.state().decision, Consent::Denied);
+    assert!(analytics.state().removal_pending);
+}
+
+#[tokio::test]
+async fn a_second_opt_out_survives_what_another_client_on_the_same_directory_saves() {
+    let world = World::new().await;
+    let directory = tempfile::tempdir().unwrap();
+    let (one, other) = two_on_one_directory(&world, directory.path()).await;
+    let (here, _) = one.start_opted_in().await;
+    let (there, _) = other.start_confirmed().await;
+    world.opt_out_offline(&here).await;
+    // The other one cleans the account, and its user opts in.
+    world.server.heal();
+    there.opt_in_and_settle().await;
+    // The user opts out here again, while that has not been seen.
+    world.opt_out_offline(&here).await;
+    drop((here, there, one, other));
+
+    let (restarted, _) = two_on_one_directory(&world, directory.path()).await;
+    let (analytics, _) = restarted.start().await;
+    assert_eq!(analytics.state().decision, Consent::Denied);
+    assert!(analytics.state().removal_pending);
+}
+
+#[tokio::test]
+async fn a_veto_that_was_lifted_here_is_not_put_back_by_another_client_on_the_same_directory() {
+    let world = World::new().await;
+    let directory = tempfile::tempdir().unwrap();
+    let (one, other) = two_on_one_directory(&world, directory.path()).await;
+    let (here, _) = one.start_confirmed().await;
+    eventually(here.deny_on_this_device()).await.unwrap();
+    let (there, _) = other.start().await;
+    eventually(there.allow_on_this_device()).await.unwrap();
+    // This one saves something else.
+    assert!(eventually(here.opt_out().into_future()).await.record.is_done());
+    drop((here, there, one, other));
+
+    let (restarted, _) = two_on_one_directory(&world, directory.path()).await;
+    let (analytics, _) = restarted.start().await;
+    assert_eq!(analytics.state().gate, GateState::Closed(ClosedReason::Denied));
+}
+
+#[tokio::test]
+async fn a_record_with_an_epoch_that_cannot_be_opens_nothing_by_itself() {
+    for epoch in [u64::MAX, u64::MAX >> 1, u64::MAX >> 2] {
+        let world = World::new().await;
+        let device = world.device("PHONE").await;
+        let (analytics, _) = device.start_opted_in().await;
+        // As the process that ended left it.
+        drop(analytics);
+        tokio::task::yield_now().await;
+        let mut record: serde_json::Value =
+            serde_json::from_str(&device.record().await.unwrap()).unwrap();
+        record["epoch"] = epoch.into();
+        device.overwrite_record(record.to_string()).await;
+
+        let (analytics, recorder) = device.start_confirmed().await;
+        assert_eq!(analytics.state().decision, Consent::Denied, "{epoch}");
+        analytics.capture_one("Never");
+        assert!(eventually(analytics.opt_out().into_future()).await.is_complete());
+        eventually(analytics.flush()).await;
+        assert!(recorder.events().is_empty());
+        analytics.opt_in_and_settle().await;
+    }
+}
+
+#[tokio::test]
+async fn the_clean_up_of_a_restored_id_is_tried_until_it_succeeds() {
+    for restart in [false, true] {
+        let world = World::new().await;
+        let device = world.device("PHONE").await;
+        let (analytics, _) = device.start_opted_in().await;
+        let retired = world.content().unwrap();
+        assert!(eventually(analytics.opt_out().into_future()).await.is_complete());
+        device.sync().await;
+
+        let refused = FaultRule::always(Fault::ServerError(503)).on(AccountDataMethod::Put);
+        world.server.fail(refused);
+        world.set_content(&retired);
+        world.server.clear_requests();
+        device.sync().await;
+        let is_refused =
+            |requests: &[AccountDataRequest]| requests.iter().any(|r| r.status() == Some(503));
+        eventually(world.server.wait_for(is_refused)).await;
+        let analytics = if restart {
+            drop(analytics);
+            world.server.heal();
+            device.start().await.0
+        } else {
+            world.server.heal();
+            analytics
+        };
+        world.pass(Duration::from_secs(3600), Duration::from_secs(30)).await;
+        assert_eq!(world.content().unwrap(), content(Some(false), None), "restart: {restart}");
+        drop(analytics);
+    }
 }

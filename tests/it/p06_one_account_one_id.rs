@@ -278,6 +278,8 @@ async fn the_echo_of_an_own_opt_out_is_no_foreign_sign() {
     // Sync shows the write before its own answer does.
     eventually(client.sync_once(matrix_sdk::config::SyncSettings::new())).await.unwrap();
     answer.deliver();
+    // The write is verified, and nothing else is asked.
+    proxy.next(Method::GET).await.pass().await;
     assert!(eventually(opt_out).await.unwrap().is_complete());
     assert!(proxy.is_idle());
 }
@@ -308,5 +310,75 @@ async fn an_id_is_remembered_as_retired_before_it_is_removed() {
     let record: serde_json::Value = serde_json::from_str(&device.record().await.unwrap()).unwrap();
     assert_eq!(record["retired"].as_array().unwrap().len(), 1);
     removal.pass().await;
+    eventually(proxy.next_of_any_method()).await.pass().await;
     assert!(eventually(opt_out).await.unwrap().is_complete());
+}
+
+#[tokio::test]
+async fn an_id_that_tells_who_someone_is_or_stands_for_nothing_is_no_id() {
+    let longest = "x".repeat(200);
+    let too_long = "x".repeat(201);
+    let world = World::new().await;
+    let device = world.device("GHTYAJCEQW").await;
+    let (analytics, recorder) = device.start_confirmed().await;
+    for bad in [
+        "alice@example.org",
+        "https://matrix.to/#/@alice:example.org",
+        "@alice:example.org",
+        "user alice of example.org",
+        "203.0.113.7",
+        "2001:db8::7",
+        "GHTYAJCEQW",
+        "device-ghtyajceqw",
+        "undefined",
+        "null",
+        "nil",
+        "none",
+        "NaN",
+        "anonymous",
+        "Guest",
+        "0",
+        "-1",
+        "false",
+        "true",
+        " undefined ",
+        "[object Object]",
+        "00000000-0000-0000-0000-000000000000",
+        "00000000000000000000000000000000",
+        &too_long,
+    ] {
+        world.set_content(&content(Some(true), Some(bad)));
+        eventually(analytics.recheck()).await.unwrap();
+        assert_eq!(analytics.state().gate, GateState::Holding(HoldReason::NoId), "{bad}");
+    }
+    analytics.capture_one("Held");
+    eventually(analytics.flush()).await;
+    assert!(recorder.events().is_empty());
+
+    for good in [FOREIGN_ID, "9f1c2d7ea4b4c1d9e2f3a4b5c6d7e8f", "legacy id/1", &longest] {
+        world.set_content(&content(Some(true), Some(good)));
+        let state = eventually(analytics.recheck()).await.unwrap();
+        assert!(state.is_open(), "{good}");
+        assert_eq!(analytics.analytics_id().unwrap().reveal(), good);
+    }
+}
+
+#[tokio::test]
+async fn an_id_that_was_seen_withdrawn_on_another_device_is_not_used_again() {
+    let world = World::new().await;
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    let device = world.device("PHONE").await;
+    let (analytics, recorder) = device.start_confirmed().await;
+    assert!(analytics.is_open());
+    // Another device opts out, and a third client restores what it had cached.
+    world.set_content(&content(Some(false), None));
+    device.sync().await;
+    assert_eq!(analytics.state().decision, Consent::Denied);
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    device.sync().await;
+    eventually(analytics.recheck()).await.unwrap();
+    assert_eq!(analytics.state().decision, Consent::Denied);
+    analytics.capture_one("Never");
+    eventually(analytics.flush()).await;
+    assert!(recorder.events().is_empty());
 }

@@ -1,6 +1,8 @@
 //! P7: members that we do not know survive our writes byte for byte. The merge
 //! itself is tested beside its code; here it goes over the wire.
 
+use matrix_analytics::{AccountDataError, OptInError, Prompt, Step, testing::Fault};
+
 use crate::support::{World, eventually};
 
 #[tokio::test]
@@ -27,5 +29,29 @@ async fn opting_in_and_out_leaves_the_members_of_others_as_they_were() {
 
     eventually(analytics.opt_out().into_future()).await;
     let expected = format!(r#"{{{others},"pseudonymousAnalyticsOptIn":false}}"#);
+    assert_eq!(world.content().unwrap(), expected);
+}
+
+#[tokio::test]
+async fn an_answer_without_a_body_is_no_answer_and_nothing_is_written() {
+    let world = World::new().await;
+    let held = r#"{"theirs":1}"#;
+    world.set_content(held);
+    world.server.fail_all(Fault::Empty);
+    let (analytics, _) = world.device("PHONE").await.start().await;
+    let opt_in = eventually(analytics.opt_in()).await;
+    assert!(matches!(opt_in, Err(OptInError::AccountData(AccountDataError::EmptyAnswer))));
+    let recheck = eventually(analytics.recheck()).await;
+    assert!(matches!(recheck, Err(AccountDataError::EmptyAnswer)));
+    assert_eq!(analytics.prompt(), Prompt::Wait);
+    assert_eq!(world.content().unwrap(), held);
+    assert!(!world.take_requests().contains("PUT"));
+
+    // Nor is an account clean that answers so.
+    let receipt = eventually(analytics.opt_out().into_future()).await;
+    assert!(matches!(receipt.account, Step::Pending(Some(AccountDataError::EmptyAnswer))));
+    world.server.heal();
+    eventually(analytics.recheck()).await.unwrap();
+    let expected = r#"{"theirs":1,"pseudonymousAnalyticsOptIn":false}"#;
     assert_eq!(world.content().unwrap(), expected);
 }

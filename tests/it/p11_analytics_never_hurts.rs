@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use hyper::Method;
 use matrix_analytics::{
     Analytics, Backend, Batch, ConsentState, DeliveryError, ELEMENT_EVENT_TYPE,
-    testing::{FailingBackend, Fault},
+    testing::{AccountDataMethod, FailingBackend, Fault, FaultRule},
 };
 use tokio::sync::Semaphore;
 
@@ -228,4 +228,89 @@ async fn a_backend_that_refuses_everything_is_not_asked_for_ever() {
     }
     eventually(analytics.flush()).await;
     assert!(backend.attempts() <= 12, "{} tries", backend.attempts());
+}
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+#[tokio::test]
+async fn a_date_until_which_to_wait_is_obeyed() {
+    let world = World::new().await;
+    let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
+    // By the clock of the system, which a test cannot stop.
+    let date = std::time::SystemTime::now() + Duration::from_secs(500);
+    world.server.fail_all(Fault::RateLimitedUntil(date));
+    assert!(!eventually(analytics.opt_out().into_future()).await.account.is_done());
+    world.take_requests();
+
+    world.pass(Duration::from_secs(380), Duration::from_secs(10)).await;
+    assert_eq!(world.take_requests(), "");
+    world.pass(Duration::from_secs(130), Duration::from_secs(10)).await;
+    assert_ne!(world.take_requests(), "");
+}
+
+#[tokio::test]
+async fn a_removal_that_fails_costs_at_most_forty_requests_an_hour_and_fewer_as_it_lasts() {
+    for fault in [
+        Some(Fault::ServerError(503)),
+        Some(Fault::RateLimited { retry_after: None }),
+        Some(Fault::Forbidden),
+        // Nothing fails, but what the homeserver holds cannot be merged with.
+        None,
+    ] {
+        let world = World::new().await;
+        let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
+        match &fault {
+            Some(fault) => {
+                let rule = FaultRule::always(fault.clone()).on(AccountDataMethod::Put);
+                world.server.fail(rule);
+            }
+            None => world.set_content("[]"),
+        }
+        assert!(!eventually(analytics.opt_out().into_future()).await.account.is_done());
+
+        let mut hours = Vec::new();
+        for _ in 0..2 {
+            world.server.clear_requests();
+            world.pass(HOUR, Duration::from_secs(5)).await;
+            hours.push(world.server.requests().len());
+        }
+        assert!(hours[0] <= 40 && hours[1] <= hours[0], "{fault:?}: {hours:?} requests");
+        assert!(hours[1] > 0, "{fault:?}: the removal goes on");
+    }
+}
+
+#[tokio::test]
+async fn sync_does_not_shorten_the_time_that_the_homeserver_asked_to_wait() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let (analytics, _) = device.start_opted_in().await;
+    let retry_after = Some(Duration::from_secs(300));
+    world.server.fail_all(Fault::RateLimited { retry_after });
+    assert!(!eventually(analytics.opt_out().into_future()).await.account.is_done());
+    world.take_requests();
+
+    for round in 0..25 {
+        world.server.set_content(ALICE, "org.example.other", &format!(r#"{{"round":{round}}}"#));
+        device.sync().await;
+        world.pass(Duration::from_secs(10), Duration::from_secs(10)).await;
+    }
+    assert_eq!(world.take_requests(), "");
+    world.pass(Duration::from_secs(60), Duration::from_secs(10)).await;
+    assert_ne!(world.take_requests(), "");
+}
+
+#[tokio::test]
+async fn a_homeserver_that_asks_for_an_hour_gets_an_hour() {
+    let world = World::new().await;
+    let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
+    // Longer than an hour is cut to one.
+    let retry_after = Some(24 * HOUR);
+    world.server.fail_all(Fault::RateLimited { retry_after });
+    assert!(!eventually(analytics.opt_out().into_future()).await.account.is_done());
+    world.take_requests();
+
+    world.pass(HOUR - Duration::from_secs(60), Duration::from_secs(60)).await;
+    assert_eq!(world.take_requests(), "");
+    world.pass(Duration::from_secs(120), Duration::from_secs(60)).await;
+    assert_ne!(world.take_requests(), "");
 }

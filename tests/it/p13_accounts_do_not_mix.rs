@@ -1,8 +1,10 @@
 //! P13: one `Analytics` serves one session of one user.
 
+use std::sync::Barrier;
+
 use matrix_analytics::{
-    Analytics, ClosedReason, Consent, ConsentState, ELEMENT_EVENT_TYPE, GateState, HoldReason,
-    OptInError, Prompt, Properties,
+    Analytics, BuildError, ClosedReason, Consent, ConsentState, ELEMENT_EVENT_TYPE, GateState,
+    HoldReason, OptInError, Prompt, Properties, testing::AccountDataServer,
 };
 use matrix_sdk::ClientBuilder;
 
@@ -132,4 +134,32 @@ async fn an_event_type_of_the_apps_own_never_touches_elements() {
         world.server.content(ALICE, "org.example.analytics").unwrap(),
         content(Some(false), None)
     );
+}
+
+#[tokio::test]
+async fn a_second_analytics_of_one_account_and_type_is_refused_while_the_first_lives() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let (analytics, _) = device.start_confirmed().await;
+    assert!(matches!(device.builder().build().await, Err(BuildError::AlreadyBuilt)));
+    let clone = analytics.clone();
+    drop(analytics);
+    assert!(matches!(device.builder().build().await, Err(BuildError::AlreadyBuilt)));
+    // A consent of its own.
+    let other = Analytics::builder(device.client.clone(), "org.example.analytics");
+    let other = other.build().await.unwrap();
+    // A session that is over has still a handle.
+    eventually(clone.end_session()).await;
+    assert!(matches!(device.builder().build().await, Err(BuildError::AlreadyBuilt)));
+
+    drop((clone, other));
+    device.start_confirmed().await;
+}
+
+#[tokio::test]
+async fn of_two_that_are_built_at_once_one_is_refused() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let (one, other) = tokio::join!(device.builder().build(), device.builder().build());
+    assert!(one.is_ok() != other.is_ok(), "{one:?}, {other:?}");
 }

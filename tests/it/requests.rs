@@ -28,14 +28,14 @@ async fn starting_costs_one_get_in_any_state() {
 }
 
 #[tokio::test]
-async fn starting_with_a_pending_removal_costs_a_get_and_a_put() {
+async fn starting_with_a_pending_removal_costs_a_get_a_put_and_a_get() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     opt_out_offline(&world, &device).await;
 
     let (analytics, _) = device.start().await;
     analytics.until(|state| !state.removal_pending).await;
-    assert_eq!(world.take_requests(), "GET PUT");
+    assert_eq!(world.take_requests(), "GET PUT GET");
 }
 
 #[tokio::test]
@@ -120,14 +120,14 @@ async fn opting_in_with_a_new_id_costs_a_get_a_put_and_a_get_after_the_settle_ti
 }
 
 #[tokio::test]
-async fn opting_out_costs_a_get_and_a_put() {
+async fn opting_out_costs_a_get_a_put_and_a_get_that_verifies_it() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
     world.take_requests();
 
     let receipt = eventually(analytics.opt_out().into_future()).await;
     assert!(receipt.is_complete(), "{receipt:?}");
-    assert_eq!(world.take_requests(), "GET PUT");
+    assert_eq!(world.take_requests(), "GET PUT GET");
     assert_eq!(world.content().unwrap(), content(Some(false), None));
 }
 
@@ -157,14 +157,14 @@ async fn opting_out_offline_returns_with_the_removal_pending() {
 }
 
 #[tokio::test]
-async fn erasing_costs_one_put() {
+async fn erasing_costs_a_get_a_put_and_a_get_that_verifies_it() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
     world.take_requests();
 
     let receipt = eventually(analytics.opt_out().erase_event().into_future()).await;
     assert!(receipt.is_complete(), "{receipt:?}");
-    assert_eq!(world.take_requests(), "PUT");
+    assert_eq!(world.take_requests(), "GET PUT GET");
     assert_eq!(world.content().unwrap(), "{}");
 }
 

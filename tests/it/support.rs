@@ -5,7 +5,7 @@
 pub(crate) mod collector;
 mod gated_proxy;
 
-use std::{sync::mpsc, time::Duration};
+use std::{path::Path, sync::mpsc, time::Duration};
 
 use futures_util::StreamExt as _;
 use matrix_analytics::{
@@ -15,7 +15,7 @@ use matrix_analytics::{
         Outcome, RecordingBackend,
     },
 };
-use matrix_sdk::{Client, config::SyncSettings};
+use matrix_sdk::{Client, ClientBuilder, config::SyncSettings};
 use tokio::time::timeout;
 
 pub(crate) use self::gated_proxy::{GatedProxy, HeldRequest, plain_http_client};
@@ -119,6 +119,32 @@ impl World {
             self.server.set_msc3391(Msc3391::On);
         }
         self.set_content(content.unwrap_or("{}"));
+    }
+
+    /// Lets `time` pass in steps, each of which waits for the requests that it brings about.
+    ///
+    /// The homeserver answers one request after the other: one that is sent after those
+    /// requests is answered after them.
+    pub(crate) async fn pass(&self, time: Duration, step: Duration) {
+        let http = plain_http_client();
+        let versions = format!("{}/_matrix/client/versions", self.server.uri());
+        for _ in 0..time.as_secs() / step.as_secs() {
+            tokio::time::advance(step).await;
+            // A GET, and the PUT after it.
+            for _ in 0..3 {
+                for _ in 0..8 {
+                    tokio::task::yield_now().await;
+                }
+                eventually(http.get(&versions).send()).await.unwrap();
+            }
+        }
+    }
+
+    /// A client of `login` whose store is an SQLite database in `directory`.
+    pub(crate) async fn device_on_disk(&self, login: &DeviceLogin, directory: &Path) -> Device {
+        let on_disk = |builder: ClientBuilder| builder.sqlite_store(directory, None);
+        let client = self.server.client_with(login, on_disk).await.unwrap();
+        Device { client, login: login.clone() }
     }
 
     /// Waits until the newest account-data request is one that gets no answer.

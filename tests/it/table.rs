@@ -101,16 +101,16 @@ const CELLS: &[(Remembered, Answer, GateState, &str)] = {
         (Denied, Malformed, DENIED, "GET"),
         (Denied, IdAlone, DENIED, "GET"),
 
-        (DeniedPending, SameId, DENIED, "GET PUT"),
-        (DeniedPending, OtherId, DENIED, "GET PUT"),
-        (DeniedPending, NoId, DENIED, "GET PUT"),
-        (DeniedPending, NullId, DENIED, "GET PUT"),
+        (DeniedPending, SameId, DENIED, "GET PUT GET"),
+        (DeniedPending, OtherId, DENIED, "GET PUT GET"),
+        (DeniedPending, NoId, DENIED, "GET PUT GET"),
+        (DeniedPending, NullId, DENIED, "GET PUT GET"),
         (DeniedPending, False, DENIED, "GET"),
-        (DeniedPending, FalseWithId, DENIED, "GET PUT"),
+        (DeniedPending, FalseWithId, DENIED, "GET PUT GET"),
         (DeniedPending, NotFound, DENIED, "GET"),
         (DeniedPending, Empty, DENIED, "GET"),
         (DeniedPending, Malformed, DENIED, "GET"),
-        (DeniedPending, IdAlone, DENIED, "GET PUT"),
+        (DeniedPending, IdAlone, DENIED, "GET PUT GET"),
     ]
 };
 
@@ -270,13 +270,13 @@ const SYNC_CELLS: &[(Remembered, Answer, GateState, &str)] = {
         (Denied, Empty, DENIED, "GET"),
         (Denied, IdAlone, DENIED, "GET"),
 
-        (DeniedPending, SameId, DENIED, "GET PUT"),
-        (DeniedPending, OtherId, DENIED, "GET PUT"),
-        (DeniedPending, NoId, DENIED, "GET PUT"),
+        (DeniedPending, SameId, DENIED, "GET PUT GET"),
+        (DeniedPending, OtherId, DENIED, "GET PUT GET"),
+        (DeniedPending, NoId, DENIED, "GET PUT GET"),
         (DeniedPending, False, DENIED, "GET"),
-        (DeniedPending, FalseWithId, DENIED, "GET PUT"),
-        (DeniedPending, Empty, DENIED, "GET PUT"),
-        (DeniedPending, IdAlone, DENIED, "GET PUT"),
+        (DeniedPending, FalseWithId, DENIED, "GET PUT GET"),
+        (DeniedPending, Empty, DENIED, "GET PUT GET"),
+        (DeniedPending, IdAlone, DENIED, "GET PUT GET"),
     ]
 };
 

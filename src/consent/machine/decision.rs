@@ -66,6 +66,10 @@ impl Machine {
     pub(super) fn raise_epoch(&mut self, wipe: Wipe) {
         self.cleanup_unanswered = false;
         self.record.epoch = self.record.epoch.saturating_add(1);
+        self.wipe(wipe);
+    }
+
+    pub(super) fn wipe(&mut self, wipe: Wipe) {
         if self.pending_wipe != Some(Wipe::Withdrawn) {
             self.pending_wipe = Some(wipe);
         }

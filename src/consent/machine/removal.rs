@@ -28,12 +28,8 @@ impl Machine {
         }
         self.record.retire_current();
         self.record.trust();
-        self.record.decision = Consent::Denied;
+        self.record.withdraw(removal);
         self.server.answer = LastAnswer::None;
-        self.record.removal = match self.record.removal {
-            Some(Removal::Event) => Some(Removal::Event),
-            Some(Removal::Id) | None => Some(removal),
-        };
         self.removal_ordered = true;
         self.raise_epoch(Wipe::Withdrawn);
         self.enqueue(id, CallKind::Removal);

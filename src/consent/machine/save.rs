@@ -2,8 +2,8 @@
 
 use tokio::time::Instant;
 
-use super::{CallId, Machine, Outcome, Random, backoff::Backoff};
-use crate::local_record::Record;
+use super::{CallId, Machine, Outcome, Random, Wipe, backoff::Backoff};
+use crate::{consent::Consent, local_record::Record};
 
 /// What is known of the disk, and who waits for it.
 #[derive(Clone, Debug)]
@@ -109,9 +109,24 @@ impl Machine {
         }
     }
 
-    /// The disk holds `stored` where `written` was to be written.
+    /// The disk holds `stored` where `written` was to be written: another process may have
+    /// written, too.
     fn adopt(&mut self, written: &Record, stored: Record) {
-        let _ = written;
+        let merged = Record::merge(written, &self.record, &stored);
         self.disk.stored = stored;
+        let before = std::mem::replace(&mut self.record, merged);
+        if self.record == before {
+            return;
+        }
+        // What another process did is a sign of the kind that a local call is.
+        self.server.generation.closing += 1;
+        if self.record.decision == Consent::Denied {
+            self.void_opt_ins(Outcome::Withdrawn);
+        }
+        self.unconfirm();
+        if self.record.epoch > before.epoch {
+            let is_withdrawn = self.record.decision != Consent::Granted || self.record.device_veto;
+            self.wipe(if is_withdrawn { Wipe::Withdrawn } else { Wipe::IdChanged });
+        }
     }
 }

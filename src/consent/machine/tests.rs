@@ -33,7 +33,7 @@ impl Driven {
 
     fn with(record: Record) -> Self {
         let settings = Settings { do_not_track: false, request_timeout: REQUEST_TIMEOUT };
-        let machine = Machine::new(record, settings, 0.0);
+        let machine = Machine::new(record.clone(), record, settings, 0.0);
         Self { machine, now: Instant::now(), calls: 0, ids: 0 }
     }
 
@@ -288,7 +288,7 @@ async fn an_unusable_id_is_no_id() {
 
 #[tokio::test]
 async fn after_a_new_no_it_matters_no_more_that_the_record_could_not_be_read() {
-    let mut driven = Driven::with(Record::unreadable());
+    let mut driven = Driven::with(Record::unreadable("salt".to_owned()));
     driven.read(&yes("a"));
     assert_eq!(driven.decision(), Consent::Denied);
     driven.opt_out(Removal::Id);

@@ -1,6 +1,6 @@
 //! What goes back over the wire.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use wiremock::ResponseTemplate;
@@ -21,7 +21,7 @@ pub(in crate::testing) struct Reply {
     status: u16,
     mime: &'static str,
     body: String,
-    retry_after_secs: Option<u64>,
+    retry_after: Option<String>,
     delay: Option<Duration>,
 }
 
@@ -29,7 +29,7 @@ impl Reply {
     pub(super) fn raw_json(status: u16, body: String) -> Self {
         // A status outside this range would panic in the server's thread, far from the test.
         let status = if (200..=599).contains(&status) { status } else { 500 };
-        Self { status, mime: "application/json", body, retry_after_secs: None, delay: None }
+        Self { status, mime: "application/json", body, retry_after: None, delay: None }
     }
 
     pub(super) fn json(status: u16, body: &Value) -> Self {
@@ -61,8 +61,16 @@ impl Reply {
         if let Some(wait) = retry_after {
             body["retry_after_ms"] = json!(u64::try_from(wait.as_millis()).unwrap_or(u64::MAX));
         }
-        let retry_after_secs = retry_after.map(|wait| wait.as_millis().div_ceil(1000) as u64);
-        Self { retry_after_secs, ..Self::json(429, &body) }
+        let retry_after = retry_after.map(|wait| wait.as_millis().div_ceil(1000).to_string());
+        Self { retry_after, ..Self::json(429, &body) }
+    }
+
+    pub(in crate::testing) fn rate_limited_until(date: SystemTime) -> Self {
+        Self { retry_after: Some(httpdate::fmt_http_date(date)), ..Self::rate_limited(None) }
+    }
+
+    pub(in crate::testing) fn empty() -> Self {
+        Self::raw_json(200, String::new())
     }
 
     pub(in crate::testing) fn html(status: u16) -> Self {
@@ -89,8 +97,8 @@ impl Reply {
     pub(super) fn into_template(self) -> ResponseTemplate {
         let mut template =
             ResponseTemplate::new(self.status).set_body_raw(self.body.into_bytes(), self.mime);
-        if let Some(seconds) = self.retry_after_secs {
-            template = template.insert_header("Retry-After", seconds.to_string());
+        if let Some(retry_after) = self.retry_after {
+            template = template.insert_header("Retry-After", retry_after);
         }
         if let Some(delay) = self.delay {
             template = template.set_delay(delay);

@@ -48,6 +48,11 @@ pub(super) enum Moment {
 /// Is asked at every write of our record; may hold it for ever, or fail it.
 pub(super) trait StoreGate: Send + Sync {
     fn reach(&self, moment: Moment) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// Is asked before every read of our record.
+    fn read(&self) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 impl From<Moment> for Fact {
@@ -124,6 +129,13 @@ macro_rules! delegate {
                 Ok(before)
             }
 
+            async fn get_custom_value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+                if key.starts_with(OUR_KEYS) {
+                    self.gate.read().await;
+                }
+                self.store.get_custom_value(key).await
+            }
+
             // A record that were removed would be a point too.
             async fn remove_custom_value(
                 &self,
@@ -188,7 +200,6 @@ delegate! {
     fn get_global_profile(user: &UserId) -> Option<UserProfile>;
     #[cfg(matrix_sdk_0_19)]
     fn get_global_profiles<'a>(users: &'a [OwnedUserId]) -> BTreeMap<&'a UserId, UserProfile>;
-    fn get_custom_value(key: &[u8]) -> Option<Vec<u8>>;
     fn remove_room(room: &RoomId) -> ();
     fn save_send_queue_request(
         room: &RoomId, transaction: OwnedTransactionId, created_at: MilliSecondsSinceUnixEpoch,

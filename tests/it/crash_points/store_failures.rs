@@ -1,17 +1,18 @@
 //! The store can be read and not written, hangs, or holds what cannot be read.
 
-use std::{error::Error, future::pending, sync::Arc};
+use std::{error::Error, future::pending, sync::Arc, task::Poll};
 
 use futures_util::future::BoxFuture;
 use matrix_analytics::{
     Analytics, BuildError, Consent, ConsentState, ELEMENT_EVENT_TYPE, Step,
-    testing::{DeviceLogin, Fault},
+    testing::{AccountDataMethod, AccountDataRequest, AccountDataServer, DeviceLogin, Fault},
 };
 use matrix_sdk::{
     Client, MemoryStore, STATE_STORE_DATABASE_NAME, SqliteStateStore, StoreError,
     store::{DynStateStore, IntoStateStore as _},
 };
 use tempfile::TempDir;
+use tokio::sync::{Notify, Semaphore};
 
 use super::store::{GatedStore, Moment, Passing, StoreGate};
 use crate::support::{
@@ -132,6 +133,84 @@ async fn a_store_that_hangs_keeps_no_opt_out_from_ending() {
     while world.content().unwrap() != content(Some(false), None) {
         tokio::time::advance(BOUND / 100).await;
         tokio::task::yield_now().await;
+    }
+}
+
+/// Holds every write once the homeserver was written to.
+struct HoldingAfterPut {
+    server: AccountDataServer,
+    held: Notify,
+    released: Semaphore,
+}
+
+impl StoreGate for HoldingAfterPut {
+    fn reach(&self, moment: Moment) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            let is_put = |request: &AccountDataRequest| request.method == AccountDataMethod::Put;
+            if moment == Moment::BeforeWrite && self.server.requests().iter().any(is_put) {
+                self.held.notify_one();
+                self.released.acquire().await.unwrap().forget();
+            }
+            Ok(())
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_receipt_that_says_done_comes_after_the_removal_is_crossed_off() {
+    let world = World::new().await;
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    let login = world.server.add_device(ALICE, "PHONE");
+    let gate = Arc::new(HoldingAfterPut {
+        server: world.server.clone(),
+        held: Notify::new(),
+        released: Semaphore::new(0),
+    });
+    let store = GatedStore::config(MemoryStore::new().into_state_store(), gate.clone());
+    let client =
+        world.server.client_with(&login, |builder| builder.store_config(store)).await.unwrap();
+    let device = Device { client, login };
+    let (analytics, _) = device.start_confirmed().await;
+
+    // A process that is killed here removes once more, whatever the account holds then.
+    let opt_out = tokio::spawn(analytics.opt_out().into_future());
+    eventually(gate.held.notified()).await;
+    for _ in 0..64 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!opt_out.is_finished(), "{:?}", opt_out.await);
+    gate.released.add_permits(Semaphore::MAX_PERMITS);
+    assert!(eventually(opt_out).await.unwrap().is_complete());
+    let record: serde_json::Value = serde_json::from_str(&device.record().await.unwrap()).unwrap();
+    assert!(record["removal"].is_null(), "{record}");
+}
+
+/// A store whose reads never end.
+struct HangingReads;
+
+impl StoreGate for HangingReads {
+    fn reach(&self, _: Moment) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn read(&self) -> BoxFuture<'_, ()> {
+        Box::pin(pending())
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_be_read_in_time_makes_no_analytics() {
+    let world = World::new().await;
+    let login = world.server.add_device(ALICE, "PHONE");
+    let store = GatedStore::config(MemoryStore::new().into_state_store(), Arc::new(HangingReads));
+    let client =
+        world.server.client_with(&login, |builder| builder.store_config(store)).await.unwrap();
+    let device = Device { client, login };
+    for _ in 0..2 {
+        let mut build = Box::pin(device.builder().build());
+        assert!(futures_util::poll!(&mut build).is_pending());
+        tokio::time::advance(BOUND + std::time::Duration::from_millis(1)).await;
+        assert!(matches!(futures_util::poll!(build), Poll::Ready(Err(BuildError::StoreTimeout))));
     }
 }
 

@@ -233,6 +233,7 @@ async fn what_a_shutdown_leaves_is_kept_and_counted_as_such() {
     assert!(!report.is_complete());
     assert_eq!(counters(&analytics).kept, 150);
     assert_eq!(durable.rows(), 150);
+    drop(analytics);
 
     let (analytics, backend) = durable.start().await;
     flush(&analytics).await;

@@ -181,8 +181,11 @@ async fn what_cannot_be_opened_is_refused() {
 async fn a_second_one_of_this_process_is_told_that_it_is_in_use() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start_offline().await;
-    let error = refusal(&durable, SqliteQueue::new(durable.path())).await;
-    assert!(matches!(error, QueueError::InUse), "{error:?}");
+    // Of another client, whose record is its own.
+    let device = durable.world.device("TABLET").await;
+    let queue = SqliteQueue::new(durable.path());
+    let built = device.builder().backend(FailingBackend::new()).queue(queue).build().await;
+    assert!(matches!(built, Err(BuildError::Queue(QueueError::InUse))), "{built:?}");
     // The first goes on as if nothing had been.
     analytics.capture_one("Event");
     flush(&analytics).await;

@@ -168,11 +168,12 @@ impl Device {
     pub(super) fn new(index: usize, now: Instant, memory: Memory, do_not_track: bool) -> Self {
         let settings = Settings { do_not_track, request_timeout: REQUEST_TIMEOUT };
         let mut promises = Promises::default();
-        let mut machine = Machine::new(Record::default().with_salt(SALT), settings, 0.0);
+        let fresh = Record::new(SALT.to_owned());
+        let mut machine = Machine::new(fresh.clone(), fresh, settings, 0.0);
         match memory {
             Memory::Nothing => {}
             Memory::Unreadable => {
-                machine.record = Record::unreadable().with_salt(SALT);
+                machine.record = Record::unreadable(SALT.to_owned());
                 promises.forgotten = true;
             }
             Memory::Yes | Memory::NoPending | Memory::No => {
@@ -195,7 +196,7 @@ impl Device {
         let mut device = Self {
             index,
             now,
-            machine: Machine::new(durable.clone(), settings, 0.0),
+            machine: Machine::new(durable.clone(), durable.clone(), settings, 0.0),
             durable,
             saving: None,
             request: None,
@@ -477,7 +478,8 @@ impl Device {
     fn restart(&mut self) {
         // An unapplied write is the network's now: see `World`.
         let was_saved = !self.machine.is_unsaved();
-        self.machine = Machine::new(self.durable.clone(), self.machine.settings, 0.0);
+        self.machine =
+            Machine::new(self.durable.clone(), self.durable.clone(), self.machine.settings, 0.0);
         self.machine.handle_sync_delivers(self.now);
         self.saving = None;
         self.request = None;

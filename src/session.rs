@@ -1,0 +1,26 @@
+//! What the client knows that its session is known by.
+
+use matrix_sdk::Client;
+
+use crate::guard::OwnIdentifiers;
+
+/// Returns what `client` knows that its session is known by, now.
+pub(crate) fn own_identifiers(client: &Client) -> OwnIdentifiers {
+    let homeserver = client.homeserver();
+    // The SDK lends this URL in 0.18 and gives it in 0.19.
+    let server = client.server().and_then(|url| url.host_str().map(str::to_owned));
+    let hosts = server.into_iter().chain(homeserver.host_str().map(str::to_owned));
+    let mut own = OwnIdentifiers { hosts: hosts.collect(), ..OwnIdentifiers::default() };
+    if let Some(session) = client.session_meta() {
+        own.user_id = session.user_id.to_string();
+        own.localpart = session.user_id.localpart().to_owned();
+        own.server_name = session.user_id.server_name().to_string();
+        own.hosts.push(session.user_id.server_name().host().to_owned());
+        own.device_id = session.device_id.to_string();
+    }
+    if let Some(tokens) = client.session_tokens() {
+        own.tokens.push(tokens.access_token);
+        own.tokens.extend(tokens.refresh_token);
+    }
+    own
+}
