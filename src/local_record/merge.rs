@@ -15,7 +15,7 @@ impl Record {
     /// either has retired stay retired. The epoch is one that neither has used for anything
     /// else, so that nothing captured by one process leaves under the ID of the other.
     pub(crate) fn merge(base: &Self, mine: &Self, theirs: &Self) -> Self {
-        if mine == theirs {
+        if mine == theirs || theirs == base {
             return mine.clone();
         }
         if theirs.epoch < base.epoch {
@@ -26,6 +26,12 @@ impl Record {
             // common, and what is closed in either stays closed.
             let unknown = Self { epoch: 0, ..Self::new(base.salt.clone()) };
             return Self::merge(&unknown, mine, theirs);
+        }
+        // A process that lost its record forgets what this one knows.
+        let forgets =
+            |digest| theirs.retired.len() < MAX_RETIRED && !theirs.retired.contains(digest);
+        if mine == base && !base.retired.iter().any(forgets) {
+            return theirs.clone();
         }
         if mine.salt != theirs.salt {
             return Self::merge_under_another_salt(base, mine, theirs);
@@ -131,17 +137,14 @@ fn merged_flag(base: bool, mine: bool, theirs: bool) -> bool {
     if base { mine && theirs } else { mine || theirs }
 }
 
-/// Returns the IDs that either side retired, the oldest first: those that one of them had no
-/// room for any more, then those that both know, then what is new.
+/// Returns the IDs that either side retired, the oldest first: those that `theirs` had no room
+/// for any more, then what it has, then what is new in `mine`.
 fn united(base: &Record, mine: &Record, theirs: &Record) -> VecDeque<super::IdDigest> {
-    let knows = |record: &Record, digest| record.retired.contains(digest);
-    let both = theirs.retired.iter().filter(|digest| knows(mine, digest));
-    let one: Vec<_> = [(theirs, mine), (mine, theirs)]
-        .into_iter()
-        .flat_map(|(side, other)| side.retired.iter().filter(|digest| !knows(other, digest)))
-        .collect();
-    let (dropped, new): (Vec<_>, Vec<_>) = one.into_iter().partition(|digest| knows(base, digest));
-    let mut united: VecDeque<_> = dropped.into_iter().chain(both).chain(new).cloned().collect();
+    let only_mine = mine.retired.iter().filter(|digest| !theirs.retired.contains(digest));
+    let (dropped, new): (Vec<_>, Vec<_>) =
+        only_mine.partition(|digest| base.retired.contains(digest));
+    let mut united: VecDeque<_> =
+        dropped.into_iter().chain(&theirs.retired).chain(new).cloned().collect();
     while united.len() > MAX_RETIRED {
         united.pop_front();
     }

@@ -1,10 +1,8 @@
 //! P13: one `Analytics` serves one session of one user.
 
-use std::sync::Barrier;
-
 use matrix_analytics::{
     Analytics, BuildError, ClosedReason, Consent, ConsentState, ELEMENT_EVENT_TYPE, GateState,
-    HoldReason, OptInError, Prompt, Properties, testing::AccountDataServer,
+    HoldReason, OptInError, Prompt, Properties,
 };
 use matrix_sdk::ClientBuilder;
 

@@ -171,14 +171,14 @@ fn what_one_side_changed_alone_is_taken_from_it() {
 
 #[test]
 fn merging_is_idempotent_and_the_same_from_both_sides() {
-    each(|base, mine, theirs, _, _| {
+    each(|base, mine, theirs, mine_acts, their_acts| {
         assert_eq!(Record::merge(base, mine, mine), *mine);
         let merged = Record::merge(base, mine, theirs);
         // The process whose record was merged reads it, and has nothing to add.
         assert_eq!(Record::merge(theirs, &merged, &merged), merged);
         assert_eq!(Record::merge(mine, mine, &merged), merged);
         // A record that was lost on one side is replaced by what the other knows.
-        if base.epoch > theirs.epoch.min(mine.epoch) {
+        if [mine_acts, their_acts].concat().iter().any(|act| matches!(act, Act::Lose)) {
             return;
         }
         let mut mirrored = Record::merge(base, theirs, mine);
@@ -214,8 +214,9 @@ fn no_epoch_is_used_for_two_things() {
 #[test]
 fn an_id_that_either_side_retired_stays_retired() {
     each(|base, mine, theirs, mine_acts, their_acts| {
-        // Of a record that could not be read nothing is known.
-        if mine.unreadable || theirs.unreadable || base.unreadable {
+        // Of a record that could not be read nothing is known. This process has read its own.
+        let is_lost = mine_acts.iter().any(|act| matches!(act, Act::Lose));
+        if is_lost || theirs.unreadable || base.unreadable {
             return;
         }
         let merged = Record::merge(base, mine, theirs);

@@ -1,6 +1,14 @@
 //! The store can be read and not written, hangs, or holds what cannot be read.
 
-use std::{error::Error, future::pending, sync::Arc, task::Poll};
+use std::{
+    error::Error,
+    future::pending,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::Poll,
+};
 
 use futures_util::future::BoxFuture;
 use matrix_analytics::{
@@ -183,6 +191,81 @@ async fn a_receipt_that_says_done_comes_after_the_removal_is_crossed_off() {
     assert!(eventually(opt_out).await.unwrap().is_complete());
     let record: serde_json::Value = serde_json::from_str(&device.record().await.unwrap()).unwrap();
     assert!(record["removal"].is_null(), "{record}");
+}
+
+/// Holds the next write, once it was armed, before it is applied.
+#[derive(Default)]
+struct HoldingNext {
+    armed: AtomicBool,
+    held: Notify,
+    released: Notify,
+}
+
+impl StoreGate for HoldingNext {
+    fn reach(&self, moment: Moment) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(async move {
+            if moment == Moment::BeforeWrite && self.armed.swap(false, Ordering::Relaxed) {
+                self.held.notify_one();
+                self.released.notified().await;
+            }
+            Ok(())
+        })
+    }
+}
+
+#[tokio::test]
+async fn a_no_that_another_process_writes_between_a_read_and_a_write_survives() {
+    let world = World::new().await;
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    let login = world.server.add_device(ALICE, "PHONE");
+    let store: Arc<DynStateStore> = MemoryStore::new().into_state_store();
+    let gate = Arc::new(HoldingNext::default());
+    let on_the_store = async |gate: Arc<dyn StoreGate>| {
+        let store = GatedStore::config(store.clone(), gate);
+        let client =
+            world.server.client_with(&login, |builder| builder.store_config(store)).await.unwrap();
+        Device { client, login: login.clone() }
+    };
+    let (one, other) = (on_the_store(gate.clone()).await, on_the_store(Arc::new(Passing)).await);
+    let (here, _) = one.start_confirmed().await;
+    let (there, _) = other.start_confirmed().await;
+    assert!(here.is_open() && there.is_open());
+    // What opening saved is stored.
+    eventually(here.recheck()).await.unwrap();
+    eventually(there.recheck()).await.unwrap();
+
+    gate.armed.store(true, Ordering::Relaxed);
+    let veto = tokio::spawn(async move { here.deny_on_this_device().await });
+    eventually(gate.held.notified()).await;
+    world.opt_out_offline(&there).await;
+    gate.released.notify_one();
+    eventually(veto).await.unwrap().unwrap();
+
+    let record: serde_json::Value = serde_json::from_str(&one.record().await.unwrap()).unwrap();
+    assert_eq!(record["decision"], "denied", "{record}");
+    assert_eq!(record["removal"], "id", "{record}");
+    assert_eq!(record["device_veto"], true, "{record}");
+}
+
+#[tokio::test]
+async fn a_no_that_could_not_be_written_is_known_to_the_next_handle_of_the_process() {
+    let world = World::new().await;
+    let directory = TempDir::new().unwrap();
+    let device = device_on_disk(&world, &directory).await;
+    let (analytics, _) = device.start_opted_in().await;
+    sql(&directory, FILL_DISK);
+    world.server.fail_all(Fault::ResetBefore);
+    let receipt = eventually(analytics.opt_out().into_future()).await;
+    assert!(matches!(receipt.record, Step::Failed(_)), "{receipt:?}");
+    drop(analytics);
+
+    let (analytics, _) = device.start().await;
+    assert_eq!(analytics.state().decision, Consent::Denied);
+    assert!(analytics.state().removal_pending);
+    // It is written when it can be.
+    sql(&directory, FREE_DISK);
+    eventually(analytics.deny_on_this_device()).await.unwrap();
+    assert!(device.record().await.unwrap().contains(r#""removal":"id""#));
 }
 
 /// A store whose reads never end.
