@@ -1,50 +1,43 @@
 //! The handle that an app holds.
 
+pub(crate) mod calls;
+pub(crate) mod shared;
+mod watch;
+
 use std::{
     borrow::Cow,
     fmt,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
-use eyeball::SharedObservable;
 use futures_core::Stream;
-use matrix_sdk::{
-    Client, StoreError,
-    event_handler::{EventHandlerHandle, RawEvent},
-    ruma::events::AnyGlobalAccountDataEvent,
-};
-use serde::Deserialize;
-use serde_json::value::RawValue;
-use tokio::{
-    runtime::Handle as Runtime,
-    sync::{Notify, mpsc, oneshot},
-    time::{Instant, timeout},
-};
+use matrix_sdk::{Client, StoreError, event_handler::EventHandlerHandle};
+use tokio::sync::{mpsc, oneshot};
 
+use self::{
+    calls::{Answer, Call, DroppedOptIn, TaskError, Waiting, saved},
+    shared::Inner,
+    watch::watch_account_data,
+};
 use crate::{
-    account_data::{AccountData, AccountDataError},
+    account_data::AccountDataError,
     analytics_id::AnalyticsId,
     builder::AnalyticsBuilder,
     claim::Claim,
     consent::{
-        ConsentState, GateState, Prompt,
+        ConsentState, Prompt,
         machine::{CallId, Machine, Outcome},
     },
-    consent_task::{self, Answer, Call, TaskError},
+    consent_task,
     drops::{self, Dropped},
     event::{Event, InvalidEvent, Properties},
-    gate::Phase,
-    local_record::Record,
-    record_store::RecordStore,
+    saving,
     session::own_identifiers,
-    sink::{DeliveryReport, Sink},
+    sink::DeliveryReport,
     stats::Stats,
     stop::Stop,
-    withdrawal::{OptOut, OptOutReceipt, Step},
+    withdrawal::{OptOut, OptOutReceipt},
 };
 
 /// Consent, identity and telemetry of one logged-in user.
@@ -66,24 +59,6 @@ struct Handle {
     event_handler: EventHandlerHandle,
     stop: Arc<Stop>,
     claim: Claim,
-}
-
-/// What the tasks share with the handle. They hold it weakly: it has the `Client`.
-pub(crate) struct Inner {
-    /// Where the tasks run, for calls that come from elsewhere.
-    runtime: Runtime,
-    client: Client,
-    machine: Mutex<Machine>,
-    state: SharedObservable<ConsentState>,
-    pub(crate) account_data: AccountData,
-    pub(crate) record_store: RecordStore,
-    /// What is stored, as far as this process knows. Held while the record is written: the
-    /// newest is written last.
-    pub(crate) saving: Arc<tokio::sync::Mutex<Record>>,
-    pub(crate) sink: Arc<Sink>,
-    /// Tells the consent task that there may be something to do.
-    wake: Arc<Notify>,
-    next_call: AtomicU64,
 }
 
 /// Why an opt-in did not succeed. What was closed before is still closed.
@@ -472,6 +447,10 @@ impl Analytics {
         &self.handle.inner
     }
 
+    pub(crate) fn shared(&self) -> Arc<Inner> {
+        self.handle.inner.clone()
+    }
+
     /// Makes the transition of a call, and lets the task carry it out.
     pub(crate) fn begin(&self, call: impl FnOnce(&mut Machine, CallId)) -> Waiting {
         let inner = self.inner();
@@ -482,132 +461,6 @@ impl Analytics {
         let _ = self.handle.calls.send(Call { id, reply });
         inner.apply(|machine| call(machine, id));
         Waiting { id, answer }
-    }
-
-    /// Waits, within a bound, for what the sink, this device's store and the
-    /// consent task do for a withdrawal whose first half is done.
-    pub(crate) async fn withdraw(&self, removed: Waiting) -> OptOutReceipt {
-        let record = self.begin(Machine::handle_save_wanted);
-        let inner = self.handle.inner.clone();
-        // In a task of its own: the caller may have no runtime, and may go away.
-        let done = self.inner().runtime.spawn(async move {
-            let bound = inner.account_data.bound();
-            let requests = timeout(bound, inner.sink.disconnected());
-            // Two reads and a write, the request that may be out before them, and what is
-            // saved between them.
-            let account = timeout(6 * bound, removed.wait());
-            // A save, and the one that may be under way before it.
-            let record = timeout(4 * bound, record.wait());
-            let queue = timeout(bound, inner.sink.wiped());
-            let (requests, queue, record, account) = tokio::join!(requests, queue, record, account);
-            OptOutReceipt {
-                requests: requests.map_or(Step::Pending(None), |()| Step::Done),
-                queue: match queue {
-                    Ok(Ok(())) => Step::Done,
-                    Ok(Err(error)) => Step::Pending(Some(error)),
-                    Err(_) => Step::Pending(None),
-                },
-                record: match record {
-                    Ok(answer) => saved(answer).map_or_else(Step::Failed, |()| Step::Done),
-                    Err(_) => Step::Pending(None),
-                },
-                account: match account {
-                    Ok(Some(Answer { outcome: Outcome::Done, .. })) => Step::Done,
-                    Ok(Some(Answer { error: Some(TaskError::AccountData(error)), .. })) => {
-                        Step::Pending(Some(error))
-                    }
-                    Ok(_) | Err(_) => Step::Pending(None),
-                },
-                analytics_id: inner.machine().take_removed_id(),
-            }
-        });
-        done.await.unwrap_or_else(|_| OptOutReceipt::unknown())
-    }
-}
-
-/// A call that was begun.
-pub(crate) struct Waiting {
-    id: CallId,
-    answer: oneshot::Receiver<Answer>,
-}
-
-impl Waiting {
-    /// Waits for its end. There is no answer if the task is gone with its runtime.
-    async fn wait(self) -> Option<Answer> {
-        self.answer.await.ok()
-    }
-}
-
-/// Whether a call that waited for the disk succeeded.
-fn saved(answer: Option<Answer>) -> Result<(), StoreError> {
-    match answer {
-        Some(Answer { outcome: Outcome::Done, .. }) => Ok(()),
-        Some(Answer { error: Some(TaskError::Store(error)), .. }) => Err(error),
-        _ => Err(StoreError::Backend(Box::new(consent_task::NotSaved))),
-    }
-}
-
-/// Tells the machine that the caller of `opt_in()` waits no longer.
-struct DroppedOptIn<'a> {
-    inner: &'a Inner,
-    id: CallId,
-}
-
-impl Drop for DroppedOptIn<'_> {
-    fn drop(&mut self) {
-        self.inner.apply(|machine| machine.handle_opt_in_dropped(self.id, Instant::now()));
-    }
-}
-
-impl Inner {
-    pub(crate) fn new(
-        runtime: Runtime,
-        client: Client,
-        machine: Machine,
-        account_data: AccountData,
-        (record_store, stored): (RecordStore, Record),
-        sink: Sink,
-    ) -> Self {
-        Self {
-            runtime,
-            client,
-            state: SharedObservable::new(machine.state()),
-            machine: Mutex::new(machine),
-            account_data,
-            record_store,
-            saving: Arc::new(tokio::sync::Mutex::new(stored)),
-            sink: Arc::new(sink),
-            wake: Arc::default(),
-            next_call: AtomicU64::new(0),
-        }
-    }
-
-    pub(crate) fn machine(&self) -> MutexGuard<'_, Machine> {
-        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Makes a transition, and lets the gate, the queue and everybody who watches
-    /// follow it before this returns. Wakes the consent task.
-    pub(crate) fn apply<R>(&self, transition: impl FnOnce(&mut Machine) -> R) -> R {
-        let result = self.apply_unnoticed(transition);
-        self.wake.notify_one();
-        result
-    }
-
-    /// Does the same for the consent task itself, which needs no waking.
-    pub(crate) fn apply_unnoticed<R>(&self, transition: impl FnOnce(&mut Machine) -> R) -> R {
-        let mut machine = self.machine();
-        let result = transition(&mut machine);
-        let state = machine.state();
-        let phase = match state.gate {
-            GateState::Closed(_) => Phase::Closed,
-            GateState::Holding(_) => Phase::Holding,
-            GateState::Open => Phase::Open,
-        };
-        let wipe = machine.take_wipe();
-        self.sink.set_gate(phase, machine.epoch(), machine.id().cloned(), wipe);
-        self.state.set_if_not_eq(state);
-        result
     }
 }
 
@@ -621,7 +474,7 @@ impl Drop for Handle {
         let machine = self.inner.machine();
         if machine.is_unsaved() || self.inner.saving.try_lock().is_err() {
             let Inner { record_store, saving, account_data, .. } = &*self.inner;
-            let save = consent_task::save_and_leave(
+            let save = saving::save_and_leave(
                 record_store.clone(),
                 saving.clone(),
                 machine.record().clone(),
@@ -631,33 +484,4 @@ impl Drop for Handle {
             self.inner.runtime.spawn(save);
         }
     }
-}
-
-/// Lets every account-data event of `event_type` that sync carries reach the
-/// machine: classic and sliding sync both call the handler.
-fn watch_account_data(inner: &Arc<Inner>, event_type: String) -> EventHandlerHandle {
-    #[derive(Deserialize)]
-    struct SyncedEvent<'a> {
-        #[serde(borrow, rename = "type")]
-        event_type: Cow<'a, str>,
-        #[serde(borrow)]
-        content: &'a RawValue,
-    }
-
-    let weak = Arc::downgrade(inner);
-    let event_type: Arc<str> = event_type.into();
-    inner.client.add_event_handler(move |_: AnyGlobalAccountDataEvent, raw: RawEvent| {
-        let (inner, event_type) = (weak.clone(), event_type.clone());
-        async move {
-            let Some(inner) = inner.upgrade() else { return };
-            let now = Instant::now();
-            inner.apply(|machine| machine.handle_sync_delivers(now));
-            if let Ok(event) = serde_json::from_str::<SyncedEvent<'_>>(raw.get())
-                && *event.event_type == *event_type
-            {
-                let seen = inner.account_data.observe(Some(event.content));
-                inner.apply(|machine| machine.handle_synced(&seen, now));
-            }
-        }
-    })
 }

@@ -8,7 +8,7 @@ use tokio::{runtime::Handle, time::timeout};
 use crate::{
     Analytics, Backend, Detector, GuardPolicy, OverflowPolicy, QueueError,
     account_data::AccountData,
-    analytics::Inner,
+    analytics::shared::Inner,
     backend::DynBackend,
     claim::{Claim, Taken, Unsaved},
     consent::machine::{Machine, Settings},

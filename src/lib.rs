@@ -21,6 +21,7 @@ mod local_record;
 mod locks;
 mod queue;
 mod record_store;
+mod saving;
 mod session;
 mod sink;
 mod stats;

@@ -4,10 +4,18 @@
 use std::{convert::Infallible, fmt, future::IntoFuture, pin::Pin};
 
 use matrix_sdk::StoreError;
+use tokio::time::timeout;
 
 use crate::{
-    account_data::AccountDataError, analytics::Analytics, analytics_id::AnalyticsId,
-    local_record::Removal, queue::QueueError,
+    account_data::AccountDataError,
+    analytics::{
+        Analytics,
+        calls::{Answer, TaskError, Waiting, saved},
+    },
+    analytics_id::AnalyticsId,
+    consent::machine::{Machine, Outcome},
+    local_record::Removal,
+    queue::QueueError,
 };
 
 /// How far one step of a withdrawal has come.
@@ -126,5 +134,47 @@ impl IntoFuture for OptOut {
                 self.analytics.begin(|machine, call| machine.handle_opt_out(call, self.removal));
             self.analytics.withdraw(removed).await
         })
+    }
+}
+
+impl Analytics {
+    /// Waits, within a bound, for what the sink, this device's store and the
+    /// consent task do for a withdrawal whose first half is done.
+    pub(crate) async fn withdraw(&self, removed: Waiting) -> OptOutReceipt {
+        let record = self.begin(Machine::handle_save_wanted);
+        let inner = self.shared();
+        // In a task of its own: the caller may have no runtime, and may go away.
+        let done = self.inner().runtime.spawn(async move {
+            let bound = inner.account_data.bound();
+            let requests = timeout(bound, inner.sink.disconnected());
+            // Two reads and a write, the request that may be out before them, and what is
+            // saved between them.
+            let account = timeout(6 * bound, removed.wait());
+            // A save, and the one that may be under way before it.
+            let record = timeout(4 * bound, record.wait());
+            let queue = timeout(bound, inner.sink.wiped());
+            let (requests, queue, record, account) = tokio::join!(requests, queue, record, account);
+            OptOutReceipt {
+                requests: requests.map_or(Step::Pending(None), |()| Step::Done),
+                queue: match queue {
+                    Ok(Ok(())) => Step::Done,
+                    Ok(Err(error)) => Step::Pending(Some(error)),
+                    Err(_) => Step::Pending(None),
+                },
+                record: match record {
+                    Ok(answer) => saved(answer).map_or_else(Step::Failed, |()| Step::Done),
+                    Err(_) => Step::Pending(None),
+                },
+                account: match account {
+                    Ok(Some(Answer { outcome: Outcome::Done, .. })) => Step::Done,
+                    Ok(Some(Answer { error: Some(TaskError::AccountData(error)), .. })) => {
+                        Step::Pending(Some(error))
+                    }
+                    Ok(_) | Err(_) => Step::Pending(None),
+                },
+                analytics_id: inner.machine().take_removed_id(),
+            }
+        });
+        done.await.unwrap_or_else(|_| OptOutReceipt::unknown())
     }
 }

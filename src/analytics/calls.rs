@@ -1,0 +1,74 @@
+//! The calls of the app on their way to the consent task, and their answers.
+
+use matrix_sdk::StoreError;
+use tokio::{sync::oneshot, time::Instant};
+
+use super::shared::Inner;
+use crate::{
+    account_data::AccountDataError,
+    consent::machine::{CallId, Outcome},
+};
+
+/// A call of the app, and where its answer goes.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) id: CallId,
+    pub(crate) reply: oneshot::Sender<Answer>,
+}
+
+/// How a call ended, and the error that it met.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) outcome: Outcome,
+    pub(crate) error: Option<TaskError>,
+}
+
+impl Answer {
+    /// The task is gone with its runtime.
+    pub(crate) const GONE: Self = Self { outcome: Outcome::SessionEnded, error: None };
+}
+
+#[derive(Debug)]
+pub(crate) enum TaskError {
+    AccountData(AccountDataError),
+    Store(StoreError),
+}
+
+/// A call that was begun.
+pub(crate) struct Waiting {
+    pub(super) id: CallId,
+    pub(super) answer: oneshot::Receiver<Answer>,
+}
+
+impl Waiting {
+    /// Waits for its end. There is no answer if the task is gone with its runtime.
+    pub(crate) async fn wait(self) -> Option<Answer> {
+        self.answer.await.ok()
+    }
+}
+
+/// Returns whether a call that waited for the disk succeeded.
+pub(crate) fn saved(answer: Option<Answer>) -> Result<(), StoreError> {
+    match answer {
+        Some(Answer { outcome: Outcome::Done, .. }) => Ok(()),
+        Some(Answer { error: Some(TaskError::Store(error)), .. }) => Err(error),
+        _ => Err(StoreError::Backend(Box::new(NotSaved))),
+    }
+}
+
+/// Tells the machine that the caller of `opt_in()` waits no longer.
+pub(super) struct DroppedOptIn<'a> {
+    pub(super) inner: &'a Inner,
+    pub(super) id: CallId,
+}
+
+impl Drop for DroppedOptIn<'_> {
+    fn drop(&mut self) {
+        self.inner.apply(|machine| machine.handle_opt_in_dropped(self.id, Instant::now()));
+    }
+}
+
+/// The record could not be saved, and another call was told why.
+#[derive(Debug, thiserror::Error)]
+#[error("the local record could not be written")]
+struct NotSaved;

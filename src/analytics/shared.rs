@@ -1,0 +1,86 @@
+//! What the handle, the tasks and the event handler share.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64};
+
+use eyeball::SharedObservable;
+use matrix_sdk::Client;
+use tokio::{runtime::Handle as Runtime, sync::Notify};
+
+use crate::{
+    account_data::AccountData,
+    consent::{ConsentState, GateState, machine::Machine},
+    gate::Phase,
+    local_record::Record,
+    record_store::RecordStore,
+    sink::Sink,
+};
+
+/// What the tasks share with the handle. They hold it weakly: it has the `Client`.
+pub(crate) struct Inner {
+    /// Where the tasks run, for calls that come from elsewhere.
+    pub(crate) runtime: Runtime,
+    pub(super) client: Client,
+    machine: Mutex<Machine>,
+    pub(super) state: SharedObservable<ConsentState>,
+    pub(crate) account_data: AccountData,
+    pub(crate) record_store: RecordStore,
+    /// What is stored, as far as this process knows. Held while the record is written: the
+    /// newest is written last.
+    pub(crate) saving: Arc<tokio::sync::Mutex<Record>>,
+    pub(crate) sink: Arc<Sink>,
+    /// Tells the consent task that there may be something to do.
+    pub(super) wake: Arc<Notify>,
+    pub(super) next_call: AtomicU64,
+}
+
+impl Inner {
+    pub(crate) fn new(
+        runtime: Runtime,
+        client: Client,
+        machine: Machine,
+        account_data: AccountData,
+        (record_store, stored): (RecordStore, Record),
+        sink: Sink,
+    ) -> Self {
+        Self {
+            runtime,
+            client,
+            state: SharedObservable::new(machine.state()),
+            machine: Mutex::new(machine),
+            account_data,
+            record_store,
+            saving: Arc::new(tokio::sync::Mutex::new(stored)),
+            sink: Arc::new(sink),
+            wake: Arc::default(),
+            next_call: AtomicU64::default(),
+        }
+    }
+
+    pub(crate) fn machine(&self) -> MutexGuard<'_, Machine> {
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a transition, and lets the gate, the queue and everybody who watches
+    /// follow it before this returns. Wakes the consent task.
+    pub(crate) fn apply<R>(&self, transition: impl FnOnce(&mut Machine) -> R) -> R {
+        let result = self.apply_unnoticed(transition);
+        self.wake.notify_one();
+        result
+    }
+
+    /// Does the same for the consent task itself, which needs no waking.
+    pub(crate) fn apply_unnoticed<R>(&self, transition: impl FnOnce(&mut Machine) -> R) -> R {
+        let mut machine = self.machine();
+        let result = transition(&mut machine);
+        let state = machine.state();
+        let phase = match state.gate {
+            GateState::Closed(_) => Phase::Closed,
+            GateState::Holding(_) => Phase::Holding,
+            GateState::Open => Phase::Open,
+        };
+        let wipe = machine.take_wipe();
+        self.sink.set_gate(phase, machine.epoch(), machine.id().cloned(), wipe);
+        self.state.set_if_not_eq(state);
+        result
+    }
+}
