@@ -263,7 +263,7 @@ async fn an_opt_in_that_fails_before_the_first_answer_leaves_nobody_waiting() {
     let (analytics, _) = world.device("PHONE").await.start().await;
     world.server.fail_next_on(AccountDataMethod::Put, Fault::ServerError(503));
     assert!(eventually(analytics.opt_in()).await.is_err());
-    analytics.until(|state| state.prompt() == matrix_analytics::Prompt::Ask).await;
+    analytics.until(|state| state.prompt() == Prompt::Ask).await;
 }
 
 #[tokio::test]

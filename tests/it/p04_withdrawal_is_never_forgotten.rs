@@ -19,7 +19,7 @@ async fn an_offline_no_is_carried_out_by_itself_when_the_network_is_back() {
     world.opt_out_offline(&analytics).await;
 
     world.server.heal();
-    tokio::time::advance(std::time::Duration::from_secs(601)).await;
+    tokio::time::advance(Duration::from_secs(601)).await;
     analytics.until(|state| !state.removal_pending).await;
     assert_eq!(world.content().unwrap(), content(Some(false), None));
 }
@@ -159,7 +159,7 @@ async fn a_removal_that_was_forbidden_once_goes_on() {
     let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
     world.server.fail_next(Fault::Forbidden);
     assert!(!eventually(analytics.opt_out().into_future()).await.account.is_done());
-    tokio::time::advance(std::time::Duration::from_secs(601)).await;
+    tokio::time::advance(Duration::from_secs(601)).await;
     analytics.until(|state| !state.removal_pending).await;
     assert_eq!(world.content().unwrap(), content(Some(false), None));
 }
