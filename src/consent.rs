@@ -51,10 +51,11 @@ pub enum ClosedReason {
     DeviceVeto,
     /// `DO_NOT_TRACK` is set, or the builder was told to act as if it were.
     DoNotTrack,
-    /// The session is over: the app ended it, or the homeserver did.
+    /// The session is over: the app ended it, or the homeserver no longer accepts its
+    /// token. Unless the app ended it, evidence that the session works after all leads to
+    /// a new question to the homeserver, and the answer decides.
     SessionEnded,
-    /// The account cannot hold a decision: it is a guest, or the homeserver
-    /// forbids it.
+    /// The account cannot hold a decision: it is a guest's.
     Unavailable,
     /// The homeserver has not answered yet, and this device remembers nothing.
     Unconfirmed,
@@ -81,8 +82,8 @@ pub enum HoldReason {
     Settling,
     /// The session is soft-logged-out and may come back.
     SoftLogout,
-    /// This device remembers a yes, and the homeserver has not confirmed it yet, or not
-    /// since an administrator locked the user.
+    /// This device remembers an opt-in, and the homeserver has not confirmed it yet, or not
+    /// since it last refused to say anything of this user, as it does for a locked one.
     Unconfirmed,
 }
 

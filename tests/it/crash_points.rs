@@ -84,7 +84,10 @@ enum Fact {
     OptOutReturned,
     /// All calls were made, and what they left to do is done.
     Complete,
-    WriteBegins,
+    /// `has_no`: what is written is a no.
+    WriteBegins {
+        has_no: bool,
+    },
     WriteEnds,
     /// Events were sent under this ID.
     Sent {
@@ -181,7 +184,7 @@ struct Told {
     opt_in_called: bool,
     opt_out_polled: bool,
     erase_polled: bool,
-    /// The write now out was begun after the opt-out was polled.
+    /// The write now out has the no of the opt-out that was polled.
     write_has_no: bool,
     /// The no is in the store.
     no_written: bool,
@@ -230,7 +233,7 @@ impl Told {
                 }
             }
             Fact::Complete => self.complete = true,
-            Fact::WriteBegins => self.write_has_no = self.opt_out_polled,
+            Fact::WriteBegins { has_no } => self.write_has_no = self.opt_out_polled && *has_no,
             Fact::WriteEnds => self.no_written |= self.write_has_no,
             Fact::Sent { id } => {
                 let standing_no = self.before == [Consent::Denied] && !self.opt_in_called;

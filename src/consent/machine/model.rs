@@ -189,11 +189,42 @@ fn every_promise_holds_in_every_state_of_one_device() {
 }
 
 #[test]
+fn every_promise_holds_in_every_state_of_one_device_in_time() {
+    let run = |name, budget| (name, scenario(starts_of_one(), budget));
+    let opt_out = Budget { opt_out: [1, 0, 0], ..NONE };
+    check(
+        vec![
+            run("asked to wait", Budget { ask_to_wait: 1, deliver: 1, ..opt_out }),
+            run("asked to wait in calls", Budget { ask_to_wait: 1, opt_in: [1, 0, 0], ..NONE }),
+            run("asked to wait, erasure", Budget { ask_to_wait: 1, erase: [1, 0, 0], ..NONE }),
+            run("failing requests", Budget { lose: 2, deliver: 1, ..NONE }),
+            run("answers that lie", Budget { lie: 2, deliver: 1, ..opt_out }),
+            run("timer", Budget { recheck_due: 1, lose: 1, deliver: 1, ..NONE }),
+            run("evidence", Budget { session: 2, deliver: 1, ..NONE }),
+            run("evidence in calls", Budget { session: 1, deliver: 1, ..opt_out }),
+            run("rebuild", Budget { rebuild: 1, lose: 1, ..opt_out }),
+            run("rebuild in a call", Budget { rebuild: 1, opt_in: [1, 0, 0], ..NONE }),
+        ],
+        None,
+    );
+}
+
+#[test]
 fn every_promise_holds_in_every_state_of_two_devices() {
     let run = |name, starts, budget| (name, scenario(starts, budget));
     check(
         vec![
             run("two start", starts_of_two(), NONE),
+            run(
+                "two, withdrawn elsewhere and restored",
+                vec![(YES, vec![Memory::Yes; 2])],
+                Budget { opt_out: [0, 1, 0], foreign: 1, ..NONE },
+            ),
+            run(
+                "two, answers that lie",
+                some_starts_of_two(),
+                Budget { lie: 1, opt_out: [1, 0, 0], ..NONE },
+            ),
             run(
                 "two, lost withdrawal",
                 some_starts_of_two(),
@@ -281,6 +312,21 @@ fn a_larger_part_of_the_states_holds_too() {
                 Budget { session: 2, recheck: 1, foreign: 1, ..NONE },
             ),
             one("session and crash", Budget { session: 1, crash: 1, ..CALLS }),
+            one("asked to wait in calls", Budget { ask_to_wait: 2, deliver: 1, ..CALLS }),
+            one("answers that lie", Budget { lie: 2, lose: 1, ..CALLS }),
+            one("timer and evidence", Budget { session: 1, recheck_due: 1, deliver: 1, ..CALLS }),
+            one("rebuild", Budget { rebuild: 2, lose: 1, ..CALLS }),
+            one("rebuild, failing disk", Budget { rebuild: 1, save_failure: 1, ..CALLS }),
+            one("foreign writer, timer", Budget { foreign: 2, recheck_due: 1, ..CALLS }),
+            two(
+                "two, answers that lie",
+                Budget { lie: 1, opt_in: [1, 0, 0], opt_out: [0, 1, 0], ..NONE },
+            ),
+            two("two, asked to wait", Budget { ask_to_wait: 1, deliver: 1, ..CALLS }),
+            two(
+                "two, withdrawn elsewhere and restored",
+                Budget { opt_in: [1, 0, 0], opt_out: [0, 1, 0], foreign: 1, ..NONE },
+            ),
             two("two, calls", Budget { opt_in: [1, 1, 0], opt_out: [1, 0, 0], ..NONE }),
             two(
                 "two, withdrawal elsewhere",

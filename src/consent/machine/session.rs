@@ -35,10 +35,12 @@ impl Machine {
         match (self.session, session) {
             (Session::Ended, _) | (Session::Live, Session::Live) => return,
             (_, Session::Ended) => self.lose_session(Session::Ended),
-            (Session::Lost, Session::Lost) => {}
+            // A request that is out may have been answered for the token before.
+            (Session::Lost, Session::Lost) => self.overtake_requests(),
             (_, Session::Lost) => self.lose_session(Session::Lost),
             (_, Session::Unavailable) => {
                 self.session = session;
+                self.overtake_requests();
                 self.close_if_closed(Wipe::NotConfirmed);
             }
             (_, Session::SoftLogout) => {

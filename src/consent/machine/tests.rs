@@ -2,6 +2,7 @@
 //! by the model check. The tables are tested over the wire, in `tests/it/table.rs`.
 
 mod failures;
+mod shared_record;
 
 use std::time::Duration;
 

@@ -38,10 +38,16 @@ use super::Fact;
 /// How the keys of our records begin.
 const OUR_KEYS: &[u8] = b"matrix-analytics/";
 
+/// What a record has that remembers a no.
+const DENIED: &str = r#""decision":"denied""#;
+
 /// When a write of our record is asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Moment {
-    BeforeWrite,
+    /// `has_no`: what is written is a no.
+    BeforeWrite {
+        has_no: bool,
+    },
     AfterWrite,
 }
 
@@ -58,7 +64,7 @@ pub(super) trait StoreGate: Send + Sync {
 impl From<Moment> for Fact {
     fn from(moment: Moment) -> Self {
         match moment {
-            Moment::BeforeWrite => Self::WriteBegins,
+            Moment::BeforeWrite { has_no } => Self::WriteBegins { has_no },
             Moment::AfterWrite => Self::WriteEnds,
         }
     }
@@ -120,7 +126,8 @@ macro_rules! delegate {
             ) -> Result<Option<Vec<u8>>, StoreError> {
                 let ours = key.starts_with(OUR_KEYS);
                 if ours {
-                    self.gate.reach(Moment::BeforeWrite).await?;
+                    let has_no = String::from_utf8_lossy(&value).contains(DENIED);
+                    self.gate.reach(Moment::BeforeWrite { has_no }).await?;
                 }
                 let before = self.store.set_custom_value(key, value).await?;
                 if ours {

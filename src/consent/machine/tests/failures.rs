@@ -243,6 +243,17 @@ async fn evidence_that_a_lost_session_works_leads_to_an_answer_that_decides() {
 }
 
 #[tokio::test]
+async fn a_session_that_is_lost_again_is_newer_than_an_answer_that_is_out() {
+    let mut driven = Driven::seeing(&yes("a"));
+    driven.machine.handle_session(Session::Lost, driven.now);
+    driven.machine.handle_sync_delivers(driven.now);
+    driven.asks();
+    driven.machine.handle_session(Session::Lost, driven.now);
+    driven.answer(&yes("a"));
+    assert_eq!(driven.gate(), GateState::Closed(ClosedReason::SessionEnded));
+}
+
+#[tokio::test]
 async fn a_lost_session_without_any_evidence_is_asked_about_within_twelve_hours() {
     for session in [Session::Lost, Session::SoftLogout] {
         let mut driven = Driven::new();

@@ -111,7 +111,8 @@ impl Device {
         {
             return Err("P3: a withdrawal closes, wipes and raises the epoch at once");
         }
-        if input != Input::Crash {
+        // A new process, or a new handle, begins with an empty queue.
+        if !matches!(input, Input::Crash | Input::Rebuild) {
             if self.machine.epoch() < before.machine.epoch() {
                 return Err("P6: the epoch went down");
             }
