@@ -257,14 +257,13 @@ impl AnalyticsBuilder {
         let user = self.client.user_id().ok_or(BuildError::NoSession)?.to_owned();
         let records = RecordStore::new(self.client.clone(), &self.event_type, &user);
         let claim = timeout(self.request_timeout, Claim::take(records.place())).await;
-        let (claim, left) = claim
-            .map_err(|_| BuildError::StoreTimeout)?
-            .map_err(|Taken| BuildError::AlreadyBuilt)?;
+        let claim = claim.map_err(|_| BuildError::StoreTimeout)?;
+        let mut claim = claim.map_err(|Taken| BuildError::AlreadyBuilt)?;
         let stored = timeout(self.request_timeout, records.load()).await;
         let stored = stored.map_err(|_| BuildError::StoreTimeout)??;
-        let machine = match left {
+        let machine = match claim.left() {
             Some(Unsaved { base, record }) => {
-                let record = Record::merge(&base, &record, &stored);
+                let record = Record::merge(base, record, &stored);
                 Machine::new(record, self.do_not_track, fastrand::f64()).unsaved()
             }
             None => Machine::new(stored.clone(), self.do_not_track, fastrand::f64()),
@@ -293,6 +292,7 @@ impl AnalyticsBuilder {
         };
         let records = (records, stored);
         let inner = Inner::new(runtime, self.client, machine, account_data, records, sink);
+        claim.take_over();
         Ok(Analytics::start(inner, self.event_type, claim))
     }
 }
