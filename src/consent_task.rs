@@ -193,22 +193,18 @@ impl Inner {
         // In a task of its own, which holds the turn: a write that is waited for no
         // longer may still land, and must not land after a newer one.
         let (store, wanted) = (self.record_store.clone(), record.clone());
-        let mut turn = turn;
-        let write = tokio::spawn(async move {
-            let saved = store.save(&turn, &wanted).await;
-            if let Ok(stored) = &saved {
-                turn.clone_from(stored);
-            }
-            saved
-        });
+        let write = tokio::spawn(async move { (store.save(&turn, &wanted).await, turn) });
         let saved = match timeout(bound, write).await {
-            Ok(Ok(saved)) => saved,
+            Ok(Ok((saved, turn))) => saved.map(|stored| (stored, turn)),
             Ok(Err(gone)) => Err(StoreError::Backend(Box::new(gone))),
             Err(_) => Err(StoreError::Backend(Box::new(StoreTooSlow))),
         };
         match saved {
-            Ok(stored) => {
+            Ok((stored, mut turn)) => {
+                // Both under the turn: to a save in between, what another process withdrew
+                // would look like something that this one has known and taken back.
                 self.apply(|machine| machine.saved(&record, &stored));
+                *turn = stored;
                 Ok(())
             }
             Err(error) => {
