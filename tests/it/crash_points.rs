@@ -86,6 +86,7 @@ enum Fact {
     Complete,
     WriteBegins,
     WriteEnds,
+    WriteOfNoBegins,
     /// Events were sent under this ID.
     Sent {
         id: String,
@@ -181,7 +182,7 @@ struct Told {
     opt_in_called: bool,
     opt_out_polled: bool,
     erase_polled: bool,
-    /// The write now out was begun after the opt-out was polled.
+    /// The write now out has the no of the opt-out that was polled.
     write_has_no: bool,
     /// The no is in the store.
     no_written: bool,
@@ -230,7 +231,9 @@ impl Told {
                 }
             }
             Fact::Complete => self.complete = true,
-            Fact::WriteBegins => self.write_has_no = self.opt_out_polled,
+            // A record is copied before it is brought together with what is stored.
+            Fact::WriteBegins => self.write_has_no = false,
+            Fact::WriteOfNoBegins => self.write_has_no = self.opt_out_polled,
             Fact::WriteEnds => self.no_written |= self.write_has_no,
             Fact::Sent { id } => {
                 let standing_no = self.before == [Consent::Denied] && !self.opt_in_called;

@@ -84,6 +84,7 @@ impl Fact {
             Self::Complete,
             Self::WriteBegins,
             Self::WriteEnds,
+            Self::WriteOfNoBegins,
         ];
         match line.strip_prefix("Sent ") {
             Some(id) => Self::Sent { id: id.to_owned() },
@@ -176,7 +177,7 @@ async fn run_child(account: &Account, directory: &Path, calls: &[Call], kill_at:
                 account.hear(&fact);
                 match fact {
                     Fact::Complete => break End::Complete { points },
-                    Fact::WriteBegins | Fact::WriteEnds if is_last() => break End::Killed,
+                    Fact::WriteBegins | Fact::WriteEnds | Fact::WriteOfNoBegins if is_last() => break End::Killed,
                     _ => answers.write_all(b"\n").await.unwrap(),
                 }
             }

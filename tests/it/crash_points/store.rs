@@ -41,7 +41,10 @@ const OUR_KEYS: &[u8] = b"matrix-analytics/";
 /// When a write of our record is asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Moment {
-    BeforeWrite,
+    BeforeWrite {
+        /// Whether the record has a removal that is pending.
+        has_no: bool,
+    },
     AfterWrite,
 }
 
@@ -58,7 +61,8 @@ pub(super) trait StoreGate: Send + Sync {
 impl From<Moment> for Fact {
     fn from(moment: Moment) -> Self {
         match moment {
-            Moment::BeforeWrite => Self::WriteBegins,
+            Moment::BeforeWrite { has_no: false } => Self::WriteBegins,
+            Moment::BeforeWrite { has_no: true } => Self::WriteOfNoBegins,
             Moment::AfterWrite => Self::WriteEnds,
         }
     }
@@ -120,7 +124,8 @@ macro_rules! delegate {
             ) -> Result<Option<Vec<u8>>, StoreError> {
                 let ours = key.starts_with(OUR_KEYS);
                 if ours {
-                    self.gate.reach(Moment::BeforeWrite).await?;
+                    let has_no = String::from_utf8_lossy(&value).contains(r#""removal":""#);
+                    self.gate.reach(Moment::BeforeWrite { has_no }).await?;
                 }
                 let before = self.store.set_custom_value(key, value).await?;
                 if ours {

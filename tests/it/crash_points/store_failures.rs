@@ -155,7 +155,9 @@ impl StoreGate for HoldingAfterPut {
     fn reach(&self, moment: Moment) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
             let is_put = |request: &AccountDataRequest| request.method == AccountDataMethod::Put;
-            if moment == Moment::BeforeWrite && self.server.requests().iter().any(is_put) {
+            if matches!(moment, Moment::BeforeWrite { .. })
+                && self.server.requests().iter().any(is_put)
+            {
                 self.held.notify_one();
                 self.released.acquire().await.unwrap().forget();
             }
@@ -204,7 +206,9 @@ struct HoldingNext {
 impl StoreGate for HoldingNext {
     fn reach(&self, moment: Moment) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            if moment == Moment::BeforeWrite && self.armed.swap(false, Ordering::Relaxed) {
+            if matches!(moment, Moment::BeforeWrite { .. })
+                && self.armed.swap(false, Ordering::Relaxed)
+            {
                 self.held.notify_one();
                 self.released.notified().await;
             }
