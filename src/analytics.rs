@@ -471,13 +471,13 @@ impl Drop for Handle {
         self.inner.sink.stop();
         // A withdrawal that was made is remembered, even if the handle is dropped
         // before it is written.
-        let machine = self.inner.machine();
-        if machine.is_unsaved() || self.inner.saving.try_lock().is_err() {
+        let last = self.inner.machine().last_save();
+        if let Some(last) = last {
             let Inner { record_store, saving, account_data, .. } = &*self.inner;
             let save = saving::save_and_leave(
                 record_store.clone(),
                 saving.clone(),
-                machine.record().clone(),
+                last,
                 account_data.bound(),
                 self.claim.hold(),
             );

@@ -257,18 +257,17 @@ impl AnalyticsBuilder {
         let user = self.client.user_id().ok_or(BuildError::NoSession)?.to_owned();
         let records = RecordStore::new(self.client.clone(), &self.event_type, &user);
         let claim = timeout(self.request_timeout, Claim::take(records.place())).await;
-        let (claim, left) = claim
-            .map_err(|_| BuildError::StoreTimeout)?
-            .map_err(|Taken| BuildError::AlreadyBuilt)?;
+        let claim = claim.map_err(|_| BuildError::StoreTimeout)?;
+        let mut claim = claim.map_err(|Taken| BuildError::AlreadyBuilt)?;
         let stored = timeout(self.request_timeout, records.load()).await;
         let stored = stored.map_err(|_| BuildError::StoreTimeout)??;
-        let record = match left {
-            Some(Unsaved { base, record }) => Record::merge(&base, &record, &stored),
+        let record = match claim.left() {
+            Some(Unsaved { base, record }) => Record::merge(base, record, &stored),
             None => stored.clone(),
         };
         let settings =
             Settings { do_not_track: self.do_not_track, request_timeout: self.request_timeout };
-        let machine = Machine::new(record, stored.clone(), settings, fastrand::f64());
+        let machine = Machine::new(record, stored, settings, fastrand::f64());
         #[cfg(feature = "sqlite")]
         let journal = match self.queue {
             Some(queue) => {
@@ -291,8 +290,8 @@ impl AnalyticsBuilder {
             Some((journal, restored)) => sink.with_journal(journal, restored),
             None => sink,
         };
-        let records = (records, stored);
         let inner = Inner::new(runtime, self.client, machine, account_data, records, sink);
+        claim.take_over();
         Ok(Analytics::start(inner, self.event_type, claim))
     }
 }

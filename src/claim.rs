@@ -38,6 +38,7 @@ pub(crate) struct Unsaved {
 #[derive(Debug)]
 pub(crate) struct Claim {
     holder: Arc<Holder>,
+    left: Option<Unsaved>,
 }
 
 /// Lets no other `Analytics` read the record, for as long as this lives: for a write that
@@ -62,8 +63,8 @@ struct Holder {
 
 impl Claim {
     /// Waits until the last `Analytics` of the record at `place` has saved what it has to
-    /// save, and takes its place. Returns what it could not save, too.
-    pub(crate) async fn take(place: Place) -> Result<(Self, Option<Unsaved>), Taken> {
+    /// save, and takes its place.
+    pub(crate) async fn take(place: Place) -> Result<Self, Taken> {
         loop {
             let mut gone = {
                 let mut table = table();
@@ -77,7 +78,7 @@ impl Claim {
                     });
                     table.holders.insert(place.clone(), Arc::downgrade(&holder));
                     let left = table.left.remove(&place);
-                    return Ok((Self { holder }, left));
+                    return Ok(Self { holder, left });
                 };
                 if holder.is_live.load(Ordering::Acquire) {
                     return Err(Taken);
@@ -89,6 +90,16 @@ impl Claim {
         }
     }
 
+    /// Returns what the `Analytics` before could not save.
+    pub(crate) fn left(&self) -> Option<&Unsaved> {
+        self.left.as_ref()
+    }
+
+    /// Notes that the new `Analytics` saves what was left. Without this the next one gets it.
+    pub(crate) fn take_over(&mut self) {
+        self.left = None;
+    }
+
     /// Returns a hold on the record that outlives this claim.
     pub(crate) fn hold(&self) -> Hold {
         Hold { holder: self.holder.clone() }
@@ -97,6 +108,9 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
+        if let Some(left) = self.left.take() {
+            self.hold().leave(left);
+        }
         self.holder.is_live.store(false, Ordering::Release);
     }
 }
@@ -129,7 +143,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_claim_is_refused_while_another_lives_and_waits_for_its_hold() {
-        let (claim, _) = Claim::take(place("held")).await.unwrap();
+        let claim = Claim::take(place("held")).await.unwrap();
         assert!(matches!(Claim::take(place("held")).now_or_never(), Some(Err(Taken))));
         assert!(Claim::take(place("another")).await.is_ok());
         let hold = claim.hold();
@@ -143,7 +157,7 @@ mod tests {
 
     #[tokio::test]
     async fn of_two_that_wait_for_a_hold_one_is_refused() {
-        let (claim, _) = Claim::take(place("both")).await.unwrap();
+        let claim = Claim::take(place("both")).await.unwrap();
         let hold = claim.hold();
         drop(claim);
         let mut one = Box::pin(Claim::take(place("both")));
@@ -156,15 +170,20 @@ mod tests {
 
     #[tokio::test]
     async fn what_could_not_be_saved_is_left_to_the_next_one_once() {
-        let (claim, left) = Claim::take(place("left")).await.unwrap();
-        assert!(left.is_none());
+        let claim = Claim::take(place("left")).await.unwrap();
+        assert!(claim.left().is_none());
         let (base, record) = (Record::default(), Record::default());
         let hold = claim.hold();
         drop(claim);
         hold.leave(Unsaved { base, record: record.clone() });
-        let (claim, left) = Claim::take(place("left")).now_or_never().unwrap().unwrap();
-        assert_eq!(left.unwrap().record, record);
-        drop(claim);
-        assert!(Claim::take(place("left")).await.unwrap().1.is_none());
+        // The first that gets it fails to start.
+        for takes_over in [false, true] {
+            let mut claim = Claim::take(place("left")).now_or_never().unwrap().unwrap();
+            assert_eq!(claim.left().unwrap().record, record);
+            if takes_over {
+                claim.take_over();
+            }
+        }
+        assert!(Claim::take(place("left")).await.unwrap().left().is_none());
     }
 }

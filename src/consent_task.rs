@@ -102,10 +102,10 @@ impl Driver {
             // Before the next operation meets an error of its own.
             self.replies.answer_calls(&inner);
             match action {
-                Action::Save(record) => {
+                Action::Save(wanted) => {
                     let (store, saving) = (inner.record_store.clone(), inner.saving.clone());
                     let bound = inner.account_data.bound();
-                    self.save = Some(Box::pin(save(store, saving, record, bound)));
+                    self.save = Some(Box::pin(save(store, saving, wanted, bound)));
                 }
                 Action::Get => {
                     self.replies.request_error = None;

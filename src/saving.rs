@@ -7,27 +7,26 @@ use tokio::{sync::Mutex, time::timeout};
 
 use crate::{
     claim::{Hold, Unsaved},
+    consent::machine::Save,
     local_record::Record,
     record_store::RecordStore,
 };
 
 /// Brings `record` together with what is stored, writes it, and returns what the store holds
-/// then. `saving` has what the store was last known to hold.
+/// then. `saving` keeps the saves in their order.
 pub(crate) async fn save(
     store: RecordStore,
-    saving: Arc<Mutex<Record>>,
-    record: Record,
+    saving: Arc<Mutex<()>>,
+    Save { base, record }: Save,
     bound: Duration,
 ) -> Result<Record, StoreError> {
     let too_slow = || StoreError::Backend(Box::new(StoreTooSlow));
-    let mut known = timeout(bound, saving.lock_owned()).await.map_err(|_| too_slow())?;
+    let lock = timeout(bound, saving.lock_owned()).await.map_err(|_| too_slow())?;
     // In a task of its own, which holds the lock: a write that is no longer waited for
     // may still land, and must not land after a newer one.
     let write = tokio::spawn(async move {
-        let saved = store.save(&known, &record).await;
-        if let Ok(stored) = &saved {
-            known.clone_from(stored);
-        }
+        let saved = store.save(&base, &record).await;
+        drop(lock);
         saved
     });
     match timeout(bound, write).await {
@@ -41,8 +40,8 @@ pub(crate) async fn save(
 /// begin; it learns what could not be saved.
 pub(crate) async fn save_and_leave(
     store: RecordStore,
-    saving: Arc<Mutex<Record>>,
-    record: Record,
+    saving: Arc<Mutex<()>>,
+    last: Save,
     bound: Duration,
     hold: Hold,
 ) {
@@ -51,11 +50,11 @@ pub(crate) async fn save_and_leave(
     // A write that is out has to land first, however long it takes.
     drop(saving.lock().await);
     for _ in 0..MOST_TRIES {
-        if save(store.clone(), saving.clone(), record.clone(), bound).await.is_ok() {
+        if save(store.clone(), saving.clone(), last.clone(), bound).await.is_ok() {
             return;
         }
     }
-    let base = saving.lock().await.clone();
+    let Save { base, record } = last;
     hold.leave(Unsaved { base, record });
 }
 

@@ -10,7 +10,6 @@ use crate::{
     account_data::AccountData,
     consent::{ConsentState, GateState, machine::Machine},
     gate::Phase,
-    local_record::Record,
     record_store::RecordStore,
     sink::Sink,
 };
@@ -24,9 +23,8 @@ pub(crate) struct Inner {
     pub(super) state: SharedObservable<ConsentState>,
     pub(crate) account_data: AccountData,
     pub(crate) record_store: RecordStore,
-    /// What is stored, as far as this process knows. Held while the record is written: the
-    /// newest is written last.
-    pub(crate) saving: Arc<tokio::sync::Mutex<Record>>,
+    /// Held while the record is written: the newest is written last.
+    pub(crate) saving: Arc<tokio::sync::Mutex<()>>,
     pub(crate) sink: Arc<Sink>,
     /// Tells the consent task that there may be something to do.
     pub(super) wake: Arc<Notify>,
@@ -39,7 +37,7 @@ impl Inner {
         client: Client,
         machine: Machine,
         account_data: AccountData,
-        (record_store, stored): (RecordStore, Record),
+        record_store: RecordStore,
         sink: Sink,
     ) -> Self {
         Self {
@@ -49,7 +47,7 @@ impl Inner {
             machine: Mutex::new(machine),
             account_data,
             record_store,
-            saving: Arc::new(tokio::sync::Mutex::new(stored)),
+            saving: Arc::default(),
             sink: Arc::new(sink),
             wake: Arc::default(),
             next_call: AtomicU64::default(),

@@ -120,8 +120,8 @@ pub(crate) enum Wipe {
 /// What has to be done next.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Write this record to the disk. A request may be out at the same time.
-    Save(Record),
+    /// Write a record to the disk. A request may be out at the same time.
+    Save(Save),
     /// Read the event: the first request of an operation. A request that is still out is
     /// waited for no longer.
     Get,
@@ -131,6 +131,17 @@ pub(crate) enum Action {
     Put(Change),
     /// Wait for a result, an input, or this time.
     Wait(Option<Instant>),
+}
+
+/// A record that is to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
+pub(crate) struct Save {
+    /// What this process last read or wrote. It moves on only together with the machine: to
+    /// a save in between, what another process withdrew would look like something that this
+    /// one has known and taken back.
+    pub(crate) base: Record,
+    pub(crate) record: Record,
 }
 
 /// What an input may need of chance.
@@ -166,8 +177,8 @@ impl Machine {
     /// that was begun, and after each input.
     pub(crate) fn poll(&mut self, now: Instant) -> Action {
         loop {
-            if let Some(record) = self.begin_save(now) {
-                return Action::Save(record);
+            if let Some(save) = self.begin_save(now) {
+                return Action::Save(save);
             }
             if let Some(action) = self.send_request() {
                 return action;
@@ -186,6 +197,12 @@ impl Machine {
         self.server.generation.closing += 1;
         self.record.veto();
         self.raise_epoch(Wipe::Withdrawn);
+    }
+
+    /// Returns what has still to be saved when the last handle is dropped, if anything.
+    pub(crate) fn last_save(&self) -> Option<Save> {
+        let is_unsaved = self.is_unsaved() || self.disk.is_saving();
+        is_unsaved.then(|| Save { base: self.disk.stored.clone(), record: self.record.clone() })
     }
 
     /// Lifts the veto. The gate opens only after a new GET.

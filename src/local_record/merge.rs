@@ -15,17 +15,17 @@ impl Record {
     /// either has retired stay retired. The epoch is one that neither has used for anything
     /// else, so that nothing captured by one process leaves under the ID of the other.
     pub(crate) fn merge(base: &Self, mine: &Self, theirs: &Self) -> Self {
-        if mine == theirs || theirs == base {
+        if mine == theirs || theirs.unreadable && theirs.epoch < base.epoch {
             return mine.clone();
         }
-        if theirs.epoch < base.epoch {
-            if theirs.unreadable {
-                return mine.clone();
-            }
+        if mine.epoch.min(theirs.epoch) < base.epoch {
             // The store was set back, as by a backup. Nothing is known of what they have in
             // common, and what is closed in either stays closed.
             let unknown = Self { epoch: 0, ..Self::new(base.salt.clone()) };
             return Self::merge(&unknown, mine, theirs);
+        }
+        if theirs == base {
+            return mine.clone();
         }
         // A process that lost its record forgets what this one knows.
         let forgets =

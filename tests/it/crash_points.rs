@@ -84,11 +84,9 @@ enum Fact {
     OptOutReturned,
     /// All calls were made, and what they left to do is done.
     Complete,
-    /// `has_no`: what is written is a no.
-    WriteBegins {
-        has_no: bool,
-    },
+    WriteBegins,
     WriteEnds,
+    WriteOfNoBegins,
     /// Events were sent under this ID.
     Sent {
         id: String,
@@ -233,7 +231,9 @@ impl Told {
                 }
             }
             Fact::Complete => self.complete = true,
-            Fact::WriteBegins { has_no } => self.write_has_no = self.opt_out_polled && *has_no,
+            // A record is copied before it is brought together with what is stored.
+            Fact::WriteBegins => self.write_has_no = false,
+            Fact::WriteOfNoBegins => self.write_has_no = self.opt_out_polled,
             Fact::WriteEnds => self.no_written |= self.write_has_no,
             Fact::Sent { id } => {
                 let standing_no = self.before == [Consent::Denied] && !self.opt_in_called;

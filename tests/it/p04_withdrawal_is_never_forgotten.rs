@@ -323,6 +323,28 @@ async fn a_veto_that_was_lifted_here_is_not_put_back_by_another_client_on_the_sa
 }
 
 #[tokio::test]
+async fn two_clients_that_begin_at_once_recognise_the_ids_that_each_retires() {
+    let world = World::new().await;
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    let directory = tempfile::tempdir().unwrap();
+    let (one, other) = two_on_one_directory(&world, directory.path()).await;
+    // Both begin before there is a record.
+    world.server.fail_all(Fault::ResetBefore);
+    let ((here, _), (there, _)) = (one.start().await, other.start().await);
+    assert_eq!(one.record().await, None);
+    world.server.heal();
+    assert!(eventually(here.recheck()).await.unwrap().is_open());
+    assert!(eventually(there.recheck()).await.unwrap().is_open());
+
+    assert!(eventually(here.opt_out().into_future()).await.is_complete());
+    eventually(there.deny_on_this_device()).await.unwrap();
+    let record: serde_json::Value = serde_json::from_str(&one.record().await.unwrap()).unwrap();
+    assert_eq!(record["decision"], "denied", "{record}");
+    assert_eq!(record["retired"].as_array().unwrap().len(), 1, "{record}");
+    assert!(record["unreadable"].is_null(), "{record}");
+}
+
+#[tokio::test]
 async fn a_record_with_an_epoch_that_cannot_be_opens_nothing_by_itself() {
     for epoch in [u64::MAX, u64::MAX >> 1, u64::MAX >> 2] {
         let world = World::new().await;

@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::{CallId, Machine, Outcome, Random, Wipe, backoff::Backoff};
+use super::{CallId, Machine, Outcome, Random, Save, Wipe, backoff::Backoff};
 use crate::{consent::Consent, local_record::Record};
 
 /// What is known of the disk, and who waits for it.
@@ -60,7 +60,7 @@ impl Machine {
         self.disk.waiters.iter().any(|waiter| waiter.call.is_none())
     }
 
-    pub(super) fn begin_save(&mut self, now: Instant) -> Option<Record> {
+    pub(super) fn begin_save(&mut self, now: Instant) -> Option<Save> {
         if self.disk.is_saving() {
             return None;
         }
@@ -75,8 +75,9 @@ impl Machine {
         for waiter in &mut self.disk.waiters {
             waiter.is_covered = true;
         }
-        self.disk.saving = Some(self.record.clone());
-        self.disk.saving.clone()
+        let save = Save { base: self.disk.stored.clone(), record: self.record.clone() };
+        self.disk.saving = Some(save.record.clone());
+        Some(save)
     }
 
     /// Handles the end of a save: what the disk holds now, or that it failed.

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Action, CallId, Failure, FailureKind, Machine, Outcome, Random, Session, Settings};
+use super::{
+    Action, CallId, Failure, FailureKind, Machine, Outcome, Random, Save, Session, Settings,
+};
 use crate::{
     account_data::content::{Change, Observed, ObservedId},
     analytics_id::AnalyticsId,
@@ -58,9 +60,9 @@ impl Driven {
     fn next(&mut self) -> Action {
         loop {
             match self.machine.poll(self.now) {
-                Action::Save(record) => {
+                Action::Save(save) => {
                     let random = self.random();
-                    self.machine.handle_saved(Ok(record), self.now, &random);
+                    self.machine.handle_saved(Ok(save.record), self.now, &random);
                 }
                 other => return other,
             }

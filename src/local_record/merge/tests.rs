@@ -255,6 +255,10 @@ fn a_record_that_was_set_back_opens_nothing_that_is_closed() {
         assert!(merged.device_veto && merged.removal.is_some());
         assert!(merged.epoch >= withdrawn.epoch && merged.is_retired(&id(0)));
     }
+    // Nor does a process that goes on from an older record than its base.
+    let merged = Record::merge(&withdrawn, &granted, &withdrawn);
+    assert_eq!(merged.decision, Consent::Denied);
+    assert!(merged.device_veto && merged.removal.is_some() && merged.is_retired(&id(0)));
     // One that cannot be read is replaced by what is known.
     let lost = Record::unreadable(SALT.to_owned());
     assert_eq!(Record::merge(&withdrawn, &withdrawn, &lost), withdrawn);

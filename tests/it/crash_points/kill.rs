@@ -69,8 +69,6 @@ impl Fact {
     fn to_line(&self) -> String {
         match self {
             Self::Sent { id } => format!("Sent {id}"),
-            Self::WriteBegins { has_no: true } => "NoWriteBegins".to_owned(),
-            Self::WriteBegins { has_no: false } => "WriteBegins".to_owned(),
             Self::OptOutPolled { erase: true } => "ErasePolled".to_owned(),
             Self::OptOutPolled { erase: false } => "OptOutPolled".to_owned(),
             other => format!("{other:?}"),
@@ -84,9 +82,9 @@ impl Fact {
             Self::OptOutPolled { erase: true },
             Self::OptOutReturned,
             Self::Complete,
-            Self::WriteBegins { has_no: false },
-            Self::WriteBegins { has_no: true },
+            Self::WriteBegins,
             Self::WriteEnds,
+            Self::WriteOfNoBegins,
         ];
         match line.strip_prefix("Sent ") {
             Some(id) => Self::Sent { id: id.to_owned() },
@@ -179,7 +177,7 @@ async fn run_child(account: &Account, directory: &Path, calls: &[Call], kill_at:
                 account.hear(&fact);
                 match fact {
                     Fact::Complete => break End::Complete { points },
-                    Fact::WriteBegins { .. } | Fact::WriteEnds if is_last() => break End::Killed,
+                    Fact::WriteBegins | Fact::WriteEnds | Fact::WriteOfNoBegins if is_last() => break End::Killed,
                     _ => answers.write_all(b"\n").await.unwrap(),
                 }
             }

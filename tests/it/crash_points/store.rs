@@ -38,14 +38,11 @@ use super::Fact;
 /// How the keys of our records begin.
 const OUR_KEYS: &[u8] = b"matrix-analytics/";
 
-/// What a record has that remembers a no.
-const DENIED: &str = r#""decision":"denied""#;
-
 /// When a write of our record is asked about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Moment {
-    /// `has_no`: what is written is a no.
     BeforeWrite {
+        /// Whether the record has a removal that is pending.
         has_no: bool,
     },
     AfterWrite,
@@ -64,7 +61,8 @@ pub(super) trait StoreGate: Send + Sync {
 impl From<Moment> for Fact {
     fn from(moment: Moment) -> Self {
         match moment {
-            Moment::BeforeWrite { has_no } => Self::WriteBegins { has_no },
+            Moment::BeforeWrite { has_no: false } => Self::WriteBegins,
+            Moment::BeforeWrite { has_no: true } => Self::WriteOfNoBegins,
             Moment::AfterWrite => Self::WriteEnds,
         }
     }
@@ -126,7 +124,7 @@ macro_rules! delegate {
             ) -> Result<Option<Vec<u8>>, StoreError> {
                 let ours = key.starts_with(OUR_KEYS);
                 if ours {
-                    let has_no = String::from_utf8_lossy(&value).contains(DENIED);
+                    let has_no = String::from_utf8_lossy(&value).contains(r#""removal":""#);
                     self.gate.reach(Moment::BeforeWrite { has_no }).await?;
                 }
                 let before = self.store.set_custom_value(key, value).await?;

@@ -32,6 +32,9 @@ const SALT: &str = "salt";
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Device {
     index: usize,
+    /// The disk takes no time. That hides nothing where no crash and no failure can fall
+    /// into that time: nothing else asks for it.
+    has_quick_disk: bool,
     /// Time stands still here; what waits for it is let go by an [`Input`].
     now: Instant,
     machine: Machine,
@@ -102,6 +105,12 @@ pub(super) enum Input {
     OwnYesWritten(Id),
 }
 
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Kind {
+    pub(super) do_not_track: bool,
+    pub(super) has_quick_disk: bool,
+}
+
 /// What a device remembers when a run begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Memory {
@@ -133,17 +142,11 @@ pub(super) struct Summary {
     pub(super) settles: bool,
     pub(super) opts_in: bool,
     pub(super) has_ended: bool,
-    /// The next thing that is done is to save.
-    goes_to_save: bool,
     removes: bool,
     promises: Promises,
 }
 
 impl Summary {
-    pub(super) fn is_about_to_save(&self) -> bool {
-        self.is_saving || self.goes_to_save
-    }
-
     /// Whether the device must not take up `id`: it is to be removed, or was.
     pub(super) fn refuses(&self, id: Id) -> bool {
         self.removes || self.promises.forgotten || self.promises.retired & id.mask() != 0
@@ -165,7 +168,8 @@ pub(super) enum Request {
 }
 
 impl Device {
-    pub(super) fn new(index: usize, now: Instant, memory: Memory, do_not_track: bool) -> Self {
+    pub(super) fn new(index: usize, now: Instant, memory: Memory, kind: Kind) -> Self {
+        let Kind { do_not_track, has_quick_disk } = kind;
         let settings = Settings { do_not_track, request_timeout: REQUEST_TIMEOUT };
         let mut promises = Promises::default();
         let fresh = Record::new(SALT.to_owned());
@@ -195,6 +199,7 @@ impl Device {
         let durable = machine.record;
         let mut device = Self {
             index,
+            has_quick_disk,
             now,
             machine: Machine::new(durable.clone(), durable.clone(), settings, 0.0),
             durable,
@@ -206,6 +211,7 @@ impl Device {
             monitor: Monitor { now: promises, durable: promises, ..Monitor::default() },
         };
         device.machine.handle_sync_delivers(now);
+        device.save_at_once();
         device.normalise();
         device
     }
@@ -215,12 +221,27 @@ impl Device {
         let mut next = self.clone();
         next.react(input)?;
         next.detach_stale_request();
+        next.save_at_once();
         // What has only to be reported is reported before anything else happens.
         next.machine.report_end();
         next.answer_calls()?;
         next.judge(self, input)?;
         next.normalise();
         Ok(next)
+    }
+
+    fn save_at_once(&mut self) {
+        if !self.has_quick_disk {
+            return;
+        }
+        let random = self.random();
+        while let Some(save) = self.machine.begin_save(self.now) {
+            self.machine.handle_saved(Ok(save.record.clone()), self.now, &random);
+            self.durable = save.record;
+            self.monitor.durable = self.monitor.now;
+            // What waited for it may have more to save.
+            self.machine.report_end();
+        }
     }
 
     fn random(&self) -> Random {
@@ -519,7 +540,6 @@ impl Device {
                 .is_some_and(|settled_at| settled_at > self.now),
             opts_in: !self.opt_in_calls().is_empty(),
             has_ended: machine.session == Session::Ended,
-            goes_to_save: matches!(action, Action::Save(_)),
             removes: machine.record.removal.is_some(),
             promises: self.monitor.now,
         }

@@ -45,7 +45,7 @@ type Map<K, V> = HashMap<K, V, BuildHasherDefault<QuickHasher>>;
 #[derive(Default)]
 pub(super) struct Arena {
     devices: Vec<(Device, Summary)>,
-    indices: HashMap<Device, u32>,
+    indices: Map<Device, u32>,
     steps: Map<(u32, Input), Result<u32, Violation>>,
 }
 

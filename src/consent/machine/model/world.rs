@@ -3,7 +3,7 @@
 
 use super::{
     content::{Content, Id, Member},
-    device::{Device, Input, Memory, Request, Summary, Violation},
+    device::{Device, Input, Kind, Memory, Request, Summary, Violation},
     search::Arena,
 };
 use crate::{
@@ -163,8 +163,7 @@ pub(super) struct Scenario {
     pub(super) foreign: &'static [ForeignClient],
     /// Devices that are not to track, by bit.
     pub(super) do_not_track: u8,
-    /// The disk takes its time. Elsewhere it does not, which hides nothing where no
-    /// crash and no failure can fall into that time: nothing else asks for it.
+    /// The disk takes its time.
     pub(super) has_slow_disk: bool,
     /// The settle time does not wait for the requests of other devices.
     pub(super) settles_too_early: bool,
@@ -214,7 +213,8 @@ impl World {
             let mut devices = [u32::MAX; MOST_DEVICES];
             for (index, memory) in memories.iter().enumerate() {
                 let do_not_track = scenario.do_not_track & 1 << index != 0;
-                devices[index] = arena.intern(Device::new(index, now, *memory, do_not_track));
+                let kind = Kind { do_not_track, has_quick_disk: !scenario.has_slow_disk };
+                devices[index] = arena.intern(Device::new(index, now, *memory, kind));
             }
             let mut world = Self {
                 devices,
@@ -418,10 +418,6 @@ impl World {
         let mut next = self.clone();
         next.take(action, scenario, arena)?;
         for index in 0..next.count() {
-            while !scenario.has_slow_disk && next.of(arena, index).is_about_to_save() {
-                let input = if next.of(arena, index).is_saving { Input::Saved } else { Input::Go };
-                next.tell(arena, index, input)?;
-            }
             let of = next.of(arena, index);
             if !of.in_flight && !next.has_bounded_loose(index) {
                 for awaited in &mut next.awaited {

@@ -76,7 +76,7 @@ async fn a_removal_is_done_once_it_was_read_back_and_its_discharge_saved() {
     driven.write();
     driven.read(&no());
     // The disk has not taken it yet.
-    let Action::Save(record) = driven.machine.poll(driven.now) else { panic!() };
+    let Action::Save(Save { record, .. }) = driven.machine.poll(driven.now) else { panic!() };
     assert_eq!(record.removal, None);
     assert_eq!(driven.outcome(call), None);
     let random = driven.random();

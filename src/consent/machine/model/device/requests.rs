@@ -9,7 +9,7 @@ use super::{
 use crate::{
     account_data::content::Change,
     consent::machine::{
-        Action, Failure, FailureKind, Outcome, Session,
+        self, Action, Failure, FailureKind, Outcome, Session,
         operation::{Operation, Request as Sent, Step, Task},
         opt_in::OptInPlan,
     },
@@ -84,7 +84,7 @@ impl Device {
     /// Does the next thing.
     pub(super) fn go(&mut self) -> Result<(), Violation> {
         match self.machine.poll(self.now) {
-            Action::Save(record) => {
+            Action::Save(machine::Save { record, .. }) => {
                 self.saving = Some(Save { record, promises: self.monitor.now });
             }
             Action::Get => {
