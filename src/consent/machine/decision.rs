@@ -2,7 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::{LastAnswer, Machine, Wipe};
+use super::{LastAnswer, Machine, Wipe, operation::Task};
 use crate::{
     account_data::content::Observed,
     analytics_id::AnalyticsId,
@@ -13,6 +13,13 @@ impl Machine {
     /// Opens under `id`, unless it was made here a moment ago, so that another
     /// device may still be writing its own.
     pub(super) fn grant_when_settled(&mut self, id: AnalyticsId, now: Instant) {
+        let settled_at = self.settings.settles_after_failure(now);
+        if let Some(minted) = &mut self.opt_in.minted
+            && self.operation.as_ref().is_none_or(|operation| operation.task != Task::OptIn)
+        {
+            // Its opt-in was given up, and its write may still be applied.
+            minted.settled_at.get_or_insert(settled_at);
+        }
         let settles = self.opt_in.minted.as_ref().is_some_and(|minted| {
             minted.id == id && minted.settled_at.is_none_or(|settled_at| settled_at > now)
         });

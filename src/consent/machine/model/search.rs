@@ -163,12 +163,23 @@ pub(super) fn search(scenario: &Scenario, most_states: usize) -> Report {
     }
 }
 
-/// A state on a circle, or behind one.
+/// A state on a circle, or between two.
 fn find_circle(states: usize, edges: &[(u32, u32)]) -> Option<u32> {
     let mut edges = edges.to_vec();
+    let is_left = without_ends(states, &mut edges);
+    edges.retain(|(from, to)| is_left[*from as usize] && is_left[*to as usize]);
+    for edge in &mut edges {
+        *edge = (edge.1, edge.0);
+    }
+    let is_left = without_ends(states, &mut edges);
+    edges.into_iter().map(|(from, _)| from).filter(|from| is_left[*from as usize]).min()
+}
+
+/// Which states are left if one that no edge leads to is taken away, again and again.
+fn without_ends(states: usize, edges: &mut [(u32, u32)]) -> Vec<bool> {
     edges.sort_unstable();
     let mut incoming = vec![0_u32; states];
-    for (_, to) in &edges {
+    for (_, to) in &*edges {
         incoming[*to as usize] += 1;
     }
     let mut free: Vec<u32> =
@@ -182,7 +193,7 @@ fn find_circle(states: usize, edges: &[(u32, u32)]) -> Option<u32> {
             }
         }
     }
-    (0..).zip(&incoming).find(|(_, incoming)| **incoming > 0).map(|(state, _)| state)
+    incoming.into_iter().map(|incoming| incoming > 0).collect()
 }
 
 /// How to get to `state`, and what is done there.

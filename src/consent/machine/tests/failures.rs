@@ -254,6 +254,23 @@ async fn a_session_that_is_lost_again_is_newer_than_an_answer_that_is_out() {
 }
 
 #[tokio::test]
+async fn an_id_whose_opt_in_was_cut_by_a_lost_session_settles_and_is_not_asked_for_in_a_loop() {
+    let mut driven = Driven::seeing(&Observed::UNSET);
+    driven.opt_in();
+    driven.read(&Observed::UNSET);
+    driven.writes();
+    driven.machine.handle_session(Session::Lost, driven.now);
+    driven.sync(&yes("minted-1"));
+    driven.read(&yes("minted-1"));
+    assert_eq!(driven.gate(), GateState::Holding(HoldReason::Settling));
+    let wait = driven.waits_for().unwrap();
+    assert!(wait >= 2 * REQUEST_TIMEOUT);
+    driven.now += wait;
+    driven.read(&yes("minted-1"));
+    assert_eq!(driven.gate(), GateState::Open);
+}
+
+#[tokio::test]
 async fn a_lost_session_without_any_evidence_is_asked_about_within_twelve_hours() {
     for session in [Session::Lost, Session::SoftLogout] {
         let mut driven = Driven::new();

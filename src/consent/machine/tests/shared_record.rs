@@ -183,6 +183,6 @@ async fn what_one_process_withdrew_no_other_process_takes_back() {
                 left.extend(both.steps(now));
             }
         }
-        assert!(seen.len() > 10, "{}", seen.len());
+        assert!(seen.len() >= 10, "{}", seen.len());
     }
 }
