@@ -105,7 +105,7 @@ impl Driver {
                 Action::Save(wanted) => {
                     let (store, saving) = (inner.record_store.clone(), inner.saving.clone());
                     let bound = inner.account_data.bound();
-                    self.save = Some(Box::pin(save(store, saving, wanted, bound)));
+                    self.save = Some(Box::pin(save(store, saving, *wanted, bound)));
                 }
                 Action::Get => {
                     self.replies.request_error = None;

@@ -121,7 +121,7 @@ pub(crate) enum Wipe {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
     /// Write a record to the disk. A request may be out at the same time.
-    Save(Save),
+    Save(Box<Save>),
     /// Read the event: the first request of an operation. A request that is still out is
     /// waited for no longer.
     Get,
@@ -178,7 +178,7 @@ impl Machine {
     pub(crate) fn poll(&mut self, now: Instant) -> Action {
         loop {
             if let Some(save) = self.begin_save(now) {
-                return Action::Save(save);
+                return Action::Save(Box::new(save));
             }
             if let Some(action) = self.send_request() {
                 return action;

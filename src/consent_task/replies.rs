@@ -29,11 +29,14 @@ impl Replies {
 
     /// Answers every call that the machine says has ended.
     pub(super) fn answer_calls(&mut self, inner: &Inner) {
-        // A call is on its way here before the machine knows of it.
-        while let Ok(Call { id, reply }) = self.calls.try_recv() {
-            self.waiting.insert(id, reply);
-        }
-        while let Some((id, outcome)) = inner.machine().take_finished() {
+        loop {
+            let finished = inner.machine().take_finished();
+            // A call is on its way here before the machine knows of it, so one that has ended
+            // has arrived. It may not have before it was taken.
+            while let Ok(Call { id, reply }) = self.calls.try_recv() {
+                self.waiting.insert(id, reply);
+            }
+            let Some((id, outcome)) = finished else { return };
             let Some(reply) = self.waiting.remove(&id) else { continue };
             let error = match outcome {
                 Outcome::Failed | Outcome::Pending => {

@@ -87,6 +87,7 @@ impl Machine {
         }
     }
 
+    #[cfg(test)]
     pub(crate) fn record(&self) -> &crate::local_record::Record {
         &self.record
     }

@@ -39,7 +39,7 @@ async fn a_removal_whose_read_succeeds_and_whose_write_fails_backs_off() {
                     let random = driven.random();
                     match action {
                         Action::Put(_) => {
-                            driven.machine.handle_put(Err(failure), driven.now, &random)
+                            driven.machine.handle_put(Err(failure), driven.now, &random);
                         }
                         _ => driven.answer(&yes("a")),
                     }
@@ -76,7 +76,8 @@ async fn a_removal_is_done_once_it_was_read_back_and_its_discharge_saved() {
     driven.write();
     driven.read(&no());
     // The disk has not taken it yet.
-    let Action::Save(Save { record, .. }) = driven.machine.poll(driven.now) else { panic!() };
+    let Action::Save(save) = driven.machine.poll(driven.now) else { panic!() };
+    let Save { record, .. } = *save;
     assert_eq!(record.removal, None);
     assert_eq!(driven.outcome(call), None);
     let random = driven.random();

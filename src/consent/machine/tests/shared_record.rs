@@ -96,7 +96,7 @@ impl Both {
             let process = &mut next.processes[index];
             match process.machine.poll(now) {
                 Action::Save(save) => {
-                    process.saving = Some(save);
+                    process.saving = Some(*save);
                     steps.push(next);
                 }
                 Action::Get | Action::GetAgain => {

@@ -84,7 +84,8 @@ impl Device {
     /// Does the next thing.
     pub(super) fn go(&mut self) -> Result<(), Violation> {
         match self.machine.poll(self.now) {
-            Action::Save(machine::Save { record, .. }) => {
+            Action::Save(save) => {
+                let machine::Save { record, .. } = *save;
                 self.saving = Some(Save { record, promises: self.monitor.now });
             }
             Action::Get => {
