@@ -33,6 +33,12 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Sends one batch and says how it went.
     ///
+    /// It must not block its thread, with a synchronous client or file, say: one task
+    /// serves all backends, moves what is captured into their queues, and notices when
+    /// consent ends. While a `send` blocks, none of this happens, and neither
+    /// `send_timeout` nor a withdrawal can end it. Move such work to a thread that ends
+    /// when this future is dropped.
+    ///
     /// # Errors
     ///
     /// [`DeliveryError`], whose variant decides whether and when the sink tries
@@ -93,14 +99,23 @@ impl Batch {
 }
 
 /// Why a backend did not take a batch, classified by what to do next.
+///
+/// | | what happens to the batch | the next try |
+/// |---|---|---|
+/// | `Rejected`, `TooLarge` | it is halved; an event that is alone is dropped | at once; from the tenth refusal on, one in 6 seconds, and fewer if every batch is refused (up to 5 minutes apart) |
+/// | `Transient`, `Throttled` | it waits | after a second, then twice as long each time, up to 5 minutes; half of each wait is random; not before the time that the backend asked for (up to an hour) |
+/// | `Unauthorized`, `Misconfigured` | it waits | after an hour |
+///
+/// What waits is dropped when it is older than
+/// [`queue_max_age`](crate::AnalyticsBuilder::queue_max_age), and for no number of
+/// tries. [`flush`](crate::Analytics::flush) and
+/// [`shutdown`](crate::Analytics::shutdown) say how they change the time of the next try.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeliveryError {
-    /// Nothing can make the backend take this batch: it is dropped.
-    #[error("the backend will never take this batch")]
-    Permanent(#[source] BoxError),
-    /// The backend finds fault with an event (such as HTTP 400): the batch is
-    /// halved until the faulty event is alone, which is dropped.
+    /// The backend finds fault with an event (such as HTTP 400), or cannot put one into
+    /// its service's form: the batch is halved until the faulty event is alone, which is
+    /// dropped. A batch over which a backend panics is treated alike.
     #[error("the backend refuses an event of this batch")]
     Rejected(#[source] BoxError),
     /// The backend asks to be left alone for a while (such as HTTP 429).
@@ -116,13 +131,19 @@ pub enum DeliveryError {
     /// halved; an event that is too large alone is dropped.
     #[error("the batch is larger than the backend takes")]
     TooLarge(#[source] BoxError),
-    /// A failure that may pass (no network, HTTP 5xx): tried again later.
+    /// A failure that may pass (no network, HTTP 5xx): tried again, with growing pauses,
+    /// until the events are too old.
     #[error("the backend cannot be reached now")]
     Transient(#[source] BoxError),
     /// The backend refuses this app's credentials (HTTP 401, 403): it is left
-    /// alone for long.
+    /// alone for long, and the events wait.
     #[error("the backend refuses this app's credentials")]
     Unauthorized(#[source] BoxError),
+    /// The backend cannot take any event as it is set up now, such as an endpoint that
+    /// answers with a redirect, with HTTP 404 or from a proxy (HTTP 407), or a writer
+    /// that is closed: it is left alone for long, and the events wait.
+    #[error("the backend is not set up to take events")]
+    Misconfigured(#[source] BoxError),
 }
 
 /// The cause of a [`DeliveryError`].

@@ -4,7 +4,10 @@
 //! in the one task of [`Sink::run`](crate::sink::Sink::run).
 
 mod course;
+mod flush;
+mod refusals;
 mod retry;
+mod settle;
 mod state;
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
@@ -12,15 +15,12 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 use futures_util::FutureExt as _;
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, timeout},
 };
 use tracing::warn;
 
-use self::{
-    course::{Course, Pause},
-    retry::RetryDecision,
-    state::LaneState,
-};
+pub(crate) use self::flush::Occasion;
+use self::{course::Course, state::LaneState};
 use crate::{
     DeliveryError,
     backend::{Batch, DynBackend},
@@ -41,14 +41,6 @@ pub(crate) struct Lane {
     wake: Notify,
     /// Something was done.
     progressed: Notify,
-}
-
-/// One call of `flush()`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Flush {
-    number: u64,
-    /// How many events have left in all once those that wait now have.
-    gone: u64,
 }
 
 /// How one try ended.
@@ -82,24 +74,6 @@ impl Lane {
         self.wake.notify_one();
     }
 
-    /// Asks for everything that waits to be tried now.
-    pub(crate) fn ask_flush(&self) -> Flush {
-        let flush = {
-            let mut state = self.lock();
-            state.flush_asked += 1;
-            let waiting = (state.queue.len() + state.in_flight) as u64;
-            Flush { number: state.flush_asked, gone: state.gone() + waiting }
-        };
-        self.wake();
-        flush
-    }
-
-    /// Waits until all that waited when `flush` was asked for has left, or could
-    /// not.
-    pub(crate) async fn flushed(&self, flush: Flush) {
-        self.until(|state| state.flush_done >= flush.number || state.gone() >= flush.gone).await;
-    }
-
     /// Waits until no request is out and the backend holds no connection.
     pub(crate) async fn disconnected(&self) {
         self.until(|state| state.in_flight == 0 && state.connected.is_none()).await;
@@ -125,8 +99,8 @@ impl Lane {
                 self.disconnect();
             }
             if let Some(pause) = course.pause {
-                if self.pause_is_over(pause, stop).await {
-                    course.pause = None;
+                if self.pause_is_over(pause, gate, stop).await {
+                    course.resume();
                 }
                 continue;
             }
@@ -214,10 +188,7 @@ impl Lane {
                 batch.into_iter().partition(|queued| queued.event.epoch == pass.epoch);
             state.drops.add(DropReason::Withdrawn, withdrawn.len());
             if !batch.is_empty() {
-                state.in_flight = batch.len();
-                let mut rows = batch.iter().filter_map(|queued| queued.durable_row(0));
-                state.in_flight_row = rows.next();
-                state.in_flight_rows = usize::from(state.in_flight_row.is_some()) + rows.count();
+                state.took_off(&batch);
                 state.connected = Some(pass.epoch);
                 return Some((pass, batch));
             }
@@ -252,94 +223,6 @@ impl Lane {
                     Outcome::Answered(Err(DeliveryError::Transient(Box::new(TooSlow))))
                 }
             },
-        }
-    }
-
-    /// Accounts for `batch`, and decides what comes next.
-    fn settle(
-        &self,
-        outcome: Outcome,
-        batch: Vec<Queued>,
-        gate: &Gate,
-        pass: &Pass,
-        limits: &Limits,
-        course: &mut Course,
-    ) {
-        let mut state = self.lock();
-        state.in_flight = 0;
-        state.in_flight_row = None;
-        match outcome {
-            Outcome::Answered(Ok(())) => {
-                state.delivered += batch.len() as u64;
-                *course = Course::new(
-                    course.batch_events.saturating_mul(2).clamp(1, limits.batch_events),
-                );
-            }
-            Outcome::Answered(Err(error)) => {
-                course.tries += 1;
-                let decision = retry::decide(&error, batch.len(), course.tries, fastrand::f64());
-                if !course.warned {
-                    course.warned = true;
-                    // The class only: a cause may quote what was sent.
-                    warn!(backend = self.name(), "events are not delivered: {error}");
-                }
-                match decision {
-                    RetryDecision::Drop(reason) => {
-                        state.drops.add(reason, batch.len());
-                        course.tries = 0;
-                        course.refuse(1);
-                    }
-                    RetryDecision::Halve => {
-                        course.tries = 0;
-                        course.refuse(batch.len() / 2);
-                        state.put_back(batch, gate.epoch());
-                    }
-                    RetryDecision::Wait(time)
-                    | RetryDecision::WaitAsked(time)
-                    | RetryDecision::Park(time) => {
-                        course.parked = matches!(decision, RetryDecision::Park(_));
-                        let asked = !matches!(decision, RetryDecision::Wait(_));
-                        course.pause = Some(Pause { until: Instant::now() + time, asked });
-                        state.put_back(batch, gate.epoch());
-                    }
-                }
-                if course.pause.is_some() {
-                    state.flush_done = state.flush_asked;
-                }
-            }
-            // In doubt, the events wait for what the homeserver says; withdrawn,
-            // they are gone, and whether they arrived nobody can tell.
-            Outcome::Cut if gate.epoch() == pass.epoch => state.queue.put_back(batch),
-            Outcome::Cut => state.drops.add(DropReason::CutAtWithdrawal, batch.len()),
-            Outcome::Panicked => {
-                state.drops.add(DropReason::BackendPanicked, batch.len());
-                warn!(backend = self.name(), "the backend panicked; its batch is dropped");
-            }
-            // What ends the lane knows what becomes of it.
-            Outcome::Stopped => state.put_back(batch, gate.epoch()),
-        }
-        drop(state);
-        self.progressed.notify_waiters();
-    }
-
-    /// Waits until the pause is over (`true`) or there may be something else to
-    /// do (`false`).
-    async fn pause_is_over(&self, pause: Pause, stop: &Stop) -> bool {
-        {
-            let mut state = self.lock();
-            if state.flush_asked > state.flush_done {
-                if !pause.asked {
-                    return true;
-                }
-                state.flush_done = state.flush_asked;
-            }
-        }
-        self.progressed.notify_waiters();
-        tokio::select! {
-            biased;
-            () = stop.stopped() => false,
-            () = sleep_until(pause.until) => true,
-            () = self.wake.notified() => false,
         }
     }
 

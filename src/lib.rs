@@ -24,6 +24,8 @@ mod stop;
 mod withdrawal;
 
 #[cfg(test)]
+mod delivery_tests;
+#[cfg(test)]
 mod stale_epochs;
 #[cfg(test)]
 mod wake_ups;

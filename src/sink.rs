@@ -25,7 +25,7 @@ use crate::{
     AnalyticsId,
     backend::DynBackend,
     consent::machine::Wipe,
-    delivery::Lane,
+    delivery::{Lane, Occasion},
     drops::DropSignal,
     event::{
         CapturedEvent, InvalidEvent, OutgoingEvent, Properties, UniqueIds, UserProperties,
@@ -471,7 +471,7 @@ impl Sink {
             user,
             epoch: captured.epoch,
         };
-        Ok(Queued { event: Arc::new(event), since: now, row: None })
+        Ok(Queued::new(Arc::new(event), now))
     }
 
     /// Takes what is to be said about the user with an event of `epoch`.
@@ -487,7 +487,7 @@ impl Sink {
 
     pub(crate) async fn flush(self: &Arc<Self>) -> DeliveryReport {
         let before = self.stats();
-        self.try_everything().await;
+        self.try_everything(Occasion::Flush).await;
         self.report_since(&before)
     }
 
@@ -495,7 +495,7 @@ impl Sink {
         let before = self.stats();
         self.intake.close();
         // Out of time is no error: the report says what was left.
-        let _ = timeout(deadline, self.try_everything()).await;
+        let _ = timeout(deadline, self.try_everything(Occasion::Shutdown)).await;
         let mut report = self.report_since(&before);
         let durable_from = self.durable_from();
         for (lane, backend) in self.lanes.iter().zip(&mut report.backends) {
@@ -510,12 +510,12 @@ impl Sink {
         report
     }
 
-    async fn try_everything(self: &Arc<Self>) {
+    async fn try_everything(self: &Arc<Self>, occasion: Occasion) {
         if self.stop.is_stopped() {
             return;
         }
         self.drain_aside().await;
-        let flushes: Vec<_> = self.lanes.iter().map(Lane::ask_flush).collect();
+        let flushes: Vec<_> = self.lanes.iter().map(|lane| lane.ask_flush(occasion)).collect();
         join_all(self.lanes.iter().zip(flushes).map(|(lane, flush)| lane.flushed(flush))).await;
     }
 

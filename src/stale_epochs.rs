@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     AnalyticsId, Backend, Batch, DeliveryError, DropReason, OutgoingEvent, Properties,
-    delivery::Lane,
+    delivery::{Lane, Occasion},
     gate::{Gate, Phase},
     limits::Limits,
     queue::Queued,
@@ -38,7 +38,7 @@ fn queued(name: &'static str, epoch: u64) -> Queued {
         user: None,
         epoch,
     };
-    Queued { event: Arc::new(event), since: Instant::now(), row: None }
+    Queued::new(Arc::new(event), Instant::now())
 }
 
 #[tokio::test]
@@ -49,7 +49,7 @@ async fn an_event_of_another_epoch_that_is_queued_after_all_is_dropped_unsent() 
     for event in [queued("Old", 1), queued("New", 2), queued("Newer", 3)] {
         lane.lock().push(event, &limits, |_| {});
     }
-    let flush = lane.ask_flush();
+    let flush = lane.ask_flush(Occasion::Flush);
     tokio::select! {
         () = lane.run(&gate, &limits, &stop) => {}
         () = lane.flushed(flush) => {}

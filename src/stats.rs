@@ -16,15 +16,14 @@ pub enum DropReason {
     /// Captured after [`Analytics::shutdown`](crate::Analytics::shutdown), or
     /// after the background task ended.
     AfterShutdown,
-    /// The backend panicked while it held the event.
+    /// The backend panicked over the event, each time that it was sent and at last
+    /// when it was alone.
     BackendPanicked,
     /// In a request that was cut because the user withdrew: whether it arrived
     /// is unknown.
     CutAtWithdrawal,
     /// Older than the queue's maximum age before a backend took it.
     Expired,
-    /// The last try that the retry budget allows failed.
-    GaveUp,
     /// Something personal was found in the event (see
     /// [`GuardPolicy::DropEvent`](crate::GuardPolicy::DropEvent)), or a
     /// [`Detector`](crate::Detector) panicked over it.
@@ -36,12 +35,14 @@ pub enum DropReason {
     Invalid,
     /// Held for a proof of consent that did not come.
     NotConfirmed,
-    /// The backend refuses this app's credentials, and was still refusing them
-    /// when the event's time was over.
+    /// Older than the queue's maximum age, while the backend refused this app's
+    /// credentials or was not set up to take events
+    /// ([`Unauthorized`](crate::DeliveryError::Unauthorized),
+    /// [`Misconfigured`](crate::DeliveryError::Misconfigured)).
     Parked,
     /// The queue was full.
     QueueFull,
-    /// The backend refused the event itself.
+    /// The backend refused the event itself, when it was alone.
     Rejected,
     /// Still undelivered, and in memory only, when
     /// [`Analytics::shutdown`](crate::Analytics::shutdown) ran out of time, or when
@@ -64,7 +65,6 @@ impl DropReason {
             Self::BackendPanicked => "backend_panicked",
             Self::CutAtWithdrawal => "cut_at_withdrawal",
             Self::Expired => "expired",
-            Self::GaveUp => "gave_up",
             Self::Guarded => "guarded",
             Self::IntakeFull => "intake_full",
             Self::Invalid => "invalid",
@@ -181,6 +181,7 @@ impl Drops {
         self.counts.get(&reason).copied().unwrap_or_default()
     }
 
+    #[cfg(test)]
     pub(crate) fn total(&self) -> u64 {
         self.counts.values().sum()
     }
@@ -199,12 +200,11 @@ mod tests {
 
     use super::*;
 
-    const REASONS: [DropReason; 15] = [
+    const REASONS: [DropReason; 14] = [
         DropReason::AfterShutdown,
         DropReason::BackendPanicked,
         DropReason::CutAtWithdrawal,
         DropReason::Expired,
-        DropReason::GaveUp,
         DropReason::Guarded,
         DropReason::IntakeFull,
         DropReason::Invalid,
@@ -227,6 +227,6 @@ mod tests {
             assert_eq!(name.replace('_', ""), format!("{reason:?}").to_lowercase());
             assert_eq!(reason.to_string(), name);
         }
-        assert_eq!(REASONS.map(DropReason::as_str).iter().collect::<BTreeSet<_>>().len(), 15);
+        assert_eq!(REASONS.map(DropReason::as_str).iter().collect::<BTreeSet<_>>().len(), 14);
     }
 }

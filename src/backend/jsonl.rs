@@ -58,8 +58,9 @@ use crate::event::OutgoingEvent;
 /// # Errors
 ///
 /// A writer that is gone (a broken pipe, a closed connection, one that takes no
-/// more bytes) is [`DeliveryError::Permanent`], for it cannot be opened again;
-/// any other error is [`DeliveryError::Transient`]. A batch that is tried again
+/// more bytes) is [`DeliveryError::Misconfigured`], for only the app can give another:
+/// events wait, those in a durable queue for the next start.
+/// Any other error is [`DeliveryError::Transient`]. A batch that is tried again
 /// is written as a whole: a reader that sees a `uuid` twice ignores the second.
 pub struct JsonLines {
     out: Mutex<Out>,
@@ -90,9 +91,8 @@ impl Backend for JsonLines {
     }
 
     async fn send(&self, batch: &Batch) -> Result<(), DeliveryError> {
-        let lines = lines(batch).map_err(|error| {
-            DeliveryError::Permanent(Box::new(JsonLinesError::Serialize(error)))
-        })?;
+        let lines = lines(batch)
+            .map_err(|error| DeliveryError::Rejected(Box::new(JsonLinesError::Serialize(error))))?;
         self.out.lock().await.write(&lines).await.map_err(not_written)
     }
 }
@@ -134,7 +134,7 @@ fn not_written(error: io::Error) -> DeliveryError {
         BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | WriteZero
     );
     let source = Box::new(JsonLinesError::Write(error));
-    if gone { DeliveryError::Permanent(source) } else { DeliveryError::Transient(source) }
+    if gone { DeliveryError::Misconfigured(source) } else { DeliveryError::Transient(source) }
 }
 
 fn lines(batch: &Batch) -> serde_json::Result<Vec<u8>> {

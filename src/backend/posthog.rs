@@ -129,7 +129,7 @@ const RESERVED_KEYS: [&str; 20] = [
 /// | 413 | `TooLarge` |
 /// | 429, and 503 with `Retry-After` | `Throttled` |
 /// | 408, 425, other 5xx, no answer | `Transient` |
-/// | 3xx, anything else | `Permanent` |
+/// | 3xx, 404, 407, anything else | `Misconfigured` |
 ///
 /// The body of an answer is not read. PostHog answers 200 also when a project
 /// is over its quota, and drops the events.
@@ -190,11 +190,11 @@ impl PostHog {
 
     fn body(&self, batch: &Batch) -> Result<Vec<u8>, DeliveryError> {
         let body = request_body(&self.key, batch)
-            .map_err(|error| DeliveryError::Permanent(Box::new(PostHogError::Serialize(error))))?;
+            .map_err(|error| DeliveryError::Rejected(Box::new(PostHogError::Serialize(error))))?;
         #[cfg(feature = "posthog-gzip")]
         if self.gzip {
             return gzip(&body)
-                .map_err(|error| DeliveryError::Permanent(Box::new(PostHogError::Gzip(error))));
+                .map_err(|error| DeliveryError::Rejected(Box::new(PostHogError::Gzip(error))));
         }
         Ok(body)
     }
@@ -222,7 +222,7 @@ impl Backend for PostHog {
         if *response.url() != self.url {
             // The app's client followed a redirect: whoever answered is not the
             // endpoint, and after a 301, 302 or 303 was not given the events.
-            return Err(DeliveryError::Permanent(Box::new(PostHogError::Redirected)));
+            return Err(DeliveryError::Misconfigured(Box::new(PostHogError::Redirected)));
         }
         let retry_after = response
             .headers()
@@ -423,7 +423,7 @@ fn verdict(status: StatusCode, retry_after: Option<Duration>) -> Result<(), Deli
         429 => DeliveryError::Throttled { retry_after, source },
         503 if retry_after.is_some() => DeliveryError::Throttled { retry_after, source },
         408 | 425 | 500..=599 => DeliveryError::Transient(source),
-        _ => DeliveryError::Permanent(source),
+        _ => DeliveryError::Misconfigured(source),
     })
 }
 
@@ -431,7 +431,7 @@ fn verdict(status: StatusCode, retry_after: Option<Duration>) -> Result<(), Deli
 fn unanswered(error: reqwest::Error) -> DeliveryError {
     let never = error.is_builder() || error.is_redirect();
     let source = Box::new(PostHogError::Request(error.without_url()));
-    if never { DeliveryError::Permanent(source) } else { DeliveryError::Transient(source) }
+    if never { DeliveryError::Misconfigured(source) } else { DeliveryError::Transient(source) }
 }
 
 /// The time to wait that a `Retry-After` header asks for: seconds, or a date.

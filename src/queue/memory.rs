@@ -25,9 +25,16 @@ pub(crate) struct Queued {
     pub(crate) since: Instant,
     /// Where it is written down, if it is.
     pub(crate) row: Option<NonZeroU64>,
+    /// Its place in the order in which events were offered to this backend: from 1.
+    pub(crate) number: u64,
 }
 
 impl Queued {
+    /// An event that waits from `since` on and is not written down.
+    pub(crate) fn new(event: Arc<OutgoingEvent>, since: Instant) -> Self {
+        Self { event, since, row: None, number: 0 }
+    }
+
     /// The row of an event that a kill of the process does not lose; what was
     /// written before `durable_from` is lost already.
     pub(crate) fn durable_row(&self, durable_from: Row) -> Option<Row> {
@@ -77,6 +84,11 @@ impl Queue {
     /// The first row that waits here.
     pub(crate) fn first_row(&self) -> Option<Row> {
         self.events.iter().find_map(|queued| queued.row).map(NonZeroU64::get)
+    }
+
+    /// The number of the oldest event here.
+    pub(crate) fn first_number(&self) -> Option<u64> {
+        self.events.front().map(|queued| queued.number)
     }
 
     /// How many of the events a kill of the process does not lose.

@@ -5,8 +5,8 @@ use std::{task::Poll, time::Duration};
 
 use futures_util::{Stream, StreamExt as _};
 use matrix_analytics::{
-    Analytics, AnalyticsBuilder, DropReason, Dropped, Event, MAX_EVENT_BYTES, OverflowPolicy,
-    Properties,
+    Analytics, AnalyticsBuilder, DeliveryReport, DropReason, Dropped, Event, MAX_EVENT_BYTES,
+    OverflowPolicy, Properties,
     testing::{DeliveryFailure, FailingBackend, RecordingBackend},
 };
 use serde::Serialize;
@@ -25,10 +25,17 @@ fn dropped(analytics: &Analytics, backend: usize, reason: DropReason) -> u64 {
     stats.backends[backend].dropped.get(&reason).copied().unwrap_or_default()
 }
 
+/// Flushes, and lets pass what a flush waits after a failure.
+async fn flush_after_the_floor(analytics: &Analytics) -> DeliveryReport {
+    let mut flush = Box::pin(analytics.flush());
+    assert!(futures_util::poll!(&mut flush).is_pending());
+    tokio::time::advance(Duration::from_millis(5_001)).await;
+    eventually(flush).await
+}
+
 #[tokio::test]
 async fn each_failure_of_a_backend_has_its_reason() {
     for (failure, reason) in [
-        (DeliveryFailure::Permanent, DropReason::Rejected),
         (DeliveryFailure::Rejected, DropReason::Rejected),
         (DeliveryFailure::TooLarge, DropReason::TooLarge),
     ] {
@@ -89,7 +96,7 @@ async fn a_backend_that_comes_back_gets_everything_under_the_same_unique_ids() {
     backend.fail_next(DeliveryFailure::Throttled { retry_after: Some(Duration::from_secs(60)) });
     analytics.capture_one("Late");
     assert_eq!(eventually(analytics.flush()).await.backends[0].undelivered, 1);
-    assert_eq!(eventually(analytics.flush()).await.backends[0].undelivered, 1);
+    assert_eq!(flush_after_the_floor(&analytics).await.backends[0].undelivered, 1);
     assert_eq!(backend.attempts(), 2);
     // The backend asked to wait: a flush does not shorten that.
     assert_eq!(eventually(analytics.flush()).await.backends[0].undelivered, 1);
@@ -100,6 +107,59 @@ async fn a_backend_that_comes_back_gets_everything_under_the_same_unique_ids() {
     assert!(eventually(analytics.flush()).await.is_complete());
     assert_eq!(backend.accepted_events().len(), 1);
     assert!(analytics.stats().backends[0].is_balanced());
+}
+
+#[tokio::test]
+async fn a_parked_backend_gets_one_try_an_hour_and_one_at_each_flush_and_at_shutdown() {
+    for failure in [DeliveryFailure::Unauthorized, DeliveryFailure::Misconfigured] {
+        let world = World::new().await;
+        let backend = FailingBackend::new();
+        let device = world.device("PHONE").await;
+        let analytics = opted_in(device.builder().backend(backend.clone())).await;
+        backend.fail_always(failure);
+        for _ in 0..150 {
+            analytics.capture_one("Kept");
+        }
+        assert_eq!(eventually(analytics.flush()).await.backends[0].undelivered, 150);
+        assert_eq!(backend.attempts(), 1, "{failure:?}");
+        // By itself it is left alone for an hour.
+        for minute in 1..=125 {
+            tokio::time::advance(Duration::from_secs(60)).await;
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(backend.attempts(), 1 + minute / 60, "{failure:?}, minute {minute}");
+        }
+        assert_eq!(eventually(analytics.flush()).await.backends[0].undelivered, 150);
+        assert_eq!(backend.attempts(), 4, "{failure:?}");
+
+        // The app has put it right, and exits: right after a try, yet not within the floor.
+        backend.heal();
+        let mut shutdown = Box::pin(analytics.shutdown(Duration::from_secs(1)));
+        assert!(futures_util::poll!(&mut shutdown).is_pending());
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(backend.attempts(), 4, "{failure:?}");
+        tokio::time::advance(Duration::from_millis(101)).await;
+        assert!(eventually(shutdown).await.is_complete(), "{failure:?}");
+        assert_eq!(backend.accepted_events().len(), 150, "{failure:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_backend_that_asked_for_time_is_not_asked_at_shutdown_either() {
+    let world = World::new().await;
+    let backend = FailingBackend::new();
+    let device = world.device("PHONE").await;
+    let analytics = opted_in(device.builder().backend(backend.clone())).await;
+    backend.fail_next(DeliveryFailure::Throttled { retry_after: Some(Duration::from_secs(60)) });
+    analytics.capture_one("Left");
+    eventually(analytics.flush()).await;
+    // Nor does it keep the app from its exit until the deadline.
+    let report = eventually(analytics.shutdown(Duration::from_secs(3600))).await;
+    assert_eq!((report.backends[0].delivered, report.backends[0].undelivered), (0, 1));
+    assert_eq!(backend.attempts(), 1);
 }
 
 #[tokio::test]
@@ -150,9 +210,9 @@ async fn a_full_intake_and_a_full_queue_drop_and_count() {
         assert_eq!(dropped(&analytics, 0, DropReason::QueueFull), 1);
         backend.fail_next(DeliveryFailure::Transient);
         analytics.capture_one("Last");
-        eventually(analytics.flush()).await;
+        flush_after_the_floor(&analytics).await;
         assert_eq!(dropped(&analytics, 0, DropReason::QueueFull), 2);
-        eventually(analytics.flush()).await;
+        flush_after_the_floor(&analytics).await;
         let names: Vec<_> = backend.accepted_events().into_iter().map(|event| event.name).collect();
         assert_eq!(names, kept, "{policy:?}");
     }
@@ -174,7 +234,7 @@ async fn an_event_that_waited_too_long_expires() {
 }
 
 #[tokio::test]
-async fn a_backend_that_panics_loses_its_batch_and_nothing_else() {
+async fn a_backend_that_panics_over_one_event_loses_that_event_and_nothing_else() {
     let world = World::new().await;
     let backend = FailingBackend::new();
     let device = world.device("PHONE").await;
@@ -333,7 +393,7 @@ async fn every_drop_is_told_once_also_to_a_reader_that_is_slow() {
 async fn an_outage_of_hours_loses_nothing_and_one_of_days_only_by_name() {
     const STEP: Duration = Duration::from_secs(60);
 
-    for (hours, is_lossless) in [(2, true), (60, false)] {
+    for (hours, is_lossless) in [(20, true), (60, false)] {
         let world = World::new().await;
         let backend = FailingBackend::new();
         let device = world.device("PHONE").await;
@@ -364,7 +424,7 @@ async fn an_outage_of_hours_loses_nothing_and_one_of_days_only_by_name() {
         assert_eq!((stats.queued, stats.in_flight), (0, 0));
         assert_eq!(stats.captured, hours * 12);
         assert_eq!(stats.dropped.is_empty(), is_lossless, "{stats:?}");
-        let named = [DropReason::Expired, DropReason::GaveUp, DropReason::Parked];
+        let named = [DropReason::Expired, DropReason::Parked];
         assert!(stats.dropped.keys().all(|reason| named.contains(reason)), "{stats:?}");
         // A day is what the queue keeps.
         assert!(stats.delivered >= (24 * 12).min(stats.captured) - 12, "{stats:?}");

@@ -365,7 +365,7 @@ mod tests {
             user: None,
             epoch: 1,
         };
-        let queued = || Queued { event: Arc::new(event()), since: Instant::now(), row: None };
+        let queued = || Queued::new(Arc::new(event()), Instant::now());
         (0..number).map(|_| Ok(queued())).collect()
     }
 

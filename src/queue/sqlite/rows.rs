@@ -295,7 +295,8 @@ impl Rows {
                 };
                 let event = Arc::new(event);
                 let since = now.checked_sub(waited).unwrap_or(now);
-                loaded.push((id, Queued { event, since, row: NonZeroU64::new(id as Row) }));
+                let row = NonZeroU64::new(id as Row);
+                loaded.push((id, Queued { row, ..Queued::new(event, since) }));
             }
             for id in deleted {
                 delete.execute([id])?;

@@ -112,7 +112,7 @@ impl BackendHarness for Harness {
     fn promises(&self) -> Promises {
         Promises {
             modes: &[
-                Mode::Refuse(DeliveryFailure::Permanent),
+                Mode::Refuse(DeliveryFailure::Misconfigured),
                 Mode::Refuse(DeliveryFailure::Transient),
                 Mode::Stall,
             ],
@@ -138,7 +138,7 @@ impl BackendHarness for Harness {
 
     async fn set_mode(&self, mode: Mode) {
         match mode {
-            Mode::Refuse(DeliveryFailure::Permanent) => {
+            Mode::Refuse(DeliveryFailure::Misconfigured) => {
                 self.sink.set(Some(100), Some(io::ErrorKind::BrokenPipe));
             }
             Mode::Refuse(_) => self.sink.set(Some(100), Some(io::ErrorKind::StorageFull)),
@@ -229,15 +229,15 @@ async fn every_batch_is_flushed() {
 }
 
 #[tokio::test]
-async fn only_a_writer_that_is_gone_fails_for_good() {
+async fn only_a_writer_that_is_gone_needs_the_app() {
     use io::ErrorKind as Kind;
 
     for (kind, failure) in [
-        (Kind::BrokenPipe, DeliveryFailure::Permanent),
-        (Kind::ConnectionAborted, DeliveryFailure::Permanent),
-        (Kind::ConnectionReset, DeliveryFailure::Permanent),
-        (Kind::NotConnected, DeliveryFailure::Permanent),
-        (Kind::WriteZero, DeliveryFailure::Permanent),
+        (Kind::BrokenPipe, DeliveryFailure::Misconfigured),
+        (Kind::ConnectionAborted, DeliveryFailure::Misconfigured),
+        (Kind::ConnectionReset, DeliveryFailure::Misconfigured),
+        (Kind::NotConnected, DeliveryFailure::Misconfigured),
+        (Kind::WriteZero, DeliveryFailure::Misconfigured),
         (Kind::StorageFull, DeliveryFailure::Transient),
         (Kind::TimedOut, DeliveryFailure::Transient),
         (Kind::PermissionDenied, DeliveryFailure::Transient),

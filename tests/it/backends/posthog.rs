@@ -64,7 +64,7 @@ impl BackendHarness for Harness {
 
     fn promises(&self) -> Promises {
         const MODES: [Mode; 7] = [
-            Mode::Refuse(DeliveryFailure::Permanent),
+            Mode::Refuse(DeliveryFailure::Misconfigured),
             Mode::Refuse(DeliveryFailure::Rejected),
             Mode::Refuse(DeliveryFailure::Throttled { retry_after: Some(Duration::from_secs(7)) }),
             Mode::Refuse(DeliveryFailure::TooLarge),
@@ -275,7 +275,7 @@ async fn redirects_are_not_followed() {
     for status in [301, 302, 303, 307, 308] {
         let (first, second) = redirecting(status).await;
         let error = posthog(&first.uri()).send(&opened()).await.unwrap_err();
-        assert!(matches!(error, DeliveryError::Permanent(_)), "{status}: {error:?}");
+        assert!(matches!(error, DeliveryError::Misconfigured(_)), "{status}: {error:?}");
         assert!(second.received_requests().await.unwrap().is_empty(), "{status}");
     }
 }
@@ -286,7 +286,7 @@ async fn an_answer_to_a_redirected_request_is_no_delivery() {
         let (first, _second) = redirecting(status).await;
         let backend = PostHog::builder(&first.uri(), KEY).http_client(|| Client::builder().build());
         let error = backend.build().unwrap().send(&opened()).await.unwrap_err();
-        assert!(matches!(error, DeliveryError::Permanent(_)), "{status}: {error:?}");
+        assert!(matches!(error, DeliveryError::Misconfigured(_)), "{status}: {error:?}");
     }
 }
 

@@ -1,0 +1,70 @@
+//! Tries that the app asks for.
+
+use tokio::time::{Instant, sleep_until};
+
+use super::{Lane, course::Pause, retry::LONGEST_FLUSH_WAIT};
+use crate::{gate::Gate, stop::Stop};
+
+/// What asks for a try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Occasion {
+    Flush,
+    /// The last try of this process, which waits for less.
+    Shutdown,
+}
+
+/// One call of `flush()`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flush {
+    number: u64,
+    /// The number of the last event that it waits for.
+    last_event: u64,
+}
+
+impl Lane {
+    /// Asks for everything that waits to be tried as soon as the backend may be asked.
+    pub(crate) fn ask_flush(&self, occasion: Occasion) -> Flush {
+        let flush = {
+            let mut state = self.lock();
+            state.flush_asked += 1;
+            state.shutting_down |= occasion == Occasion::Shutdown;
+            Flush { number: state.flush_asked, last_event: state.last_number }
+        };
+        self.wake();
+        flush
+    }
+
+    /// Waits until all that waited when `flush` was asked for has left, or could
+    /// not.
+    pub(crate) async fn flushed(&self, flush: Flush) {
+        self.until(|state| {
+            state.flush_done >= flush.number
+                || state.first_number().is_none_or(|first| first > flush.last_event)
+        })
+        .await;
+    }
+
+    /// Waits until the pause is over (`true`) or there may be something else to
+    /// do (`false`).
+    pub(super) async fn pause_is_over(&self, pause: Pause, gate: &Gate, stop: &Stop) -> bool {
+        let mut end = pause.scheduled;
+        {
+            let mut state = self.lock();
+            if state.flush_asked > state.flush_done {
+                let due = pause.due(state.shutting_down);
+                if gate.is_open() && due <= Instant::now() + LONGEST_FLUSH_WAIT {
+                    end = due.min(end);
+                } else {
+                    state.flush_done = state.flush_asked;
+                }
+            }
+        }
+        self.progressed.notify_waiters();
+        tokio::select! {
+            biased;
+            () = stop.stopped() => false,
+            () = sleep_until(end) => true,
+            () = self.wake.notified() => false,
+        }
+    }
+}
