@@ -2,7 +2,10 @@
 
 use tokio::time::Instant;
 
-use super::{refusals::Refusals, retry::Wait};
+use super::{
+    refusals::Refusals,
+    retry::{LONGEST_FLUSH_WAIT, Wait},
+};
 
 /// What a lane keeps between two tries.
 #[derive(Debug)]
@@ -106,7 +109,7 @@ pub(super) struct Pause {
     pub(super) scheduled: Instant,
     /// Until when, if a flush asks for a try.
     flush: Instant,
-    /// Until when, if a shutdown asks for a try.
+    /// From when on a shutdown gets a try.
     shutdown: Instant,
 }
 
@@ -119,9 +122,15 @@ impl Pause {
         }
     }
 
-    /// When a try may be made that somebody waits for.
-    pub(super) fn due(&self, shutting_down: bool) -> Instant {
-        if shutting_down { self.shutdown } else { self.flush }
+    /// Returns when to make the try that a flush asks for, if that is soon enough.
+    pub(super) fn flush_due(&self, now: Instant) -> Option<Instant> {
+        Some(self.flush).filter(|due| *due <= now + LONGEST_FLUSH_WAIT)
+    }
+
+    /// Returns whether to make the try that a shutdown asks for. A try that failed just
+    /// now was as good as another.
+    pub(super) fn shutdown_is_due(&self, now: Instant) -> bool {
+        self.shutdown <= now
     }
 }
 
@@ -155,14 +164,14 @@ mod tests {
         let scheduled = course.pause.unwrap().scheduled;
         assert_eq!(scheduled - now, Duration::from_secs(128));
         for _ in 0..24 {
-            now = course.pause.unwrap().due(false);
+            now = course.pause.unwrap().flush_due(now).unwrap();
             course.resume();
             fail(&mut course, now);
             assert_eq!(course.pause.unwrap().scheduled, scheduled);
         }
         assert_eq!((course.failures, scheduled - now), (9, Duration::from_secs(8)));
         // The floor holds between an early try and the one by the schedule.
-        now = course.pause.unwrap().due(true).max(scheduled - Duration::from_millis(1));
+        now = scheduled - Duration::from_millis(1);
         course.resume();
         fail(&mut course, now);
         assert_eq!(course.pause.unwrap().scheduled - now, Duration::from_secs(5));

@@ -2,14 +2,14 @@
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{Lane, course::Pause, retry::LONGEST_FLUSH_WAIT};
+use super::{Lane, course::Pause};
 use crate::{gate::Gate, stop::Stop};
 
 /// What asks for a try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Occasion {
     Flush,
-    /// The last try of this process, which waits for less.
+    /// The last try of this process, which is made earlier or not at all.
     Shutdown,
 }
 
@@ -49,13 +49,16 @@ impl Lane {
     pub(super) async fn pause_is_over(&self, pause: Pause, gate: &Gate, stop: &Stop) -> bool {
         let mut end = pause.scheduled;
         {
-            let mut state = self.lock();
+            let (mut state, now) = (self.lock(), Instant::now());
             if state.flush_asked > state.flush_done {
-                let due = pause.due(state.shutting_down);
-                if gate.is_open() && due <= Instant::now() + LONGEST_FLUSH_WAIT {
-                    end = due.min(end);
+                let due = if state.shutting_down {
+                    pause.shutdown_is_due(now).then_some(now)
                 } else {
-                    state.flush_done = state.flush_asked;
+                    pause.flush_due(now)
+                };
+                match due.filter(|_| gate.is_open()) {
+                    Some(due) => end = end.min(due),
+                    None => state.flush_done = state.flush_asked,
                 }
             }
         }

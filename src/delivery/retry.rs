@@ -37,7 +37,7 @@ pub(super) struct Wait {
     pub(super) scheduled: Duration,
     /// Before a try that a flush asks for.
     pub(super) flush: Duration,
-    /// Before the one try that a shutdown asks for.
+    /// Before a shutdown gets a try.
     pub(super) shutdown: Duration,
 }
 
