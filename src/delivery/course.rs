@@ -2,10 +2,7 @@
 
 use tokio::time::Instant;
 
-use super::{
-    refusals::Refusals,
-    retry::{LONGEST_FLUSH_WAIT, Wait},
-};
+use super::{refusals::Refusals, retry::Wait};
 
 /// What a lane keeps between two tries.
 #[derive(Debug)]
@@ -107,7 +104,7 @@ impl Course {
 pub(super) struct Pause {
     /// Until when, if nothing asks for a try before.
     pub(super) scheduled: Instant,
-    /// Until when, if a flush asks for a try.
+    /// From when on a flush gets a try.
     flush: Instant,
     /// From when on a shutdown gets a try.
     shutdown: Instant,
@@ -122,15 +119,10 @@ impl Pause {
         }
     }
 
-    /// Returns when to make the try that a flush asks for, if that is soon enough.
-    pub(super) fn flush_due(&self, now: Instant) -> Option<Instant> {
-        Some(self.flush).filter(|due| *due <= now + LONGEST_FLUSH_WAIT)
-    }
-
-    /// Returns whether to make the try that a shutdown asks for. A try that failed just
-    /// now was as good as another.
-    pub(super) fn shutdown_is_due(&self, now: Instant) -> bool {
-        self.shutdown <= now
+    /// Returns whether to make the try that a flush or a shutdown asks for. One that
+    /// failed just now was as good as another.
+    pub(super) fn may_be_cut_short(&self, now: Instant, shutting_down: bool) -> bool {
+        now >= if shutting_down { self.shutdown } else { self.flush }
     }
 }
 
@@ -164,7 +156,7 @@ mod tests {
         let scheduled = course.pause.unwrap().scheduled;
         assert_eq!(scheduled - now, Duration::from_secs(128));
         for _ in 0..24 {
-            now = course.pause.unwrap().flush_due(now).unwrap();
+            now = course.pause.unwrap().flush;
             course.resume();
             fail(&mut course, now);
             assert_eq!(course.pause.unwrap().scheduled, scheduled);

@@ -22,7 +22,7 @@ pub(crate) struct Flush {
 }
 
 impl Lane {
-    /// Asks for everything that waits to be tried as soon as the backend may be asked.
+    /// Asks for everything that waits to be tried now, if the backend may be asked now.
     pub(crate) fn ask_flush(&self, occasion: Occasion) -> Flush {
         let flush = {
             let mut state = self.lock();
@@ -47,26 +47,20 @@ impl Lane {
     /// Waits until the pause is over (`true`) or there may be something else to
     /// do (`false`).
     pub(super) async fn pause_is_over(&self, pause: Pause, gate: &Gate, stop: &Stop) -> bool {
-        let mut end = pause.scheduled;
         {
-            let (mut state, now) = (self.lock(), Instant::now());
+            let mut state = self.lock();
             if state.flush_asked > state.flush_done {
-                let due = if state.shutting_down {
-                    pause.shutdown_is_due(now).then_some(now)
-                } else {
-                    pause.flush_due(now)
-                };
-                match due.filter(|_| gate.is_open()) {
-                    Some(due) => end = end.min(due),
-                    None => state.flush_done = state.flush_asked,
+                if gate.is_open() && pause.may_be_cut_short(Instant::now(), state.shutting_down) {
+                    return true;
                 }
+                state.flush_done = state.flush_asked;
             }
         }
         self.progressed.notify_waiters();
         tokio::select! {
             biased;
             () = stop.stopped() => false,
-            () = sleep_until(end) => true,
+            () = sleep_until(pause.scheduled) => true,
             () = self.wake.notified() => false,
         }
     }

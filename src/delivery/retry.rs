@@ -15,9 +15,9 @@ const LONGEST_ASKED_WAIT: Duration = Duration::from_secs(3600);
 const PARKED: Duration = Duration::from_secs(3600);
 /// The shortest wait after a failure, whatever asks for the next try.
 const FLOOR: Duration = Duration::from_millis(100);
-/// The longest that a flush waits before its try. An app that flushes in a loop
-/// during an outage causes one request in this time.
-pub(super) const LONGEST_FLUSH_WAIT: Duration = Duration::from_secs(5);
+/// The longest time after a failure in which a flush causes no other try. An app that
+/// flushes in a loop during an outage causes one request in this time.
+const LONGEST_FLUSH_WAIT: Duration = Duration::from_secs(5);
 
 /// What to do with a batch that was not delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub(super) enum RetryDecision {
 pub(super) struct Wait {
     /// Before the next try that nothing asks for.
     pub(super) scheduled: Duration,
-    /// Before a try that a flush asks for.
+    /// Before a flush gets a try.
     pub(super) flush: Duration,
     /// Before a shutdown gets a try.
     pub(super) shutdown: Duration,

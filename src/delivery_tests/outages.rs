@@ -32,7 +32,6 @@ struct Outage {
     shortest_wait: Duration,
     /// From the end of the outage to the last delivery.
     recovered_after: Duration,
-    longest_flush: Duration,
     delivered: u64,
     dropped: u64,
 }
@@ -50,7 +49,6 @@ async fn outage(length: Duration, age: Duration, flushes: Flushes, failure: Fail
             sleep(length / EVENTS).await;
         }
     };
-    let mut longest_flush = Duration::ZERO;
     let flush = async {
         while Instant::now() < end {
             match flushes {
@@ -63,8 +61,9 @@ async fn outage(length: Duration, age: Duration, flushes: Flushes, failure: Fail
                 Flushes::InALoop => {
                     let began = Instant::now();
                     rig.flush().await;
-                    longest_flush = longest_flush.max(began.elapsed());
-                    sleep(Duration::from_millis(1)).await;
+                    assert_eq!(began.elapsed(), Duration::ZERO, "a flush waited");
+                    // More often, a long outage would take long to simulate.
+                    sleep(length / 5_000).await;
                 }
             }
         }
@@ -81,7 +80,6 @@ async fn outage(length: Duration, age: Duration, flushes: Flushes, failure: Fail
         most_in_a_minute: most_within(&tries, MINUTE),
         shortest_wait: shortest_wait(&tries),
         recovered_after: end.elapsed(),
-        longest_flush,
         delivered: state.delivered,
         dropped: state.drops.total(),
     }
@@ -105,8 +103,6 @@ async fn no_outage_costs_an_event_or_many_requests_however_often_the_app_flushes
             Flushes::Never,
             Flushes::Every(HOUR),
             Flushes::Every(MINUTE),
-            // Ten in a second are merged into those that wait; a whole day of them would
-            // only take long to simulate.
             Flushes::Every(if length < DAY { Duration::from_millis(100) } else { 10 * SECOND }),
             Flushes::InALoop,
         ] {
@@ -116,9 +112,8 @@ async fn no_outage_costs_an_event_or_many_requests_however_often_the_app_flushes
                 let seen = outage(length, age, flushes, failure).await;
                 let what = format!("{length:?}, {flushes:?}: {seen:?}");
                 assert_eq!((seen.delivered, seen.dropped), (u64::from(EVENTS), 0), "{what}");
-                assert!(seen.recovered_after <= 5 * MINUTE + Duration::from_secs(1), "{what}");
+                assert!(seen.recovered_after <= 5 * MINUTE + SECOND, "{what}");
                 assert!(seen.shortest_wait >= Duration::from_millis(500), "{what}");
-                assert!(seen.longest_flush <= Duration::from_secs(5), "{what}");
                 assert!(seen.most_in_a_minute <= 20, "{what}");
                 let bound = match flushes {
                     Flushes::Never => without_flush,
