@@ -356,7 +356,13 @@ impl Analytics {
     /// Tries to deliver everything that was captured until now, and says how that
     /// went.
     ///
-    /// Each backend gets one more try at once, unless it asked to be left alone.
+    /// Each backend gets one more try at once, also one that refuses the app's
+    /// credentials, with three exceptions: it asked to be left alone, it has refused many
+    /// batches, or its last try failed just now. "Just now" is half a second after the
+    /// first failure of an outage and grows to five seconds, so that calls at any rate
+    /// cause few requests. A try that a flush makes leaves the time of the next one as it
+    /// was, and costs no event.
+    ///
     /// At a gate that is not open nothing is sent: right after
     /// [`build`](AnalyticsBuilder::build) it still holds, or is closed, so await
     /// [`Analytics::recheck`] first to know. What could not be delivered is written down
@@ -372,6 +378,10 @@ impl Analytics {
     /// Takes no more events, delivers what it can until `deadline` from now, and
     /// gives up the rest, which the report and the counters name. What is in a durable
     /// queue is kept for the next start.
+    ///
+    /// Each backend gets one last try, also one that refuses the app's credentials,
+    /// unless one failed in the last 100 ms, it asked to be left alone
+    /// ([`Throttled`](crate::DeliveryError::Throttled)), or it has refused many batches.
     ///
     /// Consent is watched on: the state still changes, and `opt_in` and `opt_out` work.
     ///

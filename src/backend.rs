@@ -109,7 +109,7 @@ impl Batch {
 /// What waits is dropped when it is older than
 /// [`queue_max_age`](crate::AnalyticsBuilder::queue_max_age), and for no number of
 /// tries. [`flush`](crate::Analytics::flush) and
-/// [`shutdown`](crate::Analytics::shutdown) say how they change the time of the next try.
+/// [`shutdown`](crate::Analytics::shutdown) make a try earlier.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeliveryError {
