@@ -107,7 +107,7 @@ impl Lane {
             match self.next_batch(gate, limits, &course) {
                 Some((pass, batch)) => {
                     let outcome = self.send(gate, limits, stop, &pass, &batch).await;
-                    self.settle(outcome, batch, gate, &pass, limits, &mut course);
+                    self.settle(&outcome, batch, gate, &pass, limits, &mut course);
                 }
                 None => self.wake.notified().await,
             }

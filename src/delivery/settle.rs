@@ -19,7 +19,7 @@ impl Lane {
     /// Accounts for `batch`, and decides what comes next.
     pub(super) fn settle(
         &self,
-        outcome: Outcome,
+        outcome: &Outcome,
         batch: Vec<Queued>,
         gate: &Gate,
         pass: &Pass,
@@ -34,7 +34,7 @@ impl Lane {
                 course.succeed(batch.len(), limits.batch_events);
             }
             Outcome::Answered(Err(_)) | Outcome::Panicked => {
-                match self.decide(&outcome, batch.len(), course) {
+                match self.decide(outcome, batch.len(), course) {
                     RetryDecision::Drop(reason) => state.drops.add(reason, batch.len()),
                     _ => state.put_back(batch, gate.epoch()),
                 }
