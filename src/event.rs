@@ -1,6 +1,7 @@
 //! What an app captures: a name and flat properties.
 
 mod captured;
+mod deserialize_error;
 mod flat;
 mod invalid;
 mod members;
@@ -16,8 +17,8 @@ use serde::Serialize;
 
 pub(crate) use self::{captured::CapturedEvent, properties::Fate, unique_ids::UniqueIds};
 pub use self::{
-    invalid::InvalidEvent, outgoing::OutgoingEvent, properties::Properties, user::UserProperties,
-    value::Value,
+    deserialize_error::DeserializeError, invalid::InvalidEvent, outgoing::OutgoingEvent,
+    properties::Properties, user::UserProperties, value::Value,
 };
 
 /// The longest name of an event, in bytes.
@@ -30,8 +31,8 @@ pub const MAX_EVENT_BYTES: usize = 32 * 1024;
 /// A typed event: its name is in the type, its fields are its properties.
 ///
 /// The type must serialise as a flat struct or map: strings, integers, finite
-/// floats, booleans, unit enum variants, and options of these (`None` leaves
-/// the property out).
+/// floats, booleans, unit enum variants, and options of these. `None`, and what JSON calls
+/// `null`, leave the property out. Of two fields with one name the last wins.
 ///
 /// ```
 /// use matrix_analytics::Event;

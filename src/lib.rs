@@ -46,8 +46,8 @@ pub use self::{
     consent::{ClosedReason, Confirmation, Consent, ConsentState, GateState, HoldReason, Prompt},
     drops::Dropped,
     event::{
-        Event, InvalidEvent, MAX_EVENT_BYTES, MAX_KEY_BYTES, MAX_NAME_BYTES, OutgoingEvent,
-        Properties, UserProperties, Value,
+        DeserializeError, Event, InvalidEvent, MAX_EVENT_BYTES, MAX_KEY_BYTES, MAX_NAME_BYTES,
+        OutgoingEvent, Properties, UserProperties, Value,
     },
     guard::{Detector, GuardPolicy, IdentifierKind},
     limits::OverflowPolicy,

@@ -17,6 +17,6 @@ pub(crate) struct CapturedEvent {
 impl CapturedEvent {
     /// What the event takes in memory, in bytes, roughly.
     pub(crate) fn bytes(&self) -> usize {
-        size_of::<Self>() + self.name.len() + self.properties.json_bytes()
+        size_of::<Self>() + self.name.len() + self.properties.held_bytes()
     }
 }

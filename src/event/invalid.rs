@@ -18,7 +18,7 @@ pub enum InvalidEvent {
     /// The name is longer than [`MAX_NAME_BYTES`].
     #[error("the name is longer than {MAX_NAME_BYTES} bytes")]
     NameTooLong,
-    /// A property is an object, a list, bytes, `null`, or an integer of more
+    /// A property is an object, a list, bytes, raw JSON, or an integer of more
     /// than 64 bits; or the event is not a struct or map.
     #[error("an event must be flat: a struct or map of text, 64-bit numbers and booleans")]
     NotFlat,

@@ -1,10 +1,16 @@
 //! Flat properties, kept as JSON text.
 
-use std::{collections::HashSet, fmt};
+#[cfg(test)]
+mod tests;
+
+use std::{borrow::Cow, collections::HashSet, fmt};
 
 use serde::{Serialize, Serializer, de::DeserializeOwned, ser::SerializeMap as _};
 
-use super::{InvalidEvent, MAX_EVENT_BYTES, Value, flat, members};
+use super::{
+    DeserializeError, InvalidEvent, MAX_EVENT_BYTES, Value, flat,
+    members::{self, Member},
+};
 
 /// Flat properties: keys with a string, an integer, a finite float or a boolean.
 ///
@@ -60,7 +66,8 @@ impl Properties {
             let properties = Self {
                 members: flat.members,
                 problem: None,
-                may_repeat: flat.may_repeat,
+                // Also a type may name two of its fields the same.
+                may_repeat: true,
                 has_text: flat.has_text,
             };
             properties.check().map(|()| properties)
@@ -85,9 +92,25 @@ impl Properties {
             // Room for the usual event, so that one allocation serves.
             self.members.reserve(128);
         }
-        if let Err(problem) = flat::push_member(&mut self.members, key, &value.into()) {
-            self.problem = Some(problem);
+        let value = value.into();
+        let mut pushed = flat::push_member(&mut self.members, key, &value);
+        if pushed == Err(InvalidEvent::TooLarge) && self.may_repeat {
+            // What this value replaces, and what was replaced before, makes room for it.
+            self.forget_replaced(key);
+            pushed = flat::push_member(&mut self.members, key, &value);
         }
+        self.problem = pushed.err();
+    }
+
+    /// Removes each member that a later one replaces, and that of `key`.
+    fn forget_replaced(&mut self, key: &str) {
+        let mut distinct = std::mem::take(self).with_last_of_each_key();
+        let spelled = serde_json::to_string(key).unwrap_or_default();
+        if let Some(members) = members::split(&distinct.members) {
+            let kept = members.iter().filter(|member| member.key != spelled);
+            distinct.members = kept.map(|member| member.text).collect::<Vec<_>>().join(",");
+        }
+        *self = Self { may_repeat: !distinct.members.is_empty(), ..distinct };
     }
 
     /// Whether there is no property.
@@ -99,7 +122,22 @@ impl Properties {
     /// The size of the properties as JSON, in bytes.
     #[must_use]
     pub fn json_bytes(&self) -> usize {
-        self.members.len() + 2
+        self.distinct().len() + 2
+    }
+
+    /// Returns the number of bytes that the properties occupy, which counts a value that
+    /// was replaced as long as it is still held.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.members.len()
+    }
+
+    /// The members without those that a later one replaces.
+    fn distinct(&self) -> Cow<'_, str> {
+        if self.may_repeat {
+            Cow::Owned(self.clone().with_last_of_each_key().members)
+        } else {
+            Cow::Borrowed(&self.members)
+        }
     }
 
     /// Finds what would keep these properties from being captured.
@@ -110,7 +148,12 @@ impl Properties {
     pub fn check(&self) -> Result<(), InvalidEvent> {
         match self.problem {
             Some(problem) => Err(problem),
-            None if self.json_bytes() > MAX_EVENT_BYTES => Err(InvalidEvent::TooLarge),
+            // What repeats is rare, and looked for only where it matters.
+            None if self.members.len() + 2 > MAX_EVENT_BYTES
+                && self.json_bytes() > MAX_EVENT_BYTES =>
+            {
+                Err(InvalidEvent::TooLarge)
+            }
             None => Ok(()),
         }
     }
@@ -118,16 +161,17 @@ impl Properties {
     /// These properties as one JSON object.
     #[must_use]
     pub fn to_json(&self) -> String {
-        format!("{{{}}}", self.members)
+        format!("{{{}}}", self.distinct())
     }
 
     /// Reads these properties as a `T`, such as a map from strings to values.
     ///
     /// # Errors
     ///
-    /// An error of serde_json if they are not a `T`.
-    pub fn deserialize<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
+    /// [`DeserializeError`] if they are not a `T`.
+    pub fn deserialize<T: DeserializeOwned>(&self) -> Result<T, DeserializeError> {
         serde_json::from_str(&self.to_json())
+            .map_err(|error| DeserializeError::Mismatch { at: error.column() })
     }
 
     /// Properties from JSON members that were written down, unless these are none.
@@ -225,9 +269,7 @@ impl Properties {
             // under its name.
             return Self { problem: Some(InvalidEvent::NotFlat), ..Self::default() };
         };
-        let mut keys: Vec<_> = members.iter().map(|member| member.key).collect();
-        keys.sort_unstable();
-        let repeats = keys.windows(2).any(|pair| pair[0] == pair[1]);
+        let repeats = has_repeats(&members);
         let kept = repeats.then(|| {
             let mut seen = HashSet::with_capacity(members.len());
             let mut kept: Vec<_> =
@@ -240,6 +282,20 @@ impl Properties {
             None => Self { may_repeat: false, ..self },
         }
     }
+}
+
+/// Whether two of `members` have the same key.
+fn has_repeats(members: &[Member<'_>]) -> bool {
+    /// Up to here, comparing all with all takes less time than an allocation.
+    const FEW: usize = 16;
+
+    if members.len() <= FEW {
+        let earlier = |at: usize| members[..at].iter().map(|member| member.key);
+        return (1..members.len()).any(|at| earlier(at).any(|key| key == members[at].key));
+    }
+    let mut keys: Vec<_> = members.iter().map(|member| member.key).collect();
+    keys.sort_unstable();
+    keys.windows(2).any(|pair| pair[0] == pair[1])
 }
 
 /// What becomes of one property.
@@ -257,7 +313,9 @@ pub(crate) enum Fate {
 impl Serialize for Properties {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let json = self.to_json();
-        let members = members::parse(&json).map_err(serde::ser::Error::custom)?;
+        // The parser's message could quote a value.
+        let members = members::parse(&json)
+            .map_err(|_| serde::ser::Error::custom("the properties are no JSON object"))?;
         let mut map = serializer.serialize_map(Some(members.len()))?;
         for (key, value) in members {
             map.serialize_entry(&key, value)?;

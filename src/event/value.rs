@@ -10,8 +10,11 @@ use serde::{Serialize, Serializer};
 pub enum Value<'a> {
     /// `true` or `false`.
     Bool(bool),
-    /// A floating-point number; it must be finite.
+    /// A floating-point number of double precision; it must be finite.
     Float(f64),
+    /// A floating-point number of single precision; it must be finite. It is written
+    /// with the digits that single precision needs, as in a typed event: `0.1`.
+    Float32(f32),
     /// A signed integer.
     Integer(i64),
     /// Text.
@@ -26,6 +29,7 @@ impl fmt::Debug for Value<'_> {
         f.write_str(match self {
             Self::Bool(_) => "Bool(..)",
             Self::Float(_) => "Float(..)",
+            Self::Float32(_) => "Float32(..)",
             Self::Integer(_) => "Integer(..)",
             Self::Text(_) => "Text(..)",
             Self::Unsigned(_) => "Unsigned(..)",
@@ -38,6 +42,7 @@ impl Serialize for Value<'_> {
         match self {
             Self::Bool(value) => serializer.serialize_bool(*value),
             Self::Float(value) => serializer.serialize_f64(*value),
+            Self::Float32(value) => serializer.serialize_f32(*value),
             Self::Integer(value) => serializer.serialize_i64(*value),
             Self::Text(value) => serializer.serialize_str(value),
             Self::Unsigned(value) => serializer.serialize_u64(*value),
@@ -57,7 +62,7 @@ macro_rules! value_from {
 
 value_from! {
     bool => Bool,
-    f32 => Float, f64 => Float,
+    f32 => Float32, f64 => Float,
     i8 => Integer, i16 => Integer, i32 => Integer, i64 => Integer,
     u8 => Integer, u16 => Integer, u32 => Integer, u64 => Unsigned,
     String => Text,
