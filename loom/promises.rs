@@ -103,7 +103,7 @@ impl App {
     /// What `Inner::apply` does with the sink.
     fn apply(&self, phase: Phase, epoch: u64, wipe: Option<Wipe>) {
         let id = (phase != Phase::Closed).then(|| AnalyticsId::of_epoch(epoch));
-        self.sink.set_gate(phase, epoch, id, wipe);
+        drop(self.sink.set_gate(phase, epoch, id, wipe));
     }
 
     /// The half of `opt_out().await` that the sink does, up to its return.

@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use eyeball::SharedObservable;
 use futures_core::Stream;
 use matrix_sdk::{
     Client, StoreError,
@@ -33,6 +32,7 @@ use crate::{
     guard::OwnIdentifiers,
     local_record::RecordStore,
     sink::Sink,
+    state_stream,
     stop::Stop,
 };
 
@@ -62,7 +62,6 @@ pub(crate) struct Inner {
     runtime: Runtime,
     client: Client,
     machine: Mutex<Machine>,
-    state: SharedObservable<ConsentState>,
     pub(crate) account_data: AccountData,
     pub(crate) record_store: RecordStore,
     /// Held while the record is written: the newest is written last.
@@ -70,8 +69,8 @@ pub(crate) struct Inner {
     pub(crate) sink: Arc<Sink>,
     /// Tells the consent task that there may be something to do.
     wake: Arc<Notify>,
-    /// Every transition of the machine.
-    pub(crate) transitions: Notify,
+    /// Every transition of the machine, and the end of this.
+    pub(crate) transitions: Arc<Notify>,
 }
 
 /// Why an opt-in did not succeed. What was closed before is still closed.
@@ -117,7 +116,7 @@ impl Analytics {
     /// All there is to know about consent now.
     #[must_use]
     pub fn state(&self) -> ConsentState {
-        self.inner().state.get()
+        self.inner().machine().state()
     }
 
     /// The state now, and each one that follows. A slow reader sees the newest.
@@ -126,7 +125,7 @@ impl Analytics {
     /// [`Analytics::shutdown`]. A task that reads it and holds a handle itself keeps that
     /// from happening: abort such a task when the app is done with the account.
     pub fn state_stream(&self) -> impl Stream<Item = ConsentState> + Send + Unpin + use<> {
-        self.inner().state.subscribe_reset()
+        state_stream::stream(&self.handle.inner)
     }
 
     /// Whether to ask the user for consent now.
@@ -518,14 +517,13 @@ impl Inner {
         Self {
             runtime,
             client,
-            state: SharedObservable::new(machine.state()),
             machine: Mutex::new(machine),
             account_data,
             record_store,
             saving: Arc::default(),
             sink: Arc::new(sink),
             wake: Arc::default(),
-            transitions: Notify::new(),
+            transitions: Arc::default(),
         }
     }
 
@@ -536,23 +534,30 @@ impl Inner {
     /// Makes a transition, and lets the gate, the queue and everybody who watches
     /// follow it before this returns.
     pub(crate) fn apply<R>(&self, transition: impl FnOnce(&mut Machine) -> R) -> R {
-        let result = {
+        let (result, untold) = {
             let mut machine = self.machine();
             let result = transition(&mut machine);
-            let state = machine.state();
-            let phase = match state.gate {
+            let phase = match machine.state().gate {
                 GateState::Closed(_) => Phase::Closed,
                 GateState::Holding(_) => Phase::Holding,
                 GateState::Open => Phase::Open,
             };
             let wipe = machine.take_wipe();
-            self.sink.set_gate(phase, machine.epoch(), machine.id().cloned(), wipe);
-            self.state.set_if_not_eq(state);
-            result
+            let untold = self.sink.set_gate(phase, machine.epoch(), machine.id().cloned(), wipe);
+            (result, untold)
         };
+        // The app's own wakers, which may call anything: no lock is held any more.
+        drop(untold);
         self.transitions.notify_waiters();
         self.wake.notify_one();
         result
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Readers of the states see that there are no more.
+        self.transitions.notify_waiters();
     }
 }
 

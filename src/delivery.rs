@@ -24,9 +24,10 @@ use self::{course::Course, state::LaneState};
 use crate::{
     DeliveryError,
     backend::{Batch, DynBackend},
+    counted::{Counted, CountedGuard},
+    drops::DropSignal,
     gate::{Gate, Pass},
     limits::Limits,
-    locks::{Mutex, MutexGuard, PoisonError},
     queue::{Journal, Queued, Row},
     stats::DropReason,
     stop::Stop,
@@ -36,7 +37,9 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Lane {
     backend: Box<dyn DynBackend>,
-    state: Mutex<LaneState>,
+    /// Asked once: the backend's code runs under none of our locks.
+    name: &'static str,
+    state: Counted<LaneState>,
     /// There may be something new to do.
     wake: Notify,
     /// Something was done.
@@ -58,16 +61,22 @@ enum Outcome {
 struct TooSlow;
 
 impl Lane {
-    pub(crate) fn new(backend: Box<dyn DynBackend>) -> Self {
-        Self { backend, state: Mutex::default(), wake: Notify::new(), progressed: Notify::new() }
+    pub(crate) fn new(backend: Box<dyn DynBackend>, signal: &DropSignal) -> Self {
+        Self {
+            name: backend.name(),
+            backend,
+            state: Counted::new(LaneState::default(), signal),
+            wake: Notify::new(),
+            progressed: Notify::new(),
+        }
     }
 
     pub(crate) fn name(&self) -> &'static str {
-        self.backend.name()
+        self.name
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, LaneState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn lock(&self) -> CountedGuard<'_, LaneState> {
+        self.state.lock()
     }
 
     pub(crate) fn wake(&self) {

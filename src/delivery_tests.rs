@@ -18,6 +18,7 @@ use uuid::Uuid;
 use crate::{
     AnalyticsId, Backend, Batch, DeliveryError, OutgoingEvent, Properties,
     delivery::{Lane, Occasion},
+    drops::DropSignal,
     gate::{Gate, Phase},
     limits::Limits,
     queue::Queued,
@@ -39,7 +40,7 @@ impl Rig {
         let backend = Answering { answer, tries: Arc::clone(&tries) };
         let gate = Gate::closed();
         gate.set(Phase::Open, 1, Some(AnalyticsId::random()));
-        let lane = Lane::new(Box::new(backend));
+        let lane = Lane::new(Box::new(backend), &DropSignal::default());
         Self { lane, gate, limits: Limits::default(), stop: Stop::default(), tries }
     }
 

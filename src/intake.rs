@@ -6,8 +6,9 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use crate::{
+    counted::{Counted, CountedGuard, HasDrops},
+    drops::DropSignal,
     event::{CapturedEvent, Properties},
-    locks::{Mutex, MutexGuard, PoisonError},
     stats::{DropReason, Drops},
 };
 
@@ -16,7 +17,7 @@ const MOST_RESERVED: usize = 128;
 
 #[derive(Debug)]
 pub(crate) struct Intake {
-    contents: Mutex<Contents>,
+    contents: Counted<Contents>,
     /// The buffer went from empty to non-empty.
     filled: Notify,
     /// There is enough for a batch.
@@ -43,6 +44,12 @@ impl std::fmt::Debug for Contents {
     }
 }
 
+impl HasDrops for Contents {
+    fn drops(&mut self) -> &mut Drops {
+        &mut self.drops
+    }
+}
+
 impl Contents {
     pub(crate) fn len(&self) -> usize {
         self.events.len()
@@ -58,9 +65,14 @@ impl Contents {
 impl Intake {
     /// A buffer of bounded size, which asks to be emptied early from `ripe_at`
     /// events on.
-    pub(crate) fn new(max_events: usize, max_bytes: usize, ripe_at: usize) -> Self {
+    pub(crate) fn new(
+        max_events: usize,
+        max_bytes: usize,
+        ripe_at: usize,
+        signal: &DropSignal,
+    ) -> Self {
         Self {
-            contents: Mutex::default(),
+            contents: Counted::new(Contents::default(), signal),
             filled: Notify::new(),
             ripe: Notify::new(),
             max_events,
@@ -115,8 +127,8 @@ impl Intake {
         self.lock().closed = true;
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Contents> {
-        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn lock(&self) -> CountedGuard<'_, Contents> {
+        self.contents.lock()
     }
 
     /// Waits until there is an event.

@@ -25,6 +25,7 @@ use crate::{
     AnalyticsId,
     backend::DynBackend,
     consent::machine::Wipe,
+    counted::{Counted, CountedGuard, HasDrops, Untold},
     delivery::{Lane, Occasion},
     drops::DropSignal,
     event::{
@@ -50,7 +51,7 @@ pub(crate) struct Sink {
     /// Held by whoever empties the intake, so that nothing is on its way unseen.
     drain_turn: Mutex<()>,
     /// Locked after the intake and before the lanes.
-    draining: Mutex<Draining>,
+    draining: Counted<Draining>,
     lanes: Vec<Lane>,
     journal: Option<Arc<Journal>>,
     /// What to say about the user, with the next event.
@@ -69,6 +70,12 @@ const LONGEST_CLOSE: Duration = Duration::from_millis(100);
 struct Draining {
     events: usize,
     drops: Drops,
+}
+
+impl HasDrops for Draining {
+    fn drops(&mut self) -> &mut Drops {
+        &mut self.drops
+    }
 }
 
 /// What a flush or a shutdown did for one backend.
@@ -105,25 +112,25 @@ impl DeliveryReport {
 
 impl Sink {
     pub(crate) fn new(backends: Vec<Box<dyn DynBackend>>, limits: Limits, guard: Guard) -> Self {
-        let sink = Self {
+        let drop_signal = DropSignal::default();
+        Self {
             gate: Gate::closed(),
-            intake: Intake::new(limits.intake_events, limits.intake_bytes, limits.batch_events),
+            intake: Intake::new(
+                limits.intake_events,
+                limits.intake_bytes,
+                limits.batch_events,
+                &drop_signal,
+            ),
             guard,
             drain_turn: Mutex::default(),
-            draining: Mutex::default(),
-            lanes: backends.into_iter().map(Lane::new).collect(),
+            draining: Counted::new(Draining::default(), &drop_signal),
+            lanes: backends.into_iter().map(|backend| Lane::new(backend, &drop_signal)).collect(),
             journal: None,
             user: Mutex::default(),
-            drop_signal: DropSignal::default(),
+            drop_signal,
             limits,
             stop: Stop::default(),
-        };
-        sink.intake.lock().drops.tell(&sink.drop_signal);
-        sink.draining().drops.tell(&sink.drop_signal);
-        for lane in &sink.lanes {
-            lane.lock().drops.tell(&sink.drop_signal);
         }
-        sink
     }
 
     /// Writes down what is queued, and queues what the last process left.
@@ -229,29 +236,28 @@ impl Sink {
     // The side of consent.
 
     /// Sets what may be done, and wipes if that is asked for: all of it before
-    /// this returns.
+    /// this returns. Wipes are told of when the returned value is dropped.
     pub(crate) fn set_gate(
         &self,
         phase: Phase,
         epoch: u64,
         id: Option<AnalyticsId>,
         wipe: Option<Wipe>,
-    ) {
+    ) -> Untold<'_> {
         if wipe.is_some() {
             // Shut first, so that nothing gets in behind the wipe.
             self.gate.set(Phase::Closed, epoch, None);
         }
-        if let Some(wipe) = wipe {
-            self.wipe(wipe, epoch);
-        }
+        let untold = wipe.map(|wipe| self.wipe(wipe, epoch)).unwrap_or_default();
         self.gate.set(phase, epoch, id);
         for lane in &self.lanes {
             lane.wake();
         }
+        untold
     }
 
     /// Wipes what is of another epoch than the one that begins, `epoch`.
-    fn wipe(&self, wipe: Wipe, epoch: u64) {
+    fn wipe(&self, wipe: Wipe, epoch: u64) -> Untold<'_> {
         if let Some(journal) = &self.journal {
             journal.begin_wipe(epoch);
         }
@@ -260,19 +266,22 @@ impl Sink {
             Wipe::NotConfirmed => DropReason::NotConfirmed,
         };
         *self.user() = UserProperties::default();
-        {
+        let mut untold = {
             let mut intake = self.intake.lock();
             if wipe == Wipe::Withdrawn {
                 intake.super_properties = None;
             }
             let events = intake.take().len();
             intake.drops.add(reason, events);
-        }
+            intake.unlock()
+        };
         for lane in &self.lanes {
             let mut state = lane.lock();
             let events = state.queue.clear() + std::mem::take(&mut state.kept) as usize;
             state.drops.add(reason, events);
+            untold.join(state.unlock());
         }
+        untold
     }
 
     /// Waits until the wipes so far have reached the file.
@@ -425,7 +434,11 @@ impl Sink {
             }
         }
         draining.events -= taken;
-        drop((lanes, draining));
+        let mut untold = draining.unlock();
+        for lane in lanes {
+            untold.join(lane.unlock());
+        }
+        drop(untold);
         for lane in &self.lanes {
             lane.wake();
         }
@@ -438,8 +451,8 @@ impl Sink {
         self.drain_turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn draining(&self) -> MutexGuard<'_, Draining> {
-        self.draining.lock().unwrap_or_else(PoisonError::into_inner)
+    fn draining(&self) -> CountedGuard<'_, Draining> {
+        self.draining.lock()
     }
 
     /// Completes an event that leaves the intake: its unique ID, the super

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::{
     AnalyticsId, Backend, Batch, DeliveryError, DropReason, OutgoingEvent, Properties,
     delivery::{Lane, Occasion},
+    drops::DropSignal,
     gate::{Gate, Phase},
     limits::Limits,
     queue::Queued,
@@ -43,7 +44,7 @@ fn queued(name: &'static str, epoch: u64) -> Queued {
 
 #[tokio::test]
 async fn an_event_of_another_epoch_that_is_queued_after_all_is_dropped_unsent() {
-    let lane = Lane::new(Box::new(Picky));
+    let lane = Lane::new(Box::new(Picky), &DropSignal::default());
     let (gate, limits, stop) = (Gate::closed(), Limits::default(), Stop::default());
     gate.set(Phase::Open, 2, Some(AnalyticsId::random()));
     for event in [queued("Old", 1), queued("New", 2), queued("Newer", 3)] {

@@ -4,8 +4,6 @@ use std::{collections::BTreeMap, fmt};
 
 use crate::guard::IdentifierKind;
 
-use crate::drops::DropSignal;
-
 /// Why an event left the pipeline without being delivered.
 ///
 /// Every way out has exactly one reason, counted at the place where the event
@@ -160,20 +158,21 @@ impl BackendStats {
 #[derive(Debug, Default)]
 pub(crate) struct Drops {
     counts: BTreeMap<DropReason, u64>,
-    signal: DropSignal,
+    /// Something was added that no reader was told of.
+    has_news: bool,
 }
 
 impl Drops {
-    /// Lets whoever waits for `signal` know of each drop.
-    pub(crate) fn tell(&mut self, signal: &DropSignal) {
-        self.signal = signal.clone();
-    }
-
     pub(crate) fn add(&mut self, reason: DropReason, events: usize) {
         if events > 0 {
             *self.counts.entry(reason).or_default() += events as u64;
-            self.signal.raise();
+            self.has_news = true;
         }
+    }
+
+    /// Whether anything was added since this was last asked.
+    pub(crate) fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.has_news)
     }
 
     #[cfg(test)]

@@ -3,6 +3,7 @@
 use std::num::NonZeroU64;
 
 use crate::{
+    counted::HasDrops,
     limits::Limits,
     queue::{Queue, Queued, Row},
     stats::{DropReason, Drops},
@@ -35,6 +36,12 @@ pub(crate) struct LaneState {
     pub(super) shutting_down: bool,
     /// The epoch in which the backend was last used: it may hold a connection.
     pub(super) connected: Option<u64>,
+}
+
+impl HasDrops for LaneState {
+    fn drops(&mut self) -> &mut Drops {
+        &mut self.drops
+    }
 }
 
 impl LaneState {
