@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use futures_core::Stream;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 
 use crate::{ConsentState, analytics::Inner};
 
@@ -16,7 +16,7 @@ pub(crate) fn stream(
     inner: &Arc<Inner>,
 ) -> impl Stream<Item = ConsentState> + Send + Unpin + use<> {
     let reader = (Arc::downgrade(inner), inner.transitions.clone(), None);
-    Box::pin(stream::unfold(reader, |(inner, transitions, told)| async move {
+    let states = stream::unfold(reader, |(inner, transitions, told)| async move {
         let signal = transitions.clone();
         loop {
             // Before the state is read: a transition after it is not missed.
@@ -27,5 +27,6 @@ pub(crate) fn stream(
             }
             transition.await;
         }
-    }))
+    });
+    Box::pin(states.fuse())
 }

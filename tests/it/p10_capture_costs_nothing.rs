@@ -6,7 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Wake, Waker},
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
@@ -115,8 +115,8 @@ async fn every_drop_wakes_a_caller() {
     // Reads all there is, so that the next news wakes the caller, and says whether it was
     // woken since the last time.
     let mut is_told = |what: &str| {
-        while drops.poll_next_unpin(&mut context).is_ready() {}
-        while states.poll_next_unpin(&mut context).is_ready() {}
+        while let Poll::Ready(Some(_)) = drops.poll_next_unpin(&mut context) {}
+        while let Poll::Ready(Some(_)) = states.poll_next_unpin(&mut context) {}
         let calls = caller.calls.load(Ordering::Relaxed);
         assert!(what.is_empty() || calls > told, "{what}");
         told = calls;
