@@ -4,7 +4,7 @@ use std::{
     borrow::Cow,
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use futures_core::Stream;
@@ -310,6 +310,31 @@ impl Analytics {
     /// [`Analytics::capture`].
     pub fn capture_named(&self, name: impl Into<Cow<'static, str>>, properties: Properties) {
         self.inner().sink.capture(name, || properties.check().map(|()| properties));
+    }
+
+    /// Captures a typed event that happened at `time`; else as [`Analytics::capture`].
+    ///
+    /// For what an app learns of later, such as a crash that it finds at its next start.
+    /// A time in the future becomes now. The age of
+    /// [`queue_max_age`](AnalyticsBuilder::queue_max_age) counts from this call, not from
+    /// `time`.
+    ///
+    /// Never pass an event from before the user opted in, in this session or an earlier
+    /// one: the consent does not reach back, and this crate cannot know when something
+    /// happened.
+    pub fn capture_at<E: Event>(&self, time: SystemTime, event: &E) {
+        self.inner().sink.capture_at(time, E::NAME, || Properties::from_serialize(event));
+    }
+
+    /// Captures an event that happened at `time` and whose name and properties are known
+    /// at run time only; see [`Analytics::capture_at`].
+    pub fn capture_named_at(
+        &self,
+        time: SystemTime,
+        name: impl Into<Cow<'static, str>>,
+        properties: Properties,
+    ) {
+        self.inner().sink.capture_at(time, name, || properties.check().map(|()| properties));
     }
 
     /// Sets the properties that every event captured from here on has; where an

@@ -177,6 +177,26 @@ impl Sink {
         name: impl Into<Cow<'static, str>>,
         properties: impl FnOnce() -> Result<Properties, InvalidEvent>,
     ) {
+        self.capture_with(name, SystemTime::now, properties);
+    }
+
+    /// Takes an event that happened at `time`, or now if that is in the future, unless the
+    /// gate is closed.
+    pub(crate) fn capture_at(
+        &self,
+        time: SystemTime,
+        name: impl Into<Cow<'static, str>>,
+        properties: impl FnOnce() -> Result<Properties, InvalidEvent>,
+    ) {
+        self.capture_with(name, || time.min(SystemTime::now()), properties);
+    }
+
+    fn capture_with(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        time: impl FnOnce() -> SystemTime,
+        properties: impl FnOnce() -> Result<Properties, InvalidEvent>,
+    ) {
         let Some(epoch) = self.gate.capture_epoch() else {
             return;
         };
@@ -186,7 +206,7 @@ impl Sink {
                 name,
                 properties,
                 super_properties: None,
-                at: SystemTime::now(),
+                at: time(),
                 epoch,
             }),
             Err(InvalidEvent::TooLarge) => self.intake.refuse(DropReason::TooLarge),

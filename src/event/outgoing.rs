@@ -41,7 +41,8 @@ impl OutgoingEvent {
         &self.name
     }
 
-    /// When the event was captured, by this device's clock.
+    /// When the event happened, by this device's clock: when it was captured, or what
+    /// [`Analytics::capture_at`](crate::Analytics::capture_at) was given.
     #[must_use]
     pub fn time(&self) -> SystemTime {
         self.at
