@@ -146,12 +146,17 @@ impl AnalyticsBuilder {
     }
 
     /// The most bytes of events that one request carries; 1 MiB if not set.
+    ///
+    /// An event counts as for [`intake_max_bytes`](Self::intake_max_bytes); one that is
+    /// larger than this has a request of its own.
     pub fn batch_max_bytes(mut self, bytes: usize) -> Self {
         self.limits.batch_bytes = bytes;
         self
     }
 
-    /// How long a captured event may wait for company; 10 s if not set.
+    /// How long a captured event may wait for company; 10 s if not set. It waits for less
+    /// if there are events for a whole request before, or if they fill half of
+    /// [`intake_max_bytes`](Self::intake_max_bytes).
     ///
     /// What was captured in this time is in memory only, and is lost with the
     /// process.
@@ -169,6 +174,11 @@ impl AnalyticsBuilder {
 
     /// How many bytes of captured events wait in memory to be batched; 8 MiB if not
     /// set.
+    ///
+    /// For this limit, [`batch_max_bytes`](Self::batch_max_bytes) and
+    /// [`queue_max_bytes`](Self::queue_max_bytes), an event counts with its name, with its
+    /// properties and the super properties as JSON, as they were captured, and with 160
+    /// bytes for what is around them.
     pub fn intake_max_bytes(mut self, bytes: usize) -> Self {
         self.limits.intake_bytes = bytes;
         self
@@ -181,6 +191,10 @@ impl AnalyticsBuilder {
     }
 
     /// How many bytes of events wait for each backend; 8 MiB if not set.
+    ///
+    /// An event counts as for [`intake_max_bytes`](Self::intake_max_bytes). One that is
+    /// larger than all of this is dropped, counted as
+    /// [`TooLarge`](crate::DropReason::TooLarge), and makes no other leave.
     pub fn queue_max_bytes(mut self, bytes: usize) -> Self {
         self.limits.queue_bytes = bytes;
         self

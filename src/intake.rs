@@ -1,6 +1,9 @@
 //! The bounded buffer in memory that `capture` fills: all that a caller touches
 //! behind the gate.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use tokio::sync::Notify;
@@ -9,6 +12,7 @@ use crate::{
     counted::{Counted, CountedGuard, HasDrops},
     drops::DropSignal,
     event::{CapturedEvent, Properties},
+    limits::Limits,
     stats::{DropReason, Drops},
 };
 
@@ -24,7 +28,8 @@ pub(crate) struct Intake {
     ripe: Notify,
     max_events: usize,
     max_bytes: usize,
-    ripe_at: usize,
+    ripe_events: usize,
+    ripe_bytes: usize,
 }
 
 #[derive(Default)]
@@ -63,33 +68,31 @@ impl Contents {
 }
 
 impl Intake {
-    /// A buffer of bounded size, which asks to be emptied early from `ripe_at`
-    /// events on.
-    pub(crate) fn new(
-        max_events: usize,
-        max_bytes: usize,
-        ripe_at: usize,
-        signal: &DropSignal,
-    ) -> Self {
+    /// A buffer of bounded size, which asks to be emptied early once it holds a batch, by
+    /// count or by bytes.
+    pub(crate) fn new(limits: &Limits, signal: &DropSignal) -> Self {
         Self {
             contents: Counted::new(Contents::default(), signal),
             filled: Notify::new(),
             ripe: Notify::new(),
-            max_events,
-            max_bytes,
-            ripe_at: ripe_at.min(max_events),
+            max_events: limits.intake_events,
+            max_bytes: limits.intake_bytes,
+            ripe_events: limits.batch_events.min(limits.intake_events),
+            // At half, there is room for what is captured until the task has come.
+            ripe_bytes: limits.batch_bytes.min(limits.intake_bytes / 2),
         }
     }
 
     /// Takes `event`, with the super properties of now, or counts why not.
     pub(crate) fn push(&self, mut event: CapturedEvent) {
-        let held = {
+        let (is_first, is_ripe) = {
             let mut contents = self.lock();
             contents.captured += 1;
             if contents.closed {
                 contents.drops.add(DropReason::AfterShutdown, 1);
                 return;
             }
+            event.super_properties.clone_from(&contents.super_properties);
             let bytes = event.bytes();
             if contents.events.len() >= self.max_events
                 || contents.bytes.saturating_add(bytes) > self.max_bytes
@@ -97,20 +100,20 @@ impl Intake {
                 contents.drops.add(DropReason::IntakeFull, 1);
                 return;
             }
+            let was_ripe = self.is_ripe(&contents);
             contents.bytes += bytes;
-            event.super_properties.clone_from(&contents.super_properties);
             if contents.events.capacity() == 0 {
                 // For a batch, at once: growing to it would copy each event.
-                contents.events.reserve(self.ripe_at.min(MOST_RESERVED));
+                contents.events.reserve(self.ripe_events.min(MOST_RESERVED));
             }
             contents.events.push(event);
-            contents.events.len()
+            (contents.events.len() == 1, !was_ripe && self.is_ripe(&contents))
         };
         // Once for many events: waking a task costs more than all the rest.
-        if held == 1 {
+        if is_first {
             self.filled.notify_one();
         }
-        if held == self.ripe_at {
+        if is_ripe {
             self.ripe.notify_one();
         }
     }
@@ -140,8 +143,12 @@ impl Intake {
 
     /// Waits until there is enough for a batch.
     pub(crate) async fn ripe(&self) {
-        while self.lock().events.len() < self.ripe_at {
+        while !self.is_ripe(&self.lock()) {
             self.ripe.notified().await;
         }
+    }
+
+    fn is_ripe(&self, contents: &Contents) -> bool {
+        contents.events.len() >= self.ripe_events || contents.bytes >= self.ripe_bytes
     }
 }

@@ -115,12 +115,7 @@ impl Sink {
         let drop_signal = DropSignal::default();
         Self {
             gate: Gate::closed(),
-            intake: Intake::new(
-                limits.intake_events,
-                limits.intake_bytes,
-                limits.batch_events,
-                &drop_signal,
-            ),
+            intake: Intake::new(&limits, &drop_signal),
             guard,
             drain_turn: Mutex::default(),
             draining: Counted::new(Draining::default(), &drop_signal),
@@ -484,6 +479,7 @@ impl Sink {
         ids: &mut UniqueIds,
         now: Instant,
     ) -> Result<Queued, DropReason> {
+        let bytes = captured.bytes();
         let properties = match &captured.super_properties {
             Some(super_properties) => captured.properties.over(super_properties),
             None => captured.properties.without_repeats(),
@@ -504,7 +500,7 @@ impl Sink {
             user,
             epoch: captured.epoch,
         };
-        Ok(Queued::new(Arc::new(event), now))
+        Ok(Queued { bytes, ..Queued::new(Arc::new(event), now) })
     }
 
     /// Takes what is to be said about the user with an event of `epoch`.

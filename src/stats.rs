@@ -46,7 +46,8 @@ pub enum DropReason {
     /// [`Analytics::shutdown`](crate::Analytics::shutdown) ran out of time, or when
     /// the last handle was dropped.
     Shutdown,
-    /// Larger than one event may be, here or at the backend.
+    /// Larger than one event may be, here or at the backend; or than all that
+    /// [`queue_max_bytes`](crate::AnalyticsBuilder::queue_max_bytes) allows.
     TooLarge,
     /// Taken back because the user withdrew, the ID changed or the session
     /// ended.

@@ -15,8 +15,21 @@ pub(crate) struct CapturedEvent {
 }
 
 impl CapturedEvent {
-    /// What the event takes in memory, in bytes, roughly.
+    /// Returns what the limits count for this event, from here until it is delivered.
+    ///
+    /// What the super properties add is known only when they are merged, so all of them
+    /// count: an event that had room in the intake must not be too much for a queue of
+    /// the same size.
     pub(crate) fn bytes(&self) -> usize {
-        size_of::<Self>() + self.name.len() + self.properties.held_bytes()
+        let super_bytes = self.super_properties.as_ref().map_or(0, |shared| shared.held_bytes());
+        counted_bytes(&self.name, self.properties.held_bytes() + super_bytes)
     }
+}
+
+/// What the limits count for an event: its name, its properties, and 160 bytes for what is
+/// around them in memory and in a request.
+pub(super) fn counted_bytes(name: &str, property_bytes: usize) -> usize {
+    const ENVELOPE: usize = 160;
+
+    ENVELOPE + name.len() + property_bytes
 }

@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt, time::SystemTime};
 
 use uuid::Uuid;
 
-use super::{Properties, UserProperties, rfc3339};
+use super::{Properties, UserProperties, captured::counted_bytes, rfc3339};
 
 /// An event on its way to a backend: name, time, unique ID and properties.
 ///
@@ -68,14 +68,10 @@ impl OutgoingEvent {
         self.user.as_deref().unwrap_or(NONE)
     }
 
-    /// What the event takes in a batch, in bytes, roughly.
+    /// Returns what the limits count for this event if it was not captured by this
+    /// process; else [`CapturedEvent::bytes`](super::CapturedEvent::bytes) counts.
     pub(crate) fn bytes(&self) -> usize {
-        const ENVELOPE: usize = 160;
-        self.name.len()
-            + self.properties.json_bytes()
-            + self.user_properties().set.json_bytes()
-            + self.user_properties().set_once.json_bytes()
-            + ENVELOPE
+        counted_bytes(&self.name, self.properties.held_bytes())
     }
 
     #[cfg(feature = "testing")]

@@ -1,9 +1,15 @@
 //! P9: for each backend captured + restored = delivered + queued + in flight +
 //! dropped, and every way out has its reason.
 
-use std::{task::Poll, time::Duration};
+
+use std::{
+    task::Poll,
+    time::{Duration, SystemTime},
+};
 
 use futures_util::{Stream, StreamExt as _};
+#[cfg(feature = "posthog")]
+use matrix_analytics::PostHog;
 use matrix_analytics::{
     Analytics, AnalyticsBuilder, DeliveryReport, DropReason, Dropped, Event, MAX_EVENT_BYTES,
     OverflowPolicy, Properties,
@@ -11,6 +17,8 @@ use matrix_analytics::{
 };
 use serde::Serialize;
 
+#[cfg(feature = "posthog")]
+use crate::support::collector::Collector;
 use crate::support::{AnalyticsExt as _, World, eventually};
 
 async fn opted_in(builder: AnalyticsBuilder) -> Analytics {
@@ -437,4 +445,121 @@ async fn an_outage_of_hours_loses_nothing_and_one_of_days_only_by_name() {
         assert!(stats.delivered >= (24 * 12).min(stats.captured) - 12, "{stats:?}");
         assert_eq!(stats.delivered as usize, backend.accepted_events().len());
     }
+}
+
+/// What the limits count for an event, as `AnalyticsBuilder::intake_max_bytes` documents.
+fn counted(name: &str, own: &Properties, shared: &Properties) -> usize {
+    let members = |properties: &Properties| properties.json_bytes() - "{}".len();
+    160 + name.len() + members(own) + members(shared)
+}
+
+#[tokio::test]
+async fn a_burst_that_fits_the_limits_loses_no_event_in_the_intake_or_in_the_queue() {
+    let mut dice = fastrand::Rng::with_seed(11);
+    for round in 0..40 {
+        let text = |bytes: usize| "x".repeat(bytes);
+        let largest = [1, 50, 2000, 15_000][round % 4];
+        let shared = Properties::new().with("shared", text(dice.usize(..largest)));
+        let mut burst = Vec::new();
+        for _ in 0..dice.usize(1..60) {
+            let own = Properties::new().with("own", text(dice.usize(..largest)));
+            // Some replace the super property: it counts all the same.
+            burst.push(if dice.bool() { own } else { own.with("shared", dice.bool()) });
+        }
+        let bytes = burst.iter().map(|own| counted("Burst", own, &shared)).sum();
+
+        let world = World::new().await;
+        let backend = FailingBackend::new();
+        let device = world.device("PHONE").await;
+        let builder = device.builder().backend(backend.clone());
+        let builder = builder.intake_max_bytes(bytes).queue_max_bytes(bytes);
+        let builder = builder.intake_max_events(burst.len()).queue_max_events(burst.len());
+        let analytics = opted_in(builder).await;
+        analytics.set_super_properties(shared).unwrap();
+        backend.fail_always(DeliveryFailure::Transient);
+        for own in &burst {
+            analytics.capture_named("Burst", own.clone());
+        }
+        eventually(analytics.flush()).await;
+        let stats = analytics.stats();
+        assert_eq!(stats.backends[0].dropped_total(), 0, "{round}: {stats:?}");
+        assert_eq!(stats.backends[0].queued, burst.len() as u64, "{round}");
+        // What is waiting is exactly what the limits allow.
+        analytics.capture_one("One");
+        eventually(analytics.flush()).await;
+        assert!(dropped(&analytics, 0, DropReason::QueueFull) > 0, "{round}");
+    }
+}
+
+#[tokio::test]
+async fn large_events_for_an_idle_backend_do_not_wait_until_the_intake_is_full() {
+    let world = World::new().await;
+    let recorder = RecordingBackend::new();
+    let device = world.device("PHONE").await;
+    let builder = device.builder().backend(recorder.clone()).batch_max_events(1000);
+    let analytics = opted_in(builder).await;
+    let text = "x".repeat(30_000);
+    for _ in 0..500 {
+        analytics.capture_named("Large", Properties::new().with("text", text.as_str()));
+        // An app that leaves the runtime a moment now and then, and never 10 seconds.
+        tokio::task::yield_now().await;
+    }
+    assert!(eventually(analytics.flush()).await.is_complete());
+    assert_eq!(analytics.stats().backends[0].dropped_total(), 0);
+    assert_eq!(recorder.events().len(), 500);
+}
+
+#[tokio::test]
+async fn an_event_that_can_never_fit_makes_no_other_leave() {
+    let world = World::new().await;
+    let backend = FailingBackend::new();
+    let device = world.device("PHONE").await;
+    let analytics = opted_in(device.builder().backend(backend.clone()).queue_max_bytes(2000)).await;
+    backend.fail_always(DeliveryFailure::Transient);
+    for _ in 0..5 {
+        analytics.capture_one("Small");
+    }
+    eventually(analytics.flush()).await;
+    let text = "x".repeat(2000);
+    analytics.capture_named("Large", Properties::new().with("text", text.as_str()));
+    eventually(analytics.flush()).await;
+    assert_eq!(dropped(&analytics, 0, DropReason::TooLarge), 1);
+    assert_eq!(analytics.stats().backends[0].queued, 5);
+}
+
+#[tokio::test]
+async fn an_event_that_happened_earlier_has_its_own_time_and_the_age_of_its_capture() {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    let world = World::new().await;
+    let recorder = RecordingBackend::new();
+    let device = world.device("PHONE").await;
+    let builder = device.builder().backend(recorder.clone()).queue_max_age(DAY);
+    let analytics = opted_in(builder).await;
+    let start = SystemTime::now();
+    let earlier = start - 30 * DAY;
+    analytics.capture_at(earlier, &Number { value: 1.0 });
+    analytics.capture_named_at(earlier, "Named", Properties::new());
+    analytics.capture_named_at(start + DAY, "Future", Properties::new());
+    // Older than the queue may be, but captured just now.
+    assert!(eventually(analytics.flush()).await.is_complete());
+    assert_eq!(analytics.stats().backends[0].dropped_total(), 0);
+    let events = recorder.events();
+    assert_eq!([events[0].time, events[1].time], [earlier; 2]);
+    assert!((start..=SystemTime::now()).contains(&events[2].time));
+}
+
+#[cfg(feature = "posthog")]
+#[tokio::test]
+async fn posthog_is_told_when_an_event_happened() {
+    let collector = Collector::start();
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let posthog = PostHog::builder(&collector.url(), "phc_key").build().unwrap();
+    let analytics = opted_in(device.builder().backend(posthog)).await;
+    let earlier = SystemTime::UNIX_EPOCH + Duration::from_millis(1_769_860_800_250);
+    analytics.capture_named_at(earlier, "Earlier", Properties::new());
+    assert!(eventually(analytics.flush()).await.is_complete());
+    let body = String::from_utf8(collector.seen().requests[0].clone()).unwrap();
+    assert!(body.contains(r#""timestamp":"2026-01-31T12:00:00.25Z""#), "{body}");
 }
