@@ -45,6 +45,16 @@ pub trait Backend: Send + Sync + 'static {
     /// again.
     fn send(&self, batch: &Batch) -> impl Future<Output = Result<(), DeliveryError>> + Send;
 
+    /// Whether the service takes user properties that come with `event`; `true` unless
+    /// the backend knows better.
+    ///
+    /// User properties ride on an event. One for which this says no never has any; they
+    /// wait for one that can carry them.
+    fn carries_user_properties(&self, event: &OutgoingEvent) -> bool {
+        let _ = event;
+        true
+    }
+
     /// Lets go of everything held for the account: connections, buffers.
     ///
     /// Called when the user withdraws, when the session ends, and at shutdown.
@@ -60,6 +70,10 @@ impl<B: Backend> Backend for Arc<B> {
 
     fn send(&self, batch: &Batch) -> impl Future<Output = Result<(), DeliveryError>> + Send {
         (**self).send(batch)
+    }
+
+    fn carries_user_properties(&self, event: &OutgoingEvent) -> bool {
+        (**self).carries_user_properties(event)
     }
 
     fn close(&self) {
@@ -153,6 +167,7 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 pub(crate) trait DynBackend: Send + Sync {
     fn name(&self) -> &'static str;
     fn send<'a>(&'a self, batch: &'a Batch) -> SendFuture<'a>;
+    fn carries_user_properties(&self, event: &OutgoingEvent) -> bool;
     fn close(&self);
 }
 
@@ -166,6 +181,10 @@ impl<B: Backend> DynBackend for B {
 
     fn send<'a>(&'a self, batch: &'a Batch) -> SendFuture<'a> {
         Box::pin(Backend::send(self, batch))
+    }
+
+    fn carries_user_properties(&self, event: &OutgoingEvent) -> bool {
+        Backend::carries_user_properties(self, event)
     }
 
     fn close(&self) {

@@ -9,6 +9,7 @@ mod refusals;
 mod retry;
 mod settle;
 mod state;
+mod user;
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
@@ -19,13 +20,14 @@ use tokio::{
 };
 use tracing::warn;
 
-pub(crate) use self::flush::Occasion;
-use self::{course::Course, state::LaneState};
+use self::{course::Course, settle::Load, state::LaneState};
+pub(crate) use self::{flush::Occasion, user::PendingUser};
 use crate::{
     DeliveryError,
     backend::{Batch, DynBackend},
     counted::{Counted, CountedGuard},
     drops::DropSignal,
+    event::{OutgoingEvent, UserProperties},
     gate::{Gate, Pass},
     limits::Limits,
     queue::{Journal, Queued, Row},
@@ -115,8 +117,14 @@ impl Lane {
             }
             match self.next_batch(gate, limits, &course) {
                 Some((pass, batch)) => {
-                    let outcome = self.send(gate, limits, stop, &pass, &batch).await;
-                    self.settle(&outcome, batch, gate, &pass, limits, &mut course);
+                    // The backend is asked while no lock is held.
+                    let said = self.lock().user.offer(pass.epoch);
+                    let (events, said) =
+                        user::attach(&batch, said, |event| self.carries_user_properties(event));
+                    let request = Batch::new(pass.id.clone(), events);
+                    let outcome = self.send(gate, limits, stop, &pass, &request).await;
+                    let load = Load { batch, carried: said };
+                    self.settle(&outcome, load, gate, &pass, limits, &mut course);
                 }
                 None => self.wake.notified().await,
             }
@@ -216,11 +224,9 @@ impl Lane {
         limits: &Limits,
         stop: &Stop,
         pass: &Pass,
-        batch: &[Queued],
+        batch: &Batch,
     ) -> Outcome {
-        let events = batch.iter().map(|queued| queued.event.clone()).collect();
-        let batch = Batch::new(pass.id.clone(), events);
-        let sending = AssertUnwindSafe(async { self.backend.send(&batch).await }).catch_unwind();
+        let sending = AssertUnwindSafe(async { self.backend.send(batch).await }).catch_unwind();
         tokio::select! {
             biased;
             () = gate.revoked(pass) => Outcome::Cut,
@@ -233,6 +239,22 @@ impl Lane {
                 }
             },
         }
+    }
+
+    fn carries_user_properties(&self, event: &OutgoingEvent) -> bool {
+        let asked = AssertUnwindSafe(|| self.backend.carries_user_properties(event));
+        std::panic::catch_unwind(asked).unwrap_or_else(|_| {
+            warn!(backend = self.name(), "the backend panicked over user properties");
+            false
+        })
+    }
+
+    /// Returns what a restart would lose of what is to be said about the user, though it
+    /// was written down: its row has left, or was in a file that ended before the row
+    /// `durable_from`.
+    pub(crate) fn unwritten_user(&self, epoch: u64, durable_from: Row) -> Option<UserProperties> {
+        let state = self.lock();
+        state.user.unwritten(epoch, durable_from.max(state.done() + 1)).cloned()
     }
 
     fn disconnect(&self) {

@@ -15,7 +15,9 @@ mod value;
 
 use serde::Serialize;
 
-pub(crate) use self::{captured::CapturedEvent, properties::Fate, unique_ids::UniqueIds};
+pub(crate) use self::{
+    captured::CapturedEvent, properties::Fate, unique_ids::UniqueIds, user::Said,
+};
 pub use self::{
     deserialize_error::DeserializeError, invalid::InvalidEvent, outgoing::OutgoingEvent,
     properties::Properties, user::UserProperties, value::Value,

@@ -14,6 +14,7 @@
 use std::{
     borrow::Cow,
     collections::BTreeMap,
+    num::NonZeroU64,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -26,10 +27,10 @@ use crate::{
     backend::DynBackend,
     consent::machine::Wipe,
     counted::{Counted, CountedGuard, HasDrops, Untold},
-    delivery::{Lane, Occasion},
+    delivery::{Lane, Occasion, PendingUser},
     drops::DropSignal,
     event::{
-        CapturedEvent, InvalidEvent, OutgoingEvent, Properties, UniqueIds, UserProperties,
+        CapturedEvent, InvalidEvent, OutgoingEvent, Properties, Said, UniqueIds, UserProperties,
         check_name,
     },
     gate::{Gate, Phase},
@@ -54,8 +55,8 @@ pub(crate) struct Sink {
     draining: Counted<Draining>,
     lanes: Vec<Lane>,
     journal: Option<Arc<Journal>>,
-    /// What to say about the user, with the next event.
-    user: Mutex<UserProperties>,
+    /// What was said about the user since the last event left the intake.
+    user: Mutex<Said>,
     drop_signal: DropSignal,
     limits: Limits,
     stop: Stop,
@@ -145,9 +146,13 @@ impl Sink {
                 }
                 state.restored += 1;
                 match event {
-                    Ok(queued) => state.push(queued.clone(), &self.limits, |row| {
-                        Refused::note(&mut refused, number, row);
-                    }),
+                    Ok(queued) => {
+                        let user = queued.event.user_properties().clone();
+                        state.user.say(&Said { user, epoch: queued.event.epoch }, Some(*row));
+                        state.push(queued.clone(), &self.limits, |row| {
+                            Refused::note(&mut refused, number, row);
+                        });
+                    }
                     Err(reason) => state.drops.add(*reason, 1),
                 }
             }
@@ -166,7 +171,7 @@ impl Sink {
         self.gate.is_open()
     }
 
-    /// Takes an event, unless the gate is closed.
+    /// Takes an event of now, unless the gate is closed.
     pub(crate) fn capture(
         &self,
         name: impl Into<Cow<'static, str>>,
@@ -216,35 +221,35 @@ impl Sink {
         Ok(())
     }
 
-    /// Remembers what to say about the user, with the next event.
+    /// Remembers what to say about the user, until each backend was told.
     pub(crate) fn set_user_properties(
         &self,
         set: &Properties,
         set_once: &Properties,
     ) -> Result<(), InvalidEvent> {
-        set.check()?;
-        set_once.check()?;
+        let newer = UserProperties { set: set.clone(), set_once: set_once.clone() };
+        newer.check()?;
         let Some(epoch) = self.gate.capture_epoch() else {
             return Ok(());
         };
-        let mut user = self.user();
+        let mut said = self.user();
         // A wipe may have been here since: what was said before it must not be
         // sent in the next epoch.
         if self.gate.capture_epoch() != Some(epoch) {
             return Ok(());
         }
-        let said = UserProperties {
-            set: set.over(&user.set),
-            // The first value of these is the one that counts.
-            set_once: user.set_once.over(set_once),
-        };
-        said.set.check()?;
-        said.set_once.check()?;
-        *user = said;
+        let mut user =
+            if said.epoch == epoch { said.user.clone() } else { UserProperties::default() };
+        user.add(&newer);
+        user.check()?;
+        for lane in &self.lanes {
+            lane.lock().user.check(&user)?;
+        }
+        *said = Said { user, epoch };
         Ok(())
     }
 
-    fn user(&self) -> MutexGuard<'_, UserProperties> {
+    fn user(&self) -> MutexGuard<'_, Said> {
         self.user.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -280,7 +285,7 @@ impl Sink {
             Wipe::Withdrawn | Wipe::IdChanged => DropReason::Withdrawn,
             Wipe::NotConfirmed => DropReason::NotConfirmed,
         };
-        *self.user() = UserProperties::default();
+        *self.user() = Said::default();
         let mut untold = {
             let mut intake = self.intake.lock();
             if wipe == Wipe::Withdrawn {
@@ -294,6 +299,7 @@ impl Sink {
             let mut state = lane.lock();
             let events = state.queue.clear() + std::mem::take(&mut state.kept) as usize;
             state.drops.add(reason, events);
+            state.user = PendingUser::default();
             untold.join(state.unlock());
         }
         untold
@@ -419,9 +425,15 @@ impl Sink {
         let (mut ids, now) = (UniqueIds::new(), Instant::now());
         let mut events: Vec<_> =
             captured.into_iter().map(|event| self.prepare(event, &mut ids, now)).collect();
+        let said = self.take_said();
+        let (mut user_row, mut rewritten) = (None, Vec::new());
         if let Some(journal) = &self.journal {
+            let carrier;
+            (carrier, rewritten) = self.write_user_with(&mut events, &said);
             journal.write(&mut events);
+            user_row = carrier.and_then(|place| events.get(place)?.as_ref().ok()?.row);
         }
+        let user_row = user_row.map(NonZeroU64::get);
 
         let mut draining = self.draining();
         let mut lanes: Vec<_> = self.lanes.iter().map(Lane::lock).collect();
@@ -449,6 +461,14 @@ impl Sink {
             }
         }
         draining.events -= taken;
+        for (number, state) in lanes.iter_mut().enumerate() {
+            if let (Some(row), true) = (user_row, rewritten.contains(&number)) {
+                state.user.written(row);
+            }
+            if said.epoch == epoch {
+                state.user.say(&said, user_row);
+            }
+        }
         let mut untold = draining.unlock();
         for lane in lanes {
             untold.join(lane.unlock());
@@ -470,9 +490,8 @@ impl Sink {
         self.draining.lock()
     }
 
-    /// Completes an event that leaves the intake: its unique ID, the super
-    /// properties, and what is to be said about the user. All of it has been past
-    /// the guard then.
+    /// Completes an event that leaves the intake: its unique ID and the super
+    /// properties. All of it has been past the guard then.
     fn prepare(
         &self,
         captured: CapturedEvent,
@@ -490,26 +509,54 @@ impl Sink {
             InvalidEvent::TooLarge => DropReason::TooLarge,
             _ => DropReason::Invalid,
         })?;
-        let user = self.take_user(captured.epoch);
-        let user = user.map(|user| Box::new(self.guard.user(&name, *user)));
         let event = OutgoingEvent {
             uuid: ids.next(),
             name,
             at: captured.at,
             properties,
-            user,
+            user: None,
             epoch: captured.epoch,
         };
         Ok(Queued { bytes, ..Queued::new(Arc::new(event), now) })
     }
 
-    /// Takes what is to be said about the user with an event of `epoch`.
-    fn take_user(&self, epoch: u64) -> Option<Box<UserProperties>> {
-        let mut user = self.user();
-        if user.is_empty() || epoch != self.gate.epoch() {
-            return None;
+    /// Takes what was said about the user since the last time, past the guard.
+    fn take_said(&self) -> Said {
+        let said = std::mem::take(&mut *self.user());
+        if said.user.is_empty() {
+            return said;
         }
-        Some(Box::new(std::mem::take(&mut user)))
+        Said { user: self.guard.user("user properties", said.user), ..said }
+    }
+
+    /// Lets the first of `events` take to the file what was `said` about the user, and
+    /// what lanes still have to say though its row has left. Returns the place of that
+    /// event, and those lanes.
+    fn write_user_with(
+        &self,
+        events: &mut [Result<Queued, DropReason>],
+        said: &Said,
+    ) -> (Option<usize>, Vec<usize>) {
+        let (epoch, durable_from) = (self.gate.epoch(), self.durable_from());
+        let mut user = UserProperties::default();
+        let mut lanes = Vec::new();
+        for (number, lane) in self.lanes.iter().enumerate() {
+            if let Some(unwritten) = lane.unwritten_user(epoch, durable_from) {
+                user.add(&unwritten);
+                lanes.push(number);
+            }
+        }
+        if said.epoch == epoch {
+            user.add(&said.user);
+        }
+        let carrier = events.iter().position(|event| {
+            event.as_ref().is_ok_and(|queued| queued.event.epoch == epoch && !user.is_empty())
+        });
+        let queued = carrier.and_then(|place| events.get_mut(place)?.as_mut().ok());
+        if let Some(event) = queued.and_then(|queued| Arc::get_mut(&mut queued.event)) {
+            event.user = Some(Box::new(user));
+        }
+        (carrier, lanes)
     }
 
     // What the app asks for.

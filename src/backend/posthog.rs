@@ -49,6 +49,10 @@ const RESERVED_KEYS: [&str; 20] = [
     "token",
 ];
 
+/// The events whose `$set` and `$set_once` PostHog's ingestion drops: see
+/// `normalizeProcessPerson` and `NO_PERSON_UPDATE_EVENTS` in its sources.
+const WITHOUT_USER_PROPERTIES: [&str; 3] = ["$$heatmap", "$exception", "$groupidentify"];
+
 /// Sends events to [PostHog](https://posthog.com), its cloud or an instance of
 /// one's own.
 ///
@@ -92,7 +96,8 @@ const RESERVED_KEYS: [&str; 20] = [
 /// ```
 ///
 /// `$set` and `$set_once` are there only if the event says something about the
-/// person. The headers are `content-type`, `content-length`, `accept`, `host`,
+/// person, which no `$exception`, `$$heatmap` or `$groupidentify` does, and no event with
+/// `$process_person_profile` `false`: PostHog would drop them. The headers are `content-type`, `content-length`, `accept`, `host`,
 /// with compression `content-encoding`, and `accept-encoding` whenever reqwest
 /// has its feature `gzip`, which matrix-sdk turns on; there is no user agent.
 ///
@@ -117,7 +122,8 @@ const RESERVED_KEYS: [&str; 20] = [
 /// *Anonymous vs identified events*) and the source of its server:
 /// `rust/capture/src/v0_request.rs` for the body, `rust/capture/src/api.rs` for
 /// the answers, `rust/common/types/src/{event,timestamp}.rs` for the fields, and
-/// the ingestion's `sanitizeEvent` for `$ip`.
+/// the ingestion's `sanitizeEvent` for `$ip`, `normalizeProcessPerson` and
+/// `NO_PERSON_UPDATE_EVENTS` (in `person-update.ts`) for the events whose `$set` it drops.
 ///
 /// # What the answers mean
 ///
@@ -230,6 +236,12 @@ impl Backend for PostHog {
             .and_then(|value| value.to_str().ok())
             .and_then(|value| parse_retry_after(value, SystemTime::now()));
         verdict(response.status(), retry_after)
+    }
+
+    fn carries_user_properties(&self, event: &OutgoingEvent) -> bool {
+        !WITHOUT_USER_PROPERTIES.contains(&event.name())
+            // Within a text each quote has a backslash before it, so this is the property.
+            && !event.properties().members().contains(r#""$process_person_profile":false"#)
     }
 
     fn close(&self) {

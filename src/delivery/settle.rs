@@ -9,33 +9,56 @@ use super::{
     retry::{self, RetryDecision},
 };
 use crate::{
+    event::UserProperties,
     gate::{Gate, Pass},
     limits::Limits,
     queue::Queued,
     stats::DropReason,
 };
 
+/// What one request took to the backend.
+pub(super) struct Load {
+    pub(super) batch: Vec<Queued>,
+    /// What one of the events said about the user.
+    pub(super) carried: Option<UserProperties>,
+}
+
 impl Lane {
-    /// Accounts for `batch`, and decides what comes next.
+    /// Accounts for `load`, and decides what comes next.
     pub(super) fn settle(
         &self,
         outcome: &Outcome,
-        batch: Vec<Queued>,
+        load: Load,
         gate: &Gate,
         pass: &Pass,
         limits: &Limits,
         course: &mut Course,
     ) {
+        let Load { batch, carried } = load;
+        // Before the lock: a subscriber of the app is told, and what it does is its own.
+        let decision = match outcome {
+            Outcome::Answered(Err(_)) | Outcome::Panicked => {
+                // User properties count like an event: a backend that refuses an event
+                // which carries them is tried once more without.
+                let events = batch.len() + usize::from(carried.is_some());
+                Some(self.decide(outcome, events, course))
+            }
+            Outcome::Answered(Ok(())) | Outcome::Cut | Outcome::Stopped => None,
+        };
         let mut state = self.lock();
         state.landed();
         match outcome {
             Outcome::Answered(Ok(())) => {
                 state.delivered += batch.len() as u64;
+                state.user.delivered(carried.as_ref());
                 course.succeed(batch.len(), limits.batch_events);
             }
             Outcome::Answered(Err(_)) | Outcome::Panicked => {
-                match self.decide(outcome, batch.len(), course) {
-                    RetryDecision::Drop(reason) => state.drops.add(reason, batch.len()),
+                if matches!(decision, Some(RetryDecision::Drop(_) | RetryDecision::Halve)) {
+                    state.user.refused(carried.is_some());
+                }
+                match decision {
+                    Some(RetryDecision::Drop(reason)) => state.drops.add(reason, batch.len()),
                     _ => state.put_back(batch, gate.epoch()),
                 }
                 if course.pause.is_some() {

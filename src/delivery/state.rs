@@ -2,6 +2,7 @@
 
 use std::num::NonZeroU64;
 
+use super::user::PendingUser;
 use crate::{
     counted::HasDrops,
     limits::Limits,
@@ -25,6 +26,8 @@ pub(crate) struct LaneState {
     /// Left to the next process.
     pub(crate) kept: u64,
     pub(crate) drops: Drops,
+    /// What is to be said about the user.
+    pub(crate) user: PendingUser,
     /// The last row that was offered.
     pub(super) last_row: Row,
     /// Nothing is delivered any more.

@@ -215,6 +215,18 @@ impl Properties {
         Self { members, problem, may_repeat: true, has_text }.without_repeats()
     }
 
+    /// These properties but for those that `other` has with the same value.
+    pub(crate) fn without_same(&self, other: &Self) -> Self {
+        let (Some(own), Some(other)) =
+            (members::split(&self.members), members::split(&other.members))
+        else {
+            return self.clone();
+        };
+        let same = |member: &&Member<'_>| other.iter().any(|other| other.text == member.text);
+        let kept: Vec<_> = own.iter().filter(|m| !same(m)).map(|member| member.text).collect();
+        Self { members: kept.join(","), ..self.clone() }
+    }
+
     /// Whether there is a text, or a key, that only the run of the program knows.
     pub(crate) fn has_text(&self) -> bool {
         self.has_text

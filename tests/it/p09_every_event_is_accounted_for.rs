@@ -1,6 +1,7 @@
 //! P9: for each backend captured + restored = delivered + queued + in flight +
 //! dropped, and every way out has its reason.
 
+mod user_properties;
 
 use std::{
     task::Poll,
