@@ -351,8 +351,16 @@ impl Analytics {
         self.inner().sink.set_super_properties(properties)
     }
 
-    /// Sets properties of the user, sent with the next event; a later call for the
-    /// same key wins.
+    /// Sets properties of the user; a later call for the same key wins.
+    ///
+    /// They ride on an event: the next one that leaves for a backend and that
+    /// [can carry them](crate::Backend::carries_user_properties). For each backend they
+    /// are kept until such an event was delivered. If that event is refused, expires or
+    /// has no room, they leave with another. A durable queue writes them down with the
+    /// next event that leaves the intake, and restores them after a restart.
+    ///
+    /// A backend that refused ten requests in a row that carried them gets no more until
+    /// the app sets others.
     ///
     /// They are taken only while the gate is open or holding: at a closed gate the call
     /// returns `Ok` and takes nothing. Set them after [`Analytics::opt_in`] has returned,
