@@ -1,9 +1,6 @@
 //! The bounded buffer in memory that `capture` fills: all that a caller touches
 //! behind the gate.
 
-#[cfg(test)]
-mod tests;
-
 use std::sync::Arc;
 
 use tokio::sync::Notify;

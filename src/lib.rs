@@ -28,6 +28,8 @@ mod withdrawal;
 #[cfg(test)]
 mod delivery_tests;
 #[cfg(test)]
+mod intake_tests;
+#[cfg(test)]
 mod stale_epochs;
 #[cfg(test)]
 mod wake_ups;

@@ -20,6 +20,18 @@ async fn send(analytics: &Analytics, name: &'static str) {
     eventually(analytics.flush()).await;
 }
 
+/// Lets time pass until the first backend has dropped `events` events: refusals are paced.
+async fn until_dropped(analytics: &Analytics, events: u64) {
+    for _ in 0..10 {
+        if analytics.stats().backends[0].dropped_total() == events {
+            return;
+        }
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        eventually(analytics.flush()).await;
+    }
+    panic!("{:?}", analytics.stats());
+}
+
 /// The name of each event, and what it says about the user.
 fn told(events: &[ReceivedEvent]) -> Vec<(&str, Value)> {
     events.iter().map(|event| (event.name.as_str(), Value::Object(event.set.clone()))).collect()
@@ -27,9 +39,7 @@ fn told(events: &[ReceivedEvent]) -> Vec<(&str, Value)> {
 
 #[tokio::test]
 async fn they_outlive_an_event_that_is_rejected_and_leave_with_the_next() {
-    for failure in
-        [DeliveryFailure::Rejected, DeliveryFailure::Permanent, DeliveryFailure::TooLarge]
-    {
+    for failure in [DeliveryFailure::Rejected, DeliveryFailure::TooLarge] {
         let world = World::new().await;
         let (ill, well) = (FailingBackend::new(), RecordingBackend::new());
         let device = world.device("PHONE").await;
@@ -38,7 +48,7 @@ async fn they_outlive_an_event_that_is_rejected_and_leave_with_the_next() {
         ill.fail_always(failure);
         say(&analytics, "rooms", 5);
         send(&analytics, "Rejected").await;
-        assert_eq!(analytics.stats().backends[0].dropped_total(), 1, "{failure:?}");
+        until_dropped(&analytics, 1).await;
 
         ill.heal();
         // Whatever was refused leaves alone once: it may have been to blame.

@@ -1,8 +1,16 @@
-use std::time::SystemTime;
+//! Tests of the intake: when it asks to be emptied, and what it counts.
+
+use std::{sync::Arc, time::SystemTime};
 
 use futures_util::FutureExt as _;
 
-use super::*;
+use crate::{
+    drops::DropSignal,
+    event::{CapturedEvent, Properties},
+    intake::Intake,
+    limits::Limits,
+    stats::DropReason,
+};
 
 fn event(text_bytes: usize) -> CapturedEvent {
     CapturedEvent {
