@@ -42,6 +42,7 @@ impl<T: HasDrops> Counted<T> {
     ///
     /// A caller that holds several of these locks ends with [`CountedGuard::unlock`] for
     /// each.
+    #[inline]
     pub(crate) fn lock(&self) -> CountedGuard<'_, T> {
         let guard = self.held.lock().unwrap_or_else(PoisonError::into_inner);
         CountedGuard { guard, untold: Untold::default(), signal: &self.signal }
@@ -63,6 +64,7 @@ impl<'a, T: HasDrops> CountedGuard<'a, T> {
         std::mem::take(&mut self.untold)
     }
 
+    #[inline]
     fn note(&mut self) {
         if self.guard.drops().take_news() {
             self.untold.0 = Some(self.signal);
@@ -71,6 +73,7 @@ impl<'a, T: HasDrops> CountedGuard<'a, T> {
 }
 
 impl<T: HasDrops> Drop for CountedGuard<'_, T> {
+    #[inline]
     fn drop(&mut self) {
         self.note();
     }
@@ -79,12 +82,14 @@ impl<T: HasDrops> Drop for CountedGuard<'_, T> {
 impl<T: HasDrops> Deref for CountedGuard<'_, T> {
     type Target = T;
 
+    #[inline]
     fn deref(&self) -> &T {
         &self.guard
     }
 }
 
 impl<T: HasDrops> DerefMut for CountedGuard<'_, T> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut T {
         &mut self.guard
     }
@@ -103,6 +108,7 @@ impl<'a> Untold<'a> {
 }
 
 impl Drop for Untold<'_> {
+    #[inline]
     fn drop(&mut self) {
         if let Some(signal) = self.0.take() {
             signal.raise();

@@ -66,7 +66,8 @@ impl Properties {
             let properties = Self {
                 members: flat.members,
                 problem: None,
-                // Also a type may name two of its fields the same.
+                // A type may name two of its fields the same. Whether it did is found out in
+                // the background: a caller does not wait for that.
                 may_repeat: true,
                 has_text: flat.has_text,
             };
@@ -93,13 +94,23 @@ impl Properties {
             self.members.reserve(128);
         }
         let value = value.into();
-        let mut pushed = flat::push_member(&mut self.members, key, &value);
-        if pushed == Err(InvalidEvent::TooLarge) && self.may_repeat {
-            // What this value replaces, and what was replaced before, makes room for it.
-            self.forget_replaced(key);
-            pushed = flat::push_member(&mut self.members, key, &value);
+        if let Err(problem) = flat::push_member(&mut self.members, key, &value) {
+            self.insert_again(key, &value, problem);
         }
-        self.problem = pushed.err();
+    }
+
+    /// Makes room for `value` if there was too little: what it replaces, and what was
+    /// replaced before, needs none.
+    #[cold]
+    fn insert_again(&mut self, key: &str, value: &Value<'_>, problem: InvalidEvent) {
+        if problem != InvalidEvent::TooLarge {
+            self.problem = Some(problem);
+            return;
+        }
+        self.forget_replaced(key);
+        if self.problem.is_none() {
+            self.problem = flat::push_member(&mut self.members, key, value).err();
+        }
     }
 
     /// Removes each member that a later one replaces, and that of `key`.
@@ -110,7 +121,7 @@ impl Properties {
             let kept = members.iter().filter(|member| member.key != spelled);
             distinct.members = kept.map(|member| member.text).collect::<Vec<_>>().join(",");
         }
-        *self = Self { may_repeat: !distinct.members.is_empty(), ..distinct };
+        *self = Self { may_repeat: true, ..distinct };
     }
 
     /// Whether there is no property.
