@@ -91,6 +91,7 @@ impl Wake for Caller {
 fn a_waker_of_the_app_may_call_anything_wherever_an_event_is_dropped() {
     let (done, is_done) = std::sync::mpsc::channel();
     // A deadlock is seen from outside.
+    #[expect(clippy::disallowed_methods, reason = "a test may start threads")]
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(every_drop_wakes_a_caller());
