@@ -1,5 +1,7 @@
 //! Where events go: the open [`Backend`] trait and the backends of this crate.
 
+#[cfg(feature = "posthog")]
+mod http;
 mod jsonl;
 #[cfg(feature = "posthog")]
 mod posthog;
@@ -42,8 +44,25 @@ pub trait Backend: Send + Sync + 'static {
     /// Lets go of everything held for the account: connections, buffers.
     ///
     /// Called when the user withdraws, when the session ends, and at shutdown.
-    /// A later `send` begins anew.
+    /// A later `send` begins anew. What takes time goes on after this returned, and
+    /// [`closed`](Self::closed) waits for it.
     fn close(&self) {}
+
+    /// Waits until all that was held at the last [`close`](Self::close) is really gone:
+    /// no connection of that time holds a part of a batch any more.
+    ///
+    /// [`OptOutReceipt::requests`](crate::OptOutReceipt::requests) is done only then.
+    /// The sink calls it after `close`, perhaps several times and while a later `send` is
+    /// under way, for which it must not wait. By default it is done at once, which is
+    /// right for a backend whose `close` leaves nothing behind.
+    ///
+    /// # Cancel safety
+    ///
+    /// The sink waits for a bounded time only, and then drops the future. Nothing may
+    /// depend on it being polled.
+    fn closed(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 }
 
 /// A shared backend: the app keeps one handle, and the sink has the other.
@@ -58,6 +77,10 @@ impl<B: Backend> Backend for Arc<B> {
 
     fn close(&self) {
         (**self).close();
+    }
+
+    fn closed(&self) -> impl Future<Output = ()> + Send {
+        (**self).closed()
     }
 }
 
@@ -96,6 +119,11 @@ impl Batch {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeliveryError {
+    /// The answer cannot be the service's own (such as HTTP 404 or a redirect): the
+    /// app's settings or the network lead elsewhere. The events are kept, and the backend
+    /// is left alone for long.
+    #[error("the backend is not where the settings say")]
+    Misconfigured(#[source] BoxError),
     /// Nothing can make the backend take this batch: it is dropped.
     #[error("the backend will never take this batch")]
     Permanent(#[source] BoxError),
@@ -133,10 +161,13 @@ pub(crate) trait DynBackend: Send + Sync {
     fn name(&self) -> &'static str;
     fn send<'a>(&'a self, batch: &'a Batch) -> SendFuture<'a>;
     fn close(&self);
+    fn closed(&self) -> ClosedFuture<'_>;
 }
 
 pub(crate) type SendFuture<'a> =
     Pin<Box<dyn Future<Output = Result<(), DeliveryError>> + Send + 'a>>;
+
+pub(crate) type ClosedFuture<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 impl<B: Backend> DynBackend for B {
     fn name(&self) -> &'static str {
@@ -149,6 +180,10 @@ impl<B: Backend> DynBackend for B {
 
     fn close(&self) {
         Backend::close(self);
+    }
+
+    fn closed(&self) -> ClosedFuture<'_> {
+        Box::pin(Backend::closed(self))
     }
 }
 

@@ -100,9 +100,19 @@ impl Lane {
         self.until(|state| state.flush_done >= flush.number || state.gone() >= flush.gone).await;
     }
 
-    /// Waits until no request is out and the backend holds no connection.
+    /// Waits until no request is out, and no connection is left: neither one that the
+    /// backend holds nor one that is closing and still has a part of a batch.
+    ///
+    /// That may take for ever, and the lane does not wait for it: a later epoch has
+    /// connections of its own.
     pub(crate) async fn disconnected(&self) {
         self.until(|state| state.in_flight == 0 && state.connected.is_none()).await;
+        let closed = AssertUnwindSafe(async { self.backend.closed().await }).catch_unwind();
+        if closed.await.is_err() {
+            warn!(backend = self.name(), "the backend panicked while its connections closed");
+            // It cannot tell any more. A caller has a bound.
+            std::future::pending().await
+        }
     }
 
     async fn until(&self, done: impl Fn(&LaneState) -> bool) {

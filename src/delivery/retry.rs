@@ -43,7 +43,9 @@ pub(super) fn decide(
         DeliveryError::Rejected(_) if alone => RetryDecision::Drop(DropReason::Rejected),
         DeliveryError::TooLarge(_) if alone => RetryDecision::Drop(DropReason::TooLarge),
         DeliveryError::Rejected(_) | DeliveryError::TooLarge(_) => RetryDecision::Halve,
-        DeliveryError::Unauthorized(_) => RetryDecision::Park(PARKED),
+        DeliveryError::Misconfigured(_) | DeliveryError::Unauthorized(_) => {
+            RetryDecision::Park(PARKED)
+        }
         DeliveryError::Throttled { .. } | DeliveryError::Transient(_) if tries >= MAX_TRIES => {
             RetryDecision::Drop(DropReason::GaveUp)
         }
@@ -100,6 +102,7 @@ mod tests {
             (DeliveryError::Rejected(source()), 1, 1, Drop(DropReason::Rejected)),
             (DeliveryError::TooLarge(source()), 2, 1, Halve),
             (DeliveryError::TooLarge(source()), 1, 1, Drop(DropReason::TooLarge)),
+            (DeliveryError::Misconfigured(source()), 5, 1, Park(PARKED)),
             (DeliveryError::Unauthorized(source()), 5, 1, Park(PARKED)),
             (DeliveryError::Transient(source()), 5, 2, Wait(second)),
             (DeliveryError::Transient(source()), 5, MAX_TRIES, Drop(DropReason::GaveUp)),

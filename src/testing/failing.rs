@@ -15,6 +15,8 @@ use crate::{Backend, Batch, DeliveryError};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeliveryFailure {
+    /// [`DeliveryError::Misconfigured`].
+    Misconfigured,
     /// [`DeliveryError::Permanent`].
     Permanent,
     /// [`DeliveryError::Rejected`].
@@ -41,6 +43,7 @@ impl From<DeliveryFailure> for DeliveryError {
     fn from(failure: DeliveryFailure) -> Self {
         let source = Box::new(Simulated);
         match failure {
+            DeliveryFailure::Misconfigured => Self::Misconfigured(source),
             DeliveryFailure::Permanent => Self::Permanent(source),
             DeliveryFailure::Rejected => Self::Rejected(source),
             DeliveryFailure::Throttled { retry_after } => Self::Throttled { retry_after, source },
@@ -54,6 +57,7 @@ impl From<DeliveryFailure> for DeliveryError {
 impl From<&DeliveryError> for DeliveryFailure {
     fn from(error: &DeliveryError) -> Self {
         match error {
+            DeliveryError::Misconfigured(_) => Self::Misconfigured,
             DeliveryError::Permanent(_) => Self::Permanent,
             DeliveryError::Rejected(_) => Self::Rejected,
             DeliveryError::Throttled { retry_after, .. } => {

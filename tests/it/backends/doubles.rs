@@ -9,7 +9,8 @@ use matrix_analytics::{
     },
 };
 
-const FAILURES: [DeliveryFailure; 6] = [
+const FAILURES: [DeliveryFailure; 7] = [
+    DeliveryFailure::Misconfigured,
     DeliveryFailure::Permanent,
     DeliveryFailure::Rejected,
     DeliveryFailure::Throttled { retry_after: Some(Duration::from_secs(7)) },
@@ -28,13 +29,14 @@ impl BackendHarness for Failing {
     type Backend = FailingBackend;
 
     fn promises(&self) -> Promises {
-        const MODES: [Mode; 7] = [
+        const MODES: [Mode; 8] = [
             Mode::Refuse(FAILURES[0]),
             Mode::Refuse(FAILURES[1]),
             Mode::Refuse(FAILURES[2]),
             Mode::Refuse(FAILURES[3]),
             Mode::Refuse(FAILURES[4]),
             Mode::Refuse(FAILURES[5]),
+            Mode::Refuse(FAILURES[6]),
             Mode::Stall,
         ];
         Promises {
@@ -229,7 +231,7 @@ async fn failures_that_are_lined_up_come_in_order_before_the_constant_one() {
     }
     backend.heal();
     backend.send(&opened()).await.unwrap();
-    assert_eq!(backend.attempts(), 9);
+    assert_eq!(backend.attempts(), 10);
     assert_eq!(backend.accepted().len(), 1);
 }
 
