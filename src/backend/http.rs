@@ -122,10 +122,12 @@ impl HttpClient {
     }
 }
 
-/// Makes a client that adds nothing (no redirects, cookies, default headers, referer, user agent or repeated
+/// Makes a client that takes nothing from the environment or the system (no proxy) and
+/// adds nothing (no redirects, cookies, default headers, referer, user agent or repeated
 /// requests). With HTTP/1, the connection of a request that is cut is closed.
 fn default_client() -> Result<Client, reqwest::Error> {
     let builder = Client::builder()
+        .no_proxy()
         .redirect(redirect::Policy::none())
         .referer(false)
         .retry(retry::never())

@@ -2,6 +2,7 @@
 
 use std::{
     pin::pin,
+    process::Stdio,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -10,6 +11,7 @@ use std::{
 
 use matrix_analytics::{Backend as _, PostHog, Properties, testing};
 use reqwest::Client;
+use tokio::process::Command;
 
 use super::posthog::{ID, KEY, opened, posthog};
 use crate::support::collector::{Answer, Collector, OK};
@@ -78,4 +80,41 @@ async fn dropping_a_send_ends_its_connection_with_the_request_unfinished() {
 
     backend.send(&opened()).await.unwrap();
     assert_eq!(collector.seen().requests.len(), 1, "the dropped request is not repeated");
+}
+
+/// The test that is the child.
+const CHILD: &str = "backends::connections::a_child_sends_to_the_endpoints_in_its_environment";
+/// Where the child sends to, in a child only.
+const ENDPOINTS: &str = "MATRIX_ANALYTICS_TEST_ENDPOINTS";
+
+#[tokio::test]
+async fn a_proxy_in_the_environment_is_not_used() {
+    let (service, proxy) = (Collector::start(), Collector::start());
+    let nothing_else = std::env::temp_dir().join("matrix-analytics-no-key-log");
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", CHILD, "--nocapture"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let endpoints = format!("{} https://{}", service.url(), service.address);
+    child.env(ENDPOINTS, endpoints).env("SSLKEYLOGFILE", &nothing_else);
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+        child.env(name, proxy.url()).env(name.to_lowercase(), proxy.url());
+    }
+    for name in ["NO_PROXY", "no_proxy", "REQUEST_METHOD"] {
+        child.env_remove(name);
+    }
+    assert!(child.status().await.unwrap().success());
+
+    assert_eq!(proxy.seen().opened, 0, "the proxy was contacted");
+    assert_eq!(service.seen().requests.len(), 1);
+    assert!(!nothing_else.exists(), "the session's keys were logged");
+}
+
+#[tokio::test]
+async fn a_child_sends_to_the_endpoints_in_its_environment() {
+    let Ok(endpoints) = std::env::var(ENDPOINTS) else {
+        return;
+    };
+    for endpoint in endpoints.split(' ') {
+        // No service here speaks TLS: it is enough where the client tried to.
+        let _ = posthog(endpoint).send(&opened()).await;
+    }
 }
