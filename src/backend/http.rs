@@ -9,7 +9,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use reqwest::{Body, Client, StatusCode, Url, header::HeaderMap, redirect, retry};
+use reqwest::{Body, Client, Response, StatusCode, Url, header::HeaderMap, redirect, retry};
 use tokio::sync::watch;
 
 pub(super) use self::answer::Answer;
@@ -21,6 +21,9 @@ use crate::backend::{BoxError, DeliveryError};
 /// does not read.
 #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
+
+/// The longest body of an answer that is read to its end, in bytes.
+const LONGEST_ANSWER: usize = 64 * 1024;
 
 pub(super) type ClientFactory = Box<dyn Fn() -> Result<Client, reqwest::Error> + Send + Sync>;
 
@@ -80,6 +83,7 @@ impl HttpClient {
             return Err(DeliveryError::Misconfigured(Box::new(HttpError::Redirected)));
         }
         let answer = Answer::new(response.status(), response.headers());
+        read_to_end(response).await;
         Ok(answer)
     }
 
@@ -135,6 +139,18 @@ fn default_client() -> Result<Client, reqwest::Error> {
     #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
     let builder = builder.tcp_user_timeout(UNACKNOWLEDGED);
     builder.build()
+}
+
+/// Reads what follows the head of an answer, without which the connection could not be
+/// used again. One that is too long, or breaks off, ends its connection; its status counts.
+async fn read_to_end(mut response: Response) {
+    let mut bytes = 0;
+    while let Ok(Some(chunk)) = response.chunk().await {
+        bytes += chunk.len();
+        if bytes > LONGEST_ANSWER {
+            return;
+        }
+    }
 }
 
 /// Returns what it says about the batch that there was no answer.

@@ -118,3 +118,32 @@ async fn a_child_sends_to_the_endpoints_in_its_environment() {
         let _ = posthog(endpoint).send(&opened()).await;
     }
 }
+
+#[tokio::test]
+async fn twenty_batches_use_one_connection_though_each_body_comes_after_its_head() {
+    let collector = Collector::start();
+    collector.set_answer(Answer::HeadFirst);
+    let backend = posthog(&collector.url());
+    for number in 1..=20 {
+        let batch = opened();
+        let (sent, ()) = tokio::join!(backend.send(&batch), async {
+            collector.wait_until(|seen| seen.heads == number).await;
+            collector.release_body();
+        });
+        sent.unwrap();
+    }
+    let seen = collector.seen();
+    assert_eq!((seen.opened, seen.requests.len()), (1, 20));
+}
+
+#[tokio::test]
+async fn an_answer_longer_than_the_bound_counts_by_its_status_and_ends_the_connection() {
+    let collector = Collector::start();
+    let backend = posthog(&collector.url());
+    for (bytes, connections) in [(64 * 1024, 1), (64 * 1024, 1), (1024 * 1024, 1), (12, 2)] {
+        collector.set_answer(Answer::Long(bytes));
+        backend.send(&opened()).await.unwrap();
+        assert_eq!(collector.seen().opened, connections, "{bytes}");
+    }
+    collector.wait_until(|seen| seen.ended == 1).await;
+}
