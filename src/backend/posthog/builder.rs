@@ -105,9 +105,7 @@ impl PostHogBuilder {
     /// [`PostHogBuildError`] if the endpoint or the key cannot be right.
     pub fn build(self) -> Result<PostHog, PostHogBuildError> {
         let url = batch_url(&self.endpoint)?;
-        if self.key.0.trim().is_empty() || self.key.0.chars().any(char::is_control) {
-            return Err(PostHogBuildError::ApiKey);
-        }
+        check_key(&self.key.0)?;
         Ok(PostHog {
             url,
             key: self.key,
@@ -126,6 +124,17 @@ pub enum PostHogBuildError {
     /// The key is empty, only white space, or has a control character.
     #[error("the API key is empty, only white space, or has a control character")]
     ApiKey,
+    /// The key has a character that is not ASCII, which no key of a project has.
+    #[error("the API key is not ASCII")]
+    ApiKeyNotAscii,
+    /// The key is a secret of a person or a project (`phx_…`, `phs_…`, `pha_…`, `phr_…`),
+    /// which must not be shipped in an app. The key to use is the project's own
+    /// (`phc_…`), which can only write.
+    #[error("the API key is a secret, not the key of a project")]
+    ApiKeySecret,
+    /// The key is longer than 64 bytes, which PostHog refuses.
+    #[error("the API key is longer than 64 bytes")]
+    ApiKeyTooLong,
     /// The endpoint has a user name or a password.
     #[error("the endpoint has a user name or a password")]
     EndpointCredentials,
@@ -138,6 +147,29 @@ pub enum PostHogBuildError {
     /// The endpoint is not a URL with a host.
     #[error("the endpoint is not a URL with a host")]
     EndpointUrl(#[source] BoxError),
+}
+
+/// Refuses what PostHog's `rust/capture/src/token.rs` refuses, and every key that
+/// `posthog/models/utils.py` makes as a secret: personal (`phx_`), of a project (`phs_`),
+/// and OAuth tokens (`pha_`, `phr_`).
+fn check_key(key: &str) -> Result<(), PostHogBuildError> {
+    const LONGEST: usize = 64;
+    const SECRET: [&str; 4] = ["pha_", "phr_", "phs_", "phx_"];
+
+    if key.trim().is_empty() || key.chars().any(char::is_control) {
+        return Err(PostHogBuildError::ApiKey);
+    }
+    // PostHog trims the key before it looks at it.
+    if SECRET.iter().any(|prefix| key.trim().starts_with(prefix)) {
+        return Err(PostHogBuildError::ApiKeySecret);
+    }
+    if !key.is_ascii() {
+        return Err(PostHogBuildError::ApiKeyNotAscii);
+    }
+    if key.len() > LONGEST {
+        return Err(PostHogBuildError::ApiKeyTooLong);
+    }
+    Ok(())
 }
 
 fn batch_url(endpoint: &str) -> Result<Url, PostHogBuildError> {

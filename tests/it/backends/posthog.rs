@@ -384,6 +384,35 @@ fn settings_that_cannot_be_right_are_refused() {
 }
 
 #[test]
+fn a_key_that_is_not_a_projects_own_is_refused() {
+    use PostHogBuildError as Error;
+
+    type Check = fn(&Error) -> bool;
+    let secret: Check = |error| matches!(error, Error::ApiKeySecret);
+    let too_long: Check = |error| matches!(error, Error::ApiKeyTooLong);
+    let not_ascii: Check = |error| matches!(error, Error::ApiKeyNotAscii);
+    for (key, is_expected) in [
+        ("phx_4b1d0c", secret),
+        (" phx_4b1d0c", secret),
+        ("phs_4b1d0c", secret),
+        ("pha_4b1d0c", secret),
+        ("phr_4b1d0c", secret),
+        (&*format!("phc_{}", "4".repeat(61)), too_long),
+        (&*"4".repeat(65), too_long),
+        ("phc_4b1d0ç", not_ascii),
+        ("🦀", not_ascii),
+    ] {
+        let error = PostHog::builder("https://example.org", key).build().unwrap_err();
+        assert!(is_expected(&error), "{key:?}: {error:?}");
+        assert!(!format!("{error} {error:?}").contains("4b1d0"), "{error:?}");
+    }
+    // The key of a self-hosted instance may have any form.
+    for key in ["phc_4b1d0c", "4b1d0c", &*"4".repeat(64)] {
+        PostHog::builder("https://example.org", key).build().unwrap();
+    }
+}
+
+#[test]
 fn neither_the_key_nor_the_path_is_printed() {
     let builder = PostHog::builder("https://example.org/hidden", KEY);
     let shown = format!("{builder:?}");
