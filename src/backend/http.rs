@@ -183,3 +183,45 @@ impl HttpError {
         Box::new(self)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use futures_util::poll;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn closed_waits_for_what_was_closed_and_for_nothing_later() {
+        let http = HttpClient::new(None);
+        assert!(poll!(pin!(http.closed())).is_ready());
+        let (_, first) = http.open().unwrap();
+        let second = http.open().unwrap().1;
+        assert!(poll!(pin!(http.closed())).is_ready(), "nothing was closed");
+        http.close();
+        let (_, _later) = http.open().unwrap();
+        let mut closed = pin!(http.closed());
+        assert!(poll!(&mut closed).is_pending());
+        drop(first);
+        assert!(poll!(&mut closed).is_pending());
+        drop(second);
+        assert!(poll!(&mut closed).is_ready());
+        assert!(poll!(pin!(http.closed())).is_ready());
+    }
+
+    #[test]
+    fn what_has_let_go_is_forgotten_at_the_next_close() {
+        let http = HttpClient::new(None);
+        let held = http.open().unwrap().1;
+        http.close();
+        for _ in 0..3 {
+            drop(http.open().unwrap());
+            http.close();
+        }
+        assert_eq!(http.lock().closing.len(), 2);
+        drop(held);
+        http.close();
+        assert_eq!(http.lock().closing.len(), 0);
+    }
+}

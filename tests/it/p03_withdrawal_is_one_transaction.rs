@@ -1,6 +1,8 @@
 //! P3: when `opt_out()` is polled the gate shuts, the request in flight is cut,
 //! the queue is wiped, and the ID goes; polled once and dropped, it completes.
 
+mod connections;
+
 use matrix_analytics::{
     Consent, DropReason, GateState, Properties,
     testing::{AccountDataMethod, DeliveryFailure, FailingBackend, Fault, RecordingBackend},
@@ -131,40 +133,6 @@ async fn after_opt_out_returned_no_connection_is_open_and_none_is_opened() {
     let seen = collector.seen();
     assert_eq!(seen.opened, opened);
     assert_eq!(seen.requests.len(), 1);
-}
-
-#[cfg(all(feature = "posthog", target_os = "linux"))]
-#[tokio::test]
-async fn a_service_that_stopped_reading_holds_no_connection_once_the_receipt_says_done() {
-    use crate::{
-        p01_silence_before_proof::posthog,
-        support::collector::{Answer, Collector, OK},
-    };
-
-    const BYTES: usize = 32 * 1024 * 1024;
-
-    let world = World::new().await;
-    let collector = Collector::start();
-    collector.set_answer(Answer::Never);
-    let device = world.device("PHONE").await;
-    let builder = device.builder().backend(posthog(&collector));
-    let builder = builder.intake_max_bytes(BYTES).queue_max_bytes(BYTES);
-    let builder = builder.batch_max_events(1000).batch_max_bytes(BYTES);
-    let analytics = builder.build().await.unwrap();
-    analytics.opt_in_and_settle().await;
-    for _ in 0..150 {
-        analytics.capture_named("Long", Properties::new().with("text", "x".repeat(30_000)));
-    }
-    let mut flush = Box::pin(analytics.flush());
-    assert!(futures_util::poll!(&mut flush).is_pending());
-    eventually(collector.wait_until_blocked()).await;
-
-    let receipt = eventually(analytics.opt_out().into_future()).await;
-    assert!(receipt.requests.is_done(), "{receipt:?}");
-    assert_eq!(collector.client_side(), None, "the connection is open, with bytes to send");
-    collector.set_answer(OK);
-    eventually(collector.wait_until(|seen| seen.ended == 1)).await;
-    assert!(collector.seen().requests.is_empty());
 }
 
 #[tokio::test]
