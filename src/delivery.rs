@@ -111,7 +111,7 @@ impl Lane {
         if closed.await.is_err() {
             warn!(backend = self.name(), "the backend panicked while its connections closed");
             // It cannot tell any more. A caller has a bound.
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 

@@ -109,6 +109,7 @@ async fn a_proxy_in_the_environment_is_not_used() {
 }
 
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "this is how the parent tells its child")]
 async fn a_child_sends_to_the_endpoints_in_its_environment() {
     let Ok(endpoints) = std::env::var(ENDPOINTS) else {
         return;
