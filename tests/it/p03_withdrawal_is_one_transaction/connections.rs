@@ -111,10 +111,10 @@ async fn what_is_captured_after_the_next_opt_in_does_not_wait_for_a_connection_o
 #[cfg(all(feature = "posthog", target_os = "linux"))]
 #[tokio::test]
 async fn a_service_that_stopped_reading_holds_no_connection_once_the_receipt_says_done() {
-    use crate::{
-        p01_silence_before_proof::posthog,
-        support::collector::{Answer, Collector, OK},
-    };
+    use matrix_analytics::PostHog;
+    use reqwest::Client;
+
+    use crate::support::collector::{Answer, Collector, OK};
 
     const BYTES: usize = 32 * 1024 * 1024;
 
@@ -122,7 +122,10 @@ async fn a_service_that_stopped_reading_holds_no_connection_once_the_receipt_say
     let collector = Collector::start();
     collector.set_answer(Answer::Never);
     let device = world.device("PHONE").await;
-    let builder = device.builder().backend(posthog(&collector));
+    // However long the test takes, the system does not close the connection by itself.
+    let patient = || Client::builder().no_proxy().http1_only().tcp_user_timeout(None).build();
+    let posthog = PostHog::builder(&collector.url(), "phc_test").http_client(patient);
+    let builder = device.builder().backend(posthog.build().unwrap());
     let builder = builder.intake_max_bytes(BYTES).queue_max_bytes(BYTES);
     let builder = builder.batch_max_events(1000).batch_max_bytes(BYTES);
     let analytics = builder.build().await.unwrap();

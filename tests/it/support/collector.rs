@@ -114,12 +114,15 @@ impl Collector {
     #[cfg(target_os = "linux")]
     pub(crate) async fn wait_until_blocked(&self) {
         self.wait_until(|seen| seen.stalled == 1).await;
-        let (mut before, mut same) = (None, 0);
-        while same < 100 {
-            tokio::task::yield_now().await;
+        let mut before = None;
+        loop {
+            for _ in 0..100 {
+                tokio::task::yield_now().await;
+            }
             let now = self.client_side();
-            same = if now == before { same + 1 } else { 0 };
-            before = now;
+            if now == std::mem::replace(&mut before, now) {
+                break;
+            }
         }
         assert!(before.is_some_and(|bytes| bytes > 0), "nothing is out");
     }
