@@ -39,8 +39,10 @@ const TABLES: &str = "
         payload BLOB NOT NULL
     );";
 
-/// Deletes the rows that every backend has seen.
-const TRIM: &str = "DELETE FROM events WHERE id <= (SELECT min(done) FROM backends)";
+/// Deletes the rows that every backend has seen: all of them if there is no backend.
+const TRIM: &str = "
+    DELETE FROM events
+    WHERE id <= (SELECT ifnull(min(done), (SELECT max(id) FROM events)) FROM backends)";
 
 /// The same where backends have refused rows.
 const TRIM_AROUND_REFUSED: &str = "
