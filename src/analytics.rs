@@ -366,7 +366,11 @@ impl Analytics {
     ///
     /// If the future is dropped, delivery goes on.
     pub async fn flush(&self) -> DeliveryReport {
-        self.inner().sink.flush().await
+        let sink = self.inner().sink.clone();
+        let before = sink.stats();
+        // In a task of its own: the caller may have no runtime, and may go away.
+        let done = self.inner().runtime.spawn(async move { sink.flush().await });
+        done.await.unwrap_or_else(|_| self.inner().sink.report_since(&before))
     }
 
     /// Takes no more events, delivers what it can until `deadline` from now, and
@@ -561,7 +565,7 @@ impl Drop for Handle {
 }
 
 /// What `client` knows that its session is known by, now.
-fn own_identifiers(client: &Client) -> OwnIdentifiers {
+pub(crate) fn own_identifiers(client: &Client) -> OwnIdentifiers {
     let homeserver = client.homeserver();
     // The SDK lends this URL in 0.18 and gives it in 0.19.
     let server = client.server().and_then(|url| url.host_str().map(str::to_owned));
