@@ -132,7 +132,13 @@ impl Guard {
 
     /// Takes over what the session is known by now: tokens are replaced at any time.
     pub(crate) fn refresh(&self) {
-        let Some(own) = self.session.get().and_then(|session| session()) else { return };
+        if let Some(own) = self.session.get().and_then(|session| session()) {
+            self.know(own);
+        }
+    }
+
+    /// Searches for `own` literally from here on.
+    pub(crate) fn know(&self, own: OwnIdentifiers) {
         let mut searching = self.searching();
         let own = own.with_tokens_of(&searching.own);
         if own != searching.own {

@@ -46,7 +46,7 @@ use crate::{
 pub(crate) struct Sink {
     gate: Gate,
     intake: Intake,
-    pub(crate) guard: Guard,
+    pub(crate) guard: Arc<Guard>,
     /// Held by whoever empties the intake, so that nothing is on its way unseen.
     drain_turn: Mutex<()>,
     /// Locked after the intake and before the lanes.
@@ -104,7 +104,11 @@ impl DeliveryReport {
 }
 
 impl Sink {
-    pub(crate) fn new(backends: Vec<Box<dyn DynBackend>>, limits: Limits, guard: Guard) -> Self {
+    pub(crate) fn new(
+        backends: Vec<Box<dyn DynBackend>>,
+        limits: Limits,
+        guard: Arc<Guard>,
+    ) -> Self {
         let sink = Self {
             gate: Gate::closed(),
             intake: Intake::new(limits.intake_events, limits.intake_bytes, limits.batch_events),
@@ -182,8 +186,7 @@ impl Sink {
                 at: SystemTime::now(),
                 epoch,
             }),
-            Err(InvalidEvent::TooLarge) => self.intake.refuse(DropReason::TooLarge),
-            Err(_) => self.intake.refuse(DropReason::Invalid),
+            Err(invalid) => self.intake.refuse(invalid.into()),
         }
     }
 
@@ -457,10 +460,7 @@ impl Sink {
         };
         let guarded = self.guard.event(captured.name, properties);
         let (name, properties) = guarded.ok_or(DropReason::Guarded)?;
-        properties.check().map_err(|problem| match problem {
-            InvalidEvent::TooLarge => DropReason::TooLarge,
-            _ => DropReason::Invalid,
-        })?;
+        properties.check()?;
         let user = self.take_user(captured.epoch);
         let user = user.map(|user| Box::new(self.guard.user(&name, *user)));
         let event = OutgoingEvent {

@@ -4,7 +4,9 @@ mod age;
 mod file;
 pub(crate) mod journal;
 mod payload;
+mod restore;
 mod rows;
+pub(crate) mod setup;
 
 use std::{fmt, path::PathBuf};
 
@@ -16,8 +18,8 @@ use zeroize::Zeroizing;
 /// Give it to [`AnalyticsBuilder::queue`](crate::AnalyticsBuilder::queue). Events are
 /// written in batches, by the background task, on Tokio's blocking threads: `capture`
 /// does no I/O. At the next start those that no backend had taken are queued again,
-/// under the same unique IDs and times, and leave only if the homeserver proves the
-/// consent under which they were captured.
+/// under the same unique IDs and times, once they have passed the guard of that start.
+/// They leave only if the homeserver proves the consent under which they were captured.
 ///
 /// It is only worth something with a client whose store is on disk, for that is where
 /// the consent is remembered: a start whose store remembers no yes deletes what it finds,
@@ -36,6 +38,7 @@ use zeroize::Zeroizing;
 /// | the file is damaged or cut | nothing of it: it is deleted, counted in [`QueueStats::unreadable_files`](crate::QueueStats::unreadable_files), and a new one is begun. A damaged row is deleted alone, a cut write-ahead log ends before the cut. |
 /// | the file is no database | it is set aside, as `<path>.set-aside`, and a new one is begun. It may be an old file of this queue, so a withdrawal deletes it too: choose a path that nothing else uses. |
 /// | the file is a database of something else | that, untouched: [`QueueError::NotOurs`](crate::QueueError::NotOurs) |
+/// | a link is in the place of the file | that and its target, untouched: [`QueueError::NotARegularFile`](crate::QueueError::NotARegularFile) |
 /// | the user withdraws | nothing: see below |
 ///
 /// Rows are bounded in number, size and age by the limits of the queue in memory. Age
@@ -82,7 +85,8 @@ impl fmt::Debug for SqliteQueue {
 
 impl SqliteQueue {
     /// A queue in the file at `path`, which is made if there is none, for its owner
-    /// only. Its directory must exist.
+    /// only. Its directory must exist, and should be one that no other program writes to.
+    /// A relative path is resolved when the queue is opened.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), passphrase: None }
     }
@@ -90,8 +94,9 @@ impl SqliteQueue {
     /// Encrypts the events with the cipher of matrix-sdk's own stores, under a key that
     /// `passphrase` unlocks.
     ///
-    /// What stays readable is how many events wait, how large they are, and when they
-    /// were written. A file that was begun without a passphrase is encrypted when it is
+    /// What stays readable is how many events wait, how large they are, when they were
+    /// written, the [`name`](crate::Backend::name) of each backend and how many it has
+    /// taken, and under how many consents (epochs) events were captured. A file that was begun without a passphrase is encrypted when it is
     /// opened with one.
     #[must_use]
     pub fn passphrase(mut self, passphrase: impl Into<String>) -> Self {

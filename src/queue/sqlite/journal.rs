@@ -1,15 +1,15 @@
 //! What the sink tells the file, and what becomes of that when a disk fails.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
-use matrix_sdk::ruma::UserId;
 use tokio::runtime::Handle;
 use tracing::{info, warn};
 
 use super::{
     SqliteQueue,
     file::{Place, Trouble},
-    rows::{Rows, Setup},
+    rows::Rows,
+    setup::Setup,
 };
 use crate::{
     QueueError,
@@ -56,22 +56,13 @@ impl fmt::Debug for Journal {
 }
 
 impl Journal {
-    /// Opens the file for the backends named, and reads what waits there of the epoch
-    /// `keep`; the rest is deleted.
+    /// Opens the file, and reads what waits there of the epoch `keep`; the rest is deleted.
     pub(crate) async fn open(
         queue: SqliteQueue,
-        event_type: &str,
-        user: &UserId,
-        backends: &[&'static str],
-        longest_wait: Duration,
+        mut setup: Setup,
         keep: Option<u64>,
     ) -> Result<(Arc<Self>, Restored), QueueError> {
-        let setup = Setup {
-            owner: format!("{event_type}\0{user}").into_bytes(),
-            lanes: lane_names(backends),
-            passphrase: queue.passphrase,
-            longest_wait,
-        };
+        setup.passphrase = queue.passphrase;
         let runtime = Handle::current();
         let opening = runtime.spawn_blocking(move || {
             let place = Place::new(queue.path);
@@ -253,9 +244,7 @@ impl Journal {
         if state.shut {
             state.rows = None;
         }
-        wiped
-            .and_then(|()| self.place.destroy_set_aside())
-            .map_err(|error| QueueError::NotWiped(Box::new(error)))?;
+        wiped.and_then(|()| self.place.destroy_set_aside()).map_err(|error| QueueError::NotWiped(Box::new(error)))?;
         state.wiped = floor;
         Ok(())
     }
@@ -336,16 +325,9 @@ impl State {
     }
 }
 
-/// A name for each backend that is the same at the next start: two of one name are told
-/// apart by their order.
-fn lane_names(backends: &[&'static str]) -> Vec<String> {
-    let number = |place: usize| backends[..place].iter().filter(|b| **b == backends[place]).count();
-    (0..backends.len()).map(|place| format!("{}#{}", backends[place], number(place))).collect()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::time::SystemTime;
+    use std::time::{Duration, SystemTime};
 
     use matrix_sdk::ruma::user_id;
     use tokio::time::Instant;
@@ -372,7 +354,8 @@ mod tests {
     async fn open(path: &std::path::Path) -> (Arc<Journal>, Restored) {
         let queue = SqliteQueue::new(path);
         let user = user_id!("@alice:example.org");
-        Journal::open(queue, "type", user, &["one", "one"], DAY, Some(1)).await.unwrap()
+        let setup = Setup::new("type", user, &["one", "one"], DAY, Arc::default());
+        Journal::open(queue, setup, Some(1)).await.unwrap()
     }
 
     fn damage() -> Result<(), Trouble> {
