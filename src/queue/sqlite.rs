@@ -3,6 +3,7 @@
 mod age;
 mod file;
 pub(crate) mod journal;
+mod own_file;
 mod payload;
 mod restore;
 mod rows;

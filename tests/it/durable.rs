@@ -2,8 +2,11 @@
 
 mod contract;
 mod faults;
+mod guarded;
 #[cfg(unix)]
 mod kill;
+#[cfg(unix)]
+mod links;
 mod wiped;
 
 use std::path::{Path, PathBuf};
@@ -90,7 +93,9 @@ fn every_test_that_the_documentation_names_is_there() {
     let sources = [
         ("contract", include_str!("durable/contract.rs")),
         ("faults", include_str!("durable/faults.rs")),
+        ("guarded", include_str!("durable/guarded.rs")),
         ("kill", include_str!("durable/kill.rs")),
+        ("links", include_str!("durable/links.rs")),
         ("wiped", include_str!("durable/wiped.rs")),
     ];
     let mut named = 0;

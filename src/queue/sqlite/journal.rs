@@ -8,6 +8,7 @@ use tracing::{info, warn};
 use super::{
     SqliteQueue,
     file::{Place, Trouble},
+    own_file::FileError,
     rows::Rows,
     setup::Setup,
 };
@@ -65,7 +66,7 @@ impl Journal {
         setup.passphrase = queue.passphrase;
         let runtime = Handle::current();
         let opening = runtime.spawn_blocking(move || {
-            let place = Place::new(queue.path);
+            let place = Place::resolve(&queue.path)?;
             let (rows, found) = Rows::open(&place, &setup, keep)?;
             Ok::<_, QueueError>((place, setup, rows, found))
         });
@@ -205,7 +206,7 @@ impl Journal {
     }
 
     /// Deletes the file. What was in it is in memory only from here on.
-    fn destroy(&self, state: &mut State) -> std::io::Result<()> {
+    fn destroy(&self, state: &mut State) -> Result<(), FileError> {
         state.rows = None;
         self.durable_from.store(state.next, Ordering::Release);
         self.place.destroy()
@@ -244,7 +245,7 @@ impl Journal {
         if state.shut {
             state.rows = None;
         }
-        wiped.and_then(|()| self.place.destroy_set_aside()).map_err(|error| QueueError::NotWiped(Box::new(error)))?;
+        wiped.and_then(|()| self.place.destroy_set_aside()).map_err(FileError::while_wiping)?;
         state.wiped = floor;
         Ok(())
     }

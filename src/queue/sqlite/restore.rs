@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::{
     age::{Age, age, wall_millis},
     file::{Opened, Place, Trouble},
+    own_file::FileError,
     payload,
     rows::Rows,
     setup::Setup,
@@ -109,7 +110,7 @@ impl Rows {
         }
         let set_aside_in = self.meta("set_aside_in").map_err(Trouble::from)?;
         if owner_is_new || set_aside_in.is_some_and(|set_aside_in| set_aside_in != epoch) {
-            place.destroy_set_aside().map_err(|error| QueueError::NotWiped(Box::new(error)))?;
+            place.destroy_set_aside().map_err(FileError::while_wiping)?;
             self.connection
                 .execute("DELETE FROM meta WHERE name = 'set_aside_in'", [])
                 .map_err(Trouble::from)?;
