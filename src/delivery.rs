@@ -7,7 +7,7 @@ mod course;
 mod retry;
 mod state;
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt as _;
 use tokio::{
@@ -146,23 +146,11 @@ impl Lane {
 
     /// Tells `journal`, which knows this lane by its number, what has left, until
     /// `stop`.
-    pub(crate) async fn keep(&self, number: usize, journal: &Arc<Journal>, stop: &Stop) {
-        let mut told = 0;
+    pub(crate) async fn keep(&self, number: usize, journal: &Journal, stop: &Stop) {
         loop {
             let progressed = self.progressed.notified();
             let done = self.lock().done();
-            if done > told {
-                // A disk that hangs does not keep the task from its end.
-                let marked = tokio::select! {
-                    biased;
-                    () = stop.stopped() => return,
-                    marked = journal.mark(number, done) => marked,
-                };
-                if marked {
-                    told = done;
-                    continue;
-                }
-            }
+            journal.mark(number, done);
             tokio::select! {
                 biased;
                 () = stop.stopped() => return,

@@ -50,6 +50,11 @@ impl From<rusqlite::Error> for Trouble {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(error),
+            _ if error.sqlite_error().map(|error| error.extended_code)
+                == Some(rusqlite::ffi::SQLITE_CANTOPEN_SYMLINK) =>
+            {
+                Self::Refused(QueueError::NotARegularFile)
+            }
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                 Self::Refused(QueueError::InUse)
             }
@@ -191,12 +196,12 @@ impl Place {
 
     /// Deletes the file and what belongs to it.
     pub(super) fn destroy(&self) -> Result<(), FileError> {
-        SUFFIXES.iter().try_for_each(|suffix| own_file::destroy(&self.beside(suffix)))
+        destroy_all(SUFFIXES.map(|suffix| self.beside(suffix)))
     }
 
     /// Deletes what was set aside.
     pub(super) fn destroy_set_aside(&self) -> Result<(), FileError> {
-        SUFFIXES.iter().try_for_each(|suffix| own_file::destroy(&self.set_aside(suffix)))
+        destroy_all(SUFFIXES.map(|suffix| self.set_aside(suffix)))
     }
 
     /// Refuses anything but files that may be ours, at each name that is used here.
@@ -222,6 +227,11 @@ impl Place {
 /// The file, and what SQLite puts beside it. The file goes last: without it nobody
 /// would look for the others.
 const SUFFIXES: [&str; 4] = ["-wal", "-shm", "-journal", ""];
+
+/// Deletes each of `paths` that can be deleted.
+fn destroy_all(paths: [PathBuf; SUFFIXES.len()]) -> Result<(), FileError> {
+    paths.iter().map(|path| own_file::destroy(path)).fold(Ok(()), Result::and)
+}
 
 fn set<T: rusqlite::ToSql>(
     connection: &Connection,

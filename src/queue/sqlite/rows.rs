@@ -1,14 +1,14 @@
 //! The tables: what is in them, and every statement that touches them.
 
-use std::{num::NonZeroU64, time::SystemTime};
+use std::{num::NonZeroU64, sync::Arc, time::SystemTime};
 
 use matrix_sdk_store_encryption::StoreCipher;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
 use super::{age::wall_millis, file::Trouble, payload};
 use crate::{
-    queue::{QueueError, Queued, Row},
-    stats::DropReason,
+    event::OutgoingEvent,
+    queue::{QueueError, Row},
 };
 
 /// A row waits for the backends that have not seen it: those whose `done` is below it,
@@ -63,6 +63,14 @@ pub(super) struct Rows {
     pub(super) has_refused: bool,
 }
 
+/// What [`Rows::insert`] did.
+pub(super) struct Inserted {
+    /// The row of each event that has one.
+    pub(super) rows: Vec<Option<NonZeroU64>>,
+    /// The row that is next.
+    pub(super) next: Row,
+}
+
 impl Rows {
     pub(super) fn meta(&self, name: &str) -> rusqlite::Result<Option<Vec<u8>>> {
         let sql = "SELECT value FROM meta WHERE name = ?1";
@@ -75,30 +83,41 @@ impl Rows {
     }
 
     /// Writes the events of no earlier epoch than `floor`, from the row `next` on, all
-    /// or none. Returns the row that is next then.
+    /// or none.
     pub(super) fn insert(
         &mut self,
         next: Row,
         floor: u64,
-        events: &mut [Result<Queued, DropReason>],
-    ) -> Result<Row, Trouble> {
+        events: &[Arc<OutgoingEvent>],
+    ) -> Result<Inserted, Trouble> {
         let since = wall_millis(SystemTime::now());
         let transaction = self.connection.unchecked_transaction()?;
-        let mut row = next;
+        let mut inserted = Inserted { rows: vec![None; events.len()], next };
         {
             let sql = "INSERT INTO events (id, epoch, since, payload) VALUES (?1, ?2, ?3, ?4)";
             let mut insert = transaction.prepare(sql)?;
-            for queued in events.iter_mut().flatten().filter(|queued| queued.event.epoch >= floor) {
-                let Some(bytes) = self.writer.write(&queued.event, self.cipher.as_ref()) else {
+            for (event, row) in events.iter().zip(&mut inserted.rows) {
+                if event.epoch < floor {
+                    continue;
+                }
+                let Some(bytes) = self.writer.write(event, self.cipher.as_ref()) else {
                     continue;
                 };
-                insert.execute(params![row as i64, queued.event.epoch as i64, since, bytes])?;
-                queued.row = NonZeroU64::new(row);
-                row += 1;
+                let id = inserted.next;
+                insert.execute(params![id as i64, event.epoch as i64, since, bytes])?;
+                *row = NonZeroU64::new(id);
+                inserted.next += 1;
             }
         }
         transaction.commit()?;
-        Ok(row)
+        Ok(inserted)
+    }
+
+    /// Deletes the rows from `first` to `last`.
+    pub(super) fn delete(&self, first: Row, last: Row) -> Result<(), Trouble> {
+        let sql = "DELETE FROM events WHERE id BETWEEN ?1 AND ?2";
+        self.connection.execute(sql, [first as i64, last as i64])?;
+        Ok(())
     }
 
     /// `lane` has seen all up to `done`.

@@ -6,6 +6,8 @@ use matrix_sdk::ruma::UserId;
 use zeroize::Zeroizing;
 
 use crate::guard::Guard;
+#[cfg(feature = "testing")]
+use crate::testing::HangingDisk;
 
 #[derive(Debug)]
 pub(crate) struct Setup {
@@ -16,6 +18,8 @@ pub(crate) struct Setup {
     pub(super) longest_wait: Duration,
     /// Looks at what another process wrote.
     pub(super) guard: Arc<Guard>,
+    #[cfg(feature = "testing")]
+    pub(super) disk: HangingDisk,
 }
 
 impl Setup {
@@ -33,6 +37,8 @@ impl Setup {
             passphrase: None,
             longest_wait,
             guard,
+            #[cfg(feature = "testing")]
+            disk: HangingDisk::default(),
         }
     }
 }
