@@ -366,11 +366,8 @@ impl Analytics {
     ///
     /// If the future is dropped, delivery goes on.
     pub async fn flush(&self) -> DeliveryReport {
-        let sink = self.inner().sink.clone();
-        let before = sink.stats();
-        // In a task of its own: the caller may have no runtime, and may go away.
-        let done = self.inner().runtime.spawn(async move { sink.flush().await });
-        done.await.unwrap_or_else(|_| self.inner().sink.report_since(&before))
+        // Not in a task of its own: what is captured after the first poll is no part of it.
+        self.inner().sink.flush().await
     }
 
     /// Takes no more events, delivers what it can until `deadline` from now, and

@@ -132,8 +132,8 @@ impl SqliteQueue {
     ///
     /// What stays readable is how many events wait, how large they are, when they were
     /// written, the [`name`](crate::Backend::name) of each backend and how many it has
-    /// taken, and under how many consents (epochs) events were captured. A file that was begun without a passphrase is encrypted when it is
-    /// opened with one.
+    /// taken, and under how many consents (epochs) events were captured. A file that was
+    /// begun without a passphrase is encrypted when it is opened with one.
     #[must_use]
     pub fn passphrase(mut self, passphrase: impl Into<String>) -> Self {
         self.passphrase = Some(Zeroizing::new(passphrase.into()));

@@ -44,6 +44,7 @@ impl DeliveryReport {
 }
 
 impl Sink {
+    /// Uses no timer: the caller may have no runtime.
     pub(crate) async fn flush(&self) -> DeliveryReport {
         let before = self.stats();
         self.try_everything().await;

@@ -36,6 +36,8 @@ const LONGEST_OPEN: Duration = Duration::from_secs(30);
 /// The file. Closes it when it is dropped.
 pub(crate) struct Journal {
     shared: Arc<Shared>,
+    /// No event waits for anybody.
+    has_no_lanes: bool,
 }
 
 struct Shared {
@@ -86,7 +88,7 @@ impl Journal {
         });
         shared.desk().orders = Orders::new(vec![0; lanes]);
         // Closes the file if this future is dropped, or ends before the file is open.
-        let journal = Arc::new(Self { shared: shared.clone() });
+        let journal = Arc::new(Self { shared: shared.clone(), has_no_lanes: lanes == 0 });
         let (opened, restored) = oneshot::channel();
         shared
             .start(move |shared| match shared.open(path, setup, keep) {
@@ -123,7 +125,7 @@ impl Journal {
     pub(crate) async fn write(&self, events: &mut [Result<Queued, DropReason>]) {
         let offered: Vec<_> = events.iter().flatten().map(|queued| queued.event.clone()).collect();
         let number = offered.len() as u64;
-        if number == 0 {
+        if number == 0 || self.has_no_lanes {
             return;
         }
         let (written, rows) = oneshot::channel();

@@ -200,6 +200,7 @@ async fn what_waited_is_deleted_when_every_backend_is_gone() {
 
     let analytics = durable.builder().build().await.unwrap();
     analytics.confirmed().await;
+    analytics.capture_one("ForNone");
     durable.end(analytics).await;
     assert_eq!(durable.rows(), 0);
     // A backend that comes back is a new one.

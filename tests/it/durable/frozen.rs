@@ -79,7 +79,7 @@ fn runtime() -> Runtime {
 fn a_frozen_disk_stops_neither_delivery_nor_the_end_of_the_runtime() {
     let Some(disk) = Disk::mount() else { return };
     let runtime = runtime();
-    let durable = runtime.block_on(async {
+    runtime.block_on(async {
         let durable = Durable::new().await;
         let backend = FailingBackend::new();
         let queue = SqliteQueue::new(disk.path());
@@ -108,10 +108,7 @@ fn a_frozen_disk_stops_neither_delivery_nor_the_end_of_the_runtime() {
         let shutdown = tokio::spawn(async move { ending.shutdown(Duration::from_secs(1)).await });
         in_time("a shutdown waits for the disk", || shutdown.is_finished()).await;
         assert!(counters(&analytics).is_balanced());
-        durable
     });
-    let directory = durable.directory;
-    drop(durable.device);
     let (ended, end) = mpsc::channel();
     let dropping = std::thread::spawn(move || {
         drop(runtime);
@@ -121,7 +118,6 @@ fn a_frozen_disk_stops_neither_delivery_nor_the_end_of_the_runtime() {
     disk.run("--unfreeze");
     dropping.join().unwrap();
     assert!(ended.is_ok(), "the runtime's end waits for the disk");
-    drop(directory);
 
     // The thread of the file wipes it and lets go of it, by itself.
     let runtime = self::runtime();
