@@ -196,12 +196,12 @@ impl Place {
 
     /// Deletes the file and what belongs to it.
     pub(super) fn destroy(&self) -> Result<(), FileError> {
-        destroy_all(SUFFIXES.map(|suffix| self.beside(suffix)))
+        destroy_all(&SUFFIXES.map(|suffix| self.beside(suffix)))
     }
 
     /// Deletes what was set aside.
     pub(super) fn destroy_set_aside(&self) -> Result<(), FileError> {
-        destroy_all(SUFFIXES.map(|suffix| self.set_aside(suffix)))
+        destroy_all(&SUFFIXES.map(|suffix| self.set_aside(suffix)))
     }
 
     /// Refuses anything but files that may be ours, at each name that is used here.
@@ -229,7 +229,7 @@ impl Place {
 const SUFFIXES: [&str; 4] = ["-wal", "-shm", "-journal", ""];
 
 /// Deletes each of `paths` that can be deleted.
-fn destroy_all(paths: [PathBuf; SUFFIXES.len()]) -> Result<(), FileError> {
+fn destroy_all(paths: &[PathBuf; SUFFIXES.len()]) -> Result<(), FileError> {
     paths.iter().map(|path| own_file::destroy(path)).fold(Ok(()), Result::and)
 }
 

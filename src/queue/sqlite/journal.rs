@@ -4,7 +4,7 @@
 use std::{
     fmt,
     num::NonZeroU64,
-    path::PathBuf,
+    path::Path,
     sync::{Arc, Condvar},
     thread,
     time::Duration,
@@ -30,8 +30,9 @@ use crate::{
 /// How long an event waits to be written down before it waits in memory only. A disk that
 /// has to spin up takes a few seconds.
 const LONGEST_WRITE: Duration = Duration::from_secs(5);
-/// How long the file may take to be opened and read.
-const LONGEST_OPEN: Duration = Duration::from_secs(30);
+/// How long the file may take to be opened and read. A passphrase alone takes seconds in a
+/// build without optimisation.
+const LONGEST_OPEN: Duration = Duration::from_secs(60);
 
 /// The file. Closes it when it is dropped.
 pub(crate) struct Journal {
@@ -91,7 +92,7 @@ impl Journal {
         let journal = Arc::new(Self { shared: shared.clone(), has_no_lanes: lanes == 0 });
         let (opened, restored) = oneshot::channel();
         shared
-            .start(move |shared| match shared.open(path, setup, keep) {
+            .start(move |shared| match shared.open(&path, setup, keep) {
                 Ok((disk, restored)) => {
                     let _ = opened.send(Ok(restored));
                     Some(disk)
@@ -239,14 +240,13 @@ impl Shared {
 
     fn open(
         &self,
-        path: PathBuf,
+        path: &Path,
         setup: Setup,
         keep: Option<u64>,
     ) -> Result<(Disk, Restored), QueueError> {
         #[cfg(feature = "testing")]
         setup.disk.access();
-        let (disk, restored) = Disk::open(Place::resolve(&path)?, setup, self.facts.clone(), keep)?;
-        Ok((disk, restored))
+        Disk::open(Place::resolve(path)?, setup, self.facts.clone(), keep)
     }
 
     /// Does what is ordered, until the file is closed.

@@ -230,7 +230,7 @@ impl Rows {
                     deleted.push(id);
                     continue;
                 };
-                match recheck(&setup.guard, event) {
+                match recheck(&setup.guard, &event) {
                     Ok((event, changed)) => {
                         loaded.rewritten |= changed;
                         let event = Arc::new(event);
@@ -276,7 +276,7 @@ struct Loaded {
 
 /// Passes an event that another process wrote through the guard of this one. Says whether
 /// that changed it, or why it must not leave.
-fn recheck(guard: &Guard, event: OutgoingEvent) -> Result<(OutgoingEvent, bool), DropReason> {
+fn recheck(guard: &Guard, event: &OutgoingEvent) -> Result<(OutgoingEvent, bool), DropReason> {
     let (name, properties) = (event.name.clone(), event.properties.clone());
     let (name, properties) = guard.event(name, properties).ok_or(DropReason::Guarded)?;
     properties.check()?;
@@ -288,5 +288,6 @@ fn recheck(guard: &Guard, event: OutgoingEvent) -> Result<(OutgoingEvent, bool),
     let changed = name != event.name
         || properties.members() != event.properties.members()
         || said(&user) != said(&event.user);
-    Ok((OutgoingEvent { name, properties, user, ..event }, changed))
+    let OutgoingEvent { uuid, at, epoch, .. } = *event;
+    Ok((OutgoingEvent { uuid, name, at, properties, user, epoch }, changed))
 }
