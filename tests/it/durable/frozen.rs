@@ -110,6 +110,7 @@ fn a_frozen_disk_stops_neither_delivery_nor_the_end_of_the_runtime() {
         assert!(counters(&analytics).is_balanced());
     });
     let (ended, end) = mpsc::channel();
+    #[expect(clippy::disallowed_methods, reason = "a test may start threads")]
     let dropping = std::thread::spawn(move || {
         drop(runtime);
         ended.send(()).unwrap();

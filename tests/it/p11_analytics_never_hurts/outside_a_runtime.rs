@@ -53,6 +53,7 @@ impl Elsewhere {
         let path = directory.path().join("queue.sqlite3");
         let (built, wait_built) = mpsc::channel();
         let (end, ended) = oneshot::channel();
+        #[expect(clippy::disallowed_methods, reason = "a test may start threads")]
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async {
