@@ -31,6 +31,8 @@ pub(super) struct Disk {
     /// What each lane has seen, as far as the file knows.
     marked: Marks,
     /// The floor below which the file is known to hold nothing.
+    emptied: u64,
+    /// The same, for what was set aside too.
     wiped: u64,
     /// A write has failed, and none has succeeded since.
     failing: bool,
@@ -59,6 +61,7 @@ impl Disk {
             next: restored.last + 1,
             seen: restored.done.clone(),
             marked: restored.done.clone(),
+            emptied: 0,
             wiped: 0,
             failing: false,
             shut: false,
@@ -220,22 +223,35 @@ impl Disk {
         if self.wiped >= floor {
             return Ok(());
         }
-        let wiped = match self.reopened().and_then(|rows| rows.wipe(floor)) {
-            Ok(()) => Ok(()),
-            // Another has it, and is bound to the same record.
-            Err(Trouble::Refused(error @ QueueError::InUse)) => return Err(error),
-            // A full disk may have no room for the log that a deletion needs.
-            Err(_) => self.destroy(),
-        };
-        if self.shut {
-            self.rows = None;
+        // A try that failed at what was set aside has done the rest.
+        if self.emptied < floor {
+            let emptied = self.empty(floor);
+            if self.shut {
+                self.rows = None;
+            }
+            emptied?;
+            self.emptied = floor;
         }
-        wiped.and_then(|()| self.place.destroy_set_aside()).map_err(FileError::while_wiping)?;
+        self.place.destroy_set_aside().map_err(FileError::while_wiping)?;
         self.wiped = floor;
         Ok(())
     }
 
+    /// Deletes the rows below `floor`, or the file if that cannot be done.
+    fn empty(&mut self, floor: u64) -> Result<(), QueueError> {
+        match self.reopened().and_then(|rows| rows.wipe(floor)) {
+            Ok(()) => Ok(()),
+            // Another has it, and is bound to the same record.
+            Err(Trouble::Refused(error @ QueueError::InUse)) => Err(error),
+            // A full disk may have no room for the log that a deletion needs.
+            Err(_) => self.destroy().map_err(FileError::while_wiping),
+        }
+    }
+
     fn close(&mut self) {
+        if self.shut {
+            return;
+        }
         self.mark();
         if self.wipe().is_err() {
             warn!("the queue's file could not be wiped: the next start does it");
@@ -300,6 +316,27 @@ mod tests {
             [restored.waits(0, 4), restored.waits(1, 4), restored.waits(0, 5)],
             [false, true, true]
         );
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_wipe_that_failed_at_what_was_set_aside_leaves_the_rest_alone_when_it_is_tried_again() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let (path, facts) = (directory.path().join("queue"), Arc::<Facts>::default());
+        let (mut disk, _) = open(&path, &facts);
+        write(&mut disk, 3);
+        let set_aside = directory.path().join("queue.set-aside");
+        std::os::unix::fs::symlink("nowhere", &set_aside).unwrap();
+        facts.raise_floor(2);
+        assert!(matches!(disk.wipe(), Err(QueueError::NotARegularFile)));
+        for _ in 0..2 {
+            disk.carry_out(Job::Close);
+            assert!(matches!(disk.wipe(), Err(QueueError::NotARegularFile)));
+        }
+        assert!(path.exists());
+        std::fs::remove_file(set_aside).unwrap();
+        disk.wipe().unwrap();
+        assert_eq!(open(&path, &facts).1.rows.len(), 0);
     }
 
     #[test]
