@@ -4,9 +4,11 @@
 //! It runs in the background task, behind the intake. `docs/privacy.md` says what it
 //! finds, how, and what it cannot find.
 
+mod boundary;
 mod decode;
 mod detector;
 mod email;
+mod host;
 mod ip;
 mod kind;
 mod matrix;
@@ -14,10 +16,12 @@ mod own;
 #[cfg(feature = "testing")]
 mod probe;
 mod redact;
+mod registrable;
 mod scanner;
 mod secret;
 #[cfg(test)]
 mod tests;
+mod uri;
 mod work;
 
 use std::{

@@ -8,7 +8,7 @@ use std::{
 
 use memchr::memchr2_iter;
 
-use super::{matrix::port_length, work};
+use super::{host::port_length, work};
 
 /// How many places are looked at together: compilers make vector instructions of it.
 const BLOCK: usize = 64;

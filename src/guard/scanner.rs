@@ -20,7 +20,7 @@ use super::{
     kind::IdentifierKind,
     matrix,
     own::{Literal, OwnIdentifiers},
-    secret, work,
+    secret, uri, work,
 };
 
 /// How many layers of escapes are undone.
@@ -194,7 +194,7 @@ impl Scanner {
     /// What a literal text announces, and what is one.
     fn signs(&self, text: &str, found: &mut Vec<Finding>) {
         let folded = &self.folded;
-        let mut from = 0;
+        let (mut from, mut floor) = (0, 0);
         while let Some(at) = self.literals.next(folded, from) {
             from = at + 1;
             for (sign, meaning) in &SIGNS {
@@ -206,14 +206,12 @@ impl Scanner {
                     found.push(Finding { range, kind });
                 }
             }
-            let own = self.own.iter().filter(|literal| literal.is_at(folded, at));
-            found.extend(own.map(|literal| {
-                let mut end = at + literal.folded.len();
-                if literal.kind == IdentifierKind::ServerName {
-                    end += matrix::port_length(&folded[end..]);
-                }
-                Finding { range: at..end, kind: literal.kind }
-            }));
+            let own = self.own.iter().filter_map(|literal| {
+                let range = literal.found_at(text, folded, at, floor)?;
+                Some(Finding { range, kind: literal.kind })
+            });
+            found.extend(own);
+            floor = floor.max(found.last().map_or(0, |last| last.range.end));
         }
     }
 }
@@ -237,10 +235,10 @@ fn announced(
         Sign::KeyId => {
             (secret::device_of_key_at(text, at, at + length - 1), IdentifierKind::DeviceId)
         }
-        Sign::MatrixTo => (matrix::matrix_to_at(text, at), IdentifierKind::MatrixUri),
-        Sign::MatrixUri => (matrix::matrix_uri_at(text, at), IdentifierKind::MatrixUri),
-        Sign::MediaLink => (matrix::media_link_at(text, at), IdentifierKind::MediaUri),
-        Sign::Mxc => (matrix::mxc_uri_at(text, at), IdentifierKind::MediaUri),
+        Sign::MatrixTo => (uri::matrix_to_at(text, at), IdentifierKind::MatrixUri),
+        Sign::MatrixUri => (uri::matrix_uri_at(text, at), IdentifierKind::MatrixUri),
+        Sign::MediaLink => (uri::media_link_at(text, at), IdentifierKind::MediaUri),
+        Sign::Mxc => (uri::mxc_uri_at(text, at), IdentifierKind::MediaUri),
         Sign::NamedToken => (secret::named_token_after(text, at + length), IdentifierKind::Token),
         Sign::Token => (secret::prefixed_token_at(text, at), IdentifierKind::Token),
     };

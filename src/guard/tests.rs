@@ -1,4 +1,9 @@
+mod boundaries;
+mod email;
+mod escapes;
+mod servers;
 mod sweep;
+mod uris;
 
 use std::sync::Arc;
 
@@ -27,6 +32,17 @@ pub(super) fn scanner() -> Scanner {
 fn redacted(text: &str) -> String {
     redact(&mut scanner(), text, Place::Anywhere)
         .map_or_else(|| text.to_owned(), |redacted| redacted.text)
+}
+
+/// Fails if one of `pieces` of an identifier is left of `text`.
+fn assert_nothing_left(text: &str, pieces: &[&str]) {
+    let clean = redacted(text);
+    let left: Vec<_> = pieces.iter().filter(|piece| clean.contains(**piece)).collect();
+    assert!(clean != text && left.is_empty(), "{text:?} became {clean:?}");
+}
+
+fn assert_left_alone(text: &str) {
+    assert_eq!(redacted(text), text);
 }
 
 const HASH: &str = "wGYq3Ti0RTb8h2NJ0PlgwpXpJ4uZVpXw7N1dSjbPUhk";
