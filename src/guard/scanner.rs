@@ -17,10 +17,16 @@ use super::{
     detector::Detector,
     email::email_at,
     ip::{self, VersionLike},
+    key,
     kind::IdentifierKind,
     matrix,
+    named::{Name, NamedSecrets},
     own::{Literal, OwnIdentifiers},
-    secret, uri, work,
+    recovery::recovery_keys,
+    token::Tokens,
+    uri,
+    userinfo::user_info_at,
+    work,
 };
 
 /// How many layers of escapes are undone.
@@ -55,34 +61,59 @@ pub(super) struct Scanner {
 }
 
 /// What a literal text announces.
-const SIGNS: [(&str, Sign); 16] = [
+const SIGNS: [(&str, Sign); 36] = [
     ("mxc://", Sign::Mxc),
+    ("://", Sign::Url),
     ("_matrix/", Sign::MediaLink),
     ("matrix:", Sign::MatrixUri),
     ("matrix.to/#/", Sign::MatrixTo),
-    ("syt_", Sign::Token),
-    ("syr_", Sign::Token),
-    ("mat_", Sign::Token),
-    ("mar_", Sign::Token),
-    ("mct_", Sign::Token),
-    ("mcr_", Sign::Token),
-    ("mpt_", Sign::Token),
-    ("access_token", Sign::NamedToken),
-    ("refresh_token", Sign::NamedToken),
-    ("bearer ", Sign::NamedToken),
+    ("syt_", Sign::HomeserverToken),
+    ("syr_", Sign::HomeserverToken),
+    ("syl_", Sign::HomeserverToken),
+    ("mat_", Sign::HomeserverToken),
+    ("mar_", Sign::HomeserverToken),
+    ("mct_", Sign::HomeserverToken),
+    ("mcr_", Sign::HomeserverToken),
+    ("mpt_", Sign::HomeserverToken),
+    ("ghp_", Sign::GitHubToken),
+    ("gho_", Sign::GitHubToken),
+    ("ghu_", Sign::GitHubToken),
+    ("ghs_", Sign::GitHubToken),
+    ("ghr_", Sign::GitHubToken),
+    ("github_pat_", Sign::GitHubToken),
+    ("apa91b", Sign::FirebaseToken),
+    ("eyj", Sign::Jwt),
+    ("token", Sign::Named(Name::Token)),
+    ("bearer", Sign::Named(Name::Bearer)),
+    ("secret", Sign::Named(Name::Secret)),
+    ("secret_key", Sign::Named(Name::Secret)),
+    ("api_key", Sign::Named(Name::Secret)),
+    ("api-key", Sign::Named(Name::Secret)),
+    ("apikey", Sign::Named(Name::Secret)),
+    ("api key", Sign::Named(Name::Secret)),
+    ("authorization", Sign::Named(Name::Secret)),
+    ("password", Sign::Named(Name::Password)),
+    ("passwd", Sign::Named(Name::Password)),
+    ("passphrase", Sign::Named(Name::Password)),
+    ("secret_storage.key.", Sign::StoredKey),
     ("ed25519:", Sign::KeyId),
     ("curve25519:", Sign::KeyId),
 ];
 
 #[derive(Clone, Copy)]
 enum Sign {
+    FirebaseToken,
+    GitHubToken,
+    HomeserverToken,
+    Jwt,
     KeyId,
     MatrixTo,
     MatrixUri,
     MediaLink,
     Mxc,
-    NamedToken,
-    Token,
+    Named(Name),
+    StoredKey,
+    Url,
 }
 
 impl Scanner {
@@ -111,7 +142,8 @@ impl Scanner {
             return false;
         }
         let mut is_clean = true;
-        secret::keys(members, |_| is_clean = false);
+        key::keys(members, |_| is_clean = false);
+        recovery_keys(members, |_| is_clean = false);
         self.fold(members);
         // What is a version here may be none without the key before it.
         ip::ip_addresses(members, VersionLike::Address, |_| is_clean = false);
@@ -142,7 +174,8 @@ impl Scanner {
     /// Everything in `text` as it is. Says whether it may have escapes.
     fn scan_layer(&mut self, text: &str, place: Place, found: &mut Vec<Finding>) -> bool {
         let may_have_escapes = self.sigils(text, found);
-        secret::keys(text, |range| found.push(Finding { range, kind: IdentifierKind::Key }));
+        key::keys(text, |range| found.push(Finding { range, kind: IdentifierKind::Key }));
+        recovery_keys(text, |range| found.push(Finding { range, kind: IdentifierKind::Key }));
         self.fold(text);
         self.signs(text, found);
         ip_addresses(text, place, found);
@@ -194,12 +227,15 @@ impl Scanner {
     /// What a literal text announces, and what is one.
     fn signs(&self, text: &str, found: &mut Vec<Finding>) {
         let folded = &self.folded;
+        let mut announced = Announced::new(text);
         let (mut from, mut floor) = (0, 0);
         while let Some(at) = self.literals.next(folded, from) {
             from = at + 1;
+            let first = folded.get(at);
             for (sign, meaning) in &SIGNS {
-                if folded[at..].starts_with(sign.as_bytes())
-                    && let Some((range, kind)) = announced(*meaning, text, at, sign.len())
+                if sign.as_bytes().first() == first
+                    && folded[at..].starts_with(sign.as_bytes())
+                    && let Some((range, kind)) = announced.by(*meaning, at..at + sign.len())
                 {
                     // What reaches over its end is found in the next round.
                     from = from.max(range.end);
@@ -225,24 +261,39 @@ fn ip_addresses(text: &str, place: Place, found: &mut Vec<Finding>) {
     });
 }
 
-fn announced(
-    sign: Sign,
-    text: &str,
-    at: usize,
-    length: usize,
-) -> Option<(Range<usize>, IdentifierKind)> {
-    let (range, kind) = match sign {
-        Sign::KeyId => {
-            (secret::device_of_key_at(text, at, at + length - 1), IdentifierKind::DeviceId)
-        }
-        Sign::MatrixTo => (uri::matrix_to_at(text, at), IdentifierKind::MatrixUri),
-        Sign::MatrixUri => (uri::matrix_uri_at(text, at), IdentifierKind::MatrixUri),
-        Sign::MediaLink => (uri::media_link_at(text, at), IdentifierKind::MediaUri),
-        Sign::Mxc => (uri::mxc_uri_at(text, at), IdentifierKind::MediaUri),
-        Sign::NamedToken => (secret::named_token_after(text, at + length), IdentifierKind::Token),
-        Sign::Token => (secret::prefixed_token_at(text, at), IdentifierKind::Token),
-    };
-    range.map(|range| (range, kind))
+/// What the signs in a text announce.
+struct Announced<'a> {
+    text: &'a str,
+    secrets: NamedSecrets<'a>,
+    tokens: Tokens<'a>,
+}
+
+impl<'a> Announced<'a> {
+    fn new(text: &'a str) -> Self {
+        Self { text, secrets: NamedSecrets::new(text), tokens: Tokens::new(text) }
+    }
+
+    /// Returns what the sign at `at` announces. Positions must grow.
+    fn by(&mut self, sign: Sign, at: Range<usize>) -> Option<(Range<usize>, IdentifierKind)> {
+        use IdentifierKind::{Credentials, DeviceId, Key, MatrixUri, MediaUri, Token};
+
+        let (text, start) = (self.text, at.start);
+        let (range, kind) = match sign {
+            Sign::FirebaseToken => (self.tokens.firebase_token_at(start), Token),
+            Sign::GitHubToken => (self.tokens.github_token_at(start, at.end), Token),
+            Sign::HomeserverToken => (self.tokens.homeserver_token_at(start), Token),
+            Sign::Jwt => (self.tokens.jwt_at(start), Token),
+            Sign::KeyId => (key::device_of_key_at(text, start, at.end - 1), DeviceId),
+            Sign::MatrixTo => (uri::matrix_to_at(text, start), MatrixUri),
+            Sign::MatrixUri => (uri::matrix_uri_at(text, start), MatrixUri),
+            Sign::MediaLink => (uri::media_link_at(text, start), MediaUri),
+            Sign::Mxc => (uri::mxc_uri_at(text, start), MediaUri),
+            Sign::Named(name) => return self.secrets.behind(name, at),
+            Sign::StoredKey => (key::stored_key_id_at(text, at.end), Key),
+            Sign::Url => (user_info_at(text, at.end), Credentials),
+        };
+        range.map(|range| (range, kind))
+    }
 }
 
 /// Where the byte `at` of the last of `layers` is in the text that the first was

@@ -1,8 +1,12 @@
+mod addresses;
 mod boundaries;
+mod credentials;
 mod email;
 mod escapes;
+mod growth;
 mod servers;
 mod sweep;
+mod tokens;
 mod uris;
 
 use std::sync::Arc;
