@@ -86,6 +86,8 @@ fn addresses_in(
     found: &mut impl FnMut(Range<usize>),
 ) {
     let bytes = text.as_bytes();
+    // A dot at the end ends a sentence.
+    let run = run.start..run.start + text[run].trim_end_matches('.').len();
     let mut groups = Groups::from(run.start);
     let mut start = run.start;
     while start <= run.end {
