@@ -201,8 +201,7 @@ impl Scanner {
                 if folded[at..].starts_with(sign.as_bytes())
                     && let Some((range, kind)) = announced(*meaning, text, at, sign.len())
                 {
-                    // What reaches over its end is found in the next round.
-                    from = from.max(range.end);
+                    // The next one may begin inside of it, and reach over its end.
                     found.push(Finding { range, kind });
                 }
             }
