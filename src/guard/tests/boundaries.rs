@@ -71,6 +71,19 @@ fn what_is_no_letter_of_its_own_script_ends_an_identifier() {
 }
 
 #[test]
+fn an_identifier_that_another_one_runs_into_is_found_to_its_end() {
+    for (text, pieces) in [
+        ("access_token=secret123456789mxc://vance.example/theodora", &["theodora", "vance"][..]),
+        ("ed25519:ABCDEFmatrix:u/theodora:vance.example", &["theodora", "vance"]),
+        ("matrix:r/a:matrix:u/theodora:vance.example", &["theodora", "vance"]),
+        ("https://matrix.to/#/@b:c.dmatrix:u/theodora:vance.example", &["theodora", "vance"]),
+        ("mxc://vance.example/Tmxc://vance.example/theodora", &["theodora", "vance"]),
+    ] {
+        assert_nothing_left(text, pieces);
+    }
+}
+
+#[test]
 fn a_text_without_spaces_keeps_what_is_not_the_identifier() {
     for (text, expected) in [
         ("用户morgan.quill已登录", "用户[user_id]已登录"),
