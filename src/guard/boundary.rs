@@ -17,8 +17,8 @@ enum Script {
 /// format characters continue nothing. Nor do the letters of a script that has no
 /// spaces between words, such as Chinese, Japanese or Thai.
 pub(super) fn is_boundary(inside: char, outside: char) -> bool {
-    let script = script(outside);
-    script.is_none() || script != self::script(inside)
+    let continued = script(outside);
+    continued.is_none() || continued != script(inside)
 }
 
 /// Returns whether `c` is a letter of a script that no identifier in ASCII continues.

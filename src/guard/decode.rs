@@ -149,7 +149,24 @@ mod tests {
 
     #[test]
     fn what_is_no_escape_is_left_alone() {
-        for text in ["", "plain", "100 %", "%", "%4", "%zz", "\\", r"\u12", r"C:\dir", "50%!", r"\u{}", "%u12", r"\12", r"\189", r"\400", r"\u{110000}"] {
+        for text in [
+            "",
+            "plain",
+            "100 %",
+            "%",
+            "%4",
+            "%zz",
+            "\\",
+            r"\u12",
+            r"C:\dir",
+            "50%!",
+            r"\u{}",
+            "%u12",
+            r"\12",
+            r"\189",
+            r"\400",
+            r"\u{110000}",
+        ] {
             assert!(decode(text).is_none(), "{text}");
         }
     }

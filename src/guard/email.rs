@@ -66,10 +66,7 @@ fn is_usual(c: char) -> bool {
 /// Returns whether the grammar allows `c` in a local part (`atext` of RFC 5322) although
 /// it is hardly ever in one. Two in a row are taken for markup or the parts of a URL.
 fn is_sign(c: char) -> bool {
-    matches!(
-        c,
-        '!' | '#' | '$' | '&' | '*' | '/' | '=' | '?' | '^' | '`' | '{' | '|' | '}' | '~'
-    )
+    matches!(c, '!' | '#' | '$' | '&' | '*' | '/' | '=' | '?' | '^' | '`' | '{' | '|' | '}' | '~')
 }
 
 /// Returns whether what follows an `@` is a version (`react@19.0.0-rc.next`), the
@@ -101,8 +98,20 @@ fn is_something_else(host: &str, run: &str) -> bool {
 /// Returns whether files with this extension are images, or sets of them.
 fn is_of_image(extension: &str) -> bool {
     const EXTENSIONS: [&str; 14] = [
-        "appiconset", "avif", "bmp", "gif", "heic", "ico", "imageset", "jpeg", "jpg", "pdf", "png",
-        "svg", "tiff", "webp",
+        "appiconset",
+        "avif",
+        "bmp",
+        "gif",
+        "heic",
+        "ico",
+        "imageset",
+        "jpeg",
+        "jpg",
+        "pdf",
+        "png",
+        "svg",
+        "tiff",
+        "webp",
     ];
 
     EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(extension))

@@ -56,10 +56,10 @@ impl OwnIdentifiers {
     pub(super) fn literals(&self) -> Vec<Literal> {
         let tokens = self.tokens.iter();
         let tokens = tokens.map(|text| Literal::new(text, IdentifierKind::Token, Extent::Anywhere));
-        let domains = self.domains().into_iter().map(|domain| {
-            let extent = if domain.contains('.') { Extent::Domain } else { Extent::Word };
-            Literal::new(&domain, IdentifierKind::ServerName, extent)
-        });
+        let domains = self
+            .domains()
+            .into_iter()
+            .map(|(domain, extent)| Literal::new(&domain, IdentifierKind::ServerName, extent));
         [
             Literal::new(&self.user_id, IdentifierKind::UserId, Extent::Anywhere),
             Literal::new(&self.localpart, IdentifierKind::UserId, Extent::Word),
@@ -73,21 +73,24 @@ impl OwnIdentifiers {
     }
 
     /// Returns the domains of the server and of the hosts that serve it, each in every
-    /// form that it has. A host that has no domain, such as an IP address, is its own.
-    fn domains(&self) -> Vec<String> {
+    /// form that it has. A host that has none, such as an IP address, stands for itself.
+    fn domains(&self) -> Vec<(String, Extent)> {
         let server = self.server_name.as_str();
         let is_port = |at: &usize| at + port_length(&server.as_bytes()[*at..]) == server.len();
         let port = server.rfind(':').filter(is_port);
         let hosts = std::iter::once(&server[..port.unwrap_or(server.len())]);
-        let mut domains: Vec<String> = Vec::new();
+        let mut domains = Vec::new();
         for host in hosts.chain(self.hosts.iter().map(String::as_str)) {
-            let domain = registrable(host).unwrap_or(host);
+            let (domain, extent) = match registrable(host) {
+                Some(domain) => (domain, Extent::Domain),
+                None => (host, Extent::Word),
+            };
             let mut forms = vec![domain.to_owned()];
             if domain.split('.').any(|label| label.get(..4).is_some_and(is_punycode)) {
                 let (unicode, _) = idna::domain_to_unicode(domain);
                 forms.extend([unicode.to_uppercase(), unicode]);
             }
-            for form in forms {
+            for form in forms.into_iter().map(|form| (form, extent)) {
                 if !domains.contains(&form) {
                     domains.push(form);
                 }
@@ -133,8 +136,8 @@ impl Literal {
         let edges = (text.chars().next()?, text.chars().next_back()?);
         let lower = text.to_ascii_lowercase();
         let is_ours = |kind: &IdentifierKind| kind.name().contains(&lower);
-        let is_ours = IdentifierKind::BUILT_IN.iter().any(is_ours)
-            || super::redact::WHOLE.contains(&lower);
+        let is_ours =
+            IdentifierKind::BUILT_IN.iter().any(is_ours) || super::redact::WHOLE.contains(&lower);
         if text.len() < shortest || (extent != Extent::Anywhere && is_ours) {
             return None;
         }

@@ -2,9 +2,9 @@
 
 /// Labels that registries of countries sell names under: `co.uk`, `com.au`, `ne.jp`.
 const REGISTRIES: [&str; 36] = [
-    "ac", "ad", "asso", "co", "com", "conf", "ed", "edu", "firm", "gen", "go", "gob", "gouv", "gov",
-    "govt", "gr", "gv", "id", "ind", "info", "lg", "ltd", "me", "mil", "ne", "net", "nhs", "nic",
-    "nom", "or", "org", "plc", "res", "sch", "school", "web",
+    "ac", "ad", "asso", "co", "com", "conf", "ed", "edu", "firm", "gen", "go", "gob", "gouv",
+    "gov", "govt", "gr", "gv", "id", "ind", "info", "lg", "ltd", "me", "mil", "ne", "net", "nhs",
+    "nic", "nom", "or", "org", "plc", "res", "sch", "school", "web",
 ];
 
 /// Returns the domain that was registered for `host`, as far as its labels tell: the
@@ -22,7 +22,8 @@ pub(super) fn registrable(host: &str) -> Option<&str> {
     }
     let second = dots.next();
     let label = &host[second.map_or(0, |dot| dot + 1)..last];
-    let is_registry = top.len() == 2 && REGISTRIES.iter().any(|known| known.eq_ignore_ascii_case(label));
+    let is_registry =
+        top.len() == 2 && REGISTRIES.iter().any(|known| known.eq_ignore_ascii_case(label));
     let start = match (is_registry, second) {
         (false, second) => second,
         // A suffix without a name.

@@ -237,8 +237,7 @@ impl Scanner {
                     && folded[at..].starts_with(sign.as_bytes())
                     && let Some((range, kind)) = announced.by(*meaning, at..at + sign.len())
                 {
-                    // What reaches over its end is found in the next round.
-                    from = from.max(range.end);
+                    // The next one may begin inside of it, and reach over its end.
                     found.push(Finding { range, kind });
                 }
             }

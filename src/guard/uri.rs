@@ -14,9 +14,10 @@ use super::{
     work,
 };
 
-/// How far from its host a link names a media file, and how long a query may be, in
-/// bytes.
-const MAX_RUN_BYTES: usize = 512;
+/// How far behind its `_matrix/` a link names a media file, in bytes.
+const MAX_PATH_BYTES: usize = 512;
+/// How much of a query is part of a URI, in bytes.
+const MAX_QUERY_BYTES: usize = 255;
 
 /// Returns the `mxc:` URI at `at`.
 pub(super) fn mxc_uri_at(text: &str, at: usize) -> Option<Range<usize>> {
@@ -32,7 +33,7 @@ pub(super) fn media_link_at(text: &str, at: usize) -> Option<Range<usize>> {
 
     let is_path = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'.' | b'-');
     let rest = &text.as_bytes()[at + PREFIX..];
-    let length = rest.iter().take(MAX_RUN_BYTES).take_while(|byte| is_path(byte)).count();
+    let length = rest.iter().take(MAX_PATH_BYTES).take_while(|byte| is_path(byte)).count();
     work::looked_at(length);
     let path = &text[at + PREFIX..at + PREFIX + length];
     ["/download/", "/thumbnail/"].into_iter().find_map(|step| {
@@ -149,7 +150,7 @@ fn query_end(text: &str, start: usize) -> usize {
         _ if c.is_ascii() => c.is_ascii_graphic(),
         _ => is_name_char(c),
     };
-    let query = &query[..query.floor_char_boundary(MAX_RUN_BYTES)];
+    let query = &query[..query.floor_char_boundary(MAX_QUERY_BYTES)];
     let query = &query[..query.find(|c| !is_query(c)).unwrap_or(query.len())];
     work::looked_at(query.len());
     let query = query.trim_end_matches(['.', ',', ';', ':', '!', '?', ')', '\'', '*', '~', '_']);

@@ -5,11 +5,42 @@ use super::{assert_left_alone, assert_nothing_left, redacted};
 /// Punctuation, spaces and format characters outside ASCII, and what has no space
 /// between words.
 const NEIGHBOURS: [&str; 36] = [
-    "\u{201c}", "\u{201d}", "\u{2018}", "\u{2019}", "\u{201e}", "\u{ab}", "\u{bb}", "\u{2039}",
-    "\u{203a}", "\u{2026}", "\u{2014}", "\u{2013}", "\u{a0}", "\u{202f}", "\u{2009}", "\u{3000}",
-    "\u{200b}", "\u{200c}", "\u{200d}", "\u{feff}", "\u{ad}", "\u{2066}", "\u{2068}", "\u{2069}",
-    "\u{202a}", "\u{202c}", "\u{2028}", "\u{b7}", "\u{2022}", "\u{2192}", "\u{3001}", "\u{3002}",
-    "\u{ff0c}", "\u{300c}", "\u{1f600}", "\u{fe0f}",
+    "\u{201c}",
+    "\u{201d}",
+    "\u{2018}",
+    "\u{2019}",
+    "\u{201e}",
+    "\u{ab}",
+    "\u{bb}",
+    "\u{2039}",
+    "\u{203a}",
+    "\u{2026}",
+    "\u{2014}",
+    "\u{2013}",
+    "\u{a0}",
+    "\u{202f}",
+    "\u{2009}",
+    "\u{3000}",
+    "\u{200b}",
+    "\u{200c}",
+    "\u{200d}",
+    "\u{feff}",
+    "\u{ad}",
+    "\u{2066}",
+    "\u{2068}",
+    "\u{2069}",
+    "\u{202a}",
+    "\u{202c}",
+    "\u{2028}",
+    "\u{b7}",
+    "\u{2022}",
+    "\u{2192}",
+    "\u{3001}",
+    "\u{3002}",
+    "\u{ff0c}",
+    "\u{300c}",
+    "\u{1f600}",
+    "\u{fe0f}",
 ];
 
 /// Letters of scripts that are not the identifier's own.
@@ -40,6 +71,19 @@ fn what_is_no_letter_of_its_own_script_ends_an_identifier() {
 }
 
 #[test]
+fn an_identifier_that_another_one_runs_into_is_found_to_its_end() {
+    for (text, pieces) in [
+        ("access_token=secret123456789mxc://vance.example/theodora", &["theodora", "vance"][..]),
+        ("ed25519:ABCDEFmatrix:u/theodora:vance.example", &["theodora", "vance"]),
+        ("matrix:r/a:matrix:u/theodora:vance.example", &["theodora", "vance"]),
+        ("https://matrix.to/#/@b:c.dmatrix:u/theodora:vance.example", &["theodora", "vance"]),
+        ("mxc://vance.example/Tmxc://vance.example/theodora", &["theodora", "vance"]),
+    ] {
+        assert_nothing_left(text, pieces);
+    }
+}
+
+#[test]
 fn a_text_without_spaces_keeps_what_is_not_the_identifier() {
     for (text, expected) in [
         ("用户morgan.quill已登录", "用户[user_id]已登录"),
@@ -57,7 +101,8 @@ fn a_text_without_spaces_keeps_what_is_not_the_identifier() {
 
 #[test]
 fn a_longer_word_of_the_same_script_is_another_word() {
-    for text in ["morgan.quills", "xmorgan.quill", "morgan.quillé", "émorgan.quill", "1QZXJKVBWPL"] {
+    for text in ["morgan.quills", "xmorgan.quill", "morgan.quillé", "émorgan.quill", "1QZXJKVBWPL"]
+    {
         assert_left_alone(text);
     }
 }

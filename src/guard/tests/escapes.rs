@@ -27,7 +27,9 @@ fn an_identifier_is_found_in_every_escape_that_is_undone() {
 
 #[test]
 fn what_only_looks_like_an_escape_is_left_alone() {
-    for text in [r"C:\100\x", r"\u{}", r"\u{110000}", "%u00", r"a\.b", r"C:\.config", r"\400", r"\8"] {
+    for text in
+        [r"C:\100\x", r"\u{}", r"\u{110000}", "%u00", r"a\.b", r"C:\.config", r"\400", r"\8"]
+    {
         assert_left_alone(text);
     }
 }
