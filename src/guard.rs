@@ -55,9 +55,7 @@ use self::{
     version::is_named_version,
 };
 use crate::{
-    event::{
-        Fate, MAX_EVENT_BYTES, MAX_KEY_BYTES, MAX_NAME_BYTES, Properties, UserProperties,
-    },
+    event::{Fate, MAX_EVENT_BYTES, MAX_KEY_BYTES, MAX_NAME_BYTES, Properties, UserProperties},
     locks::{Mutex, MutexGuard, PoisonError},
 };
 

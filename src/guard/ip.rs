@@ -103,9 +103,13 @@ fn addresses_in(
                 groups = Groups::from(next);
             }
         } else {
-            let rest = Dotted { text, version_like, run: &run };
-            next = rest.addresses(part, &mut groups, found);
+            let numbers = Dotted { text, version_like, run: &run };
+            next = numbers.addresses(part.clone(), &groups, found);
             groups = Groups::from(next);
+            if bytes[part.end..run.end].starts_with(b"::") && next == part.end + 1 {
+                // They belong to what follows: `192.0.2.1::1` are two addresses.
+                groups = Groups { range: part.end..part.end, count: 1 };
+            }
         }
         start = next;
     }
@@ -116,16 +120,14 @@ fn addresses_in(
 struct Groups {
     range: Range<usize>,
     count: usize,
-    empty: usize,
 }
 
 impl Groups {
     fn from(start: usize) -> Self {
-        Self { range: start..start, count: 0, empty: 0 }
+        Self { range: start..start, count: 0 }
     }
 
     fn push(&mut self, group: Range<usize>) {
-        self.empty += usize::from(group.is_empty());
         self.count += 1;
         self.range.end = group.end;
     }
@@ -240,7 +242,7 @@ impl Dotted<'_> {
     fn addresses(
         &self,
         part: Range<usize>,
-        groups: &mut Groups,
+        groups: &Groups,
         found: &mut impl FnMut(Range<usize>),
     ) -> usize {
         let bytes = self.text.as_bytes();

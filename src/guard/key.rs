@@ -41,8 +41,7 @@ pub(super) fn keys(text: &str, mut found: impl FnMut(Range<usize>)) {
 fn is_symbol(run: &[u8]) -> bool {
     run.len() > KEY_CHARS
         && (run.starts_with(b"_ZN")
-            || (run.starts_with(b"_R")
-                && run.get(2).is_some_and(|byte| b"NIMXYC".contains(byte))))
+            || (run.starts_with(b"_R") && run.get(2).is_some_and(|byte| b"NIMXYC".contains(byte))))
 }
 
 /// Passes on the signatures in a run, then the keys in what is left of it.
@@ -69,8 +68,8 @@ fn random_parts(
     let (mut start, mut may_begin) = (run.start, run.start);
     loop {
         let end = start + length;
-        let is_alone = (start == run.start || parts_words(start - 1))
-            && (end == run.end || parts_words(end));
+        let is_alone =
+            (start == run.start || parts_words(start - 1)) && (end == run.end || parts_words(end));
         if is_alone && start >= may_begin && counts.is_random(&bytes[start..end]) {
             found(start..end);
             may_begin = end;

@@ -7,6 +7,8 @@
 
 use std::ops::Range;
 
+use memchr::memchr2;
+
 use super::{kind::IdentifierKind, runs::Runs, token::is_mixed, work};
 
 /// What the name of a secret ends with.
@@ -25,11 +27,20 @@ pub(super) enum Name {
 
 /// The words before `token` that make it a secret.
 const QUALIFIERS: [&[u8]; 11] = [
-    b"access", b"refresh", b"login", b"auth", b"session", b"push", b"device", b"registration",
-    b"api", b"bearer", b"id",
+    b"access",
+    b"refresh",
+    b"login",
+    b"auth",
+    b"session",
+    b"push",
+    b"device",
+    b"registration",
+    b"api",
+    b"bearer",
+    b"id",
 ];
-/// What stands before the value of `Authorization`.
-const SCHEMES: [&[u8]; 6] = [b"basic", b"bearer", b"token", b"digest", b"apikey", b"negotiate"];
+/// What stands before the value of `Authorization`. `Bearer` is a name itself.
+const SCHEMES: [&[u8]; 5] = [b"basic", b"token", b"digest", b"apikey", b"negotiate"];
 
 /// The longest assignment, with names of types around the value, in bytes.
 const MAX_ASSIGNMENT: usize = 64;
@@ -40,14 +51,16 @@ const SHORTEST_SECRET: usize = 16;
 const SHORTEST_LETTERS: usize = 20;
 const SHORTEST_PASSWORD: usize = 6;
 /// How much of a value decides.
-const DECISIVE: usize = 64;
+const DECISIVE: usize = 32;
 /// The longest password in quotes, which may have spaces.
-const MAX_PASSWORD: usize = 128;
+const MAX_QUOTED: usize = 128;
 
 /// Looks for secrets behind names from the start of a text to its end.
 pub(super) struct NamedSecrets<'a> {
     text: &'a str,
     values: Runs,
+    /// What passwords without quotes consist of.
+    words: Runs,
 }
 
 impl<'a> NamedSecrets<'a> {
@@ -56,7 +69,11 @@ impl<'a> NamedSecrets<'a> {
             byte.is_ascii_alphanumeric()
                 || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'.' | b'~' | b'=')
         };
-        Self { text, values: Runs::of(is_value) }
+        let is_word = |byte: u8| {
+            !matches!(byte, 0..=b' ' | 0x7f | b'"' | b'\'' | b'`' | b'&' | b',' | b';')
+                && !matches!(byte, b')' | b']' | b'}' | b'<' | b'>')
+        };
+        Self { text, values: Runs::of(is_value), words: Runs::of(is_word) }
     }
 
     /// Returns the secret behind the name of which the last word is at `word`.
@@ -108,25 +125,23 @@ impl<'a> NamedSecrets<'a> {
 
     /// Returns the password behind `assignment`: all that is in quotes, else all without
     /// a space.
-    fn password(&self, assignment: &Assignment) -> Option<Range<usize>> {
+    fn password(&mut self, assignment: &Assignment) -> Option<Range<usize>> {
         let start = assignment.end;
-        let rest = &self.text[start..];
-        let rest = &rest[..rest.floor_char_boundary(MAX_PASSWORD)];
-        let ends = |c: char| match assignment.quote {
-            Some(quote) => c == quote || c.is_control(),
-            None => {
-                c.is_whitespace()
-                    || matches!(c, '"' | '\'' | '`' | '&' | ',' | ';' | ')' | ']' | '}' | '>' | '<')
-            }
-        };
-        let length = rest.find(ends).unwrap_or(rest.len());
-        let end = start + rest[..length].trim_end_matches(['.', '\\']).len();
-        let password = &self.text.as_bytes()[start..end];
-        work::looked_at(2 * length);
-        let is_chosen = password.len() >= SHORTEST_PASSWORD
-            && password.iter().any(u8::is_ascii_digit)
-            && password.iter().any(u8::is_ascii_alphabetic);
-        (is_chosen || is_secret(password)).then_some(start..end)
+        let bytes = self.text.as_bytes();
+        let quoted = assignment.quote.and_then(|quote| {
+            let most = &bytes[start..bytes.len().min(start + MAX_QUOTED)];
+            let length = memchr2(quote, b'\n', most)?;
+            work::looked_at(length / 8 + 1);
+            Some(start + length)
+        });
+        let end = quoted.unwrap_or_else(|| self.words.end(bytes, start));
+        let end = start + self.text[start..end].trim_end_matches(['.', '\\']).len();
+        let decisive = &bytes[start..end.min(start + DECISIVE)];
+        work::looked_at(decisive.len());
+        let is_chosen = decisive.len() >= SHORTEST_PASSWORD
+            && decisive.iter().any(u8::is_ascii_digit)
+            && decisive.iter().any(u8::is_ascii_alphabetic);
+        (is_chosen || is_secret(&bytes[start..end])).then_some(start..end)
     }
 }
 
@@ -155,7 +170,7 @@ struct Assignment {
     /// Whether there is more of it than spaces.
     has_sign: bool,
     /// The quote that is open where the value starts.
-    quote: Option<char>,
+    quote: Option<u8>,
 }
 
 impl Assignment {
@@ -178,7 +193,7 @@ impl Assignment {
             match c {
                 ' ' | '\t' | '\n' | '\r' => {}
                 '-' if matches!(bytes.get(at + 1), Some(b'>' | b' ')) => {}
-                '"' | '\'' | '`' => quote = Some(c),
+                '"' | '\'' | '`' => quote = bytes.get(at).copied(),
                 '=' | ':' | '>' | '<' | '(' | ')' | '[' | ']' | '{' | '}' | '|' | ',' | '*'
                 | '\\' => {
                     quote = None;

@@ -232,6 +232,7 @@ impl Scanner {
         while let Some(at) = self.literals.next(folded, from) {
             from = at + 1;
             let first = folded.get(at);
+            work::looked_at(1);
             for (sign, meaning) in &SIGNS {
                 if sign.as_bytes().first() == first
                     && folded[at..].starts_with(sign.as_bytes())

@@ -4,6 +4,7 @@ mod credentials;
 mod email;
 mod escapes;
 mod growth;
+mod linear;
 mod servers;
 mod sweep;
 mod tokens;

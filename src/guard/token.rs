@@ -122,9 +122,8 @@ impl<'a> Tokens<'a> {
         let bytes = self.text.as_bytes();
         let is_dot = |at: usize| bytes.get(at) == Some(&b'.');
         let payload = self.payloads.end(bytes, header + 1);
-        let is_token = is_dot(header)
-            && is_dot(payload)
-            && payload.saturating_sub(header) > JWT_PAYLOAD_CHARS;
+        let is_token =
+            is_dot(header) && is_dot(payload) && payload.saturating_sub(header) > JWT_PAYLOAD_CHARS;
         is_token.then(|| {
             let end = self.signatures.end(bytes, payload + 1).max(payload + 1);
             payload + self.text[payload..end].trim_end_matches('.').len()

@@ -15,8 +15,7 @@ impl Quad<'_> {
     /// Returns whether these numbers are a version rather than an address.
     pub(super) fn is_version(self) -> bool {
         let octets = self.octets;
-        let is_host =
-            self.has_port || self.before.ends_with(b"//") || self.before.ends_with(b"@");
+        let is_host = self.has_port || self.before.ends_with(b"//") || self.before.ends_with(b"@");
         // `1.2.3.4-beta`, `1.2.3.4_2`, `1.2.3.4b1`.
         let goes_on = match self.after {
             [byte, ..] if byte.is_ascii_alphabetic() || *byte == b'_' => true,
@@ -44,7 +43,10 @@ impl Quad<'_> {
         match product.first() {
             None => false,
             Some(first) => {
-                is_glued || (first.is_ascii_uppercase() && !before_word(before, product).is_some_and(|byte| byte == b'/' || byte == b'.'))
+                is_glued
+                    || (first.is_ascii_uppercase()
+                        && !before_word(before, product)
+                            .is_some_and(|byte| byte == b'/' || byte == b'.'))
             }
         }
     }
@@ -77,10 +79,7 @@ fn before_word(before: &[u8], word: &[u8]) -> Option<u8> {
 /// Returns whether the last word of `letters` is `version`: in `appVersion` it is, in
 /// `conversion` it is not.
 fn ends_with_version(letters: &[u8]) -> bool {
-    letters
-        .len()
-        .checked_sub(VERSION.len())
-        .is_some_and(|start| is_version_at(letters, start))
+    letters.len().checked_sub(VERSION.len()).is_some_and(|start| is_version_at(letters, start))
 }
 
 const VERSION: &[u8] = b"version";

@@ -16,6 +16,8 @@ fn an_address_is_found_in_whatever_run_of_digits_it_stands() {
         ("81.187.23.9:f", "[ip_address]:f"),
         ("...81.187.23.9...", "...[ip_address]..."),
         (":81.187.23.9:", ":[ip_address]:"),
+        ("81.187.23.9::1", "[ip_address][ip_address]"),
+        ("::1:81.187.23.9::1:81.187.23.10", "[ip_address][ip_address]"),
         ("81.187.23.9:fe80::1", "[ip_address]:[ip_address]"),
         ("2001:db8:0:0:0:0:0:1:8448", "[ip_address]"),
         ("line:fe80::1.", "line:[ip_address]."),
@@ -66,15 +68,33 @@ fn what_only_has_the_form_of_an_address_is_left_alone() {
 #[test]
 fn a_key_has_the_word_version_and_not_a_part_of_another_one() {
     for key in [
-        "version", "Version", "VERSION", "app_version", "appVersion", "app-version",
-        "APP_VERSION", "versionName", "version_code", "os.version", "versions", "version2",
+        "version",
+        "Version",
+        "VERSION",
+        "app_version",
+        "appVersion",
+        "app-version",
+        "APP_VERSION",
+        "versionName",
+        "version_code",
+        "os.version",
+        "versions",
+        "version2",
         "[user_id] version",
     ] {
         assert!(super::super::version::is_named_version(key), "{key}");
     }
     for key in [
-        "conversion", "conversions", "inversion_of_control", "CONVERSION", "Subversion",
-        "versioned", "diversion", "reversion", "versional", "",
+        "conversion",
+        "conversions",
+        "inversion_of_control",
+        "CONVERSION",
+        "Subversion",
+        "versioned",
+        "diversion",
+        "reversion",
+        "versional",
+        "",
     ] {
         assert!(!super::super::version::is_named_version(key), "{key}");
     }

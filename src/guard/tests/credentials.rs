@@ -11,7 +11,7 @@ fn who_logs_in_by_a_url_is_not_left_in_it() {
         ("postgres://app:s3cret@db:5432/x", "postgres://[credentials]@db:5432/x"),
         ("http://user@localhost:8008", "http://[credentials]@localhost:8008"),
         ("http://:pw@localhost/", "http://[credentials]@localhost/"),
-        ("socks5h://u:p@w:x@127.0.0.1:1", "socks5h://[credentials]@[ip_address]"),
+        ("socks5h://u:p@w:x@127.0.0.1:1", "socks5h://[credentials]"),
         ("HTTPS://User:P%40ss@h/", "HTTPS://[credentials]@h/"),
         ("(ftp://me:pw$!@h/a)", "(ftp://[credentials]@h/a)"),
         ("https://u:p@[::1]:8448/", "https://[credentials]@[ip_address]/"),

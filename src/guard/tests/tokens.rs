@@ -111,9 +111,12 @@ fn a_token_is_found_by_its_form() {
     ] {
         let pieces: Vec<_> =
             text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| w.len() > 8).collect();
-        for text in
-            [text.clone(), format!("a \"{text}\", b"), format!("?x={text}&y=1"), format!("({text})")]
-        {
+        for text in [
+            text.clone(),
+            format!("a \"{text}\", b"),
+            format!("?x={text}&y=1"),
+            format!("({text})"),
+        ] {
             assert_nothing_left(&text, &pieces);
         }
     }
