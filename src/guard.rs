@@ -10,6 +10,7 @@ mod detector;
 mod email;
 mod host;
 mod ip;
+mod jwt;
 mod key;
 mod kind;
 mod matrix;

@@ -39,9 +39,9 @@ pub(super) fn keys(text: &str, mut found: impl FnMut(Range<usize>)) {
 /// Returns whether `run` is the mangled name of a function, which has hashes in base62:
 /// `_ZN…` or `_RN…`.
 fn is_symbol(run: &[u8]) -> bool {
-    run.len() > KEY_CHARS
-        && (run.starts_with(b"_ZN")
-            || (run.starts_with(b"_R") && run.get(2).is_some_and(|byte| b"NIMXYC".contains(byte))))
+    let is_path = |byte: &u8| b"NIMXYC".contains(byte);
+    run.starts_with(b"_ZN")
+        || (run.len() > KEY_CHARS && run.starts_with(b"_R") && run.get(2).is_some_and(is_path))
 }
 
 /// Passes on the signatures in a run, then the keys in what is left of it.
@@ -130,20 +130,33 @@ impl Counts {
     /// Returns whether `text`, which is what was counted, is random. The numbers are for
     /// [`KEY_CHARS`] characters, and grow with the length.
     ///
-    /// The class changes 27 times in 43 random characters on average. Names and paths
-    /// change at their words, 12 to 20 times; more than half of their characters are
-    /// small letters in rows of three or more. Random text without a digit has to be
-    /// clearer, for it could be a name. Of random keys 2 in 10,000 are missed.
+    /// The class changes 27 times in 43 random characters on average, in names and paths
+    /// 12 to 20 times. Text without a digit has to be clearer. Of random keys 3 in 10,000
+    /// are missed.
     fn is_random(&self, text: &[u8]) -> bool {
         let scaled = |count: usize| count * KEY_CHARS / text.len();
         let [digits, capitals, small, _] = self.seen;
-        let changes = scaled(self.changes);
         let least = if digits > 0 { 13 } else { 17 };
-        capitals > 2
-            && small > 2
-            && changes >= least
-            && (changes > 20 || scaled(in_words(text)) < 24)
+        let changes_enough = scaled(self.changes) >= least;
+        // At 18 places in random text a digit meets a letter, or two capitals meet; and of
+        // paths and names half are words.
+        let is_regular = || scaled(irregularities(text)) <= 7 && scaled(in_words(text)) >= 20;
+        capitals > 2 && small > 2 && changes_enough && !is_regular()
     }
+}
+
+/// Returns how often in `text` a digit meets a letter, or two capitals meet.
+fn irregularities(text: &[u8]) -> usize {
+    work::looked_at(text.len());
+    let is_irregular = |pair: &&[u8]| {
+        matches!(
+            (class(pair[0]), class(pair[1])),
+            (Class::Digit, Class::Capital | Class::Small)
+                | (Class::Capital | Class::Small, Class::Digit)
+                | (Class::Capital, Class::Capital)
+        )
+    };
+    text.windows(2).filter(is_irregular).count()
 }
 
 /// Returns how many characters of `text` are in rows of at least three small letters.

@@ -1,9 +1,9 @@
 //! Finds recovery keys in a text: the private keys of the secret storage and of the key
 //! backup, as they are shown to users.
 
-use std::ops::Range;
+use std::{ops::Range, sync::LazyLock};
 
-use memchr::memmem;
+use memchr::memmem::Finder;
 
 use super::work;
 
@@ -13,7 +13,7 @@ const BYTES: usize = 2 + 32 + 1;
 const HEADER: [u8; 2] = [0x8b, 0x01];
 /// That many bytes with this header are always 48 characters in base58, and begin so.
 const CHARS: usize = 48;
-const START: &[u8] = b"Es";
+static START: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("Es"));
 /// A separator stands behind so many characters, or nowhere.
 const GROUP: usize = 4;
 /// The longest separator, in characters: a line may be broken there, too.
@@ -22,7 +22,7 @@ const SEPARATOR: usize = 4;
 /// Passes on every recovery key in `text`, with or without its spaces.
 pub(super) fn recovery_keys(text: &str, mut found: impl FnMut(Range<usize>)) {
     let mut from = 0;
-    for at in memmem::find_iter(text.as_bytes(), START) {
+    for at in START.find_iter(text.as_bytes()) {
         if at >= from
             && let Some(end) = recovery_key_at(text, at)
         {

@@ -17,6 +17,7 @@ use super::{
     detector::Detector,
     email::email_at,
     ip::{self, VersionLike},
+    jwt::json_web_tokens,
     key,
     kind::IdentifierKind,
     matrix,
@@ -25,7 +26,7 @@ use super::{
     recovery::recovery_keys,
     token::Tokens,
     uri,
-    userinfo::user_info_at,
+    userinfo::user_infos,
     work,
 };
 
@@ -63,7 +64,6 @@ pub(super) struct Scanner {
 /// What a literal text announces.
 const SIGNS: [(&str, Sign); 36] = [
     ("mxc://", Sign::Mxc),
-    ("://", Sign::Url),
     ("_matrix/", Sign::MediaLink),
     ("matrix:", Sign::MatrixUri),
     ("matrix.to/#/", Sign::MatrixTo),
@@ -82,11 +82,12 @@ const SIGNS: [(&str, Sign); 36] = [
     ("ghr_", Sign::GitHubToken),
     ("github_pat_", Sign::GitHubToken),
     ("apa91b", Sign::FirebaseToken),
-    ("eyj", Sign::Jwt),
     ("token", Sign::Named(Name::Token)),
     ("bearer", Sign::Named(Name::Bearer)),
     ("secret", Sign::Named(Name::Secret)),
     ("secret_key", Sign::Named(Name::Secret)),
+    ("secret-key", Sign::Named(Name::Secret)),
+    ("secretkey", Sign::Named(Name::Secret)),
     ("api_key", Sign::Named(Name::Secret)),
     ("api-key", Sign::Named(Name::Secret)),
     ("apikey", Sign::Named(Name::Secret)),
@@ -105,7 +106,6 @@ enum Sign {
     FirebaseToken,
     GitHubToken,
     HomeserverToken,
-    Jwt,
     KeyId,
     MatrixTo,
     MatrixUri,
@@ -113,7 +113,6 @@ enum Sign {
     Mxc,
     Named(Name),
     StoredKey,
-    Url,
 }
 
 impl Scanner {
@@ -142,8 +141,7 @@ impl Scanner {
             return false;
         }
         let mut is_clean = true;
-        key::keys(members, |_| is_clean = false);
-        recovery_keys(members, |_| is_clean = false);
+        with_form(members, |_, _| is_clean = false);
         self.fold(members);
         // What is a version here may be none without the key before it.
         ip::ip_addresses(members, VersionLike::Address, |_| is_clean = false);
@@ -174,8 +172,7 @@ impl Scanner {
     /// Everything in `text` as it is. Says whether it may have escapes.
     fn scan_layer(&mut self, text: &str, place: Place, found: &mut Vec<Finding>) -> bool {
         let may_have_escapes = self.sigils(text, found);
-        key::keys(text, |range| found.push(Finding { range, kind: IdentifierKind::Key }));
-        recovery_keys(text, |range| found.push(Finding { range, kind: IdentifierKind::Key }));
+        with_form(text, |range, kind| found.push(Finding { range, kind }));
         self.fold(text);
         self.signs(text, found);
         ip_addresses(text, place, found);
@@ -252,6 +249,14 @@ impl Scanner {
     }
 }
 
+/// Passes on what is known by its form alone.
+fn with_form(text: &str, mut found: impl FnMut(Range<usize>, IdentifierKind)) {
+    key::keys(text, |range| found(range, IdentifierKind::Key));
+    recovery_keys(text, |range| found(range, IdentifierKind::Key));
+    json_web_tokens(text, |range| found(range, IdentifierKind::Token));
+    user_infos(text, |range| found(range, IdentifierKind::Credentials));
+}
+
 fn ip_addresses(text: &str, place: Place, found: &mut Vec<Finding>) {
     ip::ip_addresses(text, VersionLike::Version, |range| {
         let is_version = || !text[range.clone()].contains(':');
@@ -275,14 +280,13 @@ impl<'a> Announced<'a> {
 
     /// Returns what the sign at `at` announces. Positions must grow.
     fn by(&mut self, sign: Sign, at: Range<usize>) -> Option<(Range<usize>, IdentifierKind)> {
-        use IdentifierKind::{Credentials, DeviceId, Key, MatrixUri, MediaUri, Token};
+        use IdentifierKind::{DeviceId, Key, MatrixUri, MediaUri, Token};
 
         let (text, start) = (self.text, at.start);
         let (range, kind) = match sign {
             Sign::FirebaseToken => (self.tokens.firebase_token_at(start), Token),
             Sign::GitHubToken => (self.tokens.github_token_at(start, at.end), Token),
             Sign::HomeserverToken => (self.tokens.homeserver_token_at(start), Token),
-            Sign::Jwt => (self.tokens.jwt_at(start), Token),
             Sign::KeyId => (key::device_of_key_at(text, start, at.end - 1), DeviceId),
             Sign::MatrixTo => (uri::matrix_to_at(text, start), MatrixUri),
             Sign::MatrixUri => (uri::matrix_uri_at(text, start), MatrixUri),
@@ -290,7 +294,6 @@ impl<'a> Announced<'a> {
             Sign::Mxc => (uri::mxc_uri_at(text, start), MediaUri),
             Sign::Named(name) => return self.secrets.behind(name, at),
             Sign::StoredKey => (key::stored_key_id_at(text, at.end), Key),
-            Sign::Url => (user_info_at(text, at.end), Credentials),
         };
         range.map(|range| (range, kind))
     }

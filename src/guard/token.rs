@@ -13,9 +13,6 @@ const GITHUB_CHARS: usize = 30;
 /// has 11 or 22 characters. They have 140 to 180.
 const FIREBASE_CHARS: usize = 60;
 const INSTALLATION_CHARS: usize = 64;
-/// The shortest header and payload of a JSON Web Token.
-const JWT_HEADER_CHARS: usize = 12;
-const JWT_PAYLOAD_CHARS: usize = 8;
 
 /// Looks for tokens from the start of a text to its end.
 pub(super) struct Tokens<'a> {
@@ -24,29 +21,21 @@ pub(super) struct Tokens<'a> {
     homeserver: Runs,
     /// What tokens of GitHub consist of.
     github: Runs,
-    /// What the parts of a JSON Web Token, and the tokens of Firebase, consist of.
-    parts: Runs,
-    payloads: Runs,
-    signatures: Runs,
+    /// What tokens of Firebase consist of.
+    firebase: Runs,
     /// The end of the run that was looked at last, and where the random part in it
     /// starts.
     random: Option<(usize, Option<usize>)>,
-    /// The end of the header that was looked at last, and of its token.
-    jwt: Option<(usize, Option<usize>)>,
 }
 
 impl<'a> Tokens<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        let parts = || Runs::of(is_base64url);
         Self {
             text,
             homeserver: Runs::of(|byte| is_base64url(byte) || byte == b'='),
             github: Runs::of(|byte| is_base64url(byte) || byte == b'.'),
-            parts: parts(),
-            payloads: parts(),
-            signatures: Runs::of(|byte| is_base64url(byte) || matches!(byte, b'.' | b'=')),
+            firebase: Runs::of(is_base64url),
             random: None,
-            jwt: None,
         }
     }
 
@@ -87,7 +76,7 @@ impl<'a> Tokens<'a> {
     /// Returns the registration token of Firebase whose `APA91b` is at `at`.
     pub(super) fn firebase_token_at(&mut self, at: usize) -> Option<Range<usize>> {
         let bytes = self.text.as_bytes();
-        let end = self.parts.end(bytes, at);
+        let end = self.firebase.end(bytes, at);
         if !bytes[at..].starts_with(b"APA91b") || end - at < FIREBASE_CHARS {
             return None;
         }
@@ -96,38 +85,6 @@ impl<'a> Tokens<'a> {
         let length = installation.take_while(|byte| is_base64url(**byte)).count();
         work::looked_at(length);
         Some(if length > 0 { at - 1 - length } else { at }..end)
-    }
-
-    /// Returns the JSON Web Token whose header, which is JSON in base64, starts at
-    /// `at`: RFC 7519. An encrypted one has five parts.
-    pub(super) fn jwt_at(&mut self, at: usize) -> Option<Range<usize>> {
-        let bytes = self.text.as_bytes();
-        let header = self.parts.end(bytes, at);
-        if !bytes[at..].starts_with(b"eyJ") || header - at < JWT_HEADER_CHARS {
-            return None;
-        }
-        let end = match self.jwt {
-            Some((known, end)) if known == header => end,
-            _ => {
-                let end = self.jwt_end(header);
-                self.jwt = Some((header, end));
-                end
-            }
-        };
-        Some(at..end?)
-    }
-
-    /// Returns the end of the token whose header ends at `header`.
-    fn jwt_end(&mut self, header: usize) -> Option<usize> {
-        let bytes = self.text.as_bytes();
-        let is_dot = |at: usize| bytes.get(at) == Some(&b'.');
-        let payload = self.payloads.end(bytes, header + 1);
-        let is_token =
-            is_dot(header) && is_dot(payload) && payload.saturating_sub(header) > JWT_PAYLOAD_CHARS;
-        is_token.then(|| {
-            let end = self.signatures.end(bytes, payload + 1).max(payload + 1);
-            payload + self.text[payload..end].trim_end_matches('.').len()
-        })
     }
 }
 
@@ -164,6 +121,6 @@ pub(super) fn is_mixed(value: &[u8]) -> bool {
     has(0, 1) && has(1, 2) && has(2, 2) && 3 * changes >= value.len()
 }
 
-fn is_base64url(byte: u8) -> bool {
+pub(super) fn is_base64url(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
 }
