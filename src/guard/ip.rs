@@ -48,7 +48,9 @@ pub(super) fn ip_addresses(
             if start + at >= from && may_be_ip(block, at) {
                 let run = run_around(bytes, start + at, from);
                 from = run.end;
-                addresses_in(text, run, version_like, &mut found);
+                if may_have_address(&bytes[run.clone()]) {
+                    addresses_in(text, run, version_like, &mut found);
+                }
             }
         }
     }
@@ -73,6 +75,14 @@ fn run_around(bytes: &[u8], at: usize, floor: usize) -> Range<usize> {
     let end = at + bytes[at..].iter().take_while(is_part).count();
     work::looked_at(end - start);
     start..end
+}
+
+/// Returns whether `run` has as many dots and colons as an address: most times and
+/// versions have fewer.
+fn may_have_address(run: &[u8]) -> bool {
+    let count = |byte: u8| run.iter().filter(|b| **b == byte).count();
+    let colons = count(b':');
+    count(b'.') >= 3 || colons >= 7 || (colons >= 2 && run.windows(2).any(|pair| pair == b"::"))
 }
 
 /// Passes on the addresses in the run `run`.
