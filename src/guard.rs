@@ -23,6 +23,7 @@ mod redact;
 mod registrable;
 mod runs;
 mod scanner;
+mod signs;
 #[cfg(test)]
 mod tests;
 mod token;

@@ -102,7 +102,7 @@ fn a_key_has_the_word_version_and_not_a_part_of_another_one() {
 
 #[test]
 fn under_the_key_of_a_version_only_what_cannot_be_one_is_found() {
-    let mut found = |text| scanner().scan(text, Place::Version).len();
+    let found = |text| scanner().scan(text, Place::Version).len();
     assert_eq!(found("10.20.30.40"), 0);
     assert_eq!(found("10.20.30.40:8448"), 1);
     assert_eq!(found("2001:db8::1"), 1);
