@@ -90,7 +90,7 @@ impl<'a> NamedSecrets<'a> {
         };
         // Only these two are read together with a value by a space alone: in
         // `access_token abc` and in `Bearer abc`.
-        let needs_sign = !matches!(name, Name::Bearer) && !(name == Name::Token && is_qualified);
+        let needs_sign = name != Name::Bearer && (name != Name::Token || !is_qualified);
         if needs_sign && !assignment.has_sign {
             return None;
         }
