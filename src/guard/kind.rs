@@ -24,7 +24,8 @@ pub enum IdentifierKind {
     RoomAlias,
     /// A room ID, with or without a server.
     RoomId,
-    /// The name of this session's server, or of the host that serves it.
+    /// The name of this session's server, of the host that serves it, or of another
+    /// host of their domains.
     ServerName,
     /// An access token or a refresh token.
     Token,

@@ -111,7 +111,7 @@ enum Extent {
     Anywhere,
     /// The literal, where a word begins before it and ends after it.
     Word,
-    /// The same, with the hosts of this domain and with a port.
+    /// The same, with the labels before it: this is a domain, and they name its hosts.
     Domain,
 }
 
