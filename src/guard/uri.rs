@@ -146,13 +146,13 @@ fn id_end(text: &str, start: usize, sigil: char) -> Option<usize> {
 fn query_end(text: &str, start: usize) -> usize {
     let Some(query) = text[start..].strip_prefix('?') else { return start };
     let is_query = |c: char| match c {
-        '"' | '#' | '<' | '>' | '[' | '\\' | ']' | '^' | '`' | '{' | '|' | '}' => false,
+        '"' | '#' | '<' | '>' | '?' | '[' | '\\' | ']' | '^' | '`' | '{' | '|' | '}' => false,
         _ if c.is_ascii() => c.is_ascii_graphic(),
         _ => is_name_char(c),
     };
     let query = &query[..query.floor_char_boundary(MAX_QUERY_BYTES)];
     let query = &query[..query.find(|c| !is_query(c)).unwrap_or(query.len())];
     work::looked_at(query.len());
-    let query = query.trim_end_matches(['.', ',', ';', ':', '!', '?', ')', '\'', '*', '~', '_']);
+    let query = query.trim_end_matches(['.', ',', ';', ':', '!', ')', '\'', '*', '~', '_']);
     if query.is_empty() { start } else { start + 1 + query.len() }
 }
