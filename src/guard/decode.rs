@@ -89,10 +89,7 @@ fn escape(bytes: &[u8]) -> Option<(Escape, usize)> {
         (b'\\', b'b' | b'f' | b'n' | b'r' | b't') => character('\n', 2),
         // The bytes of UTF-8, as C and Git write them.
         (b'\\', b'0'..=b'3') => {
-            let digits = bytes.get(1..4)?.iter().map(|digit| char::from(*digit).to_digit(8));
-            let byte = digits.map(|digit| u8::try_from(digit?).ok());
-            let byte = byte.fold(Some(0), |value, digit| Some(value? * 8 + digit?));
-            Some((Escape::Byte(byte?), 4))
+            Some((Escape::Byte(u8::try_from(number(bytes, 1, 3, 8)?).ok()?), 4))
         }
         (b'\\', plain) if plain.is_ascii_punctuation() => character(char::from(*plain), 2),
         _ => None,
@@ -100,13 +97,15 @@ fn escape(bytes: &[u8]) -> Option<(Escape, usize)> {
 }
 
 fn hex(bytes: &[u8], from: usize, digits: usize) -> Option<u32> {
-    if digits == 0 {
-        return None;
-    }
-    bytes
-        .get(from..from + digits)?
+    number(bytes, from, digits, 16)
+}
+
+/// Returns the number that `digits` of `radix` at `from` write, if there is any digit.
+fn number(bytes: &[u8], from: usize, digits: usize, radix: u32) -> Option<u32> {
+    let digits = bytes.get(from..from + digits).filter(|digits| !digits.is_empty())?;
+    digits
         .iter()
-        .try_fold(0, |value, digit| Some(value * 16 + char::from(*digit).to_digit(16)?))
+        .try_fold(0, |value, digit| Some(value * radix + char::from(*digit).to_digit(radix)?))
 }
 
 /// `bytes` as text of the same length: what is no UTF-8 becomes control characters,
