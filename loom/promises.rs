@@ -84,7 +84,10 @@ impl App {
         let backends = (0..backends)
             .map(|_| -> Box<dyn DynBackend> { Box::new(Watched(witness.clone())) })
             .collect();
-        let app = Arc::new(Self { sink: Arc::new(Sink::new(backends, limits, Guard)), witness });
+        let app = Arc::new(Self {
+            sink: Arc::new(Sink::new(backends, limits, Arc::new(Guard))),
+            witness,
+        });
         app.apply(Phase::Open, 1, None);
         app
     }

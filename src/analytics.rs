@@ -404,6 +404,7 @@ impl Analytics {
     ///
     /// If the future is dropped, delivery goes on.
     pub async fn flush(&self) -> DeliveryReport {
+        // Not in a task of its own: what is captured after the first poll is no part of it.
         self.inner().sink.flush().await
     }
 
@@ -609,7 +610,7 @@ impl Drop for Handle {
 }
 
 /// What `client` knows that its session is known by, now.
-fn own_identifiers(client: &Client) -> OwnIdentifiers {
+pub(crate) fn own_identifiers(client: &Client) -> OwnIdentifiers {
     let homeserver = client.homeserver();
     // The SDK lends this URL in 0.18 and gives it in 0.19.
     let server = client.server().and_then(|url| url.host_str().map(str::to_owned));

@@ -1,5 +1,7 @@
 //! Where events go: the open [`Backend`] trait and the backends of this crate.
 
+#[cfg(feature = "posthog")]
+mod http;
 mod jsonl;
 #[cfg(feature = "posthog")]
 mod posthog;
@@ -58,8 +60,25 @@ pub trait Backend: Send + Sync + 'static {
     /// Lets go of everything held for the account: connections, buffers.
     ///
     /// Called when the user withdraws, when the session ends, and at shutdown.
-    /// A later `send` begins anew.
+    /// A later `send` begins anew. What takes time goes on after this returned, and
+    /// [`closed`](Self::closed) waits for it.
     fn close(&self) {}
+
+    /// Waits until all that was held at the last [`close`](Self::close) is really gone:
+    /// no connection of that time holds a part of a batch any more.
+    ///
+    /// [`OptOutReceipt::requests`](crate::OptOutReceipt::requests) is done only then.
+    /// The sink calls it after `close`, perhaps several times and while a later `send` is
+    /// under way, for which it must not wait. By default it is done at once, which is
+    /// right for a backend whose `close` leaves nothing behind.
+    ///
+    /// # Cancel safety
+    ///
+    /// The sink waits for a bounded time only, and then drops the future. Nothing may
+    /// depend on it being polled.
+    fn closed(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 }
 
 /// A shared backend: the app keeps one handle, and the sink has the other.
@@ -78,6 +97,10 @@ impl<B: Backend> Backend for Arc<B> {
 
     fn close(&self) {
         (**self).close();
+    }
+
+    fn closed(&self) -> impl Future<Output = ()> + Send {
+        (**self).closed()
     }
 }
 
@@ -169,10 +192,13 @@ pub(crate) trait DynBackend: Send + Sync {
     fn send<'a>(&'a self, batch: &'a Batch) -> SendFuture<'a>;
     fn carries_user_properties(&self, event: &OutgoingEvent) -> bool;
     fn close(&self);
+    fn closed(&self) -> ClosedFuture<'_>;
 }
 
 pub(crate) type SendFuture<'a> =
     Pin<Box<dyn Future<Output = Result<(), DeliveryError>> + Send + 'a>>;
+
+pub(crate) type ClosedFuture<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 impl<B: Backend> DynBackend for B {
     fn name(&self) -> &'static str {
@@ -189,6 +215,10 @@ impl<B: Backend> DynBackend for B {
 
     fn close(&self) {
         Backend::close(self);
+    }
+
+    fn closed(&self) -> ClosedFuture<'_> {
+        Box::pin(Backend::closed(self))
     }
 }
 

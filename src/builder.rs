@@ -1,17 +1,26 @@
 //! Makes an [`Analytics`].
 
-use std::{ffi::OsStr, fmt, time::Duration};
+use std::{ffi::OsStr, fmt, sync::Arc, time::Duration};
 
 use matrix_sdk::{Client, StoreError};
 use tokio::runtime::Handle;
 
 use crate::{
     Analytics, Backend, Detector, GuardPolicy, OverflowPolicy, QueueError,
-    account_data::AccountData, analytics::Inner, backend::DynBackend, consent::machine::Machine,
-    guard::Guard, limits::Limits, local_record::RecordStore, sink::Sink,
+    account_data::AccountData,
+    analytics::{Inner, own_identifiers},
+    backend::DynBackend,
+    consent::machine::Machine,
+    guard::Guard,
+    limits::Limits,
+    local_record::RecordStore,
+    sink::Sink,
 };
 #[cfg(feature = "sqlite")]
-use crate::{GateState, SqliteQueue, queue::Journal};
+use crate::{
+    GateState, SqliteQueue,
+    queue::{Journal, sqlite::setup::Setup},
+};
 
 /// The account-data event of Element's clients.
 ///
@@ -240,6 +249,9 @@ impl AnalyticsBuilder {
         let records = RecordStore::new(self.client.clone(), &self.event_type, &user);
         let record = records.load().await?;
         let machine = Machine::new(record, self.do_not_track, fastrand::f64());
+        let guard = Arc::new(Guard::new(self.guard_policy, self.detectors));
+        // Before anything is restored.
+        guard.know(own_identifiers(&self.client));
         #[cfg(feature = "sqlite")]
         let journal = match self.queue {
             Some(queue) => {
@@ -247,15 +259,14 @@ impl AnalyticsBuilder {
                 // A gate that is closed has nothing to wait for.
                 let closed = matches!(machine.gate(), GateState::Closed(_));
                 let keep = (!closed).then(|| machine.epoch());
-                let age = self.limits.queue_age;
-                let opening = Journal::open(queue, &self.event_type, &user, &backends, age, keep);
-                Some(opening.await?)
+                let (age, guard) = (self.limits.queue_age, guard.clone());
+                let setup = Setup::new(&self.event_type, &user, &backends, age, guard);
+                Some(Journal::open(queue, setup, keep).await?)
             }
             None => None,
         };
         let account_data =
             AccountData::new(self.client.clone(), user, &self.event_type, self.request_timeout);
-        let guard = Guard::new(self.guard_policy, self.detectors);
         let sink = Sink::new(self.backends, self.limits, guard);
         #[cfg(feature = "sqlite")]
         let sink = match journal {

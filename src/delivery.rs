@@ -11,7 +11,7 @@ mod settle;
 mod state;
 mod user;
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt as _;
 use tokio::{
@@ -85,9 +85,19 @@ impl Lane {
         self.wake.notify_one();
     }
 
-    /// Waits until no request is out and the backend holds no connection.
+    /// Waits until no request is out, and no connection is left: neither one that the
+    /// backend holds nor one that is closing and still has a part of a batch.
+    ///
+    /// That may take for ever, and the lane does not wait for it: a later epoch has
+    /// connections of its own.
     pub(crate) async fn disconnected(&self) {
         self.until(|state| state.in_flight == 0 && state.connected.is_none()).await;
+        let closed = AssertUnwindSafe(async { self.backend.closed().await }).catch_unwind();
+        if closed.await.is_err() {
+            warn!(backend = self.name(), "the backend panicked while its connections closed");
+            // It cannot tell any more. A caller has a bound.
+            std::future::pending::<()>().await;
+        }
     }
 
     async fn until(&self, done: impl Fn(&LaneState) -> bool) {
@@ -137,23 +147,11 @@ impl Lane {
 
     /// Tells `journal`, which knows this lane by its number, what has left, until
     /// `stop`.
-    pub(crate) async fn keep(&self, number: usize, journal: &Arc<Journal>, stop: &Stop) {
-        let mut told = 0;
+    pub(crate) async fn keep(&self, number: usize, journal: &Journal, stop: &Stop) {
         loop {
             let progressed = self.progressed.notified();
             let done = self.lock().done();
-            if done > told {
-                // A disk that hangs does not keep the task from its end.
-                let marked = tokio::select! {
-                    biased;
-                    () = stop.stopped() => return,
-                    marked = journal.mark(number, done) => marked,
-                };
-                if marked {
-                    told = done;
-                    continue;
-                }
-            }
+            journal.mark(number, done);
             tokio::select! {
                 biased;
                 () = stop.stopped() => return,

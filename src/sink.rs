@@ -11,23 +11,22 @@
 //! written down first, what has left is deleted after. Nothing reads it but the start
 //! of the next process.
 
-use std::{
-    borrow::Cow,
-    collections::BTreeMap,
-    num::NonZeroU64,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+mod drain;
+mod report;
+
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use futures_util::future::join_all;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::Instant;
 
+use self::drain::{DrainCalls, Draining};
+pub use self::report::{Delivered, DeliveryReport};
 use crate::{
     AnalyticsId,
     backend::DynBackend,
     consent::machine::Wipe,
-    counted::{Counted, CountedGuard, HasDrops, Untold},
-    delivery::{Lane, Occasion, PendingUser},
+    counted::{Counted, Untold},
+    delivery::{Lane, PendingUser},
     drops::DropSignal,
     event::{
         CapturedEvent, InvalidEvent, OutgoingEvent, Properties, Said, UniqueIds, UserProperties,
@@ -39,7 +38,7 @@ use crate::{
     limits::Limits,
     locks::{Mutex, MutexGuard, PoisonError},
     queue::{Journal, QueueError, Queued, Refused, Row},
-    stats::{BackendStats, DropReason, Drops, Stats},
+    stats::{BackendStats, DropReason, Stats},
     stop::Stop,
 };
 
@@ -48,9 +47,11 @@ use crate::{
 pub(crate) struct Sink {
     gate: Gate,
     intake: Intake,
-    pub(crate) guard: Guard,
-    /// Held by whoever empties the intake, so that nothing is on its way unseen.
+    pub(crate) guard: Arc<Guard>,
+    /// Held by whoever empties the intake, so that nothing is on its way unseen. Not used
+    /// with a file.
     drain_turn: Mutex<()>,
+    drain_calls: DrainCalls,
     /// Locked after the intake and before the lanes.
     draining: Counted<Draining>,
     lanes: Vec<Lane>,
@@ -62,63 +63,19 @@ pub(crate) struct Sink {
     stop: Stop,
 }
 
-/// How long a shutdown waits beyond its deadline for the file of the queue.
-const LONGEST_CLOSE: Duration = Duration::from_millis(100);
-
-/// What left the intake and is on its way into the queues. It has counters of its
-/// own, so that no caller waits while a batch moves.
-#[derive(Debug, Default)]
-struct Draining {
-    events: usize,
-    drops: Drops,
-}
-
-impl HasDrops for Draining {
-    fn drops(&mut self) -> &mut Drops {
-        &mut self.drops
-    }
-}
-
-/// What a flush or a shutdown did for one backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Delivered {
-    /// The backend's [`name`](crate::Backend::name).
-    pub backend: &'static str,
-    /// Events that the backend accepted meanwhile.
-    pub delivered: u64,
-    /// Events that still wait; after a shutdown, events that are given up.
-    pub undelivered: u64,
-    /// After a shutdown, events in the durable queue that are left to the next
-    /// process.
-    pub kept: u64,
-}
-
-/// What [`Analytics::flush`](crate::Analytics::flush) or
-/// [`Analytics::shutdown`](crate::Analytics::shutdown) did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct DeliveryReport {
-    /// One entry a backend, in the order in which they were added.
-    pub backends: Vec<Delivered>,
-}
-
-impl DeliveryReport {
-    /// Whether nothing waits any more.
-    #[must_use]
-    pub fn is_complete(&self) -> bool {
-        self.backends.iter().all(|backend| backend.undelivered == 0 && backend.kept == 0)
-    }
-}
-
 impl Sink {
-    pub(crate) fn new(backends: Vec<Box<dyn DynBackend>>, limits: Limits, guard: Guard) -> Self {
+    pub(crate) fn new(
+        backends: Vec<Box<dyn DynBackend>>,
+        limits: Limits,
+        guard: Arc<Guard>,
+    ) -> Self {
         let drop_signal = DropSignal::default();
         Self {
             gate: Gate::closed(),
             intake: Intake::new(&limits, &drop_signal),
             guard,
             drain_turn: Mutex::default(),
+            drain_calls: DrainCalls::default(),
             draining: Counted::new(Draining::default(), &drop_signal),
             lanes: backends.into_iter().map(|backend| Lane::new(backend, &drop_signal)).collect(),
             journal: None,
@@ -159,7 +116,7 @@ impl Sink {
             state.see(restored.last);
         }
         if !refused.is_empty() {
-            journal.begin_refuse(refused);
+            journal.refuse(refused);
         }
         self.journal = Some(journal);
         self
@@ -209,8 +166,7 @@ impl Sink {
                 at: time(),
                 epoch,
             }),
-            Err(InvalidEvent::TooLarge) => self.intake.refuse(DropReason::TooLarge),
-            Err(_) => self.intake.refuse(DropReason::Invalid),
+            Err(invalid) => self.intake.refuse(invalid.into()),
         }
     }
 
@@ -328,7 +284,7 @@ impl Sink {
         tokio::join!(self.drain_when_due(), join_all(lanes), self.keep_journal());
         if self.journal.is_some() {
             // What was captured last is written down too.
-            self.drain_aside().await;
+            self.drain().await;
         }
     }
 
@@ -349,30 +305,13 @@ impl Sink {
         }
     }
 
-    async fn drain_when_due(self: &Arc<Self>) {
-        let due = async {
-            loop {
-                self.intake.filled().await;
-                tokio::select! {
-                    () = self.intake.ripe() => {}
-                    () = sleep(self.limits.batch_age) => {}
-                }
-                self.drain_aside().await;
-            }
-        };
-        tokio::select! {
-            () = due => {}
-            () = self.stop.stopped() => {}
-        }
-    }
-
     /// Gives up what is left. The task has ended: by itself, with its runtime, or
     /// by a panic.
     fn end(&self) {
         self.stop();
         if self.journal.is_none() {
-            // After whoever is moving events now. A disk may be slow: who moves events
-            // to one sees for itself that it came too late.
+            // After whoever is moving events now. With a file, the task that has ended
+            // was the only one.
             drop(self.drain_turn());
         }
         {
@@ -389,105 +328,9 @@ impl Sink {
         self.drop_signal.raise();
     }
 
-    /// [`Sink::drain`], off the async threads if there is a disk to wait for.
-    async fn drain_aside(self: &Arc<Self>) {
-        match &self.journal {
-            None => self.drain(),
-            Some(journal) => {
-                let sink = self.clone();
-                // It goes on if nobody waits for it: a disk that hangs keeps nobody.
-                let drained = journal.blocking(move || sink.drain());
-                let _ = timeout(self.limits.send_time, drained).await;
-            }
-        }
-    }
-
     /// The first row that a kill of the process does not lose.
     fn durable_from(&self) -> Row {
         self.journal.as_ref().map_or(0, |journal| journal.durable_from())
-    }
-
-    /// Moves what is in the intake to the queues.
-    fn drain(&self) {
-        let _turn = self.drain_turn();
-        let captured = {
-            let mut intake = self.intake.lock();
-            self.draining().events += intake.len();
-            intake.take()
-        };
-        if captured.is_empty() {
-            return;
-        }
-        // The work on each event happens while no lock is held that a caller
-        // could wait for.
-        let taken = captured.len();
-        self.guard.refresh();
-        let (mut ids, now) = (UniqueIds::new(), Instant::now());
-        let mut events: Vec<_> =
-            captured.into_iter().map(|event| self.prepare(event, &mut ids, now)).collect();
-        let said = self.take_said();
-        let (mut user_row, mut rewritten) = (None, Vec::new());
-        if let Some(journal) = &self.journal {
-            let carrier;
-            (carrier, rewritten) = self.write_user_with(&mut events, &said);
-            journal.write(&mut events);
-            user_row = carrier.and_then(|place| events.get(place)?.as_ref().ok()?.row);
-        }
-        let user_row = user_row.map(NonZeroU64::get);
-
-        let mut draining = self.draining();
-        let mut lanes: Vec<_> = self.lanes.iter().map(Lane::lock).collect();
-        let epoch = self.gate.epoch();
-        // A lane that has ended would keep them for ever.
-        let stopped = self.stop.is_stopped();
-        let durable_from = self.durable_from();
-        let mut refused = Vec::new();
-        for event in events {
-            match event {
-                Ok(queued) if queued.event.epoch != epoch => {
-                    draining.drops.add(DropReason::Withdrawn, 1);
-                }
-                Ok(queued) if stopped && queued.durable_row(durable_from).is_none() => {
-                    draining.drops.add(DropReason::Shutdown, 1);
-                }
-                Ok(queued) => {
-                    for (number, state) in lanes.iter_mut().enumerate() {
-                        state.push(queued.clone(), &self.limits, |row| {
-                            Refused::note(&mut refused, number, row);
-                        });
-                    }
-                }
-                Err(reason) => draining.drops.add(reason, 1),
-            }
-        }
-        draining.events -= taken;
-        for (number, state) in lanes.iter_mut().enumerate() {
-            if let (Some(row), true) = (user_row, rewritten.contains(&number)) {
-                state.user.written(row);
-            }
-            if said.epoch == epoch {
-                state.user.say(&said, user_row);
-            }
-        }
-        let mut untold = draining.unlock();
-        for lane in lanes {
-            untold.join(lane.unlock());
-        }
-        drop(untold);
-        for lane in &self.lanes {
-            lane.wake();
-        }
-        if let (Some(journal), false) = (&self.journal, refused.is_empty()) {
-            journal.refuse(&refused);
-        }
-    }
-
-    fn drain_turn(&self) -> MutexGuard<'_, ()> {
-        self.drain_turn.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn draining(&self) -> CountedGuard<'_, Draining> {
-        self.draining.lock()
     }
 
     /// Completes an event that leaves the intake: its unique ID and the super
@@ -505,10 +348,7 @@ impl Sink {
         };
         let guarded = self.guard.event(captured.name, properties);
         let (name, properties) = guarded.ok_or(DropReason::Guarded)?;
-        properties.check().map_err(|problem| match problem {
-            InvalidEvent::TooLarge => DropReason::TooLarge,
-            _ => DropReason::Invalid,
-        })?;
+        properties.check()?;
         let event = OutgoingEvent {
             uuid: ids.next(),
             name,
@@ -557,56 +397,6 @@ impl Sink {
             event.user = Some(Box::new(user));
         }
         (carrier, lanes)
-    }
-
-    // What the app asks for.
-
-    pub(crate) async fn flush(self: &Arc<Self>) -> DeliveryReport {
-        let before = self.stats();
-        self.try_everything(Occasion::Flush).await;
-        self.report_since(&before)
-    }
-
-    pub(crate) async fn shutdown(self: &Arc<Self>, deadline: Duration) -> DeliveryReport {
-        let before = self.stats();
-        self.intake.close();
-        // Out of time is no error: the report says what was left.
-        let _ = timeout(deadline, self.try_everything(Occasion::Shutdown)).await;
-        let mut report = self.report_since(&before);
-        let durable_from = self.durable_from();
-        for (lane, backend) in self.lanes.iter().zip(&mut report.backends) {
-            backend.kept = lane.lock().durable(durable_from);
-            backend.undelivered = backend.undelivered.saturating_sub(backend.kept);
-        }
-        self.stop();
-        if let Some(journal) = &self.journal {
-            // Whoever starts anew finds the file free; a disk that hangs keeps nobody.
-            let _ = timeout(LONGEST_CLOSE, journal.closed()).await;
-        }
-        report
-    }
-
-    async fn try_everything(self: &Arc<Self>, occasion: Occasion) {
-        if self.stop.is_stopped() {
-            return;
-        }
-        self.drain_aside().await;
-        let flushes: Vec<_> = self.lanes.iter().map(|lane| lane.ask_flush(occasion)).collect();
-        join_all(self.lanes.iter().zip(flushes).map(|(lane, flush)| lane.flushed(flush))).await;
-    }
-
-    pub(crate) fn report_since(&self, before: &Stats) -> DeliveryReport {
-        let backends = self.stats().backends.into_iter().zip(&before.backends);
-        DeliveryReport {
-            backends: backends
-                .map(|(now, before)| Delivered {
-                    backend: now.name,
-                    delivered: now.delivered - before.delivered,
-                    undelivered: now.queued + now.in_flight,
-                    kept: 0,
-                })
-                .collect(),
-        }
     }
 
     pub(crate) fn drop_signal(&self) -> &DropSignal {

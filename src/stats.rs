@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use crate::guard::IdentifierKind;
+use crate::{event::InvalidEvent, guard::IdentifierKind};
 
 /// Why an event left the pipeline without being delivered.
 ///
@@ -82,6 +82,15 @@ impl DropReason {
 impl fmt::Display for DropReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
+    }
+}
+
+impl From<InvalidEvent> for DropReason {
+    fn from(invalid: InvalidEvent) -> Self {
+        match invalid {
+            InvalidEvent::TooLarge => Self::TooLarge,
+            _ => Self::Invalid,
+        }
     }
 }
 

@@ -190,7 +190,9 @@ impl Properties {
     pub(crate) fn from_members(members: &str) -> Option<Self> {
         let json = format!("{{{members}}}");
         members::parse(&json).ok()?;
-        Some(Self { members: members.to_owned(), ..Self::default() })
+        // Nothing is known of what another process wrote.
+        let has_text = !members.is_empty();
+        Some(Self { members: members.to_owned(), has_text, ..Self::default() })
     }
 
     /// These properties as JSON members, with no braces around them.

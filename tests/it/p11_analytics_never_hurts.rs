@@ -1,5 +1,7 @@
 //! P11: every wait has an end, and the session's tokens are never put at risk.
 
+mod outside_a_runtime;
+
 use std::{sync::Arc, time::Duration};
 
 use hyper::Method;

@@ -190,6 +190,26 @@ async fn what_waited_for_a_backend_that_is_gone_is_deleted() {
 }
 
 #[tokio::test]
+async fn what_waited_is_deleted_when_every_backend_is_gone() {
+    let durable = Durable::new().await;
+    let (analytics, _) = durable.start_offline().await;
+    analytics.capture_one("Event");
+    flush(&analytics).await;
+    durable.end(analytics).await;
+    assert_eq!(durable.rows(), 1);
+
+    let analytics = durable.builder().build().await.unwrap();
+    analytics.confirmed().await;
+    analytics.capture_one("ForNone");
+    durable.end(analytics).await;
+    assert_eq!(durable.rows(), 0);
+    // A backend that comes back is a new one.
+    let (analytics, backend) = durable.start().await;
+    flush(&analytics).await;
+    assert_eq!((backend.attempts(), counters(&analytics).restored), (0, 0));
+}
+
+#[tokio::test]
 async fn what_overflows_is_dropped_on_disk_too() {
     for policy in [OverflowPolicy::DropOldest, OverflowPolicy::DropNewest] {
         let durable = Durable::new().await;
