@@ -16,7 +16,7 @@ use std::panic::AssertUnwindSafe;
 use futures_util::FutureExt as _;
 use tokio::{
     sync::Notify,
-    time::{Instant, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 use tracing::warn;
 
@@ -119,8 +119,9 @@ impl Lane {
             if connected.is_some_and(|epoch| gate.capture_epoch() != Some(epoch)) {
                 self.disconnect();
             }
+            self.expire(limits, &course);
             if let Some(pause) = course.pause {
-                if self.pause_is_over(pause, gate, stop).await {
+                if self.pause_is_over(pause, gate, limits, stop).await {
                     course.resume();
                 }
                 continue;
@@ -136,8 +137,29 @@ impl Lane {
                     let load = Load { batch, carried: said };
                     self.settle(&outcome, load, gate, &pass, limits, &mut course);
                 }
-                None => self.wake.notified().await,
+                None => self.woken_or_expired(limits).await,
             }
+        }
+    }
+
+    /// Drops what has waited for too long.
+    fn expire(&self, limits: &Limits, course: &Course) {
+        let mut state = self.lock();
+        let expired = state.queue.expire(Instant::now(), limits.queue_age);
+        let reason = if course.parked { DropReason::Parked } else { DropReason::Expired };
+        state.drops.add(reason, expired);
+        drop(state);
+        if expired > 0 {
+            self.progressed.notify_waiters();
+        }
+    }
+
+    /// Waits until there may be something to do, or an event has waited for too long.
+    async fn woken_or_expired(&self, limits: &Limits) {
+        let expiry = self.lock().queue.next_expiry(limits.queue_age);
+        match expiry {
+            Some(expiry) => drop(timeout_at(expiry, self.wake.notified()).await),
+            None => self.wake.notified().await,
         }
     }
 
@@ -187,9 +209,6 @@ impl Lane {
         course: &Course,
     ) -> Option<(Pass, Vec<Queued>)> {
         let mut state = self.lock();
-        let expired = state.queue.expire(Instant::now(), limits.queue_age);
-        let reason = if course.parked { DropReason::Parked } else { DropReason::Expired };
-        state.drops.add(reason, expired);
         let pass = gate.pass();
         if let (Some(pass), false) = (pass, state.queue.is_empty()) {
             if state.connected.is_some_and(|epoch| epoch != pass.epoch) {

@@ -3,7 +3,7 @@
 use tokio::time::{Instant, sleep_until};
 
 use super::{Lane, course::Pause};
-use crate::{gate::Gate, stop::Stop};
+use crate::{gate::Gate, limits::Limits, stop::Stop};
 
 /// What asks for a try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,8 +46,14 @@ impl Lane {
 
     /// Waits until the pause is over (`true`) or there may be something else to
     /// do (`false`).
-    pub(super) async fn pause_is_over(&self, pause: Pause, gate: &Gate, stop: &Stop) -> bool {
-        {
+    pub(super) async fn pause_is_over(
+        &self,
+        pause: Pause,
+        gate: &Gate,
+        limits: &Limits,
+        stop: &Stop,
+    ) -> bool {
+        let expiry = {
             let mut state = self.lock();
             if state.flush_asked > state.flush_done {
                 if gate.is_open() && pause.may_be_cut_short(Instant::now(), state.shutting_down) {
@@ -55,12 +61,14 @@ impl Lane {
                 }
                 state.flush_done = state.flush_asked;
             }
-        }
+            state.queue.next_expiry(limits.queue_age)
+        };
+        let until = expiry.map_or(pause.scheduled, |expiry| expiry.min(pause.scheduled));
         self.progressed.notify_waiters();
         tokio::select! {
             biased;
             () = stop.stopped() => false,
-            () = sleep_until(pause.scheduled) => true,
+            () = sleep_until(until) => until == pause.scheduled,
             () = self.wake.notified() => false,
         }
     }

@@ -140,6 +140,12 @@ impl Queue {
         before - self.events.len()
     }
 
+    /// Returns when the oldest event will have waited for longer than `age`.
+    pub(crate) fn next_expiry(&self, age: Duration) -> Option<Instant> {
+        // Later than that, by as little as a timer can tell.
+        self.events.front()?.since.checked_add(age)?.checked_add(Duration::from_millis(1))
+    }
+
     /// Drops everything, and says how many.
     pub(crate) fn clear(&mut self) -> usize {
         self.bytes = 0;

@@ -12,15 +12,15 @@ use futures_util::{Stream, StreamExt as _};
 #[cfg(feature = "posthog")]
 use matrix_analytics::PostHog;
 use matrix_analytics::{
-    Analytics, AnalyticsBuilder, DeliveryReport, DropReason, Dropped, Event, MAX_EVENT_BYTES,
-    OverflowPolicy, Properties,
-    testing::{DeliveryFailure, FailingBackend, RecordingBackend},
+    Analytics, AnalyticsBuilder, DeliveryReport, DropReason, Dropped, Event, GateState,
+    MAX_EVENT_BYTES, OverflowPolicy, Properties,
+    testing::{DeliveryFailure, FailingBackend, Fault, RecordingBackend},
 };
 use serde::Serialize;
 
 #[cfg(feature = "posthog")]
 use crate::support::collector::Collector;
-use crate::support::{AnalyticsExt as _, World, eventually};
+use crate::support::{AnalyticsExt as _, FOREIGN_ID, World, content, eventually};
 
 async fn opted_in(builder: AnalyticsBuilder) -> Analytics {
     let analytics = builder.build().await.unwrap();
@@ -148,6 +148,48 @@ async fn a_parked_backend_gets_one_try_an_hour_and_one_at_each_flush_and_at_shut
         assert!(eventually(shutdown).await.is_complete(), "{failure:?}");
         assert_eq!(backend.accepted_events().len(), 150, "{failure:?}");
     }
+}
+
+#[tokio::test]
+async fn an_event_expires_on_time_while_its_backend_is_left_alone_or_its_gate_is_shut_to_it() {
+    const AGE: Duration = Duration::from_secs(600);
+
+    for (failure, reason) in [
+        (DeliveryFailure::Unauthorized, DropReason::Parked),
+        (DeliveryFailure::Throttled { retry_after: Some(6 * AGE) }, DropReason::Expired),
+    ] {
+        let world = World::new().await;
+        let backend = FailingBackend::new();
+        let device = world.device("PHONE").await;
+        let builder = device.builder().backend(backend.clone()).queue_max_age(AGE);
+        let analytics = opted_in(builder).await;
+        let mut drops = analytics.drops();
+        backend.fail_always(failure);
+        analytics.capture_one("Kept");
+        assert_eq!(eventually(analytics.flush()).await.backends[0].undelivered, 1);
+        tokio::time::advance(AGE - Duration::from_secs(1)).await;
+        assert_eq!(analytics.stats().backends[0].queued, 1, "{failure:?}");
+        // Nothing wakes the lane but the age of what waits in it.
+        tokio::time::advance(Duration::from_secs(2)).await;
+        let dropped = eventually(drops.next()).await.unwrap();
+        assert_eq!((dropped.reason, dropped.events), (reason, 1), "{failure:?}");
+        assert_eq!(backend.attempts(), 1, "{failure:?}");
+    }
+
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let backend = FailingBackend::new();
+    let analytics = opted_in(device.builder().backend(backend.clone()).queue_max_age(AGE)).await;
+    world.server.fail_all(Fault::StallBefore);
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    device.sync().await;
+    analytics.until(|state| matches!(state.gate, GateState::Holding(_))).await;
+    let mut drops = analytics.drops();
+    analytics.capture_one("Held");
+    eventually(analytics.flush()).await;
+    tokio::time::advance(AGE + Duration::from_secs(1)).await;
+    let dropped = eventually(drops.next()).await.unwrap();
+    assert_eq!((dropped.reason, dropped.events), (DropReason::Expired, 1));
 }
 
 #[tokio::test]
