@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, mpsc},
     task::{Context, Poll, Wake, Waker},
     thread::{self, JoinHandle, Thread},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use futures_util::StreamExt as _;
@@ -102,9 +102,12 @@ fn every_method_works_on_a_thread_without_a_runtime() {
         analytics.set_user_properties(&properties).unwrap();
         analytics.set_user_properties_once(&properties).unwrap();
         analytics.capture(&Opened);
-        analytics.capture_named("Named", properties);
+        analytics.capture_named("Named", properties.clone());
+        let earlier = SystemTime::now() - Duration::from_secs(60);
+        analytics.capture_at(earlier, &Opened);
+        analytics.capture_named_at(earlier, "Named", properties);
         assert!(block_on(analytics.flush()).is_complete());
-        assert_eq!(elsewhere.backend.events().len(), 2);
+        assert_eq!(elsewhere.backend.events().len(), 4);
         let mut drops = analytics.drops();
         block_on(analytics.recheck()).unwrap();
         block_on(analytics.deny_on_this_device()).unwrap();
