@@ -21,6 +21,8 @@ use tokio::time::Instant;
 
 use self::drain::{DrainCalls, Draining};
 pub use self::report::{Delivered, DeliveryReport};
+#[cfg(feature = "sqlite")]
+use crate::queue::{Refused, Restored};
 use crate::{
     AnalyticsId,
     backend::DynBackend,
@@ -37,7 +39,7 @@ use crate::{
     intake::Intake,
     limits::Limits,
     locks::{Mutex, MutexGuard, PoisonError},
-    queue::{Journal, QueueError, Queued, Refused, Row},
+    queue::{Journal, QueueError, Queued, Row},
     stats::{BackendStats, DropReason, Stats},
     stop::Stop,
 };
@@ -88,11 +90,7 @@ impl Sink {
 
     /// Writes down what is queued, and queues what the last process left.
     #[cfg(feature = "sqlite")]
-    pub(crate) fn with_journal(
-        mut self,
-        journal: Arc<Journal>,
-        mut restored: crate::queue::Restored,
-    ) -> Self {
+    pub(crate) fn with_journal(mut self, journal: Arc<Journal>, mut restored: Restored) -> Self {
         let mut refused = Vec::new();
         let rows = std::mem::take(&mut restored.rows);
         for (number, lane) in self.lanes.iter().enumerate() {
