@@ -14,7 +14,12 @@
 mod drain;
 mod report;
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::SystemTime};
+use std::{
+    borrow::Cow,
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
@@ -50,11 +55,9 @@ pub(crate) struct Sink {
     gate: Gate,
     intake: Intake,
     pub(crate) guard: Arc<Guard>,
-    /// Held by whoever empties the intake, so that nothing is on its way unseen. Not used
-    /// with a file.
-    drain_turn: Mutex<()>,
     drain_calls: DrainCalls,
-    /// Locked after the intake and before the lanes.
+    /// Locked before the intake and the lanes: a batch that moves keeps it, and no caller
+    /// of `capture` may wait for that.
     draining: Counted<Draining>,
     lanes: Vec<Lane>,
     journal: Option<Arc<Journal>>,
@@ -76,7 +79,6 @@ impl Sink {
             gate: Gate::closed(),
             intake: Intake::new(&limits, &drop_signal),
             guard,
-            drain_turn: Mutex::default(),
             drain_calls: DrainCalls::default(),
             draining: Counted::new(Draining::default(), &drop_signal),
             lanes: backends.into_iter().map(|backend| Lane::new(backend, &drop_signal)).collect(),
@@ -135,15 +137,15 @@ impl Sink {
         self.capture_with(name, SystemTime::now, properties);
     }
 
-    /// Takes an event that happened at `time`, or now if that is in the future, unless the
-    /// gate is closed.
+    /// Takes an event that happened at `time`, unless the gate is closed. A time in the
+    /// future counts as now, one before 1677 as then: a file can tell no earlier one.
     pub(crate) fn capture_at(
         &self,
         time: SystemTime,
         name: impl Into<Cow<'static, str>>,
         properties: impl FnOnce() -> Result<Properties, InvalidEvent>,
     ) {
-        self.capture_with(name, || time.min(SystemTime::now()), properties);
+        self.capture_with(name, || earliest_time().max(time).min(SystemTime::now()), properties);
     }
 
     fn capture_with(
@@ -276,13 +278,18 @@ impl Sink {
     // The background task.
 
     /// Takes events to the backends until [`Sink::stop`].
-    pub(crate) async fn run(self: Arc<Self>) {
-        let _end = EndWhenDropped(&self);
-        let lanes = self.lanes.iter().map(|lane| lane.run(&self.gate, &self.limits, &self.stop));
-        tokio::join!(self.drain_when_due(), join_all(lanes), self.keep_journal());
-        if self.journal.is_some() {
-            // What was captured last is written down too.
-            self.drain().await;
+    pub(crate) fn run(self: Arc<Self>) -> impl Future<Output = ()> + Send {
+        // Not in the future: a runtime may end before it polls that.
+        let end = EndWhenDropped(self);
+        async move {
+            let sink = &*end.0;
+            let lanes =
+                sink.lanes.iter().map(|lane| lane.run(&sink.gate, &sink.limits, &sink.stop));
+            tokio::join!(sink.drain_when_due(), join_all(lanes), sink.keep_journal());
+            if sink.journal.is_some() {
+                // What was captured last is written down too.
+                sink.drain().await;
+            }
         }
     }
 
@@ -307,11 +314,6 @@ impl Sink {
     /// by a panic.
     fn end(&self) {
         self.stop();
-        if self.journal.is_none() {
-            // After whoever is moving events now. With a file, the task that has ended
-            // was the only one.
-            drop(self.drain_turn());
-        }
         {
             let mut intake = self.intake.lock();
             let left = intake.take().len();
@@ -407,8 +409,8 @@ impl Sink {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let intake = self.intake.lock();
         let draining = self.draining();
+        let intake = self.intake.lock();
         let backends = self.lanes.iter().map(|lane| {
             let state = lane.lock();
             let mut dropped = BTreeMap::new();
@@ -433,10 +435,16 @@ impl Sink {
 }
 
 /// Ends the sink with its task, however that ends.
-struct EndWhenDropped<'a>(&'a Sink);
+struct EndWhenDropped(Arc<Sink>);
 
-impl Drop for EndWhenDropped<'_> {
+impl Drop for EndWhenDropped {
     fn drop(&mut self) {
         self.0.end();
     }
+}
+
+/// Returns the earliest time that nanoseconds since 1970 can tell in 64 bits.
+fn earliest_time() -> SystemTime {
+    let span = Duration::from_nanos(i64::MAX.unsigned_abs());
+    SystemTime::UNIX_EPOCH.checked_sub(span).unwrap_or(SystemTime::UNIX_EPOCH)
 }

@@ -1,6 +1,6 @@
 //! Moves events from the intake to the queues, by way of the file if there is one.
 
-use std::{future::pending, num::NonZeroU64};
+use std::num::NonZeroU64;
 
 use tokio::{
     sync::Notify,
@@ -12,7 +12,7 @@ use crate::{
     counted::{CountedGuard, HasDrops},
     delivery::Lane,
     event::{Said, UniqueIds},
-    locks::{AtomicU64, MutexGuard, Ordering, PoisonError},
+    locks::{AtomicU64, Ordering},
     queue::{Queued, Refused},
     stats::{DropReason, Drops},
     stop::Stop,
@@ -34,8 +34,9 @@ impl HasDrops for Draining {
 
 /// Calls that ask the background task to drain.
 ///
-/// With a file, that task alone drains: a call that runs out of time must not take along
-/// what it was about to write.
+/// That task alone drains. A call that runs out of time must not take along what it was
+/// about to write, and no caller may hold a lock while code of the app runs: a detector,
+/// or a reader of drops that is woken.
 #[derive(Debug, Default)]
 pub(super) struct DrainCalls {
     asked: AtomicU64,
@@ -111,57 +112,40 @@ impl Sink {
             };
             tokio::select! {
                 () = due => {}
-                () = self.drain_asked() => {}
+                () = self.drain_calls.asked_again.notified() => {}
                 () = self.stop.stopped() => return,
             }
             self.drain().await;
         }
     }
 
-    /// Waits until a call asks the background task to drain.
-    async fn drain_asked(&self) {
-        match self.journal {
-            None => pending().await,
-            Some(_) => self.drain_calls.asked_again.notified().await,
-        }
-    }
-
     /// Waits until all that was captured before is in the queues.
     pub(super) async fn drained(&self) {
-        match self.journal {
-            None => self.drain_now(),
-            Some(_) => self.drain_calls.drained(&self.stop).await,
-        }
+        self.drain_calls.drained(&self.stop).await;
     }
 
-    /// Moves what is in the intake to the queues. With a file, only the background task
-    /// may call this.
+    /// Moves what is in the intake to the queues. Only the background task may call this.
     pub(super) async fn drain(&self) {
-        let Some(journal) = &self.journal else { return self.drain_now() };
         let calls = self.drain_calls.asked.load(Ordering::Acquire);
         if let Some(mut moving) = self.take_captured() {
-            (moving.carrier, moving.rewritten) =
-                self.write_user_with(&mut moving.events, &moving.said);
-            journal.write(&mut moving.events).await;
+            if let Some(journal) = &self.journal {
+                (moving.carrier, moving.rewritten) =
+                    self.write_user_with(&mut moving.events, &moving.said);
+                journal.write(&mut moving.events).await;
+            }
             self.enqueue(moving);
         }
         self.drain_calls.done.store(calls, Ordering::Release);
         self.drain_calls.progressed.notify_waiters();
     }
 
-    fn drain_now(&self) {
-        let _turn = self.drain_turn();
-        if let Some(moving) = self.take_captured() {
-            self.enqueue(moving);
-        }
-    }
-
     /// Takes what is in the intake, and completes it. The work on each event happens
     /// while no lock is held that a caller could wait for.
     fn take_captured(&self) -> Option<Moving<'_>> {
         let captured = {
+            let mut draining = self.draining();
             let mut intake = self.intake.lock();
-            self.draining().events += intake.len();
+            draining.events += intake.len();
             intake.take()
         };
         if captured.is_empty() {
@@ -230,10 +214,6 @@ impl Sink {
         if let (Some(journal), false) = (&self.journal, refused.is_empty()) {
             journal.refuse(refused);
         }
-    }
-
-    pub(super) fn drain_turn(&self) -> MutexGuard<'_, ()> {
-        self.drain_turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn draining(&self) -> CountedGuard<'_, Draining> {
