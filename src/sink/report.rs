@@ -6,7 +6,10 @@ use futures_util::future::join_all;
 use tokio::time::timeout;
 
 use super::Sink;
-use crate::{delivery::Occasion, stats::Stats};
+use crate::{
+    delivery::Occasion,
+    stats::{BackendStats, DropReason, Stats},
+};
 
 /// How long a shutdown waits beyond its deadline for the file of the queue.
 const LONGEST_CLOSE: Duration = Duration::from_millis(100);
@@ -56,16 +59,34 @@ impl Sink {
         self.intake.close();
         // Out of time is no error: the report says what was left.
         let _ = timeout(deadline, self.try_everything(Occasion::Shutdown)).await;
-        let mut report = self.report_since(&before);
-        let durable_from = self.durable_from();
-        for (lane, backend) in self.lanes.iter().zip(&mut report.backends) {
-            backend.kept = lane.lock().durable(durable_from);
-            backend.undelivered = backend.undelivered.saturating_sub(backend.kept);
-        }
         self.stop();
         if let Some(journal) = &self.journal {
-            // Whoever starts anew finds the file free; a disk that hangs keeps nobody.
+            // Whoever starts next finds the file free. A disk that hangs keeps nothing.
             let _ = timeout(LONGEST_CLOSE, journal.closed()).await;
+        }
+        self.report_of_the_end(&before)
+    }
+
+    /// Reports what a shutdown did, once what was captured last is written down.
+    fn report_of_the_end(&self, before: &Stats) -> DeliveryReport {
+        let given_up = |stats: &BackendStats| {
+            stats.dropped.get(&DropReason::Shutdown).copied().unwrap_or_default()
+        };
+        let mut report = self.report_since(before);
+        let now = self.stats();
+        let durable_from = self.durable_from();
+        for (number, backend) in report.backends.iter_mut().enumerate() {
+            let (Some(lane), Some(now), Some(before)) =
+                (self.lanes.get(number), now.backends.get(number), before.backends.get(number))
+            else {
+                continue;
+            };
+            // The task may not have ended, as when the disk hangs.
+            let waits = if lane.has_ended() { 0 } else { lane.lock().durable(durable_from) };
+            backend.kept = now.kept + waits;
+            backend.undelivered = (now.queued + now.in_flight).saturating_sub(waits)
+                + given_up(now)
+                - given_up(before);
         }
         report
     }
