@@ -6,7 +6,10 @@
 use std::{
     fmt,
     ops::{Deref, DerefMut},
+    panic::{AssertUnwindSafe, catch_unwind},
 };
+
+use tracing::warn;
 
 use crate::{
     drops::DropSignal,
@@ -111,7 +114,11 @@ impl Drop for Untold<'_> {
     #[inline]
     fn drop(&mut self) {
         if let Some(signal) = self.0.take() {
-            signal.raise();
+            // A waker of the app that panics must end neither the caller of `capture` nor
+            // the task that delivers.
+            if catch_unwind(AssertUnwindSafe(|| signal.raise())).is_err() {
+                warn!("a reader of drops panicked when it was woken");
+            }
         }
     }
 }

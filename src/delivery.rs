@@ -244,18 +244,23 @@ impl Lane {
         batch: &Batch,
     ) -> Outcome {
         let sending = AssertUnwindSafe(async { self.backend.send(batch).await }).catch_unwind();
-        tokio::select! {
+        let mut sending = Box::pin(sending);
+        let outcome = tokio::select! {
             biased;
             () = gate.revoked(pass) => Outcome::Cut,
             () = stop.stopped() => Outcome::Stopped,
-            sent = timeout(limits.send_time, sending) => match sent {
+            sent = timeout(limits.send_time, &mut sending) => match sent {
                 Ok(Ok(answer)) => Outcome::Answered(answer),
                 Ok(Err(_panic)) => Outcome::Panicked,
                 Err(_elapsed) => {
                     Outcome::Answered(Err(DeliveryError::Transient(Box::new(TooSlow))))
                 }
             },
+        };
+        if std::panic::catch_unwind(AssertUnwindSafe(|| drop(sending))).is_err() {
+            warn!(backend = self.name(), "the backend panicked while its request was cut");
         }
+        outcome
     }
 
     fn carries_user_properties(&self, event: &OutgoingEvent) -> bool {

@@ -584,12 +584,16 @@ async fn an_event_that_happened_earlier_has_its_own_time_and_the_age_of_its_capt
     analytics.capture_at(earlier, &Number { value: 1.0 });
     analytics.capture_named_at(earlier, "Named", Properties::new());
     analytics.capture_named_at(start + DAY, "Future", Properties::new());
+    // A time that a file could not hold.
+    analytics.capture_named_at(start - 500 * 365 * DAY, "Antiquity", Properties::new());
     // Older than the queue may be, but captured just now.
     assert!(eventually(analytics.flush()).await.is_complete());
     assert_eq!(analytics.stats().backends[0].dropped_total(), 0);
     let events = recorder.events();
     assert_eq!([events[0].time, events[1].time], [earlier; 2]);
     assert!((start..=SystemTime::now()).contains(&events[2].time));
+    let since = SystemTime::UNIX_EPOCH.duration_since(events[3].time).unwrap();
+    assert_eq!(since, Duration::from_nanos(i64::MAX as u64));
 }
 
 #[cfg(feature = "posthog")]

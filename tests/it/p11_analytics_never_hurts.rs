@@ -1,6 +1,7 @@
 //! P11: every wait has an end, and the session's tokens are never put at risk.
 
 mod outside_a_runtime;
+mod panics;
 
 use std::{sync::Arc, time::Duration};
 

@@ -16,7 +16,7 @@ use matrix_analytics::{
 use serde::Serialize;
 use tokio::sync::oneshot;
 
-use crate::support::{AnalyticsExt as _, World};
+use crate::support::{AnalyticsExt as _, FOREIGN_ID, World, content, eventually};
 
 /// Runs `future` on this thread alone.
 fn block_on<F: Future>(future: F) -> F::Output {
@@ -87,6 +87,28 @@ struct Opened;
 
 impl Event for Opened {
     const NAME: &'static str = "Opened";
+}
+
+#[test]
+fn a_flush_ends_if_the_runtime_ended_before_it_ran_the_tasks() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let analytics = runtime.block_on(async {
+        let world = World::new().await;
+        world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+        let device = world.device("PHONE").await;
+        let (analytics, _) = device.start_confirmed().await;
+        eventually(analytics.shutdown(Duration::from_secs(1))).await;
+        drop(analytics);
+        // A yes is remembered: the gate of the next one holds from its start.
+        device.start().await.0
+    });
+    drop(runtime);
+    analytics.capture_one("Held");
+    block_on(analytics.flush());
+    let mut drops = analytics.drops();
+    assert!(block_on(drops.next()).is_none());
+    let stats = &analytics.stats().backends[0];
+    assert!(stats.is_balanced() && stats.queued == 0, "{stats:?}");
 }
 
 #[test]
