@@ -18,8 +18,8 @@ impl Backend for Totals {
 
     // All the work is done inside this future: the sink drops it at a withdrawal.
     async fn send(&self, batch: &Batch) -> Result<(), DeliveryError> {
-        // An error says whether the sink tries again: here it would not help.
-        let broken = |_| DeliveryError::Permanent("a panic broke the totals".into());
+        // An error says what becomes of the batch and when the sink tries again.
+        let broken = |_| DeliveryError::Misconfigured("a panic broke the totals".into());
         let mut totals = self.0.lock().map_err(broken)?;
         for event in batch.events() {
             *totals.entry(event.name().to_owned()).or_default() += 1;

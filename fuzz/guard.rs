@@ -1,5 +1,6 @@
 //! Any text through the guard: no panic, no text that is not whole characters, and
-//! nothing to be found in what it lets pass.
+//! nothing to be found in what it lets pass. Then one known identifier in the middle of
+//! any text: nothing of it is left.
 
 #![no_main]
 
@@ -12,14 +13,37 @@ static GUARD: LazyLock<GuardProbe> = LazyLock::new(|| {
     GuardProbe::default().of_session("@alice:example.org", "GHTYAJCEWZ", "secrettoken1")
 });
 
+/// Identifiers, and the part of each that must not be left. They begin and end with a
+/// letter or a sign that no text around them can make part of something else.
+const PLANTED: [(&str, &str); 12] = [
+    ("@theodora:vance.example", "theodora"),
+    ("@theodora:bücher.example", "theodora"),
+    ("!theodora:vance.example", "theodora"),
+    ("$theodora:vance.example", "theodora"),
+    ("#theodora:vance.example", "theodora"),
+    ("mxc://vance.example/theodora", "theodora"),
+    ("matrix:u/theodora:vance.example", "theodora"),
+    ("MATRIX:ROOMID/theodora:vance.example/e/quentin", "theodora"),
+    ("https://matrix.to/#/@theodora:vance.example", "theodora"),
+    ("theodora@vance.example", "theodora"),
+    ("theodora@[192.0.2.1]", "theodora"),
+    ("secrettoken1", "secrettoken1"),
+];
+
+/// What this session is known by, which is found where a word ends.
+const WORDS: [(&str, &str); 2] = [("GHTYAJCEWZ", "ghtyajcewz"), ("example.org", "example.org")];
+
 fuzz_target!(|text: &str| {
     let clean = GUARD.redact(text);
     assert!(GUARD.kinds(&clean).is_empty(), "{text:?} became {clean:?}");
     assert!(!clean.contains("@alice:example.org") && !clean.contains("secrettoken1"));
 
-    // As a property, behind the quick look at all of an event.
     let middle = text.floor_char_boundary(text.len() / 2);
-    let (key, value) = text.split_at(middle);
+    let (before, after) = text.split_at(middle);
+    plant(before, after);
+
+    // As a property, behind the quick look at all of an event.
+    let (key, value) = (before, after);
     let properties = Properties::new().with(key, value).with("other", 1.5);
     if properties.check().is_err() {
         return;
@@ -35,3 +59,32 @@ fuzz_target!(|text: &str| {
         }
     }
 });
+
+/// Checks that nothing is left of each identifier between `before` and `after`.
+fn plant(before: &str, after: &str) {
+    // Letters and digits that go on make another word of a word.
+    let is_apart = |c: Option<char>| c.is_none_or(|c| !c.is_alphanumeric());
+    let words = if is_apart(before.chars().next_back()) && is_apart(after.chars().next()) {
+        &WORDS[..]
+    } else {
+        &[]
+    };
+    let surroundings = format!("{before}\n{after}").to_ascii_lowercase();
+    for (identifier, piece) in PLANTED.iter().chain(words) {
+        if surroundings.contains(piece) {
+            continue;
+        }
+        let text = format!("{before}{identifier}{after}");
+        let clean = GUARD.redact(&text);
+        let is_left = clean.to_ascii_lowercase().contains(piece);
+        assert!(!is_left, "{identifier} is left: {text:?} became {clean:?}");
+        let properties = Properties::new().with("text", text.as_str());
+        if properties.check().is_ok() {
+            let guarded = GUARD.properties(properties).expect("it redacts");
+            let is_left = format!("{:?}", guarded.deserialize::<serde_json::Value>().ok())
+                .to_ascii_lowercase()
+                .contains(piece);
+            assert!(!is_left, "{identifier} is left of a property: {text:?}");
+        }
+    }
+}

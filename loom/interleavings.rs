@@ -74,6 +74,7 @@ pub(crate) use select;
 )]
 mod pipeline {
     pub(crate) mod backend;
+    pub(crate) mod counted;
     pub(crate) mod delivery;
     pub(crate) mod event;
     pub(crate) mod gate;
@@ -88,7 +89,7 @@ mod pipeline {
 // As public as in the library, for what its files expect of the lints.
 pub(crate) use self::pipeline::{
     backend::{self, Backend, BoxError, DeliveryError},
-    delivery, event, gate, intake, limits, queue, sink,
+    counted, delivery, event, gate, intake, limits, queue, sink,
     stats::{self, DropReason},
     stop,
 };

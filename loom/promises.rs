@@ -84,7 +84,10 @@ impl App {
         let backends = (0..backends)
             .map(|_| -> Box<dyn DynBackend> { Box::new(Watched(witness.clone())) })
             .collect();
-        let app = Arc::new(Self { sink: Arc::new(Sink::new(backends, limits, Guard)), witness });
+        let app = Arc::new(Self {
+            sink: Arc::new(Sink::new(backends, limits, Arc::new(Guard))),
+            witness,
+        });
         app.apply(Phase::Open, 1, None);
         app
     }
@@ -103,7 +106,7 @@ impl App {
     /// What `Inner::apply` does with the sink.
     fn apply(&self, phase: Phase, epoch: u64, wipe: Option<Wipe>) {
         let id = (phase != Phase::Closed).then(|| AnalyticsId::of_epoch(epoch));
-        self.sink.set_gate(phase, epoch, id, wipe);
+        drop(self.sink.set_gate(phase, epoch, id, wipe));
     }
 
     /// The half of `opt_out().await` that the sink does, up to its return.

@@ -37,6 +37,8 @@ pub(crate) struct Witness {
 struct Facts {
     /// The era whose ID the open connection was used under.
     connection: Option<u64>,
+    /// The era of a connection that was closed and has yet to let go.
+    closing: Option<u64>,
     answers: VecDeque<Answer>,
     delivered: Vec<u64>,
     complaints: Vec<String>,
@@ -71,6 +73,9 @@ impl Witness {
         let mut facts = self.facts();
         if facts.connection.is_some_and(|connection| connection < era) {
             facts.complaints.push("the opt-out returned with a connection open".to_owned());
+        }
+        if facts.closing.is_some_and(|connection| connection < era) {
+            facts.complaints.push("the opt-out returned before a connection let go".to_owned());
         }
     }
 
@@ -172,6 +177,12 @@ impl Backend for Watched {
     }
 
     fn close(&self) {
-        self.0.facts().connection = None;
+        let mut facts = self.0.facts();
+        facts.closing = facts.connection.take().or(facts.closing);
+    }
+
+    async fn closed(&self) {
+        once_more().await;
+        self.0.facts().closing = None;
     }
 }

@@ -8,7 +8,7 @@ use std::{
     borrow::Cow,
     fmt,
     sync::{Arc, atomic::Ordering},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use futures_core::Stream;
@@ -35,6 +35,7 @@ use crate::{
     saving,
     session::own_identifiers,
     sink::DeliveryReport,
+    state_stream,
     stats::Stats,
     stop::Stop,
     withdrawal::{OptOut, OptOutReceipt},
@@ -104,7 +105,7 @@ impl Analytics {
     /// All there is to know about consent now.
     #[must_use]
     pub fn state(&self) -> ConsentState {
-        self.inner().state.get()
+        self.inner().machine().state()
     }
 
     /// The state now, and each one that follows. A slow reader sees the newest.
@@ -113,7 +114,7 @@ impl Analytics {
     /// [`Analytics::shutdown`]. A task that reads it and holds a handle itself keeps that
     /// from happening: abort such a task when the app is done with the account.
     pub fn state_stream(&self) -> impl Stream<Item = ConsentState> + Send + Unpin + use<> {
-        self.inner().state.subscribe_reset()
+        state_stream::stream(&self.handle.inner)
     }
 
     /// Whether to ask the user for consent now.
@@ -315,6 +316,31 @@ impl Analytics {
         self.inner().sink.capture(name, || properties.check().map(|()| properties));
     }
 
+    /// Captures a typed event that happened at `time`; else as [`Analytics::capture`].
+    ///
+    /// For what an app learns of later, such as a crash that it finds at its next start.
+    /// A time in the future becomes now. The age of
+    /// [`queue_max_age`](AnalyticsBuilder::queue_max_age) counts from this call, not from
+    /// `time`.
+    ///
+    /// Never pass an event from before the user opted in, in this session or an earlier
+    /// one: the consent does not reach back, and this crate cannot know when something
+    /// happened.
+    pub fn capture_at<E: Event>(&self, time: SystemTime, event: &E) {
+        self.inner().sink.capture_at(time, E::NAME, || Properties::from_serialize(event));
+    }
+
+    /// Captures an event that happened at `time` and whose name and properties are known
+    /// at run time only; see [`Analytics::capture_at`].
+    pub fn capture_named_at(
+        &self,
+        time: SystemTime,
+        name: impl Into<Cow<'static, str>>,
+        properties: Properties,
+    ) {
+        self.inner().sink.capture_at(time, name, || properties.check().map(|()| properties));
+    }
+
     /// Sets the properties that every event captured from here on has; where an
     /// event has the same key, the event wins. Replaces those set before.
     ///
@@ -329,8 +355,16 @@ impl Analytics {
         self.inner().sink.set_super_properties(properties)
     }
 
-    /// Sets properties of the user, sent with the next event; a later call for the
-    /// same key wins.
+    /// Sets properties of the user; a later call for the same key wins.
+    ///
+    /// They ride on an event: the next one that leaves for a backend and that
+    /// [can carry them](crate::Backend::carries_user_properties). For each backend they
+    /// are kept until such an event was delivered. If that event is refused, expires or
+    /// has no room, they leave with another. A durable queue writes them down with the
+    /// next event that leaves the intake, and restores them after a restart.
+    ///
+    /// A backend that refused ten requests in a row that carried them gets no more until
+    /// the app sets others.
     ///
     /// They are taken only while the gate is open or holding: at a closed gate the call
     /// returns `Ok` and takes nothing. Set them after [`Analytics::opt_in`] has returned,
@@ -358,7 +392,13 @@ impl Analytics {
     /// Tries to deliver everything that was captured until now, and says how that
     /// went.
     ///
-    /// Each backend gets one more try at once, unless it asked to be left alone.
+    /// Each backend gets one more try at once, also one that refuses the app's
+    /// credentials, with three exceptions: it asked to be left alone, it has refused many
+    /// batches, or its last try failed just now. "Just now" is half a second after the
+    /// first failure of an outage and grows to five seconds, so that calls at any rate
+    /// cause few requests. A try that a flush makes leaves the time of the next one as it
+    /// was, and costs no event.
+    ///
     /// At a gate that is not open nothing is sent: right after
     /// [`build`](AnalyticsBuilder::build) it still holds, or is closed, so await
     /// [`Analytics::recheck`] first to know. What could not be delivered is written down
@@ -368,12 +408,17 @@ impl Analytics {
     ///
     /// If the future is dropped, delivery goes on.
     pub async fn flush(&self) -> DeliveryReport {
+        // Not in a task of its own: what is captured after the first poll is no part of it.
         self.inner().sink.flush().await
     }
 
     /// Takes no more events, delivers what it can until `deadline` from now, and
     /// gives up the rest, which the report and the counters name. What is in a durable
     /// queue is kept for the next start.
+    ///
+    /// Each backend gets one last try, also one that refuses the app's credentials,
+    /// unless one failed in the last 100 ms, it asked to be left alone
+    /// ([`Throttled`](crate::DeliveryError::Throttled)), or it has refused many batches.
     ///
     /// Consent is watched on: the state still changes, and `opt_in` and `opt_out` work.
     ///

@@ -1,5 +1,7 @@
 //! Where events go: the open [`Backend`] trait and the backends of this crate.
 
+#[cfg(feature = "posthog")]
+mod http;
 mod jsonl;
 #[cfg(feature = "posthog")]
 mod posthog;
@@ -33,17 +35,50 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Sends one batch and says how it went.
     ///
+    /// It must not block its thread, with a synchronous client or file, say: one task
+    /// serves all backends, moves what is captured into their queues, and notices when
+    /// consent ends. While a `send` blocks, none of this happens, and neither
+    /// `send_timeout` nor a withdrawal can end it. Move such work to a thread that ends
+    /// when this future is dropped.
+    ///
     /// # Errors
     ///
     /// [`DeliveryError`], whose variant decides whether and when the sink tries
     /// again.
     fn send(&self, batch: &Batch) -> impl Future<Output = Result<(), DeliveryError>> + Send;
 
+    /// Whether the service takes user properties that come with `event`; `true` unless
+    /// the backend knows better.
+    ///
+    /// User properties ride on an event. One for which this says no never has any; they
+    /// wait for one that can carry them.
+    fn carries_user_properties(&self, event: &OutgoingEvent) -> bool {
+        let _ = event;
+        true
+    }
+
     /// Lets go of everything held for the account: connections, buffers.
     ///
     /// Called when the user withdraws, when the session ends, and at shutdown.
-    /// A later `send` begins anew.
+    /// A later `send` begins anew. What takes time goes on after this returned, and
+    /// [`closed`](Self::closed) waits for it.
     fn close(&self) {}
+
+    /// Waits until all that was held at the last [`close`](Self::close) is really gone:
+    /// no connection of that time holds a part of a batch any more.
+    ///
+    /// [`OptOutReceipt::requests`](crate::OptOutReceipt::requests) is done only then.
+    /// The sink calls it after `close`, perhaps several times and while a later `send` is
+    /// under way, for which it must not wait. By default it is done at once, which is
+    /// right for a backend whose `close` leaves nothing behind.
+    ///
+    /// # Cancel safety
+    ///
+    /// The sink waits for a bounded time only, and then drops the future. Nothing may
+    /// depend on it being polled.
+    fn closed(&self) -> impl Future<Output = ()> + Send {
+        std::future::ready(())
+    }
 }
 
 /// A shared backend: the app keeps one handle, and the sink has the other.
@@ -56,8 +91,16 @@ impl<B: Backend> Backend for Arc<B> {
         (**self).send(batch)
     }
 
+    fn carries_user_properties(&self, event: &OutgoingEvent) -> bool {
+        (**self).carries_user_properties(event)
+    }
+
     fn close(&self) {
         (**self).close();
+    }
+
+    fn closed(&self) -> impl Future<Output = ()> + Send {
+        (**self).closed()
     }
 }
 
@@ -93,14 +136,23 @@ impl Batch {
 }
 
 /// Why a backend did not take a batch, classified by what to do next.
+///
+/// | | what happens to the batch | the next try |
+/// |---|---|---|
+/// | `Rejected`, `TooLarge` | it is halved; an event that is alone is dropped | at once; from the tenth refusal on, one in 6 seconds, and fewer if every batch is refused (up to 5 minutes apart) |
+/// | `Transient`, `Throttled` | it waits | after a second, then twice as long each time, up to 5 minutes; half of each wait is random; not before the time that the backend asked for (up to an hour) |
+/// | `Unauthorized`, `Misconfigured` | it waits | after an hour |
+///
+/// What waits is dropped when it is older than
+/// [`queue_max_age`](crate::AnalyticsBuilder::queue_max_age), and for no number of
+/// tries. [`flush`](crate::Analytics::flush) and
+/// [`shutdown`](crate::Analytics::shutdown) make a try earlier.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeliveryError {
-    /// Nothing can make the backend take this batch: it is dropped.
-    #[error("the backend will never take this batch")]
-    Permanent(#[source] BoxError),
-    /// The backend finds fault with an event (such as HTTP 400): the batch is
-    /// halved until the faulty event is alone, which is dropped.
+    /// The backend finds fault with an event (such as HTTP 400), or cannot put one into
+    /// its service's form: the batch is halved until the faulty event is alone, which is
+    /// dropped. A batch over which a backend panics is treated alike.
     #[error("the backend refuses an event of this batch")]
     Rejected(#[source] BoxError),
     /// The backend asks to be left alone for a while (such as HTTP 429).
@@ -116,13 +168,19 @@ pub enum DeliveryError {
     /// halved; an event that is too large alone is dropped.
     #[error("the batch is larger than the backend takes")]
     TooLarge(#[source] BoxError),
-    /// A failure that may pass (no network, HTTP 5xx): tried again later.
+    /// A failure that may pass (no network, HTTP 5xx): tried again, with growing pauses,
+    /// until the events are too old.
     #[error("the backend cannot be reached now")]
     Transient(#[source] BoxError),
     /// The backend refuses this app's credentials (HTTP 401, 403): it is left
-    /// alone for long.
+    /// alone for long, and the events wait.
     #[error("the backend refuses this app's credentials")]
     Unauthorized(#[source] BoxError),
+    /// The backend cannot take any event as it is set up now, such as an endpoint that
+    /// answers with a redirect, with HTTP 404 or from a proxy (HTTP 407), or a writer
+    /// that is closed: it is left alone for long, and the events wait.
+    #[error("the backend is not set up to take events")]
+    Misconfigured(#[source] BoxError),
 }
 
 /// The cause of a [`DeliveryError`].
@@ -132,11 +190,15 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 pub(crate) trait DynBackend: Send + Sync {
     fn name(&self) -> &'static str;
     fn send<'a>(&'a self, batch: &'a Batch) -> SendFuture<'a>;
+    fn carries_user_properties(&self, event: &OutgoingEvent) -> bool;
     fn close(&self);
+    fn closed(&self) -> ClosedFuture<'_>;
 }
 
 pub(crate) type SendFuture<'a> =
     Pin<Box<dyn Future<Output = Result<(), DeliveryError>> + Send + 'a>>;
+
+pub(crate) type ClosedFuture<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 impl<B: Backend> DynBackend for B {
     fn name(&self) -> &'static str {
@@ -147,8 +209,16 @@ impl<B: Backend> DynBackend for B {
         Box::pin(Backend::send(self, batch))
     }
 
+    fn carries_user_properties(&self, event: &OutgoingEvent) -> bool {
+        Backend::carries_user_properties(self, event)
+    }
+
     fn close(&self) {
         Backend::close(self);
+    }
+
+    fn closed(&self) -> ClosedFuture<'_> {
+        Box::pin(Backend::closed(self))
     }
 }
 

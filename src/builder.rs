@@ -1,6 +1,6 @@
 //! Makes an [`Analytics`].
 
-use std::{ffi::OsStr, fmt, time::Duration};
+use std::{ffi::OsStr, fmt, sync::Arc, time::Duration};
 
 use matrix_sdk::{Client, StoreError};
 use tokio::{runtime::Handle, time::timeout};
@@ -16,10 +16,14 @@ use crate::{
     limits::Limits,
     local_record::Record,
     record_store::{LoadError, RecordStore},
+    session::own_identifiers,
     sink::Sink,
 };
 #[cfg(feature = "sqlite")]
-use crate::{GateState, SqliteQueue, queue::Journal};
+use crate::{
+    GateState, SqliteQueue,
+    queue::{Journal, sqlite::setup::Setup},
+};
 
 /// The account-data event of Element's clients.
 ///
@@ -171,12 +175,17 @@ impl AnalyticsBuilder {
     }
 
     /// The most bytes of events that one request carries; 1 MiB if not set.
+    ///
+    /// An event counts as for [`intake_max_bytes`](Self::intake_max_bytes); one that is
+    /// larger than this has a request of its own.
     pub fn batch_max_bytes(mut self, bytes: usize) -> Self {
         self.limits.batch_bytes = bytes;
         self
     }
 
-    /// How long a captured event may wait for company; 10 s if not set.
+    /// How long a captured event may wait for company; 10 s if not set. It waits for less
+    /// if there are events for a whole request before, or if they fill half of
+    /// [`intake_max_bytes`](Self::intake_max_bytes).
     ///
     /// What was captured in this time is in memory only, and is lost with the
     /// process.
@@ -194,6 +203,11 @@ impl AnalyticsBuilder {
 
     /// How many bytes of captured events wait in memory to be batched; 8 MiB if not
     /// set.
+    ///
+    /// For this limit, [`batch_max_bytes`](Self::batch_max_bytes) and
+    /// [`queue_max_bytes`](Self::queue_max_bytes), an event counts with its name, with its
+    /// properties and the super properties as JSON, as they were captured, and with 160
+    /// bytes for what is around them.
     pub fn intake_max_bytes(mut self, bytes: usize) -> Self {
         self.limits.intake_bytes = bytes;
         self
@@ -206,6 +220,10 @@ impl AnalyticsBuilder {
     }
 
     /// How many bytes of events wait for each backend; 8 MiB if not set.
+    ///
+    /// An event counts as for [`intake_max_bytes`](Self::intake_max_bytes). One that is
+    /// larger than all of this is dropped, counted as
+    /// [`TooLarge`](crate::DropReason::TooLarge), and makes no other leave.
     pub fn queue_max_bytes(mut self, bytes: usize) -> Self {
         self.limits.queue_bytes = bytes;
         self
@@ -268,6 +286,9 @@ impl AnalyticsBuilder {
         let settings =
             Settings { do_not_track: self.do_not_track, request_timeout: self.request_timeout };
         let machine = Machine::new(record, stored, settings, fastrand::f64());
+        let guard = Arc::new(Guard::new(self.guard_policy, self.detectors));
+        // Before anything is restored.
+        guard.know(own_identifiers(&self.client));
         #[cfg(feature = "sqlite")]
         let journal = match self.queue {
             Some(queue) => {
@@ -275,15 +296,14 @@ impl AnalyticsBuilder {
                 // A gate that is closed has nothing to wait for.
                 let closed = matches!(machine.gate(), GateState::Closed(_));
                 let keep = (!closed).then(|| machine.epoch());
-                let age = self.limits.queue_age;
-                let opening = Journal::open(queue, &self.event_type, &user, &backends, age, keep);
-                Some(opening.await?)
+                let (age, guard) = (self.limits.queue_age, guard.clone());
+                let setup = Setup::new(&self.event_type, &user, &backends, age, guard);
+                Some(Journal::open(queue, setup, keep).await?)
             }
             None => None,
         };
         let account_data =
             AccountData::new(self.client.clone(), user, &self.event_type, self.request_timeout);
-        let guard = Guard::new(self.guard_policy, self.detectors);
         let sink = Sink::new(self.backends, self.limits, guard);
         #[cfg(feature = "sqlite")]
         let sink = match journal {

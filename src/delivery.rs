@@ -4,29 +4,32 @@
 //! in the one task of [`Sink::run`](crate::sink::Sink::run).
 
 mod course;
+mod flush;
+mod refusals;
 mod retry;
+mod settle;
 mod state;
+mod user;
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::panic::AssertUnwindSafe;
 
 use futures_util::FutureExt as _;
 use tokio::{
     sync::Notify,
-    time::{Instant, sleep_until, timeout},
+    time::{Instant, timeout, timeout_at},
 };
 use tracing::warn;
 
-use self::{
-    course::{Course, Pause},
-    retry::RetryDecision,
-    state::LaneState,
-};
+use self::{course::Course, settle::Load, state::LaneState};
+pub(crate) use self::{flush::Occasion, user::PendingUser};
 use crate::{
     DeliveryError,
     backend::{Batch, DynBackend},
+    counted::{Counted, CountedGuard},
+    drops::DropSignal,
+    event::{OutgoingEvent, UserProperties},
     gate::{Gate, Pass},
     limits::Limits,
-    locks::{Mutex, MutexGuard, PoisonError},
     queue::{Journal, Queued, Row},
     stats::DropReason,
     stop::Stop,
@@ -36,19 +39,13 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Lane {
     backend: Box<dyn DynBackend>,
-    state: Mutex<LaneState>,
+    /// Asked once: the backend's code runs under none of our locks.
+    name: &'static str,
+    state: Counted<LaneState>,
     /// There may be something new to do.
     wake: Notify,
     /// Something was done.
     progressed: Notify,
-}
-
-/// One call of `flush()`.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Flush {
-    number: u64,
-    /// How many events have left in all once those that wait now have.
-    gone: u64,
 }
 
 /// How one try ended.
@@ -66,43 +63,41 @@ enum Outcome {
 struct TooSlow;
 
 impl Lane {
-    pub(crate) fn new(backend: Box<dyn DynBackend>) -> Self {
-        Self { backend, state: Mutex::default(), wake: Notify::new(), progressed: Notify::new() }
+    pub(crate) fn new(backend: Box<dyn DynBackend>, signal: &DropSignal) -> Self {
+        Self {
+            name: backend.name(),
+            backend,
+            state: Counted::new(LaneState::default(), signal),
+            wake: Notify::new(),
+            progressed: Notify::new(),
+        }
     }
 
     pub(crate) fn name(&self) -> &'static str {
-        self.backend.name()
+        self.name
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, LaneState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn lock(&self) -> CountedGuard<'_, LaneState> {
+        self.state.lock()
     }
 
     pub(crate) fn wake(&self) {
         self.wake.notify_one();
     }
 
-    /// Asks for everything that waits to be tried now.
-    pub(crate) fn ask_flush(&self) -> Flush {
-        let flush = {
-            let mut state = self.lock();
-            state.flush_asked += 1;
-            let waiting = (state.queue.len() + state.in_flight) as u64;
-            Flush { number: state.flush_asked, gone: state.gone() + waiting }
-        };
-        self.wake();
-        flush
-    }
-
-    /// Waits until all that waited when `flush` was asked for has left, or could
-    /// not.
-    pub(crate) async fn flushed(&self, flush: Flush) {
-        self.until(|state| state.flush_done >= flush.number || state.gone() >= flush.gone).await;
-    }
-
-    /// Waits until no request is out and the backend holds no connection.
+    /// Waits until no request is out, and no connection is left: neither one that the
+    /// backend holds nor one that is closing and still has a part of a batch.
+    ///
+    /// That may take for ever, and the lane does not wait for it: a later epoch has
+    /// connections of its own.
     pub(crate) async fn disconnected(&self) {
         self.until(|state| state.in_flight == 0 && state.connected.is_none()).await;
+        let closed = AssertUnwindSafe(async { self.backend.closed().await }).catch_unwind();
+        if closed.await.is_err() {
+            warn!(backend = self.name(), "the backend panicked while its connections closed");
+            // It cannot tell any more. A caller has a bound.
+            std::future::pending::<()>().await;
+        }
     }
 
     async fn until(&self, done: impl Fn(&LaneState) -> bool) {
@@ -124,19 +119,47 @@ impl Lane {
             if connected.is_some_and(|epoch| gate.capture_epoch() != Some(epoch)) {
                 self.disconnect();
             }
+            self.expire(limits, &course);
             if let Some(pause) = course.pause {
-                if self.pause_is_over(pause, stop).await {
-                    course.pause = None;
+                if self.pause_is_over(pause, gate, limits, stop).await {
+                    course.resume();
                 }
                 continue;
             }
             match self.next_batch(gate, limits, &course) {
                 Some((pass, batch)) => {
-                    let outcome = self.send(gate, limits, stop, &pass, &batch).await;
-                    self.settle(outcome, batch, gate, &pass, limits, &mut course);
+                    // The backend is asked while no lock is held.
+                    let said = self.lock().user.offer(pass.epoch);
+                    let (events, said) =
+                        user::attach(&batch, said, |event| self.carries_user_properties(event));
+                    let request = Batch::new(pass.id.clone(), events);
+                    let outcome = self.send(gate, limits, stop, &pass, &request).await;
+                    let load = Load { batch, carried: said };
+                    self.settle(&outcome, load, gate, &pass, limits, &mut course);
                 }
-                None => self.wake.notified().await,
+                None => self.woken_or_expired(limits).await,
             }
+        }
+    }
+
+    /// Drops what has waited for too long.
+    fn expire(&self, limits: &Limits, course: &Course) {
+        let mut state = self.lock();
+        let expired = state.queue.expire(Instant::now(), limits.queue_age);
+        let reason = if course.parked { DropReason::Parked } else { DropReason::Expired };
+        state.drops.add(reason, expired);
+        drop(state);
+        if expired > 0 {
+            self.progressed.notify_waiters();
+        }
+    }
+
+    /// Waits until there may be something to do, or an event has waited for too long.
+    async fn woken_or_expired(&self, limits: &Limits) {
+        let expiry = self.lock().queue.next_expiry(limits.queue_age);
+        match expiry {
+            Some(expiry) => drop(timeout_at(expiry, self.wake.notified()).await),
+            None => self.wake.notified().await,
         }
     }
 
@@ -146,23 +169,11 @@ impl Lane {
 
     /// Tells `journal`, which knows this lane by its number, what has left, until
     /// `stop`.
-    pub(crate) async fn keep(&self, number: usize, journal: &Arc<Journal>, stop: &Stop) {
-        let mut told = 0;
+    pub(crate) async fn keep(&self, number: usize, journal: &Journal, stop: &Stop) {
         loop {
             let progressed = self.progressed.notified();
             let done = self.lock().done();
-            if done > told {
-                // A disk that hangs does not keep the task from its end.
-                let marked = tokio::select! {
-                    biased;
-                    () = stop.stopped() => return,
-                    marked = journal.mark(number, done) => marked,
-                };
-                if marked {
-                    told = done;
-                    continue;
-                }
-            }
+            journal.mark(number, done);
             tokio::select! {
                 biased;
                 () = stop.stopped() => return,
@@ -198,9 +209,6 @@ impl Lane {
         course: &Course,
     ) -> Option<(Pass, Vec<Queued>)> {
         let mut state = self.lock();
-        let expired = state.queue.expire(Instant::now(), limits.queue_age);
-        let reason = if course.parked { DropReason::Parked } else { DropReason::Expired };
-        state.drops.add(reason, expired);
         let pass = gate.pass();
         if let (Some(pass), false) = (pass, state.queue.is_empty()) {
             if state.connected.is_some_and(|epoch| epoch != pass.epoch) {
@@ -214,10 +222,7 @@ impl Lane {
                 batch.into_iter().partition(|queued| queued.event.epoch == pass.epoch);
             state.drops.add(DropReason::Withdrawn, withdrawn.len());
             if !batch.is_empty() {
-                state.in_flight = batch.len();
-                let mut rows = batch.iter().filter_map(|queued| queued.durable_row(0));
-                state.in_flight_row = rows.next();
-                state.in_flight_rows = usize::from(state.in_flight_row.is_some()) + rows.count();
+                state.took_off(&batch);
                 state.connected = Some(pass.epoch);
                 return Some((pass, batch));
             }
@@ -236,111 +241,42 @@ impl Lane {
         limits: &Limits,
         stop: &Stop,
         pass: &Pass,
-        batch: &[Queued],
+        batch: &Batch,
     ) -> Outcome {
-        let events = batch.iter().map(|queued| queued.event.clone()).collect();
-        let batch = Batch::new(pass.id.clone(), events);
-        let sending = AssertUnwindSafe(async { self.backend.send(&batch).await }).catch_unwind();
-        tokio::select! {
+        let sending = AssertUnwindSafe(async { self.backend.send(batch).await }).catch_unwind();
+        let mut sending = Box::pin(sending);
+        let outcome = tokio::select! {
             biased;
             () = gate.revoked(pass) => Outcome::Cut,
             () = stop.stopped() => Outcome::Stopped,
-            sent = timeout(limits.send_time, sending) => match sent {
+            sent = timeout(limits.send_time, &mut sending) => match sent {
                 Ok(Ok(answer)) => Outcome::Answered(answer),
                 Ok(Err(_panic)) => Outcome::Panicked,
                 Err(_elapsed) => {
                     Outcome::Answered(Err(DeliveryError::Transient(Box::new(TooSlow))))
                 }
             },
+        };
+        if std::panic::catch_unwind(AssertUnwindSafe(|| drop(sending))).is_err() {
+            warn!(backend = self.name(), "the backend panicked while its request was cut");
         }
+        outcome
     }
 
-    /// Accounts for `batch`, and decides what comes next.
-    fn settle(
-        &self,
-        outcome: Outcome,
-        batch: Vec<Queued>,
-        gate: &Gate,
-        pass: &Pass,
-        limits: &Limits,
-        course: &mut Course,
-    ) {
-        let mut state = self.lock();
-        state.in_flight = 0;
-        state.in_flight_row = None;
-        match outcome {
-            Outcome::Answered(Ok(())) => {
-                state.delivered += batch.len() as u64;
-                *course = Course::new(
-                    course.batch_events.saturating_mul(2).clamp(1, limits.batch_events),
-                );
-            }
-            Outcome::Answered(Err(error)) => {
-                course.tries += 1;
-                let decision = retry::decide(&error, batch.len(), course.tries, fastrand::f64());
-                if !course.warned {
-                    course.warned = true;
-                    // The class only: a cause may quote what was sent.
-                    warn!(backend = self.name(), "events are not delivered: {error}");
-                }
-                match decision {
-                    RetryDecision::Drop(reason) => {
-                        state.drops.add(reason, batch.len());
-                        course.tries = 0;
-                        course.refuse(1);
-                    }
-                    RetryDecision::Halve => {
-                        course.tries = 0;
-                        course.refuse(batch.len() / 2);
-                        state.put_back(batch, gate.epoch());
-                    }
-                    RetryDecision::Wait(time)
-                    | RetryDecision::WaitAsked(time)
-                    | RetryDecision::Park(time) => {
-                        course.parked = matches!(decision, RetryDecision::Park(_));
-                        let asked = !matches!(decision, RetryDecision::Wait(_));
-                        course.pause = Some(Pause { until: Instant::now() + time, asked });
-                        state.put_back(batch, gate.epoch());
-                    }
-                }
-                if course.pause.is_some() {
-                    state.flush_done = state.flush_asked;
-                }
-            }
-            // In doubt, the events wait for what the homeserver says; withdrawn,
-            // they are gone, and whether they arrived nobody can tell.
-            Outcome::Cut if gate.epoch() == pass.epoch => state.queue.put_back(batch),
-            Outcome::Cut => state.drops.add(DropReason::CutAtWithdrawal, batch.len()),
-            Outcome::Panicked => {
-                state.drops.add(DropReason::BackendPanicked, batch.len());
-                warn!(backend = self.name(), "the backend panicked; its batch is dropped");
-            }
-            // What ends the lane knows what becomes of it.
-            Outcome::Stopped => state.put_back(batch, gate.epoch()),
-        }
-        drop(state);
-        self.progressed.notify_waiters();
+    fn carries_user_properties(&self, event: &OutgoingEvent) -> bool {
+        let asked = AssertUnwindSafe(|| self.backend.carries_user_properties(event));
+        std::panic::catch_unwind(asked).unwrap_or_else(|_| {
+            warn!(backend = self.name(), "the backend panicked over user properties");
+            false
+        })
     }
 
-    /// Waits until the pause is over (`true`) or there may be something else to
-    /// do (`false`).
-    async fn pause_is_over(&self, pause: Pause, stop: &Stop) -> bool {
-        {
-            let mut state = self.lock();
-            if state.flush_asked > state.flush_done {
-                if !pause.asked {
-                    return true;
-                }
-                state.flush_done = state.flush_asked;
-            }
-        }
-        self.progressed.notify_waiters();
-        tokio::select! {
-            biased;
-            () = stop.stopped() => false,
-            () = sleep_until(pause.until) => true,
-            () = self.wake.notified() => false,
-        }
+    /// Returns what a restart would lose of what is to be said about the user, though it
+    /// was written down: its row has left, or was in a file that ended before the row
+    /// `durable_from`.
+    pub(crate) fn unwritten_user(&self, epoch: u64, durable_from: Row) -> Option<UserProperties> {
+        let state = self.lock();
+        state.user.unwritten(epoch, durable_from.max(state.done() + 1)).cloned()
     }
 
     fn disconnect(&self) {

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_core::Stream;
-use futures_util::stream;
+use futures_util::{StreamExt as _, stream};
 use tokio::sync::{Notify, futures::Notified};
 
 use crate::{
@@ -47,7 +47,7 @@ impl DropSignal {
 pub(crate) fn stream(sink: Arc<Sink>) -> impl Stream<Item = Dropped> + Send + Unpin + use<> {
     let told = sink.stats();
     let reader = (sink, told, VecDeque::new());
-    Box::pin(stream::unfold(reader, |(sink, mut told, mut ready)| async move {
+    let drops = stream::unfold(reader, |(sink, mut told, mut ready)| async move {
         let signal = sink.drop_signal().clone();
         loop {
             if let Some(dropped) = ready.pop_front() {
@@ -66,7 +66,8 @@ pub(crate) fn stream(sink: Arc<Sink>) -> impl Stream<Item = Dropped> + Send + Un
                 raised.await;
             }
         }
-    }))
+    });
+    Box::pin(drops.fuse())
 }
 
 fn difference(before: &Stats, now: &Stats) -> VecDeque<Dropped> {

@@ -4,20 +4,32 @@
 //! It runs in the background task, behind the intake. `docs/privacy.md` says what it
 //! finds, how, and what it cannot find.
 
+mod boundary;
 mod decode;
 mod detector;
 mod email;
+mod host;
 mod ip;
+mod jwt;
+mod key;
 mod kind;
 mod matrix;
+mod named;
 mod own;
 #[cfg(feature = "testing")]
 mod probe;
+mod recovery;
 mod redact;
+mod registrable;
+mod runs;
 mod scanner;
-mod secret;
+mod signs;
 #[cfg(test)]
 mod tests;
+mod token;
+mod uri;
+mod userinfo;
+mod version;
 mod work;
 
 use std::{
@@ -42,9 +54,10 @@ pub use self::{detector::Detector, kind::IdentifierKind};
 use self::{
     redact::{Redacted, redact},
     scanner::{Place, Scanner},
+    version::is_named_version,
 };
 use crate::{
-    event::{Fate, MAX_KEY_BYTES, MAX_NAME_BYTES, Properties, UserProperties},
+    event::{Fate, MAX_EVENT_BYTES, MAX_KEY_BYTES, MAX_NAME_BYTES, Properties, UserProperties},
     locks::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -62,7 +75,10 @@ pub enum GuardPolicy {
     /// The property whose key or text it is is dropped. An event cannot do without
     /// its name: that is redacted.
     DropProperty,
-    /// A placeholder such as `[user_id]` takes its place.
+    /// A placeholder such as `[user_id]` takes its place. A text that would outgrow
+    /// [`MAX_EVENT_BYTES`](crate::MAX_EVENT_BYTES) with them, or make its event do so,
+    /// becomes `[redacted]` as a whole; where even that has no room, the property is
+    /// dropped.
     #[default]
     Redact,
 }
@@ -132,7 +148,13 @@ impl Guard {
 
     /// Takes over what the session is known by now: tokens are replaced at any time.
     pub(crate) fn refresh(&self) {
-        let Some(own) = self.session.get().and_then(|session| session()) else { return };
+        if let Some(own) = self.session.get().and_then(|session| session()) {
+            self.know(own);
+        }
+    }
+
+    /// Searches for `own` literally from here on.
+    pub(crate) fn know(&self, own: OwnIdentifiers) {
         let mut searching = self.searching();
         let own = own.with_tokens_of(&searching.own);
         if own != searching.own {
@@ -176,7 +198,7 @@ impl Guard {
     }
 
     fn search(&self) -> Search<'_> {
-        Search { guard: self, searching: self.searching(), found: Vec::new() }
+        Search { guard: self, searching: self.searching(), found: Vec::new(), room: 0 }
     }
 
     fn searching(&self) -> MutexGuard<'_, Searching> {
@@ -189,6 +211,8 @@ struct Search<'a> {
     guard: &'a Guard,
     searching: MutexGuard<'a, Searching>,
     found: Vec<IdentifierKind>,
+    /// How many bytes the properties that are searched may still grow by.
+    room: usize,
 }
 
 impl Search<'_> {
@@ -212,6 +236,7 @@ impl Search<'_> {
         if is_clean {
             return Some(properties);
         }
+        self.room = MAX_EVENT_BYTES.saturating_sub(properties.json_bytes());
         let mut unseen = false;
         let filtered = properties.filtered(|key, text| match self.property(event, key, text) {
             Ok(fate) => fate,
@@ -227,11 +252,7 @@ impl Search<'_> {
         let new_key = self.text(key, Place::Anywhere)?;
         let new_key = new_key.map(|key| bounded(key, MAX_KEY_BYTES));
         let leaves_as = new_key.as_deref().unwrap_or(key);
-        let place = if leaves_as.to_ascii_lowercase().contains("version") {
-            Place::Version
-        } else {
-            Place::Anywhere
-        };
+        let place = if is_named_version(leaves_as) { Place::Version } else { Place::Anywhere };
         let new_text = match text {
             Some(text) => self.text(text, place)?,
             None => None,
@@ -242,10 +263,32 @@ impl Search<'_> {
         self.warn(event, Some(leaves_as));
         Ok(match self.guard.policy {
             GuardPolicy::Redact => {
-                Fate::Replaced { key: new_key, text: new_text.map(|redacted| redacted.text) }
+                let new_text = new_text.map(|redacted| redacted.text);
+                self.with_room((key, new_key), (text, new_text))
             }
             GuardPolicy::DropEvent | GuardPolicy::DropProperty => Fate::Dropped,
         })
+    }
+
+    /// Returns the property with its new key and text if there is room for them, with
+    /// none of its text if that is shorter, else nothing. As JSON a placeholder is as
+    /// long as here, and what it replaces is as long or longer.
+    fn with_room(
+        &mut self,
+        (key, new_key): (&str, Option<String>),
+        (text, new_text): (Option<&str>, Option<String>),
+    ) -> Fate {
+        let old = key.len() + text.map_or(0, str::len);
+        let rest = new_key.as_deref().unwrap_or(key).len();
+        let whole = new_text.is_some().then(|| redact::WHOLE.to_owned());
+        for text in [new_text, whole] {
+            let new = rest + text.as_deref().map_or(old - key.len(), str::len);
+            if new <= old + self.room {
+                self.room = old + self.room - new;
+                return Fate::Replaced { key: new_key, text };
+            }
+        }
+        Fate::Dropped
     }
 
     fn text(&mut self, text: &str, place: Place) -> Result<Option<Redacted>, Unseen> {

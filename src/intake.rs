@@ -6,8 +6,10 @@ use std::sync::Arc;
 use tokio::sync::Notify;
 
 use crate::{
+    counted::{Counted, CountedGuard, HasDrops},
+    drops::DropSignal,
     event::{CapturedEvent, Properties},
-    locks::{Mutex, MutexGuard, PoisonError},
+    limits::Limits,
     stats::{DropReason, Drops},
 };
 
@@ -16,14 +18,15 @@ const MOST_RESERVED: usize = 128;
 
 #[derive(Debug)]
 pub(crate) struct Intake {
-    contents: Mutex<Contents>,
+    contents: Counted<Contents>,
     /// The buffer went from empty to non-empty.
     filled: Notify,
     /// There is enough for a batch.
     ripe: Notify,
     max_events: usize,
     max_bytes: usize,
-    ripe_at: usize,
+    ripe_events: usize,
+    ripe_bytes: usize,
 }
 
 #[derive(Default)]
@@ -43,6 +46,12 @@ impl std::fmt::Debug for Contents {
     }
 }
 
+impl HasDrops for Contents {
+    fn drops(&mut self) -> &mut Drops {
+        &mut self.drops
+    }
+}
+
 impl Contents {
     pub(crate) fn len(&self) -> usize {
         self.events.len()
@@ -56,28 +65,31 @@ impl Contents {
 }
 
 impl Intake {
-    /// A buffer of bounded size, which asks to be emptied early from `ripe_at`
-    /// events on.
-    pub(crate) fn new(max_events: usize, max_bytes: usize, ripe_at: usize) -> Self {
+    /// A buffer of bounded size, which asks to be emptied early once it holds a batch, by
+    /// count or by bytes.
+    pub(crate) fn new(limits: &Limits, signal: &DropSignal) -> Self {
         Self {
-            contents: Mutex::default(),
+            contents: Counted::new(Contents::default(), signal),
             filled: Notify::new(),
             ripe: Notify::new(),
-            max_events,
-            max_bytes,
-            ripe_at: ripe_at.min(max_events),
+            max_events: limits.intake_events,
+            max_bytes: limits.intake_bytes,
+            ripe_events: limits.batch_events.min(limits.intake_events),
+            // At half, there is room for what is captured until the task has come.
+            ripe_bytes: limits.batch_bytes.min(limits.intake_bytes / 2),
         }
     }
 
     /// Takes `event`, with the super properties of now, or counts why not.
     pub(crate) fn push(&self, mut event: CapturedEvent) {
-        let held = {
+        let (is_first, is_ripe) = {
             let mut contents = self.lock();
             contents.captured += 1;
             if contents.closed {
                 contents.drops.add(DropReason::AfterShutdown, 1);
                 return;
             }
+            event.super_properties.clone_from(&contents.super_properties);
             let bytes = event.bytes();
             if contents.events.len() >= self.max_events
                 || contents.bytes.saturating_add(bytes) > self.max_bytes
@@ -85,20 +97,20 @@ impl Intake {
                 contents.drops.add(DropReason::IntakeFull, 1);
                 return;
             }
+            let was_ripe = self.is_ripe(&contents);
             contents.bytes += bytes;
-            event.super_properties.clone_from(&contents.super_properties);
             if contents.events.capacity() == 0 {
                 // For a batch, at once: growing to it would copy each event.
-                contents.events.reserve(self.ripe_at.min(MOST_RESERVED));
+                contents.events.reserve(self.ripe_events.min(MOST_RESERVED));
             }
             contents.events.push(event);
-            contents.events.len()
+            (contents.events.len() == 1, !was_ripe && self.is_ripe(&contents))
         };
         // Once for many events: waking a task costs more than all the rest.
-        if held == 1 {
+        if is_first {
             self.filled.notify_one();
         }
-        if held == self.ripe_at {
+        if is_ripe {
             self.ripe.notify_one();
         }
     }
@@ -115,8 +127,8 @@ impl Intake {
         self.lock().closed = true;
     }
 
-    pub(crate) fn lock(&self) -> MutexGuard<'_, Contents> {
-        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn lock(&self) -> CountedGuard<'_, Contents> {
+        self.contents.lock()
     }
 
     /// Waits until there is an event.
@@ -128,8 +140,12 @@ impl Intake {
 
     /// Waits until there is enough for a batch.
     pub(crate) async fn ripe(&self) {
-        while self.lock().events.len() < self.ripe_at {
+        while !self.is_ripe(&self.lock()) {
             self.ripe.notified().await;
         }
+    }
+
+    fn is_ripe(&self, contents: &Contents) -> bool {
+        contents.events.len() >= self.ripe_events || contents.bytes >= self.ripe_bytes
     }
 }

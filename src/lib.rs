@@ -9,6 +9,7 @@ mod builder;
 mod claim;
 mod consent;
 mod consent_task;
+mod counted;
 mod delivery;
 mod drops;
 mod event;
@@ -24,10 +25,15 @@ mod record_store;
 mod saving;
 mod session;
 mod sink;
+mod state_stream;
 mod stats;
 mod stop;
 mod withdrawal;
 
+#[cfg(test)]
+mod delivery_tests;
+#[cfg(test)]
+mod intake_tests;
 #[cfg(test)]
 mod stale_epochs;
 #[cfg(test)]
@@ -49,8 +55,8 @@ pub use self::{
     consent::{ClosedReason, Confirmation, Consent, ConsentState, GateState, HoldReason, Prompt},
     drops::Dropped,
     event::{
-        Event, InvalidEvent, MAX_EVENT_BYTES, MAX_KEY_BYTES, MAX_NAME_BYTES, OutgoingEvent,
-        Properties, UserProperties, Value,
+        DeserializeError, Event, InvalidEvent, MAX_EVENT_BYTES, MAX_KEY_BYTES, MAX_NAME_BYTES,
+        OutgoingEvent, Properties, UserProperties, Value,
     },
     guard::{Detector, GuardPolicy, IdentifierKind},
     limits::OverflowPolicy,

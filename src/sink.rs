@@ -11,6 +11,9 @@
 //! written down first, what has left is deleted after. Nothing reads it but the start
 //! of the next process.
 
+mod drain;
+mod report;
+
 use std::{
     borrow::Cow,
     collections::BTreeMap,
@@ -19,16 +22,21 @@ use std::{
 };
 
 use futures_util::future::join_all;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::Instant;
 
+use self::drain::{DrainCalls, Draining};
+pub use self::report::{Delivered, DeliveryReport};
+#[cfg(feature = "sqlite")]
+use crate::queue::{Refused, Restored};
 use crate::{
     AnalyticsId,
     backend::DynBackend,
     consent::machine::Wipe,
-    delivery::Lane,
+    counted::{Counted, Untold},
+    delivery::{Lane, PendingUser},
     drops::DropSignal,
     event::{
-        CapturedEvent, InvalidEvent, OutgoingEvent, Properties, UniqueIds, UserProperties,
+        CapturedEvent, InvalidEvent, OutgoingEvent, Properties, Said, UniqueIds, UserProperties,
         check_name,
     },
     gate::{Gate, Phase},
@@ -36,8 +44,8 @@ use crate::{
     intake::Intake,
     limits::Limits,
     locks::{Mutex, MutexGuard, PoisonError},
-    queue::{Journal, QueueError, Queued, Refused, Row},
-    stats::{BackendStats, DropReason, Drops, Stats},
+    queue::{Journal, QueueError, Queued, Row},
+    stats::{BackendStats, DropReason, Stats},
     stop::Stop,
 };
 
@@ -46,93 +54,45 @@ use crate::{
 pub(crate) struct Sink {
     gate: Gate,
     intake: Intake,
-    pub(crate) guard: Guard,
-    /// Held by whoever empties the intake, so that nothing is on its way unseen.
-    drain_turn: Mutex<()>,
-    /// Locked after the intake and before the lanes.
-    draining: Mutex<Draining>,
+    pub(crate) guard: Arc<Guard>,
+    drain_calls: DrainCalls,
+    /// Locked before the intake and the lanes: a batch that moves keeps it, and no caller
+    /// of `capture` may wait for that.
+    draining: Counted<Draining>,
     lanes: Vec<Lane>,
     journal: Option<Arc<Journal>>,
-    /// What to say about the user, with the next event.
-    user: Mutex<UserProperties>,
+    /// What was said about the user since the last event left the intake.
+    user: Mutex<Said>,
     drop_signal: DropSignal,
     limits: Limits,
     stop: Stop,
 }
 
-/// How long a shutdown waits beyond its deadline for the file of the queue.
-const LONGEST_CLOSE: Duration = Duration::from_millis(100);
-
-/// What left the intake and is on its way into the queues. It has counters of its
-/// own, so that no caller waits while a batch moves.
-#[derive(Debug, Default)]
-struct Draining {
-    events: usize,
-    drops: Drops,
-}
-
-/// What a flush or a shutdown did for one backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Delivered {
-    /// The backend's [`name`](crate::Backend::name).
-    pub backend: &'static str,
-    /// Events that the backend accepted meanwhile.
-    pub delivered: u64,
-    /// Events that still wait; after a shutdown, events that are given up.
-    pub undelivered: u64,
-    /// After a shutdown, events in the durable queue that are left to the next
-    /// process.
-    pub kept: u64,
-}
-
-/// What [`Analytics::flush`](crate::Analytics::flush) or
-/// [`Analytics::shutdown`](crate::Analytics::shutdown) did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct DeliveryReport {
-    /// One entry a backend, in the order in which they were added.
-    pub backends: Vec<Delivered>,
-}
-
-impl DeliveryReport {
-    /// Whether nothing waits any more.
-    #[must_use]
-    pub fn is_complete(&self) -> bool {
-        self.backends.iter().all(|backend| backend.undelivered == 0 && backend.kept == 0)
-    }
-}
-
 impl Sink {
-    pub(crate) fn new(backends: Vec<Box<dyn DynBackend>>, limits: Limits, guard: Guard) -> Self {
-        let sink = Self {
+    pub(crate) fn new(
+        backends: Vec<Box<dyn DynBackend>>,
+        limits: Limits,
+        guard: Arc<Guard>,
+    ) -> Self {
+        let drop_signal = DropSignal::default();
+        Self {
             gate: Gate::closed(),
-            intake: Intake::new(limits.intake_events, limits.intake_bytes, limits.batch_events),
+            intake: Intake::new(&limits, &drop_signal),
             guard,
-            drain_turn: Mutex::default(),
-            draining: Mutex::default(),
-            lanes: backends.into_iter().map(Lane::new).collect(),
+            drain_calls: DrainCalls::default(),
+            draining: Counted::new(Draining::default(), &drop_signal),
+            lanes: backends.into_iter().map(|backend| Lane::new(backend, &drop_signal)).collect(),
             journal: None,
             user: Mutex::default(),
-            drop_signal: DropSignal::default(),
+            drop_signal,
             limits,
             stop: Stop::default(),
-        };
-        sink.intake.lock().drops.tell(&sink.drop_signal);
-        sink.draining().drops.tell(&sink.drop_signal);
-        for lane in &sink.lanes {
-            lane.lock().drops.tell(&sink.drop_signal);
         }
-        sink
     }
 
     /// Writes down what is queued, and queues what the last process left.
     #[cfg(feature = "sqlite")]
-    pub(crate) fn with_journal(
-        mut self,
-        journal: Arc<Journal>,
-        mut restored: crate::queue::Restored,
-    ) -> Self {
+    pub(crate) fn with_journal(mut self, journal: Arc<Journal>, mut restored: Restored) -> Self {
         let mut refused = Vec::new();
         let rows = std::mem::take(&mut restored.rows);
         for (number, lane) in self.lanes.iter().enumerate() {
@@ -143,16 +103,20 @@ impl Sink {
                 }
                 state.restored += 1;
                 match event {
-                    Ok(queued) => state.push(queued.clone(), &self.limits, |row| {
-                        Refused::note(&mut refused, number, row);
-                    }),
+                    Ok(queued) => {
+                        let user = queued.event.user_properties().clone();
+                        state.user.say(&Said { user, epoch: queued.event.epoch }, Some(*row));
+                        state.push(queued.clone(), &self.limits, |row| {
+                            Refused::note(&mut refused, number, row);
+                        });
+                    }
                     Err(reason) => state.drops.add(*reason, 1),
                 }
             }
             state.see(restored.last);
         }
         if !refused.is_empty() {
-            journal.begin_refuse(refused);
+            journal.refuse(refused);
         }
         self.journal = Some(journal);
         self
@@ -164,10 +128,30 @@ impl Sink {
         self.gate.is_open()
     }
 
-    /// Takes an event, unless the gate is closed.
+    /// Takes an event of now, unless the gate is closed.
     pub(crate) fn capture(
         &self,
         name: impl Into<Cow<'static, str>>,
+        properties: impl FnOnce() -> Result<Properties, InvalidEvent>,
+    ) {
+        self.capture_with(name, SystemTime::now, properties);
+    }
+
+    /// Takes an event that happened at `time`, unless the gate is closed. A time in the
+    /// future counts as now, one before 1677 as then: a file can tell no earlier one.
+    pub(crate) fn capture_at(
+        &self,
+        time: SystemTime,
+        name: impl Into<Cow<'static, str>>,
+        properties: impl FnOnce() -> Result<Properties, InvalidEvent>,
+    ) {
+        self.capture_with(name, || earliest_time().max(time).min(SystemTime::now()), properties);
+    }
+
+    fn capture_with(
+        &self,
+        name: impl Into<Cow<'static, str>>,
+        time: impl FnOnce() -> SystemTime,
         properties: impl FnOnce() -> Result<Properties, InvalidEvent>,
     ) {
         let Some(epoch) = self.gate.capture_epoch() else {
@@ -179,11 +163,10 @@ impl Sink {
                 name,
                 properties,
                 super_properties: None,
-                at: SystemTime::now(),
+                at: time(),
                 epoch,
             }),
-            Err(InvalidEvent::TooLarge) => self.intake.refuse(DropReason::TooLarge),
-            Err(_) => self.intake.refuse(DropReason::Invalid),
+            Err(invalid) => self.intake.refuse(invalid.into()),
         }
     }
 
@@ -194,64 +177,63 @@ impl Sink {
         Ok(())
     }
 
-    /// Remembers what to say about the user, with the next event.
+    /// Remembers what to say about the user, until each backend was told.
     pub(crate) fn set_user_properties(
         &self,
         set: &Properties,
         set_once: &Properties,
     ) -> Result<(), InvalidEvent> {
-        set.check()?;
-        set_once.check()?;
+        let newer = UserProperties { set: set.clone(), set_once: set_once.clone() };
+        newer.check()?;
         let Some(epoch) = self.gate.capture_epoch() else {
             return Ok(());
         };
-        let mut user = self.user();
+        let mut said = self.user();
         // A wipe may have been here since: what was said before it must not be
         // sent in the next epoch.
         if self.gate.capture_epoch() != Some(epoch) {
             return Ok(());
         }
-        let said = UserProperties {
-            set: set.over(&user.set),
-            // The first value of these is the one that counts.
-            set_once: user.set_once.over(set_once),
-        };
-        said.set.check()?;
-        said.set_once.check()?;
-        *user = said;
+        let mut user =
+            if said.epoch == epoch { said.user.clone() } else { UserProperties::default() };
+        user.add(&newer);
+        user.check()?;
+        for lane in &self.lanes {
+            lane.lock().user.check(&user)?;
+        }
+        *said = Said { user, epoch };
         Ok(())
     }
 
-    fn user(&self) -> MutexGuard<'_, UserProperties> {
+    fn user(&self) -> MutexGuard<'_, Said> {
         self.user.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     // The side of consent.
 
     /// Sets what may be done, and wipes if that is asked for: all of it before
-    /// this returns.
+    /// this returns. Wipes are told of when the returned value is dropped.
     pub(crate) fn set_gate(
         &self,
         phase: Phase,
         epoch: u64,
         id: Option<AnalyticsId>,
         wipe: Option<Wipe>,
-    ) {
+    ) -> Untold<'_> {
         if wipe.is_some() {
             // Shut first, so that nothing gets in behind the wipe.
             self.gate.set(Phase::Closed, epoch, None);
         }
-        if let Some(wipe) = wipe {
-            self.wipe(wipe, epoch);
-        }
+        let untold = wipe.map(|wipe| self.wipe(wipe, epoch)).unwrap_or_default();
         self.gate.set(phase, epoch, id);
         for lane in &self.lanes {
             lane.wake();
         }
+        untold
     }
 
     /// Wipes what is of another epoch than the one that begins, `epoch`.
-    fn wipe(&self, wipe: Wipe, epoch: u64) {
+    fn wipe(&self, wipe: Wipe, epoch: u64) -> Untold<'_> {
         if let Some(journal) = &self.journal {
             journal.begin_wipe(epoch);
         }
@@ -259,20 +241,24 @@ impl Sink {
             Wipe::Withdrawn | Wipe::IdChanged => DropReason::Withdrawn,
             Wipe::NotConfirmed => DropReason::NotConfirmed,
         };
-        *self.user() = UserProperties::default();
-        {
+        *self.user() = Said::default();
+        let mut untold = {
             let mut intake = self.intake.lock();
             if wipe == Wipe::Withdrawn {
                 intake.super_properties = None;
             }
             let events = intake.take().len();
             intake.drops.add(reason, events);
-        }
+            intake.unlock()
+        };
         for lane in &self.lanes {
             let mut state = lane.lock();
             let events = state.queue.clear() + std::mem::take(&mut state.kept) as usize;
             state.drops.add(reason, events);
+            state.user = PendingUser::default();
+            untold.join(state.unlock());
         }
+        untold
     }
 
     /// Waits until the wipes so far have reached the file.
@@ -292,13 +278,18 @@ impl Sink {
     // The background task.
 
     /// Takes events to the backends until [`Sink::stop`].
-    pub(crate) async fn run(self: Arc<Self>) {
-        let _end = EndWhenDropped(&self);
-        let lanes = self.lanes.iter().map(|lane| lane.run(&self.gate, &self.limits, &self.stop));
-        tokio::join!(self.drain_when_due(), join_all(lanes), self.keep_journal());
-        if self.journal.is_some() {
-            // What was captured last is written down too.
-            self.drain_aside().await;
+    pub(crate) fn run(self: Arc<Self>) -> impl Future<Output = ()> + Send {
+        // Not in the future: a runtime may end before it polls that.
+        let end = EndWhenDropped(self);
+        async move {
+            let sink = &*end.0;
+            let lanes =
+                sink.lanes.iter().map(|lane| lane.run(&sink.gate, &sink.limits, &sink.stop));
+            tokio::join!(sink.drain_when_due(), join_all(lanes), sink.keep_journal());
+            if sink.journal.is_some() {
+                // What was captured last is written down too.
+                sink.drain().await;
+            }
         }
     }
 
@@ -319,32 +310,10 @@ impl Sink {
         }
     }
 
-    async fn drain_when_due(self: &Arc<Self>) {
-        let due = async {
-            loop {
-                self.intake.filled().await;
-                tokio::select! {
-                    () = self.intake.ripe() => {}
-                    () = sleep(self.limits.batch_age) => {}
-                }
-                self.drain_aside().await;
-            }
-        };
-        tokio::select! {
-            () = due => {}
-            () = self.stop.stopped() => {}
-        }
-    }
-
     /// Gives up what is left. The task has ended: by itself, with its runtime, or
     /// by a panic.
     fn end(&self) {
         self.stop();
-        if self.journal.is_none() {
-            // After whoever is moving events now. A disk may be slow: who moves events
-            // to one sees for itself that it came too late.
-            drop(self.drain_turn());
-        }
         {
             let mut intake = self.intake.lock();
             let left = intake.take().len();
@@ -359,178 +328,75 @@ impl Sink {
         self.drop_signal.raise();
     }
 
-    /// [`Sink::drain`], off the async threads if there is a disk to wait for.
-    async fn drain_aside(self: &Arc<Self>) {
-        match &self.journal {
-            None => self.drain(),
-            Some(journal) => {
-                let sink = self.clone();
-                // It goes on if nobody waits for it: a disk that hangs keeps nobody.
-                let drained = journal.blocking(move || sink.drain());
-                let _ = timeout(self.limits.send_time, drained).await;
-            }
-        }
-    }
-
     /// The first row that a kill of the process does not lose.
     fn durable_from(&self) -> Row {
         self.journal.as_ref().map_or(0, |journal| journal.durable_from())
     }
 
-    /// Moves what is in the intake to the queues.
-    fn drain(&self) {
-        let _turn = self.drain_turn();
-        let captured = {
-            let mut intake = self.intake.lock();
-            self.draining().events += intake.len();
-            intake.take()
-        };
-        if captured.is_empty() {
-            return;
-        }
-        // The work on each event happens while no lock is held that a caller
-        // could wait for.
-        let taken = captured.len();
-        self.guard.refresh();
-        let (mut ids, now) = (UniqueIds::new(), Instant::now());
-        let mut events: Vec<_> =
-            captured.into_iter().map(|event| self.prepare(event, &mut ids, now)).collect();
-        if let Some(journal) = &self.journal {
-            journal.write(&mut events);
-        }
-
-        let mut draining = self.draining();
-        let mut lanes: Vec<_> = self.lanes.iter().map(Lane::lock).collect();
-        let epoch = self.gate.epoch();
-        // A lane that has ended would keep them for ever.
-        let stopped = self.stop.is_stopped();
-        let durable_from = self.durable_from();
-        let mut refused = Vec::new();
-        for event in events {
-            match event {
-                Ok(queued) if queued.event.epoch != epoch => {
-                    draining.drops.add(DropReason::Withdrawn, 1);
-                }
-                Ok(queued) if stopped && queued.durable_row(durable_from).is_none() => {
-                    draining.drops.add(DropReason::Shutdown, 1);
-                }
-                Ok(queued) => {
-                    for (number, state) in lanes.iter_mut().enumerate() {
-                        state.push(queued.clone(), &self.limits, |row| {
-                            Refused::note(&mut refused, number, row);
-                        });
-                    }
-                }
-                Err(reason) => draining.drops.add(reason, 1),
-            }
-        }
-        draining.events -= taken;
-        drop((lanes, draining));
-        for lane in &self.lanes {
-            lane.wake();
-        }
-        if let (Some(journal), false) = (&self.journal, refused.is_empty()) {
-            journal.refuse(&refused);
-        }
-    }
-
-    fn drain_turn(&self) -> MutexGuard<'_, ()> {
-        self.drain_turn.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn draining(&self) -> MutexGuard<'_, Draining> {
-        self.draining.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Completes an event that leaves the intake: its unique ID, the super
-    /// properties, and what is to be said about the user. All of it has been past
-    /// the guard then.
+    /// Completes an event that leaves the intake: its unique ID and the super
+    /// properties. All of it has been past the guard then.
     fn prepare(
         &self,
         captured: CapturedEvent,
         ids: &mut UniqueIds,
         now: Instant,
     ) -> Result<Queued, DropReason> {
+        let bytes = captured.bytes();
         let properties = match &captured.super_properties {
             Some(super_properties) => captured.properties.over(super_properties),
             None => captured.properties.without_repeats(),
         };
         let guarded = self.guard.event(captured.name, properties);
         let (name, properties) = guarded.ok_or(DropReason::Guarded)?;
-        properties.check().map_err(|problem| match problem {
-            InvalidEvent::TooLarge => DropReason::TooLarge,
-            _ => DropReason::Invalid,
-        })?;
-        let user = self.take_user(captured.epoch);
-        let user = user.map(|user| Box::new(self.guard.user(&name, *user)));
+        properties.check()?;
         let event = OutgoingEvent {
             uuid: ids.next(),
             name,
             at: captured.at,
             properties,
-            user,
+            user: None,
             epoch: captured.epoch,
         };
-        Ok(Queued { event: Arc::new(event), since: now, row: None })
+        Ok(Queued { bytes, ..Queued::new(Arc::new(event), now) })
     }
 
-    /// Takes what is to be said about the user with an event of `epoch`.
-    fn take_user(&self, epoch: u64) -> Option<Box<UserProperties>> {
-        let mut user = self.user();
-        if user.is_empty() || epoch != self.gate.epoch() {
-            return None;
+    /// Takes what was said about the user since the last time, past the guard.
+    fn take_said(&self) -> Said {
+        let said = std::mem::take(&mut *self.user());
+        if said.user.is_empty() {
+            return said;
         }
-        Some(Box::new(std::mem::take(&mut user)))
+        Said { user: self.guard.user("user properties", said.user), ..said }
     }
 
-    // What the app asks for.
-
-    pub(crate) async fn flush(self: &Arc<Self>) -> DeliveryReport {
-        let before = self.stats();
-        self.try_everything().await;
-        self.report_since(&before)
-    }
-
-    pub(crate) async fn shutdown(self: &Arc<Self>, deadline: Duration) -> DeliveryReport {
-        let before = self.stats();
-        self.intake.close();
-        // Out of time is no error: the report says what was left.
-        let _ = timeout(deadline, self.try_everything()).await;
-        let mut report = self.report_since(&before);
-        let durable_from = self.durable_from();
-        for (lane, backend) in self.lanes.iter().zip(&mut report.backends) {
-            backend.kept = lane.lock().durable(durable_from);
-            backend.undelivered = backend.undelivered.saturating_sub(backend.kept);
+    /// Lets the first of `events` take to the file what was `said` about the user, and
+    /// what lanes still have to say though its row has left. Returns the place of that
+    /// event, and those lanes.
+    fn write_user_with(
+        &self,
+        events: &mut [Result<Queued, DropReason>],
+        said: &Said,
+    ) -> (Option<usize>, Vec<usize>) {
+        let (epoch, durable_from) = (self.gate.epoch(), self.durable_from());
+        let mut user = UserProperties::default();
+        let mut lanes = Vec::new();
+        for (number, lane) in self.lanes.iter().enumerate() {
+            if let Some(unwritten) = lane.unwritten_user(epoch, durable_from) {
+                user.add(&unwritten);
+                lanes.push(number);
+            }
         }
-        self.stop();
-        if let Some(journal) = &self.journal {
-            // Whoever starts anew finds the file free; a disk that hangs keeps nobody.
-            let _ = timeout(LONGEST_CLOSE, journal.closed()).await;
+        if said.epoch == epoch {
+            user.add(&said.user);
         }
-        report
-    }
-
-    async fn try_everything(self: &Arc<Self>) {
-        if self.stop.is_stopped() {
-            return;
+        let carrier = events.iter().position(|event| {
+            event.as_ref().is_ok_and(|queued| queued.event.epoch == epoch && !user.is_empty())
+        });
+        let queued = carrier.and_then(|place| events.get_mut(place)?.as_mut().ok());
+        if let Some(event) = queued.and_then(|queued| Arc::get_mut(&mut queued.event)) {
+            event.user = Some(Box::new(user));
         }
-        self.drain_aside().await;
-        let flushes: Vec<_> = self.lanes.iter().map(Lane::ask_flush).collect();
-        join_all(self.lanes.iter().zip(flushes).map(|(lane, flush)| lane.flushed(flush))).await;
-    }
-
-    pub(crate) fn report_since(&self, before: &Stats) -> DeliveryReport {
-        let backends = self.stats().backends.into_iter().zip(&before.backends);
-        DeliveryReport {
-            backends: backends
-                .map(|(now, before)| Delivered {
-                    backend: now.name,
-                    delivered: now.delivered - before.delivered,
-                    undelivered: now.queued + now.in_flight,
-                    kept: 0,
-                })
-                .collect(),
-        }
+        (carrier, lanes)
     }
 
     pub(crate) fn drop_signal(&self) -> &DropSignal {
@@ -543,8 +409,8 @@ impl Sink {
     }
 
     pub(crate) fn stats(&self) -> Stats {
-        let intake = self.intake.lock();
         let draining = self.draining();
+        let intake = self.intake.lock();
         let backends = self.lanes.iter().map(|lane| {
             let state = lane.lock();
             let mut dropped = BTreeMap::new();
@@ -569,10 +435,16 @@ impl Sink {
 }
 
 /// Ends the sink with its task, however that ends.
-struct EndWhenDropped<'a>(&'a Sink);
+struct EndWhenDropped(Arc<Sink>);
 
-impl Drop for EndWhenDropped<'_> {
+impl Drop for EndWhenDropped {
     fn drop(&mut self) {
         self.0.end();
     }
+}
+
+/// Returns the earliest time that nanoseconds since 1970 can tell in 64 bits.
+fn earliest_time() -> SystemTime {
+    let span = Duration::from_nanos(i64::MAX.unsigned_abs());
+    SystemTime::UNIX_EPOCH.checked_sub(span).unwrap_or(SystemTime::UNIX_EPOCH)
 }

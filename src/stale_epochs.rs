@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use crate::{
     AnalyticsId, Backend, Batch, DeliveryError, DropReason, OutgoingEvent, Properties,
-    delivery::Lane,
+    delivery::{Lane, Occasion},
+    drops::DropSignal,
     gate::{Gate, Phase},
     limits::Limits,
     queue::Queued,
@@ -38,18 +39,18 @@ fn queued(name: &'static str, epoch: u64) -> Queued {
         user: None,
         epoch,
     };
-    Queued { event: Arc::new(event), since: Instant::now(), row: None }
+    Queued::new(Arc::new(event), Instant::now())
 }
 
 #[tokio::test]
 async fn an_event_of_another_epoch_that_is_queued_after_all_is_dropped_unsent() {
-    let lane = Lane::new(Box::new(Picky));
+    let lane = Lane::new(Box::new(Picky), &DropSignal::default());
     let (gate, limits, stop) = (Gate::closed(), Limits::default(), Stop::default());
     gate.set(Phase::Open, 2, Some(AnalyticsId::random()));
     for event in [queued("Old", 1), queued("New", 2), queued("Newer", 3)] {
         lane.lock().push(event, &limits, |_| {});
     }
-    let flush = lane.ask_flush();
+    let flush = lane.ask_flush(Occasion::Flush);
     tokio::select! {
         () = lane.run(&gate, &limits, &stop) => {}
         () = lane.flushed(flush) => {}

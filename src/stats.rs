@@ -2,9 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use crate::guard::IdentifierKind;
-
-use crate::drops::DropSignal;
+use crate::{event::InvalidEvent, guard::IdentifierKind};
 
 /// Why an event left the pipeline without being delivered.
 ///
@@ -16,15 +14,14 @@ pub enum DropReason {
     /// Captured after [`Analytics::shutdown`](crate::Analytics::shutdown), or
     /// after the background task ended.
     AfterShutdown,
-    /// The backend panicked while it held the event.
+    /// The backend panicked over the event, each time that it was sent and at last
+    /// when it was alone.
     BackendPanicked,
     /// In a request that was cut because the user withdrew: whether it arrived
     /// is unknown.
     CutAtWithdrawal,
     /// Older than the queue's maximum age before a backend took it.
     Expired,
-    /// The last try that the retry budget allows failed.
-    GaveUp,
     /// Something personal was found in the event (see
     /// [`GuardPolicy::DropEvent`](crate::GuardPolicy::DropEvent)), or a
     /// [`Detector`](crate::Detector) panicked over it.
@@ -36,18 +33,21 @@ pub enum DropReason {
     Invalid,
     /// Held for a proof of consent that did not come.
     NotConfirmed,
-    /// The backend refuses this app's credentials, and was still refusing them
-    /// when the event's time was over.
+    /// Older than the queue's maximum age, while the backend refused this app's
+    /// credentials or was not set up to take events
+    /// ([`Unauthorized`](crate::DeliveryError::Unauthorized),
+    /// [`Misconfigured`](crate::DeliveryError::Misconfigured)).
     Parked,
     /// The queue was full.
     QueueFull,
-    /// The backend refused the event itself.
+    /// The backend refused the event itself, when it was alone.
     Rejected,
     /// Still undelivered, and in memory only, when
     /// [`Analytics::shutdown`](crate::Analytics::shutdown) ran out of time, or when
     /// the last handle was dropped.
     Shutdown,
-    /// Larger than one event may be, here or at the backend.
+    /// Larger than one event may be, here or at the backend; or than all that
+    /// [`queue_max_bytes`](crate::AnalyticsBuilder::queue_max_bytes) allows.
     TooLarge,
     /// Taken back because the user withdrew, the ID changed or the session
     /// ended.
@@ -64,7 +64,6 @@ impl DropReason {
             Self::BackendPanicked => "backend_panicked",
             Self::CutAtWithdrawal => "cut_at_withdrawal",
             Self::Expired => "expired",
-            Self::GaveUp => "gave_up",
             Self::Guarded => "guarded",
             Self::IntakeFull => "intake_full",
             Self::Invalid => "invalid",
@@ -83,6 +82,15 @@ impl DropReason {
 impl fmt::Display for DropReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
+    }
+}
+
+impl From<InvalidEvent> for DropReason {
+    fn from(invalid: InvalidEvent) -> Self {
+        match invalid {
+            InvalidEvent::TooLarge => Self::TooLarge,
+            _ => Self::Invalid,
+        }
     }
 }
 
@@ -160,20 +168,21 @@ impl BackendStats {
 #[derive(Debug, Default)]
 pub(crate) struct Drops {
     counts: BTreeMap<DropReason, u64>,
-    signal: DropSignal,
+    /// Something was added that no reader was told of.
+    has_news: bool,
 }
 
 impl Drops {
-    /// Lets whoever waits for `signal` know of each drop.
-    pub(crate) fn tell(&mut self, signal: &DropSignal) {
-        self.signal = signal.clone();
-    }
-
     pub(crate) fn add(&mut self, reason: DropReason, events: usize) {
         if events > 0 {
             *self.counts.entry(reason).or_default() += events as u64;
-            self.signal.raise();
+            self.has_news = true;
         }
+    }
+
+    /// Whether anything was added since this was last asked.
+    pub(crate) fn take_news(&mut self) -> bool {
+        std::mem::take(&mut self.has_news)
     }
 
     #[cfg(test)]
@@ -181,6 +190,7 @@ impl Drops {
         self.counts.get(&reason).copied().unwrap_or_default()
     }
 
+    #[cfg(test)]
     pub(crate) fn total(&self) -> u64 {
         self.counts.values().sum()
     }
@@ -199,12 +209,11 @@ mod tests {
 
     use super::*;
 
-    const REASONS: [DropReason; 15] = [
+    const REASONS: [DropReason; 14] = [
         DropReason::AfterShutdown,
         DropReason::BackendPanicked,
         DropReason::CutAtWithdrawal,
         DropReason::Expired,
-        DropReason::GaveUp,
         DropReason::Guarded,
         DropReason::IntakeFull,
         DropReason::Invalid,
@@ -227,6 +236,6 @@ mod tests {
             assert_eq!(name.replace('_', ""), format!("{reason:?}").to_lowercase());
             assert_eq!(reason.to_string(), name);
         }
-        assert_eq!(REASONS.map(DropReason::as_str).iter().collect::<BTreeSet<_>>().len(), 15);
+        assert_eq!(REASONS.map(DropReason::as_str).iter().collect::<BTreeSet<_>>().len(), 14);
     }
 }

@@ -71,9 +71,13 @@ pub mod contract;
 mod events;
 mod failing;
 mod fault;
+#[cfg(feature = "sqlite")]
+mod hanging_disk;
 mod homeserver;
 mod recording;
 
+#[cfg(feature = "sqlite")]
+pub use self::hanging_disk::HangingDisk;
 pub use self::{
     consent::consent_state,
     events::{batch, event, event_at, with_user_properties},

@@ -79,8 +79,8 @@ impl Backend for Nowhere {
 }
 
 fn open_sink() -> Arc<Sink> {
-    let sink = Sink::new(vec![Box::new(Nowhere)], Limits::default(), Guard::default());
-    sink.set_gate(Phase::Open, 1, Some(AnalyticsId::random()), None);
+    let sink = Sink::new(vec![Box::new(Nowhere)], Limits::default(), Arc::new(Guard::default()));
+    drop(sink.set_gate(Phase::Open, 1, Some(AnalyticsId::random()), None));
     Arc::new(sink)
 }
 

@@ -47,7 +47,13 @@ impl<E> Step<E> {
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct OptOutReceipt {
-    /// The request that was out to a backend is cut, and its connection closed.
+    /// The request that was out to a backend is cut, and no connection holds a part of
+    /// it any more.
+    ///
+    /// Pending if a backend could not say so within
+    /// [`request_timeout`](crate::AnalyticsBuilder::request_timeout): a connection may
+    /// have to wait for a service that does not read before it can close. What the
+    /// operating system had taken before may still leave.
     pub requests: Step<Infallible>,
     /// No file holds an event any more; done if there is no durable queue. What is
     /// left in a file is never sent: the next start deletes it.

@@ -22,7 +22,7 @@
 
 #![expect(clippy::print_stdout, reason = "it prints what it measures")]
 
-use std::{hint::black_box, time::Instant};
+use std::{hint::black_box, sync::LazyLock, time::Instant};
 
 use matrix_analytics::{Properties, testing::GuardProbe};
 
@@ -50,9 +50,12 @@ const MANY: [(&str, &str); 3] = [
     ("52", "from 203.0.113.77 at https://matrix.to/#/!abc:example.org by bob@example.org "),
 ];
 
+/// Texts that are looked at more than once, if they are not looked at with care.
+const COSTLY: [&str; 8] =
+    [":1.2.3.4", "1.2.3.4:", "10.0.0.1:f", "81.187.23.9:", "matrix:u/", "::1 ", "syt_", "EsTj "];
+
 fn main() {
-    let guard =
-        GuardProbe::default().of_session("@morgan:quill.example", "QZXJKVBWPL", "opaquetoken1");
+    let guard = guard();
     println!("ns per KB, median of 301 (lower quartile)");
     for (name, text) in CLEAN {
         let text = one_kb(text);
@@ -74,6 +77,28 @@ fn main() {
         report(&format!("{name} findings, found"), || guard.kinds(&text).len());
         report(&format!("{name} findings, redacted"), || guard.redact(&text).len());
     }
+    report_costly();
+}
+
+/// Prints what the patterns cost that once took quadratic time, repeated to 32 KB.
+fn report_costly() {
+    println!("ms per 32 KB, best of 21");
+    for pattern in COSTLY {
+        let text = pattern.repeat((32 << 10) / pattern.len());
+        let times = (0..21).map(|_| {
+            let began = Instant::now();
+            black_box(guard().redact(&text).len());
+            began.elapsed().as_secs_f64() * 1e3
+        });
+        println!("{pattern:36} {:8.2}", times.fold(f64::INFINITY, f64::min));
+    }
+}
+
+fn guard() -> &'static GuardProbe {
+    static GUARD: LazyLock<GuardProbe> = LazyLock::new(|| {
+        GuardProbe::default().of_session("@morgan:quill.example", "QZXJKVBWPL", "opaquetoken1")
+    });
+    &GUARD
 }
 
 fn one_kb(text: &str) -> String {

@@ -2,13 +2,12 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicU64};
 
-use eyeball::SharedObservable;
 use matrix_sdk::Client;
 use tokio::{runtime::Handle as Runtime, sync::Notify};
 
 use crate::{
     account_data::AccountData,
-    consent::{ConsentState, GateState, machine::Machine},
+    consent::{GateState, machine::Machine},
     gate::Phase,
     record_store::RecordStore,
     sink::Sink,
@@ -20,7 +19,6 @@ pub(crate) struct Inner {
     pub(crate) runtime: Runtime,
     pub(super) client: Client,
     machine: Mutex<Machine>,
-    pub(super) state: SharedObservable<ConsentState>,
     pub(crate) account_data: AccountData,
     pub(crate) record_store: RecordStore,
     /// Held while the record is written: the newest is written last.
@@ -28,6 +26,8 @@ pub(crate) struct Inner {
     pub(crate) sink: Arc<Sink>,
     /// Tells the consent task that there may be something to do.
     pub(super) wake: Arc<Notify>,
+    /// Tells the readers of the states of every transition, and of the end of this.
+    pub(crate) transitions: Arc<Notify>,
     pub(super) next_call: AtomicU64,
 }
 
@@ -43,13 +43,13 @@ impl Inner {
         Self {
             runtime,
             client,
-            state: SharedObservable::new(machine.state()),
             machine: Mutex::new(machine),
             account_data,
             record_store,
             saving: Arc::default(),
             sink: Arc::new(sink),
             wake: Arc::default(),
+            transitions: Arc::default(),
             next_call: AtomicU64::default(),
         }
     }
@@ -68,17 +68,28 @@ impl Inner {
 
     /// Does the same for the consent task itself, which needs no waking.
     pub(crate) fn apply_unnoticed<R>(&self, transition: impl FnOnce(&mut Machine) -> R) -> R {
-        let mut machine = self.machine();
-        let result = transition(&mut machine);
-        let state = machine.state();
-        let phase = match state.gate {
-            GateState::Closed(_) => Phase::Closed,
-            GateState::Holding(_) => Phase::Holding,
-            GateState::Open => Phase::Open,
+        let (result, untold) = {
+            let mut machine = self.machine();
+            let result = transition(&mut machine);
+            let phase = match machine.gate() {
+                GateState::Closed(_) => Phase::Closed,
+                GateState::Holding(_) => Phase::Holding,
+                GateState::Open => Phase::Open,
+            };
+            let wipe = machine.take_wipe();
+            let untold = self.sink.set_gate(phase, machine.epoch(), machine.id().cloned(), wipe);
+            (result, untold)
         };
-        let wipe = machine.take_wipe();
-        self.sink.set_gate(phase, machine.epoch(), machine.id().cloned(), wipe);
-        self.state.set_if_not_eq(state);
+        // The app's own wakers, which may call anything: no lock is held any more.
+        drop(untold);
+        self.transitions.notify_waiters();
         result
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Readers of the states see that there are no more.
+        self.transitions.notify_waiters();
     }
 }

@@ -23,7 +23,9 @@ use crate::event::OutgoingEvent;
 /// ```
 ///
 /// `set` and `set_once` are there only if the event says something about the
-/// person. The writer is flushed after each batch.
+/// person. The writer is flushed after each batch, and a batch counts as delivered
+/// only once that flush has succeeded. For a file this means that the operating system
+/// has the lines, not that they are on the disk.
 ///
 /// ```
 /// use matrix_analytics::JsonLines;
@@ -53,13 +55,16 @@ use crate::event::OutgoingEvent;
 /// another one. A reader skips a line that is not JSON.
 ///
 /// A writer that takes bytes into a buffer of its own, as `tokio::fs::File`
-/// does, may still pass those on.
+/// does, may still pass those on. The next batch then begins with a line break as
+/// well, which leaves an empty line behind a complete one.
 ///
 /// # Errors
 ///
 /// A writer that is gone (a broken pipe, a closed connection, one that takes no
-/// more bytes) is [`DeliveryError::Permanent`], for it cannot be opened again;
-/// any other error is [`DeliveryError::Transient`]. A batch that is tried again
+/// more bytes) is [`DeliveryError::Misconfigured`], for only the app can give another:
+/// events wait, those in a durable queue for the next start. Any other error is
+/// [`DeliveryError::Transient`]. After an error, of the flush too, the next batch begins
+/// on a new line. A batch that is tried again
 /// is written as a whole: a reader that sees a `uuid` twice ignores the second.
 pub struct JsonLines {
     out: Mutex<Out>,
@@ -67,7 +72,8 @@ pub struct JsonLines {
 
 struct Out {
     writer: Box<dyn AsyncWrite + Send + Unpin>,
-    /// Whether the last byte written is inside a line.
+    /// Whether the last line may be incomplete: bytes were given to the writer that no
+    /// flush has confirmed.
     torn: bool,
 }
 
@@ -90,30 +96,34 @@ impl Backend for JsonLines {
     }
 
     async fn send(&self, batch: &Batch) -> Result<(), DeliveryError> {
-        let lines = lines(batch).map_err(|error| {
-            DeliveryError::Permanent(Box::new(JsonLinesError::Serialize(error)))
-        })?;
+        let lines = lines(batch)
+            .map_err(|error| DeliveryError::Rejected(Box::new(JsonLinesError::Serialize(error))))?;
         self.out.lock().await.write(&lines).await.map_err(not_written)
     }
 }
 
 impl Out {
+    /// Writes and flushes `lines`.
+    ///
+    /// A writer may report a failed write as late as at the next flush, so that only a
+    /// flush that succeeds tells that the lines are complete.
     async fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         if self.torn {
             self.writer.write_all(b"\n").await?;
-            self.torn = false;
         }
         let mut rest = lines;
         while !rest.is_empty() {
             // Not `write_all`: dropped half way, it does not say where it was.
-            let (written, left) = match self.writer.write(rest).await? {
+            let written = match self.writer.write(rest).await? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
-                bytes => rest.split_at(bytes),
+                bytes => bytes,
             };
-            self.torn = !written.ends_with(b"\n");
-            rest = left;
+            self.torn = true;
+            rest = &rest[written..];
         }
-        self.writer.flush().await
+        self.writer.flush().await?;
+        self.torn = false;
+        Ok(())
     }
 }
 
@@ -134,7 +144,7 @@ fn not_written(error: io::Error) -> DeliveryError {
         BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | WriteZero
     );
     let source = Box::new(JsonLinesError::Write(error));
-    if gone { DeliveryError::Permanent(source) } else { DeliveryError::Transient(source) }
+    if gone { DeliveryError::Misconfigured(source) } else { DeliveryError::Transient(source) }
 }
 
 fn lines(batch: &Batch) -> serde_json::Result<Vec<u8>> {

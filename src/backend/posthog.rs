@@ -1,53 +1,22 @@
 //! The PostHog backend.
 
-use std::{
-    fmt,
-    pin::Pin,
-    sync::{Arc, Mutex, PoisonError, Weak},
-    task::{Context, Poll},
-    time::{Duration, SystemTime},
+mod body;
+mod builder;
+
+use std::{fmt, time::Duration};
+
+use reqwest::{
+    Url,
+    header::{self, HeaderMap, HeaderValue},
 };
 
-use bytes::Bytes;
-use http_body::{Frame, SizeHint};
-use reqwest::{Body, Client, StatusCode, Url, header, redirect, retry};
+pub use self::builder::{PostHogBuildError, PostHogBuilder};
+use super::{Backend, Batch, DeliveryError, http::HttpClient};
+use crate::event::OutgoingEvent;
 
-use super::{Backend, Batch, BoxError, DeliveryError};
-use crate::event::{OutgoingEvent, Properties};
-
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-
-/// The constants that every event carries, as JSON members.
-const CONSTANTS: &str = concat!(
-    r#""$lib":"matrix-analytics","$lib_version":""#,
-    env!("CARGO_PKG_VERSION"),
-    r#"","$geoip_disable":true,"$ip":"0.0.0.0""#,
-);
-
-/// The property keys that say who an event is about, or that PostHog takes as
-/// an instruction, in alphabetical order.
-const RESERVED_KEYS: [&str; 20] = [
-    "$anon_distinct_id",
-    "$cookieless_mode",
-    "$device_id",
-    "$distinct_id",
-    "$geoip_disable",
-    "$ignore_sent_at",
-    "$ip",
-    "$is_identified",
-    "$lib",
-    "$lib_version",
-    "$set",
-    "$set_once",
-    "$token",
-    "$unset",
-    "$user_id",
-    "alias",
-    "api_key",
-    "capture_internal",
-    "distinct_id",
-    "token",
-];
+/// The events whose `$set` and `$set_once` PostHog's ingestion drops: see
+/// `normalizeProcessPerson` and `NO_PERSON_UPDATE_EVENTS` in its sources.
+const WITHOUT_USER_PROPERTIES: [&str; 3] = ["$$heatmap", "$exception", "$groupidentify"];
 
 /// Sends events to [PostHog](https://posthog.com), its cloud or an instance of
 /// one's own.
@@ -92,7 +61,8 @@ const RESERVED_KEYS: [&str; 20] = [
 /// ```
 ///
 /// `$set` and `$set_once` are there only if the event says something about the
-/// person. The headers are `content-type`, `content-length`, `accept`, `host`,
+/// person. An `$exception`, a `$$heatmap`, a `$groupidentify` and an event with
+/// `$process_person_profile: false` never do, because PostHog would drop it. The headers are `content-type`, `content-length`, `accept`, `host`,
 /// with compression `content-encoding`, and `accept-encoding` whenever reqwest
 /// has its feature `gzip`, which matrix-sdk turns on; there is no user agent.
 ///
@@ -117,7 +87,15 @@ const RESERVED_KEYS: [&str; 20] = [
 /// *Anonymous vs identified events*) and the source of its server:
 /// `rust/capture/src/v0_request.rs` for the body, `rust/capture/src/api.rs` for
 /// the answers, `rust/common/types/src/{event,timestamp}.rs` for the fields, and
-/// the ingestion's `sanitizeEvent` for `$ip`.
+/// the ingestion's `sanitizeEvent` for `$ip`, `normalizeProcessPerson` and
+/// `NO_PERSON_UPDATE_EVENTS` (in `person-update.ts`) for the events whose `$set` it drops.
+///
+/// PostHog copies some properties of an event onto the person by itself, unless the
+/// event has `$process_person_profile: false`. Among them are `$os`, `$os_version`,
+/// `$app_version`, `$current_url`, `$referrer`, `utm_source` and the other `utm_*`, and
+/// the click IDs of advertisers, such as `gclid`. The first value of each stays there as
+/// `$initial_…`. Name a property otherwise if it must not become a trait of the person.
+/// The list is `eventToPersonProperties`, in PostHog's `person-property-utils.ts`.
 ///
 /// # What the answers mean
 ///
@@ -129,23 +107,59 @@ const RESERVED_KEYS: [&str; 20] = [
 /// | 413 | `TooLarge` |
 /// | 429, and 503 with `Retry-After` | `Throttled` |
 /// | 408, 425, other 5xx, no answer | `Transient` |
-/// | 3xx, anything else | `Permanent` |
+/// | 3xx, 501, 505, anything else | `Misconfigured` |
 ///
-/// The body of an answer is not read. PostHog answers 200 also when a project
-/// is over its quota, and drops the events.
+/// PostHog's capture server answers 200, 400, 401, 413, 429 or 503
+/// (`rust/capture/src/api.rs`; 413 comes from the limit on the body in `router.rs`).
+/// A redirect, a 404, 405, 407, 410, 415 or 501 therefore comes from something else: the
+/// endpoint has a wrong path, or a proxy stands in between. The events wait until
+/// that is put right.
+///
+/// **A 200 does not say that an event was stored.** `/batch/` answers 200 also when the
+/// project is over its quota (`rust/capture/src/v0_endpoint.rs`, which returns `Ok` for
+/// `BillingLimit`), and with a well-formed key that belongs to no project, because the
+/// key is looked up only later (`rust/capture/src/token.rs`). PostHog then drops the
+/// events, and [`BackendStats::delivered`](crate::BackendStats::delivered) counts them
+/// as delivered: that number means "accepted by the endpoint" here.
+///
+/// The body of an answer is read, so that the next batch can use the connection, and
+/// thrown away. After 64 KiB the connection is closed instead.
+///
+/// # What is taken from the environment
+///
+/// Nothing by our client: no proxy (`HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`), whatever
+/// features reqwest has, and no `SSLKEYLOGFILE`. The TLS library finds the system's
+/// certificates; on Linux and other Unix systems it reads `SSL_CERT_FILE` and
+/// `SSL_CERT_DIR` for that (the crate `rustls-native-certs`).
 ///
 /// # Cancel safety
 ///
-/// Dropping the future of [`send`](Backend::send) closes the connection of its
-/// request. No more of the request is produced; what the operating system had
-/// taken, and what the HTTP and TLS libraries hold (tens of KiB, at most a few
-/// hundred), may still leave.
+/// Dropping the future of [`send`](Backend::send) cuts its request: no more of it is
+/// produced, and its connection is closed. What the operating system had taken may still
+/// leave.
+///
+/// A connection that waits for a service to read is dropped at once, with what it holds,
+/// on every platform. There are three exceptions, in which the HTTP library first writes
+/// what it holds, 16 KiB at most:
+///
+/// - It was about to write when the request was cut.
+/// - It had taken the last piece of the request.
+/// - The app's own client speaks HTTP/2.
+///
+/// [`closed`](Backend::closed) waits for this, and so does
+/// [`OptOutReceipt::requests`](crate::OptOutReceipt::requests). On Linux and Android the
+/// system gives up a connection of our client when nothing was acknowledged for five
+/// seconds (`TCP_USER_TIMEOUT`). Elsewhere it may take as long as the service
+/// keeps it open.
+///
+/// The end of a request that the TLS library has taken is not seen: 64 KiB at most with
+/// rustls. A client with `native-tls` copies up to 400 KiB more, which is not seen
+/// either.
 pub struct PostHog {
     /// The endpoint with `/batch/`.
     url: Url,
     key: ApiKey,
-    make_client: ClientFactory,
-    client: Mutex<Option<Client>>,
+    http: HttpClient,
     timeout: Duration,
     #[cfg(feature = "posthog-gzip")]
     gzip: bool,
@@ -168,35 +182,26 @@ impl PostHog {
     /// `https://eu.i.posthog.com`, or `https://example.org/posthog` for a reverse
     /// proxy. The key is the project's own (`phc_…`), which can only write.
     pub fn builder(endpoint: &str, api_key: &str) -> PostHogBuilder {
-        PostHogBuilder {
-            endpoint: endpoint.to_owned(),
-            key: ApiKey(api_key.into()),
-            make_client: None,
-            timeout: REQUEST_TIMEOUT,
-            #[cfg(feature = "posthog-gzip")]
-            gzip: false,
-        }
+        PostHogBuilder::new(endpoint, api_key)
     }
 
-    fn client(&self) -> Result<Client, DeliveryError> {
-        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(client) = &*client {
-            return Ok(client.clone());
-        }
-        let made = (self.make_client)()
-            .map_err(|error| DeliveryError::Transient(PostHogError::client(error)))?;
-        Ok(client.insert(made).clone())
-    }
-
-    fn body(&self, batch: &Batch) -> Result<Vec<u8>, DeliveryError> {
-        let body = request_body(&self.key, batch)
-            .map_err(|error| DeliveryError::Permanent(Box::new(PostHogError::Serialize(error))))?;
+    fn body(&self, batch: &Batch) -> Result<Vec<u8>, PostHogError> {
+        let body = body::request_body(&self.key, batch).map_err(PostHogError::Serialize)?;
         #[cfg(feature = "posthog-gzip")]
         if self.gzip {
-            return gzip(&body)
-                .map_err(|error| DeliveryError::Permanent(Box::new(PostHogError::Gzip(error))));
+            return body::gzip(&body).map_err(PostHogError::Gzip);
         }
         Ok(body)
+    }
+
+    fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        #[cfg(feature = "posthog-gzip")]
+        if self.gzip {
+            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        headers
     }
 }
 
@@ -206,372 +211,34 @@ impl Backend for PostHog {
     }
 
     async fn send(&self, batch: &Batch) -> Result<(), DeliveryError> {
-        let body = self.body(batch)?;
-        let request = self
-            .client()?
-            .post(self.url.clone())
-            .timeout(self.timeout)
-            .header(header::CONTENT_TYPE, "application/json");
-        #[cfg(feature = "posthog-gzip")]
-        let request =
-            if self.gzip { request.header(header::CONTENT_ENCODING, "gzip") } else { request };
-        // Dropped with this future, wherever it is dropped.
-        let wanted = Arc::new(());
-        let body = CuttableBody { rest: body.into(), wanted: Arc::downgrade(&wanted) };
-        let response = request.body(Body::wrap(body)).send().await.map_err(unanswered)?;
-        if *response.url() != self.url {
-            // The app's client followed a redirect: whoever answered is not the
-            // endpoint, and after a 301, 302 or 303 was not given the events.
-            return Err(DeliveryError::Permanent(Box::new(PostHogError::Redirected)));
-        }
-        let retry_after = response
-            .headers()
-            .get(header::RETRY_AFTER)
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| parse_retry_after(value, SystemTime::now()));
-        verdict(response.status(), retry_after)
+        let body = self.body(batch).map_err(|error| DeliveryError::Rejected(Box::new(error)))?;
+        self.http.post(&self.url, self.headers(), body, self.timeout).await?.verdict()
+    }
+
+    fn carries_user_properties(&self, event: &OutgoingEvent) -> bool {
+        !WITHOUT_USER_PROPERTIES.contains(&event.name())
+            // Within a text each quote has a backslash before it, so this is the property.
+            && !event.properties().members().contains(r#""$process_person_profile":false"#)
     }
 
     fn close(&self) {
-        self.client.lock().unwrap_or_else(PoisonError::into_inner).take();
-    }
-}
-
-type ClientFactory = Box<dyn Fn() -> Result<Client, reqwest::Error> + Send + Sync>;
-
-/// Sets up a [`PostHog`]; made by [`PostHog::builder`].
-#[must_use = "a builder does nothing until it is built"]
-pub struct PostHogBuilder {
-    endpoint: String,
-    key: ApiKey,
-    make_client: Option<ClientFactory>,
-    timeout: Duration,
-    #[cfg(feature = "posthog-gzip")]
-    gzip: bool,
-}
-
-/// Prints the timeout only: the endpoint may have credentials, and the key is
-/// secret.
-impl fmt::Debug for PostHogBuilder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PostHogBuilder").field("timeout", &self.timeout).finish_non_exhaustive()
-    }
-}
-
-impl PostHogBuilder {
-    /// Compresses what is sent.
-    #[cfg(feature = "posthog-gzip")]
-    pub fn gzip(mut self) -> Self {
-        self.gzip = true;
-        self
+        self.http.close();
     }
 
-    /// Gets the HTTP client from `factory`, which is called when the first
-    /// batch leaves, and again after each [`close`](Backend::close).
-    ///
-    /// An app whose Matrix client goes through a proxy or Tor must send its
-    /// telemetry the same way: without this, it goes to PostHog from the
-    /// device's own address (through the system's proxy, if the app turned on
-    /// reqwest's feature for that).
-    ///
-    /// The client must be a new one at each call, or [`close`](Backend::close)
-    /// cannot close its connections. It must not follow redirects: that could
-    /// hand events to somebody else. A redirect that leads to another URL is
-    /// counted as a failure here, but only after the fact. It should have no
-    /// default headers, no cookies and no connections that are used for
-    /// anything else; with HTTP/1 only, a request that is cut also ends its
-    /// connection. The timeout of this builder applies to it too.
-    ///
-    /// ```no_run
-    /// use matrix_analytics::PostHog;
-    /// use reqwest::{Client, Proxy, redirect::Policy};
-    ///
-    /// let posthog = PostHog::builder("https://eu.i.posthog.com", "phc_project_key")
-    ///     .http_client(|| {
-    ///         Client::builder()
-    ///             .proxy(Proxy::all("socks5h://127.0.0.1:9050")?)
-    ///             .redirect(Policy::none())
-    ///             .http1_only()
-    ///             .build()
-    ///     })
-    ///     .build()?;
-    /// # Ok::<_, matrix_analytics::PostHogBuildError>(())
-    /// ```
-    pub fn http_client(
-        mut self,
-        factory: impl Fn() -> Result<Client, reqwest::Error> + Send + Sync + 'static,
-    ) -> Self {
-        self.make_client = Some(Box::new(factory));
-        self
+    async fn closed(&self) {
+        self.http.closed().await;
     }
-
-    /// How long a request may take, from the connection to the answer; 10
-    /// seconds if not set.
-    pub fn request_timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
-        self
-    }
-
-    /// Makes the backend. Nothing is connected or sent.
-    ///
-    /// # Errors
-    ///
-    /// [`PostHogBuildError`] if the endpoint or the key cannot be right.
-    pub fn build(self) -> Result<PostHog, PostHogBuildError> {
-        let url = batch_url(&self.endpoint)?;
-        if self.key.0.trim().is_empty() || self.key.0.chars().any(char::is_control) {
-            return Err(PostHogBuildError::ApiKey);
-        }
-        Ok(PostHog {
-            url,
-            key: self.key,
-            make_client: self.make_client.unwrap_or_else(|| Box::new(default_client)),
-            client: Mutex::default(),
-            timeout: self.timeout,
-            #[cfg(feature = "posthog-gzip")]
-            gzip: self.gzip,
-        })
-    }
-}
-
-/// What is wrong with the settings of a [`PostHog`].
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PostHogBuildError {
-    /// The key is empty, only white space, or has a control character.
-    #[error("the API key is empty, only white space, or has a control character")]
-    ApiKey,
-    /// The endpoint has a user name or a password.
-    #[error("the endpoint has a user name or a password")]
-    EndpointCredentials,
-    /// The endpoint has a query or a fragment.
-    #[error("the endpoint has a query or a fragment")]
-    EndpointQuery,
-    /// The endpoint's scheme is neither `http` nor `https`.
-    #[error("the endpoint's scheme is neither http nor https")]
-    EndpointScheme,
-    /// The endpoint is not a URL with a host.
-    #[error("the endpoint is not a URL with a host")]
-    EndpointUrl(#[source] BoxError),
 }
 
 /// A project's key. Neither `Debug` nor `Display` shows it.
 struct ApiKey(Box<str>);
 
-/// Why a batch was not taken.
+/// Why a batch has no body.
 #[derive(Debug, thiserror::Error)]
 enum PostHogError {
-    #[error("the HTTP client cannot be made")]
-    Client(#[source] reqwest::Error),
     #[cfg(feature = "posthog-gzip")]
     #[error("the batch cannot be compressed")]
     Gzip(#[source] std::io::Error),
-    #[error("the endpoint redirects to another URL")]
-    Redirected,
-    #[error("the request got no answer")]
-    Request(#[source] reqwest::Error),
     #[error("the batch cannot be serialised")]
     Serialize(#[source] serde_json::Error),
-    #[error("the endpoint answered with HTTP status {0}")]
-    Status(StatusCode),
 }
-
-impl PostHogError {
-    fn client(error: reqwest::Error) -> BoxError {
-        Box::new(Self::Client(error.without_url()))
-    }
-}
-
-/// A client without redirects, cookies, default headers, referer, user agent
-/// or repeated requests. With HTTP/1, the connection of a dropped request is
-/// closed.
-fn default_client() -> Result<Client, reqwest::Error> {
-    Client::builder()
-        .redirect(redirect::Policy::none())
-        .referer(false)
-        .retry(retry::never())
-        .http1_only()
-        .build()
-}
-
-fn batch_url(endpoint: &str) -> Result<Url, PostHogBuildError> {
-    let mut url =
-        Url::parse(endpoint).map_err(|error| PostHogBuildError::EndpointUrl(error.into()))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(PostHogBuildError::EndpointScheme);
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(PostHogBuildError::EndpointCredentials);
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err(PostHogBuildError::EndpointQuery);
-    }
-    if let Ok(mut segments) = url.path_segments_mut() {
-        segments.pop_if_empty().extend(["batch", ""]);
-    }
-    Ok(url)
-}
-
-/// What the answer `status` says about the batch.
-fn verdict(status: StatusCode, retry_after: Option<Duration>) -> Result<(), DeliveryError> {
-    let source = Box::new(PostHogError::Status(status));
-    Err(match status.as_u16() {
-        200..=299 => return Ok(()),
-        400 | 422 => DeliveryError::Rejected(source),
-        401 | 403 => DeliveryError::Unauthorized(source),
-        413 => DeliveryError::TooLarge(source),
-        429 => DeliveryError::Throttled { retry_after, source },
-        503 if retry_after.is_some() => DeliveryError::Throttled { retry_after, source },
-        408 | 425 | 500..=599 => DeliveryError::Transient(source),
-        _ => DeliveryError::Permanent(source),
-    })
-}
-
-/// What it says about the batch that there was no answer.
-fn unanswered(error: reqwest::Error) -> DeliveryError {
-    let never = error.is_builder() || error.is_redirect();
-    let source = Box::new(PostHogError::Request(error.without_url()));
-    if never { DeliveryError::Permanent(source) } else { DeliveryError::Transient(source) }
-}
-
-/// The time to wait that a `Retry-After` header asks for: seconds, or a date.
-fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
-    let value = value.trim();
-    if let Ok(seconds) = value.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    let at = httpdate::parse_http_date(value).ok()?;
-    Some(at.duration_since(now).unwrap_or_default())
-}
-
-fn request_body(key: &ApiKey, batch: &Batch) -> serde_json::Result<Vec<u8>> {
-    let id = serde_json::to_string(batch.analytics_id().reveal())?;
-    let size: usize = batch.events().map(|event| event.bytes() + 2 * id.len() + 160).sum();
-    let mut out = Vec::with_capacity(size + 64);
-    out.extend_from_slice(br#"{"api_key":"#);
-    serde_json::to_writer(&mut out, &key.0)?;
-    out.extend_from_slice(br#","batch":["#);
-    for (index, event) in batch.events().enumerate() {
-        if index > 0 {
-            out.push(b',');
-        }
-        push_event(&mut out, &id, event)?;
-    }
-    out.extend_from_slice(b"]}");
-    Ok(out)
-}
-
-fn push_event(out: &mut Vec<u8>, id: &str, event: &OutgoingEvent) -> serde_json::Result<()> {
-    out.extend_from_slice(br#"{"event":"#);
-    serde_json::to_writer(&mut *out, event.name())?;
-    out.extend_from_slice(br#","uuid":""#);
-    let mut uuid = uuid::Uuid::encode_buffer();
-    out.extend_from_slice(event.uuid().hyphenated().encode_lower(&mut uuid).as_bytes());
-    out.extend_from_slice(br#"","timestamp":""#);
-    out.extend_from_slice(event.rfc3339_time().as_bytes());
-    out.extend_from_slice(br#"","distinct_id":"#);
-    out.extend_from_slice(id.as_bytes());
-    out.extend_from_slice(br#","properties":{"#);
-    if may_have_reserved_key(event.properties().members()) {
-        push_members(out, &event.properties().without(|key| RESERVED_KEYS.contains(&key)));
-    } else {
-        push_members(out, event.properties());
-    }
-    out.extend_from_slice(br#""distinct_id":"#);
-    out.extend_from_slice(id.as_bytes());
-    out.push(b',');
-    out.extend_from_slice(CONSTANTS.as_bytes());
-    for (key, properties) in [
-        (&br#","$set":{"#[..], event.user_properties().set()),
-        (br#","$set_once":{"#, event.user_properties().set_once()),
-    ] {
-        if !properties.is_empty() {
-            out.extend_from_slice(key);
-            out.extend_from_slice(properties.members().as_bytes());
-            out.push(b'}');
-        }
-    }
-    out.extend_from_slice(b"}}");
-    Ok(())
-}
-
-/// Adds the members and the comma that parts them from what follows.
-fn push_members(out: &mut Vec<u8>, properties: &Properties) {
-    if !properties.is_empty() {
-        out.extend_from_slice(properties.members().as_bytes());
-        out.push(b',');
-    }
-}
-
-/// Whether a reserved key may be among `members`: exact but for values that are
-/// themselves such a key. It spares nearly every event from being parsed.
-fn may_have_reserved_key(members: &str) -> bool {
-    // A key may be spelled with escapes, which only a parser can see through.
-    members.contains(r"\u")
-        || members.match_indices('"').any(|(quote, _)| {
-            let rest = &members[quote + 1..];
-            matches!(rest.as_bytes().first(), Some(b'$' | b'a' | b'c' | b'd' | b't'))
-                && RESERVED_KEYS
-                    .iter()
-                    .any(|key| rest.strip_prefix(key).is_some_and(|after| after.starts_with('"')))
-        })
-}
-
-#[cfg(feature = "posthog-gzip")]
-fn gzip(body: &[u8]) -> std::io::Result<Vec<u8>> {
-    use std::io::Write as _;
-
-    let mut encoder = flate2::write::GzEncoder::new(
-        Vec::with_capacity(body.len() / 4),
-        flate2::Compression::default(),
-    );
-    encoder.write_all(body)?;
-    encoder.finish()
-}
-
-/// A request body that ends in an error once the future that sends it is gone.
-///
-/// The connection is driven by a task of its own, which goes on to write what
-/// it holds, and given a whole body it holds all of it. Small pieces keep that
-/// small: hyper takes in 16 at a time, or 400 KiB where the connection cannot
-/// write several at once.
-struct CuttableBody {
-    rest: Bytes,
-    wanted: Weak<()>,
-}
-
-const PIECE: usize = 4096;
-
-#[derive(Debug, thiserror::Error)]
-#[error("the request was given up")]
-struct GivenUp;
-
-impl http_body::Body for CuttableBody {
-    type Data = Bytes;
-    type Error = GivenUp;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        _cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, GivenUp>>> {
-        if self.is_end_stream() {
-            return Poll::Ready(None);
-        }
-        if self.wanted.strong_count() == 0 {
-            return Poll::Ready(Some(Err(GivenUp)));
-        }
-        let piece = self.rest.len().min(PIECE);
-        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(piece)))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.rest.is_empty()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.rest.len() as u64)
-    }
-}
-
-#[cfg(test)]
-mod tests;

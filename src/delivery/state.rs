@@ -2,7 +2,9 @@
 
 use std::num::NonZeroU64;
 
+use super::user::PendingUser;
 use crate::{
+    counted::HasDrops,
     limits::Limits,
     queue::{Queue, Queued, Row},
     stats::{DropReason, Drops},
@@ -15,11 +17,17 @@ pub(crate) struct LaneState {
     /// How many of those in flight are written down, and the first row of these.
     pub(super) in_flight_rows: usize,
     pub(super) in_flight_row: Option<Row>,
+    /// The number of the first event in flight.
+    in_flight_number: Option<u64>,
+    /// The number of the last event that was offered.
+    pub(super) last_number: u64,
     pub(crate) restored: u64,
     pub(crate) delivered: u64,
     /// Left to the next process.
     pub(crate) kept: u64,
     pub(crate) drops: Drops,
+    /// What is to be said about the user.
+    pub(crate) user: PendingUser,
     /// The last row that was offered.
     pub(super) last_row: Row,
     /// Nothing is delivered any more.
@@ -27,18 +35,28 @@ pub(crate) struct LaneState {
     /// The number of the last flush that was asked for, and that was done.
     pub(super) flush_asked: u64,
     pub(super) flush_done: u64,
+    /// The last try of this process was asked for.
+    pub(super) shutting_down: bool,
     /// The epoch in which the backend was last used: it may hold a connection.
     pub(super) connected: Option<u64>,
+}
+
+impl HasDrops for LaneState {
+    fn drops(&mut self) -> &mut Drops {
+        &mut self.drops
+    }
 }
 
 impl LaneState {
     /// Takes an event if there is room for it. Rows that had none, and lie behind one
     /// that still waits, are given to `lost`.
-    pub(crate) fn push(&mut self, queued: Queued, limits: &Limits, mut lost: impl FnMut(Row)) {
+    pub(crate) fn push(&mut self, mut queued: Queued, limits: &Limits, mut lost: impl FnMut(Row)) {
         if self.ended {
             self.kept += 1;
             return;
         }
+        self.last_number += 1;
+        queued.number = self.last_number;
         let own = queued.row.map(NonZeroU64::get);
         self.see(own.unwrap_or_default());
         let behind_another = self.in_flight_row.is_some();
@@ -70,9 +88,25 @@ impl LaneState {
         first.map_or(self.last_row, |row| row - 1)
     }
 
-    /// How many events have left, delivered or not.
-    pub(super) fn gone(&self) -> u64 {
-        self.delivered + self.drops.total()
+    /// The number of the oldest event that has not left.
+    pub(super) fn first_number(&self) -> Option<u64> {
+        self.in_flight_number.or_else(|| self.queue.first_number())
+    }
+
+    /// Notes that `batch` is in flight.
+    pub(super) fn took_off(&mut self, batch: &[Queued]) {
+        self.in_flight = batch.len();
+        self.in_flight_number = batch.first().map(|queued| queued.number);
+        let mut rows = batch.iter().filter_map(|queued| queued.durable_row(0));
+        self.in_flight_row = rows.next();
+        self.in_flight_rows = usize::from(self.in_flight_row.is_some()) + rows.count();
+    }
+
+    /// Notes that nothing is in flight any more.
+    pub(super) fn landed(&mut self) {
+        self.in_flight = 0;
+        self.in_flight_number = None;
+        self.in_flight_row = None;
     }
 
     /// Puts `batch` back, unless it was withdrawn while the backend answered.

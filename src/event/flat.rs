@@ -14,7 +14,6 @@ use super::{InvalidEvent, MAX_EVENT_BYTES, MAX_KEY_BYTES, Value, scratch::Scratc
 
 pub(super) struct Flat {
     pub(super) members: String,
-    pub(super) may_repeat: bool,
     pub(super) has_text: bool,
 }
 
@@ -66,7 +65,6 @@ pub(super) fn members<T: Serialize + ?Sized>(value: &T) -> Result<Flat, InvalidE
     let members = str::from_utf8(out.as_bytes()).map_err(|_| InvalidEvent::Serialize)?;
     Ok(Flat {
         members: members.to_owned(),
-        may_repeat: matches!(keys, Keys::Dynamic),
         has_text: !matches!(keys, Keys::Fixed { has_text: false }),
     })
 }
@@ -81,6 +79,7 @@ pub(super) fn push_member(
     let written = push_key(members, key).and_then(|()| match value {
         Value::Bool(value) => push_bool(members, *value),
         Value::Float(value) => push_float(members, *value, value.is_finite()),
+        Value::Float32(value) => push_float(members, *value, value.is_finite()),
         Value::Integer(value) => push_number(members, value),
         Value::Text(value) => push_text(members, value),
         Value::Unsigned(value) => push_number(members, value),
@@ -198,6 +197,10 @@ impl ser::Error for Problem {
     }
 }
 
+/// What the names of the structs begin with that `serde_json` reserves for itself: see
+/// `serde_json::value::RawValue` and its feature `arbitrary_precision`.
+const SERDE_JSON_PRIVATE: &str = "$serde_json::private::";
+
 const NOT_FLAT: Problem = Problem(InvalidEvent::NotFlat);
 
 /// Implements the serialiser methods that are no part of a flat event.
@@ -212,9 +215,9 @@ macro_rules! not_flat {
 
 /// What an event was serialised to.
 enum Keys {
-    /// Any, as often as they like.
+    /// Those that the run of the program chose.
     Dynamic,
-    /// Those of a type, once each.
+    /// Those of a type.
     Fixed { has_text: bool },
 }
 
@@ -238,7 +241,7 @@ impl<'a> Serializer for Object<'a> {
         serialize_bool(bool); serialize_i8(i8); serialize_i16(i16); serialize_i32(i32);
         serialize_i64(i64); serialize_u8(u8); serialize_u16(u16); serialize_u32(u32);
         serialize_u64(u64); serialize_f32(f32); serialize_f64(f64); serialize_char(char);
-        serialize_str(&str); serialize_bytes(&[u8]); serialize_none();
+        serialize_str(&str); serialize_bytes(&[u8]);
         serialize_unit_variant(&'static str, u32, &'static str);
     }
 
@@ -248,6 +251,10 @@ impl<'a> Serializer for Object<'a> {
         serialize_tuple_struct(&'static str, usize) -> SerializeTupleStruct;
         serialize_tuple_variant(&'static str, u32, &'static str, usize) -> SerializeTupleVariant;
         serialize_struct_variant(&'static str, u32, &'static str, usize) -> SerializeStructVariant;
+    }
+
+    fn serialize_none(self) -> Result<Keys, Problem> {
+        self.serialize_unit()
     }
 
     fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Keys, Problem> {
@@ -286,9 +293,14 @@ impl<'a> Serializer for Object<'a> {
 
     fn serialize_struct(
         self,
-        _name: &'static str,
+        name: &'static str,
         _length: usize,
     ) -> Result<StructMembers<'a>, Problem> {
+        // `serde_json` passes JSON text, and numbers of any length, as structs of its own,
+        // which only its serialiser understands.
+        if name.starts_with(SERDE_JSON_PRIVATE) {
+            return Err(NOT_FLAT);
+        }
         Ok(StructMembers { out: self.out, has_text: false })
     }
 }
@@ -363,7 +375,7 @@ fn push_property<T: Serialize + ?Sized>(
 enum Written {
     /// What the type alone allows: a number, a boolean, the name of a variant.
     Fixed,
-    /// There was no property: `None` is none.
+    /// There was no property: `None` and `null` are none.
     Nothing,
     /// Text that may be anything.
     Text,
@@ -422,7 +434,7 @@ impl Serializer for Scalar<'_> {
         push_text(self.out, value).map(|()| Written::Text)
     }
 
-    not_flat! { value: serialize_bytes(&[u8]); serialize_unit(); serialize_unit_struct(&'static str); }
+    not_flat! { value: serialize_bytes(&[u8]); }
 
     not_flat! { compound:
         serialize_seq(Option<usize>) -> SerializeSeq;
@@ -443,6 +455,14 @@ impl Serializer for Scalar<'_> {
     }
 
     fn serialize_none(self) -> Result<Written, Problem> {
+        Ok(Written::Nothing)
+    }
+
+    fn serialize_unit(self) -> Result<Written, Problem> {
+        Ok(Written::Nothing)
+    }
+
+    fn serialize_unit_struct(self, _name: &'static str) -> Result<Written, Problem> {
         Ok(Written::Nothing)
     }
 

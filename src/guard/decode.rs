@@ -1,5 +1,6 @@
-//! Undoes one layer of percent and JSON escapes, and remembers where each byte
-//! came from.
+//! Undoes one layer of escapes, and remembers where each byte came from: percent
+//! escapes, those of JSON, Rust, C and JavaScript, and the backslash that Markdown puts
+//! before punctuation.
 
 use memchr::memchr2_iter;
 
@@ -69,7 +70,13 @@ enum Escape {
 fn escape(bytes: &[u8]) -> Option<(Escape, usize)> {
     let character = |c, length| Some((Escape::Char(c), length));
     match (bytes.first()?, bytes.get(1)?) {
+        // What JavaScript's `escape` writes.
+        (b'%', b'u') => character(char::from_u32(hex(bytes, 2, 4)?)?, 6),
         (b'%', _) => Some((Escape::Byte(u8::try_from(hex(bytes, 1, 2)?).ok()?), 3)),
+        (b'\\', b'u') if bytes.get(2) == Some(&b'{') => {
+            let digits = bytes[3..].iter().take(7).position(|byte| *byte == b'}')?;
+            character(char::from_u32(hex(bytes, 3, digits)?)?, digits + 4)
+        }
         (b'\\', b'u') => match hex(bytes, 2, 4)? {
             high @ 0xd800..=0xdbff if bytes.get(6..8) == Some(br"\u") => {
                 let low = hex(bytes, 8, 4).filter(|low| (0xdc00..=0xdfff).contains(low))?;
@@ -80,16 +87,25 @@ fn escape(bytes: &[u8]) -> Option<(Escape, usize)> {
         },
         (b'\\', b'x') => character(char::from_u32(hex(bytes, 2, 2)?)?, 4),
         (b'\\', b'b' | b'f' | b'n' | b'r' | b't') => character('\n', 2),
-        (b'\\', plain @ (b'"' | b'\'' | b'/' | b'\\')) => character(char::from(*plain), 2),
+        // The bytes of UTF-8, as C and Git write them.
+        (b'\\', b'0'..=b'3') => {
+            Some((Escape::Byte(u8::try_from(number(bytes, 1, 3, 8)?).ok()?), 4))
+        }
+        (b'\\', plain) if plain.is_ascii_punctuation() => character(char::from(*plain), 2),
         _ => None,
     }
 }
 
 fn hex(bytes: &[u8], from: usize, digits: usize) -> Option<u32> {
-    bytes
-        .get(from..from + digits)?
+    number(bytes, from, digits, 16)
+}
+
+/// Returns the number that `digits` of `radix` at `from` write, if there is any digit.
+fn number(bytes: &[u8], from: usize, digits: usize, radix: u32) -> Option<u32> {
+    let digits = bytes.get(from..from + digits).filter(|digits| !digits.is_empty())?;
+    digits
         .iter()
-        .try_fold(0, |value, digit| Some(value * 16 + char::from(*digit).to_digit(16)?))
+        .try_fold(0, |value, digit| Some(value * radix + char::from(*digit).to_digit(radix)?))
 }
 
 /// `bytes` as text of the same length: what is no UTF-8 becomes control characters,
@@ -118,6 +134,9 @@ mod tests {
             ("%2540", "%40"),
             (r"\ud83d\ude00 \ud83d", "\u{1f600} \u{fffd}"),
             (r"%C3%A9 %ff\x40", "\u{e9} \u{7f}@"),
+            (r"\u{40}\u{1F600}%u0040", "@\u{1f600}@"),
+            (r"\100a\303\274", "@a\u{fc}"),
+            (r"a\.b\@c\_d", "a.b@c_d"),
         ] {
             let decoded = decode(escaped).unwrap();
             assert_eq!(decoded.text, text);
@@ -129,7 +148,24 @@ mod tests {
 
     #[test]
     fn what_is_no_escape_is_left_alone() {
-        for text in ["", "plain", "100 %", "%", "%4", "%zz", "\\", r"\u12", r"C:\dir", "50%!"] {
+        for text in [
+            "",
+            "plain",
+            "100 %",
+            "%",
+            "%4",
+            "%zz",
+            "\\",
+            r"\u12",
+            r"C:\dir",
+            "50%!",
+            r"\u{}",
+            "%u12",
+            r"\12",
+            r"\189",
+            r"\400",
+            r"\u{110000}",
+        ] {
             assert!(decode(text).is_none(), "{text}");
         }
     }

@@ -6,8 +6,8 @@ use std::ops::Range;
 /// user's name in them, secrets of its own.
 ///
 /// It is asked for the name of each event, and each key and text that was not
-/// fixed when the app was compiled; then again for each of them with its percent
-/// and JSON escapes undone. What it finds is treated as every other finding.
+/// fixed when the app was compiled; then again for each of them with its escapes
+/// undone, such as those of URLs and of JSON. What it finds is treated as every other finding.
 ///
 /// ```
 /// use std::ops::Range;

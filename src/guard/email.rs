@@ -1,55 +1,118 @@
-//! Finds e-mail addresses in a text: candidates by their `@`, which a parser then
-//! confirms.
+//! Finds e-mail addresses in a text, by their `@`.
 
-use std::ops::Range;
+use std::{net::Ipv4Addr, ops::Range};
 
-use email_address::{EmailAddress, Options};
+use super::{
+    boundary::is_name_char,
+    host::{domain_end, host_run},
+    work,
+};
 
-use super::{matrix::is_domain, work};
-
-/// The longest address that mail servers take, in bytes.
+/// How far from its `@` an address is looked for, in bytes: mail servers take no
+/// longer one.
 const MAX_EMAIL_BYTES: usize = 254;
+/// The longest local part in quotation marks.
+const MAX_QUOTED_BYTES: usize = 66;
 
-/// The e-mail address whose `@` is at `at`, if it starts at `floor` or later.
+/// Returns the e-mail address whose `@` is at `at`, if it starts at `floor` or later.
+///
+/// The longest one counts: `a&b@example.org` is one address, although `b@example.org`
+/// would be one as well.
 pub(super) fn email_at(text: &str, at: usize, floor: usize) -> Option<Range<usize>> {
-    let bytes = text.as_bytes();
-    // Of the characters that the grammar allows, those that stand in addresses: the
-    // others stand before one more often than in it.
-    let is_local = |byte: &u8| {
-        byte.is_ascii_alphanumeric()
-            || matches!(byte, b'.' | b'_' | b'+' | b'-' | b'%' | b'\'')
-            || *byte >= 0x80
-    };
-    let local = bytes[floor..at].iter().rev().take(MAX_EMAIL_BYTES).take_while(|b| is_local(b));
-    let start = at - local.count();
-    let is_host =
-        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-') || *byte >= 0x80;
-    let host = bytes[at + 1..].iter().take(MAX_EMAIL_BYTES).take_while(|b| is_host(b));
-    let end = at + 1 + host.count();
-    work::looked_at(end - start);
-    let host = text.get(at + 1..end)?.trim_end_matches(['.', '-']);
-    let end = at + 1 + host.len();
-    if start == at || !is_domain(host) || is_version_or_density(host) {
-        return None;
-    }
-    let local = text.get(start..at)?;
-    let start = at - local.trim_start_matches(['.', '\'', '-', '%']).len();
-    let options =
-        Options::default().with_required_tld().without_display_text().without_domain_literal();
-    (end - start <= MAX_EMAIL_BYTES
-        && EmailAddress::parse_with_options(&text[start..end], options).is_ok())
-    .then_some(start..end)
+    let start = quoted_start(text, at, floor).or_else(|| local_start(text, at, floor))?;
+    let end = domain_end(text, at + 1)?;
+    (!is_something_else(&text[at + 1..end], host_run(text, at + 1))).then_some(start..end)
 }
 
-/// Whether what follows an `@` is a version (`react@19.0.0-rc.next`) or the density
-/// of an image (`logo@2x.png`).
-fn is_version_or_density(host: &str) -> bool {
-    let mut labels = host.split('.');
-    let (Some(first), Some(second)) = (labels.next(), labels.next()) else { return false };
-    let is_number =
-        |label: &str| !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_digit());
-    let is_density =
-        first.strip_suffix(['x', 'X']).is_some_and(is_number) && labels.next().is_none();
-    let is_version = is_number(first.strip_prefix('v').unwrap_or(first)) && is_number(second);
-    is_density || is_version
+/// Returns the start of the local part that ends at `at`. Servers take more than the
+/// grammar allows, such as two dots in a row.
+fn local_start(text: &str, at: usize, floor: usize) -> Option<usize> {
+    let before = &text[text.ceil_char_boundary(floor.max(at.saturating_sub(MAX_EMAIL_BYTES)))..at];
+    let (mut start, mut follows_sign) = (at, false);
+    for (index, c) in before.char_indices().rev() {
+        let is_sign = is_sign(c);
+        if !(is_usual(c) || (is_sign && !follows_sign)) {
+            break;
+        }
+        follows_sign = is_sign;
+        start = at - before.len() + index;
+    }
+    work::looked_at(at - start + 1);
+    // Quotation marks and the like stand before an address more often than in it.
+    let local = &text[start..at];
+    let local = local.trim_start_matches(|c| is_sign(c) || matches!(c, '.' | '\'' | '-' | '%'));
+    local.contains(|c: char| is_usual(c) && c != '.').then_some(at - local.len())
+}
+
+/// Returns the start of the local part in quotation marks that ends at `at`:
+/// `"al ice"@example.org`.
+fn quoted_start(text: &str, at: usize, floor: usize) -> Option<usize> {
+    let closing = at.checked_sub(1).filter(|closing| text.as_bytes()[*closing] == b'"')?;
+    let before = text.as_bytes()[floor.max(at.saturating_sub(MAX_QUOTED_BYTES))..closing].iter();
+    let length = before.rev().position(|byte| *byte == b'"').filter(|length| *length > 0);
+    work::looked_at(length.unwrap_or(MAX_QUOTED_BYTES));
+    Some(closing - length? - 1)
+}
+
+/// Returns whether `c` is usual in a local part.
+fn is_usual(c: char) -> bool {
+    match c {
+        '.' | '_' | '+' | '-' | '%' | '\'' => true,
+        _ if c.is_ascii() => c.is_ascii_alphanumeric(),
+        _ => is_name_char(c),
+    }
+}
+
+/// Returns whether the grammar allows `c` in a local part (`atext` of RFC 5322) although
+/// it is hardly ever in one. Two in a row are taken for markup or the parts of a URL.
+fn is_sign(c: char) -> bool {
+    matches!(c, '!' | '#' | '$' | '&' | '*' | '/' | '=' | '?' | '^' | '`' | '{' | '|' | '}' | '~')
+}
+
+/// Returns whether what follows an `@` is a version (`react@19.0.0-rc.next`), the
+/// density of an image (`logo@2x.png`) or the variant of a locale
+/// (`sr_RS@latin.UTF-8`).
+fn is_something_else(host: &str, run: &str) -> bool {
+    let number = |label: &str| !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_digit());
+    let is_density = || {
+        let image = host.rsplit_once('.').filter(|(_, extension)| is_of_image(extension));
+        let density = image.and_then(|(density, _)| density.strip_suffix(['x', 'X']));
+        density.is_some_and(|density| density.split('.').all(number))
+    };
+    let is_version = || {
+        let mut labels = run.split('.');
+        let first = labels.next().unwrap_or_default();
+        number(first.strip_prefix('v').unwrap_or(first))
+            && labels.next().is_some_and(number)
+            && host.parse::<Ipv4Addr>().is_err()
+    };
+    let is_locale = || {
+        let variant = host.split_once('.');
+        variant.is_some_and(|(_, charset)| {
+            charset.eq_ignore_ascii_case("utf8") || charset.eq_ignore_ascii_case("utf-8")
+        })
+    };
+    is_version() || is_density() || is_locale()
+}
+
+/// Returns whether files with this extension are images, or sets of them.
+fn is_of_image(extension: &str) -> bool {
+    const EXTENSIONS: [&str; 14] = [
+        "appiconset",
+        "avif",
+        "bmp",
+        "gif",
+        "heic",
+        "ico",
+        "imageset",
+        "jpeg",
+        "jpg",
+        "pdf",
+        "png",
+        "svg",
+        "tiff",
+        "webp",
+    ];
+
+    EXTENSIONS.iter().any(|known| known.eq_ignore_ascii_case(extension))
 }

@@ -1,19 +1,19 @@
-//! Finds IP addresses in a text: candidates by their digits, which a parser then
-//! confirms.
+//! Finds IP addresses in a text. Each run of digits, dots and colons is looked at once,
+//! part by part: what may be an address is a question of how many there are.
 
-use std::{
-    net::{Ipv4Addr, Ipv6Addr},
-    ops::Range,
-};
+use std::ops::Range;
 
 use memchr::memchr2_iter;
 
-use super::{matrix::port_length, work};
+use super::{host::port_length, version::Quad, work};
 
 /// How many places are looked at together: compilers make vector instructions of it.
 const BLOCK: usize = 64;
 /// How far behind a place [`may_be_ip`] looks.
 const BEHIND: usize = 5;
+/// The lowest port that is read behind a fifth dot, as in `192.0.2.1.443`: versions and
+/// object identifiers have small numbers there.
+const LOWEST_DOTTED_PORT: u16 = 10;
 
 /// What to take four numbers for that could be a version too.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -22,7 +22,7 @@ pub(super) enum VersionLike {
     Version,
 }
 
-/// Every IP address in `text`.
+/// Passes on every IP address in `text`, in order.
 pub(super) fn ip_addresses(
     text: &str,
     version_like: VersionLike,
@@ -46,18 +46,18 @@ pub(super) fn ip_addresses(
         }
         for at in memchr2_iter(b'.', b':', &block[..BLOCK]) {
             if start + at >= from && may_be_ip(block, at) {
-                let (address, next) = ip_at(text, start + at, from, version_like);
-                from = next.max(start + at + 1);
-                if let Some(address) = address {
-                    found(address);
+                let run = run_around(bytes, start + at, from);
+                from = run.end;
+                if may_have_address(&bytes[run.clone()]) {
+                    addresses_in(text, run, version_like, &mut found);
                 }
             }
         }
     }
 }
 
-/// Whether there is a dot with a digit and soon another dot behind it, or a colon
-/// with soon another colon behind it.
+/// Returns whether there is a dot with a digit and soon another dot behind it, or a
+/// colon with soon another colon behind it.
 #[inline(always)]
 fn may_be_ip(block: &[u8; BLOCK + BEHIND], at: usize) -> bool {
     let is = |behind: usize, byte: u8| block[at + behind] == byte;
@@ -68,140 +68,289 @@ fn may_be_ip(block: &[u8; BLOCK + BEHIND], at: usize) -> bool {
     v4 | v6
 }
 
-/// The IP address around the dot or colon at `at`, if it starts at `floor` or later;
-/// and where to go on.
-fn ip_at(
-    text: &str,
-    at: usize,
-    floor: usize,
-    version_like: VersionLike,
-) -> (Option<Range<usize>>, usize) {
-    let bytes = text.as_bytes();
-    let is_part = |byte: &u8| byte.is_ascii_hexdigit() || matches!(byte, b'.' | b':');
-    let start = at - bytes[floor..at].iter().rev().take_while(|b| is_part(b)).count();
-    let end = at + bytes[at..].iter().take_while(|b| is_part(b)).count();
+/// Returns all around `at`, from `floor` on, that addresses consist of.
+fn run_around(bytes: &[u8], at: usize, floor: usize) -> Range<usize> {
+    let is_part = |byte: &&u8| byte.is_ascii_hexdigit() || matches!(byte, b'.' | b':');
+    let start = at - bytes[floor..at].iter().rev().take_while(is_part).count();
+    let end = at + bytes[at..].iter().take_while(is_part).count();
     work::looked_at(end - start);
-    let run = &bytes[start..end];
-    let count = |byte: u8| run.iter().filter(|b| **b == byte).count();
-    let (dots, colons) = (count(b'.'), count(b':'));
-    let may_be_v6 = colons >= 7 || (colons >= 2 && run.windows(2).any(|pair| pair == b"::"));
-    let v6 = if may_be_v6 { ipv6_in(text, start, end) } else { None };
-    let found =
-        v6.or_else(|| if dots >= 3 { ipv4_in(text, start, end, version_like) } else { None });
-    let next = found.as_ref().map_or(end, |found| found.end);
-    (found, next)
+    start..end
 }
 
-/// The first IPv4 address in the run `start..end`.
-fn ipv4_in(
+/// Returns whether `run` has as many dots and colons as an address: most times and
+/// versions have fewer.
+fn may_have_address(run: &[u8]) -> bool {
+    let count = |byte: u8| run.iter().filter(|b| **b == byte).count();
+    let colons = count(b':');
+    count(b'.') >= 3 || colons >= 7 || (colons >= 2 && run.windows(2).any(|pair| pair == b"::"))
+}
+
+/// Passes on the addresses in the run `run`.
+///
+/// Between its colons are groups of an IPv6 address, or numbers with dots between them.
+/// Groups in a row are one address or none; an IPv4 address may be the last of them.
+fn addresses_in(
     text: &str,
-    start: usize,
-    end: usize,
+    run: Range<usize>,
     version_like: VersionLike,
-) -> Option<Range<usize>> {
-    let mut from = 0;
-    text[start..end].match_indices('.').find_map(|(dot, _)| {
-        if dot < from {
+    found: &mut impl FnMut(Range<usize>),
+) {
+    let bytes = text.as_bytes();
+    // A dot at the end ends a sentence.
+    let run = run.start..run.start + text[run].trim_end_matches('.').len();
+    let mut groups = Groups::from(run.start);
+    let mut start = run.start;
+    while start <= run.end {
+        let length = bytes[start..run.end].iter().take_while(|byte| **byte != b':').count();
+        work::looked_at(length + 1);
+        let part = start..start + length;
+        let mut next = part.end + 1;
+        if !bytes[part.clone()].contains(&b'.') {
+            if length <= 4 {
+                groups.push(part.clone());
+            } else {
+                groups.end(text, &run, found);
+                groups = Groups::from(next);
+            }
+        } else {
+            let numbers = Dotted { text, version_like, run: &run };
+            next = numbers.addresses(part.clone(), &groups, found);
+            groups = Groups::from(next);
+            if bytes[part.end..run.end].starts_with(b"::") && next == part.end + 1 {
+                // They belong to what follows: `192.0.2.1::1` are two addresses.
+                groups = Groups { range: part.end..part.end, count: 1 };
+            }
+        }
+        start = next;
+    }
+    groups.end(text, &run, found);
+}
+
+/// Groups of an IPv6 address with nothing but colons between them.
+struct Groups {
+    range: Range<usize>,
+    count: usize,
+}
+
+impl Groups {
+    fn from(start: usize) -> Self {
+        Self { range: start..start, count: 0 }
+    }
+
+    fn push(&mut self, group: Range<usize>) {
+        self.count += 1;
+        self.range.end = group.end;
+    }
+
+    /// Passes on the address that these are.
+    fn end(&self, text: &str, run: &Range<usize>, found: &mut impl FnMut(Range<usize>)) {
+        found_if(self.address(text, run, self.range.end), found);
+    }
+
+    /// Returns the address that these groups are with what follows up to `end`, which
+    /// is nothing or an IPv4 address.
+    fn address(&self, text: &str, run: &Range<usize>, end: usize) -> Option<Range<usize>> {
+        // Eight groups, a label or the colons of a sentence before and after, a port.
+        if self.count < 2 || self.count > 12 {
             return None;
         }
-        let (found, next) = ipv4_at(text, start + dot, version_like);
-        from = next - start;
-        found
-    })
+        let bytes = text.as_bytes();
+        let has_quad = end > self.range.end;
+        let mut range = self.range.start..end;
+        let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+        let before = bytes[..range.start].last();
+        // `line:fe80::1`: a label, of which the last letters may be digits in base 16.
+        if range.start == run.start && before.is_some_and(is_word) {
+            range.start += text[range.clone()].find(':')? + 1;
+        }
+        let is_double = |at: usize| bytes.get(at..at + 2) == Some(b"::");
+        if bytes.get(range.start) == Some(&b':') && !is_double(range.start) {
+            range.start += 1;
+        }
+        let ends_with_one = |end: usize| {
+            end > range.start && bytes[end - 1] == b':' && !bytes[range.start..end].ends_with(b"::")
+        };
+        if ends_with_one(range.end) {
+            range.end -= 1;
+        }
+        let after = bytes.get(range.end);
+        if after.is_some_and(is_word) {
+            return None;
+        }
+        let address = text.get(range.clone())?;
+        if !is_ipv6(without_port(address), has_quad, after) {
+            return None;
+        }
+        if bytes[..range.start].last() == Some(&b'[') && after == Some(&b']') {
+            range.start -= 1;
+            range.end += 1;
+            range.end += port_length(&bytes[range.end..]);
+        }
+        Some(range)
+    }
 }
 
-/// The IPv6 address that is the whole of `start..end`, but for a port or the end
-/// of a sentence.
-fn ipv6_in(text: &str, start: usize, end: usize) -> Option<Range<usize>> {
-    let bytes = text.as_bytes();
-    // A label or the end of a sentence may stand before or after: `line:fe80::1.`
-    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
-    let mut start = start;
-    if bytes[..start].last().is_some_and(is_word) {
-        start += text[start..end].find(':')? + 1;
+fn found_if(address: Option<Range<usize>>, found: &mut impl FnMut(Range<usize>)) {
+    if let Some(address) = address {
+        found(address);
     }
-    if text[start..end].starts_with(':') && !text[start..end].starts_with("::") {
-        start += 1;
+}
+
+/// Returns `address` without a port behind eight groups.
+fn without_port(address: &str) -> &str {
+    match address.rsplit_once(':') {
+        Some((address, port))
+            if !address.contains("::")
+                && address.split(':').count() == 8
+                && address.split(':').any(|group| group.len() > 2)
+                && port.parse::<u16>().is_ok() =>
+        {
+            address
+        }
+        _ => address,
     }
-    let run = text[start..end].trim_end_matches('.');
-    let run = match run.strip_suffix(':') {
-        Some(shorter) if !shorter.ends_with(':') => shorter,
-        _ => run,
-    };
-    let end = start + run.len();
-    if run.len() > 45
-        || bytes.get(end).is_some_and(is_word)
-        // `a::b` is a path as often as an address: no address in use has no digit.
-        || !run.bytes().any(|byte| byte.is_ascii_digit())
-        || run.parse::<Ipv6Addr>().is_err()
-    {
-        return None;
-    }
-    // `1::2`, `x: 5::3`: an address in use begins with a group of three digits or
+}
+
+/// Returns whether the groups of `address` are an IPv6 address in use. The last of them
+/// may be an IPv4 address, which was looked at, and then counts twice.
+fn is_ipv6(address: &str, has_quad: bool, after: Option<&u8>) -> bool {
+    let first = address.split(':').next().unwrap_or_default();
+    // `1::2`, `x: 5::3`: a short address in use begins with a group of three digits or
     // more, or with `::`.
-    let first = run.split(':').next().unwrap_or_default();
-    if !first.is_empty() && first.len() < 3 && run.contains("::") && !run.starts_with("64:ff9b::") {
-        return None;
+    if matches!(first.len(), 1 | 2) && address.contains("::") {
+        let prefix = "64:ff9b::";
+        if !address.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix)) {
+            return false;
+        }
     }
-    if bytes[..start].last() == Some(&b'[') && bytes.get(end) == Some(&b']') {
-        return Some(start - 1..end + 1 + port_length(&bytes[end + 1..]));
-    }
-    Some(start..end)
-}
-
-/// The IPv4 address whose first dot is at `dot`, or where to go on.
-fn ipv4_at(text: &str, dot: usize, version_like: VersionLike) -> (Option<Range<usize>>, usize) {
-    let bytes = text.as_bytes();
-    let is_part = |byte: &u8| byte.is_ascii_digit() || *byte == b'.';
-    let digits = bytes[..dot].iter().rev().take(4).take_while(|byte| byte.is_ascii_digit());
-    let start = dot - digits.count();
-    let run = bytes[start..].iter().take_while(|byte| is_part(byte)).count();
-    work::looked_at(run);
-    let next = start + run.max(1);
-    // The end of a sentence is no part of an address.
-    let quad = text[start..start + run].trim_end_matches('.');
-    let start = start + quad.len() - quad.trim_start_matches('.').len();
-    let quad = quad.trim_start_matches('.');
-    let end = start + quad.len();
-    let Ok(address) = quad.parse::<Ipv4Addr>() else { return (None, next) };
-    let port = port_length(&bytes[end..]);
-    if version_like == VersionLike::Version && is_version(bytes, start, end, address, port > 0) {
-        return (None, next);
-    }
-    (Some(start..end + port), next.max(end + port))
-}
-
-/// Whether four numbers with dots between them are a version rather than an
-/// address.
-fn is_version(bytes: &[u8], start: usize, end: usize, address: Ipv4Addr, has_port: bool) -> bool {
-    let octets = address.octets();
-    let before = &bytes[..start];
-    // `1.2.3.4-beta`, `1.2.3.4_2`, `1.2.3.4b1`.
-    let goes_on = match (bytes.get(end), bytes.get(end + 1)) {
-        (Some(byte), _) if byte.is_ascii_alphabetic() || *byte == b'_' => true,
-        (Some(b'-' | b'+'), Some(byte)) => byte.is_ascii_alphabetic(),
+    let groups = address.split(':').count() + usize::from(has_quad);
+    let is_complete = match address.match_indices("::").count() {
+        0 => groups == 8,
+        // At an end of the address it makes an empty group of its own.
+        1 => groups <= 8 + usize::from(address.starts_with("::") || address.ends_with("::")),
         _ => false,
     };
-    let is_host = has_port || before.ends_with(b"//") || before.ends_with(b"@");
-    // Of all addresses, one in 650,000 has four single digits; of versions, most.
-    let single_digits = octets.iter().all(|octet| *octet < 10) && !is_host;
-    // No host has such an address: `0.x.x.x` is this network, `x.0.0.0` a whole one.
-    let no_host = octets[0] == 0 || octets[1..] == [0, 0, 0];
-    goes_on || single_digits || no_host || follows_version(before)
+    // `a::b` is a path as often as an address: no address in use has no digit.
+    let has_digit = address.bytes().any(|byte| byte.is_ascii_digit());
+    // The types of Rust: `f32::MAX`, `f32::<_`.
+    let is_path = address.ends_with("::")
+        && (matches!(first, "f16" | "f32" | "f64" | "f128")
+            || matches!(after, Some(b'<' | b'{' | b'*')));
+    is_complete && has_digit && !is_path && !address.contains(":::")
 }
 
-/// Whether `before` ends with a word for a version, and no more than a separator:
-/// `v`, `version: `, `app_version=`, `"appVersion":"`.
-pub(super) fn follows_version(before: &[u8]) -> bool {
-    let is_separator =
-        |byte: &u8| matches!(byte, b' ' | b'=' | b':' | b'"' | b'\'' | b'/' | b'\\' | b'-' | b'_');
-    let separator = before.iter().rev().take(6).take_while(|byte| is_separator(byte)).count();
-    let before = &before[..before.len() - separator];
-    let word = before.iter().rev().take(32).take_while(|byte| byte.is_ascii_alphabetic()).count();
-    let word = &before[before.len() - word..];
-    work::looked_at(separator + word.len());
-    let ends_with = |suffix: &[u8]| {
-        word.len() >= suffix.len() && word[word.len() - suffix.len()..].eq_ignore_ascii_case(suffix)
-    };
-    word.eq_ignore_ascii_case(b"v") || word.eq_ignore_ascii_case(b"ver") || ends_with(b"version")
+/// Looks at numbers with dots between them.
+struct Dotted<'a> {
+    text: &'a str,
+    version_like: VersionLike,
+    run: &'a Range<usize>,
+}
+
+impl Dotted<'_> {
+    /// Passes on the IPv4 addresses in `part`, with their ports, and the IPv6 address
+    /// that the first of them ends, with the `groups` before it. Returns where to go on.
+    fn addresses(
+        &self,
+        part: Range<usize>,
+        groups: &Groups,
+        found: &mut impl FnMut(Range<usize>),
+    ) -> usize {
+        let bytes = self.text.as_bytes();
+        let mut next = part.end + 1;
+        let mut start = part.start;
+        let mut is_first = true;
+        while start < part.end {
+            // Two dots are no part of an address, and one at the end ends a sentence.
+            let length = bytes[start..part.end]
+                .windows(2)
+                .position(|pair| pair == b"..")
+                .unwrap_or(part.end - start);
+            work::looked_at(length);
+            let numbers = start..start + length;
+            let leading = usize::from(bytes.get(start) == Some(&b'.'));
+            let trailing = usize::from(length > 1 && bytes[numbers.end - 1] == b'.');
+            let numbers = numbers.start + leading..(numbers.end - trailing).max(start + leading);
+            if is_first && leading == 0 {
+                let v6 = self.embedded(&numbers, groups);
+                if v6.is_some() {
+                    found_if(v6, found);
+                    return next;
+                }
+                groups.end(self.text, self.run, found);
+            }
+            if let Some(range) = self.address(numbers) {
+                next = next.max(range.end + 1);
+                found(range);
+            }
+            is_first = false;
+            start += length + 1;
+        }
+        next
+    }
+
+    /// Returns the IPv6 address that `groups` are with the IPv4 address `numbers`.
+    fn embedded(&self, numbers: &Range<usize>, groups: &Groups) -> Option<Range<usize>> {
+        let (_, end) = self.quad(numbers)?;
+        if groups.count == 0 || groups.range.end + 1 != numbers.start {
+            return None;
+        }
+        groups.address(self.text, self.run, end)
+    }
+
+    /// Returns the IPv4 address, with its port, that `numbers` are.
+    fn address(&self, numbers: Range<usize>) -> Option<Range<usize>> {
+        let bytes = self.text.as_bytes();
+        let (octets, quad_end) = self.quad(&numbers)?;
+        let mut end = numbers.end;
+        let mut has_port = quad_end < end;
+        if has_port && is_object_id(octets) && self.version_like == VersionLike::Version {
+            return None;
+        }
+        if !has_port {
+            let port = port_length(&bytes[end..]);
+            let after = &bytes[end + port..];
+            // What goes on with a dot is the next address, not the port of this one.
+            let goes_on = matches!(after, [b'.', byte, ..] if byte.is_ascii_digit());
+            has_port = port > 0 && !goes_on;
+            end += if has_port { port } else { 0 };
+        }
+        let quad = Quad {
+            octets,
+            before: &bytes[..numbers.start],
+            after: &bytes[numbers.end..],
+            has_port,
+        };
+        let is_version = self.version_like == VersionLike::Version && quad.is_version();
+        (!is_version).then_some(numbers.start..end)
+    }
+
+    /// Returns the four numbers that `numbers` begin with, and where they end, if there
+    /// are no more of them, or a port behind them.
+    fn quad(&self, numbers: &Range<usize>) -> Option<([u8; 4], usize)> {
+        let mut octets = [0; 4];
+        let mut parts = self.text.get(numbers.clone())?.split('.');
+        let mut end = numbers.start;
+        for octet in &mut octets {
+            let part = parts.next()?;
+            let is_number =
+                (1..=3).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
+            // Zeros may lead: `081` is 81 in a log, whatever it is in C.
+            *octet = part.parse().ok().filter(|_| is_number)?;
+            end += part.len() + 1;
+        }
+        let end = end - 1;
+        let port = parts.next().map(|port| port.parse::<u16>());
+        let is_port = |port: u16| port >= LOWEST_DOTTED_PORT;
+        let is_address = match port {
+            None => true,
+            Some(port) => port.is_ok_and(is_port) && parts.next().is_none(),
+        };
+        is_address.then_some((octets, end))
+    }
+}
+
+/// Returns whether an object identifier begins so, if it has more than four numbers:
+/// those of ISO, ITU and countries.
+fn is_object_id(octets: [u8; 4]) -> bool {
+    matches!(octets, [1, 2 | 3, ..] | [2, 5 | 16 | 23, ..] | [0, ..])
 }

@@ -6,6 +6,9 @@
 pub enum IdentifierKind {
     /// What a [`Detector`](crate::Detector) of the app found; its name.
     Custom(&'static str),
+    /// The user and the password in a URL, a password, a secret or an API key behind
+    /// its name.
+    Credentials,
     /// This session's device ID, or the one in the ID of a device's key.
     DeviceId,
     /// An e-mail address.
@@ -14,7 +17,8 @@ pub enum IdentifierKind {
     EventId,
     /// An IPv4 or IPv6 address.
     IpAddress,
-    /// A key or a session ID of Matrix's encryption: 32 random bytes in base64.
+    /// A key or a session ID of Matrix's encryption, which are 32 random bytes in base64,
+    /// a signature, a recovery key, or the ID of a key of the secret storage.
     Key,
     /// A `matrix:` URI, or a link of matrix.to.
     MatrixUri,
@@ -24,9 +28,11 @@ pub enum IdentifierKind {
     RoomAlias,
     /// A room ID, with or without a server.
     RoomId,
-    /// The name of this session's server, or of the host that serves it.
+    /// The name of this session's server, of the host that serves it, or of another
+    /// host of their domains.
     ServerName,
-    /// An access token or a refresh token.
+    /// An access token, a refresh token, or another token that opens something: a JSON
+    /// Web Token, one of GitHub, or what a push gateway knows a device by.
     Token,
     /// A user ID, or the localpart of this session's own.
     UserId,
@@ -35,6 +41,7 @@ pub enum IdentifierKind {
 impl IdentifierKind {
     /// The kinds that this crate itself finds.
     pub const BUILT_IN: &'static [Self] = &[
+        Self::Credentials,
         Self::DeviceId,
         Self::Email,
         Self::EventId,
@@ -55,6 +62,7 @@ impl IdentifierKind {
     pub fn name(self) -> &'static str {
         match self {
             Self::Custom(name) => name,
+            Self::Credentials => "credentials",
             Self::DeviceId => "device_id",
             Self::Email => "email",
             Self::EventId => "event_id",

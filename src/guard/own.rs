@@ -1,8 +1,14 @@
 //! What this session is known by, to be searched for literally.
 
-use std::fmt;
+use std::{fmt, ops::Range};
 
-use super::kind::IdentifierKind;
+use super::{
+    boundary::{is_boundary, is_foreign},
+    host::{is_host_char, port_length},
+    kind::IdentifierKind,
+    registrable::registrable,
+    work,
+};
 
 /// The shortest word that is searched for, in bytes: a localpart like `max` would be
 /// found in half of all texts.
@@ -11,6 +17,8 @@ const SHORTEST_WORD: usize = 5;
 const SHORTEST_DOMAIN: usize = 4;
 /// The shortest secret.
 const SHORTEST_SECRET: usize = 8;
+/// The longest host, in bytes.
+const MAX_HOST_BYTES: usize = 255;
 /// How many tokens are remembered after they were replaced: what was captured
 /// before has the old ones.
 const OLD_TOKENS: usize = 8;
@@ -46,59 +54,144 @@ impl OwnIdentifiers {
     }
 
     pub(super) fn literals(&self) -> Vec<Literal> {
-        let domain = |name: &String| match name.contains('.') {
-            true => Literal::word(name, IdentifierKind::ServerName, SHORTEST_DOMAIN),
-            false => Literal::word(name, IdentifierKind::ServerName, SHORTEST_WORD),
-        };
-        let mut literals: Vec<_> = [
-            Literal::new(&self.user_id, IdentifierKind::UserId, SHORTEST_WORD),
-            Literal::word(&self.localpart, IdentifierKind::UserId, SHORTEST_WORD),
-            Literal::word(&self.device_id, IdentifierKind::DeviceId, SHORTEST_WORD),
-            domain(&self.server_name),
+        let tokens = self.tokens.iter();
+        let tokens = tokens.map(|text| Literal::new(text, IdentifierKind::Token, Extent::Anywhere));
+        let domains = self
+            .domains()
+            .into_iter()
+            .map(|(domain, extent)| Literal::new(&domain, IdentifierKind::ServerName, extent));
+        [
+            Literal::new(&self.user_id, IdentifierKind::UserId, Extent::Anywhere),
+            Literal::new(&self.localpart, IdentifierKind::UserId, Extent::Word),
+            Literal::new(&self.device_id, IdentifierKind::DeviceId, Extent::Word),
         ]
         .into_iter()
-        .chain(self.hosts.iter().map(domain))
-        .chain(
-            self.tokens
-                .iter()
-                .map(|token| Literal::new(token, IdentifierKind::Token, SHORTEST_SECRET)),
-        )
+        .chain(domains)
+        .chain(tokens)
         .flatten()
-        .collect();
-        literals.dedup_by(|a, b| a.folded == b.folded);
-        literals
+        .collect()
     }
+
+    /// Returns the domains of the server and of the hosts that serve it, each in every
+    /// form that it has. A host that has none, such as an IP address, stands for itself.
+    fn domains(&self) -> Vec<(String, Extent)> {
+        let server = self.server_name.as_str();
+        let is_port = |at: &usize| at + port_length(&server.as_bytes()[*at..]) == server.len();
+        let port = server.rfind(':').filter(is_port);
+        let hosts = std::iter::once(&server[..port.unwrap_or(server.len())]);
+        let mut domains = Vec::new();
+        for host in hosts.chain(self.hosts.iter().map(String::as_str)) {
+            let (domain, extent) = match registrable(host) {
+                Some(domain) => (domain, Extent::Domain),
+                None => (host, Extent::Word),
+            };
+            let mut forms = vec![domain.to_owned()];
+            if domain.split('.').any(|label| label.get(..4).is_some_and(is_punycode)) {
+                let (unicode, _) = idna::domain_to_unicode(domain);
+                forms.extend([unicode.to_uppercase(), unicode]);
+            }
+            for form in forms.into_iter().map(|form| (form, extent)) {
+                if !domains.contains(&form) {
+                    domains.push(form);
+                }
+            }
+        }
+        domains
+    }
+}
+
+fn is_punycode(prefix: &str) -> bool {
+    prefix.eq_ignore_ascii_case("xn--")
+}
+
+/// What of a text is found with a literal text.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Extent {
+    /// The literal, whatever is before and after it.
+    Anywhere,
+    /// The literal, where a word begins before it and ends after it.
+    Word,
+    /// The same, with the labels before it: this is a domain, and they name its hosts.
+    Domain,
 }
 
 /// A text to search for, whatever the case of its ASCII letters.
 pub(super) struct Literal {
     pub(super) folded: Vec<u8>,
     pub(super) kind: IdentifierKind,
-    /// Only where no letter or digit stands before or after.
-    is_word: bool,
+    extent: Extent,
+    /// The first and the last character.
+    edges: (char, char),
 }
 
 impl Literal {
-    fn new(text: &str, kind: IdentifierKind, shortest: usize) -> Option<Self> {
-        let folded = text.to_ascii_lowercase().into_bytes();
-        (folded.len() >= shortest).then_some(Self { folded, kind, is_word: false })
+    /// Returns `None` if `text` is too short to search for, or if the guard itself
+    /// writes it: else that would be found again.
+    fn new(text: &str, kind: IdentifierKind, extent: Extent) -> Option<Self> {
+        let shortest = match kind {
+            IdentifierKind::Token => SHORTEST_SECRET,
+            IdentifierKind::ServerName if text.contains('.') => SHORTEST_DOMAIN,
+            _ => SHORTEST_WORD,
+        };
+        let edges = (text.chars().next()?, text.chars().next_back()?);
+        let lower = text.to_ascii_lowercase();
+        let is_ours = |kind: &IdentifierKind| kind.name().contains(&lower);
+        let is_ours =
+            IdentifierKind::BUILT_IN.iter().any(is_ours) || super::redact::WHOLE.contains(&lower);
+        if text.len() < shortest || (extent != Extent::Anywhere && is_ours) {
+            return None;
+        }
+        Some(Self { folded: lower.into_bytes(), kind, extent, edges })
     }
 
-    fn word(text: &str, kind: IdentifierKind, shortest: usize) -> Option<Self> {
-        let literal = Self::new(text, kind, shortest)?;
-        // Else what the guard writes would be found again: nobody is known by it.
-        let is_ours = |kind: IdentifierKind| kind.name().contains(&text.to_ascii_lowercase());
-        let is_ours = IdentifierKind::BUILT_IN.iter().copied().any(is_ours)
-            || super::redact::WHOLE.contains(&text.to_ascii_lowercase());
-        (!is_ours).then_some(Self { is_word: true, ..literal })
-    }
-
-    /// Whether this stands at `at` in `folded`.
-    pub(super) fn is_at(&self, folded: &[u8], at: usize) -> bool {
+    /// Returns what is found in `text` if this stands at `at` in it; `folded` is `text`
+    /// in lower case. A host is not looked for before `floor`.
+    pub(super) fn found_at(
+        &self,
+        text: &str,
+        folded: &[u8],
+        at: usize,
+        floor: usize,
+    ) -> Option<Range<usize>> {
+        if !folded[at..].starts_with(&self.folded) {
+            return None;
+        }
         let end = at + self.folded.len();
-        let is_letter =
-            |byte: Option<&u8>| byte.is_some_and(|b| b.is_ascii_alphanumeric() || *b >= 0x80);
-        folded[at..].starts_with(&self.folded)
-            && !(self.is_word && (is_letter(folded[..at].last()) || is_letter(folded.get(end))))
+        if self.extent == Extent::Anywhere {
+            return Some(at..end);
+        }
+        let (first, last) = self.edges;
+        let begins = text[..at].chars().next_back().is_none_or(|c| is_boundary(first, c));
+        let ends = text[end..].chars().next().is_none_or(|c| is_boundary(last, c));
+        if !begins || !ends {
+            return None;
+        }
+        let start = match self.extent {
+            Extent::Domain if text[..at].ends_with('.') => host_start(text, at, floor),
+            _ => at,
+        };
+        let port = match self.kind {
+            IdentifierKind::ServerName => port_length(&folded[end..]),
+            _ => 0,
+        };
+        Some(start..end + port)
     }
+}
+
+/// Returns the start of the host whose last labels are at `at`. It does not reach into
+/// words of another script before it, where no space is between them.
+fn host_start(text: &str, at: usize, floor: usize) -> usize {
+    let floor = text.ceil_char_boundary(floor.max(at.saturating_sub(MAX_HOST_BYTES))).min(at);
+    let before = &text[floor..at];
+    let mut after = '.';
+    let mut start = at;
+    for (index, c) in before.char_indices().rev() {
+        if !is_host_char(c) || (after.is_ascii_alphanumeric() && is_foreign(c)) {
+            break;
+        }
+        after = c;
+        start = floor + index;
+    }
+    work::looked_at(at - start + 1);
+    start + (text[start..at].len() - text[start..at].trim_start_matches(['.', '-', '_']).len())
 }

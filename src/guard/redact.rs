@@ -4,6 +4,7 @@ use super::{
     kind::IdentifierKind,
     scanner::{Place, Scanner},
 };
+use crate::event::MAX_EVENT_BYTES;
 
 /// What stands for a text that could not be cleaned piece by piece.
 pub(super) const WHOLE: &str = "[redacted]";
@@ -20,8 +21,9 @@ pub(super) struct Redacted {
 }
 
 /// `text` with a placeholder for each finding, if there is any. Nothing is found in
-/// what this returns.
+/// what this returns. It is not longer than an event may be, unless `text` is.
 pub(super) fn redact(scanner: &mut Scanner, text: &str, place: Place) -> Option<Redacted> {
+    let max_bytes = text.len().max(MAX_EVENT_BYTES);
     let mut redacted: Option<Redacted> = None;
     for _ in 0..MAX_ROUNDS {
         let text = redacted.as_ref().map_or(text, |redacted| &redacted.text);
@@ -41,6 +43,9 @@ pub(super) fn redact(scanner: &mut Scanner, text: &str, place: Place) -> Option<
         clean.push_str(&text[copied..]);
         let mut kinds = redacted.map(|redacted| redacted.kinds).unwrap_or_default();
         kinds.extend(found.iter().map(|finding| finding.kind));
+        if clean.len() > max_bytes {
+            return Some(Redacted { text: WHOLE.to_owned(), kinds });
+        }
         redacted = Some(Redacted { text: clean, kinds });
     }
     let text = redacted.as_ref().map_or(text, |redacted| &redacted.text);

@@ -17,10 +17,15 @@ use super::{
     detector::Detector,
     email::email_at,
     ip::{self, VersionLike},
+    jwt::json_web_tokens,
+    key,
     kind::IdentifierKind,
     matrix,
     own::{Literal, OwnIdentifiers},
-    secret, work,
+    recovery::recovery_keys,
+    signs::{Announced, SIGNS},
+    userinfo::user_infos,
+    work,
 };
 
 /// How many layers of escapes are undone.
@@ -54,37 +59,6 @@ pub(super) struct Scanner {
     pub(super) switched_off: Option<IdentifierKind>,
 }
 
-/// What a literal text announces.
-const SIGNS: [(&str, Sign); 16] = [
-    ("mxc://", Sign::Mxc),
-    ("_matrix/", Sign::MediaLink),
-    ("matrix:", Sign::MatrixUri),
-    ("matrix.to/#/", Sign::MatrixTo),
-    ("syt_", Sign::Token),
-    ("syr_", Sign::Token),
-    ("mat_", Sign::Token),
-    ("mar_", Sign::Token),
-    ("mct_", Sign::Token),
-    ("mcr_", Sign::Token),
-    ("mpt_", Sign::Token),
-    ("access_token", Sign::NamedToken),
-    ("refresh_token", Sign::NamedToken),
-    ("bearer ", Sign::NamedToken),
-    ("ed25519:", Sign::KeyId),
-    ("curve25519:", Sign::KeyId),
-];
-
-#[derive(Clone, Copy)]
-enum Sign {
-    KeyId,
-    MatrixTo,
-    MatrixUri,
-    MediaLink,
-    Mxc,
-    NamedToken,
-    Token,
-}
-
 impl Scanner {
     pub(super) fn new(own: &OwnIdentifiers, detectors: Arc<[Box<dyn Detector>]>) -> Self {
         let literals = own.literals();
@@ -111,7 +85,7 @@ impl Scanner {
             return false;
         }
         let mut is_clean = true;
-        secret::keys(members, |_| is_clean = false);
+        with_form(members, |_, _| is_clean = false);
         self.fold(members);
         // What is a version here may be none without the key before it.
         ip::ip_addresses(members, VersionLike::Address, |_| is_clean = false);
@@ -142,7 +116,7 @@ impl Scanner {
     /// Everything in `text` as it is. Says whether it may have escapes.
     fn scan_layer(&mut self, text: &str, place: Place, found: &mut Vec<Finding>) -> bool {
         let may_have_escapes = self.sigils(text, found);
-        secret::keys(text, |range| found.push(Finding { range, kind: IdentifierKind::Key }));
+        with_form(text, |range, kind| found.push(Finding { range, kind }));
         self.fold(text);
         self.signs(text, found);
         ip_addresses(text, place, found);
@@ -194,28 +168,37 @@ impl Scanner {
     /// What a literal text announces, and what is one.
     fn signs(&self, text: &str, found: &mut Vec<Finding>) {
         let folded = &self.folded;
-        let mut from = 0;
+        let mut announced = Announced::new(text);
+        let (mut from, mut floor) = (0, 0);
         while let Some(at) = self.literals.next(folded, from) {
             from = at + 1;
+            let first = folded.get(at);
+            work::looked_at(1);
             for (sign, meaning) in &SIGNS {
-                if folded[at..].starts_with(sign.as_bytes())
-                    && let Some((range, kind)) = announced(*meaning, text, at, sign.len())
+                if sign.as_bytes().first() == first
+                    && folded[at..].starts_with(sign.as_bytes())
+                    && let Some((range, kind)) = announced.by(*meaning, at..at + sign.len())
                 {
-                    // What reaches over its end is found in the next round.
-                    from = from.max(range.end);
+                    // The next one may begin inside of it, and reach over its end.
                     found.push(Finding { range, kind });
                 }
             }
-            let own = self.own.iter().filter(|literal| literal.is_at(folded, at));
-            found.extend(own.map(|literal| {
-                let mut end = at + literal.folded.len();
-                if literal.kind == IdentifierKind::ServerName {
-                    end += matrix::port_length(&folded[end..]);
-                }
-                Finding { range: at..end, kind: literal.kind }
-            }));
+            let own = self.own.iter().filter_map(|literal| {
+                let range = literal.found_at(text, folded, at, floor)?;
+                Some(Finding { range, kind: literal.kind })
+            });
+            found.extend(own);
+            floor = floor.max(found.last().map_or(0, |last| last.range.end));
         }
     }
+}
+
+/// Passes on what is known by its form alone.
+fn with_form(text: &str, mut found: impl FnMut(Range<usize>, IdentifierKind)) {
+    key::keys(text, |range| found(range, IdentifierKind::Key));
+    recovery_keys(text, |range| found(range, IdentifierKind::Key));
+    json_web_tokens(text, |range| found(range, IdentifierKind::Token));
+    user_infos(text, |range| found(range, IdentifierKind::Credentials));
 }
 
 fn ip_addresses(text: &str, place: Place, found: &mut Vec<Finding>) {
@@ -225,26 +208,6 @@ fn ip_addresses(text: &str, place: Place, found: &mut Vec<Finding>) {
             found.push(Finding { range, kind: IdentifierKind::IpAddress });
         }
     });
-}
-
-fn announced(
-    sign: Sign,
-    text: &str,
-    at: usize,
-    length: usize,
-) -> Option<(Range<usize>, IdentifierKind)> {
-    let (range, kind) = match sign {
-        Sign::KeyId => {
-            (secret::device_of_key_at(text, at, at + length - 1), IdentifierKind::DeviceId)
-        }
-        Sign::MatrixTo => (matrix::matrix_to_at(text, at), IdentifierKind::MatrixUri),
-        Sign::MatrixUri => (matrix::matrix_uri_at(text, at), IdentifierKind::MatrixUri),
-        Sign::MediaLink => (matrix::media_link_at(text, at), IdentifierKind::MediaUri),
-        Sign::Mxc => (matrix::mxc_uri_at(text, at), IdentifierKind::MediaUri),
-        Sign::NamedToken => (secret::named_token_after(text, at + length), IdentifierKind::Token),
-        Sign::Token => (secret::prefixed_token_at(text, at), IdentifierKind::Token),
-    };
-    range.map(|range| (range, kind))
 }
 
 /// Where the byte `at` of the last of `layers` is in the text that the first was

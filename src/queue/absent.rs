@@ -1,7 +1,5 @@
 //! Stands in for the file where the feature `sqlite` is off: there never is one.
 
-use std::sync::Arc;
-
 use super::{Marks, QueueError, Queued, Refused, Row};
 use crate::stats::{DropReason, QueueStats};
 
@@ -10,11 +8,15 @@ pub(crate) enum Journal {}
 
 #[expect(clippy::unused_async, reason = "as the journal that there is")]
 impl Journal {
-    pub(crate) fn write(&self, _events: &mut [Result<Queued, DropReason>]) {
+    pub(crate) async fn write(&self, _events: &mut [Result<Queued, DropReason>]) {
         match *self {}
     }
 
-    pub(crate) fn refuse(&self, _refused: &[Refused]) {
+    pub(crate) fn refuse(&self, _refused: Vec<Refused>) {
+        match *self {}
+    }
+
+    pub(crate) fn mark(&self, _lane: usize, _done: Row) {
         match *self {}
     }
 
@@ -26,27 +28,19 @@ impl Journal {
         match *self {}
     }
 
-    pub(crate) fn begin_wipe(self: &Arc<Self>, _epoch: u64) {
-        match **self {}
-    }
-
-    pub(crate) async fn wiped(self: &Arc<Self>) -> Result<(), QueueError> {
-        match **self {}
-    }
-
-    pub(crate) fn begin_close(self: &Arc<Self>, _marks: Marks) {
-        match **self {}
-    }
-
-    pub(crate) async fn closed(&self) {
+    pub(crate) fn begin_wipe(&self, _epoch: u64) {
         match *self {}
     }
 
-    pub(crate) async fn mark(self: &Arc<Self>, _lane: usize, _done: Row) -> bool {
-        match **self {}
+    pub(crate) async fn wiped(&self) -> Result<(), QueueError> {
+        match *self {}
     }
 
-    pub(crate) async fn blocking(&self, _work: impl FnOnce() + Send + 'static) {
+    pub(crate) fn begin_close(&self, _marks: Marks) {
+        match *self {}
+    }
+
+    pub(crate) async fn closed(&self) {
         match *self {}
     }
 }

@@ -13,6 +13,10 @@ pub enum QueueError {
     /// open.
     #[error("the file of the queue is in use")]
     InUse,
+    /// In the place of a file of the queue there is a link, a file that has another name
+    /// too, or no regular file at all. It was not touched, and no link was followed.
+    #[error("in the place of a file of the queue there is something else")]
+    NotARegularFile,
     /// What is in the file could not be deleted.
     #[error("the file of the queue could not be wiped")]
     NotWiped(#[source] BoxError),

@@ -1,5 +1,8 @@
 //! What waits for one backend, in memory: bounded in events, bytes and age.
 
+#[cfg(test)]
+mod tests;
+
 use std::{collections::VecDeque, num::NonZeroU64, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
@@ -25,9 +28,18 @@ pub(crate) struct Queued {
     pub(crate) since: Instant,
     /// Where it is written down, if it is.
     pub(crate) row: Option<NonZeroU64>,
+    /// Its place in the order in which events were offered to this backend: from 1.
+    pub(crate) number: u64,
+    /// What the limits count for it.
+    pub(crate) bytes: usize,
 }
 
 impl Queued {
+    /// An event that waits from `since` on and is not written down.
+    pub(crate) fn new(event: Arc<OutgoingEvent>, since: Instant) -> Self {
+        Self { bytes: event.bytes(), event, since, row: None, number: 0 }
+    }
+
     /// The row of an event that a kill of the process does not lose; what was
     /// written before `durable_from` is lost already.
     pub(crate) fn durable_row(&self, durable_from: Row) -> Option<Row> {
@@ -45,7 +57,8 @@ impl Queue {
     }
 
     /// Adds `queued`; whatever has no room is counted in `drops`, and its row, if it has
-    /// one, given to `lost`.
+    /// one, given to `lost`. An event that could not fit into an empty queue is refused
+    /// before anything makes room for it.
     pub(crate) fn push(
         &mut self,
         queued: Queued,
@@ -53,7 +66,14 @@ impl Queue {
         drops: &mut Drops,
         mut lost: impl FnMut(Row),
     ) {
-        let bytes = queued.event.bytes();
+        let bytes = queued.bytes;
+        if bytes > limits.queue_bytes {
+            drops.add(DropReason::TooLarge, 1);
+            if let Some(row) = queued.row {
+                lost(row.get());
+            }
+            return;
+        }
         let fits = |queue: &Self| {
             queue.events.len() < limits.queue_events && queue.bytes + bytes <= limits.queue_bytes
         };
@@ -79,6 +99,11 @@ impl Queue {
         self.events.iter().find_map(|queued| queued.row).map(NonZeroU64::get)
     }
 
+    /// The number of the oldest event here.
+    pub(crate) fn first_number(&self) -> Option<u64> {
+        self.events.front().map(|queued| queued.number)
+    }
+
     /// How many of the events a kill of the process does not lose.
     pub(crate) fn durable(&self, durable_from: Row) -> usize {
         self.events.iter().filter(|queued| queued.durable_row(durable_from).is_some()).count()
@@ -87,7 +112,7 @@ impl Queue {
     /// Puts `events`, which were taken from the front, back there. They had room.
     pub(crate) fn put_back(&mut self, events: Vec<Queued>) {
         for queued in events.into_iter().rev() {
-            self.bytes += queued.event.bytes();
+            self.bytes += queued.bytes;
             self.events.push_front(queued);
         }
     }
@@ -97,7 +122,7 @@ impl Queue {
         let mut batch = Vec::new();
         let mut bytes = 0;
         while let Some(next) = self.events.front() {
-            bytes += next.event.bytes();
+            bytes += next.bytes;
             if batch.len() >= max_events.max(1) || (!batch.is_empty() && bytes > max_bytes) {
                 break;
             }
@@ -115,6 +140,12 @@ impl Queue {
         before - self.events.len()
     }
 
+    /// Returns when the oldest event will have waited for longer than `age`.
+    pub(crate) fn next_expiry(&self, age: Duration) -> Option<Instant> {
+        // Later than that, by as little as a timer can tell.
+        self.events.front()?.since.checked_add(age)?.checked_add(Duration::from_millis(1))
+    }
+
     /// Drops everything, and says how many.
     pub(crate) fn clear(&mut self) -> usize {
         self.bytes = 0;
@@ -123,7 +154,7 @@ impl Queue {
 
     fn pop(&mut self) -> Option<Queued> {
         let queued = self.events.pop_front()?;
-        self.bytes -= queued.event.bytes();
+        self.bytes -= queued.bytes;
         Some(queued)
     }
 }

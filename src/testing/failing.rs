@@ -15,8 +15,8 @@ use crate::{Backend, Batch, DeliveryError};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeliveryFailure {
-    /// [`DeliveryError::Permanent`].
-    Permanent,
+    /// [`DeliveryError::Misconfigured`].
+    Misconfigured,
     /// [`DeliveryError::Rejected`].
     Rejected,
     /// [`DeliveryError::Throttled`].
@@ -41,7 +41,7 @@ impl From<DeliveryFailure> for DeliveryError {
     fn from(failure: DeliveryFailure) -> Self {
         let source = Box::new(Simulated);
         match failure {
-            DeliveryFailure::Permanent => Self::Permanent(source),
+            DeliveryFailure::Misconfigured => Self::Misconfigured(source),
             DeliveryFailure::Rejected => Self::Rejected(source),
             DeliveryFailure::Throttled { retry_after } => Self::Throttled { retry_after, source },
             DeliveryFailure::TooLarge => Self::TooLarge(source),
@@ -54,7 +54,7 @@ impl From<DeliveryFailure> for DeliveryError {
 impl From<&DeliveryError> for DeliveryFailure {
     fn from(error: &DeliveryError) -> Self {
         match error {
-            DeliveryError::Permanent(_) => Self::Permanent,
+            DeliveryError::Misconfigured(_) => Self::Misconfigured,
             DeliveryError::Rejected(_) => Self::Rejected,
             DeliveryError::Throttled { retry_after, .. } => {
                 Self::Throttled { retry_after: *retry_after }

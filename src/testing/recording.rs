@@ -20,7 +20,7 @@ pub struct ReceivedEvent {
     pub uuid: Uuid,
     /// The analytics ID under which the event was sent.
     pub analytics_id: String,
-    /// When the event was captured.
+    /// When the event happened.
     pub time: SystemTime,
     /// The properties of the event.
     pub properties: Map<String, Value>,

@@ -4,6 +4,8 @@ mod doubles;
 mod jsonl;
 
 #[cfg(feature = "posthog")]
+mod connections;
+#[cfg(feature = "posthog")]
 mod posthog;
 
 use std::time::SystemTime;

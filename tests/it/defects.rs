@@ -324,6 +324,7 @@ async fn d28_no_line_of_a_log_has_the_id() {
     backend.panic_next();
     analytics.capture_named("Event", Properties::new().with("key", "a-personal-value"));
     eventually(analytics.flush()).await;
+    tokio::time::advance(std::time::Duration::from_secs(5)).await;
     eventually(analytics.flush()).await;
     eventually(analytics.opt_out().into_future()).await;
 

@@ -2,11 +2,20 @@
 
 mod contract;
 mod faults;
+#[cfg(target_os = "linux")]
+mod frozen;
+mod guarded;
+mod hanging;
 #[cfg(unix)]
 mod kill;
+#[cfg(unix)]
+mod links;
 mod wiped;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use matrix_analytics::{
     Analytics, AnalyticsBuilder, BackendStats, DropReason, SqliteQueue,
@@ -60,7 +69,7 @@ impl Durable {
 
     /// Ends the process of `analytics` in order, and waits until its file is free.
     async fn end(&self, analytics: Analytics) {
-        eventually(analytics.shutdown(std::time::Duration::ZERO)).await;
+        eventually(analytics.shutdown(Duration::ZERO)).await;
     }
 
     /// How many rows are in the file, which no process has open.
@@ -90,8 +99,14 @@ fn every_test_that_the_documentation_names_is_there() {
     let sources = [
         ("contract", include_str!("durable/contract.rs")),
         ("faults", include_str!("durable/faults.rs")),
+        ("frozen", include_str!("durable/frozen.rs")),
+        ("guarded", include_str!("durable/guarded.rs")),
+        ("hanging", include_str!("durable/hanging.rs")),
         ("kill", include_str!("durable/kill.rs")),
+        ("links", include_str!("durable/links.rs")),
         ("wiped", include_str!("durable/wiped.rs")),
+        ("disk::tests", include_str!("../../src/queue/sqlite/disk.rs")),
+        ("tests::hanging", include_str!("../../src/queue/sqlite/tests.rs")),
     ];
     let mut named = 0;
     for name in include_str!("../../docs/durability.md").split('`') {
@@ -106,9 +121,21 @@ fn every_test_that_the_documentation_names_is_there() {
             }
         }
     }
-    assert!(named > 30, "{named}");
+    assert!(named > 50, "{named}");
 }
 
 async fn flush(analytics: &Analytics) {
     eventually(analytics.flush()).await;
+}
+
+/// Moves time on until `done`, within a day of it.
+async fn in_time(what: &str, done: impl Fn() -> bool) {
+    for _ in 0..24 * 360 {
+        if done() {
+            return;
+        }
+        tokio::time::advance(Duration::from_secs(10)).await;
+        tokio::task::yield_now().await;
+    }
+    panic!("{what}");
 }

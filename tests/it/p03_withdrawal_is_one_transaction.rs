@@ -1,6 +1,8 @@
 //! P3: when `opt_out()` is polled the gate shuts, the request in flight is cut,
 //! the queue is wiped, and the ID goes; polled once and dropped, it completes.
 
+mod connections;
+
 use matrix_analytics::{
     Consent, DropReason, GateState, Properties,
     testing::{AccountDataMethod, DeliveryFailure, FailingBackend, Fault, RecordingBackend},

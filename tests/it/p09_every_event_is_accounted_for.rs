@@ -1,17 +1,26 @@
 //! P9: for each backend captured + restored = delivered + queued + in flight +
 //! dropped, and every way out has its reason.
 
-use std::{task::Poll, time::Duration};
+mod user_properties;
+
+use std::{
+    task::Poll,
+    time::{Duration, SystemTime},
+};
 
 use futures_util::{Stream, StreamExt as _};
+#[cfg(feature = "posthog")]
+use matrix_analytics::PostHog;
 use matrix_analytics::{
-    Analytics, AnalyticsBuilder, DropReason, Dropped, Event, MAX_EVENT_BYTES, OverflowPolicy,
-    Properties,
-    testing::{DeliveryFailure, FailingBackend, RecordingBackend},
+    Analytics, AnalyticsBuilder, DeliveryReport, DropReason, Dropped, Event, GateState,
+    MAX_EVENT_BYTES, OverflowPolicy, Properties,
+    testing::{DeliveryFailure, FailingBackend, Fault, RecordingBackend},
 };
 use serde::Serialize;
 
-use crate::support::{AnalyticsExt as _, World, eventually};
+#[cfg(feature = "posthog")]
+use crate::support::collector::Collector;
+use crate::support::{AnalyticsExt as _, FOREIGN_ID, World, content, eventually};
 
 async fn opted_in(builder: AnalyticsBuilder) -> Analytics {
     let analytics = builder.build().await.unwrap();
@@ -25,10 +34,16 @@ fn dropped(analytics: &Analytics, backend: usize, reason: DropReason) -> u64 {
     stats.backends[backend].dropped.get(&reason).copied().unwrap_or_default()
 }
 
+/// Flushes once the time has passed in which a flush causes no try after a failure,
+/// and before a try comes by itself.
+async fn flush_after_the_floor(analytics: &Analytics) -> DeliveryReport {
+    tokio::time::advance(Duration::from_millis(500)).await;
+    eventually(analytics.flush()).await
+}
+
 #[tokio::test]
 async fn each_failure_of_a_backend_has_its_reason() {
     for (failure, reason) in [
-        (DeliveryFailure::Permanent, DropReason::Rejected),
         (DeliveryFailure::Rejected, DropReason::Rejected),
         (DeliveryFailure::TooLarge, DropReason::TooLarge),
     ] {
@@ -89,7 +104,7 @@ async fn a_backend_that_comes_back_gets_everything_under_the_same_unique_ids() {
     backend.fail_next(DeliveryFailure::Throttled { retry_after: Some(Duration::from_secs(60)) });
     analytics.capture_one("Late");
     assert_eq!(eventually(analytics.flush()).await.backends[0].undelivered, 1);
-    assert_eq!(eventually(analytics.flush()).await.backends[0].undelivered, 1);
+    assert_eq!(flush_after_the_floor(&analytics).await.backends[0].undelivered, 1);
     assert_eq!(backend.attempts(), 2);
     // The backend asked to wait: a flush does not shorten that.
     assert_eq!(eventually(analytics.flush()).await.backends[0].undelivered, 1);
@@ -100,6 +115,109 @@ async fn a_backend_that_comes_back_gets_everything_under_the_same_unique_ids() {
     assert!(eventually(analytics.flush()).await.is_complete());
     assert_eq!(backend.accepted_events().len(), 1);
     assert!(analytics.stats().backends[0].is_balanced());
+}
+
+#[tokio::test]
+async fn a_parked_backend_gets_one_try_an_hour_and_one_at_each_flush_and_at_shutdown() {
+    for failure in [DeliveryFailure::Unauthorized, DeliveryFailure::Misconfigured] {
+        let world = World::new().await;
+        let backend = FailingBackend::new();
+        let device = world.device("PHONE").await;
+        let analytics = opted_in(device.builder().backend(backend.clone())).await;
+        backend.fail_always(failure);
+        for _ in 0..150 {
+            analytics.capture_one("Kept");
+        }
+        assert_eq!(eventually(analytics.flush()).await.backends[0].undelivered, 150);
+        assert_eq!(backend.attempts(), 1, "{failure:?}");
+        // By itself it is left alone for an hour.
+        for minute in 1..=125 {
+            tokio::time::advance(Duration::from_millis(60_001)).await;
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(backend.attempts(), 1 + minute / 60, "{failure:?}, minute {minute}");
+        }
+        assert_eq!(eventually(analytics.flush()).await.backends[0].undelivered, 150);
+        assert_eq!(backend.attempts(), 4, "{failure:?}");
+
+        // It has been put right, and the app exits soon after the try that failed.
+        backend.heal();
+        tokio::time::advance(Duration::from_millis(101)).await;
+        let shutdown = analytics.shutdown(Duration::from_secs(1));
+        assert!(eventually(shutdown).await.is_complete(), "{failure:?}");
+        assert_eq!(backend.accepted_events().len(), 150, "{failure:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_event_expires_on_time_while_its_backend_is_left_alone_or_its_gate_is_shut_to_it() {
+    const AGE: Duration = Duration::from_secs(600);
+
+    for (failure, reason) in [
+        (DeliveryFailure::Unauthorized, DropReason::Parked),
+        (DeliveryFailure::Throttled { retry_after: Some(6 * AGE) }, DropReason::Expired),
+    ] {
+        let world = World::new().await;
+        let backend = FailingBackend::new();
+        let device = world.device("PHONE").await;
+        let builder = device.builder().backend(backend.clone()).queue_max_age(AGE);
+        let analytics = opted_in(builder).await;
+        let mut drops = analytics.drops();
+        backend.fail_always(failure);
+        analytics.capture_one("Kept");
+        assert_eq!(eventually(analytics.flush()).await.backends[0].undelivered, 1);
+        tokio::time::advance(AGE - Duration::from_secs(1)).await;
+        assert_eq!(analytics.stats().backends[0].queued, 1, "{failure:?}");
+        // Nothing wakes the lane but the age of what waits in it.
+        tokio::time::advance(Duration::from_secs(2)).await;
+        let dropped = eventually(drops.next()).await.unwrap();
+        assert_eq!((dropped.reason, dropped.events), (reason, 1), "{failure:?}");
+        assert_eq!(backend.attempts(), 1, "{failure:?}");
+    }
+
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let backend = FailingBackend::new();
+    let analytics = opted_in(device.builder().backend(backend.clone()).queue_max_age(AGE)).await;
+    world.server.fail_all(Fault::StallBefore);
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    device.sync().await;
+    analytics.until(|state| matches!(state.gate, GateState::Holding(_))).await;
+    let mut drops = analytics.drops();
+    analytics.capture_one("Held");
+    eventually(analytics.flush()).await;
+    tokio::time::advance(AGE + Duration::from_secs(1)).await;
+    let dropped = eventually(drops.next()).await.unwrap();
+    assert_eq!((dropped.reason, dropped.events), (DropReason::Expired, 1));
+}
+
+#[tokio::test]
+async fn a_try_that_failed_just_now_is_the_one_at_shutdown() {
+    let world = World::new().await;
+    let backend = FailingBackend::new();
+    let device = world.device("PHONE").await;
+    let analytics = opted_in(device.builder().backend(backend.clone())).await;
+    backend.fail_always(DeliveryFailure::Transient);
+    analytics.capture_one("Left");
+    eventually(analytics.flush()).await;
+    let report = eventually(analytics.shutdown(Duration::from_secs(3600))).await;
+    assert_eq!((report.backends[0].undelivered, backend.attempts()), (1, 1));
+}
+
+#[tokio::test]
+async fn a_backend_that_asked_for_time_is_not_asked_at_shutdown_either() {
+    let world = World::new().await;
+    let backend = FailingBackend::new();
+    let device = world.device("PHONE").await;
+    let analytics = opted_in(device.builder().backend(backend.clone())).await;
+    backend.fail_next(DeliveryFailure::Throttled { retry_after: Some(Duration::from_secs(60)) });
+    analytics.capture_one("Left");
+    eventually(analytics.flush()).await;
+    // Nor does it keep the app from its exit until the deadline.
+    let report = eventually(analytics.shutdown(Duration::from_secs(3600))).await;
+    assert_eq!((report.backends[0].delivered, report.backends[0].undelivered), (0, 1));
+    assert_eq!(backend.attempts(), 1);
 }
 
 #[tokio::test]
@@ -150,9 +268,9 @@ async fn a_full_intake_and_a_full_queue_drop_and_count() {
         assert_eq!(dropped(&analytics, 0, DropReason::QueueFull), 1);
         backend.fail_next(DeliveryFailure::Transient);
         analytics.capture_one("Last");
-        eventually(analytics.flush()).await;
+        flush_after_the_floor(&analytics).await;
         assert_eq!(dropped(&analytics, 0, DropReason::QueueFull), 2);
-        eventually(analytics.flush()).await;
+        flush_after_the_floor(&analytics).await;
         let names: Vec<_> = backend.accepted_events().into_iter().map(|event| event.name).collect();
         assert_eq!(names, kept, "{policy:?}");
     }
@@ -174,7 +292,7 @@ async fn an_event_that_waited_too_long_expires() {
 }
 
 #[tokio::test]
-async fn a_backend_that_panics_loses_its_batch_and_nothing_else() {
+async fn a_backend_that_panics_over_one_event_loses_that_event_and_nothing_else() {
     let world = World::new().await;
     let backend = FailingBackend::new();
     let device = world.device("PHONE").await;
@@ -333,7 +451,7 @@ async fn every_drop_is_told_once_also_to_a_reader_that_is_slow() {
 async fn an_outage_of_hours_loses_nothing_and_one_of_days_only_by_name() {
     const STEP: Duration = Duration::from_secs(60);
 
-    for (hours, is_lossless) in [(2, true), (60, false)] {
+    for (hours, is_lossless) in [(20, true), (60, false)] {
         let world = World::new().await;
         let backend = FailingBackend::new();
         let device = world.device("PHONE").await;
@@ -364,10 +482,131 @@ async fn an_outage_of_hours_loses_nothing_and_one_of_days_only_by_name() {
         assert_eq!((stats.queued, stats.in_flight), (0, 0));
         assert_eq!(stats.captured, hours * 12);
         assert_eq!(stats.dropped.is_empty(), is_lossless, "{stats:?}");
-        let named = [DropReason::Expired, DropReason::GaveUp, DropReason::Parked];
+        let named = [DropReason::Expired, DropReason::Parked];
         assert!(stats.dropped.keys().all(|reason| named.contains(reason)), "{stats:?}");
         // A day is what the queue keeps.
         assert!(stats.delivered >= (24 * 12).min(stats.captured) - 12, "{stats:?}");
         assert_eq!(stats.delivered as usize, backend.accepted_events().len());
     }
+}
+
+/// What the limits count for an event, as `AnalyticsBuilder::intake_max_bytes` documents.
+fn counted(name: &str, own: &Properties, shared: &Properties) -> usize {
+    let members = |properties: &Properties| properties.json_bytes() - "{}".len();
+    160 + name.len() + members(own) + members(shared)
+}
+
+#[tokio::test]
+async fn a_burst_that_fits_the_limits_loses_no_event_in_the_intake_or_in_the_queue() {
+    let mut dice = fastrand::Rng::with_seed(11);
+    for round in 0..40 {
+        let text = |bytes: usize| "x".repeat(bytes);
+        let largest = [1, 50, 2000, 15_000][round % 4];
+        let shared = Properties::new().with("shared", text(dice.usize(..largest)));
+        let mut burst = Vec::new();
+        for _ in 0..dice.usize(1..60) {
+            let own = Properties::new().with("own", text(dice.usize(..largest)));
+            // Some replace the super property: it counts all the same.
+            burst.push(if dice.bool() { own } else { own.with("shared", dice.bool()) });
+        }
+        let bytes = burst.iter().map(|own| counted("Burst", own, &shared)).sum();
+
+        let world = World::new().await;
+        let backend = FailingBackend::new();
+        let device = world.device("PHONE").await;
+        let builder = device.builder().backend(backend.clone());
+        let builder = builder.intake_max_bytes(bytes).queue_max_bytes(bytes);
+        let builder = builder.intake_max_events(burst.len()).queue_max_events(burst.len());
+        let analytics = opted_in(builder).await;
+        analytics.set_super_properties(shared).unwrap();
+        backend.fail_always(DeliveryFailure::Transient);
+        for own in &burst {
+            analytics.capture_named("Burst", own.clone());
+        }
+        eventually(analytics.flush()).await;
+        let stats = analytics.stats();
+        assert_eq!(stats.backends[0].dropped_total(), 0, "{round}: {stats:?}");
+        assert_eq!(stats.backends[0].queued, burst.len() as u64, "{round}");
+        // What is waiting is exactly what the limits allow.
+        analytics.capture_one("One");
+        eventually(analytics.flush()).await;
+        assert!(dropped(&analytics, 0, DropReason::QueueFull) > 0, "{round}");
+    }
+}
+
+#[tokio::test]
+async fn large_events_for_an_idle_backend_do_not_wait_until_the_intake_is_full() {
+    let world = World::new().await;
+    let recorder = RecordingBackend::new();
+    let device = world.device("PHONE").await;
+    let builder = device.builder().backend(recorder.clone()).batch_max_events(1000);
+    let analytics = opted_in(builder).await;
+    let text = "x".repeat(30_000);
+    for _ in 0..500 {
+        analytics.capture_named("Large", Properties::new().with("text", text.as_str()));
+        // An app that leaves the runtime a moment now and then, and never 10 seconds.
+        tokio::task::yield_now().await;
+    }
+    assert!(eventually(analytics.flush()).await.is_complete());
+    assert_eq!(analytics.stats().backends[0].dropped_total(), 0);
+    assert_eq!(recorder.events().len(), 500);
+}
+
+#[tokio::test]
+async fn an_event_that_can_never_fit_makes_no_other_leave() {
+    let world = World::new().await;
+    let backend = FailingBackend::new();
+    let device = world.device("PHONE").await;
+    let analytics = opted_in(device.builder().backend(backend.clone()).queue_max_bytes(2000)).await;
+    backend.fail_always(DeliveryFailure::Transient);
+    for _ in 0..5 {
+        analytics.capture_one("Small");
+    }
+    eventually(analytics.flush()).await;
+    let text = "x".repeat(2000);
+    analytics.capture_named("Large", Properties::new().with("text", text.as_str()));
+    eventually(analytics.flush()).await;
+    assert_eq!(dropped(&analytics, 0, DropReason::TooLarge), 1);
+    assert_eq!(analytics.stats().backends[0].queued, 5);
+}
+
+#[tokio::test]
+async fn an_event_that_happened_earlier_has_its_own_time_and_the_age_of_its_capture() {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    let world = World::new().await;
+    let recorder = RecordingBackend::new();
+    let device = world.device("PHONE").await;
+    let builder = device.builder().backend(recorder.clone()).queue_max_age(DAY);
+    let analytics = opted_in(builder).await;
+    let start = SystemTime::now();
+    let earlier = start - 30 * DAY;
+    analytics.capture_at(earlier, &Number { value: 1.0 });
+    analytics.capture_named_at(earlier, "Named", Properties::new());
+    analytics.capture_named_at(start + DAY, "Future", Properties::new());
+    // A time that a file could not hold.
+    analytics.capture_named_at(start - 500 * 365 * DAY, "Antiquity", Properties::new());
+    // Older than the queue may be, but captured just now.
+    assert!(eventually(analytics.flush()).await.is_complete());
+    assert_eq!(analytics.stats().backends[0].dropped_total(), 0);
+    let events = recorder.events();
+    assert_eq!([events[0].time, events[1].time], [earlier; 2]);
+    assert!((start..=SystemTime::now()).contains(&events[2].time));
+    let since = SystemTime::UNIX_EPOCH.duration_since(events[3].time).unwrap();
+    assert_eq!(since, Duration::from_nanos(i64::MAX as u64));
+}
+
+#[cfg(feature = "posthog")]
+#[tokio::test]
+async fn posthog_is_told_when_an_event_happened() {
+    let collector = Collector::start();
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let posthog = PostHog::builder(&collector.url(), "phc_key").build().unwrap();
+    let analytics = opted_in(device.builder().backend(posthog)).await;
+    let earlier = SystemTime::UNIX_EPOCH + Duration::from_millis(1_769_860_800_250);
+    analytics.capture_named_at(earlier, "Earlier", Properties::new());
+    assert!(eventually(analytics.flush()).await.is_complete());
+    let body = String::from_utf8(collector.seen().requests[0].clone()).unwrap();
+    assert!(body.contains(r#""timestamp":"2026-01-31T12:00:00.25Z""#), "{body}");
 }

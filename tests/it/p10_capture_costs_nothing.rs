@@ -1,7 +1,20 @@
 //! P10: capture never blocks, waits or panics, from any thread, in a runtime or
 //! out of one. What it costs in time is measured in the benchmarks.
 
-use matrix_analytics::{BackendStats, DropReason, Properties};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+    time::Duration,
+};
+
+use futures_util::{FutureExt as _, StreamExt as _};
+use matrix_analytics::{
+    Analytics, BackendStats, DropReason, Properties,
+    testing::{DeliveryFailure, FailingBackend, RecordingBackend},
+};
 
 use crate::support::{AnalyticsExt as _, World, eventually};
 
@@ -51,4 +64,87 @@ async fn a_denied_capture_takes_nothing() {
         analytics.capture_named("Denied", Properties::new().with("a", 1));
     }
     assert_eq!(analytics.stats(), before);
+}
+
+/// A waker that calls everything that can be called from one.
+struct Caller {
+    analytics: Analytics,
+    calls: AtomicUsize,
+}
+
+impl Wake for Caller {
+    fn wake(self: Arc<Self>) {
+        let analytics = &self.analytics;
+        let stats = analytics.stats();
+        assert!(stats.backends.iter().all(BackendStats::is_balanced), "{stats:?}");
+        analytics.capture_one("Told");
+        analytics.set_super_properties(Properties::new()).unwrap();
+        analytics.set_user_properties(&Properties::new().with("a", 1)).unwrap();
+        let _ = (analytics.state(), analytics.analytics_id(), analytics.prompt());
+        drop(analytics.drops());
+        drop(analytics.state_stream());
+        // Polled once, as an executor does that runs a task where it is woken.
+        drop(analytics.flush().now_or_never());
+        self.calls.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_waker_of_the_app_may_call_anything_wherever_an_event_is_dropped() {
+    let (done, is_done) = std::sync::mpsc::channel();
+    // A deadlock is seen from outside.
+    #[expect(clippy::disallowed_methods, reason = "a test may start threads")]
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(every_drop_wakes_a_caller());
+        done.send(()).unwrap();
+    });
+    is_done.recv_timeout(Duration::from_secs(60)).expect("a waker waits for a lock of ours");
+}
+
+async fn every_drop_wakes_a_caller() {
+    let world = World::new().await;
+    let backend = FailingBackend::new();
+    let device = world.device("PHONE").await;
+    let builder = device.builder().backend(backend.clone()).backend(RecordingBackend::new());
+    let analytics = builder.intake_max_events(5).queue_max_events(3).build().await.unwrap();
+    analytics.opt_in_and_settle().await;
+
+    let caller = Arc::new(Caller { analytics: analytics.clone(), calls: AtomicUsize::new(0) });
+    let waker = Waker::from(caller.clone());
+    let mut context = Context::from_waker(&waker);
+    let (mut drops, mut states) = (analytics.drops(), analytics.state_stream());
+    let mut told = 0;
+    // Reads all there is, so that the next news wakes the caller, and says whether it was
+    // woken since the last time.
+    let mut is_told = |what: &str| {
+        while let Poll::Ready(Some(_)) = drops.poll_next_unpin(&mut context) {}
+        while let Poll::Ready(Some(_)) = states.poll_next_unpin(&mut context) {}
+        let calls = caller.calls.load(Ordering::Relaxed);
+        assert!(what.is_empty() || calls > told, "{what}");
+        told = calls;
+    };
+
+    is_told("");
+    analytics.capture_one("");
+    is_told("an invalid event");
+    for _ in 0..6 {
+        analytics.capture_one("Full");
+    }
+    is_told("a full intake");
+    backend.fail_always(DeliveryFailure::Transient);
+    eventually(analytics.flush()).await;
+    is_told("a full queue");
+    backend.fail_always(DeliveryFailure::Rejected);
+    // Longer than a flush makes no try after one that failed.
+    tokio::time::advance(Duration::from_secs(6)).await;
+    eventually(analytics.flush()).await;
+    is_told("a refusal");
+    eventually(analytics.opt_out().into_future()).await;
+    is_told("a withdrawal");
+    analytics.opt_in_and_settle().await;
+    is_told("a change of the state");
+    eventually(analytics.shutdown(Duration::ZERO)).await;
+    analytics.capture_one("Late");
+    is_told("the end");
 }

@@ -1,5 +1,8 @@
 //! P11: every wait has an end, and the session's tokens are never put at risk.
 
+mod outside_a_runtime;
+mod panics;
+
 use std::{sync::Arc, time::Duration};
 
 use hyper::Method;

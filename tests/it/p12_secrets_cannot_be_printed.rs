@@ -51,6 +51,56 @@ fn an_invalid_event_is_described_without_its_value() {
     assert!(!format!("{problem} {problem:?}").contains(VALUE));
 }
 
+/// Everything public that can fail on what the app gives it, given a canary.
+#[tokio::test]
+async fn no_error_quotes_what_it_was_given() {
+    use std::{collections::BTreeMap, error::Error};
+
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let (analytics, _) = device.start_opted_in().await;
+    let text = Properties::new().with(VALUE, VALUE);
+    let bad = text.clone().with("", VALUE);
+    let nested = BTreeMap::from([(VALUE, [VALUE])]);
+    let builder = |event_type: &str| {
+        matrix_analytics::Analytics::builder(device.client.clone(), event_type).build()
+    };
+    let errors: Vec<Box<dyn Error>> = vec![
+        Box::new(text.deserialize::<BTreeMap<String, u8>>().unwrap_err()),
+        Box::new(text.deserialize::<u8>().unwrap_err()),
+        Box::new(Properties::from_serialize(&nested).unwrap_err()),
+        Box::new(Properties::from_serialize(VALUE).unwrap_err()),
+        Box::new(bad.check().unwrap_err()),
+        Box::new(analytics.set_super_properties(bad.clone()).unwrap_err()),
+        Box::new(analytics.set_user_properties(&bad).unwrap_err()),
+        Box::new(analytics.set_user_properties_once(&bad).unwrap_err()),
+        Box::new(builder(&format!("{VALUE} {VALUE}")).await.unwrap_err()),
+        #[cfg(feature = "posthog")]
+        Box::new(matrix_analytics::PostHog::builder(VALUE, VALUE).build().unwrap_err()),
+        #[cfg(feature = "posthog")]
+        Box::new(
+            matrix_analytics::PostHog::builder(&format!("http://{VALUE}@[{VALUE}/"), VALUE)
+                .build()
+                .unwrap_err(),
+        ),
+        #[cfg(feature = "posthog")]
+        Box::new(
+            matrix_analytics::PostHog::builder("http://127.0.0.1", &format!("{VALUE}\n"))
+                .build()
+                .unwrap_err(),
+        ),
+    ];
+    for error in &errors {
+        let mut printed = format!("{error:?}");
+        let mut next: Option<&dyn Error> = Some(error.as_ref());
+        while let Some(error) = next {
+            printed.push_str(&error.to_string());
+            next = error.source();
+        }
+        assert!(!printed.contains(VALUE), "{printed}");
+    }
+}
+
 #[tokio::test]
 async fn a_content_that_is_no_object_is_not_quoted() {
     let world = World::new().await;

@@ -4,16 +4,19 @@
 use std::{
     ffi::OsString,
     fs,
-    io::{self, ErrorKind, Read as _, Write as _},
-    path::PathBuf,
+    io::ErrorKind,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tracing::warn;
 
-use super::rows;
-use crate::QueueError;
+use super::{
+    own_file::{self, FileError},
+    rows,
+};
+use crate::queue::QueueError;
 
 /// "MxAn", in the header of every file of ours.
 const APPLICATION_ID: i32 = 0x4d78_416e;
@@ -28,7 +31,7 @@ const HEADER: &[u8; 16] = b"SQLite format 3\0";
 /// Where SQLite keeps the application ID in the header.
 const APPLICATION_ID_AT: usize = 68;
 
-/// Where the file is.
+/// Where the file is, in a directory that was looked up once.
 #[derive(Debug)]
 pub(super) struct Place(PathBuf);
 
@@ -47,6 +50,11 @@ impl From<rusqlite::Error> for Trouble {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(error),
+            _ if error.sqlite_error().map(|error| error.extended_code)
+                == Some(rusqlite::ffi::SQLITE_CANTOPEN_SYMLINK) =>
+            {
+                Self::Refused(QueueError::NotARegularFile)
+            }
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
                 Self::Refused(QueueError::InUse)
             }
@@ -84,8 +92,23 @@ pub(super) struct Opened {
 }
 
 impl Place {
-    pub(super) fn new(path: PathBuf) -> Self {
-        Self(path)
+    /// Looks up the directory of `path`. No link that is put in its way later is followed.
+    pub(super) fn resolve(path: &Path) -> Result<Self, QueueError> {
+        let resolved = || {
+            let name = path.file_name().ok_or(ErrorKind::InvalidInput)?;
+            let directory = match path.parent() {
+                Some(directory) if !directory.as_os_str().is_empty() => directory,
+                _ => Path::new("."),
+            };
+            // SQLite does not know the form in which Windows says what leads through links.
+            let directory = if cfg!(unix) {
+                directory.canonicalize()?
+            } else {
+                std::path::absolute(directory)?
+            };
+            Ok(Self(directory.join(name)))
+        };
+        resolved().map_err(|error: std::io::Error| QueueError::Open(Box::new(error)))
     }
 
     /// Opens the file, and begins a new one in place of one that cannot be read.
@@ -93,7 +116,7 @@ impl Place {
         match self.connect() {
             Ok(connection) => Ok(Opened { connection, replaced: false }),
             Err(Trouble::Damaged(_)) => {
-                self.put_away().map_err(|error| QueueError::Open(Box::new(error)))?;
+                self.put_away().map_err(FileError::while_opening)?;
                 Ok(Opened { connection: self.connect()?, replaced: true })
             }
             Err(other) => Err(other.into()),
@@ -102,11 +125,20 @@ impl Place {
 
     /// Opens a file that is sound and ours, or a new one.
     fn connect(&self) -> Result<Connection, Trouble> {
-        self.create().map_err(|error| Trouble::Refused(QueueError::Open(Box::new(error))))?;
+        let refused = |error: FileError| Trouble::Refused(error.while_opening());
+        self.check().map_err(refused)?;
+        // Its log gets the same permissions.
+        own_file::create(&self.0).map_err(|error| refused(error.into()))?;
+        let made = own_file::identify(&self.0).map_err(refused)?;
         // No URI: the path is a path, whatever it begins with. One thread at a time has
         // the connection.
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+            | OpenFlags::SQLITE_OPEN_NO_MUTEX
+            | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let connection = Connection::open_with_flags(&self.0, flags)?;
+        if made.is_none() || own_file::identify(&self.0).map_err(refused)? != made {
+            return Err(Trouble::Refused(QueueError::NotARegularFile));
+        }
         connection.busy_timeout(BUSY_TIME)?;
         // Before the first look at the file: no shared memory, and no other process.
         set(&connection, "locking_mode", "EXCLUSIVE")?;
@@ -123,6 +155,7 @@ impl Place {
         // It waits for the disk when the log is taken over only: what a power cut may
         // lose is worth less than an app that waits for a disk.
         set(&connection, "journal_mode", "WAL")?;
+        self.check().map_err(refused)?;
         set(&connection, "synchronous", "NORMAL")?;
         set(&connection, "secure_delete", "ON")?;
         set(&connection, "temp_store", "MEMORY")?;
@@ -135,24 +168,10 @@ impl Place {
         Ok(connection)
     }
 
-    /// Makes the file, for its owner only; its log gets the same permissions. A file
-    /// that is there is not opened here: to close it would take away the locks of
-    /// another connection of this process.
-    fn create(&self) -> io::Result<()> {
-        let mut options = fs::OpenOptions::new();
-        options.write(true).create_new(true);
-        #[cfg(unix)]
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-        match options.open(&self.0) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error),
-            _ => Ok(()),
-        }
-    }
-
     /// Gets rid of a file that cannot be read. One that is ours is deleted: it may
     /// hold events, and nothing could ever tell whether they may still be sent.
     /// Anything else is set aside, in case that the path is a mistake.
-    fn put_away(&self) -> io::Result<()> {
+    fn put_away(&self) -> Result<(), FileError> {
         if self.has_our_header() {
             warn!("the file of the queue is damaged: it is deleted, and a new one begun");
             return self.destroy();
@@ -161,7 +180,7 @@ impl Place {
         self.destroy_set_aside()?;
         for suffix in SUFFIXES {
             match fs::rename(self.beside(suffix), self.set_aside(suffix)) {
-                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
                 _ => {}
             }
         }
@@ -170,20 +189,28 @@ impl Place {
 
     fn has_our_header(&self) -> bool {
         let mut header = [0; APPLICATION_ID_AT + 4];
-        let read = fs::File::open(&self.0).and_then(|mut file| file.read_exact(&mut header));
-        read.is_ok()
+        own_file::read_start(&self.0, &mut header).is_ok()
             && header.starts_with(HEADER)
             && header[APPLICATION_ID_AT..] == APPLICATION_ID.to_be_bytes()
     }
 
     /// Deletes the file and what belongs to it.
-    pub(super) fn destroy(&self) -> io::Result<()> {
-        SUFFIXES.iter().try_for_each(|suffix| destroy(self.beside(suffix)))
+    pub(super) fn destroy(&self) -> Result<(), FileError> {
+        destroy_all(&SUFFIXES.map(|suffix| self.beside(suffix)))
     }
 
     /// Deletes what was set aside.
-    pub(super) fn destroy_set_aside(&self) -> io::Result<()> {
-        SUFFIXES.iter().try_for_each(|suffix| destroy(self.set_aside(suffix)))
+    pub(super) fn destroy_set_aside(&self) -> Result<(), FileError> {
+        destroy_all(&SUFFIXES.map(|suffix| self.set_aside(suffix)))
+    }
+
+    /// Refuses anything but files that may be ours, at each name that is used here.
+    fn check(&self) -> Result<(), FileError> {
+        SUFFIXES.iter().try_for_each(|suffix| {
+            own_file::identify(&self.beside(suffix))?;
+            own_file::identify(&self.set_aside(suffix))?;
+            Ok(())
+        })
     }
 
     fn beside(&self, suffix: &str) -> PathBuf {
@@ -201,19 +228,9 @@ impl Place {
 /// would look for the others.
 const SUFFIXES: [&str; 4] = ["-wal", "-shm", "-journal", ""];
 
-/// Deletes a file, with zeros in the place of its content if that can be done.
-fn destroy(path: PathBuf) -> io::Result<()> {
-    let zeroed = fs::OpenOptions::new().write(true).open(&path).and_then(|mut file| {
-        let length = file.metadata()?.len();
-        io::copy(&mut io::repeat(0).take(length), &mut file)?;
-        file.flush()?;
-        file.sync_data()
-    });
-    match (fs::remove_file(path), zeroed) {
-        (Err(error), _) if error.kind() != ErrorKind::NotFound => Err(error),
-        // Its bytes are free, and a full disk may have no room even for zeros.
-        _ => Ok(()),
-    }
+/// Deletes each of `paths` that can be deleted.
+fn destroy_all(paths: &[PathBuf; SUFFIXES.len()]) -> Result<(), FileError> {
+    paths.iter().map(|path| own_file::destroy(path)).fold(Ok(()), Result::and)
 }
 
 fn set<T: rusqlite::ToSql>(

@@ -10,7 +10,7 @@ use matrix_analytics::{
 };
 
 const FAILURES: [DeliveryFailure; 6] = [
-    DeliveryFailure::Permanent,
+    DeliveryFailure::Misconfigured,
     DeliveryFailure::Rejected,
     DeliveryFailure::Throttled { retry_after: Some(Duration::from_secs(7)) },
     DeliveryFailure::TooLarge,

@@ -1,10 +1,5 @@
 use std::{
     net::TcpListener,
-    pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
     time::{Duration, SystemTime},
 };
 
@@ -25,14 +20,14 @@ use wiremock::{
 use super::{object, text, time};
 use crate::support::collector::{Answer, Collector, OK};
 
-const KEY: &str = "phc_4b1d0c";
-const ID: &str = "9f1c2d7e-0d5e-4c9b-8a53-b6f1d1f1a0aa";
+pub(super) const KEY: &str = "phc_4b1d0c";
+pub(super) const ID: &str = "9f1c2d7e-0d5e-4c9b-8a53-b6f1d1f1a0aa";
 
-fn posthog(endpoint: &str) -> PostHog {
+pub(super) fn posthog(endpoint: &str) -> PostHog {
     PostHog::builder(endpoint, KEY).build().unwrap()
 }
 
-fn opened() -> Batch {
+pub(super) fn opened() -> Batch {
     testing::batch(ID, [testing::event("Opened", Properties::new().with("trigger", "Icon"))])
 }
 
@@ -64,7 +59,7 @@ impl BackendHarness for Harness {
 
     fn promises(&self) -> Promises {
         const MODES: [Mode; 7] = [
-            Mode::Refuse(DeliveryFailure::Permanent),
+            Mode::Refuse(DeliveryFailure::Misconfigured),
             Mode::Refuse(DeliveryFailure::Rejected),
             Mode::Refuse(DeliveryFailure::Throttled { retry_after: Some(Duration::from_secs(7)) }),
             Mode::Refuse(DeliveryFailure::TooLarge),
@@ -275,7 +270,7 @@ async fn redirects_are_not_followed() {
     for status in [301, 302, 303, 307, 308] {
         let (first, second) = redirecting(status).await;
         let error = posthog(&first.uri()).send(&opened()).await.unwrap_err();
-        assert!(matches!(error, DeliveryError::Permanent(_)), "{status}: {error:?}");
+        assert!(matches!(error, DeliveryError::Misconfigured(_)), "{status}: {error:?}");
         assert!(second.received_requests().await.unwrap().is_empty(), "{status}");
     }
 }
@@ -286,7 +281,7 @@ async fn an_answer_to_a_redirected_request_is_no_delivery() {
         let (first, _second) = redirecting(status).await;
         let backend = PostHog::builder(&first.uri(), KEY).http_client(|| Client::builder().build());
         let error = backend.build().unwrap().send(&opened()).await.unwrap_err();
-        assert!(matches!(error, DeliveryError::Permanent(_)), "{status}: {error:?}");
+        assert!(matches!(error, DeliveryError::Misconfigured(_)), "{status}: {error:?}");
     }
 }
 
@@ -324,41 +319,6 @@ async fn retry_after_is_read_from_the_answer() {
 }
 
 #[tokio::test]
-async fn close_ends_the_connection_and_the_next_send_opens_another() {
-    let collector = Collector::start();
-    let backend = posthog(&collector.url());
-    backend.send(&opened()).await.unwrap();
-    backend.send(&opened()).await.unwrap();
-    let seen = collector.seen();
-    assert_eq!((seen.opened, seen.ended), (1, 0), "one connection serves two batches");
-    backend.close();
-    collector.wait_until(|seen| seen.ended == 1).await;
-    backend.send(&opened()).await.unwrap();
-    let seen = collector.seen();
-    assert_eq!((seen.opened, seen.requests.len()), (2, 3));
-}
-
-#[tokio::test]
-async fn the_client_is_made_at_the_first_send_and_after_close() {
-    let collector = Collector::start();
-    let made = Arc::new(AtomicUsize::new(0));
-    let count = made.clone();
-    let factory = move || {
-        count.fetch_add(1, Ordering::Relaxed);
-        Client::builder().build()
-    };
-    let backend = PostHog::builder(&collector.url(), KEY).http_client(factory).build().unwrap();
-    backend.close();
-    assert_eq!(made.load(Ordering::Relaxed), 0);
-    for clients in [1, 2, 3] {
-        backend.send(&opened()).await.unwrap();
-        backend.send(&opened()).await.unwrap();
-        assert_eq!(made.load(Ordering::Relaxed), clients);
-        backend.close();
-    }
-}
-
-#[tokio::test]
 async fn a_client_that_cannot_be_made_is_asked_for_again() {
     let backend = PostHog::builder("http://127.0.0.1:9", KEY)
         .http_client(|| Client::builder().user_agent("no\nheader").build())
@@ -384,37 +344,6 @@ async fn a_service_that_never_answers_is_a_transient_failure() {
     let backend = PostHog::builder(&collector.url(), KEY).request_timeout(Duration::from_secs(3));
     let error = backend.build().unwrap().send(&opened()).await.unwrap_err();
     assert!(matches!(error, DeliveryError::Transient(_)), "{error:?}");
-}
-
-#[tokio::test]
-async fn dropping_a_send_ends_its_connection_with_the_request_unfinished() {
-    let collector = Collector::start();
-    collector.set_answer(Answer::Never);
-    let backend = posthog(&collector.url());
-    let long = "x".repeat(30 * 1024);
-    let events =
-        (0..1024).map(|_| testing::event("Long", Properties::new().with("long", long.as_str())));
-    let batch = testing::batch(ID, events);
-    {
-        let mut send = pin!(backend.send(&batch));
-        tokio::select! {
-            biased;
-            result = &mut send => panic!("a service that reads nothing has answered: {result:?}"),
-            () = collector.wait_until(|seen| seen.stalled == 1) => {}
-        }
-    }
-    collector.set_answer(OK);
-    collector.wait_until(|seen| seen.ended == 1).await;
-    let seen = collector.seen();
-    assert!(seen.requests.is_empty());
-    assert!(
-        seen.stalled_bytes < 1024 * long.len(),
-        "the whole request left, {} bytes",
-        seen.stalled_bytes,
-    );
-
-    backend.send(&opened()).await.unwrap();
-    assert_eq!(collector.seen().requests.len(), 1, "the dropped request is not repeated");
 }
 
 #[test]
@@ -451,6 +380,35 @@ fn settings_that_cannot_be_right_are_refused() {
     for key in ["", " ", "\t", "phc_\n", "phc_\0key", "phc_\u{85}"] {
         let error = PostHog::builder("https://example.org", key).build().unwrap_err();
         assert!(matches!(error, Error::ApiKey), "{key:?}: {error:?}");
+    }
+}
+
+#[test]
+fn a_key_that_is_not_a_projects_own_is_refused() {
+    use PostHogBuildError as Error;
+
+    type Check = fn(&Error) -> bool;
+    let secret: Check = |error| matches!(error, Error::ApiKeySecret);
+    let too_long: Check = |error| matches!(error, Error::ApiKeyTooLong);
+    let not_ascii: Check = |error| matches!(error, Error::ApiKeyNotAscii);
+    for (key, is_expected) in [
+        ("phx_4b1d0c", secret),
+        (" phx_4b1d0c", secret),
+        ("phs_4b1d0c", secret),
+        ("pha_4b1d0c", secret),
+        ("phr_4b1d0c", secret),
+        (&*format!("phc_{}", "4".repeat(61)), too_long),
+        (&*"4".repeat(65), too_long),
+        ("phc_4b1d0ç", not_ascii),
+        ("🦀", not_ascii),
+    ] {
+        let error = PostHog::builder("https://example.org", key).build().unwrap_err();
+        assert!(is_expected(&error), "{key:?}: {error:?}");
+        assert!(!format!("{error} {error:?}").contains("4b1d0"), "{error:?}");
+    }
+    // The key of a self-hosted instance may have any form.
+    for key in ["phc_4b1d0c", "4b1d0c", &*"4".repeat(64)] {
+        PostHog::builder("https://example.org", key).build().unwrap();
     }
 }
 

@@ -190,6 +190,26 @@ async fn what_waited_for_a_backend_that_is_gone_is_deleted() {
 }
 
 #[tokio::test]
+async fn what_waited_is_deleted_when_every_backend_is_gone() {
+    let durable = Durable::new().await;
+    let (analytics, _) = durable.start_offline().await;
+    analytics.capture_one("Event");
+    flush(&analytics).await;
+    durable.end(analytics).await;
+    assert_eq!(durable.rows(), 1);
+
+    let analytics = durable.builder().build().await.unwrap();
+    analytics.confirmed().await;
+    analytics.capture_one("ForNone");
+    durable.end(analytics).await;
+    assert_eq!(durable.rows(), 0);
+    // A backend that comes back is a new one.
+    let (analytics, backend) = durable.start().await;
+    flush(&analytics).await;
+    assert_eq!((backend.attempts(), counters(&analytics).restored), (0, 0));
+}
+
+#[tokio::test]
 async fn what_overflows_is_dropped_on_disk_too() {
     for policy in [OverflowPolicy::DropOldest, OverflowPolicy::DropNewest] {
         let durable = Durable::new().await;
@@ -260,7 +280,8 @@ async fn a_shutdown_against_a_black_hole_ends_in_time_and_keeps_everything() {
         .await;
         tokio::time::advance(Duration::from_millis(1_001)).await;
         let report = eventually(shutdown).await.unwrap();
-        assert_eq!(report.backends[0].kept + report.backends[0].undelivered, events);
+        // What was captured last is kept like the rest, not given up.
+        assert_eq!((report.backends[0].kept, report.backends[0].undelivered), (events, 0));
         assert_eq!(counters(&analytics).kept, events);
         assert_eq!(durable.rows(), i64::try_from(events).unwrap());
     }
@@ -333,4 +354,57 @@ async fn what_is_older_than_the_queue_allows_expires_at_the_start_and_the_future
     let after: i64 =
         connection.query_row("SELECT max(since) FROM events", [], |row| row.get(0)).unwrap();
     assert!(after < before - 364 * DAY);
+}
+
+#[tokio::test]
+async fn what_is_said_about_the_user_outlives_the_event_it_was_written_down_with() {
+    let durable = Durable::new().await;
+    let (analytics, backend) = durable.start_offline().await;
+    analytics.set_user_properties(&Properties::new().with("rooms", 5)).unwrap();
+    analytics.capture_one("Refused");
+    backend.fail_always(DeliveryFailure::Rejected);
+    // It is refused with what is said about the user, and then alone.
+    while counters(&analytics).dropped_total() == 0 {
+        tokio::time::advance(Duration::from_secs(60)).await;
+        flush(&analytics).await;
+    }
+    // Its row leaves the file; the next one has what was not delivered.
+    backend.fail_always(DeliveryFailure::Transient);
+    analytics.set_user_properties_once(&Properties::new().with("first", 1)).unwrap();
+    analytics.capture_one("Kept");
+    flush(&analytics).await;
+    durable.end(analytics).await;
+    assert_eq!(durable.rows(), 1);
+
+    let (analytics, backend) = durable.start().await;
+    flush(&analytics).await;
+    analytics.capture_one("Later");
+    flush(&analytics).await;
+    let events = backend.accepted_events();
+    assert_eq!((events[0].name.as_str(), &events[0].set["rooms"]), ("Kept", &5.into()));
+    assert_eq!(events[0].set_once["first"], 1);
+    assert!(events[1].set.is_empty() && events[1].set_once.is_empty());
+}
+
+#[tokio::test]
+async fn what_is_said_about_the_user_is_restored_for_whatever_event_leaves_first() {
+    let durable = Durable::new().await;
+    let (analytics, _) = durable.start_offline().await;
+    analytics.capture_one("First");
+    flush(&analytics).await;
+    for rooms in [5, 6] {
+        analytics.set_user_properties(&Properties::new().with("rooms", rooms)).unwrap();
+        analytics.capture_one("Said");
+        flush(&analytics).await;
+    }
+    durable.end(analytics).await;
+
+    let (analytics, backend) = durable.start().await;
+    flush(&analytics).await;
+    let sets: Vec<_> = backend
+        .accepted_events()
+        .into_iter()
+        .map(|event| event.set.get("rooms").cloned())
+        .collect();
+    assert_eq!(sets, [Some(6.into()), None, None]);
 }

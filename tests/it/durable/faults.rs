@@ -9,7 +9,7 @@ use std::{
 };
 
 use matrix_analytics::{
-    Analytics, BuildError, DropReason, QueueError, QueueStats, SqliteQueue,
+    Analytics, BuildError, Detector, DropReason, QueueError, QueueStats, SqliteQueue,
     testing::{DeliveryFailure, FailingBackend},
 };
 use rusqlite::Connection;
@@ -169,9 +169,8 @@ async fn an_empty_file_is_a_new_one() {
 #[tokio::test]
 async fn what_cannot_be_opened_is_refused() {
     let durable = Durable::new().await;
-    fs::create_dir(durable.path()).unwrap();
     let missing = durable.directory.path().join("missing/queue.sqlite3");
-    for path in [durable.path(), missing] {
+    for path in [missing, durable.directory.path().join(".."), "/".into()] {
         let error = refusal(&durable, SqliteQueue::new(path)).await;
         assert!(matches!(error, QueueError::Open(_)), "{error:?}");
     }
@@ -247,21 +246,35 @@ async fn a_second_process_is_told_that_it_is_in_use_until_the_first_is_killed() 
     starts_and_is_durable(&durable, 0).await;
 }
 
+/// Finds something in every name.
+struct Everything;
+
+impl Detector for Everything {
+    fn name(&self) -> &'static str {
+        "all"
+    }
+
+    fn find(&self, text: &str) -> Vec<std::ops::Range<usize>> {
+        text.match_indices("Left").map(|(at, word)| at..at + word.len()).collect()
+    }
+}
+
 #[tokio::test]
 async fn without_the_passphrase_nothing_is_read_and_nothing_lost() {
     let durable = Durable::new().await;
     let queue = |passphrase: &str| SqliteQueue::new(durable.path()).passphrase(passphrase);
-    let start = async |passphrase| {
+    let start = async |passphrase, detects| {
         let backend = FailingBackend::new();
         backend.fail_always(DeliveryFailure::Transient);
         let builder = durable.device.builder().queue(queue(passphrase)).backend(backend);
+        let builder = if detects { builder.detector(Everything) } else { builder };
         let analytics = builder.build().await.unwrap();
         analytics.confirmed().await;
         analytics
     };
     // What was written before there was a passphrase is encrypted too.
     leave(&durable, 1).await;
-    let analytics = start("correct horse").await;
+    let analytics = start("correct horse", false).await;
     assert_eq!(counters(&analytics).restored, 1);
     analytics.capture_one("Left");
     flush(&analytics).await;
@@ -272,7 +285,16 @@ async fn without_the_passphrase_nothing_is_read_and_nothing_lost() {
         let error = refusal(&durable, queue).await;
         assert!(matches!(error, QueueError::Passphrase), "{error:?}");
     }
-    assert_eq!(counters(&start("correct horse").await).restored, 2);
+    let analytics = start("correct horse", true).await;
+    assert_eq!(counters(&analytics).restored, 2);
+    durable.end(analytics).await;
+    // What the guard changed is encrypted again.
+    let connection = Connection::open(durable.path()).unwrap();
+    let mut payloads = connection.prepare("SELECT payload FROM events").unwrap();
+    let payloads = payloads.query_map([], |row| row.get::<_, Vec<u8>>(0)).unwrap();
+    let payloads: Vec<_> = payloads.map(Result::unwrap).collect();
+    assert_eq!(payloads.len(), 2);
+    assert!(payloads.iter().all(|payload| payload.starts_with(b"{\"version\"")), "{payloads:?}");
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 use std::{
     fs, io,
     path::Path,
+    process::Command,
     sync::{Arc, Mutex},
 };
 
@@ -166,39 +167,40 @@ impl<'a> MakeWriter<'a> for Log {
     }
 }
 
-/// A file is opened, found damaged, cannot be written and is wiped, and the log at
-/// `TRACE` tells nothing of what was in it.
+/// The test that is another process: what a thread of the library's own logs reaches the
+/// subscriber of the process only, and other tests have theirs.
+const LOGGING: &str = "durable::wiped::another_process_logs_no_byte_of_an_event";
+const LOGS: &str = "MATRIX_ANALYTICS_TEST_LOGS";
+
 #[test]
 fn the_log_at_trace_shows_no_byte_of_an_event() {
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    let child = child.args([LOGGING, "--exact", "--nocapture"]).env(LOGS, "").status().unwrap();
+    assert!(child.success());
+}
+
+/// A file is opened, found damaged, cannot be written and is wiped, and the log at
+/// `TRACE` tells nothing of what was in it.
+#[tokio::test]
+async fn another_process_logs_no_byte_of_an_event() {
+    #[expect(clippy::disallowed_methods, reason = "it is a test that reads it")]
+    if std::env::var_os(LOGS).is_none() {
+        return;
+    }
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::TRACE)
         .with_writer(log.clone())
         .finish();
-    // For this thread, and a runtime of its own that has no other; what the blocking
-    // threads log is told to them by hand.
-    let dispatch = tracing::Dispatch::new(subscriber);
-    let of_thread = dispatch.clone();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .on_thread_start(move || {
-            // For as long as the thread lives.
-            std::mem::forget(tracing::dispatcher::set_default(&of_thread));
-        })
-        .build()
-        .unwrap();
-    tracing::dispatcher::with_default(&dispatch, || {
-        runtime.block_on(async {
-            let durable = Durable::new().await;
-            fs::write(durable.path(), MARKER).unwrap();
-            let (analytics, _) = durable.start_offline().await;
-            fill(&analytics).await;
-            durable.end(analytics).await;
-            let (analytics, _) = durable.start_offline().await;
-            eventually(analytics.opt_out().into_future()).await;
-            durable.end(analytics).await;
-        });
-    });
+    tracing::subscriber::set_global_default(subscriber).unwrap();
+    let durable = Durable::new().await;
+    fs::write(durable.path(), MARKER).unwrap();
+    let (analytics, _) = durable.start_offline().await;
+    fill(&analytics).await;
+    durable.end(analytics).await;
+    let (analytics, _) = durable.start_offline().await;
+    eventually(analytics.opt_out().into_future()).await;
+    durable.end(analytics).await;
     let log = log.0.lock().unwrap();
     assert!(String::from_utf8_lossy(&log).contains("it is set aside"));
     assert!(!contains_marker(&log));

@@ -79,7 +79,7 @@ async fn no_canary_leaves_is_written_or_is_logged() {
         DeliveryFailure::TooLarge,
         DeliveryFailure::Rejected,
         DeliveryFailure::Unauthorized,
-        DeliveryFailure::Permanent,
+        DeliveryFailure::Misconfigured,
     ] {
         failing.fail_next(failure);
         capture_everywhere(&analytics, canaries[0]);

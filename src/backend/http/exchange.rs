@@ -1,0 +1,196 @@
+//! One request and its body, cut together.
+
+use std::{
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+};
+
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use tokio::sync::watch;
+
+/// The most of a body that the HTTP library holds: one TLS record.
+pub(super) const PIECE: usize = 16 * 1024;
+
+/// A request that is cut when this is dropped.
+///
+/// A task of the HTTP library drives the connection. Once the future of the request is
+/// dropped, that task closes the connection, but only after it has written what it holds
+/// (hyper 1.12 flushes in `Buffered::poll_shutdown`). A service that does not read makes
+/// it wait for as long as the operating system lets it. If the *body* fails instead, the
+/// task drops the connection at once, with everything in it. So the body fails first, and
+/// the future of the request is dropped with the body.
+pub(super) struct Exchange<F: Future + Send + 'static> {
+    shared: Arc<Shared>,
+    /// None once it is answered.
+    request: Option<Pin<Box<F>>>,
+}
+
+impl<F: Future + Send + 'static> Exchange<F> {
+    /// Makes the request that sends `whole`. Everything that holds a part of it holds a
+    /// clone of `in_use`.
+    pub(super) fn new(
+        whole: Bytes,
+        in_use: watch::Receiver<()>,
+        send: impl FnOnce(CuttableBody) -> F,
+    ) -> Self {
+        let shared = Arc::<Shared>::default();
+        let body = CuttableBody { rest: whole, shared: shared.clone(), in_use };
+        Self { shared, request: Some(Box::pin(send(body))) }
+    }
+
+    /// Waits for the answer; called once.
+    pub(super) async fn answer(&mut self) -> F::Output {
+        match &mut self.request {
+            Some(request) => {
+                let answer = request.await;
+                self.request = None;
+                answer
+            }
+            None => std::future::pending().await,
+        }
+    }
+}
+
+impl<F: Future + Send + 'static> Drop for Exchange<F> {
+    fn drop(&mut self) {
+        let request = self.request.take();
+        self.shared.cut(request.map(|request| -> Box<dyn Send> { Box::new(request) }));
+    }
+}
+
+/// What a request and its body know of each other.
+#[derive(Default)]
+struct Shared(Mutex<Progress>);
+
+#[derive(Default)]
+struct Progress {
+    cut: bool,
+    /// The connection has a piece that it has not written.
+    piece_out: bool,
+    /// Wakes the connection, which waits for the next piece.
+    waiting: Option<Waker>,
+    /// The future of a request that was cut while the connection waited.
+    request: Option<Box<dyn Send>>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Progress> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cut(&self, request: Option<Box<dyn Send>>) {
+        let mut progress = self.lock();
+        progress.cut = true;
+        match progress.waiting.take() {
+            Some(connection) => {
+                progress.request = request;
+                drop(progress);
+                connection.wake();
+            }
+            // No connection has begun with the body, or it has taken all of it, or it
+            // would not ask for more before it has written what it holds.
+            None => {
+                drop(progress);
+                drop(request);
+            }
+        }
+    }
+
+    fn piece_is_gone(&self) {
+        let mut progress = self.lock();
+        progress.piece_out = false;
+        let waiting = progress.waiting.take();
+        drop(progress);
+        if let Some(connection) = waiting {
+            connection.wake();
+        }
+    }
+}
+
+/// A request body that ends in an error once the request is cut.
+///
+/// The connection gets the next piece when it has written the one before, so that it
+/// always has a reason to look at the body, and little to write after a cut.
+pub(super) struct CuttableBody {
+    rest: Bytes,
+    shared: Arc<Shared>,
+    in_use: watch::Receiver<()>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the request was given up")]
+pub(super) struct GivenUp;
+
+impl http_body::Body for CuttableBody {
+    type Data = Bytes;
+    type Error = GivenUp;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, GivenUp>>> {
+        if self.is_end_stream() {
+            return Poll::Ready(None);
+        }
+        {
+            let mut progress = self.shared.lock();
+            progress.waiting = None;
+            if progress.cut {
+                return Poll::Ready(Some(Err(GivenUp)));
+            }
+            if progress.piece_out {
+                progress.waiting = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            progress.piece_out = true;
+        }
+        let length = self.rest.len().min(PIECE);
+        let piece = Piece {
+            bytes: self.rest.split_to(length),
+            shared: self.shared.clone(),
+            _in_use: self.in_use.clone(),
+        };
+        Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(piece)))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.rest.len() as u64)
+    }
+}
+
+impl Drop for CuttableBody {
+    fn drop(&mut self) {
+        let mut progress = self.shared.lock();
+        let left = (progress.waiting.take(), progress.request.take());
+        drop(progress);
+        drop(left);
+    }
+}
+
+/// A part of a body, until the connection has written it or dropped it.
+struct Piece {
+    bytes: Bytes,
+    shared: Arc<Shared>,
+    _in_use: watch::Receiver<()>,
+}
+
+impl AsRef<[u8]> for Piece {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl Drop for Piece {
+    fn drop(&mut self) {
+        self.shared.piece_is_gone();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,158 @@
+use std::{future::poll_fn, pin::pin};
+
+use futures_util::poll;
+use http_body::Body as _;
+use hyper::{Request, Response, body::Incoming, client::conn::http1};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncReadExt as _, DuplexStream},
+    task::JoinHandle,
+};
+
+use super::*;
+
+fn whole(bytes: usize) -> Bytes {
+    Bytes::from(vec![7; bytes])
+}
+
+/// A body, its request, which is never answered, and what says that it is held.
+fn body(bytes: usize) -> (CuttableBody, Exchange<std::future::Pending<()>>, watch::Sender<()>) {
+    let in_use = watch::Sender::new(());
+    let mut body = None;
+    let exchange = Exchange::new(whole(bytes), in_use.subscribe(), |made| {
+        body = Some(made);
+        std::future::pending()
+    });
+    (body.unwrap(), exchange, in_use)
+}
+
+async fn next_piece(body: &mut CuttableBody) -> Option<Result<Bytes, GivenUp>> {
+    let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await?;
+    Some(frame.map(|frame| frame.into_data().unwrap()))
+}
+
+#[tokio::test]
+async fn a_body_leaves_in_pieces_each_after_the_one_before_is_written() {
+    let bytes = 2 * PIECE + 1;
+    let (mut body, _exchange, in_use) = body(bytes);
+    assert_eq!(body.size_hint().exact(), Some(bytes as u64));
+    let mut sent = Vec::new();
+    while let Some(piece) = next_piece(&mut body).await {
+        let piece = piece.unwrap();
+        assert!(piece.len() <= PIECE);
+        sent.extend_from_slice(&piece);
+        if !body.is_end_stream() {
+            assert!(poll!(pin!(next_piece(&mut body))).is_pending());
+        }
+    }
+    assert_eq!(sent, whole(bytes));
+    drop(body);
+    assert!(in_use.is_closed());
+}
+
+#[tokio::test]
+async fn a_cut_body_gives_nothing_more() {
+    let (mut body, exchange, _in_use) = body(2 * PIECE);
+    assert!(next_piece(&mut body).await.unwrap().is_ok());
+    drop(exchange);
+    assert!(next_piece(&mut body).await.unwrap().is_err());
+}
+
+#[tokio::test]
+async fn a_body_is_in_use_until_the_last_piece_of_it_is_dropped() {
+    let (mut body, exchange, in_use) = body(PIECE + 1);
+    let first = next_piece(&mut body).await.unwrap().unwrap();
+    let rest = first.slice(1..);
+    drop((first, exchange));
+    drop(body);
+    assert!(!in_use.is_closed());
+    assert!(poll!(pin!(in_use.closed())).is_pending());
+    drop(rest);
+    assert!(poll!(pin!(in_use.closed())).is_ready());
+}
+
+type Sent = Pin<Box<dyn Future<Output = hyper::Result<Response<Incoming>>> + Send>>;
+
+/// A real connection over a pipe that takes `room` bytes, with a request on it.
+struct Wire {
+    exchange: Exchange<Sent>,
+    in_use: watch::Sender<()>,
+    connection: JoinHandle<hyper::Result<()>>,
+    service: DuplexStream,
+}
+
+async fn wire(room: usize, bytes: usize) -> Wire {
+    let (client, service) = tokio::io::duplex(room);
+    let (mut sender, connection) = http1::handshake(TokioIo::new(client)).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let in_use = watch::Sender::new(());
+    let exchange = Exchange::new(whole(bytes), in_use.subscribe(), |body| -> Sent {
+        let request = Request::post("/").header("host", "example.org").body(body).unwrap();
+        // The connection must not end because there can be no more requests.
+        Box::pin(async move { sender.send_request(request).await })
+    });
+    Wire { exchange, in_use, connection, service }
+}
+
+impl Wire {
+    /// Lets the connection write all that the pipe takes.
+    async fn fill(&mut self) {
+        assert!(poll!(pin!(self.exchange.answer())).is_pending());
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_cut_ends_a_connection_whose_service_does_not_read() {
+    for room in [1, 100, PIECE, 3 * PIECE] {
+        let mut wire = wire(room, 5 * PIECE).await;
+        wire.fill().await;
+        drop(wire.exchange);
+        // Nothing reads from the pipe.
+        for _ in 0..10 {
+            tokio::task::yield_now().await;
+        }
+        assert!(wire.connection.is_finished(), "{room}");
+        assert!(wire.in_use.is_closed(), "{room}");
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_has_the_last_piece_is_in_use_until_it_is_gone() {
+    let mut wire = wire(1000, PIECE).await;
+    wire.fill().await;
+    let Wire { exchange, in_use, connection, service } = wire;
+    drop(exchange);
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!connection.is_finished() && !in_use.is_closed());
+    // As when the operating system gives the connection up.
+    drop(service);
+    let _ = connection.await.unwrap();
+    assert!(in_use.is_closed());
+}
+
+#[tokio::test]
+async fn a_request_that_is_not_cut_arrives_whole() {
+    for bytes in [1, PIECE, PIECE + 1, 5 * PIECE] {
+        let mut wire = wire(700, bytes).await;
+        let mut answer = pin!(wire.exchange.answer());
+        let mut head = Vec::new();
+        let read = async {
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(wire.service.read_u8().await.unwrap());
+            }
+            let mut body = vec![0; bytes];
+            wire.service.read_exact(&mut body).await.unwrap();
+            body
+        };
+        tokio::select! {
+            body = read => assert_eq!(body, whole(bytes)),
+            answer = &mut answer => panic!("{answer:?}"),
+        }
+        assert!(wire.in_use.is_closed(), "{bytes}");
+    }
+}

@@ -1,0 +1,153 @@
+//! The body of a request to `/batch/`.
+
+use super::ApiKey;
+use crate::{
+    backend::Batch,
+    event::{OutgoingEvent, Properties},
+};
+
+/// The constants that every event carries, as JSON members.
+const CONSTANTS: &str = concat!(
+    r#""$lib":"matrix-analytics","$lib_version":""#,
+    env!("CARGO_PKG_VERSION"),
+    r#"","$geoip_disable":true,"$ip":"0.0.0.0""#,
+);
+
+/// The property keys that say who an event is about, or that PostHog takes as
+/// an instruction, in alphabetical order.
+const RESERVED_KEYS: [&str; 20] = [
+    "$anon_distinct_id",
+    "$cookieless_mode",
+    "$device_id",
+    "$distinct_id",
+    "$geoip_disable",
+    "$ignore_sent_at",
+    "$ip",
+    "$is_identified",
+    "$lib",
+    "$lib_version",
+    "$set",
+    "$set_once",
+    "$token",
+    "$unset",
+    "$user_id",
+    "alias",
+    "api_key",
+    "capture_internal",
+    "distinct_id",
+    "token",
+];
+
+pub(super) fn request_body(key: &ApiKey, batch: &Batch) -> serde_json::Result<Vec<u8>> {
+    let id = serde_json::to_string(batch.analytics_id().reveal())?;
+    let size: usize = batch.events().map(|event| event.bytes() + 2 * id.len() + 160).sum();
+    let mut out = Vec::with_capacity(size + 64);
+    out.extend_from_slice(br#"{"api_key":"#);
+    serde_json::to_writer(&mut out, &key.0)?;
+    out.extend_from_slice(br#","batch":["#);
+    for (index, event) in batch.events().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        push_event(&mut out, &id, event)?;
+    }
+    out.extend_from_slice(b"]}");
+    Ok(out)
+}
+
+fn push_event(out: &mut Vec<u8>, id: &str, event: &OutgoingEvent) -> serde_json::Result<()> {
+    out.extend_from_slice(br#"{"event":"#);
+    serde_json::to_writer(&mut *out, event.name())?;
+    out.extend_from_slice(br#","uuid":""#);
+    let mut uuid = uuid::Uuid::encode_buffer();
+    out.extend_from_slice(event.uuid().hyphenated().encode_lower(&mut uuid).as_bytes());
+    out.extend_from_slice(br#"","timestamp":""#);
+    out.extend_from_slice(event.rfc3339_time().as_bytes());
+    out.extend_from_slice(br#"","distinct_id":"#);
+    out.extend_from_slice(id.as_bytes());
+    out.extend_from_slice(br#","properties":{"#);
+    if may_have_reserved_key(event.properties().members()) {
+        push_members(out, &event.properties().without(|key| RESERVED_KEYS.contains(&key)));
+    } else {
+        push_members(out, event.properties());
+    }
+    out.extend_from_slice(br#""distinct_id":"#);
+    out.extend_from_slice(id.as_bytes());
+    out.push(b',');
+    out.extend_from_slice(CONSTANTS.as_bytes());
+    for (key, properties) in [
+        (&br#","$set":{"#[..], event.user_properties().set()),
+        (br#","$set_once":{"#, event.user_properties().set_once()),
+    ] {
+        if !properties.is_empty() {
+            out.extend_from_slice(key);
+            out.extend_from_slice(properties.members().as_bytes());
+            out.push(b'}');
+        }
+    }
+    out.extend_from_slice(b"}}");
+    Ok(())
+}
+
+/// Adds the members and the comma that parts them from what follows.
+fn push_members(out: &mut Vec<u8>, properties: &Properties) {
+    if !properties.is_empty() {
+        out.extend_from_slice(properties.members().as_bytes());
+        out.push(b',');
+    }
+}
+
+/// Whether a reserved key may be among `members`: exact but for values that are
+/// themselves such a key. It spares nearly every event from being parsed.
+fn may_have_reserved_key(members: &str) -> bool {
+    // A key may be spelled with escapes, which only a parser can see through.
+    members.contains(r"\u")
+        || members.match_indices('"').any(|(quote, _)| {
+            let rest = &members[quote + 1..];
+            matches!(rest.as_bytes().first(), Some(b'$' | b'a' | b'c' | b'd' | b't'))
+                && RESERVED_KEYS
+                    .iter()
+                    .any(|key| rest.strip_prefix(key).is_some_and(|after| after.starts_with('"')))
+        })
+}
+
+#[cfg(feature = "posthog-gzip")]
+pub(super) fn gzip(body: &[u8]) -> std::io::Result<Vec<u8>> {
+    use std::io::Write as _;
+
+    let mut encoder = flate2::write::GzEncoder::new(
+        Vec::with_capacity(body.len() / 4),
+        flate2::Compression::default(),
+    );
+    encoder.write_all(body)?;
+    encoder.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cheap_test_finds_every_reserved_key() {
+        for key in RESERVED_KEYS {
+            assert!(may_have_reserved_key(&format!(r#""{key}":1"#)), "{key} alone");
+            assert!(may_have_reserved_key(&format!(r#""a":"b","{key}":"c""#)), "{key} later");
+            let escaped = format!(r#""\u{:04x}{}":1"#, u32::from(key.as_bytes()[0]), &key[1..]);
+            assert!(may_have_reserved_key(&escaped), "{escaped}");
+        }
+        assert!(RESERVED_KEYS.is_sorted());
+    }
+
+    #[test]
+    fn the_cheap_test_spares_other_keys() {
+        for members in [
+            "",
+            r#""trigger":"Invite","is_dm":true,"members":3"#,
+            r#""$screen_name":"Home","$process_person_profile":false"#,
+            r#""tokens":1,"my_token":2,"aliases":3,"$settings":4,"$ips":5"#,
+            r#""text":"distinct_id and $set""#,
+        ] {
+            assert!(!may_have_reserved_key(members), "{members}");
+        }
+    }
+}

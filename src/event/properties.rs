@@ -1,0 +1,350 @@
+//! Flat properties, kept as JSON text.
+
+#[cfg(test)]
+mod tests;
+
+use std::{borrow::Cow, collections::HashSet, fmt};
+
+use serde::{Serialize, Serializer, de::DeserializeOwned, ser::SerializeMap as _};
+
+use super::{
+    DeserializeError, InvalidEvent, MAX_EVENT_BYTES, Value, flat,
+    members::{self, Member},
+};
+
+/// Flat properties: keys with a string, an integer, a finite float or a boolean.
+///
+/// A key that is given twice has the last value. What is wrong with a key or a
+/// value is remembered and found by [`Properties::check`]; capturing such
+/// properties is counted as [`DropReason::Invalid`](crate::DropReason::Invalid)
+/// or [`DropReason::TooLarge`](crate::DropReason::TooLarge) and sends nothing.
+///
+/// ```
+/// use matrix_analytics::Properties;
+///
+/// let properties = Properties::new().with("trigger", "MessageSent").with("count", 3);
+/// assert!(properties.check().is_ok());
+/// ```
+#[derive(Clone, Default)]
+pub struct Properties {
+    /// JSON members with commas between them and no braces, so that two sets
+    /// are joined without being parsed.
+    members: String,
+    problem: Option<InvalidEvent>,
+    /// Whether a key may stand twice in `members`.
+    may_repeat: bool,
+    /// Whether there is a text or a key that the type of an event does not fix.
+    has_text: bool,
+}
+
+/// Prints the size only: keys and values may be personal.
+impl fmt::Debug for Properties {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Properties").field("bytes", &self.members.len()).finish_non_exhaustive()
+    }
+}
+
+impl Properties {
+    /// No properties.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::none()
+    }
+
+    pub(super) const fn none() -> Self {
+        Self { members: String::new(), problem: None, may_repeat: false, has_text: false }
+    }
+
+    /// The properties that `event` serialises to.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidEvent`] if `event` is not flat, has an empty or over-long key,
+    /// a float that is not finite, or is larger than [`MAX_EVENT_BYTES`].
+    pub fn from_serialize<T: Serialize + ?Sized>(event: &T) -> Result<Self, InvalidEvent> {
+        flat::members(event).and_then(|flat| {
+            let properties = Self {
+                members: flat.members,
+                problem: None,
+                // A type may name two of its fields the same. Whether it did is found out in
+                // the background: a caller does not wait for that.
+                may_repeat: true,
+                has_text: flat.has_text,
+            };
+            properties.check().map(|()| properties)
+        })
+    }
+
+    /// These properties and `key` with `value`.
+    #[must_use]
+    pub fn with<'v>(mut self, key: &str, value: impl Into<Value<'v>>) -> Self {
+        self.insert(key, value);
+        self
+    }
+
+    /// Adds `key` with `value`, or replaces its value.
+    pub fn insert<'v>(&mut self, key: &str, value: impl Into<Value<'v>>) {
+        if self.problem.is_some() {
+            return;
+        }
+        self.may_repeat |= !self.members.is_empty();
+        self.has_text = true;
+        if self.members.capacity() == 0 {
+            // Room for the usual event, so that one allocation serves.
+            self.members.reserve(128);
+        }
+        let value = value.into();
+        if let Err(problem) = flat::push_member(&mut self.members, key, &value) {
+            self.insert_again(key, &value, problem);
+        }
+    }
+
+    /// Makes room for `value` if there was too little: what it replaces, and what was
+    /// replaced before, needs none.
+    #[cold]
+    fn insert_again(&mut self, key: &str, value: &Value<'_>, problem: InvalidEvent) {
+        if problem != InvalidEvent::TooLarge {
+            self.problem = Some(problem);
+            return;
+        }
+        self.forget_replaced(key);
+        if self.problem.is_none() {
+            self.problem = flat::push_member(&mut self.members, key, value).err();
+        }
+    }
+
+    /// Removes each member that a later one replaces, and that of `key`.
+    fn forget_replaced(&mut self, key: &str) {
+        let mut distinct = std::mem::take(self).with_last_of_each_key();
+        let spelled = serde_json::to_string(key).unwrap_or_default();
+        if let Some(members) = members::split(&distinct.members) {
+            let kept = members.iter().filter(|member| member.key != spelled);
+            distinct.members = kept.map(|member| member.text).collect::<Vec<_>>().join(",");
+        }
+        *self = Self { may_repeat: true, ..distinct };
+    }
+
+    /// Whether there is no property.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    /// The size of the properties as JSON, in bytes.
+    #[must_use]
+    pub fn json_bytes(&self) -> usize {
+        self.distinct().len() + 2
+    }
+
+    /// Returns the number of bytes that the properties occupy, which counts a value that
+    /// was replaced as long as it is still held.
+    pub(crate) fn held_bytes(&self) -> usize {
+        self.members.len()
+    }
+
+    /// The members without those that a later one replaces.
+    fn distinct(&self) -> Cow<'_, str> {
+        if self.may_repeat {
+            Cow::Owned(self.clone().with_last_of_each_key().members)
+        } else {
+            Cow::Borrowed(&self.members)
+        }
+    }
+
+    /// Finds what would keep these properties from being captured.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidEvent`]: the first thing that was wrong.
+    pub fn check(&self) -> Result<(), InvalidEvent> {
+        match self.problem {
+            Some(problem) => Err(problem),
+            // What repeats is rare, and looked for only where it matters.
+            None if self.members.len() + 2 > MAX_EVENT_BYTES
+                && self.json_bytes() > MAX_EVENT_BYTES =>
+            {
+                Err(InvalidEvent::TooLarge)
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// These properties as one JSON object.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        format!("{{{}}}", self.distinct())
+    }
+
+    /// Reads these properties as a `T`, such as a map from strings to values.
+    ///
+    /// # Errors
+    ///
+    /// [`DeserializeError`] if they are not a `T`.
+    pub fn deserialize<T: DeserializeOwned>(&self) -> Result<T, DeserializeError> {
+        serde_json::from_str(&self.to_json())
+            .map_err(|error| DeserializeError::Mismatch { at: error.column() })
+    }
+
+    /// Properties from JSON members that were written down, unless these are none.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn from_members(members: &str) -> Option<Self> {
+        let json = format!("{{{members}}}");
+        members::parse(&json).ok()?;
+        // Nothing is known of what another process wrote.
+        let has_text = !members.is_empty();
+        Some(Self { members: members.to_owned(), has_text, ..Self::default() })
+    }
+
+    /// These properties as JSON members, with no braces around them.
+    pub(crate) fn members(&self) -> &str {
+        &self.members
+    }
+
+    /// These properties but for those whose key `unwanted` picks.
+    #[cfg(feature = "posthog")]
+    pub(crate) fn without(&self, unwanted: impl Fn(&str) -> bool) -> Self {
+        let json = self.to_json();
+        let mut members = String::with_capacity(self.members.len());
+        // What this type wrote is always an object; were it not, nothing may
+        // leave under its name.
+        for (key, value) in members::parse(&json).unwrap_or_default() {
+            if !unwanted(&key) {
+                flat::push_raw(&mut members, &key, value.get());
+            }
+        }
+        Self { members, ..self.clone() }
+    }
+
+    /// These properties on top of `base`, each key once.
+    pub(crate) fn over(&self, base: &Self) -> Self {
+        let mut members = String::with_capacity(base.members.len() + 1 + self.members.len());
+        members.push_str(&base.members);
+        if !members.is_empty() && !self.members.is_empty() {
+            members.push(',');
+        }
+        members.push_str(&self.members);
+        let problem = base.problem.or(self.problem);
+        let has_text = base.has_text || self.has_text;
+        Self { members, problem, may_repeat: true, has_text }.without_repeats()
+    }
+
+    /// These properties but for those that `other` has with the same value.
+    pub(crate) fn without_same(&self, other: &Self) -> Self {
+        let (Some(own), Some(other)) =
+            (members::split(&self.members), members::split(&other.members))
+        else {
+            return self.clone();
+        };
+        let same = |member: &&Member<'_>| other.iter().any(|other| other.text == member.text);
+        let kept: Vec<_> = own.iter().filter(|m| !same(m)).map(|member| member.text).collect();
+        Self { members: kept.join(","), ..self.clone() }
+    }
+
+    /// Whether there is a text, or a key, that only the run of the program knows.
+    pub(crate) fn has_text(&self) -> bool {
+        self.has_text
+    }
+
+    /// These properties after `decide` has seen each key and, if there is one, its
+    /// text; `None` if all are kept.
+    pub(crate) fn filtered(
+        &self,
+        mut decide: impl FnMut(&str, Option<&str>) -> Fate,
+    ) -> Option<Self> {
+        let json = self.to_json();
+        let mut members = String::with_capacity(self.members.len());
+        let mut all_kept = true;
+        // What this type wrote is always an object; were it not, nothing may
+        // leave under its name.
+        let Ok(parsed) = members::parse(&json) else { return Some(Self::default()) };
+        for (key, value) in parsed {
+            let text: Option<String> = serde_json::from_str(value.get()).ok();
+            let fate = decide(&key, text.as_deref());
+            all_kept &= matches!(fate, Fate::Kept);
+            match fate {
+                Fate::Kept => flat::push_raw(&mut members, &key, value.get()),
+                Fate::Dropped => {}
+                Fate::Replaced { key: new_key, text } => {
+                    let text = text.map(|text| serde_json::to_string(&text).unwrap_or_default());
+                    let value = text.as_deref().unwrap_or(value.get());
+                    flat::push_raw(&mut members, new_key.as_deref().unwrap_or(&key), value);
+                }
+            }
+        }
+        // Two keys may have become the same.
+        (!all_kept).then(|| Self { members, may_repeat: true, ..self.clone() }.without_repeats())
+    }
+
+    /// These properties with the last value of each key, and no more memory than
+    /// they need.
+    pub(crate) fn without_repeats(mut self) -> Self {
+        if self.may_repeat {
+            self = self.with_last_of_each_key();
+        }
+        // Not `shrink_to_fit`: what that leaves behind is too small for another.
+        if self.members.capacity() > self.members.len() {
+            self.members = self.members.as_str().to_owned();
+        }
+        self
+    }
+
+    fn with_last_of_each_key(self) -> Self {
+        let Some(members) = members::split(&self.members) else {
+            // What this type wrote can be split; were it not so, nothing may leave
+            // under its name.
+            return Self { problem: Some(InvalidEvent::NotFlat), ..Self::default() };
+        };
+        let repeats = has_repeats(&members);
+        let kept = repeats.then(|| {
+            let mut seen = HashSet::with_capacity(members.len());
+            let mut kept: Vec<_> =
+                members.iter().rev().filter(|member| seen.insert(member.key)).collect();
+            kept.reverse();
+            kept.iter().map(|member| member.text).collect::<Vec<_>>().join(",")
+        });
+        match kept {
+            Some(members) => Self { members, may_repeat: false, ..self },
+            None => Self { may_repeat: false, ..self },
+        }
+    }
+}
+
+/// Whether two of `members` have the same key.
+fn has_repeats(members: &[Member<'_>]) -> bool {
+    /// Up to here, comparing all with all takes less time than an allocation.
+    const FEW: usize = 16;
+
+    if members.len() <= FEW {
+        let earlier = |at: usize| members[..at].iter().map(|member| member.key);
+        return (1..members.len()).any(|at| earlier(at).any(|key| key == members[at].key));
+    }
+    let mut keys: Vec<_> = members.iter().map(|member| member.key).collect();
+    keys.sort_unstable();
+    keys.windows(2).any(|pair| pair[0] == pair[1])
+}
+
+/// What becomes of one property.
+#[derive(Debug)]
+pub(crate) enum Fate {
+    Dropped,
+    Kept,
+    /// With another key, another text or both.
+    Replaced {
+        key: Option<String>,
+        text: Option<String>,
+    },
+}
+
+impl Serialize for Properties {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let json = self.to_json();
+        // The parser's message could quote a value.
+        let members = members::parse(&json)
+            .map_err(|_| serde::ser::Error::custom("the properties are no JSON object"))?;
+        let mut map = serializer.serialize_map(Some(members.len()))?;
+        for (key, value) in members {
+            map.serialize_entry(&key, value)?;
+        }
+        map.end()
+    }
+}

@@ -1,0 +1,81 @@
+//! One property's value.
+
+use std::{borrow::Cow, fmt};
+
+use serde::{Serialize, Serializer};
+
+/// One property's value.
+#[derive(Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Value<'a> {
+    /// `true` or `false`.
+    Bool(bool),
+    /// A floating-point number of double precision; it must be finite.
+    Float(f64),
+    /// A floating-point number of single precision; it must be finite. It is written
+    /// with the digits that single precision needs, as in a typed event: `0.1`.
+    Float32(f32),
+    /// A signed integer.
+    Integer(i64),
+    /// Text.
+    Text(Cow<'a, str>),
+    /// An integer that may be larger than [`i64::MAX`].
+    Unsigned(u64),
+}
+
+/// Prints the kind of the value only: the value may be personal.
+impl fmt::Debug for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bool(_) => "Bool(..)",
+            Self::Float(_) => "Float(..)",
+            Self::Float32(_) => "Float32(..)",
+            Self::Integer(_) => "Integer(..)",
+            Self::Text(_) => "Text(..)",
+            Self::Unsigned(_) => "Unsigned(..)",
+        })
+    }
+}
+
+impl Serialize for Value<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Bool(value) => serializer.serialize_bool(*value),
+            Self::Float(value) => serializer.serialize_f64(*value),
+            Self::Float32(value) => serializer.serialize_f32(*value),
+            Self::Integer(value) => serializer.serialize_i64(*value),
+            Self::Text(value) => serializer.serialize_str(value),
+            Self::Unsigned(value) => serializer.serialize_u64(*value),
+        }
+    }
+}
+
+macro_rules! value_from {
+    ($($source:ty => $variant:ident),* $(,)?) => {
+        $(impl From<$source> for Value<'_> {
+            fn from(value: $source) -> Self {
+                Self::$variant(value.into())
+            }
+        })*
+    };
+}
+
+value_from! {
+    bool => Bool,
+    f32 => Float32, f64 => Float,
+    i8 => Integer, i16 => Integer, i32 => Integer, i64 => Integer,
+    u8 => Integer, u16 => Integer, u32 => Integer, u64 => Unsigned,
+    String => Text,
+}
+
+impl<'a> From<&'a str> for Value<'a> {
+    fn from(value: &'a str) -> Self {
+        Self::Text(Cow::Borrowed(value))
+    }
+}
+
+impl<'a> From<Cow<'a, str>> for Value<'a> {
+    fn from(value: Cow<'a, str>) -> Self {
+        Self::Text(value)
+    }
+}

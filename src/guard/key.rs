@@ -1,0 +1,184 @@
+//! Finds keys and signatures in a text, by the shape that they have.
+
+use std::ops::Range;
+
+use matrix_sdk::ruma::DeviceKeyId;
+
+use super::{matrix::is_base64, work};
+
+/// 32 bytes in base64 without padding.
+const KEY_CHARS: usize = 43;
+/// 64 bytes in base64 without padding.
+const SIGNATURE_CHARS: usize = 86;
+/// The shortest ID of a stored secret's key that is told from a word.
+const SHORTEST_KEY_ID: usize = 8;
+
+/// Passes on every run that is 32 or 64 random bytes in base64: the public keys of
+/// devices and users, the IDs of sessions, which are such keys, and signatures.
+pub(super) fn keys(text: &str, mut found: impl FnMut(Range<usize>)) {
+    let bytes = text.as_bytes();
+    let mut start = 0;
+    // From the far end of each window: in a text of words that is soon over.
+    while let Some(window) = bytes.get(start..start + KEY_CHARS) {
+        let run = window.iter().rev().take_while(|byte| is_base64(**byte)).count();
+        work::looked_at(run + 1);
+        if run < KEY_CHARS {
+            start += KEY_CHARS - run;
+            continue;
+        }
+        let rest = &bytes[start + KEY_CHARS..];
+        let end = start + KEY_CHARS + rest.iter().take_while(|byte| is_base64(**byte)).count();
+        work::looked_at(end - start);
+        if !is_symbol(&bytes[start..end]) {
+            keys_in(bytes, start..end, &mut found);
+        }
+        start = end + 1;
+    }
+}
+
+/// Returns whether `run` is the mangled name of a function, which has hashes in base62:
+/// `_ZN…` or `_RN…`.
+fn is_symbol(run: &[u8]) -> bool {
+    let is_path = |byte: &u8| b"NIMXYC".contains(byte);
+    run.starts_with(b"_ZN")
+        || (run.len() > KEY_CHARS && run.starts_with(b"_R") && run.get(2).is_some_and(is_path))
+}
+
+/// Passes on the signatures in a run, then the keys in what is left of it.
+fn keys_in(bytes: &[u8], run: Range<usize>, found: &mut impl FnMut(Range<usize>)) {
+    let mut left = run.start;
+    random_parts(bytes, run.clone(), SIGNATURE_CHARS, &mut |signature: Range<usize>| {
+        random_parts(bytes, left..signature.start, KEY_CHARS, found);
+        left = signature.end;
+        found(signature);
+    });
+    random_parts(bytes, left..run.end, KEY_CHARS, found);
+}
+
+/// Passes on each random part of `run` that has `length` characters: all of it, or what
+/// stands between such of its characters as also part words.
+fn random_parts(
+    bytes: &[u8],
+    run: Range<usize>,
+    length: usize,
+    found: &mut impl FnMut(Range<usize>),
+) {
+    let parts_words = |at: usize| matches!(bytes[at], b'/' | b'-' | b'_');
+    let Some(mut counts) = bytes[run.clone()].get(..length).map(Counts::of) else { return };
+    let (mut start, mut may_begin) = (run.start, run.start);
+    loop {
+        let end = start + length;
+        let is_alone =
+            (start == run.start || parts_words(start - 1)) && (end == run.end || parts_words(end));
+        if is_alone && start >= may_begin && counts.is_random(&bytes[start..end]) {
+            found(start..end);
+            may_begin = end;
+        }
+        if end >= run.end {
+            return;
+        }
+        counts.slide(&bytes[start..=end]);
+        start += 1;
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Class {
+    Digit,
+    Capital,
+    Small,
+    Sign,
+}
+
+fn class(byte: u8) -> Class {
+    match byte {
+        b'0'..=b'9' => Class::Digit,
+        b'A'..=b'Z' => Class::Capital,
+        b'a'..=b'z' => Class::Small,
+        _ => Class::Sign,
+    }
+}
+
+/// What tells random text from words.
+struct Counts {
+    seen: [usize; 4],
+    /// How often the class changes from one character to the next.
+    changes: usize,
+}
+
+impl Counts {
+    fn of(text: &[u8]) -> Self {
+        work::looked_at(text.len());
+        let mut seen = [0; 4];
+        for byte in text {
+            seen[class(*byte) as usize] += 1;
+        }
+        let changes = text.windows(2).filter(|pair| class(pair[0]) != class(pair[1])).count();
+        Self { seen, changes }
+    }
+
+    /// Moves on by one character; `text` is what was counted and the next one.
+    fn slide(&mut self, text: &[u8]) {
+        let [first, second, .., last, new] = text else { return };
+        work::looked_at(1);
+        self.seen[class(*first) as usize] -= 1;
+        self.seen[class(*new) as usize] += 1;
+        self.changes -= usize::from(class(*first) != class(*second));
+        self.changes += usize::from(class(*last) != class(*new));
+    }
+
+    /// Returns whether `text`, which is what was counted, is random. The numbers are for
+    /// [`KEY_CHARS`] characters, and grow with the length.
+    ///
+    /// The class changes 27 times in 43 random characters on average, in names and paths
+    /// 12 to 20 times. Text without a digit has to be clearer. Of random keys 3 in 10,000
+    /// are missed.
+    fn is_random(&self, text: &[u8]) -> bool {
+        let scaled = |count: usize| count * KEY_CHARS / text.len();
+        let [digits, capitals, small, _] = self.seen;
+        let least = if digits > 0 { 13 } else { 17 };
+        let changes_enough = scaled(self.changes) >= least;
+        // At 18 places in random text a digit meets a letter, or two capitals meet; and of
+        // paths and names half are words.
+        let is_regular = || scaled(irregularities(text)) <= 7 && scaled(in_words(text)) >= 20;
+        capitals > 2 && small > 2 && changes_enough && !is_regular()
+    }
+}
+
+/// Returns how often in `text` a digit meets a letter, or two capitals meet.
+fn irregularities(text: &[u8]) -> usize {
+    work::looked_at(text.len());
+    let is_irregular = |pair: &&[u8]| {
+        matches!(
+            (class(pair[0]), class(pair[1])),
+            (Class::Digit, Class::Capital | Class::Small)
+                | (Class::Capital | Class::Small, Class::Digit)
+                | (Class::Capital, Class::Capital)
+        )
+    };
+    text.windows(2).filter(is_irregular).count()
+}
+
+/// Returns how many characters of `text` are in rows of at least three small letters.
+fn in_words(text: &[u8]) -> usize {
+    work::looked_at(text.len());
+    let rows = text.split(|byte| !byte.is_ascii_lowercase()).map(<[u8]>::len);
+    rows.filter(|length| *length >= 3).sum()
+}
+
+/// Returns the device's name behind the algorithm of a key ID, which is from `at` to
+/// `colon`.
+pub(super) fn device_of_key_at(text: &str, at: usize, colon: usize) -> Option<Range<usize>> {
+    let start = colon + 1;
+    let length = text.as_bytes()[start..].iter().take(255).take_while(|b| is_base64(**b)).count();
+    work::looked_at(length);
+    (length > 0 && DeviceKeyId::parse(&text[at..start + length]).is_ok())
+        .then_some(start..start + length)
+}
+
+/// Returns the ID of a key of the secret storage that starts at `at`.
+pub(super) fn stored_key_id_at(text: &str, at: usize) -> Option<Range<usize>> {
+    let length = text.as_bytes()[at..].iter().take(255).take_while(|b| is_base64(**b)).count();
+    work::looked_at(length);
+    (length >= SHORTEST_KEY_ID).then_some(at..at + length)
+}

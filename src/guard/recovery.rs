@@ -1,0 +1,108 @@
+//! Finds recovery keys in a text: the private keys of the secret storage and of the key
+//! backup, as they are shown to users.
+
+use std::{ops::Range, sync::LazyLock};
+
+use memchr::memmem::Finder;
+
+use super::work;
+
+/// Two bytes that say what it is, the key, and one byte of parity.
+/// <https://spec.matrix.org/v1.18/appendices/#cryptographic-key-representation>
+const BYTES: usize = 2 + 32 + 1;
+const HEADER: [u8; 2] = [0x8b, 0x01];
+/// That many bytes with this header are always 48 characters in base58, and begin so.
+const CHARS: usize = 48;
+static START: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("Es"));
+/// A separator stands behind so many characters, or nowhere.
+const GROUP: usize = 4;
+/// The longest separator, in characters: a line may be broken there, too.
+const SEPARATOR: usize = 4;
+
+/// Passes on every recovery key in `text`, with or without its spaces.
+pub(super) fn recovery_keys(text: &str, mut found: impl FnMut(Range<usize>)) {
+    let mut from = 0;
+    for at in START.find_iter(text.as_bytes()) {
+        if at >= from
+            && let Some(end) = recovery_key_at(text, at)
+        {
+            from = end;
+            found(at..end);
+        }
+    }
+}
+
+/// Returns the end of the recovery key at `at`, which stands alone.
+fn recovery_key_at(text: &str, at: usize) -> Option<usize> {
+    if text.as_bytes()[..at].last().is_some_and(u8::is_ascii_alphanumeric) {
+        return None;
+    }
+    let mut digits = [0; CHARS];
+    let (mut count, mut separator) = (0, 0);
+    for (offset, c) in text[at..].char_indices() {
+        work::looked_at(1);
+        match digit(c) {
+            Some(digit) => {
+                digits[count] = digit;
+                (count, separator) = (count + 1, 0);
+            }
+            // Most are told by their first separator already.
+            None => {
+                separator += 1;
+                let is_separator = c.is_whitespace() || matches!(c, '+' | '-' | '\u{200b}');
+                if !is_separator || !count.is_multiple_of(GROUP) || separator > SEPARATOR {
+                    return None;
+                }
+            }
+        }
+        if count == CHARS {
+            let end = at + offset + 1;
+            let goes_on = text.as_bytes().get(end).is_some_and(u8::is_ascii_alphanumeric);
+            return (!goes_on && is_recovery_key(&digits)).then_some(end);
+        }
+    }
+    None
+}
+
+/// Returns whether `digits` in base 58 are a key with its header and its parity.
+fn is_recovery_key(digits: &[u8; CHARS]) -> bool {
+    const LIMBS: usize = BYTES.div_ceil(4);
+
+    work::looked_at(CHARS);
+    // The number that they are, its lowest 32 bits first.
+    let mut limbs = [0_u32; LIMBS];
+    for group in digits.chunks_exact(GROUP) {
+        let (mut carry, mut base) = (0, 1);
+        for digit in group {
+            (carry, base) = (carry * 58 + u64::from(*digit), base * 58);
+        }
+        for limb in &mut limbs {
+            carry += u64::from(*limb) * base;
+            (*limb, carry) = (carry as u32, carry >> 32);
+        }
+    }
+    let mut bytes = [0; LIMBS * 4];
+    for (bytes, limb) in bytes.chunks_exact_mut(4).zip(limbs.iter().rev()) {
+        bytes.copy_from_slice(&limb.to_be_bytes());
+    }
+    let (zeros, bytes) = bytes.split_at(LIMBS * 4 - BYTES);
+    zeros.iter().all(|byte| *byte == 0)
+        && bytes.starts_with(&HEADER)
+        && bytes.iter().fold(0, |parity, byte| parity ^ byte) == 0
+}
+
+/// Returns the value of `c` as a digit in base 58.
+fn digit(c: char) -> Option<u8> {
+    const NONE: u8 = u8::MAX;
+    static VALUES: [u8; 128] = {
+        let alphabet = b"123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz";
+        let mut values = [NONE; 128];
+        let mut value = 0;
+        while value < 58 {
+            values[alphabet[value as usize] as usize] = value;
+            value += 1;
+        }
+        values
+    };
+    VALUES.get(c as usize).copied().filter(|value| *value != NONE)
+}

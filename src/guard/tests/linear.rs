@@ -1,0 +1,129 @@
+//! The work that a text takes grows with it and no faster, whatever is in it.
+
+use super::{Place, redact, scanner};
+use crate::guard::{scanner::Scanner, work};
+
+/// Bytes that mean something to a detector, and one of each other class.
+const SIGNIFICANT: [&str; 20] = [
+    "@", "!", "%", ".", ":", "/", "1", "a", "-", "=", "\"", "[", " ", "\\", "$", "#", "]", "_",
+    "(", "F",
+];
+/// So many of them make patterns of three.
+const MOST_SIGNIFICANT: usize = 8;
+
+/// Texts that a detector looks at for long.
+const COSTLY: [&str; 38] = [
+    "::1",
+    "81.187.23.9",
+    "1.2.3.4",
+    "10.0.0.1:f",
+    "fe80",
+    "f:1::",
+    "token",
+    "access_token",
+    "Bearer ",
+    "password=",
+    "secret",
+    "Some(",
+    "eyJ",
+    "eyJabcdefghijklm.",
+    "ghp_",
+    "syt_",
+    "APA91b",
+    "://",
+    "a://",
+    "mxc://",
+    "matrix:u/",
+    "https://matrix.to/#/",
+    "_matrix/",
+    "download/",
+    "ed25519:",
+    "EsTj",
+    "aB3",
+    "%40",
+    "%25",
+    "\\u0040",
+    "@a:b.c",
+    "a@b.c",
+    "Morgan.Quill",
+    "quillmail.example",
+    "secret_storage.key.",
+    "version",
+    "\u{e9}",
+    "\u{8bf7}",
+];
+
+#[test]
+fn the_work_for_any_repeated_bytes_grows_with_the_text_and_no_faster() {
+    let mut patterns: Vec<_> = SIGNIFICANT.iter().map(ToString::to_string).collect();
+    for (at, a) in SIGNIFICANT.iter().enumerate() {
+        for (and_at, b) in SIGNIFICANT.iter().enumerate() {
+            patterns.push(format!("{a}{b}"));
+            if at < MOST_SIGNIFICANT && and_at < MOST_SIGNIFICANT {
+                let c = &SIGNIFICANT[..MOST_SIGNIFICANT];
+                patterns.extend(c.iter().map(|c| format!("{a}{b}{c}")));
+            }
+        }
+    }
+    assert_linear(&patterns);
+}
+
+#[test]
+fn the_work_for_any_two_costly_texts_grows_with_the_text_and_no_faster() {
+    let mut patterns: Vec<_> = COSTLY.iter().map(ToString::to_string).collect();
+    for (at, a) in COSTLY.iter().enumerate() {
+        for (and_at, b) in COSTLY.iter().enumerate() {
+            let between = ["", " ", ":", "/"][(at + and_at) % 4];
+            patterns.push(format!("{a}{between}{b}"));
+        }
+    }
+    assert_linear(&patterns);
+}
+
+fn assert_linear(patterns: &[String]) {
+    let mut scanner = scanner();
+    for pattern in patterns {
+        let mut work = |bytes| work_for(&mut scanner, pattern, bytes);
+        // Of a short text what is looked at once counts too much.
+        let (small, large) = (work(512), work(2048));
+        assert!(large <= 5 * small.max(2048), "{pattern:?}: {small} then {large}");
+        assert!(large <= MOST_PER_BYTE * 1024, "{pattern:?}: {large}");
+    }
+}
+
+/// A byte is looked at by each detector, once for each layer of escapes, and up to five
+/// times until nothing is found.
+const MOST_PER_BYTE: usize = 160;
+
+#[test]
+fn the_work_for_32_kb_of_what_once_took_long_is_bounded() {
+    let mut scanner = scanner();
+    for pattern in [
+        ":1.2.3.4",
+        "1.2.3.4:",
+        "10.0.0.1:f",
+        "81.187.23.9:",
+        "matrix:u/",
+        "::1 ",
+        "syt_",
+        "eyJ",
+        "ghp_",
+        "EsTj ",
+        "Es",
+        "token=",
+        "password=/",
+        "-",
+        "/aB3",
+        "access_token=access_token",
+    ] {
+        let work = work_for(&mut scanner, pattern, 32 << 10);
+        assert!(work <= MOST_PER_BYTE * (32 << 10), "{pattern:?}: {work}");
+    }
+}
+
+fn work_for(scanner: &mut Scanner, pattern: &str, bytes: usize) -> usize {
+    let text = pattern.repeat(bytes / pattern.len());
+    work::take();
+    redact(scanner, &text, Place::Anywhere);
+    work::take()
+}

@@ -1,0 +1,175 @@
+//! Tokens and other secrets: by the name before them, and by the form that they have.
+
+use super::{assert_left_alone, assert_nothing_left, redacted};
+
+/// Names of secrets, each in every way that programs spell names.
+const NAMES: [&str; 18] = [
+    "access_token",
+    "accessToken",
+    "access-token",
+    "ACCESS_TOKEN",
+    "access token",
+    "X-Access-Token",
+    "newAccessToken",
+    "refresh_token",
+    "refreshToken",
+    "loginToken",
+    "id_token",
+    "oauthToken",
+    "push_token",
+    "api_key",
+    "apiKey",
+    "x-api-key",
+    "client_secret",
+    "Bearer",
+];
+
+/// What stands between a name and its value, and what closes it.
+const ASSIGNMENTS: [(&str, &str); 28] = [
+    ("=", ""),
+    (" = ", ";"),
+    (":", ""),
+    (": ", ","),
+    (":=", ""),
+    ("=>", ""),
+    (" => ", ""),
+    (" -> ", ""),
+    (": \"", "\""),
+    ("\": \"", "\","),
+    ("'='", "'"),
+    ("\\\": \\\"", "\\\""),
+    (": Some(\"", "\")"),
+    (": Some(Token(\"", "\"))"),
+    ("=Ok(", ")"),
+    (": AccessToken { value: \"", "\" }"),
+    (": [\"", "\"]"),
+    ("=[", "]"),
+    ("={", "}"),
+    ("=<", ">"),
+    ("\"=>\"", "\""),
+    (" (", ")"),
+    (": \u{2039}", "\u{203a}"),
+    (": \u{201c}", "\u{201d}"),
+    (": \u{ab}\u{a0}", "\u{a0}\u{bb}"),
+    (":\u{3000}\u{300c}", "\u{300d}"),
+    (">", "</access_token>"),
+    ("**: `", "`"),
+];
+
+/// Opaque, of letters only in one case and in two, and longer than a line.
+const VALUES: [&str; 5] = [
+    "MDAxYWxvY2F0aW9uMDAxYWxv",
+    "qhzkfwpxvnrtgjbmslcdyqhz",
+    "QhzKFwpXvnRTgjBmslCDyQhz",
+    "QHZKFWPXVNRTGJBMSLCDYQHZ",
+    "q.hz~kf-wp_xvn+rt/gj0bmslcdyqhz==",
+];
+
+#[test]
+fn a_secret_is_found_behind_its_name_however_it_is_assigned() {
+    for name in NAMES {
+        for (before, after) in ASSIGNMENTS {
+            for value in VALUES {
+                assert_nothing_left(&format!("{name}{before}{value}{after}"), &[value, "hzkfw"]);
+                assert_nothing_left(&format!("at {name}{before}{value}{after} it"), &[value]);
+            }
+        }
+    }
+}
+
+#[test]
+fn all_of_a_long_secret_is_found() {
+    let long = "aB3dE5gH".repeat(300);
+    for text in [
+        format!("access_token={long}"),
+        format!("syt_{long}_wCTGBnVpmPVwXaZqLkRs_1Xy9bZ"),
+        format!("eyJhbGciOiJIUzI1NiJ9.eyJ{long}.{long}"),
+        format!("ghs_{long}"),
+    ] {
+        assert_nothing_left(&format!("a {text} b"), &["aB3d", "E5gH", "eyJ"]);
+    }
+}
+
+#[test]
+fn a_token_is_found_by_its_form() {
+    let alphanumeric = "wCTGBnVpmPVwXaZqLkRs1Xy9bZK2m4Nq7RtU";
+    let fcm = "APA91bHPRgkFLJu6uDtkYqvZ3kY0Wn8s5bXcTq2LmE4rJhGfVdNxKoPz7aQwSyUiB1_-tReC6mZ";
+    for text in [
+        "syl_wCTGBnVpmPVwXaZqLkRs_1Xy9bZ".to_owned(),
+        "syt_YWxpY2U_wCTGBnVpmPVwXaZqLkRs_1Xy9bZ".to_owned(),
+        "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJzdWIiOiIxMjM0NTY3ODkwIn0.dozjgNryP4J3jVmNHl0w5N"
+            .to_owned(),
+        format!("ghp_{alphanumeric}"),
+        format!("gho_{alphanumeric}"),
+        format!("ghu_{alphanumeric}"),
+        format!("ghs_{alphanumeric}"),
+        format!("ghr_{alphanumeric}"),
+        format!("github_pat_11ABCDEFG0wCTGBnVpmPVw_{alphanumeric}{}", &alphanumeric[..23]),
+        format!("dQw4w9WgXcQ:{fcm}"),
+        format!("cXy9bZK2m4Nq7RtUwCTGBn:{fcm}"),
+        fcm.to_owned(),
+    ] {
+        let pieces: Vec<_> =
+            text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|w| w.len() > 8).collect();
+        for text in [
+            text.clone(),
+            format!("a \"{text}\", b"),
+            format!("?x={text}&y=1"),
+            format!("({text})"),
+        ] {
+            assert_nothing_left(&text, &pieces);
+        }
+    }
+    assert_eq!(redacted(&format!("to dQw4w9WgXcQ:{fcm}.")), "to [token].");
+}
+
+#[test]
+fn a_password_is_found_behind_its_name() {
+    for text in [
+        "password=hunter2",
+        "\"password\": \"hunter2\"",
+        "db_password: Some(\"hunter2\")",
+        "userPassword => hunter2!",
+        "passphrase='correct hunter2 horse'",
+        "Authorization: Basic YWxpY2U6aHVudGVyMg==",
+    ] {
+        assert_nothing_left(text, &["hunter2", "YWxpY2U6"]);
+    }
+}
+
+#[test]
+fn prose_about_secrets_is_left_alone() {
+    for text in [
+        "bearer of good news",
+        "the bearer authentication scheme is unsupported",
+        "access token expired",
+        "access token expired 20 minutes ago",
+        "access_token: missing",
+        "access_token: UnrecognizedTokenError",
+        "access_token: authentication_required",
+        "access_token=&user=someone-with-12-rooms",
+        "no access token. Conversations20260131 is next",
+        "refresh token rotation is uncharacteristically slow",
+        "unexpected token: StringLiteralExpression",
+        "unexpected token `implementation2024` in line 5",
+        "invalid_token: the_account_has_12_devices",
+        "sync token s72594_4483_1934_17_2_11_1_0",
+        "next_batch token: t392-516_47314_0_7_1_1_1_11444_1",
+        "cancellationToken = CancellationTokenSource",
+        "tokens: 1024, max_tokens: 4096",
+        "password: M_FORBIDDEN",
+        "password=required",
+        "login by password: 403 after 2 s",
+        "passwordLength: 12",
+        "Authorization: required",
+        "secret santa 2026 of everyone",
+        "secret_storage: enabled",
+        "client_secret: not configured",
+        "api_key: rejected",
+        "syl_lable_component_of_words",
+        "ghs_of_things_and_more_of_them_and_so_on",
+        "https://example.org/eyJ.html",
+    ] {
+        assert_left_alone(text);
+    }
+}

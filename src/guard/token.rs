@@ -1,0 +1,126 @@
+//! Finds tokens in a text, by the form that they have.
+
+use std::ops::Range;
+
+use super::{runs::Runs, work};
+
+/// The shortest random part of a token of a homeserver, and its checksum.
+const RANDOM_CHARS: usize = 20;
+const CHECKSUM_CHARS: usize = 6;
+/// The shortest token of GitHub behind its prefix.
+const GITHUB_CHARS: usize = 30;
+/// The shortest registration token of Firebase behind its ID of an installation, which
+/// has 11 or 22 characters. They have 140 to 180.
+const FIREBASE_CHARS: usize = 60;
+const INSTALLATION_CHARS: usize = 64;
+
+/// Looks for tokens from the start of a text to its end.
+pub(super) struct Tokens<'a> {
+    text: &'a str,
+    /// What a token of a homeserver consists of.
+    homeserver: Runs,
+    /// What tokens of GitHub consist of.
+    github: Runs,
+    /// What tokens of Firebase consist of.
+    firebase: Runs,
+    /// The end of the run that was looked at last, and where the random part in it
+    /// starts.
+    random: Option<(usize, Option<usize>)>,
+}
+
+impl<'a> Tokens<'a> {
+    pub(super) fn new(text: &'a str) -> Self {
+        Self {
+            text,
+            homeserver: Runs::of(|byte| is_base64url(byte) || byte == b'='),
+            github: Runs::of(|byte| is_base64url(byte) || byte == b'.'),
+            firebase: Runs::of(is_base64url),
+            random: None,
+        }
+    }
+
+    /// Returns the token at `at`, where one of the prefixes is that homeservers give to
+    /// theirs: `syt_`, `syr_` and `syl_` (Synapse), `mat_`, `mar_`, `mct_`, `mcr_` and
+    /// `mpt_` (Matrix Authentication Service). All end in random letters and a checksum
+    /// of six.
+    pub(super) fn homeserver_token_at(&mut self, at: usize) -> Option<Range<usize>> {
+        let bytes = self.text.as_bytes();
+        let end = self.homeserver.end(bytes, at);
+        let random = match self.random {
+            Some((known, random)) if known == end => random,
+            _ => {
+                let random = random_part(&self.text[at..end]).map(|start| at + start);
+                self.random = Some((end, random));
+                random
+            }
+        };
+        (random? > at).then_some(at..end)
+    }
+
+    /// Returns the token at `at`, where one of GitHub's prefixes is, which ends at
+    /// `start`.
+    ///
+    /// Theirs have 36 letters and digits behind `ghp_`, 82 with underscores behind
+    /// `github_pat_`; newer ones are longer, and have dots and hyphens.
+    pub(super) fn github_token_at(&mut self, at: usize, start: usize) -> Option<Range<usize>> {
+        let bytes = self.text.as_bytes();
+        if bytes[..at].last().is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_') {
+            return None;
+        }
+        let end = self.github.end(bytes, at);
+        let end = at + self.text[at..end].trim_end_matches(['.', '-', '_']).len();
+        let value = bytes.get(start..end).filter(|value| value.len() >= GITHUB_CHARS)?;
+        is_mixed(value).then_some(at..end)
+    }
+
+    /// Returns the registration token of Firebase whose `APA91b` is at `at`.
+    pub(super) fn firebase_token_at(&mut self, at: usize) -> Option<Range<usize>> {
+        let bytes = self.text.as_bytes();
+        let end = self.firebase.end(bytes, at);
+        if !bytes[at..].starts_with(b"APA91b") || end - at < FIREBASE_CHARS {
+            return None;
+        }
+        let before = bytes[..at].strip_suffix(b":").unwrap_or_default();
+        let installation = before.iter().rev().take(INSTALLATION_CHARS);
+        let length = installation.take_while(|byte| is_base64url(**byte)).count();
+        work::looked_at(length);
+        Some(if length > 0 { at - 1 - length } else { at }..end)
+    }
+}
+
+/// Returns where the random part of `token` starts, which a checksum follows.
+fn random_part(token: &str) -> Option<usize> {
+    let (rest, checksum) = token.rsplit_once('_')?;
+    let (_, random) = rest.rsplit_once('_')?;
+    work::looked_at(checksum.len() + random.len());
+    let is_alphanumeric = |part: &str| part.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let is_random = checksum.len() >= CHECKSUM_CHARS
+        && random.len() >= RANDOM_CHARS
+        && is_alphanumeric(random)
+        && random.bytes().any(|byte| byte.is_ascii_uppercase());
+    is_random.then(|| rest.len() - random.len())
+}
+
+/// Returns whether `value` has letters of both cases and digits, and changes between
+/// them more often than words do. The start of it decides.
+pub(super) fn is_mixed(value: &[u8]) -> bool {
+    const DECISIVE: usize = 64;
+
+    let value = &value[..value.len().min(DECISIVE)];
+    work::looked_at(value.len());
+    let class = |byte: &u8| match byte {
+        b'0'..=b'9' => 0,
+        b'A'..=b'Z' => 1,
+        b'a'..=b'z' => 2,
+        _ => 3,
+    };
+    let has = |wanted: u8, least: usize| {
+        value.iter().filter(|byte| class(byte) == wanted).count() >= least
+    };
+    let changes = value.windows(2).filter(|pair| class(&pair[0]) != class(&pair[1])).count();
+    has(0, 1) && has(1, 2) && has(2, 2) && 3 * changes >= value.len()
+}
+
+pub(super) fn is_base64url(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_')
+}

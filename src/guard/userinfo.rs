@@ -1,0 +1,43 @@
+//! Finds who logs in by a URL: the user and the password before its host.
+
+use std::{ops::Range, sync::LazyLock};
+
+use memchr::memmem::Finder;
+
+use super::{kind::IdentifierKind, work};
+
+/// What stands before the host of a URL, and the user before that.
+const START: &str = "://";
+
+/// Passes on the user information of every URL in `text`.
+pub(super) fn user_infos(text: &str, mut found: impl FnMut(Range<usize>)) {
+    static STARTS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(START));
+
+    for at in STARTS.find_iter(text.as_bytes()) {
+        if let Some(user_info) = user_info_at(text, at + START.len()) {
+            found(user_info);
+        }
+    }
+}
+
+/// Returns the user information of the URL whose `://` ends at `start`.
+fn user_info_at(text: &str, start: usize) -> Option<Range<usize>> {
+    let ends_authority = |c: char| {
+        c.is_whitespace()
+            || c.is_control()
+            || matches!(c, '/' | '?' | '#' | '\\' | '"' | '<' | '>' | '^' | '`' | '|' | '{' | '}')
+    };
+    // Each of these slashes ends the one before: no byte is looked at twice.
+    let authority = &text[start..];
+    let authority = &authority[..authority.find(ends_authority).unwrap_or(authority.len())];
+    work::looked_at(authority.len() + 1);
+    // A password may have an `@` itself.
+    let user_info = &authority[..authority.rfind('@')?];
+    (!user_info.is_empty() && !is_redacted(user_info)).then_some(start..start + user_info.len())
+}
+
+/// Returns whether this is what the guard writes.
+fn is_redacted(user_info: &str) -> bool {
+    let name = user_info.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    name == Some(IdentifierKind::Credentials.name())
+}

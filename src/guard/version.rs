@@ -1,0 +1,113 @@
+//! Tells versions and object identifiers from IPv4 addresses, by what is around them.
+
+use super::work;
+
+/// The numbers of an IPv4 address and where they stand.
+#[derive(Clone, Copy)]
+pub(super) struct Quad<'a> {
+    pub(super) octets: [u8; 4],
+    pub(super) before: &'a [u8],
+    pub(super) after: &'a [u8],
+    pub(super) has_port: bool,
+}
+
+impl Quad<'_> {
+    /// Returns whether these numbers are a version rather than an address.
+    pub(super) fn is_version(self) -> bool {
+        let octets = self.octets;
+        let is_host = self.has_port || self.before.ends_with(b"//") || self.before.ends_with(b"@");
+        // `1.2.3.4-beta`, `1.2.3.4_2`, `1.2.3.4b1`.
+        let goes_on = match self.after {
+            [byte, ..] if byte.is_ascii_alphabetic() || *byte == b'_' => true,
+            [b'-' | b'+', byte, ..] => byte.is_ascii_alphabetic(),
+            _ => false,
+        };
+        // Of all addresses, one in 650,000 has four single digits; of versions, most.
+        let single_digits = octets.iter().all(|octet| *octet < 10);
+        // No host has such an address: `0.x.x.x` is this network, `x.0.0.0` a whole one.
+        let no_host = octets[0] == 0 || octets[1..] == [0, 0, 0];
+        // X.509 has names for its attributes and extensions below these.
+        let is_object_id = matches!(octets, [2, 5, 4 | 29, _]);
+        goes_on
+            || no_host
+            || (!is_host && (single_digits || is_object_id || self.follows_product()))
+            || self.follows_version()
+    }
+
+    /// Returns whether a product of a user agent stands before: `UCBrowser8.4.0.159`,
+    /// `OPR/99.0.88.12`. A host is written in small letters: `localhost/127.0.0.1`.
+    fn follows_product(self) -> bool {
+        let before = self.before.strip_suffix(b"/").unwrap_or(self.before);
+        let is_glued = before.len() == self.before.len();
+        let product = word_at_end(before);
+        match product.first() {
+            None => false,
+            Some(first) => {
+                is_glued
+                    || (first.is_ascii_uppercase()
+                        && !before_word(before, product)
+                            .is_some_and(|byte| byte == b'/' || byte == b'.'))
+            }
+        }
+    }
+
+    /// Returns whether a word for a version stands before, and no more than a separator:
+    /// `v`, `version: `, `app_version=`, `"appVersion":"`.
+    fn follows_version(self) -> bool {
+        let is_separator = |byte: &u8| {
+            matches!(byte, b' ' | b'=' | b':' | b'"' | b'\'' | b'/' | b'\\' | b'-' | b'_')
+        };
+        let separator = self.before.iter().rev().take(6).take_while(|byte| is_separator(byte));
+        let before = &self.before[..self.before.len() - separator.count()];
+        let word = word_at_end(before);
+        let is_word = |other: &[u8]| word.eq_ignore_ascii_case(other);
+        is_word(b"v") || is_word(b"ver") || is_word(b"rv") || ends_with_version(word)
+    }
+}
+
+/// Returns the letters that `before` ends with.
+fn word_at_end(before: &[u8]) -> &[u8] {
+    let length = before.iter().rev().take(32).take_while(|byte| byte.is_ascii_alphabetic()).count();
+    work::looked_at(length);
+    &before[before.len() - length..]
+}
+
+fn before_word(before: &[u8], word: &[u8]) -> Option<u8> {
+    before[..before.len() - word.len()].last().copied()
+}
+
+/// Returns whether the last word of `letters` is `version`: in `appVersion` it is, in
+/// `conversion` it is not.
+fn ends_with_version(letters: &[u8]) -> bool {
+    letters.len().checked_sub(VERSION.len()).is_some_and(|start| is_version_at(letters, start))
+}
+
+const VERSION: &[u8] = b"version";
+
+/// Returns whether `version` is a word of the key `key`: of `app_version`, `appVersion`
+/// and `versionName`, but not of `conversion`.
+pub(super) fn is_named_version(key: &str) -> bool {
+    (0..key.len()).any(|at| is_version_at(key.as_bytes(), at))
+}
+
+/// Returns whether the word at `at` of `bytes` is `version`, or `versions`.
+fn is_version_at(bytes: &[u8], at: usize) -> bool {
+    let (before, rest) = bytes.split_at(at);
+    let Some((word, after)) = rest.split_at_checked(VERSION.len()) else { return false };
+    if !word.eq_ignore_ascii_case(VERSION) {
+        return false;
+    }
+    // In camelCase a word ends where a small letter meets a capital.
+    let ends = |last: Option<&u8>, next: Option<&u8>| match (last, next) {
+        (Some(last), Some(next)) => {
+            !last.is_ascii_alphabetic()
+                || !next.is_ascii_alphabetic()
+                || (last.is_ascii_lowercase() && next.is_ascii_uppercase())
+        }
+        _ => true,
+    };
+    let plural = after.strip_prefix(b"s").or_else(|| after.strip_prefix(b"S"));
+    ends(before.last(), word.first())
+        && (ends(word.last(), after.first())
+            || plural.is_some_and(|after| ends(Some(&b's'), after.first())))
+}

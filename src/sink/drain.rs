@@ -1,0 +1,222 @@
+//! Moves events from the intake to the queues, by way of the file if there is one.
+
+use std::num::NonZeroU64;
+
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep},
+};
+
+use super::Sink;
+use crate::{
+    counted::{CountedGuard, HasDrops},
+    delivery::Lane,
+    event::{Said, UniqueIds},
+    locks::{AtomicU64, Ordering},
+    queue::{Queued, Refused},
+    stats::{DropReason, Drops},
+    stop::Stop,
+};
+
+/// What left the intake and is on its way into the queues. It has counters of its
+/// own, so that no caller waits while a batch moves.
+#[derive(Debug, Default)]
+pub(super) struct Draining {
+    pub(super) events: usize,
+    pub(super) drops: Drops,
+}
+
+impl HasDrops for Draining {
+    fn drops(&mut self) -> &mut Drops {
+        &mut self.drops
+    }
+}
+
+/// Calls that ask the background task to drain.
+///
+/// That task alone drains. A call that runs out of time must not take along what it was
+/// about to write, and no caller may hold a lock while code of the app runs: a detector,
+/// or a reader of drops that is woken.
+#[derive(Debug, Default)]
+pub(super) struct DrainCalls {
+    asked: AtomicU64,
+    done: AtomicU64,
+    asked_again: Notify,
+    progressed: Notify,
+}
+
+impl DrainCalls {
+    /// Waits until all that was in the intake at the time of the call has left it, or
+    /// `stop`.
+    async fn drained(&self, stop: &Stop) {
+        let call = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
+        self.asked_again.notify_one();
+        let drained = async {
+            loop {
+                let progressed = self.progressed.notified();
+                if self.done.load(Ordering::Acquire) >= call {
+                    return;
+                }
+                progressed.await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = drained => {}
+            () = stop.stopped() => {}
+        }
+    }
+}
+
+/// Events that have left the intake and are in no queue yet. If they never get there,
+/// because the runtime ends, they count as given up.
+struct Moving<'a> {
+    sink: &'a Sink,
+    number: usize,
+    events: Vec<Result<Queued, DropReason>>,
+    /// What was said about the user meanwhile.
+    said: Said,
+    /// The place of the event whose row holds what is to be said about the user.
+    carrier: Option<usize>,
+    /// The lanes for which that row also holds what they had still to say.
+    rewritten: Vec<usize>,
+}
+
+impl Moving<'_> {
+    /// Returns the row that holds what is to be said about the user, if there is one.
+    fn user_row(&self) -> Option<u64> {
+        let carrier = self.events.get(self.carrier?)?.as_ref().ok()?;
+        carrier.row.map(NonZeroU64::get)
+    }
+}
+
+impl Drop for Moving<'_> {
+    fn drop(&mut self) {
+        if self.number > 0 {
+            let mut draining = self.sink.draining();
+            draining.events -= self.number;
+            draining.drops.add(DropReason::Shutdown, self.number);
+        }
+    }
+}
+
+impl Sink {
+    pub(super) async fn drain_when_due(&self) {
+        loop {
+            let due = async {
+                self.intake.filled().await;
+                tokio::select! {
+                    () = self.intake.ripe() => {}
+                    () = sleep(self.limits.batch_age) => {}
+                }
+            };
+            tokio::select! {
+                () = due => {}
+                () = self.drain_calls.asked_again.notified() => {}
+                () = self.stop.stopped() => return,
+            }
+            self.drain().await;
+        }
+    }
+
+    /// Waits until all that was captured before is in the queues.
+    pub(super) async fn drained(&self) {
+        self.drain_calls.drained(&self.stop).await;
+    }
+
+    /// Moves what is in the intake to the queues. Only the background task may call this.
+    pub(super) async fn drain(&self) {
+        let calls = self.drain_calls.asked.load(Ordering::Acquire);
+        if let Some(mut moving) = self.take_captured() {
+            if let Some(journal) = &self.journal {
+                (moving.carrier, moving.rewritten) =
+                    self.write_user_with(&mut moving.events, &moving.said);
+                journal.write(&mut moving.events).await;
+            }
+            self.enqueue(moving);
+        }
+        self.drain_calls.done.store(calls, Ordering::Release);
+        self.drain_calls.progressed.notify_waiters();
+    }
+
+    /// Takes what is in the intake, and completes it. The work on each event happens
+    /// while no lock is held that a caller could wait for.
+    fn take_captured(&self) -> Option<Moving<'_>> {
+        let captured = {
+            let mut draining = self.draining();
+            let mut intake = self.intake.lock();
+            draining.events += intake.len();
+            intake.take()
+        };
+        if captured.is_empty() {
+            return None;
+        }
+        let mut moving = Moving {
+            sink: self,
+            number: captured.len(),
+            events: Vec::new(),
+            said: Said::default(),
+            carrier: None,
+            rewritten: Vec::new(),
+        };
+        self.guard.refresh();
+        let (mut ids, now) = (UniqueIds::new(), Instant::now());
+        let events = captured.into_iter().map(|event| self.prepare(event, &mut ids, now));
+        moving.events.extend(events);
+        moving.said = self.take_said();
+        Some(moving)
+    }
+
+    fn enqueue(&self, mut moving: Moving<'_>) {
+        let user_row = moving.user_row();
+        let mut draining = self.draining();
+        let mut lanes: Vec<_> = self.lanes.iter().map(Lane::lock).collect();
+        let epoch = self.gate.epoch();
+        // A lane that has ended would keep them for ever.
+        let stopped = self.stop.is_stopped();
+        let durable_from = self.durable_from();
+        let mut refused = Vec::new();
+        for event in std::mem::take(&mut moving.events) {
+            match event {
+                Ok(queued) if queued.event.epoch != epoch => {
+                    draining.drops.add(DropReason::Withdrawn, 1);
+                }
+                Ok(queued) if stopped && queued.durable_row(durable_from).is_none() => {
+                    draining.drops.add(DropReason::Shutdown, 1);
+                }
+                Ok(queued) => {
+                    for (number, state) in lanes.iter_mut().enumerate() {
+                        state.push(queued.clone(), &self.limits, |row| {
+                            Refused::note(&mut refused, number, row);
+                        });
+                    }
+                }
+                Err(reason) => draining.drops.add(reason, 1),
+            }
+        }
+        draining.events -= std::mem::take(&mut moving.number);
+        for (number, state) in lanes.iter_mut().enumerate() {
+            if let (Some(row), true) = (user_row, moving.rewritten.contains(&number)) {
+                state.user.written(row);
+            }
+            if moving.said.epoch == epoch {
+                state.user.say(&moving.said, user_row);
+            }
+        }
+        let mut untold = draining.unlock();
+        for lane in lanes {
+            untold.join(lane.unlock());
+        }
+        drop(untold);
+        for lane in &self.lanes {
+            lane.wake();
+        }
+        if let (Some(journal), false) = (&self.journal, refused.is_empty()) {
+            journal.refuse(refused);
+        }
+    }
+
+    pub(super) fn draining(&self) -> CountedGuard<'_, Draining> {
+        self.draining.lock()
+    }
+}

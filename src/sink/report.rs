@@ -1,0 +1,116 @@
+//! What the app asks of delivery, and what it is told of it.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::time::timeout;
+
+use super::Sink;
+use crate::{
+    delivery::Occasion,
+    stats::{BackendStats, DropReason, Stats},
+};
+
+/// How long a shutdown waits beyond its deadline for the file of the queue.
+const LONGEST_CLOSE: Duration = Duration::from_millis(100);
+
+/// What a flush or a shutdown did for one backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Delivered {
+    /// The backend's [`name`](crate::Backend::name).
+    pub backend: &'static str,
+    /// Events that the backend accepted meanwhile.
+    pub delivered: u64,
+    /// Events that still wait; after a shutdown, events that are given up.
+    pub undelivered: u64,
+    /// After a shutdown, events in the durable queue that are left to the next
+    /// process.
+    pub kept: u64,
+}
+
+/// What [`Analytics::flush`](crate::Analytics::flush) or
+/// [`Analytics::shutdown`](crate::Analytics::shutdown) did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct DeliveryReport {
+    /// One entry a backend, in the order in which they were added.
+    pub backends: Vec<Delivered>,
+}
+
+impl DeliveryReport {
+    /// Whether nothing waits any more.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.backends.iter().all(|backend| backend.undelivered == 0 && backend.kept == 0)
+    }
+}
+
+impl Sink {
+    /// Uses no timer: the caller may have no runtime.
+    pub(crate) async fn flush(&self) -> DeliveryReport {
+        let before = self.stats();
+        self.try_everything(Occasion::Flush).await;
+        self.report_since(&before)
+    }
+
+    pub(crate) async fn shutdown(&self, deadline: Duration) -> DeliveryReport {
+        let before = self.stats();
+        self.intake.close();
+        // Out of time is no error: the report says what was left.
+        let _ = timeout(deadline, self.try_everything(Occasion::Shutdown)).await;
+        self.stop();
+        if let Some(journal) = &self.journal {
+            // Whoever starts next finds the file free. A disk that hangs keeps nothing.
+            let _ = timeout(LONGEST_CLOSE, journal.closed()).await;
+        }
+        self.report_of_the_end(&before)
+    }
+
+    /// Reports what a shutdown did, once what was captured last is written down.
+    fn report_of_the_end(&self, before: &Stats) -> DeliveryReport {
+        let given_up = |stats: &BackendStats| {
+            stats.dropped.get(&DropReason::Shutdown).copied().unwrap_or_default()
+        };
+        let mut report = self.report_since(before);
+        let now = self.stats();
+        let durable_from = self.durable_from();
+        for (number, backend) in report.backends.iter_mut().enumerate() {
+            let (Some(lane), Some(now), Some(before)) =
+                (self.lanes.get(number), now.backends.get(number), before.backends.get(number))
+            else {
+                continue;
+            };
+            // The task may not have ended, as when the disk hangs.
+            let waits = if lane.has_ended() { 0 } else { lane.lock().durable(durable_from) };
+            backend.kept = now.kept + waits;
+            backend.undelivered = (now.queued + now.in_flight).saturating_sub(waits)
+                + given_up(now)
+                - given_up(before);
+        }
+        report
+    }
+
+    async fn try_everything(&self, occasion: Occasion) {
+        if self.stop.is_stopped() {
+            return;
+        }
+        self.drained().await;
+        let flushes: Vec<_> = self.lanes.iter().map(|lane| lane.ask_flush(occasion)).collect();
+        join_all(self.lanes.iter().zip(flushes).map(|(lane, flush)| lane.flushed(flush))).await;
+    }
+
+    pub(crate) fn report_since(&self, before: &Stats) -> DeliveryReport {
+        let backends = self.stats().backends.into_iter().zip(&before.backends);
+        DeliveryReport {
+            backends: backends
+                .map(|(now, before)| Delivered {
+                    backend: now.name,
+                    delivered: now.delivered - before.delivered,
+                    undelivered: now.queued + now.in_flight,
+                    kept: 0,
+                })
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! What a backend that speaks HTTP does with its connections, down to the socket.
+
+use std::{
+    pin::pin,
+    process::Stdio,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use matrix_analytics::{Backend as _, PostHog, Properties, testing};
+use reqwest::Client;
+use tokio::process::Command;
+
+use super::posthog::{ID, KEY, opened, posthog};
+use crate::support::collector::{Answer, Collector, OK};
+
+#[tokio::test]
+async fn close_ends_the_connection_and_the_next_send_opens_another() {
+    let collector = Collector::start();
+    let backend = posthog(&collector.url());
+    backend.send(&opened()).await.unwrap();
+    backend.send(&opened()).await.unwrap();
+    let seen = collector.seen();
+    assert_eq!((seen.opened, seen.ended), (1, 0), "one connection serves two batches");
+    backend.close();
+    collector.wait_until(|seen| seen.ended == 1).await;
+    backend.send(&opened()).await.unwrap();
+    let seen = collector.seen();
+    assert_eq!((seen.opened, seen.requests.len()), (2, 3));
+}
+
+#[tokio::test]
+async fn the_client_is_made_at_the_first_send_and_after_close() {
+    let collector = Collector::start();
+    let made = Arc::new(AtomicUsize::new(0));
+    let count = made.clone();
+    let factory = move || {
+        count.fetch_add(1, Ordering::Relaxed);
+        Client::builder().build()
+    };
+    let backend = PostHog::builder(&collector.url(), KEY).http_client(factory).build().unwrap();
+    backend.close();
+    assert_eq!(made.load(Ordering::Relaxed), 0);
+    for clients in [1, 2, 3] {
+        backend.send(&opened()).await.unwrap();
+        backend.send(&opened()).await.unwrap();
+        assert_eq!(made.load(Ordering::Relaxed), clients);
+        backend.close();
+    }
+}
+
+#[tokio::test]
+async fn dropping_a_send_ends_its_connection_with_the_request_unfinished() {
+    let collector = Collector::start();
+    collector.set_answer(Answer::Never);
+    let backend = posthog(&collector.url());
+    let long = "x".repeat(30 * 1024);
+    let events =
+        (0..1024).map(|_| testing::event("Long", Properties::new().with("long", long.as_str())));
+    let batch = testing::batch(ID, events);
+    {
+        let mut send = pin!(backend.send(&batch));
+        tokio::select! {
+            biased;
+            result = &mut send => panic!("a service that reads nothing has answered: {result:?}"),
+            () = collector.wait_until(|seen| seen.stalled == 1) => {}
+        }
+    }
+    collector.set_answer(OK);
+    collector.wait_until(|seen| seen.ended == 1).await;
+    let seen = collector.seen();
+    assert!(seen.requests.is_empty());
+    assert!(
+        seen.stalled_bytes < 1024 * long.len(),
+        "the whole request left, {} bytes",
+        seen.stalled_bytes,
+    );
+
+    backend.send(&opened()).await.unwrap();
+    assert_eq!(collector.seen().requests.len(), 1, "the dropped request is not repeated");
+}
+
+/// The test that is the child.
+const CHILD: &str = "backends::connections::a_child_sends_to_the_endpoints_in_its_environment";
+/// Where the child sends to, in a child only.
+const ENDPOINTS: &str = "MATRIX_ANALYTICS_TEST_ENDPOINTS";
+
+#[tokio::test]
+async fn a_proxy_in_the_environment_is_not_used() {
+    let (service, proxy) = (Collector::start(), Collector::start());
+    let nothing_else = std::env::temp_dir().join("matrix-analytics-no-key-log");
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", CHILD, "--nocapture"]).stdout(Stdio::null()).stderr(Stdio::null());
+    let endpoints = format!("{} https://{}", service.url(), service.address);
+    child.env(ENDPOINTS, endpoints).env("SSLKEYLOGFILE", &nothing_else);
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"] {
+        child.env(name, proxy.url()).env(name.to_lowercase(), proxy.url());
+    }
+    for name in ["NO_PROXY", "no_proxy", "REQUEST_METHOD"] {
+        child.env_remove(name);
+    }
+    assert!(child.status().await.unwrap().success());
+
+    assert_eq!(proxy.seen().opened, 0, "the proxy was contacted");
+    assert_eq!(service.seen().requests.len(), 1);
+    assert!(!nothing_else.exists(), "the session's keys were logged");
+}
+
+#[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "this is how the parent tells its child")]
+async fn a_child_sends_to_the_endpoints_in_its_environment() {
+    let Ok(endpoints) = std::env::var(ENDPOINTS) else {
+        return;
+    };
+    for endpoint in endpoints.split(' ') {
+        // No service here speaks TLS: it is enough where the client tried to.
+        let _ = posthog(endpoint).send(&opened()).await;
+    }
+}
+
+#[tokio::test]
+async fn twenty_batches_use_one_connection_though_each_body_comes_after_its_head() {
+    let collector = Collector::start();
+    collector.set_answer(Answer::HeadFirst);
+    let backend = posthog(&collector.url());
+    for number in 1..=20 {
+        let batch = opened();
+        let (sent, ()) = tokio::join!(backend.send(&batch), async {
+            collector.wait_until(|seen| seen.heads == number).await;
+            collector.release_body();
+        });
+        sent.unwrap();
+    }
+    let seen = collector.seen();
+    assert_eq!((seen.opened, seen.requests.len()), (1, 20));
+}
+
+#[tokio::test]
+async fn an_answer_longer_than_the_bound_counts_by_its_status_and_ends_the_connection() {
+    let collector = Collector::start();
+    let backend = posthog(&collector.url());
+    for (bytes, connections) in [(64 * 1024, 1), (64 * 1024, 1), (1024 * 1024, 1), (12, 2)] {
+        collector.set_answer(Answer::Long(bytes));
+        backend.send(&opened()).await.unwrap();
+        assert_eq!(collector.seen().opened, connections, "{bytes}");
+    }
+    collector.wait_until(|seen| seen.ended == 1).await;
+}

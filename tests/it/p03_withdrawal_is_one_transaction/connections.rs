@@ -1,0 +1,146 @@
+//! The receipt is done with the requests only once no connection holds a part of one.
+
+use std::time::Duration;
+
+use matrix_analytics::{
+    Analytics, Backend, Batch, DeliveryError, OptOutReceipt, Properties, Step,
+    testing::RecordingBackend,
+};
+use tokio::sync::watch;
+
+use crate::support::{AnalyticsExt as _, BOUND, World, eventually};
+
+/// A backend whose closed connections let go when the test says so.
+#[derive(Clone, Debug, Default)]
+struct Holding {
+    recorder: RecordingBackend,
+    closed: watch::Sender<Closed>,
+}
+
+#[derive(Debug, Default)]
+struct Closed {
+    /// How often connections were closed.
+    times: usize,
+    /// Up to which time they have let go.
+    gone: usize,
+}
+
+impl Holding {
+    fn let_go(&self) {
+        self.closed.send_modify(|closed| closed.gone = closed.times);
+    }
+}
+
+impl Backend for Holding {
+    fn name(&self) -> &'static str {
+        "holding"
+    }
+
+    async fn send(&self, batch: &Batch) -> Result<(), DeliveryError> {
+        self.recorder.send(batch).await
+    }
+
+    fn close(&self) {
+        self.closed.send_modify(|closed| closed.times += 1);
+    }
+
+    async fn closed(&self) {
+        let times = self.closed.borrow().times;
+        let mut closed = self.closed.subscribe();
+        closed.wait_for(|closed| closed.gone >= times).await.unwrap();
+    }
+}
+
+/// Opts out, and lets the bound on the receipt pass once the account is clean.
+async fn opt_out_and_run_out_of_time(analytics: &Analytics) -> OptOutReceipt {
+    let mut opt_out = analytics.opt_out().into_future();
+    assert!(futures_util::poll!(&mut opt_out).is_pending());
+    analytics.until(|state| !state.removal_pending).await;
+    tokio::time::advance(BOUND + Duration::from_millis(1)).await;
+    eventually(opt_out).await
+}
+
+async fn start_with_a_connection(world: &World) -> (Analytics, Holding) {
+    let backend = Holding::default();
+    let device = world.device("PHONE").await;
+    let analytics = device.builder().backend(backend.clone()).build().await.unwrap();
+    analytics.opt_in_and_settle().await;
+    analytics.capture_one("First");
+    assert!(eventually(analytics.flush()).await.is_complete());
+    (analytics, backend)
+}
+
+#[tokio::test]
+async fn a_connection_that_holds_a_part_of_a_batch_keeps_the_receipt_pending() {
+    let world = World::new().await;
+    let (analytics, backend) = start_with_a_connection(&world).await;
+    let receipt = opt_out_and_run_out_of_time(&analytics).await;
+    assert!(matches!(receipt.requests, Step::Pending(None)), "{receipt:?}");
+    assert!(receipt.account.is_done() && receipt.record.is_done(), "{receipt:?}");
+
+    backend.let_go();
+    let receipt = eventually(analytics.opt_out().into_future()).await;
+    assert!(receipt.is_complete(), "{receipt:?}");
+}
+
+#[tokio::test]
+async fn the_receipt_is_done_as_soon_as_the_last_connection_has_let_go() {
+    let world = World::new().await;
+    let (analytics, backend) = start_with_a_connection(&world).await;
+    let mut opt_out = analytics.opt_out().into_future();
+    assert!(futures_util::poll!(&mut opt_out).is_pending());
+    analytics.until(|state| !state.removal_pending).await;
+    assert!(futures_util::poll!(&mut opt_out).is_pending());
+    backend.let_go();
+    assert!(eventually(opt_out).await.is_complete());
+}
+
+#[tokio::test]
+async fn what_is_captured_after_the_next_opt_in_does_not_wait_for_a_connection_of_the_last_one() {
+    let world = World::new().await;
+    let (analytics, backend) = start_with_a_connection(&world).await;
+    let receipt = opt_out_and_run_out_of_time(&analytics).await;
+    assert!(!receipt.requests.is_done(), "{receipt:?}");
+
+    analytics.opt_in_and_settle().await;
+    analytics.capture_one("Second");
+    assert!(eventually(analytics.flush()).await.is_complete());
+    assert_eq!(backend.recorder.names(), ["First", "Second"]);
+}
+
+#[cfg(all(feature = "posthog", target_os = "linux"))]
+#[tokio::test]
+async fn a_service_that_stopped_reading_holds_no_connection_once_the_receipt_says_done() {
+    use matrix_analytics::PostHog;
+    use reqwest::Client;
+
+    use crate::support::collector::{Answer, Collector, OK};
+
+    const BYTES: usize = 32 * 1024 * 1024;
+
+    let world = World::new().await;
+    let collector = Collector::start();
+    collector.set_answer(Answer::Never);
+    let device = world.device("PHONE").await;
+    // However long the test takes, the system does not close the connection by itself.
+    let patient = || Client::builder().no_proxy().http1_only().tcp_user_timeout(None).build();
+    let posthog = PostHog::builder(&collector.url(), "phc_test").http_client(patient);
+    let builder = device.builder().backend(posthog.build().unwrap());
+    let builder = builder.intake_max_bytes(BYTES).queue_max_bytes(BYTES);
+    let builder = builder.batch_max_events(1000).batch_max_bytes(BYTES);
+    let analytics = builder.build().await.unwrap();
+    analytics.opt_in_and_settle().await;
+    for _ in 0..150 {
+        analytics.capture_named("Long", Properties::new().with("text", "x".repeat(30_000)));
+    }
+    let mut flush = Box::pin(analytics.flush());
+    assert!(futures_util::poll!(&mut flush).is_pending());
+    eventually(collector.wait_until_blocked()).await;
+
+    let receipt = eventually(analytics.opt_out().into_future()).await;
+    assert!(receipt.requests.is_done(), "{receipt:?}");
+    assert_eq!(collector.client_side(), None, "the connection is open, with bytes to send");
+    collector.set_answer(OK);
+    eventually(collector.wait_until(|seen| seen.ended == 1)).await;
+    assert!(collector.seen().requests.is_empty());
+}

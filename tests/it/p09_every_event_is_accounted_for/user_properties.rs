@@ -1,0 +1,232 @@
+//! What is said about the user stays until an event that carries it was delivered.
+
+use std::time::Duration;
+
+use matrix_analytics::{
+    Analytics, Backend, Batch, DeliveryError, OutgoingEvent, OverflowPolicy, Properties,
+    testing::{DeliveryFailure, FailingBackend, ReceivedEvent, RecordingBackend},
+};
+use serde_json::{Value, json};
+
+use super::opted_in;
+use crate::support::{AnalyticsExt as _, World, eventually};
+
+fn say(analytics: &Analytics, key: &str, value: i64) {
+    analytics.set_user_properties(&Properties::new().with(key, value)).unwrap();
+}
+
+async fn send(analytics: &Analytics, name: &'static str) {
+    analytics.capture_one(name);
+    eventually(analytics.flush()).await;
+}
+
+/// Lets time pass until the first backend has dropped `events` events: refusals are paced.
+async fn until_dropped(analytics: &Analytics, events: u64) {
+    for _ in 0..10 {
+        if analytics.stats().backends[0].dropped_total() == events {
+            return;
+        }
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        eventually(analytics.flush()).await;
+    }
+    panic!("{:?}", analytics.stats());
+}
+
+/// The name of each event, and what it says about the user.
+fn told(events: &[ReceivedEvent]) -> Vec<(&str, Value)> {
+    events.iter().map(|event| (event.name.as_str(), Value::Object(event.set.clone()))).collect()
+}
+
+#[tokio::test]
+async fn they_outlive_an_event_that_is_rejected_and_leave_with_the_next() {
+    for failure in [DeliveryFailure::Rejected, DeliveryFailure::TooLarge] {
+        let world = World::new().await;
+        let (ill, well) = (FailingBackend::new(), RecordingBackend::new());
+        let device = world.device("PHONE").await;
+        let builder = device.builder().backend(ill.clone()).backend(well.clone());
+        let analytics = opted_in(builder).await;
+        ill.fail_always(failure);
+        say(&analytics, "rooms", 5);
+        send(&analytics, "Rejected").await;
+        until_dropped(&analytics, 1).await;
+
+        ill.heal();
+        // Whatever was refused leaves alone once: it may have been to blame.
+        send(&analytics, "Next").await;
+        say(&analytics, "spaces", 1);
+        send(&analytics, "Carrier").await;
+        send(&analytics, "Later").await;
+        let all = json!({ "rooms": 5, "spaces": 1 });
+        let events = ill.accepted_events();
+        let told_once: Vec<_> =
+            told(&events).into_iter().filter(|(_, set)| *set != json!({})).collect();
+        assert_eq!(told_once.last().unwrap().1.as_object().unwrap()["spaces"], 1);
+        let mut seen = json!({});
+        for (_, set) in &told_once {
+            seen.as_object_mut().unwrap().extend(set.as_object().unwrap().clone());
+        }
+        assert_eq!(seen, all, "{failure:?}");
+        assert_eq!(told(&events).last().unwrap(), &("Later", json!({})), "{failure:?}");
+        // The other backend was told at once, and once.
+        let events = well.events();
+        assert_eq!(
+            told(&events),
+            [
+                ("Rejected", json!({ "rooms": 5 })),
+                ("Next", json!({})),
+                ("Carrier", json!({ "spaces": 1 })),
+                ("Later", json!({})),
+            ],
+            "{failure:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn they_outlive_an_event_that_expires_or_has_no_room() {
+    let world = World::new().await;
+    let backend = FailingBackend::new();
+    let device = world.device("PHONE").await;
+    let builder = device.builder().backend(backend.clone());
+    let builder = builder.queue_max_events(1).overflow_policy(OverflowPolicy::DropOldest);
+    let analytics = opted_in(builder.queue_max_age(Duration::from_secs(60))).await;
+    backend.fail_always(DeliveryFailure::Transient);
+    say(&analytics, "rooms", 5);
+    send(&analytics, "Evicted").await;
+    send(&analytics, "Expired").await;
+    tokio::time::advance(Duration::from_secs(61)).await;
+    eventually(analytics.flush()).await;
+    assert_eq!(analytics.stats().backends[0].dropped_total(), 2);
+    backend.heal();
+    send(&analytics, "Next").await;
+    assert_eq!(told(&backend.accepted_events()), [("Next", json!({ "rooms": 5 }))]);
+}
+
+#[tokio::test]
+async fn what_is_set_again_while_a_request_is_out_leaves_again() {
+    let world = World::new().await;
+    let backend = FailingBackend::new();
+    let device = world.device("PHONE").await;
+    let analytics = opted_in(device.builder().backend(backend.clone())).await;
+    backend.stall();
+    say(&analytics, "rooms", 5);
+    say(&analytics, "spaces", 1);
+    analytics.capture_one("Out");
+    let mut flush = Box::pin(analytics.flush());
+    assert!(futures_util::poll!(&mut flush).is_pending());
+    eventually(backend.wait_for_attempts(1)).await;
+    say(&analytics, "rooms", 6);
+    backend.release();
+    eventually(flush).await;
+    send(&analytics, "Next").await;
+    send(&analytics, "Last").await;
+    assert_eq!(
+        told(&backend.accepted_events()),
+        [
+            ("Out", json!({ "rooms": 5, "spaces": 1 })),
+            ("Next", json!({ "rooms": 6 })),
+            ("Last", json!({})),
+        ]
+    );
+}
+
+/// Ignores what an event named `Deaf` says about the user.
+#[derive(Clone)]
+struct Deaf(RecordingBackend);
+
+impl Backend for Deaf {
+    fn name(&self) -> &'static str {
+        "deaf"
+    }
+
+    async fn send(&self, batch: &Batch) -> Result<(), DeliveryError> {
+        self.0.send(batch).await
+    }
+
+    fn carries_user_properties(&self, event: &OutgoingEvent) -> bool {
+        assert_ne!(event.name(), "Panics");
+        event.name() != "Deaf"
+    }
+}
+
+#[tokio::test]
+async fn they_never_ride_on_an_event_whose_backend_would_ignore_them() {
+    let world = World::new().await;
+    let (deaf, well) = (Deaf(RecordingBackend::new()), RecordingBackend::new());
+    let device = world.device("PHONE").await;
+    let builder = device.builder().backend(deaf.clone()).backend(well.clone());
+    let analytics = opted_in(builder).await;
+    say(&analytics, "rooms", 5);
+    send(&analytics, "Deaf").await;
+    send(&analytics, "Panics").await;
+    analytics.capture_one("Deaf");
+    send(&analytics, "Hears").await;
+    let rooms = json!({ "rooms": 5 });
+    assert_eq!(
+        told(&deaf.0.events()),
+        [("Deaf", json!({})), ("Panics", json!({})), ("Deaf", json!({})), ("Hears", rooms.clone()),]
+    );
+    assert_eq!(told(&well.events())[0], ("Deaf", rooms));
+}
+
+#[cfg(feature = "posthog")]
+#[tokio::test]
+async fn posthog_gets_them_with_an_event_whose_set_it_does_not_drop() {
+    use matrix_analytics::PostHog;
+
+    let collector = crate::support::collector::Collector::start();
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let posthog = PostHog::builder(&collector.url(), "phc_key").build().unwrap();
+    let analytics = opted_in(device.builder().backend(posthog)).await;
+    say(&analytics, "rooms", 5);
+    for name in ["$exception", "$$heatmap", "$groupidentify"] {
+        analytics.capture_one(name);
+    }
+    let personless = Properties::new().with("a", 1).with("$process_person_profile", false);
+    analytics.capture_named("Personless", personless);
+    let profiled = Properties::new().with("$process_person_profile", true);
+    analytics.capture_named("Profiled", profiled.with("text", "\"$process_person_profile\":false"));
+    assert!(eventually(analytics.flush()).await.is_complete());
+    let body: Value = serde_json::from_slice(&collector.seen().requests[0]).unwrap();
+    let events = body["batch"].as_array().unwrap();
+    let told: Vec<_> = events.iter().map(|event| event["properties"]["$set"].clone()).collect();
+    assert_eq!(told[..4], [Value::Null, Value::Null, Value::Null, Value::Null], "{body}");
+    assert_eq!(told[4], json!({ "rooms": 5 }), "{body}");
+}
+
+/// Refuses what says something about the user.
+#[derive(Clone)]
+struct Incurious(RecordingBackend);
+
+impl Backend for Incurious {
+    fn name(&self) -> &'static str {
+        "incurious"
+    }
+
+    async fn send(&self, batch: &Batch) -> Result<(), DeliveryError> {
+        if batch.events().any(|event| !event.user_properties().is_empty()) {
+            return Err(DeliveryError::Rejected("user properties".into()));
+        }
+        self.0.send(batch).await
+    }
+}
+
+#[tokio::test]
+async fn user_properties_that_a_backend_refuses_lose_no_event() {
+    let world = World::new().await;
+    let backend = Incurious(RecordingBackend::new());
+    let device = world.device("PHONE").await;
+    let analytics = opted_in(device.builder().backend(backend.clone())).await;
+    say(&analytics, "rooms", 5);
+    for round in 0..30 {
+        for _ in 0..=round % 3 {
+            analytics.capture_one("Event");
+        }
+        eventually(analytics.flush()).await;
+        tokio::time::advance(Duration::from_secs(3600)).await;
+        eventually(analytics.flush()).await;
+    }
+    let stats = &analytics.stats().backends[0];
+    assert_eq!((stats.delivered, stats.dropped_total()), (stats.captured, 0), "{stats:?}");
+}

@@ -1,0 +1,158 @@
+//! Every method of the handle, called from a thread that has no Tokio runtime, as an app
+//! calls it whose main loop is GLib's or a game's.
+
+use std::{
+    pin::pin,
+    sync::{Arc, mpsc},
+    task::{Context, Poll, Wake, Waker},
+    thread::{self, JoinHandle, Thread},
+    time::{Duration, SystemTime},
+};
+
+use futures_util::StreamExt as _;
+use matrix_analytics::{
+    Analytics, ELEMENT_EVENT_TYPE, Event, Properties, testing::RecordingBackend,
+};
+use serde::Serialize;
+use tokio::sync::oneshot;
+
+use crate::support::{AnalyticsExt as _, FOREIGN_ID, World, content, eventually};
+
+/// Runs `future` on this thread alone.
+fn block_on<F: Future>(future: F) -> F::Output {
+    struct Unpark(Thread);
+
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(output) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return output;
+        }
+        thread::park();
+    }
+}
+
+/// A thread with a runtime, on which an `Analytics` was built.
+struct Elsewhere {
+    analytics: Analytics,
+    backend: RecordingBackend,
+    _directory: tempfile::TempDir,
+    _end: oneshot::Sender<()>,
+    _thread: JoinHandle<()>,
+}
+
+impl Elsewhere {
+    fn start(durable: bool) -> Self {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("queue.sqlite3");
+        let (built, wait_built) = mpsc::channel();
+        let (end, ended) = oneshot::channel();
+        #[expect(clippy::disallowed_methods, reason = "a test may start threads")]
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async {
+                let world = World::new().await;
+                let device = world.device("PHONE").await;
+                let backend = RecordingBackend::new();
+                let client = device.client.clone();
+                let builder = Analytics::builder(client, ELEMENT_EVENT_TYPE);
+                let builder = builder.backend(backend.clone());
+                #[cfg(feature = "sqlite")]
+                let builder = match durable {
+                    true => builder.queue(matrix_analytics::SqliteQueue::new(path)),
+                    false => builder,
+                };
+                #[cfg(not(feature = "sqlite"))]
+                let _ = (durable, path);
+                let analytics = builder.build().await.unwrap();
+                analytics.confirmed().await;
+                analytics.opt_in_and_settle().await;
+                built.send((analytics, backend)).unwrap();
+                let _ = ended.await;
+            });
+        });
+        let (analytics, backend) = wait_built.recv().unwrap();
+        Self { analytics, backend, _directory: directory, _end: end, _thread: thread }
+    }
+}
+
+#[derive(Serialize)]
+struct Opened;
+
+impl Event for Opened {
+    const NAME: &'static str = "Opened";
+}
+
+#[test]
+fn a_flush_ends_if_the_runtime_ended_before_it_ran_the_tasks() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let analytics = runtime.block_on(async {
+        let world = World::new().await;
+        world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+        let device = world.device("PHONE").await;
+        let (analytics, _) = device.start_confirmed().await;
+        eventually(analytics.shutdown(Duration::from_secs(1))).await;
+        drop(analytics);
+        // A yes is remembered: the gate of the next one holds from its start.
+        device.start().await.0
+    });
+    drop(runtime);
+    analytics.capture_one("Held");
+    block_on(analytics.flush());
+    let mut drops = analytics.drops();
+    assert!(block_on(drops.next()).is_none());
+    let stats = &analytics.stats().backends[0];
+    assert!(stats.is_balanced() && stats.queued == 0, "{stats:?}");
+}
+
+#[test]
+fn every_method_works_on_a_thread_without_a_runtime() {
+    for durable in [false, true] {
+        let elsewhere = Elsewhere::start(durable);
+        let analytics = elsewhere.analytics.clone();
+        let _ = (analytics.state(), analytics.prompt(), analytics.is_open());
+        assert!(analytics.analytics_id().is_some());
+        assert!(block_on(analytics.state_stream().next()).is_some());
+        let properties = Properties::new().with("app", "desktop");
+        analytics.set_super_properties(properties.clone()).unwrap();
+        analytics.set_user_properties(&properties).unwrap();
+        analytics.set_user_properties_once(&properties).unwrap();
+        analytics.capture(&Opened);
+        analytics.capture_named("Named", properties.clone());
+        let earlier = SystemTime::now() - Duration::from_secs(60);
+        analytics.capture_at(earlier, &Opened);
+        analytics.capture_named_at(earlier, "Named", properties);
+        assert!(block_on(analytics.flush()).is_complete());
+        assert_eq!(elsewhere.backend.events().len(), 4);
+        let mut drops = analytics.drops();
+        block_on(analytics.recheck()).unwrap();
+        block_on(analytics.deny_on_this_device()).unwrap();
+        block_on(analytics.allow_on_this_device()).unwrap();
+        assert!(block_on(analytics.opt_out().into_future()).is_complete());
+        block_on(analytics.opt_in()).unwrap();
+        assert!(block_on(analytics.end_session()).is_complete());
+        assert!(block_on(analytics.shutdown(Duration::from_secs(1))).is_complete());
+        assert!(block_on(drops.next()).is_none());
+        assert!(analytics.stats().backends[0].is_balanced());
+    }
+}
+
+#[test]
+fn no_method_is_left_out() {
+    let here = include_str!("outside_a_runtime.rs");
+    let mut found = 0;
+    for line in include_str!("../../../src/analytics.rs").lines() {
+        let declared = ["    pub fn ", "    pub async fn "];
+        let name = declared.iter().find_map(|declared| line.strip_prefix(declared));
+        let Some(name) = name.and_then(|name| name.split(['(', '<']).next()) else { continue };
+        assert!(here.contains(&format!("{name}(")), "{name} is not called");
+        found += 1;
+    }
+    assert!(found > 15, "{found}");
+}

@@ -1,0 +1,85 @@
+//! A panic of the app's own code ends the delivery of no other backend.
+
+use std::{
+    sync::Arc,
+    task::{Context, Wake, Waker},
+    time::Duration,
+};
+
+use futures_util::{FutureExt as _, StreamExt as _};
+use matrix_analytics::{
+    Backend, Batch, DeliveryError,
+    testing::{DeliveryFailure, FailingBackend, RecordingBackend},
+};
+
+use crate::support::{AnalyticsExt as _, World, eventually};
+
+/// Never answers, and panics when its request is cut.
+struct PanicsWhenCut;
+
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("the request was cut");
+    }
+}
+
+impl Backend for PanicsWhenCut {
+    fn name(&self) -> &'static str {
+        "panics"
+    }
+
+    async fn send(&self, _batch: &Batch) -> Result<(), DeliveryError> {
+        let _bomb = Bomb;
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn a_backend_that_panics_when_it_is_cut_ends_no_other() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let other = RecordingBackend::new();
+    let builder = device.builder().backend(PanicsWhenCut).backend(other.clone());
+    let analytics = builder.send_timeout(Duration::from_secs(5)).build().await.unwrap();
+    analytics.opt_in_and_settle().await;
+    for events in 1..=2 {
+        analytics.capture_one("Event");
+        let mut flush = Box::pin(analytics.flush());
+        assert!(futures_util::poll!(&mut flush).is_pending());
+        eventually(other.wait_for(events)).await;
+        tokio::time::advance(Duration::from_secs(6)).await;
+        eventually(flush).await;
+    }
+    eventually(analytics.opt_out().into_future()).await;
+    assert!(analytics.stats().backends.iter().all(|backend| backend.is_balanced()));
+}
+
+struct Panics;
+
+impl Wake for Panics {
+    fn wake(self: Arc<Self>) {
+        panic!("a waker of the app");
+    }
+}
+
+#[tokio::test]
+async fn a_reader_of_drops_whose_waker_panics_ends_no_delivery() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let (refusing, other) = (FailingBackend::new(), RecordingBackend::new());
+    refusing.fail_always(DeliveryFailure::Rejected);
+    let builder = device.builder().backend(refusing).backend(other.clone());
+    let analytics = builder.build().await.unwrap();
+    analytics.opt_in_and_settle().await;
+    let waker = Waker::from(Arc::new(Panics));
+    for events in 1..=2 {
+        let mut drops = analytics.drops();
+        let told = drops.next().poll_unpin(&mut Context::from_waker(&waker));
+        assert!(told.is_pending());
+        analytics.capture_one("Event");
+        eventually(analytics.flush()).await;
+        assert_eq!(other.events().len(), events);
+    }
+}
