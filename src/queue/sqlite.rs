@@ -13,6 +13,7 @@ mod rows;
 pub(crate) mod setup;
 #[cfg(test)]
 mod tests;
+mod user;
 
 use std::{fmt, path::PathBuf};
 
