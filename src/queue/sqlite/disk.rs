@@ -308,7 +308,10 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::queue::sqlite::tests::{event, setup};
+    use crate::{
+        event::Said,
+        queue::sqlite::tests::{event, said, setup},
+    };
 
     fn open(path: &std::path::Path, facts: &Arc<Facts>) -> (Disk, Restored) {
         let place = Place::resolve(path).unwrap();
@@ -349,6 +352,26 @@ mod tests {
             [restored.waits(0, 4), restored.waits(1, 4), restored.waits(0, 5)],
             [false, true, true]
         );
+    }
+
+    #[test]
+    fn a_file_that_was_begun_anew_gets_what_is_still_to_be_said_about_the_user() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let (path, facts) = (directory.path().join("queue"), Arc::default());
+        let (mut disk, _) = open(&path, &facts);
+        disk.carry_out(Job::Users([(0, said(1)), (1, said(1))].into()));
+        disk.carry_out(Job::Users([(0, Said { epoch: 1, ..Said::default() })].into()));
+        assert!(disk.begins_anew(&damage()));
+        write(&mut disk, 1);
+        disk.carry_out(Job::Close);
+        let (mut disk, restored) = open(&path, &facts);
+        assert_eq!(restored.users.keys().collect::<Vec<_>>(), [&1]);
+
+        // So it does if it was restored.
+        assert!(disk.begins_anew(&damage()));
+        write(&mut disk, 0);
+        disk.carry_out(Job::Close);
+        assert_eq!(open(&path, &facts).1.users.len(), 1);
     }
 
     #[cfg(unix)]

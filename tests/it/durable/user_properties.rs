@@ -12,7 +12,7 @@ use std::{
 
 use matrix_analytics::{
     Analytics, Backend, Batch, DeliveryError, Detector, GuardPolicy, OutgoingEvent, OverflowPolicy,
-    Properties, Value,
+    Properties, SqliteQueue, Value,
     testing::{DeliveryFailure, FailingBackend, ReceivedEvent, RecordingBackend},
 };
 use rusqlite::Connection;
@@ -330,4 +330,111 @@ async fn a_backend_that_takes_none_fails_no_call_that_the_others_could_take() {
     durable.end(analytics).await;
     // What was said last took the place of what it had no room beside.
     assert_eq!(rows(&durable), 1);
+}
+
+/// A process that leaves user properties in the file, and no event.
+async fn leave(durable: &Durable) {
+    let (analytics, _) = durable.start_offline().await;
+    say(&analytics, "rooms", "many");
+    flush(&analytics).await;
+    durable.end(analytics).await;
+    assert_eq!((durable.rows(), rows(durable)), (0, 1));
+}
+
+/// What the next process says of `rooms`, and how many rows it discarded.
+async fn restored(durable: &Durable) -> (Option<serde_json::Value>, u64) {
+    let (analytics, backend) = durable.start().await;
+    let discarded = analytics.stats().queue.discarded;
+    analytics.capture_one("Later");
+    flush(&analytics).await;
+    durable.end(analytics).await;
+    assert_eq!(rows(durable), 0);
+    (backend.accepted_events()[0].set.get("rooms").cloned(), discarded)
+}
+
+#[tokio::test]
+async fn those_for_a_backend_that_is_gone_are_deleted() {
+    let durable = Durable::new().await;
+    leave(&durable).await;
+    let backend = RecordingBackend::new();
+    let analytics = durable.builder().backend(backend.clone()).build().await.unwrap();
+    analytics.confirmed().await;
+    analytics.capture_one("Later");
+    flush(&analytics).await;
+    durable.end(analytics).await;
+    assert_eq!(told(&backend.events(), "rooms"), [("Later".into(), None)]);
+    assert_eq!((rows(&durable), restored(&durable).await.0), (0, None));
+}
+
+#[tokio::test]
+async fn those_of_another_user_are_deleted_unsent() {
+    let durable = Durable::new().await;
+    leave(&durable).await;
+    let login = durable.world.server.add_device("@bob:example.org", "PHONE");
+    let device = durable.world.device_of(login).await;
+    let bob = Durable { device, ..durable };
+    let analytics = bob.builder().backend(FailingBackend::new()).build().await.unwrap();
+    assert_eq!(analytics.stats().queue.discarded, 1);
+    bob.end(analytics).await;
+    assert_eq!(rows(&bob), 0);
+}
+
+#[tokio::test]
+async fn a_damaged_row_is_deleted_and_counted() {
+    let durable = Durable::new().await;
+    leave(&durable).await;
+    let connection = Connection::open(durable.path()).unwrap();
+    let sql = "UPDATE user SET payload = CAST(replace(payload, 'many', 'more') AS BLOB)";
+    assert_eq!(connection.execute(sql, []).unwrap(), 1);
+    drop(connection);
+    assert_eq!(restored(&durable).await, (None, 1));
+}
+
+#[tokio::test]
+async fn a_file_that_was_begun_without_room_for_them_gets_it() {
+    let durable = Durable::new().await;
+    leave(&durable).await;
+    Connection::open(durable.path()).unwrap().execute("DROP TABLE user", []).unwrap();
+    assert_eq!(restored(&durable).await, (None, 0));
+    leave(&durable).await;
+    assert_eq!(restored(&durable).await, (Some("many".into()), 0));
+}
+
+#[tokio::test]
+async fn a_passphrase_encrypts_them_also_those_that_were_written_without_it() {
+    let durable = Durable::new().await;
+    leave(&durable).await;
+    let payload = || {
+        let connection = Connection::open(durable.path()).unwrap();
+        let sql = "SELECT payload FROM user";
+        connection.query_row(sql, [], |row| row.get::<_, Vec<u8>>(0)).unwrap()
+    };
+    let shows = |word: &str| {
+        let files = std::fs::read_dir(durable.directory.path()).unwrap();
+        files
+            .map(|file| std::fs::read(file.unwrap().path()).unwrap())
+            .any(|bytes| bytes.windows(word.len()).any(|window| window == word.as_bytes()))
+    };
+    assert!(shows("many"));
+    for _ in 0..2 {
+        let backend = FailingBackend::new();
+        backend.fail_always(DeliveryFailure::Transient);
+        let queue = SqliteQueue::new(durable.path()).passphrase("correct horse");
+        let builder = durable.device.builder().queue(queue).backend(backend);
+        let analytics = builder.build().await.unwrap();
+        analytics.confirmed().await;
+        say(&analytics, "spaces", "several");
+        flush(&analytics).await;
+        durable.end(analytics).await;
+        assert!(payload().starts_with(b"{\"version\"") && !shows("many") && !shows("several"));
+    }
+    let backend = FailingBackend::new();
+    let queue = SqliteQueue::new(durable.path()).passphrase("correct horse");
+    let builder = durable.device.builder().queue(queue).backend(backend.clone());
+    let analytics = builder.build().await.unwrap();
+    analytics.confirmed().await;
+    analytics.capture_one("Later");
+    flush(&analytics).await;
+    let set = &backend.accepted_events()[0].set;
+    assert_eq!((&set["rooms"], &set["spaces"]), (&"many".into(), &"several".into()));
 }
