@@ -47,6 +47,9 @@ impl Sink {
 
     /// Tells each lane what was `said`, unless that is withdrawn.
     pub(super) fn tell_lanes(&self, said: &Said) {
+        if said.user.is_empty() {
+            return;
+        }
         for lane in &self.lanes {
             let mut state = lane.lock();
             // Under the lock: a wipe, which takes it too, moves the gate before.
