@@ -14,7 +14,7 @@ use tracing::warn;
 
 use super::{
     own_file::{self, FileError},
-    rows,
+    rows, user,
 };
 use crate::queue::QueueError;
 
@@ -165,6 +165,7 @@ impl Place {
             let damage = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
             return Err(Trouble::Damaged(rusqlite::Error::SqliteFailure(damage, None)));
         }
+        user::create(&connection)?;
         Ok(connection)
     }
 

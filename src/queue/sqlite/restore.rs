@@ -23,7 +23,7 @@ use super::{
     setup::Setup,
 };
 use crate::{
-    event::{OutgoingEvent, UserProperties},
+    event::OutgoingEvent,
     guard::Guard,
     queue::{Marks, QueueError, Queued, Refused, Restored, Row},
     stats::DropReason,
@@ -62,7 +62,8 @@ impl Rows {
             rows.empty_log()?;
         }
         let encrypts = rows.unlock(setup.passphrase.as_ref().map(|p| p.as_str()))?;
-        let loaded = rows.load(setup, encrypts, &mut found.restored)?;
+        let mut loaded = rows.load(setup, encrypts, &mut found.restored)?;
+        found.restored.users = rows.load_users(setup, encrypts, &mut loaded)?;
         found.discarded += loaded.damaged;
         if encrypts || loaded.rewritten {
             rows.empty_log()?;
@@ -82,7 +83,8 @@ impl Rows {
         }
         let salt = Uuid::new_v4();
         let transaction = self.connection.unchecked_transaction()?;
-        let deleted = transaction.execute("DELETE FROM events", [])?;
+        let deleted = transaction.execute("DELETE FROM events", [])?
+            + transaction.execute("DELETE FROM user", [])?;
         transaction.execute_batch("DELETE FROM meta; DELETE FROM backends; DELETE FROM refused")?;
         self.set_meta("salt", salt.as_bytes())?;
         self.set_meta("owner", &digest(salt.as_bytes()))?;
@@ -168,7 +170,9 @@ impl Rows {
             let id: i64 = row.get(0)?;
             restored.rows.push((id as Row, Err(DropReason::Withdrawn)));
         }
-        Ok(self.connection.execute("DELETE FROM events WHERE epoch <> ?1", [keep])? > 0)
+        let deletes_users = self.forget_users(keep)?;
+        let deleted = self.connection.execute("DELETE FROM events WHERE epoch <> ?1", [keep])?;
+        Ok(deleted > 0 || deletes_users)
     }
 
     /// Gets the key of the events. Says whether those that are there have yet to be
@@ -268,11 +272,11 @@ impl Rows {
 
 /// What [`Rows::load`] met.
 #[derive(Default)]
-struct Loaded {
+pub(super) struct Loaded {
     /// How many rows were damaged.
-    damaged: u64,
+    pub(super) damaged: u64,
     /// The guard changed or deleted rows, whose old bytes are still in the log.
-    rewritten: bool,
+    pub(super) rewritten: bool,
 }
 
 /// Passes an event that another process wrote through the guard of this one. Says whether
@@ -281,14 +285,7 @@ fn recheck(guard: &Guard, event: &OutgoingEvent) -> Result<(OutgoingEvent, bool)
     let (name, properties) = (event.name.clone(), event.properties.clone());
     let (name, properties) = guard.event(name, properties).ok_or(DropReason::Guarded)?;
     properties.check()?;
-    let user = event.user.clone().map(|user| Box::new(guard.user(&name, *user)));
-    let user = user.filter(|user| !user.is_empty());
-    let said = |user: &Option<Box<UserProperties>>| {
-        user.as_ref().map(|user| [&user.set, &user.set_once].map(|p| p.members().to_owned()))
-    };
-    let changed = name != event.name
-        || properties.members() != event.properties.members()
-        || said(&user) != said(&event.user);
+    let changed = name != event.name || properties.members() != event.properties.members();
     let OutgoingEvent { uuid, at, epoch, .. } = *event;
-    Ok((OutgoingEvent { uuid, name, at, properties, user, epoch }, changed))
+    Ok((OutgoingEvent { uuid, name, at, properties, user: None, epoch }, changed))
 }

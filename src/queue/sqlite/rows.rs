@@ -155,7 +155,9 @@ impl Rows {
 
     /// Deletes everything of an earlier epoch than `floor`, down to the last byte.
     pub(super) fn wipe(&self, floor: u64) -> Result<(), Trouble> {
-        self.connection.execute("DELETE FROM events WHERE epoch < ?1", [floor as i64])?;
+        for sql in ["DELETE FROM events WHERE epoch < ?1", "DELETE FROM user WHERE epoch < ?1"] {
+            self.connection.execute(sql, [floor as i64])?;
+        }
         self.empty_log()
     }
 
