@@ -10,6 +10,7 @@ mod hanging;
 mod kill;
 #[cfg(unix)]
 mod links;
+mod numbers;
 mod wiped;
 
 use std::{
@@ -104,6 +105,7 @@ fn every_test_that_the_documentation_names_is_there() {
         ("hanging", include_str!("durable/hanging.rs")),
         ("kill", include_str!("durable/kill.rs")),
         ("links", include_str!("durable/links.rs")),
+        ("numbers", include_str!("durable/numbers.rs")),
         ("wiped", include_str!("durable/wiped.rs")),
         ("disk::tests", include_str!("../../src/queue/sqlite/disk.rs")),
         ("tests::hanging", include_str!("../../src/queue/sqlite/tests.rs")),

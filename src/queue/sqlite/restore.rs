@@ -118,11 +118,14 @@ impl Rows {
         Ok(())
     }
 
-    /// Learns what each of `lanes` has seen. One that is new has seen everything.
+    /// Learns what each of `lanes` has seen. One that is new has seen everything. The last
+    /// row is the highest that anything in the file refers to, so that no number is used
+    /// twice.
     fn know_backends(&mut self, lanes: &[String], restored: &mut Restored) -> Result<(), Trouble> {
         let transaction = self.connection.unchecked_transaction()?;
         let sql = "SELECT max(ifnull((SELECT max(id) FROM events), 0),
-                              ifnull((SELECT max(done) FROM backends), 0))";
+                              ifnull((SELECT max(done) FROM backends), 0),
+                              ifnull((SELECT max(last) FROM refused), 0))";
         let last: i64 = transaction.query_row(sql, [], |row| row.get(0))?;
         let mut known = Marks::new();
         {
@@ -168,7 +171,9 @@ impl Rows {
             let id: i64 = row.get(0)?;
             restored.rows.push((id as Row, Err(DropReason::Withdrawn)));
         }
-        Ok(self.connection.execute("DELETE FROM events WHERE epoch <> ?1", [keep])? > 0)
+        let deleted = self.connection.execute("DELETE FROM events WHERE epoch <> ?1", [keep])?;
+        self.forget_refused()?;
+        Ok(deleted > 0)
     }
 
     /// Gets the key of the events. Says whether those that are there have yet to be

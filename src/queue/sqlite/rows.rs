@@ -156,7 +156,17 @@ impl Rows {
     /// Deletes everything of an earlier epoch than `floor`, down to the last byte.
     pub(super) fn wipe(&self, floor: u64) -> Result<(), Trouble> {
         self.connection.execute("DELETE FROM events WHERE epoch < ?1", [floor as i64])?;
+        self.forget_refused()?;
         self.empty_log()
+    }
+
+    /// Deletes what backends have refused of rows that are gone.
+    pub(super) fn forget_refused(&self) -> Result<(), Trouble> {
+        let sql = "DELETE FROM refused WHERE NOT EXISTS (
+                       SELECT 1 FROM events WHERE id BETWEEN first AND last
+                   )";
+        self.connection.execute(sql, [])?;
+        Ok(())
     }
 
     /// Takes the write-ahead log over into the file, and cuts it to nothing: what was
