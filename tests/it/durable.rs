@@ -1,6 +1,7 @@
 //! The durable queue: what survives what.
 
 mod contract;
+mod encryption;
 mod faults;
 #[cfg(target_os = "linux")]
 mod frozen;
@@ -99,6 +100,7 @@ fn dropped(counters: &BackendStats, reason: DropReason) -> u64 {
 fn every_test_that_the_documentation_names_is_there() {
     let sources = [
         ("contract", include_str!("durable/contract.rs")),
+        ("encryption", include_str!("durable/encryption.rs")),
         ("faults", include_str!("durable/faults.rs")),
         ("frozen", include_str!("durable/frozen.rs")),
         ("guarded", include_str!("durable/guarded.rs")),
