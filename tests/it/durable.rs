@@ -3,6 +3,7 @@
 mod contract;
 mod encryption;
 mod faults;
+mod foreign;
 #[cfg(target_os = "linux")]
 mod frozen;
 mod guarded;
@@ -102,6 +103,7 @@ fn every_test_that_the_documentation_names_is_there() {
         ("contract", include_str!("durable/contract.rs")),
         ("encryption", include_str!("durable/encryption.rs")),
         ("faults", include_str!("durable/faults.rs")),
+        ("foreign", include_str!("durable/foreign.rs")),
         ("frozen", include_str!("durable/frozen.rs")),
         ("guarded", include_str!("durable/guarded.rs")),
         ("hanging", include_str!("durable/hanging.rs")),
