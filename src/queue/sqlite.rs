@@ -4,6 +4,7 @@ mod age;
 mod disk;
 mod facts;
 mod file;
+mod first_look;
 pub(crate) mod journal;
 mod orders;
 mod own_file;

@@ -1,6 +1,5 @@
 //! Moves events from the intake to the queues, by way of the file if there is one.
 
-
 use tokio::{
     sync::Notify,
     time::{Instant, sleep},

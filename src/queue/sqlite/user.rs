@@ -3,9 +3,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use matrix_sdk_store_encryption::StoreCipher;
 use rusqlite::{Connection, params};
 
-use super::{file::Trouble, payload, restore::Loaded, rows::Rows, setup::Setup};
+use super::{file::Trouble, payload, rows::Rows, setup::Setup};
 use crate::{
     event::{Said, UserProperties},
     guard::Guard,
@@ -70,20 +71,7 @@ impl Wanted {
 impl Rows {
     /// Makes `said` what `lane` has still to say: nothing if that is empty.
     fn set_user(&mut self, lane: &str, said: &Said) -> Result<(), Trouble> {
-        let payload = match said.user.is_empty() {
-            true => None,
-            false => self.writer.write_user(&said.user, self.cipher.as_ref()),
-        };
-        match payload {
-            Some(bytes) => {
-                let sql =
-                    "INSERT OR REPLACE INTO user (backend, epoch, payload) VALUES (?1, ?2, ?3)";
-                self.connection.execute(sql, params![lane, said.epoch as i64, bytes])?;
-            }
-            // Better nothing than what was replaced.
-            None => drop(self.connection.execute("DELETE FROM user WHERE backend = ?1", [lane])?),
-        }
-        Ok(())
+        set(&self.connection, &mut self.writer, self.cipher.as_ref(), lane, said)
     }
 
     /// Deletes what is of another epoch than `keep`, or for a backend that is gone. Says
@@ -93,46 +81,80 @@ impl Rows {
                    WHERE epoch <> ?1 OR backend NOT IN (SELECT name FROM backends)";
         Ok(self.connection.execute(sql, [keep])? > 0)
     }
+}
 
-    /// Reads what each lane has still to say and passes it through the guard. Deletes what
-    /// is damaged or empty then, and writes what the guard changed, or all if `encrypt`: it
-    /// has yet to be encrypted.
-    pub(super) fn load_users(
-        &mut self,
-        setup: &Setup,
-        encrypt: bool,
-        loaded: &mut Loaded,
-    ) -> Result<BTreeMap<usize, Said>, Trouble> {
-        let mut users = BTreeMap::new();
-        let mut found = Vec::new();
-        {
-            let sql = "SELECT backend, epoch, payload FROM user";
-            let mut all = self.connection.prepare(sql)?;
-            let mut all = all.query([])?;
-            while let Some(row) = all.next()? {
-                let (name, epoch): (String, i64) = (row.get(0)?, row.get(1)?);
-                let cipher = self.cipher.as_ref().filter(|_| !encrypt);
-                let bytes = row.get_ref(2)?.as_blob().ok();
-                let user = bytes.and_then(|bytes| payload::read_user(bytes, cipher));
-                found.push((name, epoch as u64, user));
-            }
+/// What [`load`] found.
+#[derive(Default)]
+pub(super) struct Users {
+    /// What each lane has still to say, if anything.
+    pub(super) lanes: BTreeMap<usize, Said>,
+    /// How many rows were damaged.
+    pub(super) damaged: u64,
+    /// The guard changed or deleted rows, of whose old bytes some remain.
+    pub(super) rewritten: bool,
+}
+
+/// Reads what each lane has still to say and passes it through the guard. Deletes what is
+/// damaged or empty then, and writes what the guard changed, or all if `encrypt`: it has
+/// yet to be encrypted.
+pub(super) fn load(
+    connection: &Connection,
+    writer: &mut payload::Writer,
+    cipher: Option<&StoreCipher>,
+    setup: &Setup,
+    encrypt: bool,
+) -> Result<Users, Trouble> {
+    let mut users = Users::default();
+    let mut found = Vec::new();
+    {
+        let mut all = connection.prepare("SELECT backend, epoch, payload FROM user")?;
+        let mut all = all.query([])?;
+        while let Some(row) = all.next()? {
+            let (name, epoch): (String, i64) = (row.get(0)?, row.get(1)?);
+            let bytes = row.get_ref(2)?.as_blob().ok();
+            let read_with = cipher.filter(|_| !encrypt);
+            let user = bytes.and_then(|bytes| payload::read_user(bytes, read_with));
+            found.push((name, epoch as u64, user));
         }
-        for (name, epoch, user) in found {
-            loaded.damaged += u64::from(user.is_none());
-            let (user, changed) = recheck(&setup.guard, user.unwrap_or_default());
-            let said = Said { user, epoch };
-            loaded.rewritten |= changed;
-            if changed || encrypt || said.user.is_empty() {
-                self.set_user(&name, &said)?;
-            }
-            if let (Some(lane), false) =
-                (setup.lanes.iter().position(|lane| *lane == name), said.user.is_empty())
-            {
-                users.insert(lane, said);
-            }
-        }
-        Ok(users)
     }
+    for (name, epoch, user) in found {
+        users.damaged += u64::from(user.is_none());
+        let (user, changed) = recheck(&setup.guard, user.unwrap_or_default());
+        let said = Said { user, epoch };
+        users.rewritten |= changed;
+        if changed || encrypt || said.user.is_empty() {
+            set(connection, writer, cipher, &name, &said)?;
+        }
+        if let (Some(lane), false) =
+            (setup.lanes.iter().position(|lane| *lane == name), said.user.is_empty())
+        {
+            users.lanes.insert(lane, said);
+        }
+    }
+    Ok(users)
+}
+
+/// Makes `said` what `lane` has still to say: nothing if that is empty.
+fn set(
+    connection: &Connection,
+    writer: &mut payload::Writer,
+    cipher: Option<&StoreCipher>,
+    lane: &str,
+    said: &Said,
+) -> Result<(), Trouble> {
+    let payload = match said.user.is_empty() {
+        true => None,
+        false => writer.write_user(&said.user, cipher),
+    };
+    match payload {
+        Some(bytes) => {
+            let sql = "INSERT OR REPLACE INTO user (backend, epoch, payload) VALUES (?1, ?2, ?3)";
+            connection.execute(sql, params![lane, said.epoch as i64, bytes])?;
+        }
+        // Better nothing than what was replaced.
+        None => drop(connection.execute("DELETE FROM user WHERE backend = ?1", [lane])?),
+    }
+    Ok(())
 }
 
 /// Passes what another process wrote through the guard of this one. Says whether that
