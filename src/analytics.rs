@@ -360,11 +360,16 @@ impl Analytics {
     /// They ride on an event: the next one that leaves for a backend and that
     /// [can carry them](crate::Backend::carries_user_properties). For each backend they
     /// are kept until such an event was delivered. If that event is refused, expires or
-    /// has no room, they leave with another. A durable queue writes them down with the
-    /// next event that leaves the intake, and restores them after a restart.
+    /// has no room, they leave with another. They have no age limit. A durable queue writes
+    /// them down when events next leave the intake or [`Analytics::flush`] is called, and
+    /// restores them after a restart.
     ///
-    /// A backend that refused ten requests in a row that carried them gets no more until
-    /// the app sets others.
+    /// What waits for a backend is bounded like one event. If a call would exceed that
+    /// together with what waits, that backend is told of what was set since events last
+    /// left the intake, and what waited before is forgotten.
+    ///
+    /// If a backend refuses ten requests in a row that carry them, what waits for it is
+    /// forgotten, also by a durable queue. One warning is logged, which names no property.
     ///
     /// They are taken only while the gate is open or holding: at a closed gate the call
     /// returns `Ok` and takes nothing. Set them after [`Analytics::opt_in`] has returned,
@@ -374,7 +379,9 @@ impl Analytics {
     ///
     /// # Errors
     ///
-    /// [`InvalidEvent`]: what was set before still holds.
+    /// [`InvalidEvent`], if the properties are invalid, or exceed
+    /// [`MAX_EVENT_BYTES`](crate::MAX_EVENT_BYTES) together with those that were set since
+    /// events last left the intake. What was set before still holds.
     pub fn set_user_properties(&self, properties: &Properties) -> Result<(), InvalidEvent> {
         self.inner().sink.set_user_properties(properties, &Properties::new())
     }

@@ -266,7 +266,8 @@ impl AnalyticsBuilder {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, nothing was started.
+    /// If the future is dropped, no task was started. The thread of a durable queue may still
+    /// be opening its file; it then closes the file again and ends.
     pub async fn build(self) -> Result<Analytics, BuildError> {
         let runtime = Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
         if !is_event_type(&self.event_type) {

@@ -27,7 +27,7 @@ use crate::{
     backend::{Batch, DynBackend},
     counted::{Counted, CountedGuard},
     drops::DropSignal,
-    event::{OutgoingEvent, UserProperties},
+    event::OutgoingEvent,
     gate::{Gate, Pass},
     limits::Limits,
     queue::{Journal, Queued, Row},
@@ -174,11 +174,21 @@ impl Lane {
             let progressed = self.progressed.notified();
             let done = self.lock().done();
             journal.mark(number, done);
+            self.keep_user(number, journal);
             tokio::select! {
                 biased;
                 () = stop.stopped() => return,
                 () = progressed => {}
             }
+        }
+    }
+
+    /// Tells `journal` what is still to be said about the user, if that has changed. Only the
+    /// background task may call this, so that an older state never follows a newer one.
+    pub(crate) fn keep_user(&self, number: usize, journal: &Journal) {
+        let news = self.lock().user.news();
+        if let Some(said) = news {
+            journal.keep_user(number, said);
         }
     }
 
@@ -269,14 +279,6 @@ impl Lane {
             warn!(backend = self.name(), "the backend panicked over user properties");
             false
         })
-    }
-
-    /// Returns what a restart would lose of what is to be said about the user, though it
-    /// was written down: its row has left, or was in a file that ended before the row
-    /// `durable_from`.
-    pub(crate) fn unwritten_user(&self, epoch: u64, durable_from: Row) -> Option<UserProperties> {
-        let state = self.lock();
-        state.user.unwritten(epoch, durable_from.max(state.done() + 1)).cloned()
     }
 
     fn disconnect(&self) {

@@ -180,11 +180,12 @@ impl Guard {
     /// What is said about the user as it may leave.
     pub(crate) fn user(&self, event: &str, user: UserProperties) -> UserProperties {
         let mut search = self.search();
-        // What was not seen to its end is not said.
-        UserProperties {
-            set: search.properties(event, user.set).unwrap_or_default(),
-            set_once: search.properties(event, user.set_once).unwrap_or_default(),
-        }
+        // What was not seen to its end is not said, nor what has grown past the limit.
+        let mut pass = |properties| {
+            let properties = search.properties(event, properties);
+            properties.filter(|properties| properties.check().is_ok()).unwrap_or_default()
+        };
+        UserProperties { set: pass(user.set), set_once: pass(user.set_once) }
     }
 
     /// Returns whether there is something personal in `text`. Tells nobody of it.

@@ -16,7 +16,10 @@ pub(crate) use self::memory::{Queue, Queued};
 pub(crate) use self::sqlite::journal::Journal;
 
 #[cfg(feature = "sqlite")]
-use crate::stats::DropReason;
+use std::collections::BTreeMap;
+
+#[cfg(feature = "sqlite")]
+use crate::{event::Said, stats::DropReason};
 
 /// The number of an event's row in the file: from 1, without gaps, in the order in
 /// which events leave the intake.
@@ -52,6 +55,8 @@ pub(crate) struct Restored {
     /// For each lane, the last row up to which it has seen all.
     pub(crate) done: Marks,
     pub(crate) refused: Vec<Refused>,
+    /// For each lane that has something left to say about the user, what that is.
+    pub(crate) users: BTreeMap<usize, Said>,
     /// The last row that ever was.
     pub(crate) last: Row,
 }

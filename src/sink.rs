@@ -13,6 +13,7 @@
 
 mod drain;
 mod report;
+mod user;
 
 use std::{
     borrow::Cow,
@@ -35,15 +36,12 @@ use crate::{
     counted::{Counted, Untold},
     delivery::{Lane, PendingUser},
     drops::DropSignal,
-    event::{
-        CapturedEvent, InvalidEvent, OutgoingEvent, Properties, Said, UniqueIds, UserProperties,
-        check_name,
-    },
+    event::{CapturedEvent, InvalidEvent, OutgoingEvent, Properties, Said, UniqueIds, check_name},
     gate::{Gate, Phase},
     guard::Guard,
     intake::Intake,
     limits::Limits,
-    locks::{Mutex, MutexGuard, PoisonError},
+    locks::Mutex,
     queue::{Journal, QueueError, Queued, Row},
     stats::{BackendStats, DropReason, Stats},
     stop::Stop,
@@ -104,8 +102,6 @@ impl Sink {
                 state.restored += 1;
                 match event {
                     Ok(queued) => {
-                        let user = queued.event.user_properties().clone();
-                        state.user.say(&Said { user, epoch: queued.event.epoch }, Some(*row));
                         state.push(queued.clone(), &self.limits, |row| {
                             Refused::note(&mut refused, number, row);
                         });
@@ -114,6 +110,9 @@ impl Sink {
                 }
             }
             state.see(restored.last);
+            if let Some(said) = restored.users.remove(&number) {
+                state.user = PendingUser::restored(said);
+            }
         }
         if !refused.is_empty() {
             journal.refuse(refused);
@@ -175,38 +174,6 @@ impl Sink {
         let properties = (!properties.is_empty()).then(|| Arc::new(properties.without_repeats()));
         self.intake.lock().super_properties = properties;
         Ok(())
-    }
-
-    /// Remembers what to say about the user, until each backend was told.
-    pub(crate) fn set_user_properties(
-        &self,
-        set: &Properties,
-        set_once: &Properties,
-    ) -> Result<(), InvalidEvent> {
-        let newer = UserProperties { set: set.clone(), set_once: set_once.clone() };
-        newer.check()?;
-        let Some(epoch) = self.gate.capture_epoch() else {
-            return Ok(());
-        };
-        let mut said = self.user();
-        // A wipe may have been here since: what was said before it must not be
-        // sent in the next epoch.
-        if self.gate.capture_epoch() != Some(epoch) {
-            return Ok(());
-        }
-        let mut user =
-            if said.epoch == epoch { said.user.clone() } else { UserProperties::default() };
-        user.add(&newer);
-        user.check()?;
-        for lane in &self.lanes {
-            lane.lock().user.check(&user)?;
-        }
-        *said = Said { user, epoch };
-        Ok(())
-    }
-
-    fn user(&self) -> MutexGuard<'_, Said> {
-        self.user.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     // The side of consent.
@@ -320,6 +287,7 @@ impl Sink {
             intake.drops.add(DropReason::Shutdown, left);
         }
         let durable_from = self.durable_from();
+        self.keep_user();
         let marks = self.lanes.iter().map(|lane| lane.end(durable_from)).collect();
         if let Some(journal) = &self.journal {
             journal.begin_close(marks);
@@ -358,45 +326,6 @@ impl Sink {
             epoch: captured.epoch,
         };
         Ok(Queued { bytes, ..Queued::new(Arc::new(event), now) })
-    }
-
-    /// Takes what was said about the user since the last time, past the guard.
-    fn take_said(&self) -> Said {
-        let said = std::mem::take(&mut *self.user());
-        if said.user.is_empty() {
-            return said;
-        }
-        Said { user: self.guard.user("user properties", said.user), ..said }
-    }
-
-    /// Lets the first of `events` take to the file what was `said` about the user, and
-    /// what lanes still have to say though its row has left. Returns the place of that
-    /// event, and those lanes.
-    fn write_user_with(
-        &self,
-        events: &mut [Result<Queued, DropReason>],
-        said: &Said,
-    ) -> (Option<usize>, Vec<usize>) {
-        let (epoch, durable_from) = (self.gate.epoch(), self.durable_from());
-        let mut user = UserProperties::default();
-        let mut lanes = Vec::new();
-        for (number, lane) in self.lanes.iter().enumerate() {
-            if let Some(unwritten) = lane.unwritten_user(epoch, durable_from) {
-                user.add(&unwritten);
-                lanes.push(number);
-            }
-        }
-        if said.epoch == epoch {
-            user.add(&said.user);
-        }
-        let carrier = events.iter().position(|event| {
-            event.as_ref().is_ok_and(|queued| queued.event.epoch == epoch && !user.is_empty())
-        });
-        let queued = carrier.and_then(|place| events.get_mut(place)?.as_mut().ok());
-        if let Some(event) = queued.and_then(|queued| Arc::get_mut(&mut queued.event)) {
-            event.user = Some(Box::new(user));
-        }
-        (carrier, lanes)
     }
 
     pub(crate) fn drop_signal(&self) -> &DropSignal {

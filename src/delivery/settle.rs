@@ -45,6 +45,7 @@ impl Lane {
             }
             Outcome::Answered(Ok(())) | Outcome::Cut | Outcome::Stopped => None,
         };
+        let mut forgets = false;
         let mut state = self.lock();
         state.landed();
         match outcome {
@@ -55,7 +56,7 @@ impl Lane {
             }
             Outcome::Answered(Err(_)) | Outcome::Panicked => {
                 if matches!(decision, Some(RetryDecision::Drop(_) | RetryDecision::Halve)) {
-                    state.user.refused(carried.is_some());
+                    forgets = state.user.refused(carried.is_some());
                 }
                 match decision {
                     Some(RetryDecision::Drop(reason)) => state.drops.add(reason, batch.len()),
@@ -74,6 +75,9 @@ impl Lane {
         }
         drop(state);
         self.progressed.notify_waiters();
+        if forgets {
+            warn!(backend = self.name(), "user properties were refused too often: forgotten");
+        }
     }
 
     /// Decides what to do with a batch of `events` events that was not delivered, and

@@ -6,8 +6,8 @@ mod tests;
 use std::sync::Arc;
 
 use crate::{
-    event::{InvalidEvent, OutgoingEvent, Said, UserProperties},
-    queue::{Queued, Row},
+    event::{OutgoingEvent, Said, UserProperties},
+    queue::Queued,
 };
 
 /// So many refusals in a row, of whatever carried them, are put down to the user
@@ -20,8 +20,8 @@ const MOST_REFUSALS: u32 = 10;
 pub(crate) struct PendingUser {
     said: UserProperties,
     epoch: u64,
-    /// The first row of the file that has a part of them; none if a part is in no row.
-    row: Option<Row>,
+    /// They have changed since [`PendingUser::news`] last returned them.
+    has_news: bool,
     /// Refusals in a row of requests that carried them.
     refusals: u32,
     /// The last request that carried them was refused: the next one goes without, to
@@ -30,30 +30,40 @@ pub(crate) struct PendingUser {
 }
 
 impl PendingUser {
-    /// Adds what was said, and is written down in `row`, if it is.
-    pub(crate) fn say(&mut self, newer: &Said, row: Option<Row>) {
+    /// Takes what another process left in the file.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn restored(Said { user, epoch }: Said) -> Self {
+        Self { said: user, epoch, ..Self::default() }
+    }
+
+    /// Adds what was said later. If both together exceed the limit of one event, the newer
+    /// alone stays.
+    pub(crate) fn say(&mut self, newer: &Said) {
         if newer.user.is_empty() {
             return;
         }
         if self.epoch != newer.epoch {
             *self = Self { epoch: newer.epoch, ..Self::default() };
         }
-        self.row = if self.said.is_empty() { row } else { row.and(self.row) };
         self.said.add(&newer.user);
+        if self.said.check().is_err() {
+            self.said = newer.user.clone();
+        }
+        self.has_news = true;
         // What was refused may have been replaced.
         self.refusals = 0;
     }
 
-    /// Checks that `newer` can be added to what waits.
-    pub(crate) fn check(&self, newer: &UserProperties) -> Result<(), InvalidEvent> {
-        let mut said = self.said.clone();
-        said.add(newer);
-        said.check()
+    /// Returns what is still to be said, for the file, if that has changed since the last
+    /// call.
+    pub(crate) fn news(&mut self) -> Option<Said> {
+        let has_news = std::mem::take(&mut self.has_news);
+        has_news.then(|| Said { user: self.said.clone(), epoch: self.epoch })
     }
 
     /// Returns what the next request of `epoch` may carry.
     pub(super) fn offer(&self, epoch: u64) -> Option<UserProperties> {
-        let may_ride = self.epoch == epoch && !self.rests && self.refusals < MOST_REFUSALS;
+        let may_ride = self.epoch == epoch && !self.rests;
         (may_ride && !self.said.is_empty()).then(|| self.said.clone())
     }
 
@@ -63,27 +73,25 @@ impl PendingUser {
         if let Some(carried) = carried {
             self.refusals = 0;
             self.said.remove(carried);
+            self.has_news = true;
         }
     }
 
-    /// Notes that a backend refused a request, and whether it carried these.
-    pub(super) fn refused(&mut self, carried: bool) {
-        if carried {
-            self.rests = true;
-            self.refusals = self.refusals.saturating_add(1);
+    /// Notes that a backend refused a request, and whether it carried these. Returns whether
+    /// they are forgotten: that was one refusal too many.
+    pub(super) fn refused(&mut self, carried: bool) -> bool {
+        if !carried {
+            return false;
         }
-    }
-
-    /// Returns what a restart would lose: that of which a part is in no row from `first`
-    /// on, the first that has not left the file.
-    pub(crate) fn unwritten(&self, epoch: u64, first: Row) -> Option<&UserProperties> {
-        let is_written = self.row.is_some_and(|row| row >= first);
-        (self.epoch == epoch && !is_written && !self.said.is_empty()).then_some(&self.said)
-    }
-
-    /// Notes that all of it is written down in `row`.
-    pub(crate) fn written(&mut self, row: Row) {
-        self.row = Some(row);
+        self.rests = true;
+        self.refusals += 1;
+        let is_last = self.refusals >= MOST_REFUSALS && !self.said.is_empty();
+        if is_last {
+            self.said = UserProperties::default();
+            self.refusals = 0;
+            self.has_news = true;
+        }
+        is_last
     }
 }
 
@@ -95,14 +103,12 @@ pub(super) fn attach(
     carries: impl Fn(&OutgoingEvent) -> bool,
 ) -> (Vec<Arc<OutgoingEvent>>, Option<UserProperties>) {
     let carrier = offered.as_ref().and_then(|_| batch.iter().position(|q| carries(&q.event)));
-    let events = batch.iter().enumerate().map(|(place, queued)| {
-        let user = offered.as_ref().filter(|_| carrier == Some(place));
-        // What is written down with an event is for the next process.
-        if user.is_none() && queued.event.user.is_none() {
-            return queued.event.clone();
+    let events = batch.iter().enumerate().map(|(place, queued)| match &offered {
+        Some(user) if carrier == Some(place) => {
+            let user = Some(Box::new(user.clone()));
+            Arc::new(OutgoingEvent { user, ..OutgoingEvent::clone(&queued.event) })
         }
-        let user = user.map(|user| Box::new(user.clone()));
-        Arc::new(OutgoingEvent { user, ..OutgoingEvent::clone(&queued.event) })
+        _ => queued.event.clone(),
     });
     let events = events.collect();
     (events, offered.filter(|_| carrier.is_some()))

@@ -52,7 +52,7 @@ impl UserProperties {
 }
 
 /// What was said about the user in one epoch.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Said {
     pub(crate) user: UserProperties,
     pub(crate) epoch: u64,

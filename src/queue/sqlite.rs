@@ -4,6 +4,7 @@ mod age;
 mod disk;
 mod facts;
 mod file;
+mod first_look;
 pub(crate) mod journal;
 mod orders;
 mod own_file;
@@ -13,6 +14,7 @@ mod rows;
 pub(crate) mod setup;
 #[cfg(test)]
 mod tests;
+mod user;
 
 use std::{fmt, path::PathBuf};
 
@@ -56,6 +58,10 @@ use crate::testing::HangingDisk;
 /// goes by the wall clock across a restart: after a clock that jumped ahead, events
 /// are taken for as old as it says; an event from the future counts as new once, at
 /// the first start that meets it.
+///
+/// User properties have one row for each backend, bounded by the limit of one event
+/// ([`MAX_EVENT_BYTES`](crate::MAX_EVENT_BYTES), for each of the two kinds). They have no
+/// age limit.
 ///
 /// # Withdrawal
 ///
@@ -132,7 +138,8 @@ impl SqliteQueue {
     ///
     /// What stays readable is how many events wait, how large they are, when they were
     /// written, the [`name`](crate::Backend::name) of each backend and how many it has
-    /// taken, and under how many consents (epochs) events were captured. A file that was
+    /// taken, for which backends user properties wait and how large these are, and under
+    /// how many consents (epochs) all of it came. A file that was
     /// begun without a passphrase is encrypted when it is opened with one.
     #[must_use]
     pub fn passphrase(mut self, passphrase: impl Into<String>) -> Self {

@@ -1,7 +1,5 @@
 //! Moves events from the intake to the queues, by way of the file if there is one.
 
-use std::num::NonZeroU64;
-
 use tokio::{
     sync::Notify,
     time::{Instant, sleep},
@@ -11,7 +9,7 @@ use super::Sink;
 use crate::{
     counted::{CountedGuard, HasDrops},
     delivery::Lane,
-    event::{Said, UniqueIds},
+    event::UniqueIds,
     locks::{AtomicU64, Ordering},
     queue::{Queued, Refused},
     stats::{DropReason, Drops},
@@ -74,20 +72,6 @@ struct Moving<'a> {
     sink: &'a Sink,
     number: usize,
     events: Vec<Result<Queued, DropReason>>,
-    /// What was said about the user meanwhile.
-    said: Said,
-    /// The place of the event whose row holds what is to be said about the user.
-    carrier: Option<usize>,
-    /// The lanes for which that row also holds what they had still to say.
-    rewritten: Vec<usize>,
-}
-
-impl Moving<'_> {
-    /// Returns the row that holds what is to be said about the user, if there is one.
-    fn user_row(&self) -> Option<u64> {
-        let carrier = self.events.get(self.carrier?)?.as_ref().ok()?;
-        carrier.row.map(NonZeroU64::get)
-    }
 }
 
 impl Drop for Moving<'_> {
@@ -129,8 +113,8 @@ impl Sink {
         let calls = self.drain_calls.asked.load(Ordering::Acquire);
         if let Some(mut moving) = self.take_captured() {
             if let Some(journal) = &self.journal {
-                (moving.carrier, moving.rewritten) =
-                    self.write_user_with(&mut moving.events, &moving.said);
+                // First, so that what was said is in the file when the events are.
+                self.keep_user();
                 journal.write(&mut moving.events).await;
             }
             self.enqueue(moving);
@@ -139,8 +123,9 @@ impl Sink {
         self.drain_calls.progressed.notify_waiters();
     }
 
-    /// Takes what is in the intake, and completes it. The work on each event happens
-    /// while no lock is held that a caller could wait for.
+    /// Takes what is in the intake, and completes it; and tells the lanes what was said
+    /// about the user meanwhile. The work on each event happens while no lock is held that
+    /// a caller could wait for.
     fn take_captured(&self) -> Option<Moving<'_>> {
         let captured = {
             let mut draining = self.draining();
@@ -148,27 +133,19 @@ impl Sink {
             draining.events += intake.len();
             intake.take()
         };
-        if captured.is_empty() {
+        if captured.is_empty() && self.user().user.is_empty() {
             return None;
         }
-        let mut moving = Moving {
-            sink: self,
-            number: captured.len(),
-            events: Vec::new(),
-            said: Said::default(),
-            carrier: None,
-            rewritten: Vec::new(),
-        };
+        let mut moving = Moving { sink: self, number: captured.len(), events: Vec::new() };
         self.guard.refresh();
         let (mut ids, now) = (UniqueIds::new(), Instant::now());
         let events = captured.into_iter().map(|event| self.prepare(event, &mut ids, now));
         moving.events.extend(events);
-        moving.said = self.take_said();
+        self.tell_lanes(&self.take_said());
         Some(moving)
     }
 
     fn enqueue(&self, mut moving: Moving<'_>) {
-        let user_row = moving.user_row();
         let mut draining = self.draining();
         let mut lanes: Vec<_> = self.lanes.iter().map(Lane::lock).collect();
         let epoch = self.gate.epoch();
@@ -195,14 +172,6 @@ impl Sink {
             }
         }
         draining.events -= std::mem::take(&mut moving.number);
-        for (number, state) in lanes.iter_mut().enumerate() {
-            if let (Some(row), true) = (user_row, moving.rewritten.contains(&number)) {
-                state.user.written(row);
-            }
-            if moving.said.epoch == epoch {
-                state.user.say(&moving.said, user_row);
-            }
-        }
         let mut untold = draining.unlock();
         for lane in lanes {
             untold.join(lane.unlock());

@@ -1,7 +1,9 @@
 //! The durable queue: what survives what.
 
 mod contract;
+mod encryption;
 mod faults;
+mod foreign;
 #[cfg(target_os = "linux")]
 mod frozen;
 mod guarded;
@@ -10,6 +12,8 @@ mod hanging;
 mod kill;
 #[cfg(unix)]
 mod links;
+mod numbers;
+mod user_properties;
 mod wiped;
 
 use std::{
@@ -98,12 +102,16 @@ fn dropped(counters: &BackendStats, reason: DropReason) -> u64 {
 fn every_test_that_the_documentation_names_is_there() {
     let sources = [
         ("contract", include_str!("durable/contract.rs")),
+        ("encryption", include_str!("durable/encryption.rs")),
         ("faults", include_str!("durable/faults.rs")),
+        ("foreign", include_str!("durable/foreign.rs")),
         ("frozen", include_str!("durable/frozen.rs")),
         ("guarded", include_str!("durable/guarded.rs")),
         ("hanging", include_str!("durable/hanging.rs")),
         ("kill", include_str!("durable/kill.rs")),
         ("links", include_str!("durable/links.rs")),
+        ("numbers", include_str!("durable/numbers.rs")),
+        ("user_properties", include_str!("durable/user_properties.rs")),
         ("wiped", include_str!("durable/wiped.rs")),
         ("disk::tests", include_str!("../../src/queue/sqlite/disk.rs")),
         ("tests::hanging", include_str!("../../src/queue/sqlite/tests.rs")),

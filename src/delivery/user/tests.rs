@@ -14,13 +14,13 @@ fn said(user: UserProperties) -> Said {
     Said { user, epoch: 1 }
 }
 
-fn queued(name: &'static str, user: Option<UserProperties>) -> Queued {
+fn queued(name: &'static str) -> Queued {
     let event = OutgoingEvent {
         uuid: Uuid::new_v4(),
         name: name.into(),
         at: SystemTime::now(),
         properties: Properties::new(),
-        user: user.map(Box::new),
+        user: None,
         epoch: 1,
     };
     Queued::new(Arc::new(event), Instant::now())
@@ -33,11 +33,11 @@ fn json(user: Option<UserProperties>) -> (String, String) {
 #[test]
 fn what_was_delivered_is_forgotten_and_what_was_said_meanwhile_is_not() {
     let mut pending = PendingUser::default();
-    pending.say(&said(set("a", 1)), None);
-    pending.say(&said(set("b", 1)), None);
+    pending.say(&said(set("a", 1)));
+    pending.say(&said(set("b", 1)));
     let sent = pending.offer(1).unwrap();
-    pending.say(&said(set("b", 2)), None);
-    pending.say(&said(set("c", 1)), None);
+    pending.say(&said(set("b", 2)));
+    pending.say(&said(set("c", 1)));
     pending.delivered(Some(&sent));
     assert_eq!(json(pending.offer(1)).0, r#"{"b":2,"c":1}"#);
     let sent = pending.offer(1).unwrap();
@@ -51,7 +51,7 @@ fn the_last_value_counts_and_of_what_is_set_once_the_first() {
     for value in 1..=3 {
         let once = Properties::new().with("a", value);
         let user = UserProperties { set: once.clone(), set_once: once };
-        pending.say(&said(user), None);
+        pending.say(&said(user));
     }
     assert_eq!(json(pending.offer(1)), (r#"{"a":3}"#.to_owned(), r#"{"a":1}"#.to_owned()));
 }
@@ -59,9 +59,9 @@ fn the_last_value_counts_and_of_what_is_set_once_the_first() {
 #[test]
 fn nothing_is_offered_in_another_epoch_and_a_new_epoch_begins_with_nothing() {
     let mut pending = PendingUser::default();
-    pending.say(&said(set("a", 1)), None);
+    pending.say(&said(set("a", 1)));
     assert!(pending.offer(2).is_none());
-    pending.say(&Said { user: set("b", 1), epoch: 2 }, None);
+    pending.say(&Said { user: set("b", 1), epoch: 2 });
     assert!(pending.offer(1).is_none());
     assert_eq!(json(pending.offer(2)).0, r#"{"b":1}"#);
 }
@@ -69,40 +69,59 @@ fn nothing_is_offered_in_another_epoch_and_a_new_epoch_begins_with_nothing() {
 #[test]
 fn a_refusal_is_followed_by_a_request_without_and_ten_in_a_row_by_none_with() {
     let mut pending = PendingUser::default();
-    pending.say(&said(set("a", 1)), None);
+    pending.say(&said(set("a", 1)));
+    pending.news().unwrap();
     for refusal in 1..=MOST_REFUSALS {
         assert!(pending.offer(1).is_some(), "{refusal}");
-        pending.refused(true);
+        assert_eq!(pending.refused(true), refusal == MOST_REFUSALS, "{refusal}");
         assert!(pending.offer(1).is_none(), "{refusal}");
         // Refused without, too: the events were to blame.
-        pending.refused(false);
+        assert!(!pending.refused(false), "{refusal}");
         assert!(pending.offer(1).is_none(), "{refusal}");
         pending.delivered(None);
     }
     assert!(pending.offer(1).is_none());
-    pending.say(&said(set("a", 2)), None);
+    assert!(pending.news().unwrap().user.is_empty());
+    pending.say(&said(set("a", 2)));
     assert!(pending.offer(1).is_some());
 }
 
 #[test]
-fn what_a_restart_would_lose_is_known_by_its_rows() {
+fn what_exceeds_the_limit_of_an_event_with_what_waits_takes_its_place() {
+    let large = |key: &str| UserProperties {
+        set: Properties::new().with(key, "word ".repeat(4000)),
+        ..UserProperties::default()
+    };
     let mut pending = PendingUser::default();
-    assert!(pending.unwritten(1, 1).is_none());
-    pending.say(&said(set("a", 1)), Some(5));
-    pending.say(&said(set("b", 1)), Some(9));
-    assert!(pending.unwritten(1, 5).is_none());
-    assert_eq!(json(pending.unwritten(1, 6).cloned()).0, r#"{"a":1,"b":1}"#);
-    pending.written(12);
-    assert!(pending.unwritten(1, 12).is_none());
-    // The disk failed: a part is in no row.
-    pending.say(&said(set("c", 1)), None);
-    assert!(pending.unwritten(1, 12).is_some());
+    pending.say(&said(large("a")));
+    pending.say(&said(set("small", 1)));
+    pending.say(&said(large("b")));
+    pending.say(&said(set("last", 1)));
+    let set = pending.offer(1).unwrap().set.to_json();
+    let found = ["a", "small", "b", "last"].map(|key| set.contains(&format!("\"{key}\":")));
+    assert_eq!(found, [false, false, true, true]);
+}
+
+#[test]
+fn the_file_is_told_of_each_change_once_and_of_none_that_it_told_of_itself() {
+    let mut pending = PendingUser::default();
+    assert!(pending.news().is_none());
+    pending.say(&said(set("a", 1)));
+    let user = pending.news().unwrap().user;
+    assert_eq!((json(Some(user.clone())).0, pending.news().is_none()), (r#"{"a":1}"#.into(), true));
+    pending.refused(true);
+    pending.delivered(None);
+    assert!(pending.news().is_none());
+    pending.delivered(Some(&user));
+    assert!(pending.news().unwrap().user.is_empty());
+
+    #[cfg(feature = "sqlite")]
+    assert!(PendingUser::restored(said(set("a", 1))).news().is_none());
 }
 
 #[test]
 fn the_first_event_that_may_carries_them_and_no_other_does() {
-    let old = Some(set("old", 1));
-    let batch = [queued("Never", old.clone()), queued("May", None), queued("May", old)];
+    let batch = ["Never", "May", "May"].map(queued);
     let carries = |event: &OutgoingEvent| event.name() == "May";
     let (events, carried) = attach(&batch, Some(set("new", 1)), carries);
     let sets: Vec<_> = events.iter().map(|event| event.user_properties().set.to_json()).collect();

@@ -12,6 +12,7 @@ use super::{
     own_file::FileError,
     rows::Rows,
     setup::Setup,
+    user::Wanted,
 };
 use crate::{
     event::OutgoingEvent,
@@ -30,6 +31,8 @@ pub(super) struct Disk {
     seen: Marks,
     /// What each lane has seen, as far as the file knows.
     marked: Marks,
+    /// What lanes have still to say about the user.
+    users: Wanted,
     /// The floor below which the file is known to hold nothing.
     emptied: u64,
     /// The same, for what was set aside too.
@@ -61,6 +64,7 @@ impl Disk {
             next: restored.last + 1,
             seen: restored.done.clone(),
             marked: restored.done.clone(),
+            users: Wanted::written(restored.users.clone()),
             emptied: 0,
             wiped: 0,
             failing: false,
@@ -93,6 +97,10 @@ impl Disk {
                 }
                 self.mark();
             }
+            Job::Users(users) => {
+                self.users.add(users);
+                self.keep_users();
+            }
             Job::Write(write) => self.write(write),
             Job::Close => self.close(),
         }
@@ -112,7 +120,8 @@ impl Disk {
             Ok(rows) => {
                 #[cfg(feature = "testing")]
                 self.setup.disk.access();
-                if std::mem::take(&mut self.failing) {
+                // It proves nothing to have written nothing.
+                if !events.is_empty() && std::mem::take(&mut self.failing) {
                     info!("the queue's file can be written again");
                 }
                 if written.send(rows).is_err() {
@@ -135,6 +144,8 @@ impl Disk {
         self.wipe().map_err(Trouble::Refused)?;
         let floor = self.facts.floor();
         let next = self.next;
+        self.reopened()?;
+        self.write_users()?;
         let inserted = self.reopened()?.insert(next, floor, events)?;
         self.next = inserted.next;
         Ok(inserted.rows)
@@ -180,6 +191,26 @@ impl Disk {
         }
     }
 
+    /// Writes down what lanes have still to say about the user. What cannot be written now
+    /// is tried again with the next write.
+    fn keep_users(&mut self) {
+        if self.shut {
+            return;
+        }
+        let written = self.write_users();
+        if let (Err(trouble), false) = (&written, self.begins_anew(&written)) {
+            self.failed(trouble);
+        }
+    }
+
+    fn write_users(&mut self) -> Result<(), Trouble> {
+        self.users.forget_below(self.facts.floor());
+        match &mut self.rows {
+            Some(rows) => self.users.write(rows, &self.setup.lanes),
+            None => Ok(()),
+        }
+    }
+
     /// Deletes a file that was found to be damaged. Says whether it did.
     fn begins_anew<T>(&mut self, result: &Result<T, Trouble>) -> bool {
         if !matches!(result, Err(Trouble::Damaged(_))) {
@@ -209,6 +240,7 @@ impl Disk {
             self.next = self.next.max(found.restored.last + 1);
             self.facts.set_durable_from(self.next);
             self.marked = found.restored.done;
+            self.users.file_is_new();
             return Ok(self.rows.insert(rows));
         }
         match &mut self.rows {
@@ -220,6 +252,7 @@ impl Disk {
     /// Deletes what is below the floor, unless that is done.
     fn wipe(&mut self) -> Result<(), QueueError> {
         let floor = self.facts.floor();
+        self.users.forget_below(floor);
         if self.wiped >= floor {
             return Ok(());
         }
@@ -275,7 +308,10 @@ mod tests {
     use tokio::sync::oneshot;
 
     use super::*;
-    use crate::queue::sqlite::tests::{event, setup};
+    use crate::{
+        event::Said,
+        queue::sqlite::tests::{event, said, setup},
+    };
 
     fn open(path: &std::path::Path, facts: &Arc<Facts>) -> (Disk, Restored) {
         let place = Place::resolve(path).unwrap();
@@ -316,6 +352,26 @@ mod tests {
             [restored.waits(0, 4), restored.waits(1, 4), restored.waits(0, 5)],
             [false, true, true]
         );
+    }
+
+    #[test]
+    fn a_file_that_was_begun_anew_gets_what_is_still_to_be_said_about_the_user() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let (path, facts) = (directory.path().join("queue"), Arc::default());
+        let (mut disk, _) = open(&path, &facts);
+        disk.carry_out(Job::Users([(0, said(1)), (1, said(1))].into()));
+        disk.carry_out(Job::Users([(0, Said { epoch: 1, ..Said::default() })].into()));
+        assert!(disk.begins_anew(&damage()));
+        write(&mut disk, 1);
+        disk.carry_out(Job::Close);
+        let (mut disk, restored) = open(&path, &facts);
+        assert_eq!(restored.users.keys().collect::<Vec<_>>(), [&1]);
+
+        // So it does if it was restored.
+        assert!(disk.begins_anew(&damage()));
+        write(&mut disk, 0);
+        disk.carry_out(Job::Close);
+        assert_eq!(open(&path, &facts).1.users.len(), 1);
     }
 
     #[cfg(unix)]

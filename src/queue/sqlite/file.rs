@@ -13,15 +13,16 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tracing::warn;
 
 use super::{
+    first_look,
     own_file::{self, FileError},
-    rows,
+    rows, user,
 };
 use crate::queue::QueueError;
 
 /// "MxAn", in the header of every file of ours.
-const APPLICATION_ID: i32 = 0x4d78_416e;
+pub(super) const APPLICATION_ID: i32 = 0x4d78_416e;
 /// The version of the tables that this code writes.
-const VERSION: i32 = 1;
+pub(super) const VERSION: i32 = 1;
 /// How long to wait for one that is about to let go of the file.
 const BUSY_TIME: Duration = Duration::from_secs(1);
 /// What the write-ahead log is cut to when it is taken over.
@@ -130,6 +131,7 @@ impl Place {
         // Its log gets the same permissions.
         own_file::create(&self.0).map_err(|error| refused(error.into()))?;
         let made = own_file::identify(&self.0).map_err(refused)?;
+        first_look::refuse_foreign(&self.0, self.has_log()).map_err(Trouble::Refused)?;
         // No URI: the path is a path, whatever it begins with. One thread at a time has
         // the connection.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
@@ -165,6 +167,7 @@ impl Place {
             let damage = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
             return Err(Trouble::Damaged(rusqlite::Error::SqliteFailure(damage, None)));
         }
+        user::create(&connection)?;
         Ok(connection)
     }
 
@@ -185,6 +188,12 @@ impl Place {
             }
         }
         Ok(())
+    }
+
+    /// Whether there is a log beside the file that is not empty.
+    fn has_log(&self) -> bool {
+        let length = |suffix| fs::symlink_metadata(self.beside(suffix)).map_or(0, |log| log.len());
+        length("-wal") > 0 || length("-journal") > 0
     }
 
     fn has_our_header(&self) -> bool {

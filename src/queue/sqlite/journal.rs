@@ -22,6 +22,7 @@ use super::{
     setup::Setup,
 };
 use crate::{
+    event::Said,
     locks::{Mutex, MutexGuard, PoisonError},
     queue::{Marks, QueueError, Queued, Refused, Restored, Row},
     stats::{DropReason, QueueStats},
@@ -120,13 +121,14 @@ impl Journal {
     }
 
     /// Writes `events` down, and tells each its row. One that has none then is in memory
-    /// only.
+    /// only. What [`Journal::keep_user`] was told before is written before, also if there
+    /// are no events.
     ///
     /// Waits no longer than [`LONGEST_WRITE`], and not at all while the disk is late already.
     pub(crate) async fn write(&self, events: &mut [Result<Queued, DropReason>]) {
         let offered: Vec<_> = events.iter().flatten().map(|queued| queued.event.clone()).collect();
         let number = offered.len() as u64;
-        if number == 0 || self.has_no_lanes {
+        if self.has_no_lanes {
             return;
         }
         let (written, rows) = oneshot::channel();
@@ -171,6 +173,11 @@ impl Journal {
             drop(desk);
             self.shared.ordered.notify_one();
         }
+    }
+
+    /// `lane` has still to say `said` about the user, and nothing that it had before.
+    pub(crate) fn keep_user(&self, lane: usize, said: Said) {
+        self.order(|orders| orders.keep_user(lane, said));
     }
 
     /// Deletes everything of an earlier epoch than `epoch`, in the background.

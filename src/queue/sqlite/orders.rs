@@ -1,13 +1,13 @@
 //! What the sink asks of the file and is not done yet. It is bounded, however long the
-//! disk takes: marks and wipes are kept as the state that is wanted, and there is one
-//! write at most.
+//! disk takes: marks, wipes and user properties are kept as the state that is wanted, and
+//! there is one write at most.
 
-use std::{num::NonZeroU64, sync::Arc};
+use std::{collections::BTreeMap, num::NonZeroU64, sync::Arc};
 
 use tokio::sync::oneshot;
 
 use crate::{
-    event::OutgoingEvent,
+    event::{OutgoingEvent, Said},
     queue::{Marks, QueueError, Refused, Row},
 };
 
@@ -33,6 +33,8 @@ pub(super) enum Job {
     Refuse(Vec<Refused>),
     /// Notes what each lane has seen.
     Mark(Marks),
+    /// Notes what some lanes have still to say about the user.
+    Users(BTreeMap<usize, Said>),
     Write(Write),
     Close,
 }
@@ -44,6 +46,8 @@ pub(super) struct Orders {
     refused: Vec<Refused>,
     marks: Marks,
     marks_changed: bool,
+    /// The newest of each lane.
+    users: BTreeMap<usize, Said>,
     write: Option<Write>,
     close: bool,
     /// A job was taken, and the one that took it has not come back.
@@ -82,6 +86,11 @@ impl Orders {
         }
     }
 
+    /// `lane` has still to say `said` about the user, and nothing that it had before.
+    pub(super) fn keep_user(&mut self, lane: usize, said: Said) {
+        self.users.insert(lane, said);
+    }
+
     /// Takes `write`, unless the disk is late already or the file is to be closed.
     pub(super) fn write(&mut self, write: Write) -> bool {
         let takes = !self.is_late && !self.close && self.write.is_none();
@@ -112,6 +121,8 @@ impl Orders {
             Some(Job::Refuse(std::mem::take(&mut self.refused)))
         } else if std::mem::take(&mut self.marks_changed) {
             Some(Job::Mark(self.marks.clone()))
+        } else if !self.users.is_empty() {
+            Some(Job::Users(std::mem::take(&mut self.users)))
         } else if let Some(write) = self.write.take() {
             Some(Job::Write(write))
         } else {
@@ -146,6 +157,7 @@ mod tests {
             assert!(!orders.write(write().0));
             orders.mark(0, round);
             orders.mark(1, 2 * round);
+            orders.keep_user(0, Said { epoch: round, ..Said::default() });
             let (waiter, gone) = oneshot::channel();
             orders.wipe(Some(waiter));
             drop(gone);
@@ -155,6 +167,8 @@ mod tests {
         let Some(Job::Wipe(waiters)) = orders.next() else { panic!("no wipe") };
         assert_eq!(waiters.len(), 1);
         assert!(matches!(orders.next(), Some(Job::Mark(marks)) if marks == [999, 1_998]));
+        let Some(Job::Users(users)) = orders.next() else { panic!("no user properties") };
+        assert_eq!(users.values().map(|said| said.epoch).collect::<Vec<_>>(), [999]);
         assert!(matches!(orders.next(), Some(Job::Close)));
         assert!(orders.next().is_none());
     }
@@ -181,6 +195,17 @@ mod tests {
         assert!(!orders.write(write().0));
         assert!(orders.next().is_none());
         assert!(orders.write(write().0));
+    }
+
+    #[test]
+    fn what_was_said_about_the_user_is_written_before_events_and_behind_a_wipe() {
+        let mut orders = Orders::new(vec![0]);
+        assert!(orders.write(write().0));
+        orders.keep_user(0, Said::default());
+        orders.wipe(None);
+        assert!(matches!(orders.next(), Some(Job::Wipe(_))));
+        assert!(matches!(orders.next(), Some(Job::Users(_))));
+        assert!(matches!(orders.next(), Some(Job::Write(_))));
     }
 
     #[test]

@@ -27,10 +27,23 @@ impl Writer {
         self.bytes.extend(event.uuid.as_bytes());
         self.bytes.extend(nanos(event.at).to_le_bytes());
         self.push(&event.name);
-        let user = event.user_properties();
-        for properties in [&event.properties, &user.set, &user.set_once] {
-            self.push(properties.members());
-        }
+        self.push(event.properties.members());
+        self.seal(cipher)
+    }
+
+    /// The bytes of `user`; none if they cannot be encrypted.
+    pub(super) fn write_user(
+        &mut self,
+        user: &UserProperties,
+        cipher: Option<&StoreCipher>,
+    ) -> Option<&[u8]> {
+        self.bytes.clear();
+        self.push(user.set.members());
+        self.push(user.set_once.members());
+        self.seal(cipher)
+    }
+
+    fn seal(&mut self, cipher: Option<&StoreCipher>) -> Option<&[u8]> {
         match cipher {
             None => self.bytes.extend(checksum(&self.bytes).to_le_bytes()),
             // It has a checksum of its own.
@@ -56,40 +69,47 @@ pub(super) fn read(
     epoch: u64,
     cipher: Option<&StoreCipher>,
 ) -> Option<OutgoingEvent> {
-    let decrypted;
-    let plain = match cipher {
-        None => {
-            let (plain, sum) = bytes.split_last_chunk::<8>().map(|(plain, sum)| (plain, *sum))?;
-            (checksum(plain) == u64::from_le_bytes(sum)).then_some(plain)?
-        }
-        Some(cipher) => {
-            let encrypted: EncryptedValueBase64 = serde_json::from_slice(bytes).ok()?;
-            decrypted = cipher.decrypt_value_base64_data(encrypted).ok()?;
-            &decrypted
-        }
-    };
+    let plain = unseal(bytes, cipher)?;
     let (uuid, rest) = plain.split_first_chunk::<16>()?;
     let (at, mut rest) = rest.split_first_chunk::<8>()?;
-    let mut next = || {
-        let (length, more) = rest.split_first_chunk::<4>()?;
-        let (text, more) = more.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-        rest = more;
-        std::str::from_utf8(text).ok()
-    };
     Some(OutgoingEvent {
         uuid: Uuid::from_bytes(*uuid),
         at: time(i64::from_le_bytes(*at)),
-        name: Cow::Owned(next()?.to_owned()),
-        properties: Properties::from_members(next()?)?,
-        user: {
-            let user = UserProperties {
-                set: Properties::from_members(next()?)?,
-                set_once: Properties::from_members(next()?)?,
-            };
-            (!user.is_empty()).then(|| Box::new(user))
-        },
+        name: Cow::Owned(pull(&mut rest)?.to_owned()),
+        properties: Properties::from_members(pull(&mut rest)?)?,
+        user: None,
         epoch,
     })
+}
+
+/// The user properties whose bytes these are, unless they are damaged.
+pub(super) fn read_user(bytes: &[u8], cipher: Option<&StoreCipher>) -> Option<UserProperties> {
+    let plain = unseal(bytes, cipher)?;
+    let mut rest = &*plain;
+    let mut next = || Properties::from_members(pull(&mut rest)?);
+    Some(UserProperties { set: next()?, set_once: next()? })
+}
+
+/// What was sealed, unless it is damaged.
+fn unseal<'a>(bytes: &'a [u8], cipher: Option<&StoreCipher>) -> Option<Cow<'a, [u8]>> {
+    match cipher {
+        None => {
+            let (plain, sum) = bytes.split_last_chunk::<8>()?;
+            (checksum(plain) == u64::from_le_bytes(*sum)).then_some(Cow::Borrowed(plain))
+        }
+        Some(cipher) => {
+            let encrypted: EncryptedValueBase64 = serde_json::from_slice(bytes).ok()?;
+            cipher.decrypt_value_base64_data(encrypted).ok().map(Cow::Owned)
+        }
+    }
+}
+
+/// Takes the text that is first in `rest`.
+fn pull<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
+    let (length, more) = rest.split_first_chunk::<4>()?;
+    let (text, more) = more.split_at_checked(u32::from_le_bytes(*length) as usize)?;
+    *rest = more;
+    std::str::from_utf8(text).ok()
 }
 
 /// Nanoseconds since 1970; what they cannot say (before 1677, after 2262) is as near
@@ -134,10 +154,7 @@ mod tests {
             name: Cow::Borrowed("Opened \"⌘\""),
             at: SystemTime::UNIX_EPOCH + Duration::from_nanos(1_769_860_800_123_456_789),
             properties: Properties::new().with("text", "a\nb").with("n", u64::MAX),
-            user: Some(Box::new(UserProperties {
-                set: Properties::new().with("app", "desktop"),
-                set_once: Properties::new(),
-            })),
+            user: None,
             epoch: 7,
         }
     }
@@ -155,8 +172,22 @@ mod tests {
             assert_eq!((read.uuid, read.at, read.epoch), (event.uuid, event.at, 7));
             assert_eq!(read.name, event.name);
             assert_eq!(read.properties.to_json(), event.properties.to_json());
-            assert_eq!(read.user_properties().set.to_json(), event.user_properties().set.to_json());
-            assert!(read.user_properties().set_once.is_empty());
+        }
+    }
+
+    #[test]
+    fn user_properties_are_read_as_they_were_written_and_not_once_they_are_damaged() {
+        for cipher in ciphers() {
+            let (set, set_once) =
+                (Properties::new().with("a", "⌘"), Properties::new().with("b", 1));
+            let (user, mut writer) = (UserProperties { set, set_once }, Writer::default());
+            let bytes = writer.write_user(&user, cipher.as_ref()).unwrap();
+            let read = read_user(bytes, cipher.as_ref()).unwrap();
+            assert_eq!(read.set.to_json(), user.set.to_json());
+            assert_eq!(read.set_once.to_json(), user.set_once.to_json());
+            for place in 0..bytes.len() {
+                assert!(read_user(&bytes[..place], cipher.as_ref()).is_none(), "{place}");
+            }
         }
     }
 

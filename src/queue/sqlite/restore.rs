@@ -7,7 +7,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use matrix_sdk_store_encryption::StoreCipher;
+use matrix_sdk_store_encryption::{Error as CipherError, StoreCipher};
 use rusqlite::{OptionalExtension as _, params};
 use sha2::{Digest as _, Sha256};
 use tokio::time::Instant;
@@ -21,9 +21,10 @@ use super::{
     payload,
     rows::Rows,
     setup::Setup,
+    user,
 };
 use crate::{
-    event::{OutgoingEvent, UserProperties},
+    event::OutgoingEvent,
     guard::Guard,
     queue::{Marks, QueueError, Queued, Refused, Restored, Row},
     stats::DropReason,
@@ -57,16 +58,11 @@ impl Rows {
         let is_new = rows.bind(&setup.owner, &mut found.discarded)?;
         rows.forget_set_aside(place, is_new, replaced, keep)?;
         rows.know_backends(&setup.lanes, &mut found.restored)?;
-        let withdrawn = rows.withdraw(keep, &mut found.restored)?;
-        if withdrawn || found.discarded > 0 {
-            rows.empty_log()?;
-        }
-        let encrypts = rows.unlock(setup.passphrase.as_ref().map(|p| p.as_str()))?;
-        let loaded = rows.load(setup, encrypts, &mut found.restored)?;
-        found.discarded += loaded.damaged;
-        if encrypts || loaded.rewritten {
-            rows.empty_log()?;
-        }
+        rows.withdraw(keep, &mut found.restored)?;
+        rows.erase_remains()?;
+        let new_key = rows.unlock(setup.passphrase.as_ref().map(|p| p.as_str()))?;
+        found.discarded += rows.load(setup, new_key.as_deref(), &mut found.restored)?;
+        rows.erase_remains()?;
         Ok((rows, found))
     }
 
@@ -82,10 +78,14 @@ impl Rows {
         }
         let salt = Uuid::new_v4();
         let transaction = self.connection.unchecked_transaction()?;
-        let deleted = transaction.execute("DELETE FROM events", [])?;
+        let deleted = transaction.execute("DELETE FROM events", [])?
+            + transaction.execute("DELETE FROM user", [])?;
         transaction.execute_batch("DELETE FROM meta; DELETE FROM backends; DELETE FROM refused")?;
         self.set_meta("salt", salt.as_bytes())?;
         self.set_meta("owner", &digest(salt.as_bytes()))?;
+        if deleted > 0 {
+            self.note_remains()?;
+        }
         transaction.commit()?;
         if bound.is_some() {
             warn!(rows = deleted, "the file of the queue was another user's: it is emptied");
@@ -118,11 +118,14 @@ impl Rows {
         Ok(())
     }
 
-    /// Learns what each of `lanes` has seen. One that is new has seen everything.
+    /// Learns what each of `lanes` has seen. One that is new has seen everything. The last
+    /// row is the highest that anything in the file refers to, so that no number is used
+    /// twice.
     fn know_backends(&mut self, lanes: &[String], restored: &mut Restored) -> Result<(), Trouble> {
         let transaction = self.connection.unchecked_transaction()?;
         let sql = "SELECT max(ifnull((SELECT max(id) FROM events), 0),
-                              ifnull((SELECT max(done) FROM backends), 0))";
+                              ifnull((SELECT max(done) FROM backends), 0),
+                              ifnull((SELECT max(last) FROM refused), 0))";
         let last: i64 = transaction.query_row(sql, [], |row| row.get(0))?;
         let mut known = Marks::new();
         {
@@ -158,8 +161,8 @@ impl Rows {
         Ok(())
     }
 
-    /// Deletes what is of another epoch than `keep`, and says whether there was any.
-    fn withdraw(&self, keep: Option<u64>, restored: &mut Restored) -> Result<bool, Trouble> {
+    /// Deletes what is of another epoch than `keep`.
+    fn withdraw(&self, keep: Option<u64>, restored: &mut Restored) -> Result<(), Trouble> {
         // No epoch is negative.
         let keep = keep.map_or(-1, |epoch| epoch as i64);
         let mut others = self.connection.prepare("SELECT id FROM events WHERE epoch <> ?1")?;
@@ -168,42 +171,53 @@ impl Rows {
             let id: i64 = row.get(0)?;
             restored.rows.push((id as Row, Err(DropReason::Withdrawn)));
         }
-        Ok(self.connection.execute("DELETE FROM events WHERE epoch <> ?1", [keep])? > 0)
+        let transaction = self.connection.unchecked_transaction()?;
+        let forgets_users = self.forget_users(keep)?;
+        let deleted = transaction.execute("DELETE FROM events WHERE epoch <> ?1", [keep])?;
+        if deleted > 0 || forgets_users {
+            self.note_remains()?;
+        }
+        self.forget_refused()?;
+        Ok(transaction.commit()?)
     }
 
-    /// Gets the key of the events. Says whether those that are there have yet to be
-    /// encrypted.
-    fn unlock(&mut self, passphrase: Option<&str>) -> Result<bool, QueueError> {
+    /// Gets the key of the events. Returns a new one, locked with `passphrase`, if those
+    /// that are there have yet to be encrypted: [`Rows::load`] writes it with them.
+    fn unlock(&mut self, passphrase: Option<&str>) -> Result<Option<Vec<u8>>, QueueError> {
         let locked = self.meta("cipher").map_err(Trouble::from)?;
-        let (cipher, is_new) = match (passphrase, locked) {
-            (None, None) => return Ok(false),
+        let (cipher, new_key) = match (passphrase, locked) {
+            (None, None) => return Ok(None),
             (None, Some(_)) => return Err(QueueError::Passphrase),
-            (Some(passphrase), Some(locked)) => (StoreCipher::import(passphrase, &locked), false),
-            (Some(_), None) => (StoreCipher::new(), true),
+            (Some(passphrase), Some(locked)) => {
+                let cipher = StoreCipher::import(passphrase, &locked);
+                (cipher.map_err(|_| QueueError::Passphrase)?, None)
+            }
+            (Some(passphrase), None) => {
+                let new = || {
+                    let cipher = StoreCipher::new()?;
+                    let locked = cipher.export(passphrase)?;
+                    Ok((cipher, Some(locked)))
+                };
+                new().map_err(|error: CipherError| QueueError::Open(Box::new(error)))?
+            }
         };
-        let cipher = cipher.map_err(|_| QueueError::Passphrase)?;
-        if let (true, Some(passphrase)) = (is_new, passphrase) {
-            let locked =
-                cipher.export(passphrase).map_err(|error| QueueError::Open(Box::new(error)))?;
-            self.set_meta("cipher", &locked).map_err(Trouble::from)?;
-        }
         self.cipher = Some(cipher);
-        Ok(is_new)
+        Ok(new_key)
     }
 
     /// Reads what waits and passes it through the guard. Deletes what is damaged, too old
-    /// or may not leave, and writes what the guard changed, or all if they have yet to be
-    /// encrypted.
+    /// or may not leave, and writes what the guard changed, or with a `new_key` that key and
+    /// all rows. Returns how many rows were damaged.
     fn load(
         &mut self,
         setup: &Setup,
-        encrypt: bool,
+        new_key: Option<&[u8]>,
         restored: &mut Restored,
-    ) -> Result<Loaded, Trouble> {
+    ) -> Result<u64, Trouble> {
         let (wall, now) = (wall_millis(SystemTime::now()), Instant::now());
         let transaction = self.connection.unchecked_transaction()?;
-        let read_with = self.cipher.as_ref().filter(|_| !encrypt);
-        let mut loaded = Loaded::default();
+        let read_with = self.cipher.as_ref().filter(|_| new_key.is_none());
+        let (mut damaged, mut rewritten) = (0, new_key.is_some());
         {
             let mut delete = transaction.prepare("DELETE FROM events WHERE id = ?1")?;
             let mut update = transaction.prepare("UPDATE events SET payload = ?2 WHERE id = ?1")?;
@@ -226,21 +240,21 @@ impl Rows {
                 let event = row.get_ref(3)?.as_blob().ok();
                 let event = event.and_then(|bytes| payload::read(bytes, epoch as u64, read_with));
                 let Some(event) = event else {
-                    loaded.damaged += 1;
+                    damaged += 1;
                     deleted.push(id);
                     continue;
                 };
                 match recheck(&setup.guard, &event) {
                     Ok((event, changed)) => {
-                        loaded.rewritten |= changed;
+                        rewritten |= changed;
                         let event = Arc::new(event);
                         let since = now.checked_sub(waited).unwrap_or(now);
                         let row = NonZeroU64::new(id as Row);
                         let queued = Queued { row, ..Queued::new(event, since) };
-                        kept.push((id, queued, changed || encrypt));
+                        kept.push((id, queued, changed || new_key.is_some()));
                     }
                     Err(reason) => {
-                        loaded.rewritten = true;
+                        rewritten = true;
                         restored.rows.push((id as Row, Err(reason)));
                         deleted.push(id);
                     }
@@ -260,19 +274,26 @@ impl Rows {
             }
         }
         transaction.execute("UPDATE events SET since = ?1 WHERE since > ?1", [wall])?;
+        // With the events, so that a new key is written with all that it encrypts.
+        let users = user::load(
+            &transaction,
+            &mut self.writer,
+            self.cipher.as_ref(),
+            setup,
+            new_key.is_some(),
+        )?;
+        damaged += users.damaged;
+        restored.users = users.lanes;
+        if let Some(new_key) = new_key {
+            self.set_meta("cipher", new_key)?;
+        }
+        if rewritten || users.rewritten {
+            self.note_remains()?;
+        }
         transaction.commit()?;
         restored.rows.sort_by_key(|(row, _)| *row);
-        Ok(loaded)
+        Ok(damaged)
     }
-}
-
-/// What [`Rows::load`] met.
-#[derive(Default)]
-struct Loaded {
-    /// How many rows were damaged.
-    damaged: u64,
-    /// The guard changed or deleted rows, whose old bytes are still in the log.
-    rewritten: bool,
 }
 
 /// Passes an event that another process wrote through the guard of this one. Says whether
@@ -281,14 +302,7 @@ fn recheck(guard: &Guard, event: &OutgoingEvent) -> Result<(OutgoingEvent, bool)
     let (name, properties) = (event.name.clone(), event.properties.clone());
     let (name, properties) = guard.event(name, properties).ok_or(DropReason::Guarded)?;
     properties.check()?;
-    let user = event.user.clone().map(|user| Box::new(guard.user(&name, *user)));
-    let user = user.filter(|user| !user.is_empty());
-    let said = |user: &Option<Box<UserProperties>>| {
-        user.as_ref().map(|user| [&user.set, &user.set_once].map(|p| p.members().to_owned()))
-    };
-    let changed = name != event.name
-        || properties.members() != event.properties.members()
-        || said(&user) != said(&event.user);
+    let changed = name != event.name || properties.members() != event.properties.members();
     let OutgoingEvent { uuid, at, epoch, .. } = *event;
-    Ok((OutgoingEvent { uuid, name, at, properties, user, epoch }, changed))
+    Ok((OutgoingEvent { uuid, name, at, properties, user: None, epoch }, changed))
 }

@@ -155,13 +155,49 @@ impl Rows {
 
     /// Deletes everything of an earlier epoch than `floor`, down to the last byte.
     pub(super) fn wipe(&self, floor: u64) -> Result<(), Trouble> {
-        self.connection.execute("DELETE FROM events WHERE epoch < ?1", [floor as i64])?;
-        self.empty_log()
+        let transaction = self.connection.unchecked_transaction()?;
+        for sql in ["DELETE FROM events WHERE epoch < ?1", "DELETE FROM user WHERE epoch < ?1"] {
+            transaction.execute(sql, [floor as i64])?;
+        }
+        self.forget_refused()?;
+        self.note_remains()?;
+        transaction.commit()?;
+        self.erase_remains()
+    }
+
+    /// Notes, in the transaction that deletes or rewrites rows, that bytes of them remain.
+    pub(super) fn note_remains(&self) -> rusqlite::Result<()> {
+        self.set_meta("remains", &[])
+    }
+
+    /// Erases what remains of rows that were deleted or rewritten, if that was noted, by
+    /// this process or by one that was killed.
+    ///
+    /// `secure_delete` fills what is deleted with zeros, but cells that SQLite moves within
+    /// a page or to another leave copies in the gaps of pages. `VACUUM` writes every page
+    /// again, in memory (`temp_store`) and then through the log.
+    pub(super) fn erase_remains(&self) -> Result<(), Trouble> {
+        if self.meta("remains")?.is_none() {
+            return Ok(());
+        }
+        self.connection.execute_batch("VACUUM")?;
+        self.empty_log()?;
+        self.connection.execute("DELETE FROM meta WHERE name = 'remains'", [])?;
+        Ok(())
+    }
+
+    /// Deletes what backends have refused of rows that are gone.
+    pub(super) fn forget_refused(&self) -> Result<(), Trouble> {
+        let sql = "DELETE FROM refused WHERE NOT EXISTS (
+                       SELECT 1 FROM events WHERE id BETWEEN first AND last
+                   )";
+        self.connection.execute(sql, [])?;
+        Ok(())
     }
 
     /// Takes the write-ahead log over into the file, and cuts it to nothing: what was
     /// deleted is zeros in the file, and still in the log.
-    pub(super) fn empty_log(&self) -> Result<(), Trouble> {
+    fn empty_log(&self) -> Result<(), Trouble> {
         let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
         match self.connection.query_row(sql, [], |row| row.get(0))? {
             0 => Ok(()),

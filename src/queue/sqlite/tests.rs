@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{SqliteQueue, journal::Journal, setup::Setup};
 use crate::{
-    event::{OutgoingEvent, Properties},
+    event::{OutgoingEvent, Properties, Said, UserProperties},
     queue::{Marks, Queued, Restored},
     stats::DropReason,
 };
@@ -35,6 +35,12 @@ pub(super) fn event() -> Arc<OutgoingEvent> {
         user: None,
         epoch: 1,
     })
+}
+
+/// Something that is said about the user.
+pub(super) fn said(epoch: u64) -> Said {
+    let set = Properties::new().with("rooms", 5);
+    Said { user: UserProperties { set, ..UserProperties::default() }, epoch }
 }
 
 fn events(number: usize) -> Vec<Result<Queued, DropReason>> {
@@ -75,6 +81,21 @@ async fn nothing_of_an_earlier_epoch_is_written_behind_a_wipe() {
     journal.wiped().await.unwrap();
     close(&journal).await;
     assert_eq!(restored(&path).await, NONE);
+}
+
+#[tokio::test]
+async fn nothing_said_about_the_user_in_an_earlier_epoch_is_written_behind_a_wipe() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let path = directory.path().join("queue");
+    let (journal, _) = open(SqliteQueue::new(&path)).await;
+    journal.keep_user(0, said(1));
+    journal.begin_wipe(2);
+    journal.wiped().await.unwrap();
+    // Taken from the lane before the wipe, and ordered after it.
+    journal.keep_user(1, said(1));
+    close(&journal).await;
+    let (_, restored) = open(SqliteQueue::new(&path)).await;
+    assert!(restored.users.is_empty(), "{restored:?}");
 }
 
 #[tokio::test]

@@ -1,0 +1,110 @@
+//! The number of a row is not given to another while the file still refers to it.
+
+use std::fs;
+
+use matrix_analytics::{
+    DropReason, OverflowPolicy,
+    testing::{DeliveryFailure, FailingBackend},
+};
+
+use super::{Durable, counters, dropped, flush};
+use crate::support::{AnalyticsExt as _, eventually};
+
+#[tokio::test]
+async fn what_is_captured_after_an_overflow_and_a_restart_survives_the_next_restart() {
+    let durable = Durable::new().await;
+    let offline = FailingBackend::new();
+    offline.fail_always(DeliveryFailure::Transient);
+    let builder = durable.builder().queue_max_events(3);
+    let builder = builder.overflow_policy(OverflowPolicy::DropNewest).backend(offline);
+    let analytics = builder.build().await.unwrap();
+    analytics.confirmed().await;
+    for _ in 0..2 {
+        for _ in 0..3 {
+            analytics.capture_one("Old");
+        }
+        flush(&analytics).await;
+    }
+    assert_eq!(dropped(&counters(&analytics), DropReason::QueueFull), 3);
+    durable.end(analytics).await;
+    assert_eq!(durable.rows(), 3);
+
+    let (analytics, _) = durable.start_offline().await;
+    assert_eq!(counters(&analytics).restored, 3);
+    for _ in 0..3 {
+        analytics.capture_one("New");
+    }
+    flush(&analytics).await;
+    durable.end(analytics).await;
+    assert_eq!(durable.rows(), 6);
+
+    let (analytics, backend) = durable.start().await;
+    flush(&analytics).await;
+    let names: Vec<_> = backend.accepted_events().iter().map(|e| e.name.to_string()).collect();
+    assert_eq!(names, ["Old", "Old", "Old", "New", "New", "New"]);
+    durable.end(analytics).await;
+}
+
+/// Runs processes with random queues, backends, failures and ends on one file. Each start
+/// restores for each backend what the process before it left waiting.
+#[tokio::test]
+async fn what_waits_for_each_backend_is_restored_over_random_overflows_wipes_and_restarts() {
+    for seed in 0..12 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut durable = Durable::new().await;
+        let (mut waits, mut killed) = (None::<Vec<u64>>, false);
+        for process in 0..8 {
+            let case = format!("seed {seed}, process {process}");
+            let backends: [_; 2] = std::array::from_fn(|_| FailingBackend::new());
+            let policies = [OverflowPolicy::DropOldest, OverflowPolicy::DropNewest];
+            // Never below what the last process left, which would drop some of it at once.
+            let least = waits.iter().flatten().max().copied().unwrap_or_default() as usize;
+            let builder = durable.builder().queue_max_events(least.max(1) + random.usize(..6));
+            let mut builder = builder.overflow_policy(policies[random.usize(..2)]);
+            for backend in &backends {
+                backend.fail_always(DeliveryFailure::Transient);
+                builder = builder.backend(backend.clone());
+            }
+            let analytics = builder.build().await.unwrap();
+            let stats = analytics.stats();
+            let restored: Vec<_> = stats.backends.iter().map(|backend| backend.restored).collect();
+            for (restored, waits) in restored.iter().zip(waits.unwrap_or_else(|| vec![0; 2])) {
+                // A kill may come before what was dropped is dropped on the disk, too.
+                let as_left = *restored == waits || killed && *restored > waits;
+                assert!(as_left, "{case}: {restored}, not {waits}, killed: {killed}");
+            }
+            analytics.confirmed().await;
+            for backend in &backends {
+                if random.u8(..4) == 0 {
+                    backend.heal();
+                }
+            }
+            for _ in 0..random.usize(..4) {
+                for _ in 0..random.usize(..6) {
+                    analytics.capture_one("Event");
+                }
+                flush(&analytics).await;
+                if random.u8(..8) == 0 {
+                    assert!(eventually(analytics.opt_out().into_future()).await.is_complete());
+                    analytics.opt_in_and_settle().await;
+                }
+            }
+            flush(&analytics).await;
+            let stats = analytics.stats();
+            waits = Some(stats.backends.iter().map(|b| b.queued + b.in_flight).collect());
+            // Some are killed: what a kill leaves is what is on the disk.
+            killed = random.bool();
+            if !killed {
+                durable.end(analytics).await;
+            } else {
+                let copy = tempfile::TempDir::new().unwrap();
+                for entry in fs::read_dir(durable.directory.path()).unwrap() {
+                    let entry = entry.unwrap();
+                    fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+                }
+                durable.end(analytics).await;
+                durable.directory = copy;
+            }
+        }
+    }
+}
