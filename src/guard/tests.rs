@@ -1,4 +1,5 @@
 mod addresses;
+mod analytics_ids;
 mod boundaries;
 mod credentials;
 mod email;
