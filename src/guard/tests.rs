@@ -4,6 +4,7 @@ mod credentials;
 mod email;
 mod escapes;
 mod growth;
+mod keyed;
 mod linear;
 mod servers;
 mod sweep;
@@ -12,12 +13,7 @@ mod uris;
 
 use std::sync::Arc;
 
-use super::{
-    OwnIdentifiers,
-    redact::redact,
-    scanner::{Place, Scanner},
-    work,
-};
+use super::{OwnIdentifiers, place::Place, redact::redact, scanner::Scanner, work};
 
 pub(super) fn own() -> OwnIdentifiers {
     OwnIdentifiers {

@@ -3,11 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    super::{
-        OwnIdentifiers,
-        redact::redact,
-        scanner::{Place, Scanner},
-    },
+    super::{OwnIdentifiers, place::Place, redact::redact, scanner::Scanner},
     assert_left_alone, assert_nothing_left, redacted,
 };
 
