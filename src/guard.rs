@@ -8,6 +8,7 @@ mod assignment;
 mod boundary;
 mod decode;
 mod detector;
+mod dotted;
 mod email;
 mod host;
 mod ip;
