@@ -4,9 +4,11 @@
 //! It runs in the background task, behind the intake. `docs/privacy.md` says what it
 //! finds, how, and what it cannot find.
 
+mod assignment;
 mod boundary;
 mod decode;
 mod detector;
+mod dotted;
 mod email;
 mod host;
 mod ip;
@@ -16,6 +18,7 @@ mod kind;
 mod matrix;
 mod named;
 mod own;
+mod place;
 #[cfg(feature = "testing")]
 mod probe;
 mod recovery;
@@ -52,9 +55,9 @@ pub(crate) use self::own::OwnIdentifiers;
 pub use self::probe::GuardProbe;
 pub use self::{detector::Detector, kind::IdentifierKind};
 use self::{
+    place::Place,
     redact::{Redacted, redact},
-    scanner::{Place, Scanner},
-    version::is_named_version,
+    scanner::Scanner,
 };
 use crate::{
     event::{Fate, MAX_EVENT_BYTES, MAX_KEY_BYTES, MAX_NAME_BYTES, Properties, UserProperties},
@@ -253,7 +256,7 @@ impl Search<'_> {
         let new_key = self.text(key, Place::Anywhere)?;
         let new_key = new_key.map(|key| bounded(key, MAX_KEY_BYTES));
         let leaves_as = new_key.as_deref().unwrap_or(key);
-        let place = if is_named_version(leaves_as) { Place::Version } else { Place::Anywhere };
+        let place = Place::under(key, leaves_as);
         let new_text = match text {
             Some(text) => self.text(text, place)?,
             None => None,

@@ -85,11 +85,17 @@ fn escape(bytes: &[u8]) -> Option<(Escape, usize)> {
             }
             code => character(char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER), 6),
         },
+        (b'\\', b'U') => character(char::from_u32(hex(bytes, 2, 8)?)?, 10),
         (b'\\', b'x') => character(char::from_u32(hex(bytes, 2, 2)?)?, 4),
-        (b'\\', b'b' | b'f' | b'n' | b'r' | b't') => character('\n', 2),
-        // The bytes of UTF-8, as C and Git write them.
-        (b'\\', b'0'..=b'3') => {
-            Some((Escape::Byte(u8::try_from(number(bytes, 1, 3, 8)?).ok()?), 4))
+        (b'\\', b'a' | b'b' | b'e' | b'f' | b'n' | b'r' | b't' | b'v') => character('\n', 2),
+        // The bytes of UTF-8, as C and Git write them. One digit alone refers to a group of
+        // a regular expression, but for that of NUL.
+        (b'\\', first @ b'0'..=b'7') => {
+            let is_octal = |byte: &&u8| matches!(**byte, b'0'..=b'7');
+            let most = if *first <= b'3' { 3 } else { 2 };
+            let digits = bytes[1..].iter().take(most).take_while(is_octal).count();
+            let byte = u8::try_from(number(bytes, 1, digits, 8)?).ok()?;
+            (digits > 1 || byte == 0).then_some((Escape::Byte(byte), 1 + digits))
         }
         (b'\\', plain) if plain.is_ascii_punctuation() => character(char::from(*plain), 2),
         _ => None,
@@ -136,6 +142,7 @@ mod tests {
             (r"%C3%A9 %ff\x40", "\u{e9} \u{7f}@"),
             (r"\u{40}\u{1F600}%u0040", "@\u{1f600}@"),
             (r"\100a\303\274", "@a\u{fc}"),
+            (r"\U00000040a\72b\568\0c", "@a:b.8\0c"),
             (r"a\.b\@c\_d", "a.b@c_d"),
         ] {
             let decoded = decode(escaped).unwrap();
@@ -161,9 +168,9 @@ mod tests {
             "50%!",
             r"\u{}",
             "%u12",
-            r"\12",
+            r"\1",
             r"\189",
-            r"\400",
+            r"\U0000004",
             r"\u{110000}",
         ] {
             assert!(decode(text).is_none(), "{text}");

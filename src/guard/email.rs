@@ -28,13 +28,15 @@ pub(super) fn email_at(text: &str, at: usize, floor: usize) -> Option<Range<usiz
 /// grammar allows, such as two dots in a row.
 fn local_start(text: &str, at: usize, floor: usize) -> Option<usize> {
     let before = &text[text.ceil_char_boundary(floor.max(at.saturating_sub(MAX_EMAIL_BYTES)))..at];
-    let (mut start, mut follows_sign) = (at, false);
+    let (mut start, mut follows_sign, mut is_padding) = (at, false, true);
     for (index, c) in before.char_indices().rev() {
         let is_sign = is_sign(c);
         if !(is_usual(c) || (is_sign && !follows_sign)) {
             break;
         }
-        follows_sign = is_sign;
+        // The padding of base64 and empty parts of a path: `YWxpY2U==@example.org`.
+        is_padding &= matches!(c, '=' | '/');
+        follows_sign = is_sign && !is_padding;
         start = at - before.len() + index;
     }
     work::looked_at(at - start + 1);
@@ -64,7 +66,8 @@ fn is_usual(c: char) -> bool {
 }
 
 /// Returns whether the grammar allows `c` in a local part (`atext` of RFC 5322) although
-/// it is hardly ever in one. Two in a row are taken for markup or the parts of a URL.
+/// it is hardly ever in one. Two in a row are taken for markup or the parts of a URL,
+/// unless they are padding at its end.
 fn is_sign(c: char) -> bool {
     matches!(c, '!' | '#' | '$' | '&' | '*' | '/' | '=' | '?' | '^' | '`' | '{' | '|' | '}' | '~')
 }

@@ -87,8 +87,14 @@ pub(super) fn is_host_char(c: char) -> bool {
     match c {
         '.' | '-' | '_' => true,
         _ if c.is_ascii() => c.is_ascii_alphanumeric(),
-        _ => is_name_char(c),
+        _ => is_name_char(c) || is_joiner(c),
     }
+}
+
+/// Returns whether internationalised domain names have `c` between letters only: the
+/// characters of CONTEXTJ and CONTEXTO (RFC 5892, appendix A) that are no letters.
+fn is_joiner(c: char) -> bool {
+    matches!(c, '\u{b7}' | '\u{375}' | '\u{5f3}' | '\u{5f4}' | '\u{200c}' | '\u{200d}' | '\u{30fb}')
 }
 
 /// Returns `server` as it can be given to a parser that knows neither
@@ -132,11 +138,12 @@ fn literal_end(text: &str, start: usize) -> Option<usize> {
 /// Returns `run` without what follows a name in a sentence: punctuation, and text
 /// without a space in a script that the last label is not of.
 fn trimmed(run: &str) -> &str {
-    let run = run.trim_end_matches(['.', '-', '_']);
+    let ends_sentence = |c: char| matches!(c, '.' | '-' | '_') || is_joiner(c);
+    let run = run.trim_end_matches(ends_sentence);
     let label = run.rfind('.').map_or(0, |dot| dot + 1);
     let is_ascii = run[label..].starts_with(|c: char| c.is_ascii());
     match run[label..].find(is_foreign) {
-        Some(length) if is_ascii => run[..label + length].trim_end_matches(['.', '-', '_']),
+        Some(length) if is_ascii => run[..label + length].trim_end_matches(ends_sentence),
         _ => run,
     }
 }

@@ -5,16 +5,12 @@ use std::ops::Range;
 
 use memchr::memchr2_iter;
 
-use super::{host::port_length, version::Quad, work};
+use super::{dotted::Dotted, host::port_length, work};
 
 /// How many places are looked at together: compilers make vector instructions of it.
 const BLOCK: usize = 64;
 /// How far behind a place [`may_be_ip`] looks.
 const BEHIND: usize = 5;
-/// The lowest port that is read behind a fifth dot, as in `192.0.2.1.443`: versions and
-/// object identifiers have small numbers there.
-const LOWEST_DOTTED_PORT: u16 = 10;
-
 /// What to take four numbers for that could be a version too.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum VersionLike {
@@ -127,9 +123,9 @@ fn addresses_in(
 }
 
 /// Groups of an IPv6 address with nothing but colons between them.
-struct Groups {
-    range: Range<usize>,
-    count: usize,
+pub(super) struct Groups {
+    pub(super) range: Range<usize>,
+    pub(super) count: usize,
 }
 
 impl Groups {
@@ -143,13 +139,18 @@ impl Groups {
     }
 
     /// Passes on the address that these are.
-    fn end(&self, text: &str, run: &Range<usize>, found: &mut impl FnMut(Range<usize>)) {
+    pub(super) fn end(&self, text: &str, run: &Range<usize>, found: &mut impl FnMut(Range<usize>)) {
         found_if(self.address(text, run, self.range.end), found);
     }
 
     /// Returns the address that these groups are with what follows up to `end`, which
     /// is nothing or an IPv4 address.
-    fn address(&self, text: &str, run: &Range<usize>, end: usize) -> Option<Range<usize>> {
+    pub(super) fn address(
+        &self,
+        text: &str,
+        run: &Range<usize>,
+        end: usize,
+    ) -> Option<Range<usize>> {
         // Eight groups, a label or the colons of a sentence before and after, a port.
         if self.count < 2 || self.count > 12 {
             return None;
@@ -157,7 +158,12 @@ impl Groups {
         let bytes = text.as_bytes();
         let has_quad = end > self.range.end;
         let mut range = self.range.start..end;
-        let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+        // In `peer_2001:db8::1_443` an address stands between other parts of a name; words
+        // such as `is_fade::b1_c` are paths.
+        let group = bytes[range.clone()].iter().take_while(|byte| **byte != b':');
+        let is_number = group.clone().any(u8::is_ascii_digit);
+        work::looked_at(group.count());
+        let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || (*byte == b'_' && !is_number);
         let before = bytes[..range.start].last();
         // `line:fe80::1`: a label, of which the last letters may be digits in base 16.
         if range.start == run.start && before.is_some_and(is_word) {
@@ -190,7 +196,7 @@ impl Groups {
     }
 }
 
-fn found_if(address: Option<Range<usize>>, found: &mut impl FnMut(Range<usize>)) {
+pub(super) fn found_if(address: Option<Range<usize>>, found: &mut impl FnMut(Range<usize>)) {
     if let Some(address) = address {
         found(address);
     }
@@ -235,122 +241,7 @@ fn is_ipv6(address: &str, has_quad: bool, after: Option<&u8>) -> bool {
     // The types of Rust: `f32::MAX`, `f32::<_`.
     let is_path = address.ends_with("::")
         && (matches!(first, "f16" | "f32" | "f64" | "f128")
-            || matches!(after, Some(b'<' | b'{' | b'*')));
+            || (address.find(':') == Some(address.len() - 2)
+                && matches!(after, Some(b'<' | b'{' | b'*'))));
     is_complete && has_digit && !is_path && !address.contains(":::")
-}
-
-/// Looks at numbers with dots between them.
-struct Dotted<'a> {
-    text: &'a str,
-    version_like: VersionLike,
-    run: &'a Range<usize>,
-}
-
-impl Dotted<'_> {
-    /// Passes on the IPv4 addresses in `part`, with their ports, and the IPv6 address
-    /// that the first of them ends, with the `groups` before it. Returns where to go on.
-    fn addresses(
-        &self,
-        part: Range<usize>,
-        groups: &Groups,
-        found: &mut impl FnMut(Range<usize>),
-    ) -> usize {
-        let bytes = self.text.as_bytes();
-        let mut next = part.end + 1;
-        let mut start = part.start;
-        let mut is_first = true;
-        while start < part.end {
-            // Two dots are no part of an address, and one at the end ends a sentence.
-            let length = bytes[start..part.end]
-                .windows(2)
-                .position(|pair| pair == b"..")
-                .unwrap_or(part.end - start);
-            work::looked_at(length);
-            let numbers = start..start + length;
-            let leading = usize::from(bytes.get(start) == Some(&b'.'));
-            let trailing = usize::from(length > 1 && bytes[numbers.end - 1] == b'.');
-            let numbers = numbers.start + leading..(numbers.end - trailing).max(start + leading);
-            if is_first && leading == 0 {
-                let v6 = self.embedded(&numbers, groups);
-                if v6.is_some() {
-                    found_if(v6, found);
-                    return next;
-                }
-                groups.end(self.text, self.run, found);
-            }
-            if let Some(range) = self.address(numbers) {
-                next = next.max(range.end + 1);
-                found(range);
-            }
-            is_first = false;
-            start += length + 1;
-        }
-        next
-    }
-
-    /// Returns the IPv6 address that `groups` are with the IPv4 address `numbers`.
-    fn embedded(&self, numbers: &Range<usize>, groups: &Groups) -> Option<Range<usize>> {
-        let (_, end) = self.quad(numbers)?;
-        if groups.count == 0 || groups.range.end + 1 != numbers.start {
-            return None;
-        }
-        groups.address(self.text, self.run, end)
-    }
-
-    /// Returns the IPv4 address, with its port, that `numbers` are.
-    fn address(&self, numbers: Range<usize>) -> Option<Range<usize>> {
-        let bytes = self.text.as_bytes();
-        let (octets, quad_end) = self.quad(&numbers)?;
-        let mut end = numbers.end;
-        let mut has_port = quad_end < end;
-        if has_port && is_object_id(octets) && self.version_like == VersionLike::Version {
-            return None;
-        }
-        if !has_port {
-            let port = port_length(&bytes[end..]);
-            let after = &bytes[end + port..];
-            // What goes on with a dot is the next address, not the port of this one.
-            let goes_on = matches!(after, [b'.', byte, ..] if byte.is_ascii_digit());
-            has_port = port > 0 && !goes_on;
-            end += if has_port { port } else { 0 };
-        }
-        let quad = Quad {
-            octets,
-            before: &bytes[..numbers.start],
-            after: &bytes[numbers.end..],
-            has_port,
-        };
-        let is_version = self.version_like == VersionLike::Version && quad.is_version();
-        (!is_version).then_some(numbers.start..end)
-    }
-
-    /// Returns the four numbers that `numbers` begin with, and where they end, if there
-    /// are no more of them, or a port behind them.
-    fn quad(&self, numbers: &Range<usize>) -> Option<([u8; 4], usize)> {
-        let mut octets = [0; 4];
-        let mut parts = self.text.get(numbers.clone())?.split('.');
-        let mut end = numbers.start;
-        for octet in &mut octets {
-            let part = parts.next()?;
-            let is_number =
-                (1..=3).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
-            // Zeros may lead: `081` is 81 in a log, whatever it is in C.
-            *octet = part.parse().ok().filter(|_| is_number)?;
-            end += part.len() + 1;
-        }
-        let end = end - 1;
-        let port = parts.next().map(|port| port.parse::<u16>());
-        let is_port = |port: u16| port >= LOWEST_DOTTED_PORT;
-        let is_address = match port {
-            None => true,
-            Some(port) => port.is_ok_and(is_port) && parts.next().is_none(),
-        };
-        is_address.then_some((octets, end))
-    }
-}
-
-/// Returns whether an object identifier begins so, if it has more than four numbers:
-/// those of ISO, ITU and countries.
-fn is_object_id(octets: [u8; 4]) -> bool {
-    matches!(octets, [1, 2 | 3, ..] | [2, 5 | 16 | 23, ..] | [0, ..])
 }

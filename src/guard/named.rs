@@ -7,19 +7,25 @@
 
 use std::ops::Range;
 
-use memchr::memchr2;
-
-use super::{kind::IdentifierKind, runs::Runs, token::is_mixed, work};
+use super::{
+    assignment::{Assignment, Sign},
+    kind::IdentifierKind,
+    runs::Runs,
+    token::is_mixed,
+    work,
+};
 
 /// What the name of a secret ends with.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Name {
     /// `token`: a secret if another word before says so, else if its value is clearly
     /// random. Servers call positions in a list tokens, too.
     Token,
     /// `bearer`, which no assignment has to follow.
     Bearer,
-    /// `secret`, `api_key`, `authorization`.
+    /// `authorization`, whose value has a scheme before the secret.
+    Authorization,
+    /// `secret`, `api_key`.
     Secret,
     /// `password`, `passphrase`: chosen by people.
     Password,
@@ -39,41 +45,89 @@ const QUALIFIERS: [&[u8]; 11] = [
     b"bearer",
     b"id",
 ];
-/// What stands before the value of `Authorization`. `Bearer` is a name itself.
-const SCHEMES: [&[u8]; 5] = [b"basic", b"token", b"digest", b"apikey", b"negotiate"];
+/// The schemes of `Authorization` behind which a list of parameters stands.
+const SCHEMES_WITH_PARAMETERS: [&[u8]; 6] =
+    [b"digest", b"oauth", b"hawk", b"signature", b"x-matrix", b"aws4-hmac-sha256"];
+/// The longest scheme of `Authorization`.
+const MAX_SCHEME: usize = 24;
 
-/// The longest assignment, with names of types around the value, in bytes.
-const MAX_ASSIGNMENT: usize = 64;
-/// The longest name of a type or of a field in it.
-const MAX_WORD: usize = 24;
 /// The shortest value with a digit that is taken for a secret, and without.
 const SHORTEST_SECRET: usize = 16;
 const SHORTEST_LETTERS: usize = 20;
 const SHORTEST_PASSWORD: usize = 6;
-/// How much of a value decides.
+/// How much of a value without a digit decides.
 const DECISIVE: usize = 32;
 /// The longest password in quotes, which may have spaces.
-const MAX_QUOTED: usize = 128;
+const MAX_QUOTED: usize = 256;
+
+/// The whole name of a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct SecretName {
+    name: Name,
+    /// Whether `name` alone, or a word before it, says that this is a secret.
+    is_qualified: bool,
+}
+
+impl SecretName {
+    /// Returns the name of which the last word, `name`, is at `at` of `text`.
+    pub(super) fn at(name: Name, text: &str, at: usize) -> Self {
+        let is_qualified = name != Name::Token || is_qualified(text.as_bytes(), at);
+        Self { name, is_qualified }
+    }
+
+    fn kind(self) -> IdentifierKind {
+        match self.name {
+            Name::Token | Name::Bearer => IdentifierKind::Token,
+            Name::Authorization | Name::Secret | Name::Password => IdentifierKind::Credentials,
+        }
+    }
+
+    /// Returns the least sign that has to assign the value.
+    fn least_sign(self) -> Sign {
+        match self.name {
+            // Only these two are read together with a value by a space alone: in
+            // `access_token abc` and in `Bearer abc`.
+            Name::Bearer => Sign::None,
+            Name::Token if self.is_qualified => Sign::None,
+            // Their values do not look like the title of the next column.
+            Name::Token | Name::Authorization | Name::Secret => Sign::Bar,
+            Name::Password => Sign::Clear,
+        }
+    }
+}
 
 /// Looks for secrets behind names from the start of a text to its end.
 pub(super) struct NamedSecrets<'a> {
     text: &'a str,
-    values: Runs,
-    /// What passwords without quotes consist of.
-    words: Runs,
+    /// What passwords and other secrets without quotes consist of.
+    passwords: Runs,
+    secrets: Runs,
+    lines: Runs,
+    /// What is between spaces, digits and letters.
+    solid: Runs,
+    without_digit: Runs,
+    without_letter: Runs,
+}
+
+/// Returns whether `byte` may be in a password without quotes.
+fn is_password_byte(byte: u8) -> bool {
+    !matches!(byte, 0..=b' ' | 0x7f | b'"' | b'\'' | b'`' | b'&' | b',' | b';')
+        && !matches!(byte, b')' | b']' | b'}' | b'<' | b'>')
 }
 
 impl<'a> NamedSecrets<'a> {
     pub(super) fn new(text: &'a str) -> Self {
-        let is_value = |byte: u8| {
-            byte.is_ascii_alphanumeric()
-                || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'.' | b'~' | b'=')
-        };
-        let is_word = |byte: u8| {
-            !matches!(byte, 0..=b' ' | 0x7f | b'"' | b'\'' | b'`' | b'&' | b',' | b';')
-                && !matches!(byte, b')' | b']' | b'}' | b'<' | b'>')
-        };
-        Self { text, values: Runs::of(is_value), words: Runs::of(is_word) }
+        let is_secret = |byte: u8| byte.is_ascii() && byte != b'\\' && is_password_byte(byte);
+        let ends_sentence = |byte| matches!(byte, b'.' | b'\\');
+        Self {
+            text,
+            passwords: Runs::trimmed(is_password_byte, ends_sentence),
+            secrets: Runs::trimmed(is_secret, ends_sentence),
+            lines: Runs::of(|byte| byte != b'\n'),
+            solid: Runs::of(|byte| !byte.is_ascii_whitespace()),
+            without_digit: Runs::of(|byte| !byte.is_ascii_digit()),
+            without_letter: Runs::of(|byte| byte.is_ascii() && !byte.is_ascii_alphabetic()),
+        }
     }
 
     /// Returns the secret behind the name of which the last word is at `word`.
@@ -82,67 +136,129 @@ impl<'a> NamedSecrets<'a> {
         name: Name,
         word: Range<usize>,
     ) -> Option<(Range<usize>, IdentifierKind)> {
-        let is_qualified = name != Name::Token || is_qualified(self.text.as_bytes(), word.start);
+        let name = SecretName::at(name, self.text, word.start);
         let assignment = Assignment::after(self.text, word.end)?;
-        let kind = match name {
-            Name::Token | Name::Bearer => IdentifierKind::Token,
-            Name::Secret | Name::Password => IdentifierKind::Credentials,
-        };
-        // Only these two are read together with a value by a space alone: in
-        // `access_token abc` and in `Bearer abc`.
-        let needs_sign = name != Name::Bearer && (name != Name::Token || !is_qualified);
-        if needs_sign && !assignment.has_sign {
+        if assignment.sign < name.least_sign() {
             return None;
         }
-        let range = if name == Name::Password {
-            self.password(&assignment)?
-        } else {
-            let range = self.value(assignment.end);
-            let range = match self.is_scheme(name, &range) {
-                true => self.value(range.end + 1),
-                false => range,
-            };
-            let value = &self.text.as_bytes()[range.clone()];
-            let is_secret = if is_qualified { is_secret(value) } else { is_random(value) };
-            is_secret.then_some(range)?
+        let range = match name.name {
+            Name::Password => self.password(&assignment),
+            _ => self.secret(name, &assignment),
         };
-        Some((range, kind))
+        Some((range?, name.kind()))
     }
 
-    /// Returns the value that starts at `start`, without the end of a sentence.
-    fn value(&mut self, start: usize) -> Range<usize> {
-        let start = start.min(self.text.len());
-        let end = self.values.end(self.text.as_bytes(), start);
-        let dots = self.text.as_bytes()[start..end].iter().rev().take_while(|b| **b == b'.');
-        start..end - dots.count()
+    /// Returns the secret that the text has if `name` is the key of its property.
+    pub(super) fn under(&mut self, name: SecretName) -> Option<(Range<usize>, IdentifierKind)> {
+        let range = match name.name {
+            Name::Password => Some(0..self.text.len()).filter(|all| self.is_password(all)),
+            _ => self.secret(name, &Assignment::within(self.text)?),
+        };
+        Some((range?, name.kind()))
     }
 
-    fn is_scheme(&self, name: Name, value: &Range<usize>) -> bool {
+    /// Returns the secret behind `assignment`: all that is in quotes, if there is no space
+    /// in it, else all up to a sign that ends it.
+    fn secret(&mut self, name: SecretName, assignment: &Assignment) -> Option<Range<usize>> {
         let bytes = self.text.as_bytes();
-        let value = &bytes[value.start..value.end.min(value.start + MAX_WORD)];
-        name == Name::Secret && SCHEMES.iter().any(|scheme| value.eq_ignore_ascii_case(scheme))
+        let quoted = assignment.quote.and_then(|quote| quote.end(bytes, assignment.end));
+        let mut range = self.word(assignment.end, quoted);
+        if name.name == Name::Authorization
+            && let Some(start) = behind_scheme(bytes, &range)
+        {
+            let scheme = &bytes[range];
+            if scheme.eq_ignore_ascii_case(b"bearer") {
+                // That is a name of its own.
+                return None;
+            }
+            let has_parameters =
+                SCHEMES_WITH_PARAMETERS.iter().any(|known| scheme.eq_ignore_ascii_case(known));
+            range = if has_parameters {
+                start..quoted.unwrap_or_else(|| self.lines.end(bytes, start)).max(start)
+            } else {
+                self.word(start, quoted)
+            };
+        }
+        let is_secret = match name.is_qualified {
+            true => self.is_secret(&range),
+            false => is_random(&bytes[range.clone()]),
+        };
+        is_secret.then_some(range)
+    }
+
+    /// Returns what is at `start` up to `quoted`, the end of its quotation, if there is no
+    /// space before that.
+    fn word(&mut self, start: usize, quoted: Option<usize>) -> Range<usize> {
+        let bytes = self.text.as_bytes();
+        let start = start.min(bytes.len());
+        match quoted.filter(|end| (start..=self.solid.end(bytes, start)).contains(end)) {
+            Some(end) => start..without_backslashes(bytes, start, end),
+            None => start..self.secrets.end(bytes, start),
+        }
     }
 
     /// Returns the password behind `assignment`: all that is in quotes, else all without
     /// a space.
     fn password(&mut self, assignment: &Assignment) -> Option<Range<usize>> {
-        let start = assignment.end;
-        let bytes = self.text.as_bytes();
-        let quoted = assignment.quote.and_then(|quote| {
-            let most = &bytes[start..bytes.len().min(start + MAX_QUOTED)];
-            let length = memchr2(quote, b'\n', most)?;
-            work::looked_at(length / 8 + 1);
-            Some(start + length)
-        });
-        let end = quoted.unwrap_or_else(|| self.words.end(bytes, start));
-        let end = start + self.text[start..end].trim_end_matches(['.', '\\']).len();
-        let decisive = &bytes[start..end.min(start + DECISIVE)];
-        work::looked_at(decisive.len());
-        let is_chosen = decisive.len() >= SHORTEST_PASSWORD
-            && decisive.iter().any(u8::is_ascii_digit)
-            && decisive.iter().any(u8::is_ascii_alphabetic);
-        (is_chosen || is_secret(&bytes[start..end])).then_some(start..end)
+        let (start, bytes) = (assignment.end, self.text.as_bytes());
+        let quoted = assignment.quote.and_then(|quote| quote.end(bytes, start));
+        let end = match quoted.filter(|end| end - start <= MAX_QUOTED) {
+            Some(end) => without_backslashes(bytes, start, end),
+            None => self.passwords.end(bytes, start),
+        };
+        Some(start..end).filter(|range| self.is_password(range))
     }
+
+    /// Returns whether `range`, behind the name of a password, is one.
+    fn is_password(&mut self, range: &Range<usize>) -> bool {
+        let bytes = self.text.as_bytes();
+        let is_chosen = range.len() >= SHORTEST_PASSWORD
+            && self.has_digit(range)
+            && self.without_letter.end(bytes, range.start) < range.end;
+        (is_chosen && !is_error_code(&bytes[range.clone()])) || self.is_secret(range)
+    }
+
+    /// Returns whether `range`, behind the name of a secret, is one.
+    fn is_secret(&mut self, range: &Range<usize>) -> bool {
+        let value = &self.text.as_bytes()[range.clone()];
+        if is_error_code(value) {
+            return false;
+        }
+        let start = &value[..value.len().min(DECISIVE)];
+        work::looked_at(start.len());
+        (value.len() >= SHORTEST_SECRET && self.has_digit(range))
+            || (value.len() >= SHORTEST_LETTERS && !reads_like_words(start))
+    }
+
+    fn has_digit(&mut self, range: &Range<usize>) -> bool {
+        self.without_digit.end(self.text.as_bytes(), range.start) < range.end
+    }
+}
+
+/// Returns where the secret behind the scheme of `Authorization` starts, if `word` may be
+/// a scheme: any is taken for one.
+fn behind_scheme(bytes: &[u8], word: &Range<usize>) -> Option<usize> {
+    let scheme = bytes.get(word.clone()).filter(|scheme| scheme.len() <= MAX_SCHEME)?;
+    let is_scheme = scheme.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
+    let spaces = bytes[word.end..].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
+    work::looked_at(scheme.len() + spaces);
+    (is_scheme && !scheme.is_empty() && spaces > 0).then_some(word.end + spaces)
+}
+
+/// Returns `end` without the backslashes that escape the quotation mark there.
+fn without_backslashes(bytes: &[u8], start: usize, end: usize) -> usize {
+    let count = bytes[start..end].iter().rev().take_while(|byte| **byte == b'\\').count();
+    work::looked_at(count);
+    end - count
+}
+
+/// Returns whether `value` is an error code of Matrix, such as `M_WEAK_PASSWORD`.
+fn is_error_code(value: &[u8]) -> bool {
+    const LONGEST: usize = 64;
+
+    let is_code = |b: &u8| b.is_ascii_uppercase() || b.is_ascii_digit() || *b == b'_';
+    work::looked_at(value.len().min(2));
+    value.starts_with(b"M_") && value.len() <= LONGEST && value.iter().all(is_code)
 }
 
 /// Returns whether a word before the `token` at `at` makes it a secret.
@@ -161,87 +277,6 @@ fn is_qualified(bytes: &[u8], at: usize) -> bool {
             });
         begins && found.eq_ignore_ascii_case(word)
     })
-}
-
-/// What stands between a name and its value.
-struct Assignment {
-    /// Where the value starts.
-    end: usize,
-    /// Whether there is more of it than spaces.
-    has_sign: bool,
-    /// The quote that is open where the value starts.
-    quote: Option<u8>,
-}
-
-impl Assignment {
-    /// Returns the assignment at `start`: any run of its signs, of quotes and brackets
-    /// of all scripts, and of the names of the types and fields around a value.
-    fn after(text: &str, start: usize) -> Option<Self> {
-        let bytes = text.as_bytes();
-        let mut at = start;
-        if matches!(bytes.get(at), Some(b's' | b'S')) {
-            at += 1;
-        }
-        let first = at;
-        let (mut has_sign, mut in_struct, mut quote) = (false, false, None);
-        while at < bytes.len() {
-            if at - start > MAX_ASSIGNMENT {
-                return None;
-            }
-            let c = text[at..].chars().next()?;
-            work::looked_at(1);
-            match c {
-                ' ' | '\t' | '\n' | '\r' => {}
-                '-' if matches!(bytes.get(at + 1), Some(b'>' | b' ')) => {}
-                '"' | '\'' | '`' => quote = bytes.get(at).copied(),
-                '=' | ':' | '>' | '<' | '(' | ')' | '[' | ']' | '{' | '}' | '|' | ',' | '*'
-                | '\\' => {
-                    quote = None;
-                    in_struct |= c == '{';
-                }
-                _ if !c.is_ascii() && !c.is_alphanumeric() => quote = None,
-                _ => {
-                    let word = wrapper_at(bytes, at, in_struct).filter(|_| at > first);
-                    let Some((next, opens)) = word else { break };
-                    has_sign = true;
-                    in_struct |= opens;
-                    at = next;
-                    continue;
-                }
-            }
-            has_sign |= !c.is_whitespace() && c != '-';
-            at += c.len_utf8();
-        }
-        (at > first).then_some(Self { end: at, has_sign, quote })
-    }
-}
-
-/// Returns the end of the name of a type at `at` that something opens behind, as in
-/// `Some(` and `Token {`, or of a field in one, as in `value: `; and whether it opens a
-/// struct.
-fn wrapper_at(bytes: &[u8], at: usize, in_struct: bool) -> Option<(usize, bool)> {
-    let word = bytes[at..].iter().take(MAX_WORD + 1);
-    let is_word = |byte: &&u8| byte.is_ascii_alphanumeric() || **byte == b'_';
-    let length = word.take_while(is_word).count();
-    work::looked_at(length);
-    let rest = &bytes[at + length..];
-    match rest {
-        _ if length == 0 || length > MAX_WORD => None,
-        [b'(', ..] => Some((at + length + 1, false)),
-        [b' ', b'{', ..] => Some((at + length + 2, true)),
-        [b'{', ..] => Some((at + length + 1, true)),
-        [b':', b' ' | b'"', ..] if in_struct => Some((at + length + 1, in_struct)),
-        _ => None,
-    }
-}
-
-/// Returns whether `value`, behind the name of a secret, is one.
-fn is_secret(value: &[u8]) -> bool {
-    let start = &value[..value.len().min(DECISIVE)];
-    work::looked_at(start.len());
-    let has_digit = start.iter().any(u8::is_ascii_digit);
-    (value.len() >= SHORTEST_SECRET && has_digit)
-        || (value.len() >= SHORTEST_LETTERS && !reads_like_words(start))
 }
 
 /// Returns whether `value` is random, whatever its name.

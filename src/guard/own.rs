@@ -135,9 +135,9 @@ impl Literal {
         };
         let edges = (text.chars().next()?, text.chars().next_back()?);
         let lower = text.to_ascii_lowercase();
-        let is_ours = |kind: &IdentifierKind| kind.name().contains(&lower);
-        let is_ours =
-            IdentifierKind::BUILT_IN.iter().any(is_ours) || super::redact::WHOLE.contains(&lower);
+        let mut ours = IdentifierKind::BUILT_IN.iter().map(|kind| kind.name());
+        let is_ours = ours.any(|name| has_word(name, &lower, edges))
+            || has_word(super::redact::WHOLE, &lower, edges);
         if text.len() < shortest || (extent != Extent::Anywhere && is_ours) {
             return None;
         }
@@ -160,10 +160,7 @@ impl Literal {
         if self.extent == Extent::Anywhere {
             return Some(at..end);
         }
-        let (first, last) = self.edges;
-        let begins = text[..at].chars().next_back().is_none_or(|c| is_boundary(first, c));
-        let ends = text[end..].chars().next().is_none_or(|c| is_boundary(last, c));
-        if !begins || !ends {
+        if !is_word(text, at..end, self.edges) {
             return None;
         }
         let start = match self.extent {
@@ -176,6 +173,17 @@ impl Literal {
         };
         Some(start..end + port)
     }
+}
+
+/// Returns whether `word`, which has these `edges`, would be found in `text`.
+fn has_word(text: &str, word: &str, edges: (char, char)) -> bool {
+    text.match_indices(word).any(|(at, _)| is_word(text, at..at + word.len(), edges))
+}
+
+/// Returns whether a word begins and ends where `range` of `text` does.
+fn is_word(text: &str, range: Range<usize>, (first, last): (char, char)) -> bool {
+    text[..range.start].chars().next_back().is_none_or(|c| is_boundary(first, c))
+        && text[range.end..].chars().next().is_none_or(|c| is_boundary(last, c))
 }
 
 /// Returns the start of the host whose last labels are at `at`. It does not reach into

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Detector, Guard, GuardPolicy, IdentifierKind, OwnIdentifiers, scanner::Place};
+use super::{Detector, Guard, GuardPolicy, IdentifierKind, OwnIdentifiers, place::Place};
 use crate::Properties;
 
 /// The guard by itself: shows what it makes of a text or of properties.

@@ -1,9 +1,6 @@
 //! Replaces what was found, until nothing is found any more.
 
-use super::{
-    kind::IdentifierKind,
-    scanner::{Place, Scanner},
-};
+use super::{kind::IdentifierKind, place::Place, scanner::Scanner};
 use crate::event::MAX_EVENT_BYTES;
 
 /// What stands for a text that could not be cleaned piece by piece.

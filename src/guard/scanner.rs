@@ -21,7 +21,9 @@ use super::{
     key,
     kind::IdentifierKind,
     matrix,
+    named::NamedSecrets,
     own::{Literal, OwnIdentifiers},
+    place::Place,
     recovery::recovery_keys,
     signs::{Announced, SIGNS},
     userinfo::user_infos,
@@ -36,15 +38,6 @@ const MAX_DEPTH: usize = 4;
 pub(super) struct Finding {
     pub(super) range: Range<usize>,
     pub(super) kind: IdentifierKind,
-}
-
-/// What is known of where a text stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Place {
-    #[default]
-    Anywhere,
-    /// In a property whose key says that it is a version.
-    Version,
 }
 
 /// Searches texts, for one session.
@@ -120,6 +113,10 @@ impl Scanner {
         self.fold(text);
         self.signs(text, found);
         ip_addresses(text, place, found);
+        if let Place::Secret(name) = place {
+            let secret = NamedSecrets::new(text).under(name);
+            found.extend(secret.map(|(range, kind)| Finding { range, kind }));
+        }
         if let Some(kind) = matrix::whole(text, self.own_server.as_deref()) {
             found.push(Finding { range: 0..text.len(), kind });
         }

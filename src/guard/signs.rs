@@ -5,13 +5,13 @@ use std::ops::Range;
 use super::{
     key,
     kind::IdentifierKind,
-    named::{Name, NamedSecrets},
+    named::{Name, NamedSecrets, SecretName},
     token::Tokens,
     uri,
 };
 
 /// What a literal text announces.
-pub(super) const SIGNS: [(&str, Sign); 36] = [
+pub(super) const SIGNS: [(&str, Sign); 41] = [
     ("mxc://", Sign::Mxc),
     ("_matrix/", Sign::MediaLink),
     ("matrix:", Sign::MatrixUri),
@@ -36,15 +36,20 @@ pub(super) const SIGNS: [(&str, Sign); 36] = [
     ("secret", Sign::Named(Name::Secret)),
     ("secret_key", Sign::Named(Name::Secret)),
     ("secret-key", Sign::Named(Name::Secret)),
+    ("secret key", Sign::Named(Name::Secret)),
+    ("secret.key", Sign::Named(Name::Secret)),
     ("secretkey", Sign::Named(Name::Secret)),
     ("api_key", Sign::Named(Name::Secret)),
     ("api-key", Sign::Named(Name::Secret)),
     ("apikey", Sign::Named(Name::Secret)),
     ("api key", Sign::Named(Name::Secret)),
-    ("authorization", Sign::Named(Name::Secret)),
+    ("authorization", Sign::Named(Name::Authorization)),
     ("password", Sign::Named(Name::Password)),
     ("passwd", Sign::Named(Name::Password)),
     ("passphrase", Sign::Named(Name::Password)),
+    ("pass_phrase", Sign::Named(Name::Password)),
+    ("pass-phrase", Sign::Named(Name::Password)),
+    ("pass phrase", Sign::Named(Name::Password)),
     ("secret_storage.key.", Sign::StoredKey),
     ("ed25519:", Sign::KeyId),
     ("curve25519:", Sign::KeyId),
@@ -62,6 +67,19 @@ pub(super) enum Sign {
     Mxc,
     Named(Name),
     StoredKey,
+}
+
+/// Returns the name of a secret that the key `key` ends with, whatever punctuation is
+/// behind it.
+pub(super) fn secret_name(key: &str) -> Option<SecretName> {
+    let key = key.trim_end_matches(|c: char| !c.is_alphanumeric());
+    let folded = key.to_ascii_lowercase();
+    let plural = folded.strip_suffix('s').unwrap_or(&folded);
+    SIGNS.iter().find_map(|(text, sign)| {
+        let Sign::Named(name) = *sign else { return None };
+        let before = folded.strip_suffix(text).or_else(|| plural.strip_suffix(text))?;
+        Some(SecretName::at(name, key, before.len()))
+    })
 }
 
 /// What the signs in a text announce.

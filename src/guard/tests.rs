@@ -5,6 +5,7 @@ mod credentials;
 mod email;
 mod escapes;
 mod growth;
+mod keyed;
 mod linear;
 mod servers;
 mod sweep;
@@ -13,12 +14,7 @@ mod uris;
 
 use std::sync::Arc;
 
-use super::{
-    OwnIdentifiers,
-    redact::redact,
-    scanner::{Place, Scanner},
-    work,
-};
+use super::{OwnIdentifiers, place::Place, redact::redact, scanner::Scanner, work};
 
 pub(super) fn own() -> OwnIdentifiers {
     OwnIdentifiers {
@@ -294,4 +290,17 @@ fn a_short_or_everyday_word_is_not_searched_for_however_much_it_is_ours() {
     assert!(scanner.scan("max token hs [token]", Place::Anywhere).is_empty());
     // But they are known for what they are.
     assert_eq!(scanner.scan("@bob:hs", Place::Anywhere).len(), 1);
+}
+
+#[test]
+fn a_localpart_that_is_only_part_of_a_word_of_the_guard_is_searched_for() {
+    for localpart in ["dress", "acted", "redact", "serve"] {
+        let own = OwnIdentifiers { localpart: localpart.to_owned(), ..OwnIdentifiers::default() };
+        let mut scanner = Scanner::new(&own, Arc::default());
+        let clean = redact(&mut scanner, &format!("{localpart} is here"), Place::Anywhere);
+        assert_eq!(clean.unwrap().text, "[user_id] is here");
+        // The guard's own words have it, but not as a word.
+        let text = "[ip_address] [redacted] [server_name]";
+        assert!(scanner.scan(text, Place::Anywhere).is_empty(), "{localpart}");
+    }
 }

@@ -33,7 +33,10 @@ impl<'a> Tokens<'a> {
         Self {
             text,
             homeserver: Runs::of(|byte| is_base64url(byte) || byte == b'='),
-            github: Runs::of(|byte| is_base64url(byte) || byte == b'.'),
+            github: Runs::trimmed(
+                |byte| is_base64url(byte) || byte == b'.',
+                |byte| matches!(byte, b'.' | b'-' | b'_'),
+            ),
             firebase: Runs::of(is_base64url),
             random: None,
         }
@@ -68,7 +71,6 @@ impl<'a> Tokens<'a> {
             return None;
         }
         let end = self.github.end(bytes, at);
-        let end = at + self.text[at..end].trim_end_matches(['.', '-', '_']).len();
         let value = bytes.get(start..end).filter(|value| value.len() >= GITHUB_CHARS)?;
         is_mixed(value).then_some(at..end)
     }

@@ -15,7 +15,7 @@ use super::{
 };
 
 /// How far behind its `_matrix/` a link names a media file, in bytes.
-const MAX_PATH_BYTES: usize = 512;
+const MAX_PATH_BYTES: usize = 128;
 /// How much of a query is part of a URI, in bytes.
 const MAX_QUERY_BYTES: usize = 255;
 
@@ -31,7 +31,8 @@ pub(super) fn mxc_uri_at(text: &str, at: usize) -> Option<Range<usize>> {
 pub(super) fn media_link_at(text: &str, at: usize) -> Option<Range<usize>> {
     const PREFIX: usize = "_matrix/".len();
 
-    let is_path = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'.' | b'-');
+    let is_path =
+        |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'.' | b'-' | b'_');
     let rest = &text.as_bytes()[at + PREFIX..];
     let length = rest.iter().take(MAX_PATH_BYTES).take_while(|byte| is_path(byte)).count();
     work::looked_at(length);

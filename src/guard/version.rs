@@ -26,8 +26,9 @@ impl Quad<'_> {
         let single_digits = octets.iter().all(|octet| *octet < 10);
         // No host has such an address: `0.x.x.x` is this network, `x.0.0.0` a whole one.
         let no_host = octets[0] == 0 || octets[1..] == [0, 0, 0];
-        // X.509 has names for its attributes and extensions below these.
-        let is_object_id = matches!(octets, [2, 5, 4 | 29, _]);
+        // X.509 has names for its attributes and extensions below the first ones; the
+        // others are X25519 to Ed448 (RFC 8410).
+        let is_object_id = matches!(octets, [2, 5, 4 | 29, _] | [1, 3, 101, 110..=113]);
         goes_on
             || no_host
             || (!is_host && (single_digits || is_object_id || self.follows_product()))

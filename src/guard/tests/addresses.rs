@@ -30,6 +30,14 @@ fn an_address_is_found_in_whatever_run_of_digits_it_stands() {
         ("conversion=81.187.23.9", "conversion=[ip_address]"),
         ("{\"conversion\":\"81.187.23.9\"}", "{\"conversion\":\"[ip_address]\"}"),
         ("inversion: 81.187.23.9", "inversion: [ip_address]"),
+        ("81.187.23.9.backup", "[ip_address].backup"),
+        ("81.187.23.9.fritz.box", "[ip_address].fritz.box"),
+        ("node.81.187.23.9", "node.[ip_address]"),
+        ("cafe.81.187.23.9.443", "cafe.[ip_address]"),
+        ("peer_2001:db8:85a3:1:2:8a2e:370:7334", "peer_[ip_address]"),
+        ("2001:db8:85a3::7334_443", "[ip_address]_443"),
+        ("<b>2001:db8:1234::</b>", "<b>[ip_address]</b>"),
+        ("2001:db8:1234::*", "[ip_address]*"),
     ] {
         assert_eq!(redacted(text), expected, "{text}");
     }
@@ -43,6 +51,9 @@ fn what_only_has_the_form_of_an_address_is_left_alone() {
         "Mozilla/5.0 (Windows; U; rv:1.9.1.11) Gecko/20100701 Firefox/3.5.11",
         "Mozilla/5.0 (Linux) Vivaldi/6.5.3206.39 MiuiBrowser/17.8.70.6 OPR/99.0.88.12",
         "2.5.29.31",
+        "1.3.101.112",
+        "Ed25519 (1.3.101.112), X25519 (1.3.101.110)",
+        "is_fade::b1_c",
         "OID 2.5.4.97 and 1.3.6.1.5.5.7.3.1 and 1.3.132.0.34 and 1.2.840.113549.1.1.11",
         "f32::<_",
         "f32::<f64>",

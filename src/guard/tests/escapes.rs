@@ -16,12 +16,17 @@ fn an_identifier_is_found_in_every_escape_that_is_undone() {
         r"theodora\@vance\.example",
         r"\@theodora\:vance\.example",
         r"theodora\x40vance.example",
+        r"\U00000040theodora\U0000003Avance.example",
+        r"@theodora\72vance\56example",
         r"theodora@b\303\274cher-vance.example",
         r"theodora\u{40}b\u{fc}cher-vance.example",
     ] {
         assert_nothing_left(text, &["theodora", "vance", "cher"]);
     }
     assert_nothing_left(r"morgan\.quill", &["morgan", "quill"]);
+    for control in ["\\0", "\\a", "\\e", "\\v", "\\n"] {
+        assert_nothing_left(&format!("at {control}morgan.quill"), &["morgan"]);
+    }
     assert_nothing_left(r"hs\.quillmail\.example", &["quillmail"]);
 }
 

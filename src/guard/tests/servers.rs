@@ -3,11 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    super::{
-        OwnIdentifiers,
-        redact::redact,
-        scanner::{Place, Scanner},
-    },
+    super::{OwnIdentifiers, place::Place, redact::redact, scanner::Scanner},
     assert_left_alone, assert_nothing_left, redacted,
 };
 
@@ -25,6 +21,9 @@ fn a_server_name_is_known_in_every_form() {
         ("@theodora:vance.e", &["theodora", "vance"]),
         ("@theodora:vance_home.example", &["theodora", "vance", "home"]),
         ("@theodora:vance.example_count", &["theodora", "vance"]),
+        ("@theodora:paral·lel.example", &["theodora", "paral", "lel"]),
+        ("@theodora:ソ・ニー.example", &["theodora", "ソ", "ニー", "example"]),
+        ("@theodora:א״ב.example", &["theodora", "ב", "example"]),
         ("!theodora:my_host:8448", &["theodora", "my_host"]),
         ("@theodora:[fe80::1%eth0]:8448", &["theodora", "fe80", "eth0"]),
         ("@theodora:[fe80::1%25eth0]", &["theodora", "fe80", "eth0"]),

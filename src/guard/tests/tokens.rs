@@ -138,6 +138,55 @@ fn a_password_is_found_behind_its_name() {
 }
 
 #[test]
+fn a_secret_is_found_whatever_characters_it_has_and_however_it_is_quoted() {
+    let spaces = " ".repeat(200);
+    for (text, secrets) in [
+        ("password: \"correct-horse-battery-staple-hello-world-7\"", &["correct", "world-7"][..]),
+        ("password=пароль123", &["пароль", "123"]),
+        (r#"password: "ab\"c1defgh""#, &["ab", "c1d"]),
+        (r#"{\"password\": \"ab\\\"c1defgh\"}"#, &["ab", "c1d"]),
+        ("secret=abc#1234567890defgh", &["abc", "1234"]),
+        ("client_secret: \"abc$1234567890defgh\"", &["abc", "1234"]),
+        ("client_secret: \"abc;1234567890defgh\"", &["abc", "1234"]),
+        ("access_token=\"abc:1234567890defgh\"", &["abc", "1234"]),
+        ("Authorization: Basic  dXNlcjpwYXNzd29yZDEyMzQ=", &["dXNl"]),
+        (
+            "Authorization: Digest username=\"alice\", response=\"6629fae49393a05\"",
+            &["alice", "662"],
+        ),
+        ("{\"Authorization\": \"X-Matrix origin=a.example,sig=6629fae493\"}", &["example", "662"]),
+        ("Authorization: OAuth abcdef1234567890abcd", &["abcdef"]),
+        ("Authorization: Key abcdef1234567890abcd", &["abcdef"]),
+        ("secret key: abcdef1234567890abcd", &["abcdef"]),
+        ("secret.key=abcdef1234567890abcd", &["abcdef"]),
+        ("pass_phrase=hunter2", &["hunter2"]),
+        ("pass-phrase: hunter2", &["hunter2"]),
+        ("pass phrase: hunter2", &["hunter2"]),
+        (&format!("password:{spaces}hunter2"), &["hunter2"]),
+        ("password: Option::Some(\"hunter2\")", &["hunter2"]),
+        ("password: core::option::Option::Some(\"hunter2\")", &["hunter2"]),
+        ("password: b\"hunter2\"", &["hunter2"]),
+        ("password = r#\"hunter2\"#", &["hunter2"]),
+        ("access_token: b'abcdef1234567890abcd'", &["abcdef"]),
+    ] {
+        assert_nothing_left(text, secrets);
+    }
+}
+
+#[test]
+fn lists_of_words_and_error_codes_are_no_secrets() {
+    for text in [
+        "user, password, email2fa, name",
+        "wrong password, error404x",
+        "| user | password | email2fa |",
+        "password: M_WEAK_PASSWORD_8",
+        "no secret, implementation2024 has",
+    ] {
+        assert_left_alone(text);
+    }
+}
+
+#[test]
 fn prose_about_secrets_is_left_alone() {
     for text in [
         "bearer of good news",

@@ -64,6 +64,16 @@ fn a_uri_ends_where_its_identifier_ends_whatever_follows() {
 }
 
 #[test]
+fn a_media_link_is_found_behind_any_path() {
+    for path in
+        ["media/unstable/a_b/download", "client/unstable/org.matrix.msc3916.v2/media/thumbnail"]
+    {
+        let text = format!("GET /_matrix/{path}/theodora.example/AbCdEf?width=9");
+        assert_nothing_left(&text, &["theodora", "AbCdEf"]);
+    }
+}
+
+#[test]
 fn what_follows_a_uri_is_kept() {
     for (text, expected) in [
         ("matrix:u/alice:example.org&x=1", "[matrix_uri]&x=1"),

@@ -1,0 +1,189 @@
+//! Reads what stands between the name of a secret and its value, in any language and
+//! log format.
+
+use super::work;
+
+/// The longest assignment without its spaces, with names of types around the value, in
+/// bytes.
+const MAX_ASSIGNMENT: usize = 64;
+/// The longest name of a type or of a field in it.
+const MAX_WORD: usize = 32;
+/// The most number signs around a raw string.
+const MAX_HASHES: usize = 8;
+
+/// What stands between a name and its value.
+pub(super) struct Assignment {
+    /// Where the value starts.
+    pub(super) end: usize,
+    /// How clearly something is assigned.
+    pub(super) sign: Sign,
+    /// The quote that is open where the value starts.
+    pub(super) quote: Option<Quote>,
+}
+
+/// How clearly something is assigned. A clearer sign is greater.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Sign {
+    /// By spaces, or by a comma, which is in lists and in prose.
+    None,
+    /// By the line between two columns of a table.
+    Bar,
+    /// By anything else.
+    Clear,
+}
+
+/// A quotation mark and the backslashes before it.
+#[derive(Clone, Copy)]
+pub(super) struct Quote {
+    mark: u8,
+    layer: usize,
+}
+
+impl Quote {
+    /// Returns the quotation mark that is at `at`.
+    fn at(bytes: &[u8], at: usize) -> Self {
+        Self { mark: bytes[at], layer: layer_of_quote(bytes, at) }
+    }
+
+    /// Returns where this quotation, of which the text starts at `start`, is closed in its
+    /// line.
+    ///
+    /// A mark that opens a quotation also closes the one before it, if both are of one
+    /// layer. With three marks in four layers, no byte is searched more than 12 times.
+    pub(super) fn end(self, bytes: &[u8], start: usize) -> Option<usize> {
+        let mut from = start;
+        loop {
+            let length = memchr::memchr2(self.mark, b'\n', &bytes[from..]);
+            work::looked_at(length.unwrap_or(bytes.len() - from) / 8 + 1);
+            let at = from + length?;
+            if bytes[at] == b'\n' {
+                return None;
+            }
+            if layer_of_quote(bytes, at) == self.layer {
+                return Some(at);
+            }
+            from = at + 1;
+        }
+    }
+}
+
+/// Returns which layer of escapes the quotation mark at `at` belongs to, by the number of
+/// backslashes before it: 0 for `"` and for `\\"`, which ends with a backslash; 1 for `\"`;
+/// 3 for `\\\"`, which is an escaped mark in the layer of `\"`; 7 for all that are deeper.
+fn layer_of_quote(bytes: &[u8], at: usize) -> usize {
+    let count = bytes[..at].iter().rev().take_while(|byte| **byte == b'\\').count();
+    work::looked_at(count);
+    match count {
+        _ if count % 2 == 0 => 0,
+        _ if count % 4 == 1 => 1,
+        _ if count % 8 == 3 => 3,
+        _ => 7,
+    }
+}
+
+impl Assignment {
+    /// Returns the assignment behind the name that ends at `start`: any run of its signs,
+    /// of quotes and brackets of all scripts, and of the names of the types and fields
+    /// around a value.
+    pub(super) fn after(text: &str, start: usize) -> Option<Self> {
+        let is_plural = matches!(text.as_bytes().get(start), Some(b's' | b'S'));
+        let start = start + usize::from(is_plural);
+        let assignment = Self::read(text, start, false)?;
+        (assignment.end > start).then_some(assignment)
+    }
+
+    /// Returns what is left of an assignment at the start of `text`, the key before which
+    /// is the name.
+    pub(super) fn within(text: &str) -> Option<Self> {
+        Some(Self { sign: Sign::Clear, ..Self::read(text, 0, true)? })
+    }
+
+    /// Reads on from `start`. A value may begin there if something `is_assigned`.
+    fn read(text: &str, start: usize, is_assigned: bool) -> Option<Self> {
+        let bytes = text.as_bytes();
+        let (mut at, mut spaces) = (start, 0);
+        let (mut sign, mut in_struct, mut quote) = (Sign::None, false, None);
+        while at < bytes.len() {
+            if at - start - spaces > MAX_ASSIGNMENT {
+                return None;
+            }
+            let c = text[at..].chars().next()?;
+            work::looked_at(1);
+            match c {
+                _ if c.is_whitespace() => {
+                    spaces += c.len_utf8();
+                    quote = quote.filter(|_| c.is_ascii());
+                }
+                '-' if matches!(bytes.get(at + 1), Some(b'>' | b' ')) => {}
+                '"' | '\'' | '`' => {
+                    quote = Some(Quote::at(bytes, at));
+                    sign = Sign::Clear;
+                }
+                '=' | ':' | '>' | '<' | '(' | ')' | '[' | ']' | '{' | '}' | '*' | '\\' => {
+                    quote = None;
+                    in_struct |= c == '{';
+                    sign = Sign::Clear;
+                }
+                '|' | ',' => {
+                    quote = None;
+                    sign = sign.max(if c == '|' { Sign::Bar } else { Sign::None });
+                }
+                _ if !c.is_ascii() && !c.is_alphanumeric() => {
+                    quote = None;
+                    sign = Sign::Clear;
+                }
+                _ if at == start && !is_assigned => break,
+                _ => {
+                    if let Some(mark) = string_prefix(bytes, at) {
+                        at = mark;
+                        continue;
+                    }
+                    let Some((next, opens)) = wrapper_at(bytes, at, in_struct) else { break };
+                    sign = Sign::Clear;
+                    in_struct |= opens;
+                    at = next;
+                    continue;
+                }
+            }
+            at += c.len_utf8();
+        }
+        Some(Self { end: at, sign, quote })
+    }
+}
+
+/// Returns where the quotation mark of the string literal at `at` is, if it has a prefix:
+/// `b"…"`, `r#"…"#`.
+fn string_prefix(bytes: &[u8], at: usize) -> Option<usize> {
+    let rest = &bytes[at..];
+    let letters =
+        rest.iter().take(2).take_while(|b| matches!(b, b'b' | b'c' | b'f' | b'r' | b'u')).count();
+    let hashes = rest[letters..].iter().take(MAX_HASHES).take_while(|b| **b == b'#').count();
+    work::looked_at(letters + hashes);
+    let has_mark = matches!(rest.get(letters + hashes), Some(b'"' | b'\''));
+    (letters > 0 && has_mark).then_some(at + letters + hashes)
+}
+
+/// Returns the end of the name of a type at `at` that something opens behind, as in
+/// `Some(` and `Token {`, or of a field in one, as in `value: `; and whether it opens a
+/// struct.
+fn wrapper_at(bytes: &[u8], at: usize, in_struct: bool) -> Option<(usize, bool)> {
+    let word = &bytes[at..bytes.len().min(at + MAX_WORD + 1)];
+    let is_path = |at: usize| word.get(at..at + 2) == Some(b"::");
+    let is_word = |at: &usize| {
+        word[*at].is_ascii_alphanumeric()
+            || word[*at] == b'_'
+            || is_path(*at)
+            || (*at > 0 && is_path(*at - 1))
+    };
+    let length = (0..word.len()).take_while(is_word).count();
+    work::looked_at(length);
+    let rest = &bytes[at + length..];
+    match rest {
+        _ if length == 0 || length > MAX_WORD => None,
+        [b'(', ..] => Some((at + length + 1, false)),
+        [b' ', b'{', ..] => Some((at + length + 2, true)),
+        [b'{', ..] => Some((at + length + 1, true)),
+        [b':', b' ' | b'"', ..] if in_struct => Some((at + length + 1, in_struct)),
+        _ => None,
+    }
+}

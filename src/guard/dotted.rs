@@ -1,0 +1,150 @@
+//! Finds IPv4 addresses among numbers with dots between them.
+
+use std::ops::Range;
+
+use super::{
+    host::port_length,
+    ip::{Groups, VersionLike, found_if},
+    version::Quad,
+    work,
+};
+
+/// The lowest port that is read behind a fifth dot, as in `192.0.2.1.443`: versions and
+/// object identifiers have small numbers there.
+const LOWEST_DOTTED_PORT: u16 = 10;
+
+/// Looks at numbers with dots between them.
+pub(super) struct Dotted<'a> {
+    pub(super) text: &'a str,
+    pub(super) version_like: VersionLike,
+    pub(super) run: &'a Range<usize>,
+}
+
+impl Dotted<'_> {
+    /// Passes on the IPv4 addresses in `part`, with their ports, and the IPv6 address
+    /// that the first of them ends, with the `groups` before it. Returns where to go on.
+    pub(super) fn addresses(
+        &self,
+        part: Range<usize>,
+        groups: &Groups,
+        found: &mut impl FnMut(Range<usize>),
+    ) -> usize {
+        let bytes = self.text.as_bytes();
+        let mut next = part.end + 1;
+        let mut start = part.start;
+        let mut is_first = true;
+        while start < part.end {
+            // Two dots are no part of an address, and one at the end ends a sentence.
+            let length = bytes[start..part.end]
+                .windows(2)
+                .position(|pair| pair == b"..")
+                .unwrap_or(part.end - start);
+            work::looked_at(length);
+            let numbers = start..start + length;
+            let leading = usize::from(bytes.get(start) == Some(&b'.'));
+            let trailing = usize::from(length > 1 && bytes[numbers.end - 1] == b'.');
+            let numbers = numbers.start + leading..(numbers.end - trailing).max(start + leading);
+            let numbers = without_words(bytes, numbers);
+            if is_first && leading == 0 {
+                let v6 = self.embedded(&numbers, groups);
+                if v6.is_some() {
+                    found_if(v6, found);
+                    return next;
+                }
+                groups.end(self.text, self.run, found);
+            }
+            if let Some(range) = self.address(numbers) {
+                next = next.max(range.end + 1);
+                found(range);
+            }
+            is_first = false;
+            start += length + 1;
+        }
+        next
+    }
+
+    /// Returns the IPv6 address that `groups` are with the IPv4 address `numbers`.
+    fn embedded(&self, numbers: &Range<usize>, groups: &Groups) -> Option<Range<usize>> {
+        let (_, end) = self.quad(numbers)?;
+        if groups.count == 0 || groups.range.end + 1 != numbers.start {
+            return None;
+        }
+        groups.address(self.text, self.run, end)
+    }
+
+    /// Returns the IPv4 address, with its port, that `numbers` are.
+    fn address(&self, numbers: Range<usize>) -> Option<Range<usize>> {
+        let bytes = self.text.as_bytes();
+        let (octets, quad_end) = self.quad(&numbers)?;
+        let mut end = numbers.end;
+        let mut has_port = quad_end < end;
+        if has_port && is_object_id(octets) && self.version_like == VersionLike::Version {
+            return None;
+        }
+        if !has_port {
+            let port = port_length(&bytes[end..]);
+            let after = &bytes[end + port..];
+            // What goes on with a dot is the next address, not the port of this one.
+            let goes_on = matches!(after, [b'.', byte, ..] if byte.is_ascii_digit());
+            has_port = port > 0 && !goes_on;
+            end += if has_port { port } else { 0 };
+        }
+        let quad = Quad {
+            octets,
+            before: &bytes[..numbers.start],
+            after: &bytes[numbers.end..],
+            has_port,
+        };
+        let is_version = self.version_like == VersionLike::Version && quad.is_version();
+        (!is_version).then_some(numbers.start..end)
+    }
+
+    /// Returns the four numbers that `numbers` begin with, and where they end, if there
+    /// are no more of them, or a port behind them.
+    fn quad(&self, numbers: &Range<usize>) -> Option<([u8; 4], usize)> {
+        let mut octets = [0; 4];
+        let mut parts = self.text.get(numbers.clone())?.split('.');
+        let mut end = numbers.start;
+        for octet in &mut octets {
+            let part = parts.next()?;
+            let is_number =
+                (1..=3).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
+            // Zeros may lead: `081` is 81 in a log, whatever it is in C.
+            *octet = part.parse().ok().filter(|_| is_number)?;
+            end += part.len() + 1;
+        }
+        let end = end - 1;
+        let port = parts.next().map(|port| port.parse::<u16>());
+        let is_port = |port: u16| port >= LOWEST_DOTTED_PORT;
+        let is_address = match port {
+            None => true,
+            Some(port) => port.is_ok_and(is_port) && parts.next().is_none(),
+        };
+        is_address.then_some((octets, end))
+    }
+}
+
+/// Returns `numbers` without the names before and behind them of which letters are digits
+/// in base 16: `node.192.0.2.1`, `192.0.2.1.backup`.
+fn without_words(bytes: &[u8], numbers: Range<usize>) -> Range<usize> {
+    let is_number = |label: &[u8]| label.iter().all(u8::is_ascii_digit);
+    let mut range = numbers;
+    work::looked_at(range.len());
+    while let Some(length) = bytes[range.clone()].iter().position(|byte| *byte == b'.')
+        && !is_number(&bytes[range.start..range.start + length])
+    {
+        range.start += length + 1;
+    }
+    while let Some(dot) = bytes[range.clone()].iter().rposition(|byte| *byte == b'.')
+        && !is_number(&bytes[range.start + dot + 1..range.end])
+    {
+        range.end = range.start + dot;
+    }
+    range
+}
+
+/// Returns whether an object identifier begins so, if it has more than four numbers:
+/// those of ISO, ITU and countries.
+fn is_object_id(octets: [u8; 4]) -> bool {
+    matches!(octets, [1, 2 | 3, ..] | [2, 5 | 16 | 23, ..] | [0, ..])
+}
