@@ -87,7 +87,7 @@ fn the_work_for_any_two_costly_texts_grows_with_the_text_and_no_faster() {
 /// A tail that belongs to every run before it is not trimmed once for each of them.
 #[test]
 fn the_work_for_many_prefixes_before_one_long_tail_grows_with_the_text_and_no_faster() {
-    const SEPARATORS: [&str; 4] = ["", ".", "\\", "-"];
+    const SEPARATORS: [&str; 2] = ["", "."];
     const TAILS: [&str; 10] = [".", "-", "_", "\\", "=", "/", " ", "1", "\\.", ".-"];
 
     let mut scanner = scanner();
