@@ -69,7 +69,7 @@ impl Rig {
     }
 
     async fn flush(&self) {
-        let flush = self.lane.ask_flush(Occasion::Flush);
+        let flush = self.lane.ask_flush(Occasion::Flush, self.lane.last_event());
         self.lane.flushed(flush).await;
     }
 

@@ -50,7 +50,7 @@ async fn an_event_of_another_epoch_that_is_queued_after_all_is_dropped_unsent() 
     for event in [queued("Old", 1), queued("New", 2), queued("Newer", 3)] {
         lane.lock().push(event, &limits, |_| {});
     }
-    let flush = lane.ask_flush(Occasion::Flush);
+    let flush = lane.ask_flush(Occasion::Flush, lane.last_event());
     tokio::select! {
         () = lane.run(&gate, &limits, &stop) => {}
         () = lane.flushed(flush) => {}

@@ -22,13 +22,19 @@ pub(crate) struct Flush {
 }
 
 impl Lane {
-    /// Asks for everything that waits to be tried now, if the backend may be asked now.
-    pub(crate) fn ask_flush(&self, occasion: Occasion) -> Flush {
+    /// Returns the number of the last event that this lane was offered.
+    pub(crate) fn last_event(&self) -> u64 {
+        self.lock().last_number
+    }
+
+    /// Asks for everything up to `last_event` to be tried now, if the backend may be asked
+    /// now.
+    pub(crate) fn ask_flush(&self, occasion: Occasion, last_event: u64) -> Flush {
         let flush = {
             let mut state = self.lock();
             state.flush_asked += 1;
             state.shutting_down |= occasion == Occasion::Shutdown;
-            Flush { number: state.flush_asked, last_event: state.last_number }
+            Flush { number: state.flush_asked, last_event }
         };
         self.wake();
         flush

@@ -29,7 +29,7 @@ async fn arrivals_that_overflow_do_not_end_a_flush_early() {
         for _ in 0..10 {
             rig.offer("First");
         }
-        let flush = rig.lane.ask_flush(Occasion::Flush);
+        let flush = rig.lane.ask_flush(Occasion::Flush, rig.lane.last_event());
         let mut flushed = Box::pin(rig.lane.flushed(flush));
         for _ in 0..30 {
             rig.offer("Later");

@@ -55,7 +55,7 @@ async fn outage(length: Duration, age: Duration, flushes: Flushes, failure: Fail
                 Flushes::Never => sleep_until(end).await,
                 Flushes::Every(time) => {
                     // Without a wait for its end, which would make the flushes rarer.
-                    rig.lane.ask_flush(Occasion::Flush);
+                    rig.lane.ask_flush(Occasion::Flush, rig.lane.last_event());
                     sleep_until(end.min(Instant::now() + time)).await;
                 }
                 Flushes::InALoop => {

@@ -95,8 +95,19 @@ impl Sink {
         if self.stop.is_stopped() {
             return;
         }
+        // What is captured from here on is no part of it.
+        let last_events: Vec<_> = {
+            let draining = self.draining();
+            let waiting = (draining.events + self.intake.lock().len()) as u64;
+            self.lanes.iter().map(|lane| lane.last_event() + waiting).collect()
+        };
         self.drained().await;
-        let flushes: Vec<_> = self.lanes.iter().map(|lane| lane.ask_flush(occasion)).collect();
+        let flushes: Vec<_> = self
+            .lanes
+            .iter()
+            .zip(last_events)
+            .map(|(lane, last_event)| lane.ask_flush(occasion, last_event))
+            .collect();
         join_all(self.lanes.iter().zip(flushes).map(|(lane, flush)| lane.flushed(flush))).await;
     }
 
