@@ -51,14 +51,14 @@ impl PostHogBuilder {
     }
 
     /// Gets the HTTP client from `factory`, which is called when the first
-    /// batch leaves, and again after each [`close`](Backend::close).
+    /// batch leaves, and again after each [`close`](crate::Backend::close).
     ///
     /// An app whose Matrix client goes through a proxy or Tor must send its
     /// telemetry the same way: without this, it goes to PostHog from the
     /// device's own address. A proxy of the system or of the environment is used only
     /// by a client that `factory` makes without `no_proxy()`.
     ///
-    /// The client must be a new one at each call, or [`close`](Backend::close)
+    /// The client must be a new one at each call, or [`close`](crate::Backend::close)
     /// cannot close its connections. It must not follow redirects: that could
     /// hand events to somebody else. A redirect that leads to another URL is
     /// counted as a failure here, but only after the fact. It should have no
