@@ -215,7 +215,7 @@ fn prose_about_secrets_is_left_alone() {
         "secret_storage: enabled",
         "client_secret: not configured",
         "api_key: rejected",
-        "syl_lable_component_of_words",
+        "syl_label_component_of_words",
         "ghs_of_things_and_more_of_them_and_so_on",
         "https://example.org/eyJ.html",
     ] {
