@@ -67,7 +67,7 @@ impl Lane {
                 }
             }
             // In doubt, the events wait for what the homeserver says; withdrawn,
-            // they are gone, and whether they arrived nobody can tell.
+            // they are gone, and whether they arrived is unknown.
             Outcome::Cut if gate.epoch() == pass.epoch => state.queue.put_back(batch),
             Outcome::Cut => state.drops.add(DropReason::CutAtWithdrawal, batch.len()),
             // What ends the lane knows what becomes of it.

@@ -200,7 +200,7 @@ impl Properties {
         &self.members
     }
 
-    /// These properties but for those whose key `unwanted` picks.
+    /// Returns these properties without those whose key `unwanted` picks.
     #[cfg(feature = "posthog")]
     pub(crate) fn without(&self, unwanted: impl Fn(&str) -> bool) -> Self {
         let json = self.to_json();
@@ -228,7 +228,7 @@ impl Properties {
         Self { members, problem, may_repeat: true, has_text }.without_repeats()
     }
 
-    /// These properties but for those that `other` has with the same value.
+    /// Returns these properties without those that `other` has with the same value.
     pub(crate) fn without_same(&self, other: &Self) -> Self {
         let (Some(own), Some(other)) =
             (members::split(&self.members), members::split(&other.members))

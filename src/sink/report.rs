@@ -61,7 +61,7 @@ impl Sink {
         let _ = timeout(deadline, self.try_everything(Occasion::Shutdown)).await;
         self.stop();
         if let Some(journal) = &self.journal {
-            // Whoever starts next finds the file free. A disk that hangs keeps nothing.
+            // The next start finds the file free. A shutdown does not wait for a disk that hangs.
             let _ = timeout(LONGEST_CLOSE, journal.closed()).await;
         }
         self.report_of_the_end(&before)

@@ -44,7 +44,7 @@ impl Machine {
         self.server.answer = LastAnswer::Granted(id);
     }
 
-    /// Retires the ID next to a `false`: whoever withdrew it, it is not used again.
+    /// Retires the ID next to a `false`: whichever device withdrew it, it is not used again.
     pub(super) fn retire_withdrawn(&mut self, seen: &Observed) {
         if let (Some(false), Some(id)) = (seen.flag, seen.usable_id()) {
             self.record.retire(id);

@@ -82,7 +82,7 @@ impl Disk {
         self.setup.disk.access();
         match job {
             Job::Wipe(waiters) => {
-                // Its failure is seen by whoever waits for it, and by the next write.
+                // A caller that waits for it sees its failure, and so does the next write.
                 if waiters.is_empty() {
                     let _ = self.wipe();
                 }
@@ -106,7 +106,7 @@ impl Disk {
         }
     }
 
-    /// Writes events down, unless nobody waits for that by the time it is done.
+    /// Writes events down, unless no caller waits for that by the time it is done.
     fn write(&mut self, Write { events, written }: Write) {
         if written.is_closed() || self.shut {
             return;

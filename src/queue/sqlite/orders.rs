@@ -13,7 +13,7 @@ use crate::{
 
 /// Events to write down. The answer is the row of each that has one.
 ///
-/// If nobody waits for the answer any more, the events count as not written, and their rows
+/// If no caller waits for the answer any more, the events count as not written, and their rows
 /// are to be deleted.
 #[derive(Debug)]
 pub(super) struct Write {
@@ -21,7 +21,7 @@ pub(super) struct Write {
     pub(super) written: oneshot::Sender<Vec<Option<NonZeroU64>>>,
 }
 
-/// Somebody who waits for a wipe.
+/// A caller that waits for a wipe.
 pub(super) type WipeWaiter = oneshot::Sender<Result<(), QueueError>>;
 
 /// One thing to do with the file.

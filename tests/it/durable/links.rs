@@ -25,7 +25,7 @@ const NAMES: [&str; 8] = [
 
 const DIARY: &str = "a diary, of which every page counts";
 
-/// A file of somebody else, in a directory of its own.
+/// A file of another program, in a directory of its own.
 struct Victim {
     directory: tempfile::TempDir,
 }

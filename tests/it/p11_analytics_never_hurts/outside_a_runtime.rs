@@ -99,7 +99,7 @@ fn a_flush_ends_if_the_runtime_ended_before_it_ran_the_tasks() {
         let (analytics, _) = device.start_confirmed().await;
         eventually(analytics.shutdown(Duration::from_secs(1))).await;
         drop(analytics);
-        // A yes is remembered: the gate of the next one holds from its start.
+        // An opt-in is remembered: the gate of the next one holds from its start.
         device.start().await.0
     });
     drop(runtime);

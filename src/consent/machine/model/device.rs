@@ -42,7 +42,7 @@ pub(super) struct Device {
     durable: Record,
     saving: Option<Save>,
     request: Option<Wire>,
-    /// A write that nobody waits for any more. The next request waits for its end.
+    /// A write whose wait is over. The next request waits for its end.
     detached: Option<Content>,
     /// How many IDs were made here.
     made: u8,
@@ -99,7 +99,7 @@ pub(super) enum Input {
     Settled,
     RecheckDue,
     Crash,
-    /// A yes under this ID was written to the server.
+    /// An opt-in under this ID was written to the server.
     YesWritten(Id),
     /// This device's own.
     OwnYesWritten(Id),
@@ -156,7 +156,7 @@ impl Summary {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Request {
     None,
-    /// Nothing is read before a write that nobody waits for has ended.
+    /// Reads nothing before a write whose wait is over has ended.
     WaitsForTurn,
     Get,
     GetAnswered,

@@ -134,7 +134,7 @@ impl Both {
             if has_vetoed && process.is_saved {
                 assert!(self.stored.device_veto);
             }
-            // Whoever has read the record knows of a withdrawal that was in it.
+            // A process that has read the record knows of a withdrawal that was in it.
             if process.known.decision == Consent::Denied && !process.machine.is_unsaved() {
                 assert!(is_closed, "{gate:?}");
             }
