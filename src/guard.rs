@@ -191,7 +191,7 @@ impl Guard {
         UserProperties { set: pass(user.set), set_once: pass(user.set_once) }
     }
 
-    /// Returns whether there is something personal in `text`. Counts nothing and warns of nothing.
+    /// Returns whether there is something personal in `text`. Logs nothing of what it finds.
     pub(crate) fn finds_in(&self, text: &str) -> bool {
         !matches!(self.search().text(text, Place::Anywhere), Ok(None))
     }
