@@ -108,7 +108,9 @@ impl Analytics {
         self.inner().machine().state()
     }
 
-    /// The state now, and each one that follows. A slow reader sees the newest.
+    /// The state now, and each one that follows. A slow reader sees the newest. If the ID
+    /// has changed, the next item can equal the one before it, so an app that shows
+    /// [`Analytics::analytics_id`] reads it again at each item.
     ///
     /// Ends when the last handle is dropped, and not with [`Analytics::end_session`] or
     /// [`Analytics::shutdown`]. A task that reads it and holds a handle itself keeps that

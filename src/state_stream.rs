@@ -7,7 +7,8 @@ use futures_util::{StreamExt as _, stream};
 
 use crate::{analytics::shared::Inner, consent::ConsentState};
 
-/// The state now and each one that follows, until `inner` is dropped.
+/// The state now and each one that follows, until `inner` is dropped. An equal state is
+/// told again if the ID has changed since: the reader may not have been polled in between.
 ///
 /// The states are read from the machine, and not sent by it: a reader brings a waker of
 /// its own, which may call anything of this crate, so it must run after the machine was
@@ -21,9 +22,13 @@ pub(crate) fn stream(
         loop {
             // Before the state is read: a transition after it is not missed.
             let transition = signal.notified();
-            let state = inner.upgrade()?.machine().state();
-            if told.as_ref() != Some(&state) {
-                return Some((state, (inner, transitions, Some(state))));
+            let now = {
+                let inner = inner.upgrade()?;
+                let machine = inner.machine();
+                (machine.state(), machine.epoch())
+            };
+            if told != Some(now) {
+                return Some((now.0, (inner, transitions, Some(now))));
             }
             transition.await;
         }

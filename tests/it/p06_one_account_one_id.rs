@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use futures_util::{FutureExt as _, StreamExt as _};
 use hyper::Method;
 use matrix_analytics::{
     Analytics, ClosedReason, Consent, ConsentState, ELEMENT_EVENT_TYPE, GateState, HoldReason,
@@ -58,6 +59,21 @@ async fn a_retired_id_that_another_client_restores_is_never_used_again() {
     analytics.capture_one("Opened");
     eventually(analytics.flush()).await;
     assert_eq!(recorder.ids(), [last]);
+}
+
+#[tokio::test]
+async fn a_reader_of_the_states_is_woken_when_only_the_id_has_changed() {
+    let world = World::new().await;
+    let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
+    let mut states = analytics.state_stream();
+    let before = eventually(states.next()).await.unwrap();
+    assert!(before.is_open());
+
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    eventually(analytics.recheck()).await.unwrap();
+    assert_eq!(analytics.analytics_id().unwrap().reveal(), FOREIGN_ID);
+    assert_eq!(states.next().now_or_never().flatten(), Some(before));
+    assert_eq!(states.next().now_or_never(), None);
 }
 
 #[tokio::test]
