@@ -17,7 +17,7 @@ use loom::{
 };
 
 use crate::{
-    AnalyticsId, DropReason,
+    analytics_id::AnalyticsId,
     backend::DynBackend,
     consent::machine::Wipe,
     event::Properties,
@@ -25,6 +25,7 @@ use crate::{
     guard::Guard,
     limits::Limits,
     sink::Sink,
+    stats::DropReason,
     witness::{Answer, ERA, Watched, Witness},
 };
 

@@ -6,23 +6,26 @@ use matrix_sdk::{Client, StoreError};
 use tokio::{runtime::Handle, time::timeout};
 
 use crate::{
-    Analytics, Backend, Detector, GuardPolicy, OverflowPolicy, QueueError,
     account_data::AccountData,
-    analytics::shared::Inner,
-    backend::DynBackend,
+    analytics::{Analytics, shared::Inner},
+    backend::{Backend, DynBackend},
     claim::{Claim, Taken, Unsaved},
     consent::machine::{Machine, Settings},
-    guard::Guard,
-    limits::Limits,
+    guard::{Detector, Guard, GuardPolicy},
+    limits::{Limits, OverflowPolicy},
     local_record::Record,
+    queue::QueueError,
     record_store::{LoadError, RecordStore},
     session::own_identifiers,
     sink::Sink,
 };
 #[cfg(feature = "sqlite")]
 use crate::{
-    GateState, SqliteQueue,
-    queue::{Journal, sqlite::setup::Setup},
+    consent::GateState,
+    queue::{
+        Journal,
+        sqlite::{SqliteQueue, setup::Setup},
+    },
 };
 
 /// The account-data event of Element's clients.

@@ -23,8 +23,7 @@ use tracing::warn;
 use self::{course::Course, settle::Load, state::LaneState};
 pub(crate) use self::{flush::Occasion, user::PendingUser};
 use crate::{
-    DeliveryError,
-    backend::{Batch, DynBackend},
+    backend::{Batch, DeliveryError, DynBackend},
     counted::{Counted, CountedGuard},
     drops::DropSignal,
     event::OutgoingEvent,

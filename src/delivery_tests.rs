@@ -16,9 +16,11 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{
-    AnalyticsId, Backend, Batch, DeliveryError, OutgoingEvent, Properties,
+    analytics_id::AnalyticsId,
+    backend::{Backend, Batch, DeliveryError},
     delivery::{Lane, Occasion},
     drops::DropSignal,
+    event::{OutgoingEvent, Properties},
     gate::{Gate, Phase},
     limits::Limits,
     queue::Queued,

@@ -3,7 +3,7 @@
 use tokio::sync::Notify;
 
 use crate::{
-    AnalyticsId,
+    analytics_id::AnalyticsId,
     locks::{AtomicU64, Mutex, Ordering, PoisonError},
 };
 

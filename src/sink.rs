@@ -30,7 +30,7 @@ pub use self::report::{Delivered, DeliveryReport};
 #[cfg(feature = "sqlite")]
 use crate::queue::{Refused, Restored};
 use crate::{
-    AnalyticsId,
+    analytics_id::AnalyticsId,
     backend::DynBackend,
     consent::machine::Wipe,
     counted::{Counted, Untold},

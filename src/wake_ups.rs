@@ -14,8 +14,13 @@ use std::{
 use tokio::time::{advance, pause};
 
 use crate::{
-    AnalyticsId, Backend, Batch, DeliveryError, Properties, gate::Phase, guard::Guard,
-    limits::Limits, sink::Sink,
+    analytics_id::AnalyticsId,
+    backend::{Backend, Batch, DeliveryError},
+    event::Properties,
+    gate::Phase,
+    guard::Guard,
+    limits::Limits,
+    sink::Sink,
 };
 
 /// The background task, which runs only when told to.

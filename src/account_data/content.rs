@@ -11,7 +11,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-use crate::AnalyticsId;
+use crate::analytics_id::AnalyticsId;
 
 /// The member that holds the decision (`AnalyticsEvent` of Element Web's
 /// `matrix-analytics-events`, read by Element Web as a boolean only).

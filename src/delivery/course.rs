@@ -131,7 +131,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::{DeliveryError, delivery::retry};
+    use crate::{backend::DeliveryError, delivery::retry};
 
     fn fail(course: &mut Course, now: Instant) {
         let error = DeliveryError::Transient("cause".into());

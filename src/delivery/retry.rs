@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{DeliveryError, stats::DropReason};
+use crate::{backend::DeliveryError, stats::DropReason};
 
 /// The wait after the first failure, before it is spread.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
@@ -119,7 +119,7 @@ fn nominal(failures: u32) -> Duration {
 mod tests {
     use super::*;
 
-    fn source() -> crate::BoxError {
+    fn source() -> crate::backend::BoxError {
         "cause".into()
     }
 

@@ -8,7 +8,7 @@ use std::sync::{
 use futures_util::poll;
 
 use super::Rig;
-use crate::{DeliveryError, delivery::Occasion, limits::OverflowPolicy};
+use crate::{backend::DeliveryError, delivery::Occasion, limits::OverflowPolicy};
 
 #[tokio::test(start_paused = true)]
 async fn arrivals_that_overflow_do_not_end_a_flush_early() {

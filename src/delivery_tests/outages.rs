@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Rig, most_within, shortest_wait};
-use crate::{DeliveryError, delivery::Occasion};
+use crate::{backend::DeliveryError, delivery::Occasion};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);

@@ -6,7 +6,10 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout};
 
 use super::{Rig, most_within};
-use crate::{Batch, DeliveryError, DropReason};
+use crate::{
+    backend::{Batch, DeliveryError},
+    stats::DropReason,
+};
 
 const MINUTE: Duration = Duration::from_secs(60);
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::{Detector, Guard, GuardPolicy, IdentifierKind, OwnIdentifiers, place::Place};
-use crate::Properties;
+use crate::event::Properties;
 
 /// The guard by itself: shows what it makes of a text or of properties.
 ///

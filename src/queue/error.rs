@@ -1,6 +1,6 @@
 //! What can go wrong with a durable queue.
 
-use crate::BoxError;
+use crate::backend::BoxError;
 
 /// Why a durable queue cannot be used.
 ///

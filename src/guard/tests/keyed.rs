@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::super::{Guard, GuardPolicy};
-use crate::{Properties, event::UserProperties};
+use crate::event::{Properties, UserProperties};
 
 const SECRETS: [(&str, &str); 18] = [
     ("password", "hunter22"),

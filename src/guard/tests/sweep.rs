@@ -11,9 +11,11 @@ use std::{
 use tokio::io::AsyncWrite;
 
 use crate::{
-    AnalyticsId, IdentifierKind, JsonLines, Properties,
+    analytics_id::AnalyticsId,
+    backend::JsonLines,
+    event::Properties,
     gate::Phase,
-    guard::{Guard, GuardPolicy, OwnIdentifiers, decode::decode},
+    guard::{Guard, GuardPolicy, IdentifierKind, OwnIdentifiers, decode::decode},
     limits::Limits,
     sink::Sink,
 };

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::{
-    AnalyticsId,
     account_data::content::{Observed, ObservedId},
+    analytics_id::AnalyticsId,
 };
 
 /// An ID of the pool.
