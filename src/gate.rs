@@ -25,6 +25,17 @@ pub(crate) enum Phase {
     Open,
 }
 
+/// Why queued events must go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
+pub(crate) enum WipeReason {
+    /// The user withdrew, or the session ended: what the app said about the
+    /// user goes too.
+    Withdrawn,
+    IdChanged,
+    NotConfirmed,
+}
+
 /// Leave to send, in one epoch under one ID.
 #[derive(Clone, Debug)]
 pub(crate) struct Pass {

@@ -32,12 +32,11 @@ use crate::queue::{Refused, Restored};
 use crate::{
     analytics_id::AnalyticsId,
     backend::DynBackend,
-    consent::machine::Wipe,
     counted::{Counted, Untold},
     delivery::{Lane, PendingUser},
     drops::DropSignal,
     event::{CapturedEvent, InvalidEvent, OutgoingEvent, Properties, Said, UniqueIds, check_name},
-    gate::{Gate, Phase},
+    gate::{Gate, Phase, WipeReason},
     guard::Guard,
     intake::Intake,
     limits::Limits,
@@ -185,7 +184,7 @@ impl Sink {
         phase: Phase,
         epoch: u64,
         id: Option<AnalyticsId>,
-        wipe: Option<Wipe>,
+        wipe: Option<WipeReason>,
     ) -> Untold<'_> {
         if wipe.is_some() {
             // Shut first, so that nothing gets in behind the wipe.
@@ -200,18 +199,18 @@ impl Sink {
     }
 
     /// Wipes what is of another epoch than the one that begins, `epoch`.
-    fn wipe(&self, wipe: Wipe, epoch: u64) -> Untold<'_> {
+    fn wipe(&self, wipe: WipeReason, epoch: u64) -> Untold<'_> {
         if let Some(journal) = &self.journal {
             journal.begin_wipe(epoch);
         }
         let reason = match wipe {
-            Wipe::Withdrawn | Wipe::IdChanged => DropReason::Withdrawn,
-            Wipe::NotConfirmed => DropReason::NotConfirmed,
+            WipeReason::Withdrawn | WipeReason::IdChanged => DropReason::Withdrawn,
+            WipeReason::NotConfirmed => DropReason::NotConfirmed,
         };
         *self.user() = Said::default();
         let mut untold = {
             let mut intake = self.intake.lock();
-            if wipe == Wipe::Withdrawn {
+            if wipe == WipeReason::Withdrawn {
                 intake.super_properties = None;
             }
             let events = intake.take().len();

@@ -60,7 +60,10 @@ pub(crate) use self::{
     operation::{Failure, FailureKind},
     session::Session,
 };
-use crate::{account_data::content::Change, analytics_id::AnalyticsId, local_record::Record};
+use crate::{
+    account_data::content::Change, analytics_id::AnalyticsId, gate::WipeReason,
+    local_record::Record,
+};
 
 /// The state behind [`ConsentState`](super::ConsentState).
 #[derive(Clone, Debug)]
@@ -79,7 +82,7 @@ pub(crate) struct Machine {
     operation: Option<Operation>,
     calls: Calls,
     wake: Wake,
-    pending_wipe: Option<Wipe>,
+    pending_wipe: Option<WipeReason>,
 }
 
 /// What does not change while the process runs.
@@ -104,17 +107,6 @@ impl Settings {
     fn settles_after_failure(self, now: Instant) -> Instant {
         now + self.request_timeout + self.settle_time()
     }
-}
-
-/// Why queued events must go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(test, derive(Hash))]
-pub(crate) enum Wipe {
-    /// The user withdrew, or the session ended: what the app said about the
-    /// user goes too.
-    Withdrawn,
-    IdChanged,
-    NotConfirmed,
 }
 
 /// What has to be done next.
@@ -196,7 +188,7 @@ impl Machine {
     pub(crate) fn handle_deny_on_this_device(&mut self) {
         self.server.generation.closing += 1;
         self.record.veto();
-        self.raise_epoch(Wipe::Withdrawn);
+        self.raise_epoch(WipeReason::Withdrawn);
     }
 
     /// Returns what has still to be saved when the last handle is dropped, if anything.

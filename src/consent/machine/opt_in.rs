@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::{
-    CallId, Generation, LastAnswer, Machine, Outcome, Random, Session, Wipe,
+    CallId, Generation, LastAnswer, Machine, Outcome, Random, Session,
     calls::CallKind,
     operation::{Operation, Request, Step, Task},
 };
@@ -11,6 +11,7 @@ use crate::{
     account_data::content::{Change, Observed},
     analytics_id::AnalyticsId,
     consent::Consent,
+    gate::WipeReason,
 };
 
 /// What became of the opt-ins of this process.
@@ -138,7 +139,7 @@ impl Machine {
             if self.record.remembers_other_than(id) {
                 // What was captured under the old ID does not leave under the new.
                 self.record.forget_id();
-                self.raise_epoch(Wipe::IdChanged);
+                self.raise_epoch(WipeReason::IdChanged);
             }
             self.opt_in.minted = Some(MintedId { id: id.clone(), settled_at: None });
         }
@@ -220,7 +221,7 @@ impl Machine {
 
     fn close_if_closed_after_opt_in(&mut self) {
         if !self.is_opting_in() {
-            self.close_if_closed(Wipe::NotConfirmed);
+            self.close_if_closed(WipeReason::NotConfirmed);
         }
     }
 

@@ -1,9 +1,10 @@
 //! What the machine shows.
 
-use super::{LastAnswer, Machine, Session, Wipe};
+use super::{LastAnswer, Machine, Session};
 use crate::{
     analytics_id::AnalyticsId,
     consent::{ClosedReason, Confirmation, Consent, ConsentState, GateState, HoldReason},
+    gate::WipeReason,
 };
 
 impl Machine {
@@ -102,7 +103,7 @@ impl Machine {
     }
 
     /// Takes the reason why what is queued must go, if it must.
-    pub(crate) fn take_wipe(&mut self) -> Option<Wipe> {
+    pub(crate) fn take_wipe(&mut self) -> Option<WipeReason> {
         self.pending_wipe.take()
     }
 }

@@ -3,12 +3,12 @@
 use tokio::time::Instant;
 
 use super::{
-    CallId, Generation, LastAnswer, Machine, Outcome, Random, Wipe, calls::CallKind,
-    operation::Request,
+    CallId, Generation, LastAnswer, Machine, Outcome, Random, calls::CallKind, operation::Request,
 };
 use crate::{
     account_data::content::{Change, Observed},
     consent::Consent,
+    gate::WipeReason,
     local_record::Removal,
 };
 
@@ -31,7 +31,7 @@ impl Machine {
         self.record.withdraw(removal);
         self.server.answer = LastAnswer::None;
         self.removal_ordered = true;
-        self.raise_epoch(Wipe::Withdrawn);
+        self.raise_epoch(WipeReason::Withdrawn);
         self.enqueue(id, CallKind::Removal);
     }
 

@@ -1,13 +1,16 @@
 //! The promises, told by what happened to a device and never by its machine.
 
 use super::{Device, Input, Violation, requests::Wire};
-use crate::consent::{
-    Consent, GateState,
-    machine::{
-        Session, Wipe,
-        model::content::{Content, Id},
-        operation::Task,
+use crate::{
+    consent::{
+        Consent, GateState,
+        machine::{
+            Session,
+            model::content::{Content, Id},
+            operation::Task,
+        },
     },
+    gate::WipeReason,
 };
 
 /// What came since a request was sent.
@@ -107,7 +110,7 @@ impl Device {
 
         if matches!(input, Input::OptOut(_) | Input::Deny | Input::EndSession)
             && !before.has_ended()
-            && !(is_closed && wipe == Some(Wipe::Withdrawn) && is_raised)
+            && !(is_closed && wipe == Some(WipeReason::Withdrawn) && is_raised)
         {
             return Err("P3: a withdrawal closes, wipes and raises the epoch at once");
         }
