@@ -19,13 +19,11 @@ use loom::{
 use crate::{
     analytics_id::AnalyticsId,
     backend::DynBackend,
-    consent::machine::WipeReason,
     event::Properties,
     gate::Phase,
+    gate::WipeReason,
     guard::Guard,
-    limits::Limits,
-    sink::Sink,
-    stats::DropReason,
+    sink::{Sink, limits::Limits, stats::DropReason},
     witness::{Answer, ERA, Watched, Witness},
 };
 

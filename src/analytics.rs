@@ -30,13 +30,15 @@ use crate::{
         machine::{CallId, Machine, Outcome},
     },
     consent_task,
-    drops::{self, Dropped},
     event::{Event, InvalidEvent, Properties},
     saving,
     session::own_identifiers,
-    sink::DeliveryReport,
+    sink::{
+        drops::{self, Dropped},
+        report::DeliveryReport,
+        stats::Stats,
+    },
     state_stream,
-    stats::Stats,
     stop::Stop,
     withdrawal::{OptOut, OptOutReceipt},
 };

@@ -12,17 +12,19 @@ use crate::{
     claim::{Claim, Taken, Unsaved},
     consent::machine::{Machine, Settings},
     guard::{Detector, Guard, GuardPolicy},
-    limits::{Limits, OverflowPolicy},
     local_record::Record,
-    queue::QueueError,
     record_store::{LoadError, RecordStore},
     session::own_identifiers,
-    sink::Sink,
+    sink::{
+        Sink,
+        limits::{Limits, OverflowPolicy},
+        queue::QueueError,
+    },
 };
 #[cfg(feature = "sqlite")]
 use crate::{
     consent::GateState,
-    queue::{
+    sink::queue::{
         Journal,
         sqlite::{SqliteQueue, setup::Setup},
     },

@@ -11,8 +11,16 @@
 //! written down first, what has left is deleted after. Nothing reads it but the start
 //! of the next process.
 
+pub(crate) mod counted;
+pub(crate) mod counters;
 mod drain;
-mod report;
+pub(crate) mod drops;
+pub(crate) mod intake;
+pub(crate) mod lane;
+pub(crate) mod limits;
+pub(crate) mod queue;
+pub(crate) mod report;
+pub(crate) mod stats;
 mod user;
 
 use std::{
@@ -25,24 +33,25 @@ use std::{
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use self::drain::{DrainCalls, Draining};
-pub use self::report::{Delivered, DeliveryReport};
 #[cfg(feature = "sqlite")]
-use crate::queue::{Refused, Restored};
+use self::queue::{Refused, Restored};
+use self::{
+    counted::{Counted, Untold},
+    counters::DropSignal,
+    drain::{DrainCalls, Draining},
+    intake::Intake,
+    lane::{Lane, PendingUser},
+    limits::Limits,
+    queue::{Journal, QueueError, Queued, Row},
+    stats::{BackendStats, DropReason, Stats},
+};
 use crate::{
     analytics_id::AnalyticsId,
     backend::DynBackend,
-    counted::{Counted, Untold},
-    delivery::{Lane, PendingUser},
-    drops::DropSignal,
     event::{CapturedEvent, InvalidEvent, OutgoingEvent, Properties, Said, UniqueIds, check_name},
     gate::{Gate, Phase, WipeReason},
     guard::Guard,
-    intake::Intake,
-    limits::Limits,
     locks::Mutex,
-    queue::{Journal, QueueError, Queued, Row},
-    stats::{BackendStats, DropReason, Stats},
     stop::Stop,
 };
 

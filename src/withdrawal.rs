@@ -15,7 +15,7 @@ use crate::{
     analytics_id::AnalyticsId,
     consent::machine::{Machine, Outcome},
     local_record::Removal,
-    queue::QueueError,
+    sink::queue::QueueError,
 };
 
 /// How far one step of a withdrawal has come.

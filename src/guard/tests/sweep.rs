@@ -16,8 +16,7 @@ use crate::{
     event::Properties,
     gate::Phase,
     guard::{Guard, GuardPolicy, IdentifierKind, OwnIdentifiers, decode::decode},
-    limits::Limits,
-    sink::Sink,
+    sink::{Sink, limits::Limits},
 };
 
 const CANARIES: &str = include_str!("../../../tests/data/guard/canaries.tsv");
