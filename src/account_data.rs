@@ -1,7 +1,6 @@
 //! The account-data event on the homeserver: fetch and put, each bounded in
 //! time and none of them ever cut.
 
-pub(crate) mod content;
 mod read;
 
 use std::{
@@ -28,8 +27,9 @@ use tokio::{
     time::timeout,
 };
 
-use self::{content::Observed, read::Read};
+use self::read::Read;
 use crate::{
+    consent::content::Observed,
     guard::{Guard, GuardPolicy},
     session::own_identifiers,
 };

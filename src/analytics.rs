@@ -26,8 +26,8 @@ use crate::{
     builder::AnalyticsBuilder,
     claim::Claim,
     consent::{
-        ConsentState, Prompt,
         machine::{CallId, Machine, Outcome},
+        state::{ConsentState, Prompt},
     },
     consent_task,
     event::{Event, InvalidEvent, Properties},

@@ -10,9 +10,11 @@ use crate::{
     analytics::{Analytics, shared::Inner},
     backend::{Backend, DynBackend},
     claim::{Claim, Taken, Unsaved},
-    consent::machine::{Machine, Settings},
+    consent::{
+        machine::{Machine, Settings},
+        record::Record,
+    },
     guard::{Detector, Guard, GuardPolicy},
-    local_record::Record,
     record_store::{LoadError, RecordStore},
     session::own_identifiers,
     sink::{
@@ -23,7 +25,7 @@ use crate::{
 };
 #[cfg(feature = "sqlite")]
 use crate::{
-    consent::GateState,
+    consent::state::GateState,
     sink::queue::{
         Journal,
         sqlite::{SqliteQueue, setup::Setup},

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use crate::local_record::Record;
+use crate::consent::record::Record;
 
 /// Where a record is: the address of a store, and the key in it.
 type Place = (usize, Vec<u8>);

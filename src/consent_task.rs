@@ -23,11 +23,14 @@ use tokio::{
 
 use self::{failure::failure, replies::Replies};
 use crate::{
-    account_data::{AccountDataError, content::Change},
+    account_data::AccountDataError,
     analytics::{calls::Call, shared::Inner},
     analytics_id::AnalyticsId,
-    consent::machine::{Action, Machine, Random, Session},
-    local_record::Record,
+    consent::{
+        content::Change,
+        machine::{Action, Machine, Random, Session},
+        record::Record,
+    },
     saving::save,
     stop::Stop,
 };

@@ -13,7 +13,6 @@ mod event;
 mod gate;
 mod guard;
 mod hex;
-mod local_record;
 mod locks;
 mod record_store;
 mod saving;
@@ -43,7 +42,9 @@ pub use self::{
     analytics_id::AnalyticsId,
     backend::{Backend, Batch, BoxError, DeliveryError, JsonLines},
     builder::{AnalyticsBuilder, BuildError, ELEMENT_EVENT_TYPE},
-    consent::{ClosedReason, Confirmation, Consent, ConsentState, GateState, HoldReason, Prompt},
+    consent::state::{
+        ClosedReason, Confirmation, Consent, ConsentState, GateState, HoldReason, Prompt,
+    },
     event::{
         DeserializeError, Event, InvalidEvent, MAX_EVENT_BYTES, MAX_KEY_BYTES, MAX_NAME_BYTES,
         OutgoingEvent, Properties, UserProperties, Value,

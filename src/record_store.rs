@@ -5,8 +5,8 @@ use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
 use crate::{
+    consent::record::{Record, VERSION},
     hex::hex,
-    local_record::{Record, VERSION},
 };
 
 /// How often a save is begun again because another process wrote at the same time.

@@ -7,8 +7,7 @@ use tokio::{sync::Mutex, time::timeout};
 
 use crate::{
     claim::{Hold, Unsaved},
-    consent::machine::Save,
-    local_record::Record,
+    consent::{machine::Save, record::Record},
     record_store::RecordStore,
 };
 

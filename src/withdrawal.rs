@@ -13,8 +13,10 @@ use crate::{
         calls::{Answer, TaskError, Waiting, saved},
     },
     analytics_id::AnalyticsId,
-    consent::machine::{Machine, Outcome},
-    local_record::Removal,
+    consent::{
+        machine::{Machine, Outcome},
+        record::Removal,
+    },
     sink::queue::QueueError,
 };
 

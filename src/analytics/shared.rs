@@ -7,7 +7,7 @@ use tokio::{runtime::Handle as Runtime, sync::Notify};
 
 use crate::{
     account_data::AccountData,
-    consent::{GateState, machine::Machine},
+    consent::{machine::Machine, state::GateState},
     gate::Phase,
     record_store::RecordStore,
     sink::Sink,

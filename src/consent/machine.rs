@@ -60,12 +60,10 @@ pub(crate) use self::{
     operation::{Failure, FailureKind},
     session::Session,
 };
-use crate::{
-    account_data::content::Change, analytics_id::AnalyticsId, gate::WipeReason,
-    local_record::Record,
-};
+use super::{content::Change, record::Record};
+use crate::{analytics_id::AnalyticsId, gate::WipeReason};
 
-/// The state behind [`ConsentState`](super::ConsentState).
+/// The state behind [`ConsentState`](crate::consent::state::ConsentState).
 #[derive(Clone, Debug)]
 #[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 pub(crate) struct Machine {

@@ -3,8 +3,11 @@
 use matrix_sdk::ruma::api::error::ErrorKind;
 
 use crate::{
-    account_data::{AccountDataError, content::MergeError},
-    consent::machine::{Failure, FailureKind},
+    account_data::AccountDataError,
+    consent::{
+        content::MergeError,
+        machine::{Failure, FailureKind},
+    },
 };
 
 /// Returns what the machine has to know of an error.

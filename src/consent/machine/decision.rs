@@ -4,9 +4,11 @@ use tokio::time::Instant;
 
 use super::{LastAnswer, Machine, operation::Task};
 use crate::{
-    account_data::content::Observed,
     analytics_id::AnalyticsId,
-    consent::{Consent, GateState},
+    consent::{
+        content::Observed,
+        state::{Consent, GateState},
+    },
     gate::WipeReason,
 };
 

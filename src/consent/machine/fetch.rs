@@ -6,8 +6,10 @@ use super::{
     Failure, FailureKind, Generation, LastAnswer, Machine, Outcome, Session, operation::Request,
 };
 use crate::{
-    account_data::content::{Change, Observed},
-    consent::Consent,
+    consent::{
+        content::{Change, Observed},
+        state::Consent,
+    },
     gate::WipeReason,
 };
 

@@ -9,7 +9,7 @@ use super::{
     calls::{Call, CallKind},
     opt_in::{BeforeWrite, OptInPlan},
 };
-use crate::account_data::content::{Change, Observed};
+use crate::consent::content::{Change, Observed};
 
 /// One at a time: the homeserver sees no two requests of one device at once, except for
 /// one that outlived its bound.

@@ -8,9 +8,11 @@ use super::{
     operation::{Operation, Request, Step, Task},
 };
 use crate::{
-    account_data::content::{Change, Observed},
     analytics_id::AnalyticsId,
-    consent::Consent,
+    consent::{
+        content::{Change, Observed},
+        state::Consent,
+    },
     gate::WipeReason,
 };
 

@@ -3,7 +3,7 @@
 use super::{LastAnswer, Machine, Session};
 use crate::{
     analytics_id::AnalyticsId,
-    consent::{ClosedReason, Confirmation, Consent, ConsentState, GateState, HoldReason},
+    consent::state::{ClosedReason, Confirmation, Consent, ConsentState, GateState, HoldReason},
     gate::WipeReason,
 };
 
@@ -89,7 +89,7 @@ impl Machine {
     }
 
     #[cfg(test)]
-    pub(crate) fn record(&self) -> &crate::local_record::Record {
+    pub(crate) fn record(&self) -> &crate::consent::record::Record {
         &self.record
     }
 

@@ -6,10 +6,12 @@ use super::{
     CallId, Generation, LastAnswer, Machine, Outcome, Random, calls::CallKind, operation::Request,
 };
 use crate::{
-    account_data::content::{Change, Observed},
-    consent::Consent,
+    consent::{
+        content::{Change, Observed},
+        record::Removal,
+        state::Consent,
+    },
     gate::WipeReason,
-    local_record::Removal,
 };
 
 impl Machine {

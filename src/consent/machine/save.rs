@@ -3,7 +3,10 @@
 use tokio::time::Instant;
 
 use super::{CallId, Machine, Outcome, Random, Save, backoff::Backoff};
-use crate::{consent::Consent, gate::WipeReason, local_record::Record};
+use crate::{
+    consent::{record::Record, state::Consent},
+    gate::WipeReason,
+};
 
 /// What is known of the disk, and who waits for it.
 #[derive(Clone, Debug)]

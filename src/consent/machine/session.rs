@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::{CallId, LastAnswer, Machine, Outcome, calls::CallKind};
-use crate::{consent::Consent, gate::WipeReason};
+use crate::{consent::state::Consent, gate::WipeReason};
 
 /// Whether there is a session that could hold consent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,10 @@
 use tokio::time::Instant;
 
 use super::Machine;
-use crate::{account_data::content::Observed, analytics_id::AnalyticsId, consent::Consent};
+use crate::{
+    analytics_id::AnalyticsId,
+    consent::{content::Observed, state::Consent},
+};
 
 /// What is known of the event on the homeserver.
 #[derive(Clone, Debug, Default)]

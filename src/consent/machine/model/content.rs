@@ -3,8 +3,8 @@
 use std::fmt;
 
 use crate::{
-    account_data::content::{Observed, ObservedId},
     analytics_id::AnalyticsId,
+    consent::content::{Observed, ObservedId},
 };
 
 /// An ID of the pool.

@@ -14,13 +14,13 @@ use self::{
     requests::Wire,
 };
 use super::content::{Content, Id};
-use crate::{
-    consent::machine::{
+use crate::consent::{
+    machine::{
         Action, CallId, FailureKind, Machine, Outcome, Random, Session, Settings,
         calls::CallKind,
         operation::{Operation, Step, Task},
     },
-    local_record::{Record, Removal},
+    record::{Record, Removal},
 };
 
 /// The promise that does not hold, and how.

@@ -6,9 +6,9 @@ use super::{
     device::{Device, Input, Kind, Memory, Request, Summary, Violation},
     search::Arena,
 };
-use crate::{
-    consent::machine::{FailureKind, Session},
-    local_record::Removal,
+use crate::consent::{
+    machine::{FailureKind, Session},
+    record::Removal,
 };
 
 pub(super) const MOST_DEVICES: usize = 3;

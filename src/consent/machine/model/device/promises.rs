@@ -3,12 +3,12 @@
 use super::{Device, Input, Violation, requests::Wire};
 use crate::{
     consent::{
-        Consent, GateState,
         machine::{
             Session,
             model::content::{Content, Id},
             operation::Task,
         },
+        state::{Consent, GateState},
     },
     gate::WipeReason,
 };

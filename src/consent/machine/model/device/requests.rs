@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use super::{
-    super::content::{Content, Id, Member},
-    Device, Request, Save, Since, Violation,
-};
-use crate::{
-    account_data::content::Change,
-    consent::machine::{
+use super::{Device, Request, Save, Since, Violation};
+use crate::consent::{
+    content::Change,
+    machine::{
         self, Action, Failure, FailureKind, Outcome, Session,
+        model::content::{Content, Id, Member},
         operation::{Operation, Request as Sent, Step, Task},
         opt_in::OptInPlan,
     },

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use super::{MAX_RETIRED, Record};
-use crate::consent::Consent;
+use crate::consent::state::Consent;
 
 impl Record {
     /// Returns what has to be stored in place of `theirs`, which is stored now, by a process

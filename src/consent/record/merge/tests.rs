@@ -1,7 +1,7 @@
 //! What merging must never do, for records as a device makes them.
 
 use super::*;
-use crate::{analytics_id::AnalyticsId, local_record::Removal};
+use crate::{analytics_id::AnalyticsId, consent::record::Removal};
 
 const SALT: &str = "salt";
 

@@ -7,7 +7,8 @@ use std::collections::VecDeque;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use crate::{analytics_id::AnalyticsId, consent::Consent, hex::hex};
+use super::state::Consent;
+use crate::{analytics_id::AnalyticsId, hex::hex};
 
 /// The version that this code writes.
 pub(crate) const VERSION: u32 = 1;
