@@ -21,7 +21,6 @@ use self::{
     watch::watch_account_data,
 };
 use crate::{
-    account_data::AccountDataError,
     analytics_id::AnalyticsId,
     builder::AnalyticsBuilder,
     claim::Claim,
@@ -31,8 +30,12 @@ use crate::{
     },
     consent_task,
     event::{Event, InvalidEvent, Properties},
+    matrix::{
+        account_data::AccountDataError,
+        session::{self, own_identifiers},
+        sync,
+    },
     saving,
-    session::own_identifiers,
     sink::{
         drops::{self, Dropped},
         report::DeliveryReport,
@@ -476,11 +479,11 @@ impl Analytics {
         let inner = Arc::new(inner);
         inner.apply(|_| {});
 
-        let session = Arc::downgrade(&inner);
+        let weak = Arc::downgrade(&inner);
         inner
             .sink
             .guard
-            .watch_session(move || session.upgrade().map(|inner| own_identifiers(&inner.client)));
+            .watch_session(move || weak.upgrade().map(|inner| own_identifiers(&inner.client)));
 
         // Watching comes before asking: no change falls between the two.
         let event_handler = watch_account_data(&inner, event_type);
@@ -490,7 +493,7 @@ impl Analytics {
         tokio::spawn(consent_task::run(
             Arc::downgrade(&inner),
             received,
-            inner.client.subscribe_to_session_changes(),
+            session::changes(&inner.client),
             inner.wake.clone(),
             stop.clone(),
         ));
@@ -520,7 +523,7 @@ impl Analytics {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.inner.client.remove_event_handler(self.event_handler.clone());
+        sync::stop_watching(&self.inner.client, self.event_handler.clone());
         self.stop.stop();
         self.inner.sink.stop();
         // A withdrawal that was made is remembered, even if the handle is dropped

@@ -6,7 +6,6 @@ use matrix_sdk::{Client, StoreError};
 use tokio::{runtime::Handle, time::timeout};
 
 use crate::{
-    account_data::AccountData,
     analytics::{Analytics, shared::Inner},
     backend::{Backend, DynBackend},
     claim::{Claim, Taken, Unsaved},
@@ -15,8 +14,11 @@ use crate::{
         record::Record,
     },
     guard::{Detector, Guard, GuardPolicy},
-    record_store::{LoadError, RecordStore},
-    session::own_identifiers,
+    matrix::{
+        account_data::AccountData,
+        record_store::{LoadError, RecordStore},
+        session::{self, own_identifiers},
+    },
     sink::{
         Sink,
         limits::{Limits, OverflowPolicy},
@@ -280,7 +282,7 @@ impl AnalyticsBuilder {
         if !is_event_type(&self.event_type) {
             return Err(BuildError::EventType);
         }
-        let user = self.client.user_id().ok_or(BuildError::NoSession)?.to_owned();
+        let user = session::user(&self.client).ok_or(BuildError::NoSession)?;
         let records = RecordStore::new(self.client.clone(), &self.event_type, &user);
         let claim = timeout(self.request_timeout, Claim::take(records.place())).await;
         let claim = claim.map_err(|_| BuildError::StoreTimeout)?;

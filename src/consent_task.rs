@@ -23,7 +23,6 @@ use tokio::{
 
 use self::{failure::failure, replies::Replies};
 use crate::{
-    account_data::AccountDataError,
     analytics::{calls::Call, shared::Inner},
     analytics_id::AnalyticsId,
     consent::{
@@ -31,6 +30,7 @@ use crate::{
         machine::{Action, Machine, Random, Session},
         record::Record,
     },
+    matrix::account_data::AccountDataError,
     saving::save,
     stop::Stop,
 };

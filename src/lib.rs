@@ -1,7 +1,6 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![doc = include_str!("../README.md")]
 
-mod account_data;
 mod analytics;
 mod analytics_id;
 mod backend;
@@ -14,9 +13,8 @@ mod gate;
 mod guard;
 mod hex;
 mod locks;
-mod record_store;
+mod matrix;
 mod saving;
-mod session;
 mod sink;
 mod state_stream;
 mod stop;
@@ -37,7 +35,6 @@ pub use self::backend::{PostHog, PostHogBuildError, PostHogBuilder};
 #[cfg(feature = "sqlite")]
 pub use self::sink::queue::sqlite::SqliteQueue;
 pub use self::{
-    account_data::AccountDataError,
     analytics::{Analytics, OptInError},
     analytics_id::AnalyticsId,
     backend::{Backend, Batch, BoxError, DeliveryError, JsonLines},
@@ -50,6 +47,7 @@ pub use self::{
         OutgoingEvent, Properties, UserProperties, Value,
     },
     guard::{Detector, GuardPolicy, IdentifierKind},
+    matrix::account_data::AccountDataError,
     sink::{
         drops::Dropped,
         limits::OverflowPolicy,

@@ -8,7 +8,7 @@ use tokio::{sync::Mutex, time::timeout};
 use crate::{
     claim::{Hold, Unsaved},
     consent::{machine::Save, record::Record},
-    record_store::RecordStore,
+    matrix::record_store::RecordStore,
 };
 
 /// Brings `record` together with what is stored, writes it, and returns what the store holds

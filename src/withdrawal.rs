@@ -7,7 +7,6 @@ use matrix_sdk::StoreError;
 use tokio::time::timeout;
 
 use crate::{
-    account_data::AccountDataError,
     analytics::{
         Analytics,
         calls::{Answer, TaskError, Waiting, saved},
@@ -17,6 +16,7 @@ use crate::{
         machine::{Machine, Outcome},
         record::Removal,
     },
+    matrix::account_data::AccountDataError,
     sink::queue::QueueError,
 };
 

@@ -3,11 +3,8 @@
 use matrix_sdk::ruma::api::error::ErrorKind;
 
 use crate::{
-    account_data::AccountDataError,
-    consent::{
-        content::MergeError,
-        machine::{Failure, FailureKind},
-    },
+    consent::machine::{Failure, FailureKind},
+    matrix::account_data::AccountDataError,
 };
 
 /// Returns what the machine has to know of an error.
@@ -27,10 +24,4 @@ pub(super) fn failure(error: &AccountDataError) -> Failure {
         }
     };
     Failure { kind, retry_after }
-}
-
-impl From<MergeError> for AccountDataError {
-    fn from(MergeError: MergeError) -> Self {
-        Self::NotAnObject
-    }
 }

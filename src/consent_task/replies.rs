@@ -6,12 +6,12 @@ use matrix_sdk::StoreError;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
-    account_data::AccountDataError,
     analytics::{
         calls::{Answer, Call, TaskError},
         shared::Inner,
     },
     consent::machine::{CallId, Outcome},
+    matrix::account_data::AccountDataError,
 };
 
 pub(super) struct Replies {

@@ -1,8 +1,19 @@
-//! What the client knows that its session is known by.
+//! The session of the client: whose it is, what it is known by, and when it changes.
 
-use matrix_sdk::Client;
+use matrix_sdk::{Client, SessionChange, ruma::OwnedUserId};
+use tokio::sync::broadcast;
 
 use crate::guard::OwnIdentifiers;
+
+/// Returns who is logged in.
+pub(crate) fn user(client: &Client) -> Option<OwnedUserId> {
+    client.user_id().map(ToOwned::to_owned)
+}
+
+/// Returns the changes of the session from here on.
+pub(crate) fn changes(client: &Client) -> broadcast::Receiver<SessionChange> {
+    client.subscribe_to_session_changes()
+}
 
 /// Returns what `client` knows that its session is known by, now.
 pub(crate) fn own_identifiers(client: &Client) -> OwnIdentifiers {

@@ -28,10 +28,10 @@ use tokio::{
 };
 
 use self::read::Read;
+use super::session::own_identifiers;
 use crate::{
-    consent::content::Observed,
+    consent::content::{MergeError, Observed},
     guard::{Guard, GuardPolicy},
-    session::own_identifiers,
 };
 
 /// The longest wait that a homeserver is granted.
@@ -104,6 +104,12 @@ impl AccountDataError {
     pub(crate) fn is_user_locked(&self) -> bool {
         matches!(self, Self::SessionLost(error)
             if error.client_api_error_kind() == Some(&ErrorKind::UserLocked))
+    }
+}
+
+impl From<MergeError> for AccountDataError {
+    fn from(MergeError: MergeError) -> Self {
+        Self::NotAnObject
     }
 }
 
