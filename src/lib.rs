@@ -4,22 +4,15 @@
 mod analytics;
 mod analytics_id;
 mod backend;
-mod builder;
-mod claim;
 mod consent;
-mod consent_task;
 mod event;
 mod gate;
 mod guard;
 mod hex;
 mod locks;
 mod matrix;
-mod saving;
 mod sink;
-mod state_stream;
 mod stop;
-
-mod withdrawal;
 
 /// Tests of the sink. `sink.rs` does not declare them itself, because the loom models compile
 /// that file too, with stand-ins that these tests do not know.
@@ -35,10 +28,14 @@ pub use self::backend::{PostHog, PostHogBuildError, PostHogBuilder};
 #[cfg(feature = "sqlite")]
 pub use self::sink::queue::sqlite::SqliteQueue;
 pub use self::{
-    analytics::{Analytics, OptInError},
+    analytics::{
+        Analytics,
+        builder::{AnalyticsBuilder, BuildError, ELEMENT_EVENT_TYPE},
+        opt_out::OptOut,
+        outcome::{OptInError, OptOutReceipt, Step},
+    },
     analytics_id::AnalyticsId,
     backend::{Backend, Batch, BoxError, DeliveryError, JsonLines},
-    builder::{AnalyticsBuilder, BuildError, ELEMENT_EVENT_TYPE},
     consent::state::{
         ClosedReason, Confirmation, Consent, ConsentState, GateState, HoldReason, Prompt,
     },
@@ -55,7 +52,6 @@ pub use self::{
         report::{Delivered, DeliveryReport},
         stats::{BackendStats, DropReason, QueueStats, Stats},
     },
-    withdrawal::{OptOut, OptOutReceipt, Step},
 };
 
 /// The tour, whose code is compiled and run as a test.

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use futures_core::Stream;
 use futures_util::{StreamExt as _, stream};
 
-use crate::{analytics::shared::Inner, consent::state::ConsentState};
+use super::shared::Inner;
+use crate::consent::state::ConsentState;
 
 /// The state now and each one that follows, until `inner` is dropped.
 ///

@@ -5,10 +5,13 @@ use std::{ffi::OsStr, fmt, sync::Arc, time::Duration};
 use matrix_sdk::{Client, StoreError};
 use tokio::{runtime::Handle, time::timeout};
 
-use crate::{
-    analytics::{Analytics, shared::Inner},
-    backend::{Backend, DynBackend},
+use super::{
+    Analytics,
     claim::{Claim, Taken, Unsaved},
+    shared::Inner,
+};
+use crate::{
+    backend::{Backend, DynBackend},
     consent::{
         machine::{Machine, Settings},
         record::Record,

@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use matrix_sdk::StoreError;
 use tokio::{sync::Mutex, time::timeout};
 
+use super::claim::{Hold, Unsaved};
 use crate::{
-    claim::{Hold, Unsaved},
     consent::{machine::Save, record::Record},
     matrix::record_store::RecordStore,
 };

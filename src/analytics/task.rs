@@ -22,8 +22,8 @@ use tokio::{
 };
 
 use self::{failure::failure, replies::Replies};
+use super::{calls::Call, saving::save, shared::Inner};
 use crate::{
-    analytics::{calls::Call, shared::Inner},
     analytics_id::AnalyticsId,
     consent::{
         content::Change,
@@ -31,7 +31,6 @@ use crate::{
         record::Record,
     },
     matrix::account_data::AccountDataError,
-    saving::save,
     stop::Stop,
 };
 
