@@ -36,6 +36,7 @@ mod operation;
 mod opt_in;
 mod queries;
 mod removal;
+mod request;
 mod save;
 mod session;
 mod sync;
@@ -57,7 +58,7 @@ use self::{
 };
 pub(crate) use self::{
     calls::{CallId, Outcome},
-    operation::{Failure, FailureKind},
+    request::{Failure, FailureKind},
     session::Session,
 };
 use super::{content::Change, record::Record};

@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::{
-    Failure, FailureKind, Generation, LastAnswer, Machine, Outcome, Session, operation::Request,
+    Failure, FailureKind, Generation, LastAnswer, Machine, Outcome, Session, request::Request,
 };
 use crate::{
     consent::{

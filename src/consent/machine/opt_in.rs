@@ -5,14 +5,12 @@ use tokio::time::Instant;
 use super::{
     CallId, Generation, LastAnswer, Machine, Outcome, Random, Session,
     calls::CallKind,
-    operation::{Operation, Request, Step, Task},
+    operation::{Operation, Step, Task},
+    request::{BeforeWrite, OptInPlan, Request},
 };
 use crate::{
     analytics_id::AnalyticsId,
-    consent::{
-        content::{Change, Observed},
-        state::Consent,
-    },
+    consent::{content::Observed, state::Consent},
     gate::WipeReason,
 };
 
@@ -34,31 +32,6 @@ pub(super) struct MintedId {
     pub(super) id: AnalyticsId,
     /// When it has held for long enough; none while its write is in progress.
     pub(super) settled_at: Option<Instant>,
-}
-
-/// What an `opt_in()` writes after its first read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(test, derive(Hash))]
-pub(super) enum OptInPlan {
-    /// The account's ID is kept and the flag is written.
-    Keep(AnalyticsId),
-    /// A new ID is written.
-    Mint(AnalyticsId),
-}
-
-impl OptInPlan {
-    pub(super) fn change(&self) -> Change {
-        let (Self::Keep(id) | Self::Mint(id)) = self;
-        Change::OptIn(id.clone())
-    }
-}
-
-/// What was known before a write got no answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(test, derive(Hash))]
-pub(super) struct BeforeWrite {
-    answer: LastAnswer,
-    fetch_wanted: bool,
 }
 
 impl Machine {

@@ -3,7 +3,7 @@
 use tokio::time::Instant;
 
 use super::{
-    CallId, Generation, LastAnswer, Machine, Outcome, Random, calls::CallKind, operation::Request,
+    CallId, Generation, LastAnswer, Machine, Outcome, Random, calls::CallKind, request::Request,
 };
 use crate::{
     consent::{

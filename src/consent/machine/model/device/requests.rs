@@ -8,8 +8,8 @@ use crate::consent::{
     machine::{
         self, Action, Failure, FailureKind, Outcome, Session,
         model::content::{Content, Id, Member},
-        operation::{Operation, Request as Sent, Step, Task},
-        opt_in::OptInPlan,
+        operation::{Operation, Step, Task},
+        request::{OptInPlan, Request as Sent},
     },
 };
 
