@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::{Detector, Guard, GuardPolicy, IdentifierKind, OwnIdentifiers, place::Place};
-use crate::event::Properties;
+use crate::{
+    event::Properties,
+    guard::{Detector, Guard, GuardPolicy, IdentifierKind, OwnIdentifiers},
+};
 
 /// The guard by itself: shows what it makes of a text or of properties.
 ///
@@ -63,19 +65,13 @@ impl GuardProbe {
     /// If a detector does.
     #[must_use]
     pub fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        let redacted = self.guard.search().text(text, Place::Anywhere);
-        match redacted.unwrap_or_else(|_| panic!("a detector panicked")) {
-            Some(redacted) => Cow::Owned(redacted.text),
-            None => Cow::Borrowed(text),
-        }
+        self.guard.redact(text).unwrap_or_else(|| panic!("a detector panicked"))
     }
 
     /// What is found in `text`, in order.
     #[must_use]
     pub fn kinds(&self, text: &str) -> Vec<IdentifierKind> {
-        let mut searching = self.guard.searching();
-        let found = searching.scanner(&self.guard.detectors).scan(text, Place::Anywhere);
-        found.into_iter().map(|finding| finding.kind).collect()
+        self.guard.kinds(text)
     }
 
     /// The properties of an event as they may leave; `None` if it must not.

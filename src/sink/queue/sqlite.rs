@@ -5,24 +5,28 @@ mod disk;
 mod facts;
 mod file;
 mod first_look;
+#[cfg(feature = "testing")]
+mod hanging_disk;
 pub(crate) mod journal;
 mod orders;
 mod own_file;
 mod payload;
 mod restore;
 mod rows;
+mod schema;
 pub(crate) mod setup;
 #[cfg(test)]
 mod tests;
+mod trouble;
 mod user;
 
 use std::{fmt, path::PathBuf};
 
 use zeroize::Zeroizing;
 
-use self::setup::Setup;
 #[cfg(feature = "testing")]
-use crate::testing::HangingDisk;
+pub use self::hanging_disk::HangingDisk;
+use self::setup::Setup;
 
 /// A durable queue: what has left the intake is in a file, until every backend has
 /// taken it.

@@ -7,11 +7,12 @@ use tracing::{info, warn};
 
 use super::{
     facts::Facts,
-    file::{Place, Trouble},
+    file::Place,
     orders::{Job, Write},
     own_file::FileError,
     rows::Rows,
     setup::Setup,
+    trouble::Trouble,
     user::Wanted,
 };
 use crate::{

@@ -9,20 +9,17 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, OpenFlags};
 use tracing::warn;
 
 use super::{
     first_look,
     own_file::{self, FileError},
-    rows, user,
+    schema::{self, APPLICATION_ID, VERSION},
+    trouble::Trouble,
 };
 use crate::sink::queue::QueueError;
 
-/// "MxAn", in the header of every file of ours.
-pub(super) const APPLICATION_ID: i32 = 0x4d78_416e;
-/// The version of the tables that this code writes.
-pub(super) const VERSION: i32 = 1;
 /// How long to wait for one that is about to let go of the file.
 const BUSY_TIME: Duration = Duration::from_secs(1);
 /// What the write-ahead log is cut to when it is taken over.
@@ -35,55 +32,6 @@ const APPLICATION_ID_AT: usize = 68;
 /// Where the file is, in a directory that was looked up once.
 #[derive(Debug)]
 pub(super) struct Place(PathBuf);
-
-/// Why a statement failed, or the file could not be opened.
-#[derive(Debug)]
-pub(super) enum Trouble {
-    /// The file is damaged, or none of SQLite's.
-    Damaged(rusqlite::Error),
-    /// Anything that may pass: no space, no permission, a broken disk.
-    Failed(rusqlite::Error),
-    /// It was found to be of no use.
-    Refused(QueueError),
-}
-
-impl From<rusqlite::Error> for Trouble {
-    fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(error),
-            _ if error.sqlite_error().map(|error| error.extended_code)
-                == Some(rusqlite::ffi::SQLITE_CANTOPEN_SYMLINK) =>
-            {
-                Self::Refused(QueueError::NotARegularFile)
-            }
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
-                Self::Refused(QueueError::InUse)
-            }
-            _ => Self::Failed(error),
-        }
-    }
-}
-
-impl From<Trouble> for QueueError {
-    fn from(trouble: Trouble) -> Self {
-        match trouble {
-            Trouble::Damaged(error) | Trouble::Failed(error) => Self::Open(Box::new(error)),
-            Trouble::Refused(error) => error,
-        }
-    }
-}
-
-impl Trouble {
-    /// What SQLite calls it, for the log: its messages may hold the path.
-    pub(super) fn code(&self) -> i32 {
-        match self {
-            Self::Damaged(error) | Self::Failed(error) => {
-                error.sqlite_error().map_or(0, |error| error.extended_code)
-            }
-            Self::Refused(_) => 0,
-        }
-    }
-}
 
 /// A file that is open, sound and ours.
 pub(super) struct Opened {
@@ -145,9 +93,9 @@ impl Place {
         // Before the first look at the file: no shared memory, and no other process.
         set(&connection, "locking_mode", "EXCLUSIVE")?;
         let id: i32 = get(&connection, "application_id")?;
-        if id == 0 && rows::is_empty(&connection)? {
+        if id == 0 && schema::is_empty(&connection)? {
             let pragmas = [("application_id", APPLICATION_ID), ("user_version", VERSION)];
-            rows::create(&connection, &pragmas)?;
+            schema::create(&connection, &pragmas)?;
         } else if id != APPLICATION_ID {
             return Err(Trouble::Refused(QueueError::NotOurs));
         }
@@ -167,7 +115,7 @@ impl Place {
             let damage = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
             return Err(Trouble::Damaged(rusqlite::Error::SqliteFailure(damage, None)));
         }
-        user::create(&connection)?;
+        schema::add_user_table(&connection)?;
         Ok(connection)
     }
 

@@ -4,10 +4,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 
-use super::{
-    file::{APPLICATION_ID, VERSION},
-    rows,
-};
+use super::schema::{self, APPLICATION_ID, VERSION};
 use crate::sink::queue::QueueError;
 
 /// What the database file says by itself, without its logs.
@@ -55,7 +52,7 @@ fn look(path: &Path) -> rusqlite::Result<Seen> {
         application_id: get("application_id")? as i32,
         version: get("user_version")? as i32,
         pages: get("page_count")?,
-        has_no_table: rows::is_empty(&connection)?,
+        has_no_table: schema::is_empty(&connection)?,
     })
 }
 

@@ -16,11 +16,12 @@ use uuid::Uuid;
 
 use super::{
     age::{Age, age, wall_millis},
-    file::{Opened, Place, Trouble},
+    file::{Opened, Place},
     own_file::FileError,
     payload,
     rows::Rows,
     setup::Setup,
+    trouble::Trouble,
     user,
 };
 use crate::{

@@ -1,30 +1,15 @@
-//! The tables: what is in them, and every statement that touches them.
+//! Every statement that touches the tables of events.
 
 use std::{num::NonZeroU64, sync::Arc, time::SystemTime};
 
 use matrix_sdk_store_encryption::StoreCipher;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{age::wall_millis, file::Trouble, payload};
+use super::{age::wall_millis, payload, trouble::Trouble};
 use crate::{
     event::OutgoingEvent,
     sink::queue::{QueueError, Row},
 };
-
-/// A row waits for the backends that have not seen it: those whose `done` is below it,
-/// but for those that refused it. So a backend that takes a hundred events costs one
-/// number, and rows go by ranges.
-const TABLES: &str = "
-    CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-    CREATE TABLE backends (name TEXT PRIMARY KEY, done INTEGER NOT NULL) WITHOUT ROWID;
-    CREATE TABLE refused (
-        backend TEXT NOT NULL, first INTEGER NOT NULL, last INTEGER NOT NULL,
-        PRIMARY KEY (backend, first)
-    ) WITHOUT ROWID;
-    CREATE TABLE events (
-        id INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, since INTEGER NOT NULL,
-        payload BLOB NOT NULL
-    );";
 
 /// Deletes the rows that every backend has seen: all of them if there is no backend.
 const TRIM: &str = "
@@ -39,20 +24,6 @@ const TRIM_AROUND_REFUSED: &str = "
             WHERE backend = backends.name AND events.id BETWEEN first AND last
         )
     )";
-
-pub(super) fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
-    connection.query_row("SELECT count(*) = 0 FROM sqlite_schema", [], |row| row.get(0))
-}
-
-/// Makes the tables and sets `pragmas`, all or nothing.
-pub(super) fn create(connection: &Connection, pragmas: &[(&str, i32)]) -> rusqlite::Result<()> {
-    let transaction = connection.unchecked_transaction()?;
-    for (pragma, value) in pragmas {
-        transaction.pragma_update(None, pragma, value)?;
-    }
-    transaction.execute_batch(TABLES)?;
-    transaction.commit()
-}
 
 /// The open file.
 pub(super) struct Rows {

@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use matrix_sdk::ruma::UserId;
 use zeroize::Zeroizing;
 
-use crate::guard::Guard;
 #[cfg(feature = "testing")]
-use crate::testing::HangingDisk;
+use super::hanging_disk::HangingDisk;
+use crate::guard::Guard;
 
 #[derive(Debug)]
 pub(crate) struct Setup {

@@ -131,7 +131,7 @@ mod hanging {
     use futures_util::poll;
 
     use super::*;
-    use crate::testing::HangingDisk;
+    use crate::sink::queue::sqlite::HangingDisk;
 
     /// A file on a disk that can hang, and time that jumps on while it does.
     async fn on_disk(path: &Path) -> (Arc<Journal>, HangingDisk) {

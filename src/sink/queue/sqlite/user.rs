@@ -6,20 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use matrix_sdk_store_encryption::StoreCipher;
 use rusqlite::{Connection, params};
 
-use super::{file::Trouble, payload, rows::Rows, setup::Setup};
+use super::{payload, rows::Rows, setup::Setup, trouble::Trouble};
 use crate::{
     event::{Said, UserProperties},
     guard::Guard,
 };
-
-/// A file that was begun before there was this table gets it when it is opened.
-pub(super) fn create(connection: &Connection) -> rusqlite::Result<()> {
-    connection.execute_batch(
-        "CREATE TABLE IF NOT EXISTS user (
-            backend TEXT PRIMARY KEY, epoch INTEGER NOT NULL, payload BLOB NOT NULL
-        ) WITHOUT ROWID",
-    )
-}
 
 /// What the table should hold. It stays in memory, so that a write that failed can be
 /// repeated and a file that is begun anew can be filled.
