@@ -31,6 +31,7 @@ mod calls;
 mod decision;
 mod fetch;
 #[cfg(test)]
+#[path = "../../tests/model/model.rs"]
 mod model;
 mod operation;
 mod opt_in;

@@ -1,14 +1,20 @@
 //! One device: the real [`Machine`], whose actions are carried out one by one, and a
 //! monitor that knows the promises and not the machine.
 
+mod input;
 mod normal;
 mod promises;
 mod requests;
+mod summary;
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+pub(super) use self::{
+    input::{Input, Kind, Memory},
+    summary::{Request, Summary},
+};
 use self::{
     promises::{Monitor, Promises, Since},
     requests::Wire,
@@ -16,9 +22,9 @@ use self::{
 use super::content::{Content, Id};
 use crate::consent::{
     machine::{
-        Action, CallId, FailureKind, Machine, Outcome, Random, Session, Settings,
+        CallId, FailureKind, Machine, Outcome, Random, Session, Settings,
         calls::CallKind,
-        operation::{Operation, Step, Task},
+        operation::{Step, Task},
     },
     record::{Record, Removal},
 };
@@ -55,116 +61,6 @@ pub(super) struct Device {
 struct Save {
     record: Record,
     promises: Promises,
-}
-
-/// What happens to a device.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Input {
-    // The app.
-    OptIn,
-    DropOptIn,
-    OptOut(Removal),
-    Deny,
-    Allow,
-    EndSession,
-    Recheck,
-    /// The last handle is dropped, and another one is built, which waits for the save of
-    /// the first.
-    Rebuild,
-    // The driver and the disk.
-    Go,
-    Saved,
-    SaveFailed {
-        is_written: bool,
-    },
-    // The network.
-    Read(Content),
-    Applied,
-    /// The homeserver says that it applied the write, and has not.
-    Lied,
-    Answered,
-    Failed(FailureKind),
-    /// … and the homeserver asked to be left alone.
-    AskedToWait,
-    DetachedEnded,
-    Synced(Content),
-    /// Sync carried account data of another type.
-    Delivered,
-    SessionIs(Session),
-    MissedSessionChanges,
-    // Time, and the end of it.
-    SaveRetryDue,
-    RetryDue,
-    RequestedWaitOver,
-    Settled,
-    RecheckDue,
-    Crash,
-    /// An opt-in under this ID was written to the server.
-    YesWritten(Id),
-    /// This device's own.
-    OwnYesWritten(Id),
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Kind {
-    pub(super) do_not_track: bool,
-    pub(super) has_quick_disk: bool,
-}
-
-/// What a device remembers when a run begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Memory {
-    Nothing,
-    /// A yes, under [`Id::OLD`].
-    Yes,
-    /// A no, of which the account has still to be cleaned.
-    NoPending,
-    /// A no, and the account was clean.
-    No,
-    Unreadable,
-}
-
-/// What the world has to know of a device.
-#[derive(Clone, Copy)]
-pub(super) struct Summary {
-    pub(super) open: Option<Id>,
-    pub(super) request: Request,
-    pub(super) detached: Option<Content>,
-    /// What was read is still to be written, or a write is on its way.
-    pub(super) in_flight: bool,
-    pub(super) can_go: bool,
-    pub(super) is_saving: bool,
-    pub(super) can_retry_save: bool,
-    pub(super) can_retry: bool,
-    pub(super) is_asked_to_wait: bool,
-    pub(super) has_timer: bool,
-    /// A new ID waits for its settle time.
-    pub(super) settles: bool,
-    pub(super) opts_in: bool,
-    pub(super) has_ended: bool,
-    removes: bool,
-    promises: Promises,
-}
-
-impl Summary {
-    /// Whether the device must not take up `id`: it is to be removed, or was.
-    pub(super) fn refuses(&self, id: Id) -> bool {
-        self.removes || self.promises.forgotten || self.promises.retired & id.mask() != 0
-    }
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Request {
-    None,
-    /// Reads nothing before a write whose wait is over has ended.
-    WaitsForTurn,
-    Get,
-    GetAnswered,
-    Put {
-        content: Content,
-        is_opt_in: bool,
-    },
-    PutApplied,
 }
 
 impl Device {
@@ -513,36 +409,6 @@ impl Device {
             is_raised: self.monitor.is_raised && was_saved,
             ..Monitor::default()
         };
-    }
-
-    pub(super) fn summary(&self) -> Summary {
-        let mut polled = self.machine.clone();
-        let action = polled.poll(self.now);
-        let machine = &self.machine;
-        let request = self.outstanding();
-        let is_between = machine.operation.as_ref().is_some_and(Operation::has_read);
-        Summary {
-            open: machine.id().map(Id::of),
-            request,
-            detached: self.detached,
-            in_flight: request != Request::None || self.detached.is_some() || is_between,
-            can_go: !matches!(action, Action::Wait(_)) || polled != *machine,
-            is_saving: self.saving.is_some(),
-            can_retry_save: machine.disk.backoff.is_waiting_to_retry(),
-            can_retry: machine.wake.backoff.is_waiting_to_retry(),
-            is_asked_to_wait: machine.wake.backoff.is_asked_to_wait(),
-            has_timer: machine.wake.timer.due.is_some_and(|due| due > self.now),
-            settles: machine
-                .opt_in
-                .minted
-                .as_ref()
-                .and_then(|minted| minted.settled_at)
-                .is_some_and(|settled_at| settled_at > self.now),
-            opts_in: !self.opt_in_calls().is_empty(),
-            has_ended: machine.session == Session::Ended,
-            removes: machine.record.removal.is_some(),
-            promises: self.monitor.now,
-        }
     }
 
     /// For the report of a violation.

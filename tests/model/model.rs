@@ -10,7 +10,7 @@
 //! - a server on which the last write wins;
 //! - sync, which delays, skips, and goes back and shows an old content again;
 //! - the disk: a crash brings back what was last saved;
-//! - the clients of others, as they are known to behave: [`world::FOREIGN_CLIENTS`];
+//! - the clients of others, as they are known to behave: [`foreign::FOREIGN_CLIENTS`];
 //! - the calls of the app, the loss of the session, and time. The settle time is over
 //!   once every request of another device has ended that may have read before the
 //!   write: it is as long as the bounds on these.
@@ -48,15 +48,21 @@
 //! ID that loses to a third device's within the settle time. The same goes for an ID
 //! that loses to a write which its own device gave up.
 
+mod arena;
 mod content;
 mod device;
+mod few;
+mod foreign;
+mod scenario;
 mod search;
 mod world;
 
 use content::{Content, Id, Member};
 use device::{Memory, Violation};
+use foreign::FOREIGN_CLIENTS;
+use scenario::{Budget, Scenario};
 use search::{Report, search};
-use world::{Budget, FOREIGN_CLIENTS, MOST_DEVICES, Scenario};
+use world::MOST_DEVICES;
 
 const OLD: Member = Member::Usable(Id::OLD);
 const YES: Content = Content::new(Some(true), OLD);

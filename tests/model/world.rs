@@ -1,15 +1,18 @@
 //! The devices of one account, its homeserver, what is on its way between them, and
 //! the clients of others.
 
+mod actions;
+
+pub(super) use self::actions::{Action, Fate};
 use super::{
+    arena::Arena,
     content::{Content, Id, Member},
     device::{Device, Input, Kind, Memory, Request, Summary, Violation},
-    search::Arena,
+    few::Few,
+    foreign::ForeignClient,
+    scenario::{Budget, Scenario},
 };
-use crate::consent::{
-    machine::{FailureKind, Session},
-    record::Removal,
-};
+use crate::consent::machine::FailureKind;
 
 pub(super) const MOST_DEVICES: usize = 3;
 /// How many contents may be on their way to a device; the oldest is skipped.
@@ -38,37 +41,6 @@ pub(super) struct World {
     left: Budget,
 }
 
-/// At most `N` things in order.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-struct Few<T, const N: usize> {
-    items: [Option<T>; N],
-}
-
-impl<T: Copy + PartialEq, const N: usize> Few<T, N> {
-    const EMPTY: Self = Self { items: [None; N] };
-
-    fn iter(&self) -> impl Iterator<Item = T> {
-        self.items.iter().copied().flatten()
-    }
-
-    fn last(&self) -> Option<T> {
-        self.iter().last()
-    }
-
-    /// Drops the first `n`.
-    fn skip(&mut self, n: usize) {
-        self.items.rotate_left(n);
-        self.items[N - n..].fill(None);
-    }
-
-    fn push(&mut self, item: T) {
-        if self.items[N - 1].is_some() {
-            self.skip(1);
-        }
-        *self.items.iter_mut().find(|slot| slot.is_none()).unwrap() = Some(item);
-    }
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Loose {
     device: u8,
@@ -84,120 +56,6 @@ struct Foreign {
     /// The content that it read or had cached.
     cached: Content,
     nth: u8,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum ForeignClient {
-    /// Element Android overwrites the event with an ID alone.
-    Overwrites,
-    /// Element iOS writes the two members, with an ID of its own if it saw none.
-    WritesTwoKeys,
-    /// Element Web at an opt-in: the flag, then the ID.
-    FlagFirst,
-    /// … of which the ID is left to write.
-    ThenId,
-    /// Element Web at an opt-out keeps the ID.
-    SaysNo,
-    /// Element Web writes another setting into its cached copy.
-    RestoresCached,
-    /// A `null` or an empty ID.
-    WritesFalsyId,
-    Erases,
-}
-
-pub(super) const FOREIGN_CLIENTS: &[ForeignClient] = &[
-    ForeignClient::Overwrites,
-    ForeignClient::WritesTwoKeys,
-    ForeignClient::FlagFirst,
-    ForeignClient::SaysNo,
-    ForeignClient::RestoresCached,
-    ForeignClient::WritesFalsyId,
-    ForeignClient::Erases,
-];
-
-impl ForeignClient {
-    fn waits(self) -> bool {
-        !matches!(self, Self::Overwrites | Self::Erases)
-    }
-}
-
-/// What may still happen of what need not happen.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
-pub(super) struct Budget {
-    pub(super) opt_in: [u8; MOST_DEVICES],
-    pub(super) opt_out: [u8; MOST_DEVICES],
-    pub(super) erase: [u8; MOST_DEVICES],
-    /// Denying and allowing on a device, each.
-    pub(super) veto: [u8; MOST_DEVICES],
-    pub(super) drop_opt_in: u8,
-    pub(super) recheck: u8,
-    pub(super) crash: u8,
-    /// Requests that fail, before or after they were applied.
-    pub(super) lose: u8,
-    /// Of these, writes that are applied at any time later.
-    pub(super) late: u8,
-    pub(super) save_failure: u8,
-    /// What sync shows a second time.
-    pub(super) replay: u8,
-    pub(super) foreign: u8,
-    /// Soft logouts and their ends, ends of sessions, accounts forbidden, users locked.
-    pub(super) session: u8,
-    /// Requests that the homeserver refuses and asks not to repeat for a while.
-    pub(super) ask_to_wait: u8,
-    /// Account data of other types in sync.
-    pub(super) deliver: u8,
-    /// The timer that asks again is due.
-    pub(super) recheck_due: u8,
-    /// The last handle is dropped, and another one is built.
-    pub(super) rebuild: u8,
-    /// Removals that the homeserver says it applied, and has not.
-    pub(super) lie: u8,
-}
-
-/// What a run is made of.
-#[derive(Clone, Default)]
-pub(super) struct Scenario {
-    /// What the server holds and each device remembers when a run begins.
-    pub(super) starts: Vec<(Content, Vec<Memory>)>,
-    pub(super) budget: Budget,
-    pub(super) foreign: &'static [ForeignClient],
-    /// Devices that are not to track, by bit.
-    pub(super) do_not_track: u8,
-    /// The disk takes its time.
-    pub(super) has_slow_disk: bool,
-    /// The settle time does not wait for the requests of other devices.
-    pub(super) settles_too_early: bool,
-    /// Whether no ID that was sent under may be replaced by an opt-in of ours.
-    pub(super) used_ids_stay: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Action {
-    Device(u8, Input),
-    /// The server applies the write of a device.
-    Apply(u8),
-    ApplyDetached(u8),
-    ApplyLoose(u8),
-    DropLoose(u8),
-    /// A write fails, and …
-    FailWrite(u8, Fate),
-    /// Sync shows the device the nth content that waits for it, and skips those
-    /// before.
-    Sync(u8, u8),
-    /// Sync shows again what it showed the nth last time.
-    Replay(u8, u8),
-    Crash(u8),
-    Foreign(ForeignClient),
-    ForeignWrites,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Fate {
-    NotApplied,
-    /// Applied within the bound on a write, or not at all.
-    Soon,
-    /// Applied at any time, or not at all.
-    Late,
 }
 
 /// A step from one state to the next.
@@ -282,131 +140,6 @@ impl World {
             }
         }
         Ok(is_quiet)
-    }
-
-    /// What happens by itself, sooner or later.
-    fn must_come(&self, scenario: &Scenario, arena: &Arena, actions: &mut Vec<Action>) {
-        for index in 0..self.count() {
-            let device = u8::try_from(index).unwrap();
-            let of = self.of(arena, index);
-            let mut input = |input| actions.push(Action::Device(device, input));
-            if of.can_go {
-                input(Input::Go);
-            }
-            if of.is_saving {
-                input(Input::Saved);
-            }
-            if of.can_retry_save {
-                input(Input::SaveRetryDue);
-            }
-            if of.can_retry {
-                input(Input::RetryDue);
-            }
-            if of.is_asked_to_wait {
-                input(Input::RequestedWaitOver);
-            }
-            match of.request {
-                Request::None | Request::WaitsForTurn => {}
-                Request::Get => input(Input::Read(self.server)),
-                Request::GetAnswered | Request::PutApplied => input(Input::Answered),
-                Request::Put { .. } => actions.push(Action::Apply(device)),
-            }
-            if of.detached.is_some() {
-                actions.push(Action::ApplyDetached(device));
-            }
-            if of.settles
-                && (scenario.settles_too_early
-                    || self.awaited[index] == 0
-                        && of.detached.is_none()
-                        && !self.has_bounded_loose(index))
-            {
-                actions.push(Action::Device(device, Input::Settled));
-            }
-            for nth in 0..self.inboxes[index].iter().count() {
-                actions.push(Action::Sync(device, u8::try_from(nth).unwrap()));
-            }
-        }
-        for nth in 0..self.loose.iter().count() {
-            let nth = u8::try_from(nth).unwrap();
-            actions.extend([Action::ApplyLoose(nth), Action::DropLoose(nth)]);
-        }
-        if self.foreign.is_some() {
-            actions.push(Action::ForeignWrites);
-        }
-    }
-
-    /// What may happen or not.
-    fn may_come(&self, scenario: &Scenario, arena: &Arena, actions: &mut Vec<Action>) {
-        let left = self.left;
-        for index in 0..self.count() {
-            let device = u8::try_from(index).unwrap();
-            let of = self.of(arena, index);
-            let mut input = |budget: u8, input| {
-                if budget > 0 {
-                    actions.push(Action::Device(device, input));
-                }
-            };
-            if !of.has_ended {
-                input(left.opt_in[index], Input::OptIn);
-                input(left.session, Input::EndSession);
-                input(left.session, Input::SessionIs(Session::Lost));
-                input(left.session, Input::SessionIs(Session::SoftLogout));
-                input(left.session, Input::SessionIs(Session::Live));
-                input(left.session, Input::MissedSessionChanges);
-                input(left.deliver, Input::Delivered);
-                input(left.rebuild, Input::Rebuild);
-                if of.has_timer {
-                    input(left.recheck_due, Input::RecheckDue);
-                }
-            }
-            input(left.opt_out[index], Input::OptOut(Removal::Id));
-            input(left.erase[index], Input::OptOut(Removal::Event));
-            input(left.veto[index], Input::Deny);
-            input(left.veto[index], Input::Allow);
-            input(left.recheck, Input::Recheck);
-            if of.opts_in {
-                input(left.drop_opt_in, Input::DropOptIn);
-            }
-            if of.is_saving {
-                input(left.save_failure, Input::SaveFailed { is_written: false });
-                input(left.save_failure, Input::SaveFailed { is_written: true });
-            }
-            match of.request {
-                Request::Get
-                | Request::GetAnswered
-                | Request::PutApplied
-                | Request::WaitsForTurn => {
-                    input(left.lose, Input::Failed(FailureKind::Unanswered));
-                }
-                Request::Put { .. } | Request::None => {}
-            }
-            if matches!(of.request, Request::Get | Request::Put { .. }) {
-                input(left.ask_to_wait, Input::AskedToWait);
-                input(left.session, Input::Failed(FailureKind::Guest));
-                input(left.session, Input::Failed(FailureKind::Locked));
-            }
-            if matches!(of.request, Request::Put { is_opt_in: false, .. }) {
-                input(left.lie, Input::Lied);
-            }
-            if matches!(of.request, Request::Put { .. }) && left.lose > 0 {
-                actions.push(Action::FailWrite(device, Fate::NotApplied));
-                actions.push(Action::FailWrite(device, Fate::Soon));
-                if left.late > 0 {
-                    actions.push(Action::FailWrite(device, Fate::Late));
-                }
-            }
-            if left.replay > 0 {
-                for nth in 0..self.shown[index].iter().count() {
-                    actions.push(Action::Replay(device, u8::try_from(nth).unwrap()));
-                }
-            }
-            if left.crash > 0 {
-                actions.push(Action::Crash(device));
-            }
-        }
-        if left.foreign > 0 && self.foreign.is_none() {
-            actions.extend(scenario.foreign.iter().map(|client| Action::Foreign(*client)));
-        }
     }
 
     pub(super) fn after(
@@ -647,31 +380,5 @@ impl World {
             }
         }
         text
-    }
-}
-
-impl Budget {
-    fn spend(&mut self, index: usize, input: Input) {
-        let budget = match input {
-            Input::OptIn => &mut self.opt_in[index],
-            Input::OptOut(Removal::Id) => &mut self.opt_out[index],
-            Input::OptOut(Removal::Event) => &mut self.erase[index],
-            Input::Deny | Input::Allow => &mut self.veto[index],
-            Input::DropOptIn => &mut self.drop_opt_in,
-            Input::Recheck => &mut self.recheck,
-            Input::SaveFailed { .. } => &mut self.save_failure,
-            Input::Failed(FailureKind::Unanswered) => &mut self.lose,
-            Input::Failed(_)
-            | Input::SessionIs(_)
-            | Input::EndSession
-            | Input::MissedSessionChanges => &mut self.session,
-            Input::AskedToWait => &mut self.ask_to_wait,
-            Input::Delivered => &mut self.deliver,
-            Input::RecheckDue => &mut self.recheck_due,
-            Input::Rebuild => &mut self.rebuild,
-            Input::Lied => &mut self.lie,
-            _ => return,
-        };
-        *budget -= 1;
     }
 }
