@@ -39,6 +39,7 @@ mod queries;
 mod removal;
 mod request;
 mod save;
+mod server;
 mod session;
 mod sync;
 #[cfg(test)]
@@ -54,7 +55,7 @@ use self::{
     operation::Operation,
     opt_in::OptIn,
     save::Disk,
-    sync::{Generation, LastAnswer, Server},
+    server::{Generation, LastAnswer, Server},
     upcoming::Wake,
 };
 pub(crate) use self::{
