@@ -1,27 +1,35 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![doc = include_str!("../README.md")]
 
+// Consent: what the user decides, and the account that holds the decision.
 mod analytics;
 mod analytics_id;
-mod backend;
 mod consent;
-mod event;
+mod matrix;
+
+// What consent and the sink both know.
 mod gate;
+
+// Telemetry: from an event to a batch.
+mod event;
 mod guard;
+mod sink;
+
+// The services that take batches.
+mod backend;
+
 mod hex;
 mod locks;
-mod matrix;
-mod sink;
 mod stop;
+
+#[cfg(feature = "testing")]
+pub mod testing;
 
 /// Tests of the sink. `sink.rs` does not declare them itself, because the loom models compile
 /// that file too, with stand-ins that these tests do not know.
 #[cfg(test)]
 #[path = "sink/tests/all.rs"]
 mod sink_tests;
-
-#[cfg(feature = "testing")]
-pub mod testing;
 
 #[cfg(feature = "posthog")]
 pub use self::backend::{PostHog, PostHogBuildError, PostHogBuilder};
