@@ -4,6 +4,11 @@ use rusqlite::ErrorCode;
 
 use crate::sink::queue::QueueError;
 
+/// SQLite's extended code for a link where no link may be
+/// (<https://sqlite.org/rescode.html#cantopen_symlink>). The bindings that rusqlite has for an
+/// SQLite which it does not build itself are older than the code.
+const CANTOPEN_SYMLINK: i32 = rusqlite::ffi::SQLITE_CANTOPEN | (6 << 8);
+
 /// Why a statement failed, or the file could not be opened.
 #[derive(Debug)]
 pub(super) enum Trouble {
@@ -20,7 +25,7 @@ impl From<rusqlite::Error> for Trouble {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(error),
             _ if error.sqlite_error().map(|error| error.extended_code)
-                == Some(rusqlite::ffi::SQLITE_CANTOPEN_SYMLINK) =>
+                == Some(CANTOPEN_SYMLINK) =>
             {
                 Self::Refused(QueueError::NotARegularFile)
             }
@@ -50,5 +55,15 @@ impl Trouble {
             }
             Self::Refused(_) => 0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_of_a_link_is_sqlites() {
+        assert_eq!(CANTOPEN_SYMLINK, rusqlite::ffi::SQLITE_CANTOPEN_SYMLINK);
     }
 }
