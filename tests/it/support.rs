@@ -5,7 +5,15 @@
 pub(crate) mod collector;
 mod gated_proxy;
 
-use std::{path::Path, sync::mpsc, time::Duration};
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, RecvTimeoutError},
+    },
+    time::Duration,
+};
 
 use futures_util::StreamExt as _;
 use matrix_analytics::{
@@ -32,20 +40,24 @@ pub(crate) const FOREIGN_ID: &str = "9F1C2D7E-0A4B-4C1D-9E2F-3A4B5C6D7E8F";
 ///
 /// Paused time alone would jump to the next timer whenever the runtime waits for
 /// a socket. It does not while a blocking task runs, so this keeps one. A test
-/// that hangs is let go after a real minute: then time jumps on, and the
-/// `eventually` it waits in fails.
+/// that hangs is let go after a real minute: then time jumps on, and the test fails when
+/// this is dropped, unless it fails before.
 pub(crate) struct FrozenTime {
     _thaw_when_dropped: mpsc::Sender<()>,
+    has_hung: Arc<AtomicBool>,
 }
 
 impl FrozenTime {
     pub(crate) fn new() -> Self {
         tokio::time::pause();
         let (thaw, thawed) = mpsc::channel::<()>();
+        let has_hung = Arc::<AtomicBool>::default();
+        let hangs = has_hung.clone();
         tokio::task::spawn_blocking(move || {
-            let _ = thawed.recv_timeout(Duration::from_secs(60));
+            let waited = thawed.recv_timeout(Duration::from_secs(60));
+            hangs.store(waited == Err(RecvTimeoutError::Timeout), Ordering::Relaxed);
         });
-        Self { _thaw_when_dropped: thaw }
+        Self { _thaw_when_dropped: thaw, has_hung }
     }
 }
 
@@ -53,6 +65,9 @@ impl Drop for FrozenTime {
     fn drop(&mut self) {
         // A test may make one world after another.
         tokio::time::resume();
+        if self.has_hung.load(Ordering::Relaxed) && !std::thread::panicking() {
+            panic!("the test waited for time to pass");
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use matrix_analytics::{
-    Backend, Batch, DeliveryError,
+    Analytics, Backend, Batch, DeliveryError,
     testing::{DeliveryFailure, FailingBackend, RecordingBackend},
 };
 
@@ -49,8 +49,10 @@ async fn a_backend_that_panics_when_it_is_cut_ends_no_other() {
         let mut flush = Box::pin(analytics.flush());
         assert!(futures_util::poll!(&mut flush).is_pending());
         eventually(other.wait_for(events)).await;
-        tokio::time::advance(Duration::from_secs(6)).await;
-        eventually(flush).await;
+        // To the next try, which a flush does not go before, and to its end.
+        while futures_util::poll!(&mut flush).is_pending() {
+            world.pass(Duration::from_secs(6), Duration::from_secs(6)).await;
+        }
     }
     eventually(analytics.opt_out().into_future()).await;
     assert!(analytics.stats().backends.iter().all(|backend| backend.is_balanced()));
@@ -82,4 +84,37 @@ async fn a_reader_of_drops_whose_waker_panics_ends_no_delivery() {
         eventually(analytics.flush()).await;
         assert_eq!(other.events().len(), events);
     }
+}
+
+/// A reader of states that panics when the next transition wakes it.
+fn a_reader_that_panics(analytics: &Analytics) -> impl Sized + use<> {
+    let waker = Waker::from(Arc::new(Panics));
+    let mut states = analytics.state_stream();
+    assert!(states.next().poll_unpin(&mut Context::from_waker(&waker)).is_ready());
+    assert!(states.next().poll_unpin(&mut Context::from_waker(&waker)).is_pending());
+    states
+}
+
+#[tokio::test]
+async fn a_reader_of_states_that_panics_in_the_background_does_not_end_consent() {
+    let world = World::new().await;
+    let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
+    let _states = a_reader_that_panics(&analytics);
+    // The task asks the homeserver again, by its timer.
+    world.take_requests();
+    tokio::time::advance(Duration::from_secs(13 * 3600)).await;
+    eventually(world.server.wait_for(|requests| !requests.is_empty())).await;
+    let receipt = eventually(analytics.opt_out().into_future()).await;
+    assert!(receipt.is_complete(), "{receipt:?}");
+}
+
+#[tokio::test]
+async fn a_reader_of_states_that_panics_in_an_opt_out_does_not_stop_it() {
+    let world = World::new().await;
+    let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
+    // The task has nothing to do, and waits.
+    eventually(analytics.recheck()).await.unwrap();
+    let _states = a_reader_that_panics(&analytics);
+    let receipt = eventually(analytics.opt_out().into_future()).await;
+    assert!(receipt.is_complete(), "{receipt:?}");
 }
