@@ -332,9 +332,8 @@ impl Drop for Handle {
             let save = saving::save_and_leave(
                 record_store.clone(),
                 saving.clone(),
-                last,
+                self.claim.hold(last),
                 account_data.bound(),
-                self.claim.hold(),
             );
             self.inner.runtime.spawn(save);
         }

@@ -7,13 +7,13 @@ use tokio::{runtime::Handle, time::timeout};
 
 use super::{
     Analytics,
-    claim::{Claim, Taken, Unsaved},
+    claim::{Claim, Owner, Place, Taken},
     shared::Inner,
 };
 use crate::{
     backend::{Backend, DynBackend},
     consent::{
-        machine::{Machine, Settings},
+        machine::{Machine, Save, Settings},
         record::Record,
     },
     guard::{Detector, Guard, GuardPolicy},
@@ -287,13 +287,18 @@ impl AnalyticsBuilder {
         }
         let user = session::user(&self.client).ok_or(BuildError::NoSession)?;
         let records = RecordStore::new(self.client.clone(), &self.event_type, &user);
-        let claim = timeout(self.request_timeout, Claim::take(records.place())).await;
+        let owner = Owner {
+            session: session::homeserver_and_device(&self.client),
+            key: records.key().to_vec(),
+        };
+        let place = Place { store: records.store_address(), owner };
+        let claim = timeout(self.request_timeout, Claim::take(place)).await;
         let claim = claim.map_err(|_| BuildError::StoreTimeout)?;
         let mut claim = claim.map_err(|Taken| BuildError::AlreadyBuilt)?;
         let stored = timeout(self.request_timeout, records.load()).await;
         let stored = stored.map_err(|_| BuildError::StoreTimeout)??;
         let record = match claim.left() {
-            Some(Unsaved { base, record }) => Record::merge(base, record, &stored),
+            Some(Save { base, record }) => Record::merge(base, record, &stored),
             None => stored.clone(),
         };
         let settings =
@@ -315,8 +320,13 @@ impl AnalyticsBuilder {
             }
             None => None,
         };
-        let account_data =
-            AccountData::new(self.client.clone(), user, &self.event_type, self.request_timeout);
+        let account_data = AccountData::new(
+            self.client.clone(),
+            user,
+            &self.event_type,
+            self.request_timeout,
+            claim.turn(),
+        );
         let sink = Sink::new(self.backends, self.limits, guard);
         #[cfg(feature = "sqlite")]
         let sink = match journal {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use matrix_sdk::StoreError;
 use tokio::{sync::Mutex, time::timeout};
 
-use super::claim::{Hold, Unsaved};
+use super::claim::Hold;
 use crate::{
     consent::{machine::Save, record::Record},
     matrix::record_store::RecordStore,
@@ -36,25 +36,25 @@ pub(crate) async fn save(
 }
 
 /// Saves what the last handle left unsaved, and lets the next `Analytics` of the record
-/// begin; it learns what could not be saved.
+/// begin. That one learns what could not be saved, also if this future is dropped: the
+/// runtime may have ended.
 pub(crate) async fn save_and_leave(
     store: RecordStore,
     saving: Arc<Mutex<()>>,
-    last: Save,
-    bound: Duration,
     hold: Hold,
+    bound: Duration,
 ) {
     const MOST_TRIES: usize = 3;
 
     // A write that is out has to land first, however long it takes.
     drop(saving.lock().await);
     for _ in 0..MOST_TRIES {
-        if save(store.clone(), saving.clone(), last.clone(), bound).await.is_ok() {
+        let Some(last) = hold.unsaved().cloned() else { return };
+        if save(store.clone(), saving.clone(), last, bound).await.is_ok() {
+            hold.saved();
             return;
         }
     }
-    let Save { base, record } = last;
-    hold.leave(Unsaved { base, record });
 }
 
 /// The client's store took longer than a request may.

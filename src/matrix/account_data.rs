@@ -138,11 +138,12 @@ impl AccountData {
         user: OwnedUserId,
         event_type: &str,
         bound: Duration,
+        turn: Arc<Mutex<()>>,
     ) -> Self {
         let guard = Guard::new(GuardPolicy::default(), Vec::new());
         let session = client.clone();
         guard.watch_session(move || Some(own_identifiers(&session)));
-        let (turn, guard) = (Arc::default(), Arc::new(guard));
+        let guard = Arc::new(guard);
         Self { client, user, event_type: event_type.into(), bound, turn, guard }
     }
 

@@ -62,11 +62,13 @@ impl RecordStore {
         Self { client, key: key.into_bytes(), salt: hex(&salt[..16]) }
     }
 
-    /// Returns where the record is, for one process: the address of the client's store, and
-    /// the key in it.
-    pub(crate) fn place(&self) -> (usize, Vec<u8>) {
-        let store = std::ptr::from_ref(self.client.state_store());
-        (store.cast::<()>().addr(), self.key.clone())
+    /// Returns the address of the client's store, for one process.
+    pub(crate) fn store_address(&self) -> usize {
+        std::ptr::from_ref(self.client.state_store()).cast::<()>().addr()
+    }
+
+    pub(crate) fn key(&self) -> &[u8] {
+        &self.key
     }
 
     /// Returns the record, or a fresh one if there is none.

@@ -10,6 +10,12 @@ pub(crate) fn user(client: &Client) -> Option<OwnedUserId> {
     client.user_id().map(ToOwned::to_owned)
 }
 
+/// Returns the homeserver and the device of the session.
+pub(crate) fn homeserver_and_device(client: &Client) -> String {
+    let device = client.device_id().map(|device| device.as_str()).unwrap_or_default();
+    format!("{} {device}", client.homeserver())
+}
+
 /// Returns the changes of the session from here on.
 pub(crate) fn changes(client: &Client) -> broadcast::Receiver<SessionChange> {
     client.subscribe_to_session_changes()

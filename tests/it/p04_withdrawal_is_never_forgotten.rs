@@ -399,3 +399,25 @@ async fn the_clean_up_of_a_restored_id_is_tried_until_it_succeeds() {
         drop(analytics);
     }
 }
+
+#[test]
+fn an_opt_out_whose_runtime_ended_before_it_was_saved_is_known_to_the_next_build() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (first, second) = (runtime(), runtime());
+    let (device, analytics) = first.block_on(async {
+        let world = World::new().await;
+        let device = world.device("PHONE").await;
+        let (analytics, _) = device.start_opted_in().await;
+        eventually(analytics.recheck()).await.unwrap();
+        let mut opt_out = analytics.opt_out().into_future();
+        assert!(futures_util::poll!(&mut opt_out).is_pending());
+        (device, analytics)
+    });
+    first.shutdown_background();
+    drop(analytics);
+    second.block_on(async {
+        assert!(device.record().await.unwrap().contains("granted"));
+        let (analytics, _) = device.start().await;
+        assert_eq!(analytics.state().decision, Consent::Denied);
+    });
+}
