@@ -116,8 +116,15 @@ async fn what_is_set_again_while_a_request_is_out_leaves_again() {
     assert!(futures_util::poll!(&mut flush).is_pending());
     eventually(backend.wait_for_attempts(1)).await;
     say(&analytics, "rooms", 6);
+    // The backend's lane is told before the request ends.
+    let mut next = Box::pin(analytics.flush());
+    for _ in 0..8 {
+        assert!(futures_util::poll!(&mut next).is_pending());
+        tokio::task::yield_now().await;
+    }
     backend.release();
     eventually(flush).await;
+    eventually(next).await;
     send(&analytics, "Next").await;
     send(&analytics, "Last").await;
     assert_eq!(
