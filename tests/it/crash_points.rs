@@ -21,6 +21,7 @@
 mod in_process;
 #[cfg(unix)]
 mod kill;
+mod attack;
 mod store;
 mod store_failures;
 

@@ -1,6 +1,7 @@
 //! Orders of events that went wrong once, each with what must come of it. Most were found
 //! by the model check. The tables are tested over the wire, in `tests/it/table.rs`.
 
+mod attack;
 mod failures;
 mod shared_record;
 
