@@ -13,11 +13,15 @@ mod library {
     pub(crate) mod locks;
 }
 
+pub use self::guard_probe::GuardProbe;
+use self::library::{event, guard, locks};
 pub use self::library::{
     event::{Event, Properties},
-    guard::{Detector, GuardPolicy, GuardProbe, IdentifierKind},
+    guard::{Detector, GuardPolicy, IdentifierKind},
 };
-use self::library::{event, guard, locks};
+
+#[path = "../src/testing/guard_probe.rs"]
+mod guard_probe;
 
 pub mod testing {
     pub use crate::GuardProbe;

@@ -51,8 +51,6 @@ mod sync;
 mod time;
 mod witness;
 
-use std::fmt;
-
 pub(crate) use tokio_real::{io, join};
 
 /// tokio's `select!`, but always in the order of its arms: a model must not
@@ -74,26 +72,16 @@ pub(crate) use select;
 )]
 mod pipeline {
     pub(crate) mod backend;
-    pub(crate) mod counted;
-    pub(crate) mod delivery;
     pub(crate) mod event;
     pub(crate) mod gate;
-    pub(crate) mod intake;
-    pub(crate) mod limits;
-    pub(crate) mod queue;
     pub(crate) mod sink;
-    pub(crate) mod stats;
     pub(crate) mod stop;
 }
 
 // As public as in the library, for what its files expect of the lints.
-pub(crate) use self::pipeline::{
-    backend::{self, Backend, BoxError, DeliveryError},
-    counted, delivery, event, gate, intake, limits, queue, sink,
-    stats::{self, DropReason},
-    stop,
-};
-pub use self::{guard::IdentifierKind, pipeline::backend::Batch};
+pub use self::pipeline::backend::Batch;
+pub(crate) use self::pipeline::{backend, event, gate, sink, stop};
+pub use guard::IdentifierKind;
 
 /// Stands in for `src/locks.rs`.
 mod locks {
@@ -103,29 +91,6 @@ mod locks {
         Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicU64, Ordering},
     };
-}
-
-/// Stands in for `src/drops.rs`, which only reads the counters.
-mod drops {
-    #[derive(Clone, Debug, Default)]
-    pub(crate) struct DropSignal {}
-
-    impl DropSignal {
-        pub(crate) fn raise(&self) {}
-    }
-}
-
-/// Stands in for what the sink sees of `src/consent/machine.rs`.
-mod consent {
-    pub(crate) mod machine {
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[expect(dead_code, reason = "a wipe is a wipe: no model needs each of them")]
-        pub(crate) enum Wipe {
-            Withdrawn,
-            IdChanged,
-            NotConfirmed,
-        }
-    }
 }
 
 /// Stands in for the guard, whose own files see matrix-sdk: it lets everything
@@ -163,23 +128,27 @@ pub(crate) mod guard {
     }
 }
 
-/// Stands in for the ID, whose own file sees matrix-sdk: here, the epoch in
-/// which the account has it.
-#[derive(Clone, PartialEq, Eq)]
-pub struct AnalyticsId(String);
+/// Stands in for the ID, whose own file sees matrix-sdk.
+mod analytics_id {
+    use std::fmt;
 
-impl AnalyticsId {
-    pub(crate) fn of_epoch(epoch: u64) -> Self {
-        Self(epoch.to_string())
+    /// The epoch in which the account has it.
+    #[derive(Clone, PartialEq, Eq)]
+    pub struct AnalyticsId(String);
+
+    impl AnalyticsId {
+        pub(crate) fn of_epoch(epoch: u64) -> Self {
+            Self(epoch.to_string())
+        }
+
+        pub(crate) fn reveal(&self) -> &str {
+            &self.0
+        }
     }
 
-    pub(crate) fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for AnalyticsId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("AnalyticsId(..)")
+    impl fmt::Debug for AnalyticsId {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("AnalyticsId(..)")
+        }
     }
 }

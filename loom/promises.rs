@@ -17,14 +17,13 @@ use loom::{
 };
 
 use crate::{
-    AnalyticsId, DropReason,
+    analytics_id::AnalyticsId,
     backend::DynBackend,
-    consent::machine::Wipe,
     event::Properties,
     gate::Phase,
+    gate::WipeReason,
     guard::Guard,
-    limits::Limits,
-    sink::Sink,
+    sink::{Sink, limits::Limits, stats::DropReason},
     witness::{Answer, ERA, Watched, Witness},
 };
 
@@ -104,7 +103,7 @@ impl App {
     }
 
     /// What `Inner::apply` does with the sink.
-    fn apply(&self, phase: Phase, epoch: u64, wipe: Option<Wipe>) {
+    fn apply(&self, phase: Phase, epoch: u64, wipe: Option<WipeReason>) {
         let id = (phase != Phase::Closed).then(|| AnalyticsId::of_epoch(epoch));
         drop(self.sink.set_gate(phase, epoch, id, wipe));
     }
@@ -120,7 +119,7 @@ impl App {
     /// `opt_out()` polled once.
     fn withdraw(&self) -> u64 {
         let era = self.witness.opting_out();
-        self.apply(Phase::Closed, era, Some(Wipe::Withdrawn));
+        self.apply(Phase::Closed, era, Some(WipeReason::Withdrawn));
         era
     }
 
@@ -218,7 +217,7 @@ fn no_connection_is_used_under_two_ids() {
         app.capture();
         let task = app.start();
         let era = app.witness.opting_out();
-        app.apply(Phase::Open, era, Some(Wipe::IdChanged));
+        app.apply(Phase::Open, era, Some(WipeReason::IdChanged));
         app.capture();
         app.flush();
         app.end([task]);

@@ -40,6 +40,11 @@ pub(crate) struct Notified<'a> {
     waiter: Option<u64>,
 }
 
+/// Stands in for `tokio::sync::futures`.
+pub(crate) mod futures {
+    pub(crate) use super::Notified;
+}
+
 impl Notify {
     pub(crate) fn new() -> Self {
         Self::default()

@@ -9,7 +9,10 @@ use std::{
 
 use loom::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use crate::{Backend, Batch, DeliveryError, event::OutgoingEvent};
+use crate::{
+    backend::{Backend, Batch, DeliveryError},
+    event::OutgoingEvent,
+};
 
 /// What a backend answers to one batch. With no answer left it takes all.
 #[derive(Clone, Copy, Debug)]

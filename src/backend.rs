@@ -11,7 +11,7 @@ use std::{error::Error, fmt, pin::Pin, sync::Arc, time::Duration};
 pub use self::jsonl::JsonLines;
 #[cfg(feature = "posthog")]
 pub use self::posthog::{PostHog, PostHogBuildError, PostHogBuilder};
-use crate::{AnalyticsId, event::OutgoingEvent};
+use crate::{analytics_id::AnalyticsId, event::OutgoingEvent};
 
 /// A service that takes batches of events.
 ///

@@ -9,6 +9,7 @@ mod outgoing;
 mod properties;
 mod rfc3339;
 mod scratch;
+mod text;
 mod unique_ids;
 mod user;
 mod value;

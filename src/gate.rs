@@ -3,7 +3,7 @@
 use tokio::sync::Notify;
 
 use crate::{
-    AnalyticsId,
+    analytics_id::AnalyticsId,
     locks::{AtomicU64, Mutex, Ordering, PoisonError},
 };
 
@@ -23,6 +23,17 @@ pub(crate) enum Phase {
     Closed,
     Holding,
     Open,
+}
+
+/// Why queued events must go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
+pub(crate) enum WipeReason {
+    /// The user withdrew, or the session ended: what the app said about the
+    /// user goes too.
+    Withdrawn,
+    IdChanged,
+    NotConfirmed,
 }
 
 /// Leave to send, in one epoch under one ID.

@@ -10,6 +10,7 @@ mod decode;
 mod detector;
 mod dotted;
 mod email;
+mod groups;
 mod host;
 mod ip;
 mod jwt;
@@ -19,8 +20,6 @@ mod matrix;
 mod named;
 mod own;
 mod place;
-#[cfg(feature = "testing")]
-mod probe;
 mod recovery;
 mod redact;
 mod registrable;
@@ -51,8 +50,6 @@ use tracing::warn;
 struct PrivacyPage;
 
 pub(crate) use self::own::OwnIdentifiers;
-#[cfg(feature = "testing")]
-pub use self::probe::GuardProbe;
 pub use self::{detector::Detector, kind::IdentifierKind};
 use self::{
     place::Place,
@@ -196,6 +193,21 @@ impl Guard {
         !matches!(self.search().text(text, Place::Anywhere), Ok(None))
     }
 
+    /// Returns `text` as it may leave; `None` if a detector panicked.
+    #[cfg(feature = "testing")]
+    pub(crate) fn redact<'t>(&self, text: &'t str) -> Option<Cow<'t, str>> {
+        let redacted = self.search().text(text, Place::Anywhere).ok()?;
+        Some(redacted.map_or(Cow::Borrowed(text), |redacted| Cow::Owned(redacted.text)))
+    }
+
+    /// Returns what is found in `text`, in order.
+    #[cfg(feature = "testing")]
+    pub(crate) fn kinds(&self, text: &str) -> Vec<IdentifierKind> {
+        let mut searching = self.searching();
+        let found = searching.scanner(&self.detectors).scan(text, Place::Anywhere);
+        found.into_iter().map(|finding| finding.kind).collect()
+    }
+
     /// How many findings of each kind there were.
     pub(crate) fn found(&self) -> BTreeMap<IdentifierKind, u64> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -284,7 +296,7 @@ impl Search<'_> {
     ) -> Fate {
         let old = key.len() + text.map_or(0, str::len);
         let rest = new_key.as_deref().unwrap_or(key).len();
-        let whole = new_text.is_some().then(|| redact::WHOLE.to_owned());
+        let whole = new_text.is_some().then(|| kind::WHOLE.to_owned());
         for text in [new_text, whole] {
             let new = rest + text.as_deref().map_or(old - key.len(), str::len);
             if new <= old + self.room {
@@ -338,5 +350,5 @@ impl Search<'_> {
 /// `redacted`, or nothing of it if it is longer than it may be: a placeholder can be
 /// longer than what it stands for.
 fn bounded(redacted: Redacted, max_bytes: usize) -> String {
-    if redacted.text.len() <= max_bytes { redacted.text } else { redact::WHOLE.to_owned() }
+    if redacted.text.len() <= max_bytes { redacted.text } else { kind::WHOLE.to_owned() }
 }

@@ -11,8 +11,16 @@
 //! written down first, what has left is deleted after. Nothing reads it but the start
 //! of the next process.
 
+pub(crate) mod counted;
+pub(crate) mod counters;
 mod drain;
-mod report;
+pub(crate) mod drops;
+pub(crate) mod intake;
+pub(crate) mod lane;
+pub(crate) mod limits;
+pub(crate) mod queue;
+pub(crate) mod report;
+pub(crate) mod stats;
 mod user;
 
 use std::{
@@ -25,25 +33,25 @@ use std::{
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
-use self::drain::{DrainCalls, Draining};
-pub use self::report::{Delivered, DeliveryReport};
 #[cfg(feature = "sqlite")]
-use crate::queue::{Refused, Restored};
-use crate::{
-    AnalyticsId,
-    backend::DynBackend,
-    consent::machine::Wipe,
+use self::queue::{Refused, Restored};
+use self::{
     counted::{Counted, Untold},
-    delivery::{Lane, PendingUser},
-    drops::DropSignal,
-    event::{CapturedEvent, InvalidEvent, OutgoingEvent, Properties, Said, UniqueIds, check_name},
-    gate::{Gate, Phase},
-    guard::Guard,
+    counters::DropSignal,
+    drain::{DrainCalls, Draining},
     intake::Intake,
+    lane::{Lane, PendingUser},
     limits::Limits,
-    locks::Mutex,
     queue::{Journal, QueueError, Queued, Row},
     stats::{BackendStats, DropReason, Stats},
+};
+use crate::{
+    analytics_id::AnalyticsId,
+    backend::DynBackend,
+    event::{CapturedEvent, InvalidEvent, OutgoingEvent, Properties, Said, UniqueIds, check_name},
+    gate::{Gate, Phase, WipeReason},
+    guard::Guard,
+    locks::Mutex,
     stop::Stop,
 };
 
@@ -185,7 +193,7 @@ impl Sink {
         phase: Phase,
         epoch: u64,
         id: Option<AnalyticsId>,
-        wipe: Option<Wipe>,
+        wipe: Option<WipeReason>,
     ) -> Untold<'_> {
         if wipe.is_some() {
             // Shut first, so that nothing gets in behind the wipe.
@@ -200,18 +208,18 @@ impl Sink {
     }
 
     /// Wipes what is of another epoch than the one that begins, `epoch`.
-    fn wipe(&self, wipe: Wipe, epoch: u64) -> Untold<'_> {
+    fn wipe(&self, wipe: WipeReason, epoch: u64) -> Untold<'_> {
         if let Some(journal) = &self.journal {
             journal.begin_wipe(epoch);
         }
         let reason = match wipe {
-            Wipe::Withdrawn | Wipe::IdChanged => DropReason::Withdrawn,
-            Wipe::NotConfirmed => DropReason::NotConfirmed,
+            WipeReason::Withdrawn | WipeReason::IdChanged => DropReason::Withdrawn,
+            WipeReason::NotConfirmed => DropReason::NotConfirmed,
         };
         *self.user() = Said::default();
         let mut untold = {
             let mut intake = self.intake.lock();
-            if wipe == Wipe::Withdrawn {
+            if wipe == WipeReason::Withdrawn {
                 intake.super_properties = None;
             }
             let events = intake.take().len();

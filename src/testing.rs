@@ -71,22 +71,21 @@ pub mod contract;
 mod events;
 mod failing;
 mod fault;
-#[cfg(feature = "sqlite")]
-mod hanging_disk;
+mod guard_probe;
 mod homeserver;
 mod recording;
 
-#[cfg(feature = "sqlite")]
-pub use self::hanging_disk::HangingDisk;
 pub use self::{
     consent::consent_state,
     events::{batch, event, event_at, with_user_properties},
     failing::{DeliveryFailure, FailingBackend},
     fault::{Fault, FaultRule},
+    guard_probe::GuardProbe,
     homeserver::{
         AccountDataMethod, AccountDataRequest, AccountDataServer, ClientError, DeviceLogin,
         InitialSync, Msc3391, Outcome,
     },
     recording::{ReceivedBatch, ReceivedEvent, RecordingBackend},
 };
-pub use crate::guard::GuardProbe;
+#[cfg(feature = "sqlite")]
+pub use crate::sink::queue::sqlite::HangingDisk;

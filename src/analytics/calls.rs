@@ -5,8 +5,8 @@ use tokio::{sync::oneshot, time::Instant};
 
 use super::shared::Inner;
 use crate::{
-    account_data::AccountDataError,
     consent::machine::{CallId, Outcome},
+    matrix::account_data::AccountDataError,
 };
 
 /// A call of the app, and where its answer goes.

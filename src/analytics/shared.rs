@@ -6,10 +6,9 @@ use matrix_sdk::Client;
 use tokio::{runtime::Handle as Runtime, sync::Notify};
 
 use crate::{
-    account_data::AccountData,
-    consent::{GateState, machine::Machine},
+    consent::{machine::Machine, state::GateState},
     gate::Phase,
-    record_store::RecordStore,
+    matrix::{account_data::AccountData, record_store::RecordStore},
     sink::Sink,
 };
 

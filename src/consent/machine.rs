@@ -31,12 +31,15 @@ mod calls;
 mod decision;
 mod fetch;
 #[cfg(test)]
+#[path = "../../tests/model/model.rs"]
 mod model;
 mod operation;
 mod opt_in;
 mod queries;
 mod removal;
+mod request;
 mod save;
+mod server;
 mod session;
 mod sync;
 #[cfg(test)]
@@ -52,17 +55,18 @@ use self::{
     operation::Operation,
     opt_in::OptIn,
     save::Disk,
-    sync::{Generation, LastAnswer, Server},
+    server::{Generation, LastAnswer, Server},
     upcoming::Wake,
 };
 pub(crate) use self::{
     calls::{CallId, Outcome},
-    operation::{Failure, FailureKind},
+    request::{Failure, FailureKind},
     session::Session,
 };
-use crate::{account_data::content::Change, analytics_id::AnalyticsId, local_record::Record};
+use super::{content::Change, record::Record};
+use crate::{analytics_id::AnalyticsId, gate::WipeReason};
 
-/// The state behind [`ConsentState`](super::ConsentState).
+/// The state behind [`ConsentState`](crate::consent::state::ConsentState).
 #[derive(Clone, Debug)]
 #[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 pub(crate) struct Machine {
@@ -79,7 +83,7 @@ pub(crate) struct Machine {
     operation: Option<Operation>,
     calls: Calls,
     wake: Wake,
-    pending_wipe: Option<Wipe>,
+    pending_wipe: Option<WipeReason>,
 }
 
 /// What does not change while the process runs.
@@ -104,17 +108,6 @@ impl Settings {
     fn settles_after_failure(self, now: Instant) -> Instant {
         now + self.request_timeout + self.settle_time()
     }
-}
-
-/// Why queued events must go.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(test, derive(Hash))]
-pub(crate) enum Wipe {
-    /// The user withdrew, or the session ended: what the app said about the
-    /// user goes too.
-    Withdrawn,
-    IdChanged,
-    NotConfirmed,
 }
 
 /// What has to be done next.
@@ -196,7 +189,7 @@ impl Machine {
     pub(crate) fn handle_deny_on_this_device(&mut self) {
         self.server.generation.closing += 1;
         self.record.veto();
-        self.raise_epoch(Wipe::Withdrawn);
+        self.raise_epoch(WipeReason::Withdrawn);
     }
 
     /// Returns what has still to be saved when the last handle is dropped, if anything.

@@ -2,60 +2,19 @@
 
 #[cfg(test)]
 mod tests;
-
-use std::fmt::Display;
+mod write;
 
 use serde::{
     Serialize,
-    ser::{self, Impossible, SerializeMap, SerializeStruct, Serializer},
+    ser::{Impossible, SerializeMap, SerializeStruct, Serializer},
 };
 
-use super::{InvalidEvent, MAX_EVENT_BYTES, MAX_KEY_BYTES, Value, scratch::Scratch};
+use self::write::{Problem, push_bool, push_float, push_key, push_number, push_text};
+use super::{InvalidEvent, Value, scratch::Scratch, text::Text as _};
 
 pub(super) struct Flat {
     pub(super) members: String,
     pub(super) has_text: bool,
-}
-
-/// What members are written to.
-pub(super) trait Text {
-    fn len(&self) -> usize;
-    fn push_ascii(&mut self, text: &[u8]);
-    fn push_str(&mut self, text: &str);
-
-    /// Adds `text` between what is put around it, all of it ASCII: at once, for these
-    /// are what an event is made of.
-    fn push_framed<const B: usize, const A: usize>(
-        &mut self,
-        before: [u8; B],
-        text: &str,
-        after: [u8; A],
-    );
-}
-
-impl Text for String {
-    fn len(&self) -> usize {
-        self.len()
-    }
-
-    fn push_ascii(&mut self, text: &[u8]) {
-        self.extend(text.iter().map(|byte| char::from(*byte)));
-    }
-
-    fn push_str(&mut self, text: &str) {
-        self.push_str(text);
-    }
-
-    fn push_framed<const B: usize, const A: usize>(
-        &mut self,
-        before: [u8; B],
-        text: &str,
-        after: [u8; A],
-    ) {
-        self.push_ascii(&before);
-        self.push_str(text);
-        self.push_ascii(&after);
-    }
 }
 
 /// The members that `value` serialises to.
@@ -98,103 +57,6 @@ pub(super) fn push_raw(members: &mut String, key: &str, value: &str) {
     members.push_str(&serde_json::to_string(key).unwrap_or_default());
     members.push(':');
     members.push_str(value);
-}
-
-/// The bytes that stand for themselves within quotes.
-const PLAIN: [bool; 256] = {
-    let mut plain = [false; 256];
-    let mut byte = b' ';
-    while byte <= b'~' {
-        plain[byte as usize] = byte != b'"' && byte != b'\\';
-        byte += 1;
-    }
-    plain
-};
-
-/// Whether `text` is itself within quotes: most is.
-fn is_plain(text: &str) -> bool {
-    text.bytes().all(|byte| PLAIN[usize::from(byte)])
-}
-
-fn push_key(out: &mut impl Text, key: &str) -> Result<(), Problem> {
-    if key.len() > MAX_KEY_BYTES {
-        return Err(Problem(InvalidEvent::KeyTooLong));
-    }
-    let plain = is_plain(key);
-    if key.is_empty() || (!plain && key.chars().any(char::is_control)) {
-        return Err(Problem(InvalidEvent::Key));
-    }
-    match (out.len(), plain) {
-        (0, true) => out.push_framed(*b"\"", key, *b"\":"),
-        (_, true) => out.push_framed(*b",\"", key, *b"\":"),
-        (0, false) => out.push_framed([], &escaped(key)?, *b":"),
-        (_, false) => out.push_framed(*b",", &escaped(key)?, *b":"),
-    }
-    check_size(out)
-}
-
-fn push_text(out: &mut impl Text, text: &str) -> Result<(), Problem> {
-    // Before it is copied: a text of a gigabyte is not.
-    if text.len() > MAX_EVENT_BYTES {
-        return Err(Problem(InvalidEvent::TooLarge));
-    }
-    if is_plain(text) {
-        out.push_framed(*b"\"", text, *b"\"");
-    } else {
-        out.push_str(&escaped(text)?);
-    }
-    check_size(out)
-}
-
-fn escaped(text: &str) -> Result<String, Problem> {
-    serde_json::to_string(text).map_err(|_| Problem(InvalidEvent::Serialize))
-}
-
-fn push_bool(out: &mut impl Text, value: bool) -> Result<(), Problem> {
-    if value {
-        out.push_str("true");
-    } else {
-        out.push_str("false");
-    }
-    check_size(out)
-}
-
-fn push_float<T: Serialize>(out: &mut impl Text, value: T, is_finite: bool) -> Result<(), Problem> {
-    if is_finite { push_number(out, &value) } else { Err(Problem(InvalidEvent::NotFinite)) }
-}
-
-fn push_number<T: Serialize>(out: &mut impl Text, value: &T) -> Result<(), Problem> {
-    const LONGEST: usize = 32;
-
-    let mut digits = [0; LONGEST];
-    let mut rest = &mut digits[..];
-    serde_json::to_writer(&mut rest, value).map_err(|_| Problem(InvalidEvent::Serialize))?;
-    let length = LONGEST - rest.len();
-    out.push_ascii(&digits[..length]);
-    check_size(out)
-}
-
-fn check_size(out: &impl Text) -> Result<(), Problem> {
-    if out.len() > MAX_EVENT_BYTES { Err(Problem(InvalidEvent::TooLarge)) } else { Ok(()) }
-}
-
-/// The error of the serialisers below.
-#[derive(Debug)]
-struct Problem(InvalidEvent);
-
-impl Display for Problem {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
-impl std::error::Error for Problem {}
-
-impl ser::Error for Problem {
-    /// The message is left out: a type may put a value into it.
-    fn custom<T: Display>(_message: T) -> Self {
-        Self(InvalidEvent::Serialize)
-    }
 }
 
 /// What the names of the structs begin with that `serde_json` reserves for itself: see

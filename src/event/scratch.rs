@@ -1,6 +1,6 @@
 //! A buffer on the stack for what nearly every event fits into.
 
-use super::flat::Text;
+use super::text::Text;
 
 /// The usual event is half of this.
 const INLINE_BYTES: usize = 192;

@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use super::{
+    groups::{Groups, found_if},
     host::port_length,
-    ip::{Groups, VersionLike, found_if},
-    version::Quad,
+    version::{Quad, VersionLike},
     work,
 };
 

@@ -1,5 +1,8 @@
 //! What the guard tells apart, and what it puts in the place of each.
 
+/// What stands for a text that could not be cleaned piece by piece.
+pub(super) const WHOLE: &str = "[redacted]";
+
 /// A kind of thing that must not leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]

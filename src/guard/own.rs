@@ -5,7 +5,7 @@ use std::{fmt, ops::Range};
 use super::{
     boundary::{is_boundary, is_foreign},
     host::{is_host_char, port_length},
-    kind::IdentifierKind,
+    kind::{IdentifierKind, WHOLE},
     registrable::registrable,
     work,
 };
@@ -136,8 +136,8 @@ impl Literal {
         let edges = (text.chars().next()?, text.chars().next_back()?);
         let lower = text.to_ascii_lowercase();
         let mut ours = IdentifierKind::BUILT_IN.iter().map(|kind| kind.name());
-        let is_ours = ours.any(|name| has_word(name, &lower, edges))
-            || has_word(super::redact::WHOLE, &lower, edges);
+        let is_ours =
+            ours.any(|name| has_word(name, &lower, edges)) || has_word(WHOLE, &lower, edges);
         if text.len() < shortest || (extent != Extent::Anywhere && is_ours) {
             return None;
         }

@@ -1,10 +1,11 @@
 //! Replaces what was found, until nothing is found any more.
 
-use super::{kind::IdentifierKind, place::Place, scanner::Scanner};
+use super::{
+    kind::{IdentifierKind, WHOLE},
+    place::Place,
+    scanner::Scanner,
+};
 use crate::event::MAX_EVENT_BYTES;
-
-/// What stands for a text that could not be cleaned piece by piece.
-pub(super) const WHOLE: &str = "[redacted]";
 
 /// How often a text is searched: what is left of one identifier may, with its
 /// neighbours, be another one, hardly ever twice.

@@ -16,7 +16,7 @@ use super::{
     decode::{Decoded, decode},
     detector::Detector,
     email::email_at,
-    ip::{self, VersionLike},
+    ip::{self},
     jwt::json_web_tokens,
     key,
     kind::IdentifierKind,
@@ -27,6 +27,7 @@ use super::{
     recovery::recovery_keys,
     signs::{Announced, SIGNS},
     userinfo::user_infos,
+    version::VersionLike,
     work,
 };
 

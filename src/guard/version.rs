@@ -2,6 +2,13 @@
 
 use super::work;
 
+/// What to take four numbers for that could be a version too.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum VersionLike {
+    Address,
+    Version,
+}
+
 /// The numbers of an IPv4 address and where they stand.
 #[derive(Clone, Copy)]
 pub(super) struct Quad<'a> {

@@ -5,14 +5,17 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::Sink;
-use crate::{
+use super::{
+    Sink,
     counted::{CountedGuard, HasDrops},
-    delivery::Lane,
+    counters::Drops,
+    lane::Lane,
+    queue::{Queued, Refused},
+    stats::DropReason,
+};
+use crate::{
     event::UniqueIds,
     locks::{AtomicU64, Ordering},
-    queue::{Queued, Refused},
-    stats::{DropReason, Drops},
     stop::Stop,
 };
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::timeout;
 
-use super::Sink;
-use crate::{
-    delivery::Occasion,
+use super::{
+    Sink,
+    lane::Occasion,
     stats::{BackendStats, DropReason, Stats},
 };
 

@@ -1,6 +1,6 @@
 //! States of consent, as an app would observe them.
 
-use crate::{Confirmation, Consent, ConsentState, GateState};
+use crate::consent::state::{Confirmation, Consent, ConsentState, GateState};
 
 /// A state to test a settings page with, without a homeserver: confirmed, and with
 /// nothing left to remove. Both fields can be set after.

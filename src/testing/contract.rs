@@ -57,7 +57,10 @@ use std::{
 use tokio::select;
 
 use super::{DeliveryFailure, ReceivedEvent, batch, event, event_at, with_user_properties};
-use crate::{Backend, Batch, DeliveryError, OutgoingEvent, Properties};
+use crate::{
+    backend::{Backend, Batch, DeliveryError},
+    event::{OutgoingEvent, Properties},
+};
 
 /// What the suite asks of the tests of a backend.
 ///

@@ -5,7 +5,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::{AnalyticsId, Batch, OutgoingEvent, Properties, UserProperties};
+use crate::{
+    analytics_id::AnalyticsId,
+    backend::Batch,
+    event::{OutgoingEvent, Properties, UserProperties},
+};
 
 /// An event as a backend gets it, with a new unique ID, captured on 31 January
 /// 2026 at 12:00:00.25 UTC.

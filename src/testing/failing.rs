@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::Notify;
 
 use super::recording::{Log, ReceivedBatch, ReceivedEvent};
-use crate::{Backend, Batch, DeliveryError};
+use crate::backend::{Backend, Batch, DeliveryError};
 
 /// A failure that a test asks for: the variants of [`DeliveryError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

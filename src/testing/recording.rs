@@ -9,7 +9,10 @@ use serde_json::{Map, Value};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::{Backend, Batch, DeliveryError, OutgoingEvent, Properties};
+use crate::{
+    backend::{Backend, Batch, DeliveryError},
+    event::{OutgoingEvent, Properties},
+};
 
 /// An event as a service has received it.
 #[derive(Clone, Debug, PartialEq)]

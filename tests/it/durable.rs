@@ -113,8 +113,8 @@ fn every_test_that_the_documentation_names_is_there() {
         ("numbers", include_str!("durable/numbers.rs")),
         ("user_properties", include_str!("durable/user_properties.rs")),
         ("wiped", include_str!("durable/wiped.rs")),
-        ("disk::tests", include_str!("../../src/queue/sqlite/disk.rs")),
-        ("tests::hanging", include_str!("../../src/queue/sqlite/tests.rs")),
+        ("disk::tests", include_str!("../../src/sink/queue/sqlite/disk.rs")),
+        ("tests::hanging", include_str!("../../src/sink/queue/sqlite/tests.rs")),
     ];
     let mut named = 0;
     for name in include_str!("../../docs/durability.md").split('`') {

@@ -2,11 +2,14 @@
 
 use tokio::time::Instant;
 
-use super::{LastAnswer, Machine, Wipe, operation::Task};
+use super::{LastAnswer, Machine, operation::Task};
 use crate::{
-    account_data::content::Observed,
     analytics_id::AnalyticsId,
-    consent::{Consent, GateState},
+    consent::{
+        content::Observed,
+        state::{Consent, GateState},
+    },
+    gate::WipeReason,
 };
 
 impl Machine {
@@ -33,7 +36,7 @@ impl Machine {
 
     pub(super) fn grant(&mut self, id: AnalyticsId) {
         if self.record.remembers_other_than(&id) {
-            self.raise_epoch(Wipe::IdChanged);
+            self.raise_epoch(WipeReason::IdChanged);
         }
         self.record.remember_id(&id);
         self.record.decision = Consent::Granted;
@@ -56,28 +59,28 @@ impl Machine {
         self.record.decision = Consent::Denied;
         self.record.retire_current();
         self.server.answer = LastAnswer::Denied;
-        self.raise_epoch(Wipe::Withdrawn);
+        self.raise_epoch(WipeReason::Withdrawn);
         // The device that withdrew the ID cleans up. A user who opts in again elsewhere
         // may do so under the same ID, and this device must not undo that.
         self.record.cleaned_in_epoch = Some(self.record.epoch);
     }
 
     /// A gate that closes leaves nothing behind it.
-    pub(super) fn close_if_closed(&mut self, wipe: Wipe) {
+    pub(super) fn close_if_closed(&mut self, wipe: WipeReason) {
         if matches!(self.gate(), GateState::Closed(_)) {
             self.raise_epoch(wipe);
         }
     }
 
     /// Begins a new epoch: nothing that was captured before is sent after it.
-    pub(super) fn raise_epoch(&mut self, wipe: Wipe) {
+    pub(super) fn raise_epoch(&mut self, wipe: WipeReason) {
         self.cleanup_unanswered = false;
         self.record.epoch = self.record.epoch.saturating_add(1);
         self.wipe(wipe);
     }
 
-    pub(super) fn wipe(&mut self, wipe: Wipe) {
-        if self.pending_wipe != Some(Wipe::Withdrawn) {
+    pub(super) fn wipe(&mut self, wipe: WipeReason) {
+        if self.pending_wipe != Some(WipeReason::Withdrawn) {
             self.pending_wipe = Some(wipe);
         }
     }

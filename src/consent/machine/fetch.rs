@@ -3,12 +3,14 @@
 use tokio::time::Instant;
 
 use super::{
-    Failure, FailureKind, Generation, LastAnswer, Machine, Outcome, Session, Wipe,
-    operation::Request,
+    Failure, FailureKind, Generation, LastAnswer, Machine, Outcome, Session, request::Request,
 };
 use crate::{
-    account_data::content::{Change, Observed},
-    consent::Consent,
+    consent::{
+        content::{Change, Observed},
+        state::Consent,
+    },
+    gate::WipeReason,
 };
 
 impl Machine {
@@ -46,7 +48,7 @@ impl Machine {
         }
         match (self.record.decision, seen.flag, fresh_id) {
             (Consent::Denied, Some(true), Some(id)) => {
-                self.raise_epoch(Wipe::IdChanged);
+                self.raise_epoch(WipeReason::IdChanged);
                 self.grant_when_settled(id, now);
             }
             (Consent::Denied, Some(true), None) => {
@@ -72,7 +74,7 @@ impl Machine {
             (Consent::Granted, None, _) => {
                 if self.server.answer != LastAnswer::NoDecision {
                     self.server.answer = LastAnswer::NoDecision;
-                    self.raise_epoch(Wipe::Withdrawn);
+                    self.raise_epoch(WipeReason::Withdrawn);
                 }
             }
             (Consent::Undecided, None, _) => self.server.answer = LastAnswer::NoDecision,

@@ -1,15 +1,13 @@
 //! The operation in flight: which requests it makes, in which order.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
 use super::{
-    Action, CallId, Generation, Machine, Outcome, Random, Session,
+    Action, CallId, Failure, FailureKind, Generation, Machine, Outcome, Random, Session,
     calls::{Call, CallKind},
-    opt_in::{BeforeWrite, OptInPlan},
+    request::Request,
 };
-use crate::account_data::content::{Change, Observed};
+use crate::consent::content::Observed;
 
 /// One at a time: the homeserver sees no two requests of one device at once, except for
 /// one that outlived its bound.
@@ -40,57 +38,6 @@ pub(super) enum Step {
     Sent(Request),
     /// All is done, and is reported once the record is on the disk.
     Ended(Outcome),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(test, derive(Hash))]
-pub(super) enum Request {
-    /// The first read of an operation.
-    Read,
-    /// After an opt-in whose write got no answer.
-    ReadBack(OptInPlan, BeforeWrite),
-    /// After the write of a removal.
-    Verify,
-    /// Of an ID that was restored: once in this epoch.
-    CleanUp {
-        epoch: u64,
-    },
-    Remove(Change),
-    OptIn(OptInPlan),
-}
-
-/// A request that failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Failure {
-    pub(crate) kind: FailureKind,
-    /// How long the homeserver asked to be left alone.
-    pub(crate) retry_after: Option<Duration>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum FailureKind {
-    /// There was no answer, or none that tells: a write may have been applied, or may
-    /// still be.
-    Unanswered,
-    /// The homeserver refused it.
-    Refused,
-    /// The homeserver lets guests have no account data.
-    Guest,
-    /// The homeserver says nothing of this user any more: an administrator locked the
-    /// account, or the homeserver forbids the request.
-    Locked,
-}
-
-impl Request {
-    fn action(&self) -> Action {
-        match self {
-            Self::Read => Action::Get,
-            Self::ReadBack(..) | Self::Verify => Action::GetAgain,
-            Self::CleanUp { .. } => Action::Put(Change::OptOut),
-            Self::Remove(change) => Action::Put(change.clone()),
-            Self::OptIn(plan) => Action::Put(plan.change()),
-        }
-    }
 }
 
 impl Machine {

@@ -3,14 +3,15 @@
 use tokio::time::Instant;
 
 use super::{
-    CallId, Generation, LastAnswer, Machine, Outcome, Random, Session, Wipe,
+    CallId, Generation, LastAnswer, Machine, Outcome, Random, Session,
     calls::CallKind,
-    operation::{Operation, Request, Step, Task},
+    operation::{Operation, Step, Task},
+    request::{BeforeWrite, OptInPlan, Request},
 };
 use crate::{
-    account_data::content::{Change, Observed},
     analytics_id::AnalyticsId,
-    consent::Consent,
+    consent::{content::Observed, state::Consent},
+    gate::WipeReason,
 };
 
 /// What became of the opt-ins of this process.
@@ -31,31 +32,6 @@ pub(super) struct MintedId {
     pub(super) id: AnalyticsId,
     /// When it has held for long enough; none while its write is in progress.
     pub(super) settled_at: Option<Instant>,
-}
-
-/// What an `opt_in()` writes after its first read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(test, derive(Hash))]
-pub(super) enum OptInPlan {
-    /// The account's ID is kept and the flag is written.
-    Keep(AnalyticsId),
-    /// A new ID is written.
-    Mint(AnalyticsId),
-}
-
-impl OptInPlan {
-    pub(super) fn change(&self) -> Change {
-        let (Self::Keep(id) | Self::Mint(id)) = self;
-        Change::OptIn(id.clone())
-    }
-}
-
-/// What was known before a write got no answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(test, derive(Hash))]
-pub(super) struct BeforeWrite {
-    answer: LastAnswer,
-    fetch_wanted: bool,
 }
 
 impl Machine {
@@ -138,7 +114,7 @@ impl Machine {
             if self.record.remembers_other_than(id) {
                 // What was captured under the old ID does not leave under the new.
                 self.record.forget_id();
-                self.raise_epoch(Wipe::IdChanged);
+                self.raise_epoch(WipeReason::IdChanged);
             }
             self.opt_in.minted = Some(MintedId { id: id.clone(), settled_at: None });
         }
@@ -220,7 +196,7 @@ impl Machine {
 
     fn close_if_closed_after_opt_in(&mut self) {
         if !self.is_opting_in() {
-            self.close_if_closed(Wipe::NotConfirmed);
+            self.close_if_closed(WipeReason::NotConfirmed);
         }
     }
 

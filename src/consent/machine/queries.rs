@@ -1,9 +1,10 @@
 //! What the machine shows.
 
-use super::{LastAnswer, Machine, Session, Wipe};
+use super::{LastAnswer, Machine, Session};
 use crate::{
     analytics_id::AnalyticsId,
-    consent::{ClosedReason, Confirmation, Consent, ConsentState, GateState, HoldReason},
+    consent::state::{ClosedReason, Confirmation, Consent, ConsentState, GateState, HoldReason},
+    gate::WipeReason,
 };
 
 impl Machine {
@@ -88,7 +89,7 @@ impl Machine {
     }
 
     #[cfg(test)]
-    pub(crate) fn record(&self) -> &crate::local_record::Record {
+    pub(crate) fn record(&self) -> &crate::consent::record::Record {
         &self.record
     }
 
@@ -102,7 +103,7 @@ impl Machine {
     }
 
     /// Takes the reason why what is queued must go, if it must.
-    pub(crate) fn take_wipe(&mut self) -> Option<Wipe> {
+    pub(crate) fn take_wipe(&mut self) -> Option<WipeReason> {
         self.pending_wipe.take()
     }
 }

@@ -3,13 +3,15 @@
 use tokio::time::Instant;
 
 use super::{
-    CallId, Generation, LastAnswer, Machine, Outcome, Random, Wipe, calls::CallKind,
-    operation::Request,
+    CallId, Generation, LastAnswer, Machine, Outcome, Random, calls::CallKind, request::Request,
 };
 use crate::{
-    account_data::content::{Change, Observed},
-    consent::Consent,
-    local_record::Removal,
+    consent::{
+        content::{Change, Observed},
+        record::Removal,
+        state::Consent,
+    },
+    gate::WipeReason,
 };
 
 impl Machine {
@@ -31,7 +33,7 @@ impl Machine {
         self.record.withdraw(removal);
         self.server.answer = LastAnswer::None;
         self.removal_ordered = true;
-        self.raise_epoch(Wipe::Withdrawn);
+        self.raise_epoch(WipeReason::Withdrawn);
         self.enqueue(id, CallKind::Removal);
     }
 

@@ -2,8 +2,11 @@
 
 use tokio::time::Instant;
 
-use super::{CallId, Machine, Outcome, Random, Save, Wipe, backoff::Backoff};
-use crate::{consent::Consent, local_record::Record};
+use super::{CallId, Machine, Outcome, Random, Save, backoff::Backoff};
+use crate::{
+    consent::{record::Record, state::Consent},
+    gate::WipeReason,
+};
 
 /// What is known of the disk, and who waits for it.
 #[derive(Clone, Debug)]
@@ -127,7 +130,7 @@ impl Machine {
         self.unconfirm();
         if self.record.epoch > before.epoch {
             let is_withdrawn = self.record.decision != Consent::Granted || self.record.device_veto;
-            self.wipe(if is_withdrawn { Wipe::Withdrawn } else { Wipe::IdChanged });
+            self.wipe(if is_withdrawn { WipeReason::Withdrawn } else { WipeReason::IdChanged });
         }
     }
 }

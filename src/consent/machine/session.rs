@@ -2,8 +2,8 @@
 
 use tokio::time::Instant;
 
-use super::{CallId, LastAnswer, Machine, Outcome, Wipe, calls::CallKind};
-use crate::consent::Consent;
+use super::{CallId, LastAnswer, Machine, Outcome, calls::CallKind};
+use crate::{consent::state::Consent, gate::WipeReason};
 
 /// Whether there is a session that could hold consent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl Machine {
             (_, Session::Unavailable) => {
                 self.session = session;
                 self.overtake_requests();
-                self.close_if_closed(Wipe::NotConfirmed);
+                self.close_if_closed(WipeReason::NotConfirmed);
             }
             (_, Session::SoftLogout) => {
                 self.session = session;
@@ -100,6 +100,6 @@ impl Machine {
         if session == Session::Lost {
             self.server.answer = LastAnswer::None;
         }
-        self.raise_epoch(Wipe::Withdrawn);
+        self.raise_epoch(WipeReason::Withdrawn);
     }
 }

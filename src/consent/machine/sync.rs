@@ -1,52 +1,9 @@
-//! What the homeserver was last seen to hold, and what sync shows of it.
+//! What sync shows of the account data.
 
 use tokio::time::Instant;
 
-use super::Machine;
-use crate::{account_data::content::Observed, analytics_id::AnalyticsId, consent::Consent};
-
-/// What is known of the event on the homeserver.
-#[derive(Clone, Debug, Default)]
-#[cfg_attr(test, derive(PartialEq, Eq, Hash))]
-pub(super) struct Server {
-    pub(super) answer: LastAnswer,
-    pub(super) generation: Generation,
-    /// What it was last known to hold.
-    pub(super) on_server: Option<Observed>,
-    /// What sync last showed that differed from that.
-    pub(super) sync_hint: Option<Observed>,
-    /// What it will hold once the write in flight is applied.
-    pub(super) write_in_flight: Option<Observed>,
-    /// The ID that the account loses, or lost, by an opt-out, until a receipt has told.
-    pub(super) removed_id: Option<AnalyticsId>,
-}
-
-/// What the last answer said that counts as proof.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(test, derive(Hash))]
-pub(super) enum LastAnswer {
-    /// There was none in this process, or what followed has made it worthless.
-    #[default]
-    None,
-    /// Something has changed since.
-    Stale,
-    NoDecision,
-    Denied,
-    NoId,
-    /// Granted under an ID that may be sent under.
-    Granted(AnalyticsId),
-}
-
-/// Generation counters. A response proves nothing if either has advanced since its
-/// request was sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(test, derive(Hash))]
-pub(crate) struct Generation {
-    /// Local calls and signs of withdrawal.
-    pub(super) closing: u64,
-    /// Any sign of change that sync showed.
-    pub(super) change: u64,
-}
+use super::{Generation, LastAnswer, Machine, Session};
+use crate::consent::{content::Observed, state::Consent};
 
 impl Machine {
     /// Handles that sync carried an account-data event, of whatever type: the network is
@@ -60,7 +17,7 @@ impl Machine {
     /// Handles that sync showed `seen`. Costs no request unless it differs from what the
     /// homeserver was last seen to hold.
     pub(crate) fn handle_synced(&mut self, seen: &Observed, now: Instant) {
-        if self.session == super::Session::Ended {
+        if self.session == Session::Ended {
             return;
         }
         if self.server.write_in_flight.as_ref() == Some(seen) {
@@ -117,8 +74,8 @@ impl Machine {
         self.wake.session_may_work = false;
         self.server.sync_hint = None;
         self.server.on_server = Some(seen.clone());
-        if self.session != super::Session::Ended {
-            self.session = super::Session::Live;
+        if self.session != Session::Ended {
+            self.session = Session::Live;
         }
     }
 

@@ -13,10 +13,12 @@ use super::{
     Action, CallId, Failure, FailureKind, Machine, Outcome, Random, Save, Session, Settings,
 };
 use crate::{
-    account_data::content::{Change, Observed, ObservedId},
     analytics_id::AnalyticsId,
-    consent::{ClosedReason, Consent, GateState, HoldReason, Prompt},
-    local_record::{Record, Removal},
+    consent::{
+        content::{Change, Observed, ObservedId},
+        record::{Record, Removal},
+        state::{ClosedReason, Consent, GateState, HoldReason, Prompt},
+    },
 };
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);

@@ -4,8 +4,7 @@ use std::borrow::Cow;
 
 use super::{Place, redact, scanner};
 use crate::{
-    Properties,
-    event::MAX_EVENT_BYTES,
+    event::{MAX_EVENT_BYTES, Properties},
     guard::{Guard, GuardPolicy},
 };
 

@@ -2,8 +2,10 @@
 
 use std::borrow::Cow;
 
-use super::super::{Guard, GuardPolicy};
-use crate::{Properties, event::UserProperties};
+use crate::{
+    event::{Properties, UserProperties},
+    guard::{Guard, GuardPolicy},
+};
 
 const SECRETS: [(&str, &str); 18] = [
     ("password", "hunter22"),

@@ -2,10 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{
-    super::{OwnIdentifiers, place::Place, redact::redact, scanner::Scanner},
-    assert_left_alone, assert_nothing_left, redacted,
-};
+use super::{assert_left_alone, assert_nothing_left, redacted};
+use crate::guard::{OwnIdentifiers, place::Place, redact::redact, scanner::Scanner};
 
 #[test]
 fn a_server_name_is_known_in_every_form() {

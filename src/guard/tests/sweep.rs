@@ -11,11 +11,12 @@ use std::{
 use tokio::io::AsyncWrite;
 
 use crate::{
-    AnalyticsId, IdentifierKind, JsonLines, Properties,
+    analytics_id::AnalyticsId,
+    backend::JsonLines,
+    event::Properties,
     gate::Phase,
-    guard::{Guard, GuardPolicy, OwnIdentifiers, decode::decode},
-    limits::Limits,
-    sink::Sink,
+    guard::{Guard, GuardPolicy, IdentifierKind, OwnIdentifiers, decode::decode},
+    sink::{Sink, limits::Limits},
 };
 
 const CANARIES: &str = include_str!("../../../tests/data/guard/canaries.tsv");

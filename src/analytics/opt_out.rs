@@ -1,0 +1,104 @@
+//! Opting out, and ending a session: what is done at once, and the wait for the rest.
+
+use std::{fmt, future::IntoFuture, pin::Pin};
+
+use tokio::time::timeout;
+
+use super::{
+    Analytics,
+    calls::{Answer, TaskError, Waiting, saved},
+    outcome::{OptOutReceipt, Step},
+};
+use crate::consent::{
+    machine::{Machine, Outcome},
+    record::Removal,
+};
+
+/// The future of [`Analytics::opt_out`].
+#[must_use = "nothing is withdrawn until this is awaited"]
+#[derive(Clone)]
+pub struct OptOut {
+    analytics: Analytics,
+    removal: Removal,
+}
+
+impl fmt::Debug for OptOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OptOut").field("removal", &self.removal).finish_non_exhaustive()
+    }
+}
+
+impl OptOut {
+    pub(crate) fn new(analytics: Analytics) -> Self {
+        Self { analytics, removal: Removal::Id }
+    }
+
+    /// Removes the whole event, members of other clients included, rather than
+    /// its ID alone.
+    ///
+    /// An event is removed by writing `{}`, which a homeserver with MSC3391 then deletes,
+    /// and any other keeps. Other devices find no decision: one that remembers none may
+    /// ask the user again; one that remembers a yes closes, stays
+    /// [`Granted`](crate::Consent::Granted) with
+    /// [`Closed(Unproven)`](crate::ClosedReason::Unproven), and does not ask. So tell a
+    /// user who wants *all* devices to stop showing a yes to opt out without this.
+    pub fn erase_event(mut self) -> Self {
+        self.removal = Removal::Event;
+        self
+    }
+}
+
+impl IntoFuture for OptOut {
+    type Output = OptOutReceipt;
+    type IntoFuture = Pin<Box<dyn Future<Output = OptOutReceipt> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move {
+            let removed =
+                self.analytics.begin(|machine, call| machine.handle_opt_out(call, self.removal));
+            self.analytics.withdraw(removed).await
+        })
+    }
+}
+
+impl Analytics {
+    /// Waits, within a bound, for what the sink, this device's store and the
+    /// consent task do for a withdrawal whose first half is done.
+    pub(crate) async fn withdraw(&self, removed: Waiting) -> OptOutReceipt {
+        let record = self.begin(Machine::handle_save_wanted);
+        let inner = self.shared();
+        // In a task of its own: the caller may have no runtime, and may go away.
+        let done = self.inner().runtime.spawn(async move {
+            let bound = inner.account_data.bound();
+            let requests = timeout(bound, inner.sink.disconnected());
+            // Two reads and a write, the request that may be out before them, and what is
+            // saved between them.
+            let account = timeout(6 * bound, removed.wait());
+            // A save, and the one that may be under way before it.
+            let record = timeout(4 * bound, record.wait());
+            let queue = timeout(bound, inner.sink.wiped());
+            let (requests, queue, record, account) = tokio::join!(requests, queue, record, account);
+            OptOutReceipt {
+                requests: requests.map_or(Step::Pending(None), |()| Step::Done),
+                queue: match queue {
+                    Ok(Ok(())) => Step::Done,
+                    Ok(Err(error)) => Step::Pending(Some(error)),
+                    Err(_) => Step::Pending(None),
+                },
+                record: match record {
+                    Ok(answer) => saved(answer).map_or_else(Step::Failed, |()| Step::Done),
+                    Err(_) => Step::Pending(None),
+                },
+                account: match account {
+                    Ok(Some(Answer { outcome: Outcome::Done, .. })) => Step::Done,
+                    Ok(Some(Answer { error: Some(TaskError::AccountData(error)), .. })) => {
+                        Step::Pending(Some(error))
+                    }
+                    Ok(_) | Err(_) => Step::Pending(None),
+                },
+                analytics_id: inner.machine().take_removed_id(),
+            }
+        });
+        done.await.unwrap_or_else(|_| OptOutReceipt::unknown())
+    }
+}

@@ -1,0 +1,63 @@
+//! Saves of the record, which outlive the one who waits for them.
+
+use std::{sync::Arc, time::Duration};
+
+use matrix_sdk::StoreError;
+use tokio::{sync::Mutex, time::timeout};
+
+use super::claim::{Hold, Unsaved};
+use crate::{
+    consent::{machine::Save, record::Record},
+    matrix::record_store::RecordStore,
+};
+
+/// Brings `record` together with what is stored, writes it, and returns what the store holds
+/// then. `saving` keeps the saves in their order.
+pub(crate) async fn save(
+    store: RecordStore,
+    saving: Arc<Mutex<()>>,
+    Save { base, record }: Save,
+    bound: Duration,
+) -> Result<Record, StoreError> {
+    let too_slow = || StoreError::Backend(Box::new(StoreTooSlow));
+    let lock = timeout(bound, saving.lock_owned()).await.map_err(|_| too_slow())?;
+    // In a task of its own, which holds the lock: a write that is no longer waited for
+    // may still land, and must not land after a newer one.
+    let write = tokio::spawn(async move {
+        let saved = store.save(&base, &record).await;
+        drop(lock);
+        saved
+    });
+    match timeout(bound, write).await {
+        Ok(Ok(saved)) => saved,
+        Ok(Err(gone)) => Err(StoreError::Backend(Box::new(gone))),
+        Err(_) => Err(too_slow()),
+    }
+}
+
+/// Saves what the last handle left unsaved, and lets the next `Analytics` of the record
+/// begin; it learns what could not be saved.
+pub(crate) async fn save_and_leave(
+    store: RecordStore,
+    saving: Arc<Mutex<()>>,
+    last: Save,
+    bound: Duration,
+    hold: Hold,
+) {
+    const MOST_TRIES: usize = 3;
+
+    // A write that is out has to land first, however long it takes.
+    drop(saving.lock().await);
+    for _ in 0..MOST_TRIES {
+        if save(store.clone(), saving.clone(), last.clone(), bound).await.is_ok() {
+            return;
+        }
+    }
+    let Save { base, record } = last;
+    hold.leave(Unsaved { base, record });
+}
+
+/// The client's store took longer than a request may.
+#[derive(Debug, thiserror::Error)]
+#[error("the client's store did not answer in time")]
+struct StoreTooSlow;

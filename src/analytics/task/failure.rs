@@ -1,0 +1,27 @@
+//! What the consent machine has to know of an error.
+
+use matrix_sdk::ruma::api::error::ErrorKind;
+
+use crate::{
+    consent::machine::{Failure, FailureKind},
+    matrix::account_data::AccountDataError,
+};
+
+/// Returns what the machine has to know of an error.
+pub(super) fn failure(error: &AccountDataError) -> Failure {
+    let (kind, retry_after) = match error {
+        AccountDataError::Timeout | AccountDataError::Http(_) | AccountDataError::EmptyAnswer => {
+            (FailureKind::Unanswered, None)
+        }
+        AccountDataError::Forbidden(source) => {
+            let is_guest = source.client_api_error_kind() == Some(&ErrorKind::GuestAccessForbidden);
+            (if is_guest { FailureKind::Guest } else { FailureKind::Locked }, None)
+        }
+        AccountDataError::RateLimited { retry_after, .. } => (FailureKind::Refused, *retry_after),
+        AccountDataError::SessionLost(_) if error.is_user_locked() => (FailureKind::Locked, None),
+        AccountDataError::SessionLost(_) | AccountDataError::NotAnObject => {
+            (FailureKind::Refused, None)
+        }
+    };
+    Failure { kind, retry_after }
+}

@@ -1,0 +1,319 @@
+//! The JSON of the account-data event: what is read from it, and how it is
+//! merged so that other people's members survive byte for byte.
+//!
+//! Everything here works on the raw text. A `serde_json::Value` would lose the
+//! digits of a large integer and refuse a lone surrogate, and servers hold
+//! both: Synapse 1.163 stores and returns either as it came.
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+use crate::analytics_id::AnalyticsId;
+
+/// The member that holds the decision (`AnalyticsEvent` of Element Web's
+/// `matrix-analytics-events`, read by Element Web as a boolean only).
+const OPT_IN: &str = "pseudonymousAnalyticsOptIn";
+/// The member that holds the analytics ID.
+const ID: &str = "id";
+
+/// What a content says, as far as it concerns consent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
+pub(crate) struct Observed {
+    pub(crate) flag: Option<bool>,
+    pub(crate) id: ObservedId,
+}
+
+/// What a content says about the ID.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
+pub(crate) enum ObservedId {
+    /// There is no `id` member.
+    Absent,
+    /// The member is there, and no ID can be read from it.
+    Unusable,
+    Usable(AnalyticsId),
+}
+
+impl Observed {
+    /// What a missing event says, which is also what `{}` says.
+    pub(crate) const UNSET: Self = Self { flag: None, id: ObservedId::Absent };
+
+    /// Returns what `content` says; a content that is no object says nothing. An ID in which
+    /// something is personal is not usable.
+    pub(crate) fn read(content: &RawValue, is_personal: impl Fn(&str) -> bool) -> Self {
+        let mut observed = Self::UNSET;
+        let Ok(members) = members(content) else {
+            return observed;
+        };
+        for (key, value) in members {
+            match name_of(key).as_deref() {
+                // A repeated member counts as its last, as in Synapse.
+                Some(OPT_IN) => observed.flag = serde_json::from_str(value.get()).ok(),
+                Some(ID) => {
+                    observed.id = serde_json::from_str::<String>(value.get())
+                        .ok()
+                        .and_then(|id| AnalyticsId::from_foreign(&id))
+                        .filter(|id| !is_personal(id.reveal()))
+                        .map_or(ObservedId::Unusable, ObservedId::Usable);
+                }
+                _ => {}
+            }
+        }
+        observed
+    }
+
+    pub(crate) fn usable_id(&self) -> Option<&AnalyticsId> {
+        match &self.id {
+            ObservedId::Usable(id) => Some(id),
+            ObservedId::Absent | ObservedId::Unusable => None,
+        }
+    }
+
+    pub(crate) fn has_id_member(&self) -> bool {
+        self.id != ObservedId::Absent
+    }
+
+    /// Whether this is what an opt-out leaves: a `false` and no ID.
+    pub(crate) fn is_clean(&self) -> bool {
+        self.flag == Some(false) && !self.has_id_member()
+    }
+}
+
+/// A change of the content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
+pub(crate) enum Change {
+    /// The user opted in: `true`, under this ID.
+    OptIn(AnalyticsId),
+    /// The user opted out: `false`, and no `id` member at all. A `null` or an
+    /// empty one would make Element Web mint a new ID on every load
+    /// (`PosthogAnalytics.ts`, whose merge lets a present member win).
+    OptOut,
+    /// The whole event goes. PUT `{}` is how every Matrix client deletes;
+    /// servers with MSC3391 drop the event for it.
+    Erase,
+}
+
+impl Change {
+    /// What the content will say after this change.
+    pub(crate) fn outcome(&self) -> Observed {
+        match self {
+            Self::OptIn(id) => Observed { flag: Some(true), id: ObservedId::Usable(id.clone()) },
+            Self::OptOut => Observed { flag: Some(false), id: ObservedId::Absent },
+            Self::Erase => Observed::UNSET,
+        }
+    }
+
+    /// `content` with this change, every other member as it was.
+    ///
+    /// # Errors
+    ///
+    /// [`MergeError`] if `content` is no JSON object: replacing it would destroy
+    /// what somebody else wrote.
+    pub(crate) fn apply_to(&self, content: Option<&RawValue>) -> Result<Box<RawValue>, MergeError> {
+        let (flag, id) = match self {
+            Self::OptIn(id) => {
+                ("true", Some(serde_json::to_string(id.reveal()).map_err(|_| MergeError)?))
+            }
+            Self::OptOut => ("false", None),
+            Self::Erase => return RawValue::from_string("{}".to_owned()).map_err(|_| MergeError),
+        };
+        let members = match content {
+            Some(content) => members(content).map_err(|_| MergeError)?,
+            None => Vec::new(),
+        };
+
+        let mut merged = Vec::with_capacity(members.len() + 2);
+        for (key, value) in members {
+            if !matches!(name_of(key).as_deref(), Some(OPT_IN | ID)) {
+                merged.push(format!("{}:{}", key.get(), value.get()));
+            }
+        }
+        if let Some(id) = id {
+            merged.push(format!("\"{ID}\":{id}"));
+        }
+        merged.push(format!("\"{OPT_IN}\":{flag}"));
+        RawValue::from_string(format!("{{{}}}", merged.join(","))).map_err(|_| MergeError)
+    }
+}
+
+/// The server holds something that is no JSON object: it is left alone.
+///
+/// Has no source: serde's error quotes what it found, which may be an ID.
+#[derive(Debug)]
+pub(crate) struct MergeError;
+
+/// The name that the JSON text of a key stands for; none for a key with a lone
+/// surrogate, which is nobody's that we know.
+fn name_of(key: &RawValue) -> Option<String> {
+    serde_json::from_str(key.get()).ok()
+}
+
+/// The members of an object as raw text, in order, repeats included.
+fn members(content: &RawValue) -> serde_json::Result<Vec<(&RawValue, &RawValue)>> {
+    struct Members<'a>(Vec<(&'a RawValue, &'a RawValue)>);
+
+    impl<'de> Deserialize<'de> for Members<'de> {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            struct Object;
+
+            impl<'de> Visitor<'de> for Object {
+                type Value = Members<'de>;
+
+                fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                    f.write_str("a JSON object")
+                }
+
+                fn visit_map<A: MapAccess<'de>>(
+                    self,
+                    mut map: A,
+                ) -> Result<Members<'de>, A::Error> {
+                    let mut members = Vec::new();
+                    while let Some(member) = map.next_entry()? {
+                        members.push(member);
+                    }
+                    Ok(Members(members))
+                }
+            }
+
+            deserializer.deserialize_map(Object)
+        }
+    }
+
+    serde_json::from_str::<Members<'_>>(content.get()).map(|members| members.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn raw(json: &str) -> Box<RawValue> {
+        RawValue::from_string(json.to_owned()).unwrap()
+    }
+
+    fn read(json: &str) -> Observed {
+        Observed::read(&raw(json), |_| false)
+    }
+
+    fn usable(id: &str) -> ObservedId {
+        ObservedId::Usable(AnalyticsId::from_foreign(id).unwrap())
+    }
+
+    #[test]
+    fn an_empty_object_and_foreign_shapes_say_nothing() {
+        for json in ["{}", "[]", "null", "5", "\"text\"", r#"{"other":1}"#] {
+            assert_eq!(read(json), Observed::UNSET, "{json}");
+        }
+    }
+
+    #[test]
+    fn only_a_boolean_is_a_decision() {
+        for (value, flag) in [
+            ("true", Some(true)),
+            ("false", Some(false)),
+            ("null", None),
+            ("1", None),
+            ("\"true\"", None),
+            ("{}", None),
+        ] {
+            let json = format!(r#"{{"pseudonymousAnalyticsOptIn":{value}}}"#);
+            assert_eq!(read(&json).flag, flag, "{json}");
+        }
+    }
+
+    #[test]
+    fn an_id_of_any_clients_format_is_kept_as_it_is() {
+        for id in [
+            "9f1c2d7e-0a4b-4c1d-9e2f-3a4b5c6d7e8f",
+            "9F1C2D7E-0A4B-4C1D-9E2F-3A4B5C6D7E8F",
+            "9f1c2d7ea4b4c1d9e2f3a4b5c6d7e8f",
+            " padded ",
+            "ünï",
+        ] {
+            assert_eq!(read(&format!(r#"{{"id":"{id}"}}"#)).id, usable(id));
+        }
+    }
+
+    #[test]
+    fn what_cannot_serve_as_an_id_is_seen_and_not_used() {
+        let long = format!("\"{}\"", "x".repeat(256));
+        for id in [
+            "null",
+            "5",
+            "{}",
+            "[]",
+            "true",
+            "\"\"",
+            "\"  \\t\"",
+            "\"a\\u0000b\"",
+            "\"\\ud800\"",
+            "\"@alice:example.org\"",
+            "\"!room:example.org\"",
+            "\"#alias:example.org\"",
+            "\"$event\"",
+            &long,
+        ] {
+            let observed = read(&format!(r#"{{"id":{id}}}"#));
+            assert_eq!(observed.id, ObservedId::Unusable, "{id}");
+            assert!(observed.has_id_member());
+        }
+    }
+
+    #[test]
+    fn an_escaped_key_is_the_same_key_and_a_repeated_one_counts_as_its_last() {
+        let json = r#"{"\u0069d":"first","id":"second","pseudonymousAnalyticsOptIn":false,"pseudonymousAnalyticsOptIn":true}"#;
+        assert_eq!(read(json), Observed { flag: Some(true), id: usable("second") });
+    }
+
+    const FOREIGN: &str = concat!(
+        r#""big":123456789012345678901234567890123456789012345678901234567890,"#,
+        r#""\ud800":"\udfff","nested":{"id":"theirs","a":[1.0,-0.0,1e2, {"x" : null}]},"#,
+        r#""showPseudonymousAnalyticsPrompt":false"#,
+    );
+
+    #[test]
+    fn opting_in_and_out_keeps_the_members_of_others_byte_for_byte() {
+        let id = AnalyticsId::from_foreign("abc").unwrap();
+        let content = raw(&format!(r#"{{"id":null,{FOREIGN},"pseudonymousAnalyticsOptIn":7}}"#));
+
+        let opted_in = Change::OptIn(id.clone()).apply_to(Some(&content)).unwrap();
+        assert_eq!(
+            opted_in.get(),
+            format!(r#"{{{FOREIGN},"id":"abc","pseudonymousAnalyticsOptIn":true}}"#)
+        );
+        assert_eq!(Observed::read(&opted_in, |_| false), Change::OptIn(id).outcome());
+
+        let opted_out = Change::OptOut.apply_to(Some(&opted_in)).unwrap();
+        assert_eq!(opted_out.get(), format!(r#"{{{FOREIGN},"pseudonymousAnalyticsOptIn":false}}"#));
+        assert!(Observed::read(&opted_out, |_| false).is_clean());
+    }
+
+    #[test]
+    fn a_deep_or_long_member_survives() {
+        let deep = format!("{}{}", "[".repeat(900), "]".repeat(900));
+        let digits = "9".repeat(400);
+        let content = raw(&format!(r#"{{"deep":{deep},"long":{digits},"id":"old"}}"#));
+        let merged = Change::OptOut.apply_to(Some(&content)).unwrap();
+        assert_eq!(
+            merged.get(),
+            format!(r#"{{"deep":{deep},"long":{digits},"pseudonymousAnalyticsOptIn":false}}"#)
+        );
+    }
+
+    #[test]
+    fn a_content_that_is_no_object_is_never_replaced() {
+        for json in ["[]", "null", "\"text\"", "7"] {
+            assert!(Change::OptOut.apply_to(Some(&raw(json))).is_err(), "{json}");
+        }
+    }
+
+    #[test]
+    fn erasing_leaves_an_empty_object() {
+        let erased = Change::Erase.apply_to(Some(&raw(r#"{"id":"x"}"#))).unwrap();
+        assert_eq!(erased.get(), "{}");
+    }
+}

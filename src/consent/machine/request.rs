@@ -1,0 +1,82 @@
+//! The requests of an operation, and how one fails.
+
+use std::time::Duration;
+
+use super::{Action, LastAnswer};
+use crate::{analytics_id::AnalyticsId, consent::content::Change};
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
+pub(super) enum Request {
+    /// The first read of an operation.
+    Read,
+    /// After an opt-in whose write got no answer.
+    ReadBack(OptInPlan, BeforeWrite),
+    /// After the write of a removal.
+    Verify,
+    /// Of an ID that was restored: once in this epoch.
+    CleanUp {
+        epoch: u64,
+    },
+    Remove(Change),
+    OptIn(OptInPlan),
+}
+
+impl Request {
+    pub(super) fn action(&self) -> Action {
+        match self {
+            Self::Read => Action::Get,
+            Self::ReadBack(..) | Self::Verify => Action::GetAgain,
+            Self::CleanUp { .. } => Action::Put(Change::OptOut),
+            Self::Remove(change) => Action::Put(change.clone()),
+            Self::OptIn(plan) => Action::Put(plan.change()),
+        }
+    }
+}
+
+/// What an `opt_in()` writes after its first read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
+pub(super) enum OptInPlan {
+    /// The account's ID is kept and the flag is written.
+    Keep(AnalyticsId),
+    /// A new ID is written.
+    Mint(AnalyticsId),
+}
+
+impl OptInPlan {
+    pub(super) fn change(&self) -> Change {
+        let (Self::Keep(id) | Self::Mint(id)) = self;
+        Change::OptIn(id.clone())
+    }
+}
+
+/// What was known before a write got no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
+pub(super) struct BeforeWrite {
+    pub(super) answer: LastAnswer,
+    pub(super) fetch_wanted: bool,
+}
+
+/// A request that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Failure {
+    pub(crate) kind: FailureKind,
+    /// How long the homeserver asked to be left alone.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum FailureKind {
+    /// There was no answer, or none that tells: a write may have been applied, or may
+    /// still be.
+    Unanswered,
+    /// The homeserver refused it.
+    Refused,
+    /// The homeserver lets guests have no account data.
+    Guest,
+    /// The homeserver says nothing of this user any more: an administrator locked the
+    /// account, or the homeserver forbids the request.
+    Locked,
+}

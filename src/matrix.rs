@@ -1,0 +1,6 @@
+//! What is asked of matrix-sdk. No other module calls its `Client`.
+
+pub(crate) mod account_data;
+pub(crate) mod record_store;
+pub(crate) mod session;
+pub(crate) mod sync;

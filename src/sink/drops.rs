@@ -1,0 +1,71 @@
+//! The stream of what was dropped, for the app.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+};
+
+use futures_util::{Stream, StreamExt as _, stream};
+
+use super::{
+    Sink,
+    stats::{DropReason, Stats},
+};
+
+/// Events that left undelivered: of which backend, why, and how many.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Dropped {
+    /// The backend's [`name`](crate::Backend::name).
+    pub backend: &'static str,
+    /// Why they left.
+    pub reason: DropReason,
+    /// How many; at least 1.
+    pub events: u64,
+}
+
+/// What is dropped from here on, until the sink has ended.
+///
+/// Nothing is remembered for a reader that is slow: the counters are, and what they
+/// grew by since it last looked is what it is told next.
+pub(crate) fn stream(sink: Arc<Sink>) -> impl Stream<Item = Dropped> + Send + Unpin + use<> {
+    let told = sink.stats();
+    let reader = (sink, told, VecDeque::new());
+    let drops = stream::unfold(reader, |(sink, mut told, mut ready)| async move {
+        let signal = sink.drop_signal().clone();
+        loop {
+            if let Some(dropped) = ready.pop_front() {
+                return Some((dropped, (sink, told, ready)));
+            }
+            // Both before the counters are read: what comes after is not missed.
+            let raised = signal.raised();
+            let has_ended = sink.has_ended();
+            let now = sink.stats();
+            ready = difference(&told, &now);
+            told = now;
+            if ready.is_empty() {
+                if has_ended {
+                    return None;
+                }
+                raised.await;
+            }
+        }
+    });
+    Box::pin(drops.fuse())
+}
+
+fn difference(before: &Stats, now: &Stats) -> VecDeque<Dropped> {
+    let none = BTreeMap::new();
+    let before = before.backends.iter().map(|backend| &backend.dropped);
+    let pairs = now.backends.iter().zip(before.chain(std::iter::repeat(&none)));
+    pairs
+        .flat_map(|(backend, before)| {
+            backend.dropped.iter().map(move |(reason, count)| Dropped {
+                backend: backend.name,
+                reason: *reason,
+                events: count - before.get(reason).copied().unwrap_or_default(),
+            })
+        })
+        .filter(|dropped| dropped.events > 0)
+        .collect()
+}

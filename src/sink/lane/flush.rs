@@ -1,0 +1,81 @@
+//! Tries that the app asks for.
+
+use tokio::time::{Instant, sleep_until};
+
+use super::{Lane, course::Pause};
+use crate::{gate::Gate, sink::limits::Limits, stop::Stop};
+
+/// What asks for a try.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Occasion {
+    Flush,
+    /// The last try of this process, which is made earlier or not at all.
+    Shutdown,
+}
+
+/// One call of `flush()`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Flush {
+    number: u64,
+    /// The number of the last event that it waits for.
+    last_event: u64,
+}
+
+impl Lane {
+    /// Returns the number of the last event that this lane was offered.
+    pub(crate) fn last_event(&self) -> u64 {
+        self.lock().last_number
+    }
+
+    /// Asks for everything up to `last_event` to be tried now, if the backend may be asked
+    /// now.
+    pub(crate) fn ask_flush(&self, occasion: Occasion, last_event: u64) -> Flush {
+        let flush = {
+            let mut state = self.lock();
+            state.flush_asked += 1;
+            state.shutting_down |= occasion == Occasion::Shutdown;
+            Flush { number: state.flush_asked, last_event }
+        };
+        self.wake();
+        flush
+    }
+
+    /// Waits until all that waited when `flush` was asked for has left, or could
+    /// not.
+    pub(crate) async fn flushed(&self, flush: Flush) {
+        self.until(|state| {
+            state.flush_done >= flush.number
+                || state.first_number().is_none_or(|first| first > flush.last_event)
+        })
+        .await;
+    }
+
+    /// Waits until the pause is over (`true`) or there may be something else to
+    /// do (`false`).
+    pub(super) async fn pause_is_over(
+        &self,
+        pause: Pause,
+        gate: &Gate,
+        limits: &Limits,
+        stop: &Stop,
+    ) -> bool {
+        let expiry = {
+            let mut state = self.lock();
+            if state.flush_asked > state.flush_done {
+                if gate.is_open() && pause.may_be_cut_short(Instant::now(), state.shutting_down) {
+                    return true;
+                }
+                state.flush_done = state.flush_asked;
+            }
+            state.queue.next_expiry(limits.queue_age)
+        };
+        let until = expiry.map_or(pause.scheduled, |expiry| expiry.min(pause.scheduled));
+        self.progressed.notify_waiters();
+        tokio::select! {
+            biased;
+            () = stop.stopped() => false,
+            () = sleep_until(until) => until == pause.scheduled,
+            () = self.wake.notified() => false,
+        }
+    }
+}

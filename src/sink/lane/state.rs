@@ -1,0 +1,120 @@
+//! What a lane holds under its lock: events, and the counters over them.
+
+use std::num::NonZeroU64;
+
+use super::user::PendingUser;
+use crate::sink::{
+    counted::HasDrops,
+    counters::Drops,
+    limits::Limits,
+    queue::{Queue, Queued, Row},
+    stats::DropReason,
+};
+
+#[derive(Debug, Default)]
+pub(crate) struct LaneState {
+    pub(crate) queue: Queue,
+    pub(crate) in_flight: usize,
+    /// How many of those in flight are written down, and the first row of these.
+    pub(super) in_flight_rows: usize,
+    pub(super) in_flight_row: Option<Row>,
+    /// The number of the first event in flight.
+    in_flight_number: Option<u64>,
+    /// The number of the last event that was offered.
+    pub(super) last_number: u64,
+    pub(crate) restored: u64,
+    pub(crate) delivered: u64,
+    /// Left to the next process.
+    pub(crate) kept: u64,
+    pub(crate) drops: Drops,
+    /// What is to be said about the user.
+    pub(crate) user: PendingUser,
+    /// The last row that was offered.
+    pub(super) last_row: Row,
+    /// Nothing is delivered any more.
+    pub(super) ended: bool,
+    /// The number of the last flush that was asked for, and that was done.
+    pub(super) flush_asked: u64,
+    pub(super) flush_done: u64,
+    /// The last try of this process was asked for.
+    pub(super) shutting_down: bool,
+    /// The epoch in which the backend was last used: it may hold a connection.
+    pub(super) connected: Option<u64>,
+}
+
+impl HasDrops for LaneState {
+    fn drops(&mut self) -> &mut Drops {
+        &mut self.drops
+    }
+}
+
+impl LaneState {
+    /// Takes an event if there is room for it. Rows that had none, and lie behind one
+    /// that still waits, are given to `lost`.
+    pub(crate) fn push(&mut self, mut queued: Queued, limits: &Limits, mut lost: impl FnMut(Row)) {
+        if self.ended {
+            self.kept += 1;
+            return;
+        }
+        self.last_number += 1;
+        queued.number = self.last_number;
+        let own = queued.row.map(NonZeroU64::get);
+        self.see(own.unwrap_or_default());
+        let behind_another = self.in_flight_row.is_some();
+        self.queue.push(queued, limits, &mut self.drops, |row| {
+            if behind_another || Some(row) == own {
+                lost(row);
+            }
+        });
+    }
+
+    /// How many of the events that have not left a kill of the process does not lose.
+    pub(crate) fn durable(&self, durable_from: Row) -> u64 {
+        let in_flight = match self.in_flight_row {
+            Some(row) if row >= durable_from => self.in_flight_rows,
+            _ => 0,
+        };
+        (self.queue.durable(durable_from) + in_flight) as u64
+    }
+
+    /// Counts `row` as offered.
+    pub(crate) fn see(&mut self, row: Row) {
+        self.last_row = self.last_row.max(row);
+    }
+
+    /// The last row up to which all have left: events leave in the order in which
+    /// they came.
+    pub(super) fn done(&self) -> Row {
+        let first = self.in_flight_row.or_else(|| self.queue.first_row());
+        first.map_or(self.last_row, |row| row - 1)
+    }
+
+    /// The number of the oldest event that has not left.
+    pub(super) fn first_number(&self) -> Option<u64> {
+        self.in_flight_number.or_else(|| self.queue.first_number())
+    }
+
+    /// Notes that `batch` is in flight.
+    pub(super) fn took_off(&mut self, batch: &[Queued]) {
+        self.in_flight = batch.len();
+        self.in_flight_number = batch.first().map(|queued| queued.number);
+        let mut rows = batch.iter().filter_map(|queued| queued.durable_row(0));
+        self.in_flight_row = rows.next();
+        self.in_flight_rows = usize::from(self.in_flight_row.is_some()) + rows.count();
+    }
+
+    /// Notes that nothing is in flight any more.
+    pub(super) fn landed(&mut self) {
+        self.in_flight = 0;
+        self.in_flight_number = None;
+        self.in_flight_row = None;
+    }
+
+    /// Puts `batch` back, unless it was withdrawn while the backend answered.
+    pub(super) fn put_back(&mut self, batch: Vec<Queued>, epoch: u64) {
+        let (batch, withdrawn): (Vec<_>, Vec<_>) =
+            batch.into_iter().partition(|queued| queued.event.epoch == epoch);
+        self.drops.add(DropReason::Withdrawn, withdrawn.len());
+        self.queue.put_back(batch);
+    }
+}

@@ -1,0 +1,76 @@
+//! What waits for the backends: in memory, and in a file beside it if the app gives
+//! one.
+
+#[cfg(not(feature = "sqlite"))]
+mod absent;
+mod error;
+mod memory;
+#[cfg(feature = "sqlite")]
+pub(crate) mod sqlite;
+
+#[cfg(not(feature = "sqlite"))]
+pub(crate) use self::absent::Journal;
+pub use self::error::QueueError;
+pub(crate) use self::memory::{Queue, Queued};
+#[cfg(feature = "sqlite")]
+pub(crate) use self::sqlite::journal::Journal;
+
+#[cfg(feature = "sqlite")]
+use std::collections::BTreeMap;
+
+#[cfg(feature = "sqlite")]
+use super::stats::DropReason;
+#[cfg(feature = "sqlite")]
+use crate::event::Said;
+
+/// The number of an event's row in the file: from 1, without gaps, in the order in
+/// which events leave the intake.
+pub(crate) type Row = u64;
+
+/// The last row up to which all have left, for each lane in its order.
+pub(crate) type Marks = Vec<Row>;
+
+/// Rows that one lane did not take, though later ones may wait for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Refused {
+    pub(crate) lane: usize,
+    pub(crate) first: Row,
+    pub(crate) last: Row,
+}
+
+impl Refused {
+    /// Adds `row` of `lane` to `all`, as one with its neighbour if it has one.
+    pub(crate) fn note(all: &mut Vec<Self>, lane: usize, row: Row) {
+        match all.iter_mut().rev().find(|refused| refused.lane == lane) {
+            Some(refused) if refused.last + 1 == row => refused.last = row,
+            _ => all.push(Self { lane, first: row, last: row }),
+        }
+    }
+}
+
+/// What the last process left in the file.
+#[cfg(feature = "sqlite")]
+#[derive(Debug, Default)]
+pub(crate) struct Restored {
+    /// Every row, oldest first; or why its event is not to be delivered.
+    pub(crate) rows: Vec<(Row, Result<Queued, DropReason>)>,
+    /// For each lane, the last row up to which it has seen all.
+    pub(crate) done: Marks,
+    pub(crate) refused: Vec<Refused>,
+    /// For each lane that has something left to say about the user, what that is.
+    pub(crate) users: BTreeMap<usize, Said>,
+    /// The last row that ever was.
+    pub(crate) last: Row,
+}
+
+#[cfg(feature = "sqlite")]
+impl Restored {
+    /// Whether `row` still waits for `lane`.
+    pub(crate) fn waits(&self, lane: usize, row: Row) -> bool {
+        let refused = |refused: &&Refused| {
+            refused.lane == lane && (refused.first..=refused.last).contains(&row)
+        };
+        self.done.get(lane).is_some_and(|done| *done < row)
+            && !self.refused.iter().any(|r| refused(&r))
+    }
+}

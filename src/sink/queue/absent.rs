@@ -1,0 +1,53 @@
+//! Stands in for the file where the feature `sqlite` is off: there never is one.
+
+use super::{Marks, QueueError, Queued, Refused, Row};
+use crate::{
+    event::Said,
+    sink::stats::{DropReason, QueueStats},
+};
+
+#[derive(Debug)]
+pub(crate) enum Journal {}
+
+#[expect(clippy::unused_async, reason = "as the journal that there is")]
+impl Journal {
+    pub(crate) async fn write(&self, _events: &mut [Result<Queued, DropReason>]) {
+        match *self {}
+    }
+
+    pub(crate) fn refuse(&self, _refused: Vec<Refused>) {
+        match *self {}
+    }
+
+    pub(crate) fn mark(&self, _lane: usize, _done: Row) {
+        match *self {}
+    }
+
+    pub(crate) fn keep_user(&self, _lane: usize, _said: Said) {
+        match *self {}
+    }
+
+    pub(crate) fn durable_from(&self) -> Row {
+        match *self {}
+    }
+
+    pub(crate) fn stats(&self) -> QueueStats {
+        match *self {}
+    }
+
+    pub(crate) fn begin_wipe(&self, _epoch: u64) {
+        match *self {}
+    }
+
+    pub(crate) async fn wiped(&self) -> Result<(), QueueError> {
+        match *self {}
+    }
+
+    pub(crate) fn begin_close(&self, _marks: Marks) {
+        match *self {}
+    }
+
+    pub(crate) async fn closed(&self) {
+        match *self {}
+    }
+}

@@ -1,0 +1,414 @@
+//! Does the jobs of the file, one after the other, and decides what becomes of it when a
+//! disk fails.
+
+use std::{num::NonZeroU64, sync::Arc};
+
+use tracing::{info, warn};
+
+use super::{
+    facts::Facts,
+    file::Place,
+    orders::{Job, Write},
+    own_file::FileError,
+    rows::Rows,
+    setup::Setup,
+    trouble::Trouble,
+    user::Wanted,
+};
+use crate::{
+    event::OutgoingEvent,
+    sink::queue::{Marks, QueueError, Refused, Restored, Row},
+};
+
+/// The file, as its thread has it.
+pub(super) struct Disk {
+    place: Place,
+    setup: Setup,
+    facts: Arc<Facts>,
+    rows: Option<Rows>,
+    /// The number of the next row.
+    next: Row,
+    /// What each lane has seen.
+    seen: Marks,
+    /// What each lane has seen, as far as the file knows.
+    marked: Marks,
+    /// What lanes have still to say about the user.
+    users: Wanted,
+    /// The floor below which the file is known to hold nothing.
+    emptied: u64,
+    /// The same, for what was set aside too.
+    wiped: u64,
+    /// A write has failed, and none has succeeded since.
+    failing: bool,
+    /// Delivery has ended: only a withdrawal opens the file again.
+    shut: bool,
+}
+
+impl Disk {
+    /// Opens the file at `place`, and reads what waits there of the epoch `keep`; the rest
+    /// is deleted.
+    pub(super) fn open(
+        place: Place,
+        setup: Setup,
+        facts: Arc<Facts>,
+        keep: Option<u64>,
+    ) -> Result<(Self, Restored), QueueError> {
+        let (rows, found) = Rows::open(&place, &setup, keep)?;
+        facts.add_discarded(found.discarded);
+        facts.add_unreadable_files(u64::from(found.replaced));
+        let restored = found.restored;
+        let disk = Self {
+            place,
+            setup,
+            facts,
+            rows: Some(rows),
+            next: restored.last + 1,
+            seen: restored.done.clone(),
+            marked: restored.done.clone(),
+            users: Wanted::written(restored.users.clone()),
+            emptied: 0,
+            wiped: 0,
+            failing: false,
+            shut: false,
+        };
+        Ok((disk, restored))
+    }
+
+    pub(super) fn is_shut(&self) -> bool {
+        self.shut
+    }
+
+    pub(super) fn carry_out(&mut self, job: Job) {
+        #[cfg(feature = "testing")]
+        self.setup.disk.access();
+        match job {
+            Job::Wipe(waiters) => {
+                // A caller that waits for it sees its failure, and so does the next write.
+                if waiters.is_empty() {
+                    let _ = self.wipe();
+                }
+                for waiter in waiters {
+                    let _ = waiter.send(self.wipe());
+                }
+            }
+            Job::Refuse(refused) => self.refuse(&refused),
+            Job::Mark(marks) => {
+                for (seen, mark) in self.seen.iter_mut().zip(marks) {
+                    *seen = mark.max(*seen);
+                }
+                self.mark();
+            }
+            Job::Users(users) => {
+                self.users.add(users);
+                self.keep_users();
+            }
+            Job::Write(write) => self.write(write),
+            Job::Close => self.close(),
+        }
+    }
+
+    /// Writes events down, unless no caller waits for that by the time it is done.
+    fn write(&mut self, Write { events, written }: Write) {
+        if written.is_closed() || self.shut {
+            return;
+        }
+        let first = self.next;
+        let mut inserted = self.try_write(&events);
+        if self.begins_anew(&inserted) {
+            inserted = self.try_write(&events);
+        }
+        match inserted {
+            Ok(rows) => {
+                #[cfg(feature = "testing")]
+                self.setup.disk.access();
+                // It proves nothing to have written nothing.
+                if !events.is_empty() && std::mem::take(&mut self.failing) {
+                    info!("the queue's file can be written again");
+                }
+                if written.send(rows).is_err() {
+                    self.take_back(first);
+                }
+            }
+            Err(trouble) => {
+                self.failed(&trouble);
+                // Dropped unanswered: they count as not written.
+                drop(written);
+            }
+        }
+    }
+
+    fn try_write(
+        &mut self,
+        events: &[Arc<OutgoingEvent>],
+    ) -> Result<Vec<Option<NonZeroU64>>, Trouble> {
+        // What is withdrawn and still there would be read at the next start.
+        self.wipe().map_err(Trouble::Refused)?;
+        let floor = self.facts.floor();
+        let next = self.next;
+        self.reopened()?;
+        self.write_users()?;
+        let inserted = self.reopened()?.insert(next, floor, events)?;
+        self.next = inserted.next;
+        Ok(inserted.rows)
+    }
+
+    /// Deletes the rows from `first` on, which were written too late: their events are in
+    /// memory under no row, so that no mark would delete them.
+    fn take_back(&mut self, first: Row) {
+        let Some(rows) = &mut self.rows else { return };
+        let deleted = rows.delete(first, self.next);
+        if let (Err(trouble), false) = (&deleted, self.begins_anew(&deleted)) {
+            self.failed(trouble);
+        }
+    }
+
+    fn refuse(&mut self, refused: &[Refused]) {
+        for Refused { lane, first, last } in refused {
+            let (Some(rows), Some(name)) = (&mut self.rows, self.setup.lanes.get(*lane)) else {
+                return;
+            };
+            let noted = rows.refuse(name, *first, *last);
+            if let (Err(trouble), false) = (&noted, self.begins_anew(&noted)) {
+                self.failed(trouble);
+            }
+        }
+    }
+
+    /// Writes down what lanes have seen, and has not been written yet.
+    fn mark(&mut self) {
+        for lane in 0..self.seen.len() {
+            let (done, marked) = (self.seen[lane], self.marked[lane]);
+            // Without a file, no other process can read it.
+            let (Some(rows), true) = (&mut self.rows, marked < done) else { continue };
+            let noted = rows.mark(&self.setup.lanes[lane], done);
+            match &noted {
+                Ok(()) => self.marked[lane] = done,
+                Err(trouble) => {
+                    if !self.begins_anew(&noted) {
+                        self.failed(trouble);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Writes down what lanes have still to say about the user. What cannot be written now
+    /// is tried again with the next write.
+    fn keep_users(&mut self) {
+        if self.shut {
+            return;
+        }
+        let written = self.write_users();
+        if let (Err(trouble), false) = (&written, self.begins_anew(&written)) {
+            self.failed(trouble);
+        }
+    }
+
+    fn write_users(&mut self) -> Result<(), Trouble> {
+        self.users.forget_below(self.facts.floor());
+        match &mut self.rows {
+            Some(rows) => self.users.write(rows, &self.setup.lanes),
+            None => Ok(()),
+        }
+    }
+
+    /// Deletes a file that was found to be damaged. Says whether it did.
+    fn begins_anew<T>(&mut self, result: &Result<T, Trouble>) -> bool {
+        if !matches!(result, Err(Trouble::Damaged(_))) {
+            return false;
+        }
+        warn!("the queue's file is damaged: it is deleted, and a new one begun");
+        self.facts.add_unreadable_files(1);
+        let seen = self.seen.iter().min().copied().unwrap_or_default();
+        self.facts.add_not_durable(self.next.saturating_sub(1 + seen));
+        // It is begun by the next write.
+        self.destroy().is_ok()
+    }
+
+    /// Deletes the file. What was in it is in memory only from here on.
+    fn destroy(&mut self) -> Result<(), FileError> {
+        self.rows = None;
+        self.facts.set_durable_from(self.next);
+        self.place.destroy()
+    }
+
+    /// The open file: begins a new one, or empties what is there, if none is open.
+    fn reopened(&mut self) -> Result<&mut Rows, Trouble> {
+        if self.rows.is_none() {
+            let (rows, found) =
+                Rows::open(&self.place, &self.setup, None).map_err(Trouble::Refused)?;
+            self.facts.add_unreadable_files(u64::from(found.replaced));
+            self.next = self.next.max(found.restored.last + 1);
+            self.facts.set_durable_from(self.next);
+            self.marked = found.restored.done;
+            self.users.file_is_new();
+            return Ok(self.rows.insert(rows));
+        }
+        match &mut self.rows {
+            Some(rows) => Ok(rows),
+            None => Err(Trouble::Refused(QueueError::InUse)),
+        }
+    }
+
+    /// Deletes what is below the floor, unless that is done.
+    fn wipe(&mut self) -> Result<(), QueueError> {
+        let floor = self.facts.floor();
+        self.users.forget_below(floor);
+        if self.wiped >= floor {
+            return Ok(());
+        }
+        // A try that failed at what was set aside has done the rest.
+        if self.emptied < floor {
+            let emptied = self.empty(floor);
+            if self.shut {
+                self.rows = None;
+            }
+            emptied?;
+            self.emptied = floor;
+        }
+        self.place.destroy_set_aside().map_err(FileError::while_wiping)?;
+        self.wiped = floor;
+        Ok(())
+    }
+
+    /// Deletes the rows below `floor`, or the file if that cannot be done.
+    fn empty(&mut self, floor: u64) -> Result<(), QueueError> {
+        match self.reopened().and_then(|rows| rows.wipe(floor)) {
+            Ok(()) => Ok(()),
+            // Another has it, and is bound to the same record.
+            Err(Trouble::Refused(error @ QueueError::InUse)) => Err(error),
+            // A full disk may have no room for the log that a deletion needs.
+            Err(_) => self.destroy().map_err(FileError::while_wiping),
+        }
+    }
+
+    fn close(&mut self) {
+        if self.shut {
+            return;
+        }
+        self.mark();
+        if self.wipe().is_err() {
+            warn!("the queue's file could not be wiped: the next start does it");
+        }
+        self.shut = true;
+        self.rows = None;
+        self.facts.closed.stop();
+    }
+
+    /// Says so, once for all failures in a row.
+    fn failed(&mut self, trouble: &Trouble) {
+        if !std::mem::replace(&mut self.failing, true) {
+            let code = trouble.code();
+            warn!(code, "the queue's file cannot be written: events wait in memory only");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::{
+        event::Said,
+        sink::queue::sqlite::tests::{event, said, setup},
+    };
+
+    fn open(path: &std::path::Path, facts: &Arc<Facts>) -> (Disk, Restored) {
+        let place = Place::resolve(path).unwrap();
+        Disk::open(place, setup(), facts.clone(), Some(1)).unwrap()
+    }
+
+    /// Writes `number` events, and returns their rows.
+    fn write(disk: &mut Disk, number: usize) -> Vec<Option<NonZeroU64>> {
+        let (written, mut rows) = oneshot::channel();
+        let events = (0..number).map(|_| event()).collect();
+        disk.carry_out(Job::Write(Write { events, written }));
+        rows.try_recv().unwrap()
+    }
+
+    fn damage() -> Result<(), Trouble> {
+        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+        Err(rusqlite::Error::SqliteFailure(code, None).into())
+    }
+
+    #[test]
+    fn a_file_that_breaks_while_it_is_open_is_begun_anew() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let (path, facts) = (directory.path().join("queue"), Arc::default());
+        let (mut disk, _) = open(&path, &facts);
+        write(&mut disk, 3);
+        assert!(disk.begins_anew(&damage()));
+        assert_eq!((facts.durable_from(), facts.stats().not_durable), (4, 3));
+
+        let later = write(&mut disk, 2);
+        assert_eq!(later[0].map(NonZeroU64::get), Some(4));
+        assert_eq!((facts.stats().unreadable_files, facts.stats().not_durable), (1, 3));
+        disk.carry_out(Job::Mark(vec![4, 0]));
+        disk.carry_out(Job::Close);
+        let (_, restored) = open(&path, &facts);
+        let rows: Vec<_> = restored.rows.iter().map(|(row, _)| *row).collect();
+        assert_eq!(rows, [4, 5]);
+        assert_eq!(
+            [restored.waits(0, 4), restored.waits(1, 4), restored.waits(0, 5)],
+            [false, true, true]
+        );
+    }
+
+    #[test]
+    fn a_file_that_was_begun_anew_gets_what_is_still_to_be_said_about_the_user() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let (path, facts) = (directory.path().join("queue"), Arc::default());
+        let (mut disk, _) = open(&path, &facts);
+        disk.carry_out(Job::Users([(0, said(1)), (1, said(1))].into()));
+        disk.carry_out(Job::Users([(0, Said { epoch: 1, ..Said::default() })].into()));
+        assert!(disk.begins_anew(&damage()));
+        write(&mut disk, 1);
+        disk.carry_out(Job::Close);
+        let (mut disk, restored) = open(&path, &facts);
+        assert_eq!(restored.users.keys().collect::<Vec<_>>(), [&1]);
+
+        // So it does if it was restored.
+        assert!(disk.begins_anew(&damage()));
+        write(&mut disk, 0);
+        disk.carry_out(Job::Close);
+        assert_eq!(open(&path, &facts).1.users.len(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_wipe_that_failed_at_what_was_set_aside_leaves_the_rest_alone_when_it_is_tried_again() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let (path, facts) = (directory.path().join("queue"), Arc::<Facts>::default());
+        let (mut disk, _) = open(&path, &facts);
+        write(&mut disk, 3);
+        let set_aside = directory.path().join("queue.set-aside");
+        std::os::unix::fs::symlink("nowhere", &set_aside).unwrap();
+        facts.raise_floor(2);
+        assert!(matches!(disk.wipe(), Err(QueueError::NotARegularFile)));
+        for _ in 0..2 {
+            disk.carry_out(Job::Close);
+            assert!(matches!(disk.wipe(), Err(QueueError::NotARegularFile)));
+        }
+        assert!(path.exists());
+        std::fs::remove_file(set_aside).unwrap();
+        disk.wipe().unwrap();
+        assert_eq!(open(&path, &facts).1.rows.len(), 0);
+    }
+
+    #[test]
+    fn what_a_lane_has_seen_is_told_to_a_file_that_was_begun_anew() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let (path, facts) = (directory.path().join("queue"), Arc::default());
+        let (mut disk, _) = open(&path, &facts);
+        write(&mut disk, 3);
+        disk.carry_out(Job::Mark(vec![3, 3]));
+        assert!(disk.begins_anew(&damage()));
+        write(&mut disk, 1);
+        // A mark of one lane says nothing of the other.
+        disk.carry_out(Job::Mark(vec![4, 0]));
+        disk.carry_out(Job::Close);
+        let (_, restored) = open(&path, &facts);
+        assert_eq!(restored.done, [4, 3]);
+    }
+}

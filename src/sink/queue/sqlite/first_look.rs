@@ -1,0 +1,113 @@
+//! Looks at a database before it is opened, so that one of something else is not touched.
+
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::schema::{self, APPLICATION_ID, VERSION};
+use crate::sink::queue::QueueError;
+
+/// What the database file says by itself, without its logs.
+struct Seen {
+    application_id: i32,
+    version: i32,
+    /// Pages of the file.
+    pages: i64,
+    has_no_table: bool,
+}
+
+/// Refuses the database at `path` if it is that of something else, or of a newer version.
+/// What cannot be read passes: opening it tells why. `has_log` says whether a log with
+/// content is beside it.
+///
+/// A database that is only opened has its journal rolled back and its write-ahead log taken
+/// over. As `immutable`, SQLite reads the file alone, and closes it without letting go of
+/// locks that another connection of this process has on it
+/// (<https://sqlite.org/uri.html#uriimmutable>).
+pub(super) fn refuse_foreign(path: &Path, has_log: bool) -> Result<(), QueueError> {
+    look(path).map_or(Ok(()), |seen| verdict(&seen, has_log))
+}
+
+/// A file of ours gets its tables and its ID in one transaction. So one without ID that
+/// has pages is ours to take only if there is nothing in it, nor in a log.
+fn verdict(seen: &Seen, has_log: bool) -> Result<(), QueueError> {
+    match seen.application_id {
+        APPLICATION_ID if seen.version > VERSION => Err(QueueError::Newer),
+        APPLICATION_ID => Ok(()),
+        0 if seen.pages == 0 || seen.has_no_table && !has_log => Ok(()),
+        _ => Err(QueueError::NotOurs),
+    }
+}
+
+fn look(path: &Path) -> rusqlite::Result<Seen> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_URI
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let connection = Connection::open_with_flags(uri(path), flags)?;
+    let get = |pragma: &str| {
+        connection.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, i64>(0))
+    };
+    Ok(Seen {
+        application_id: get("application_id")? as i32,
+        version: get("user_version")? as i32,
+        pages: get("page_count")?,
+        has_no_table: schema::is_empty(&connection)?,
+    })
+}
+
+/// The URI of the file at `path`, which is absolute
+/// (<https://sqlite.org/uri.html#the_uri_path>).
+fn uri(path: &Path) -> String {
+    let mut uri = String::from("file://");
+    let bytes = path.as_os_str().as_encoded_bytes();
+    if !bytes.starts_with(b"/") && cfg!(windows) {
+        uri.push('/');
+    }
+    for byte in bytes {
+        match byte {
+            b'\\' if cfg!(windows) => uri.push('/'),
+            b'/' | b':' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => {
+                uri.push(char::from(*byte));
+            }
+            byte => uri.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    uri.push_str("?immutable=1");
+    uri
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_file_of_ours_and_one_without_content_pass() {
+        let verdict = |application_id, version, pages, has_no_table, has_log| {
+            verdict(&Seen { application_id, version, pages, has_no_table }, has_log)
+        };
+        for has_log in [false, true] {
+            assert!(verdict(APPLICATION_ID, VERSION, 5, false, has_log).is_ok());
+            assert!(verdict(0, 0, 0, true, has_log).is_ok());
+            assert_eq!(verdict(0, 0, 1, true, has_log).is_ok(), !has_log);
+            for empty in [false, true] {
+                let newer = verdict(APPLICATION_ID, VERSION + 1, 5, empty, has_log);
+                assert!(matches!(newer, Err(QueueError::Newer)));
+                let foreign = verdict(7, VERSION, 5, empty, has_log);
+                assert!(matches!(foreign, Err(QueueError::NotOurs)));
+            }
+            assert!(matches!(verdict(0, 0, 2, false, has_log), Err(QueueError::NotOurs)));
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_path_with_any_byte_is_found() {
+        use std::os::unix::ffi::OsStrExt as _;
+
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join(std::ffi::OsStr::from_bytes(b"50%?a=b#c&d e\xff"));
+        Connection::open(&path).unwrap().pragma_update(None, "application_id", 7).unwrap();
+        assert_eq!(look(&path).unwrap().application_id, 7);
+    }
+}

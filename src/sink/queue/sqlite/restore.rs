@@ -1,0 +1,311 @@
+//! Opens the file, and reads what another process left there: for whom, under which
+//! consent, and past the guard of this one.
+
+use std::{
+    num::NonZeroU64,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use matrix_sdk_store_encryption::{Error as CipherError, StoreCipher};
+use rusqlite::{OptionalExtension as _, params};
+use sha2::{Digest as _, Sha256};
+use tokio::time::Instant;
+use tracing::warn;
+use uuid::Uuid;
+
+use super::{
+    age::{Age, age, wall_millis},
+    file::{Opened, Place},
+    own_file::FileError,
+    payload,
+    rows::Rows,
+    setup::Setup,
+    trouble::Trouble,
+    user,
+};
+use crate::{
+    event::OutgoingEvent,
+    guard::Guard,
+    sink::{
+        queue::{Marks, QueueError, Queued, Refused, Restored, Row},
+        stats::DropReason,
+    },
+};
+
+/// What was found when the file was opened.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) restored: Restored,
+    /// Rows of another owner, or damaged.
+    pub(super) discarded: u64,
+    /// A file that could not be read was put away.
+    pub(super) replaced: bool,
+}
+
+impl Rows {
+    /// Opens the file at `place`. Only rows of the epoch `keep` are left in it.
+    pub(super) fn open(
+        place: &Place,
+        setup: &Setup,
+        keep: Option<u64>,
+    ) -> Result<(Self, Found), QueueError> {
+        let Opened { connection, replaced } = place.open()?;
+        let mut found = Found { replaced, ..Found::default() };
+        let mut rows = Self {
+            connection,
+            cipher: None,
+            writer: payload::Writer::default(),
+            has_refused: false,
+        };
+        let is_new = rows.bind(&setup.owner, &mut found.discarded)?;
+        rows.forget_set_aside(place, is_new, replaced, keep)?;
+        rows.know_backends(&setup.lanes, &mut found.restored)?;
+        rows.withdraw(keep, &mut found.restored)?;
+        rows.erase_remains()?;
+        let new_key = rows.unlock(setup.passphrase.as_ref().map(|p| p.as_str()))?;
+        found.discarded += rows.load(setup, new_key.as_deref(), &mut found.restored)?;
+        rows.erase_remains()?;
+        Ok((rows, found))
+    }
+
+    /// Makes the file that of `owner`, and says whether it was not. Counts the rows of
+    /// another that were deleted.
+    fn bind(&self, owner: &[u8], discarded: &mut u64) -> Result<bool, Trouble> {
+        let digest = |salt: &[u8]| Sha256::new().chain_update(salt).chain_update(owner).finalize();
+        let (salt, bound) = (self.meta("salt")?, self.meta("owner")?);
+        if let (Some(salt), Some(bound)) = (&salt, &bound)
+            && digest(salt)[..] == bound[..]
+        {
+            return Ok(false);
+        }
+        let salt = Uuid::new_v4();
+        let transaction = self.connection.unchecked_transaction()?;
+        let deleted = transaction.execute("DELETE FROM events", [])?
+            + transaction.execute("DELETE FROM user", [])?;
+        transaction.execute_batch("DELETE FROM meta; DELETE FROM backends; DELETE FROM refused")?;
+        self.set_meta("salt", salt.as_bytes())?;
+        self.set_meta("owner", &digest(salt.as_bytes()))?;
+        if deleted > 0 {
+            self.note_remains()?;
+        }
+        transaction.commit()?;
+        if bound.is_some() {
+            warn!(rows = deleted, "the file of the queue was another user's: it is emptied");
+        }
+        *discarded += deleted as u64;
+        Ok(true)
+    }
+
+    /// Deletes what was set aside under another consent than that of the epoch `keep`,
+    /// or for another owner: it may be an old file of this queue.
+    fn forget_set_aside(
+        &self,
+        place: &Place,
+        owner_is_new: bool,
+        just_now: bool,
+        keep: Option<u64>,
+    ) -> Result<(), QueueError> {
+        let epoch = keep.unwrap_or_default().to_le_bytes();
+        if just_now {
+            self.set_meta("set_aside_in", &epoch).map_err(Trouble::from)?;
+            return Ok(());
+        }
+        let set_aside_in = self.meta("set_aside_in").map_err(Trouble::from)?;
+        if owner_is_new || set_aside_in.is_some_and(|set_aside_in| set_aside_in != epoch) {
+            place.destroy_set_aside().map_err(FileError::while_wiping)?;
+            self.connection
+                .execute("DELETE FROM meta WHERE name = 'set_aside_in'", [])
+                .map_err(Trouble::from)?;
+        }
+        Ok(())
+    }
+
+    /// Learns what each of `lanes` has seen. One that is new has seen everything. The last
+    /// row is the highest that anything in the file refers to, so that no number is used
+    /// twice.
+    fn know_backends(&mut self, lanes: &[String], restored: &mut Restored) -> Result<(), Trouble> {
+        let transaction = self.connection.unchecked_transaction()?;
+        let sql = "SELECT max(ifnull((SELECT max(id) FROM events), 0),
+                              ifnull((SELECT max(done) FROM backends), 0),
+                              ifnull((SELECT max(last) FROM refused), 0))";
+        let last: i64 = transaction.query_row(sql, [], |row| row.get(0))?;
+        let mut known = Marks::new();
+        {
+            let mut done = transaction.prepare("SELECT done FROM backends WHERE name = ?1")?;
+            for lane in lanes {
+                let done: Option<i64> = done.query_row([lane], |row| row.get(0)).optional()?;
+                known.push(done.unwrap_or(last) as Row);
+            }
+            transaction.execute("DELETE FROM backends", [])?;
+            let sql = "INSERT INTO backends (name, done) VALUES (?1, ?2)";
+            let mut insert = transaction.prepare(sql)?;
+            for (lane, done) in lanes.iter().zip(&known) {
+                insert.execute(params![lane, *done as i64])?;
+            }
+            let sql = "DELETE FROM refused WHERE backend NOT IN (SELECT name FROM backends)";
+            transaction.execute(sql, [])?;
+            let mut refused = transaction.prepare("SELECT backend, first, last FROM refused")?;
+            let mut all = refused.query([])?;
+            while let Some(row) = all.next()? {
+                let name: String = row.get(0)?;
+                if let Some(lane) = lanes.iter().position(|lane| *lane == name) {
+                    let (first, last): (i64, i64) = (row.get(1)?, row.get(2)?);
+                    let (first, last) = (first as Row, last as Row);
+                    restored.refused.push(Refused { lane, first, last });
+                }
+            }
+        }
+        self.has_refused = !restored.refused.is_empty();
+        transaction.execute(self.trim(), [])?;
+        transaction.commit()?;
+        restored.done = known;
+        restored.last = last as Row;
+        Ok(())
+    }
+
+    /// Deletes what is of another epoch than `keep`.
+    fn withdraw(&self, keep: Option<u64>, restored: &mut Restored) -> Result<(), Trouble> {
+        // No epoch is negative.
+        let keep = keep.map_or(-1, |epoch| epoch as i64);
+        let mut others = self.connection.prepare("SELECT id FROM events WHERE epoch <> ?1")?;
+        let mut others = others.query([keep])?;
+        while let Some(row) = others.next()? {
+            let id: i64 = row.get(0)?;
+            restored.rows.push((id as Row, Err(DropReason::Withdrawn)));
+        }
+        let transaction = self.connection.unchecked_transaction()?;
+        let forgets_users = self.forget_users(keep)?;
+        let deleted = transaction.execute("DELETE FROM events WHERE epoch <> ?1", [keep])?;
+        if deleted > 0 || forgets_users {
+            self.note_remains()?;
+        }
+        self.forget_refused()?;
+        Ok(transaction.commit()?)
+    }
+
+    /// Gets the key of the events. Returns a new one, locked with `passphrase`, if those
+    /// that are there have yet to be encrypted: [`Rows::load`] writes it with them.
+    fn unlock(&mut self, passphrase: Option<&str>) -> Result<Option<Vec<u8>>, QueueError> {
+        let locked = self.meta("cipher").map_err(Trouble::from)?;
+        let (cipher, new_key) = match (passphrase, locked) {
+            (None, None) => return Ok(None),
+            (None, Some(_)) => return Err(QueueError::Passphrase),
+            (Some(passphrase), Some(locked)) => {
+                let cipher = StoreCipher::import(passphrase, &locked);
+                (cipher.map_err(|_| QueueError::Passphrase)?, None)
+            }
+            (Some(passphrase), None) => {
+                let new = || {
+                    let cipher = StoreCipher::new()?;
+                    let locked = cipher.export(passphrase)?;
+                    Ok((cipher, Some(locked)))
+                };
+                new().map_err(|error: CipherError| QueueError::Open(Box::new(error)))?
+            }
+        };
+        self.cipher = Some(cipher);
+        Ok(new_key)
+    }
+
+    /// Reads what waits and passes it through the guard. Deletes what is damaged, too old
+    /// or may not leave, and writes what the guard changed, or with a `new_key` that key and
+    /// all rows. Returns how many rows were damaged.
+    fn load(
+        &mut self,
+        setup: &Setup,
+        new_key: Option<&[u8]>,
+        restored: &mut Restored,
+    ) -> Result<u64, Trouble> {
+        let (wall, now) = (wall_millis(SystemTime::now()), Instant::now());
+        let transaction = self.connection.unchecked_transaction()?;
+        let read_with = self.cipher.as_ref().filter(|_| new_key.is_none());
+        let (mut damaged, mut rewritten) = (0, new_key.is_some());
+        {
+            let mut delete = transaction.prepare("DELETE FROM events WHERE id = ?1")?;
+            let mut update = transaction.prepare("UPDATE events SET payload = ?2 WHERE id = ?1")?;
+            let mut all =
+                transaction.prepare("SELECT id, epoch, since, payload FROM events ORDER BY id")?;
+            let mut all = all.query([])?;
+            let mut deleted = Vec::new();
+            let mut kept = Vec::new();
+            while let Some(row) = all.next()? {
+                let (id, epoch, since): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+                let waited = match age(since, wall, setup.longest_wait) {
+                    Age::Waited(waited) => waited,
+                    Age::FromTheFuture => Duration::ZERO,
+                    Age::Expired => {
+                        restored.rows.push((id as Row, Err(DropReason::Expired)));
+                        deleted.push(id);
+                        continue;
+                    }
+                };
+                let event = row.get_ref(3)?.as_blob().ok();
+                let event = event.and_then(|bytes| payload::read(bytes, epoch as u64, read_with));
+                let Some(event) = event else {
+                    damaged += 1;
+                    deleted.push(id);
+                    continue;
+                };
+                match recheck(&setup.guard, &event) {
+                    Ok((event, changed)) => {
+                        rewritten |= changed;
+                        let event = Arc::new(event);
+                        let since = now.checked_sub(waited).unwrap_or(now);
+                        let row = NonZeroU64::new(id as Row);
+                        let queued = Queued { row, ..Queued::new(event, since) };
+                        kept.push((id, queued, changed || new_key.is_some()));
+                    }
+                    Err(reason) => {
+                        rewritten = true;
+                        restored.rows.push((id as Row, Err(reason)));
+                        deleted.push(id);
+                    }
+                }
+            }
+            for id in deleted {
+                delete.execute([id])?;
+            }
+            for (id, queued, rewrite) in kept {
+                if rewrite {
+                    match self.writer.write(&queued.event, self.cipher.as_ref()) {
+                        Some(bytes) => drop(update.execute(params![id, bytes])?),
+                        None => drop(delete.execute([id])?),
+                    }
+                }
+                restored.rows.push((id as Row, Ok(queued)));
+            }
+        }
+        transaction.execute("UPDATE events SET since = ?1 WHERE since > ?1", [wall])?;
+        // With the events, so that a new key is written with all that it encrypts.
+        let users = user::load(
+            &transaction,
+            &mut self.writer,
+            self.cipher.as_ref(),
+            setup,
+            new_key.is_some(),
+        )?;
+        damaged += users.damaged;
+        restored.users = users.lanes;
+        if let Some(new_key) = new_key {
+            self.set_meta("cipher", new_key)?;
+        }
+        if rewritten || users.rewritten {
+            self.note_remains()?;
+        }
+        transaction.commit()?;
+        restored.rows.sort_by_key(|(row, _)| *row);
+        Ok(damaged)
+    }
+}
+
+/// Passes an event that another process wrote through the guard of this one. Says whether
+/// that changed it, or why it must not leave.
+fn recheck(guard: &Guard, event: &OutgoingEvent) -> Result<(OutgoingEvent, bool), DropReason> {
+    let (name, properties) = (event.name.clone(), event.properties.clone());
+    let (name, properties) = guard.event(name, properties).ok_or(DropReason::Guarded)?;
+    properties.check()?;
+    let changed = name != event.name || properties.members() != event.properties.members();
+    let OutgoingEvent { uuid, at, epoch, .. } = *event;
+    Ok((OutgoingEvent { uuid, name, at, properties, user: None, epoch }, changed))
+}

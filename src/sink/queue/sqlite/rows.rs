@@ -1,0 +1,178 @@
+//! Every statement that touches the tables of events.
+
+use std::{num::NonZeroU64, sync::Arc, time::SystemTime};
+
+use matrix_sdk_store_encryption::StoreCipher;
+use rusqlite::{Connection, OptionalExtension as _, params};
+
+use super::{age::wall_millis, payload, trouble::Trouble};
+use crate::{
+    event::OutgoingEvent,
+    sink::queue::{QueueError, Row},
+};
+
+/// Deletes the rows that every backend has seen: all of them if there is no backend.
+const TRIM: &str = "
+    DELETE FROM events
+    WHERE id <= (SELECT ifnull(min(done), (SELECT max(id) FROM events)) FROM backends)";
+
+/// The same where backends have refused rows.
+const TRIM_AROUND_REFUSED: &str = "
+    DELETE FROM events WHERE NOT EXISTS (
+        SELECT 1 FROM backends WHERE done < events.id AND NOT EXISTS (
+            SELECT 1 FROM refused
+            WHERE backend = backends.name AND events.id BETWEEN first AND last
+        )
+    )";
+
+/// The open file.
+pub(super) struct Rows {
+    pub(super) connection: Connection,
+    pub(super) cipher: Option<StoreCipher>,
+    pub(super) writer: payload::Writer,
+    /// Some backend has refused rows.
+    pub(super) has_refused: bool,
+}
+
+/// What [`Rows::insert`] did.
+pub(super) struct Inserted {
+    /// The row of each event that has one.
+    pub(super) rows: Vec<Option<NonZeroU64>>,
+    /// The row that is next.
+    pub(super) next: Row,
+}
+
+impl Rows {
+    pub(super) fn meta(&self, name: &str) -> rusqlite::Result<Option<Vec<u8>>> {
+        let sql = "SELECT value FROM meta WHERE name = ?1";
+        self.connection.query_row(sql, [name], |row| row.get(0)).optional()
+    }
+
+    pub(super) fn set_meta(&self, name: &str, value: &[u8]) -> rusqlite::Result<()> {
+        let sql = "INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)";
+        self.connection.execute(sql, params![name, value]).map(drop)
+    }
+
+    /// Writes the events of no earlier epoch than `floor`, from the row `next` on, all
+    /// or none.
+    pub(super) fn insert(
+        &mut self,
+        next: Row,
+        floor: u64,
+        events: &[Arc<OutgoingEvent>],
+    ) -> Result<Inserted, Trouble> {
+        let since = wall_millis(SystemTime::now());
+        let transaction = self.connection.unchecked_transaction()?;
+        let mut inserted = Inserted { rows: vec![None; events.len()], next };
+        {
+            let sql = "INSERT INTO events (id, epoch, since, payload) VALUES (?1, ?2, ?3, ?4)";
+            let mut insert = transaction.prepare(sql)?;
+            for (event, row) in events.iter().zip(&mut inserted.rows) {
+                if event.epoch < floor {
+                    continue;
+                }
+                let Some(bytes) = self.writer.write(event, self.cipher.as_ref()) else {
+                    continue;
+                };
+                let id = inserted.next;
+                insert.execute(params![id as i64, event.epoch as i64, since, bytes])?;
+                *row = NonZeroU64::new(id);
+                inserted.next += 1;
+            }
+        }
+        transaction.commit()?;
+        Ok(inserted)
+    }
+
+    /// Deletes the rows from `first` to `last`.
+    pub(super) fn delete(&self, first: Row, last: Row) -> Result<(), Trouble> {
+        let sql = "DELETE FROM events WHERE id BETWEEN ?1 AND ?2";
+        self.connection.execute(sql, [first as i64, last as i64])?;
+        Ok(())
+    }
+
+    /// `lane` has seen all up to `done`.
+    pub(super) fn mark(&mut self, lane: &str, done: Row) -> Result<(), Trouble> {
+        let transaction = self.connection.unchecked_transaction()?;
+        let sql = "UPDATE backends SET done = ?2 WHERE name = ?1 AND done < ?2";
+        transaction.execute(sql, params![lane, done as i64])?;
+        transaction.execute(self.trim(), [])?;
+        if self.has_refused {
+            let sql = "DELETE FROM refused WHERE backend = ?1 AND last <= ?2";
+            transaction.execute(sql, params![lane, done as i64])?;
+        }
+        transaction.commit()?;
+        Ok(())
+    }
+
+    /// `lane` will never take the rows from `first` to `last`.
+    pub(super) fn refuse(&mut self, lane: &str, first: Row, last: Row) -> Result<(), Trouble> {
+        let (first, last) = (first as i64, last as i64);
+        self.has_refused = true;
+        let transaction = self.connection.unchecked_transaction()?;
+        let sql = "UPDATE refused SET last = ?3 WHERE backend = ?1 AND last = ?2 - 1";
+        if transaction.execute(sql, params![lane, first, last])? == 0 {
+            let sql = "INSERT OR REPLACE INTO refused (backend, first, last) VALUES (?1, ?2, ?3)";
+            transaction.execute(sql, params![lane, first, last])?;
+        }
+        transaction.execute(self.trim(), [])?;
+        transaction.commit()?;
+        Ok(())
+    }
+
+    pub(super) fn trim(&self) -> &'static str {
+        if self.has_refused { TRIM_AROUND_REFUSED } else { TRIM }
+    }
+
+    /// Deletes everything of an earlier epoch than `floor`, down to the last byte.
+    pub(super) fn wipe(&self, floor: u64) -> Result<(), Trouble> {
+        let transaction = self.connection.unchecked_transaction()?;
+        for sql in ["DELETE FROM events WHERE epoch < ?1", "DELETE FROM user WHERE epoch < ?1"] {
+            transaction.execute(sql, [floor as i64])?;
+        }
+        self.forget_refused()?;
+        self.note_remains()?;
+        transaction.commit()?;
+        self.erase_remains()
+    }
+
+    /// Notes, in the transaction that deletes or rewrites rows, that bytes of them remain.
+    pub(super) fn note_remains(&self) -> rusqlite::Result<()> {
+        self.set_meta("remains", &[])
+    }
+
+    /// Erases what remains of rows that were deleted or rewritten, if that was noted, by
+    /// this process or by one that was killed.
+    ///
+    /// `secure_delete` fills what is deleted with zeros, but cells that SQLite moves within
+    /// a page or to another leave copies in the gaps of pages. `VACUUM` writes every page
+    /// again, in memory (`temp_store`) and then through the log.
+    pub(super) fn erase_remains(&self) -> Result<(), Trouble> {
+        if self.meta("remains")?.is_none() {
+            return Ok(());
+        }
+        self.connection.execute_batch("VACUUM")?;
+        self.empty_log()?;
+        self.connection.execute("DELETE FROM meta WHERE name = 'remains'", [])?;
+        Ok(())
+    }
+
+    /// Deletes what backends have refused of rows that are gone.
+    pub(super) fn forget_refused(&self) -> Result<(), Trouble> {
+        let sql = "DELETE FROM refused WHERE NOT EXISTS (
+                       SELECT 1 FROM events WHERE id BETWEEN first AND last
+                   )";
+        self.connection.execute(sql, [])?;
+        Ok(())
+    }
+
+    /// Takes the write-ahead log over into the file, and cuts it to nothing: what was
+    /// deleted is zeros in the file, and still in the log.
+    fn empty_log(&self) -> Result<(), Trouble> {
+        let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
+        match self.connection.query_row(sql, [], |row| row.get(0))? {
+            0 => Ok(()),
+            _busy => Err(Trouble::Refused(QueueError::InUse)),
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! Tests of the file as the sink sees it, on a disk that hangs.
+
+use std::{
+    path::Path,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use matrix_sdk::ruma::user_id;
+use tokio::time::{Instant, pause, resume};
+use uuid::Uuid;
+
+use super::{SqliteQueue, journal::Journal, setup::Setup};
+use crate::{
+    event::{OutgoingEvent, Properties, Said, UserProperties},
+    sink::{
+        queue::{Marks, Queued, Restored},
+        stats::DropReason,
+    },
+};
+
+/// No row.
+const NONE: [u64; 0] = [];
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+pub(super) fn setup() -> Setup {
+    let user = user_id!("@alice:example.org");
+    Setup::new("type", user, &["one", "one"], DAY, Arc::default())
+}
+
+pub(super) fn event() -> Arc<OutgoingEvent> {
+    Arc::new(OutgoingEvent {
+        uuid: Uuid::new_v4(),
+        name: "Event".into(),
+        at: SystemTime::now(),
+        properties: Properties::new(),
+        user: None,
+        epoch: 1,
+    })
+}
+
+/// Something that is said about the user.
+pub(super) fn said(epoch: u64) -> Said {
+    let set = Properties::new().with("rooms", 5);
+    Said { user: UserProperties { set, ..UserProperties::default() }, epoch }
+}
+
+fn events(number: usize) -> Vec<Result<Queued, DropReason>> {
+    let queued = || Queued::new(event(), Instant::now());
+    (0..number).map(|_| Ok(queued())).collect()
+}
+
+fn rows(events: &[Result<Queued, DropReason>]) -> Vec<u64> {
+    events.iter().flatten().filter_map(|queued| queued.durable_row(0)).collect()
+}
+
+async fn open(queue: SqliteQueue) -> (Arc<Journal>, Restored) {
+    Journal::open(queue, setup(), Some(1)).await.unwrap()
+}
+
+async fn close(journal: &Journal) {
+    journal.begin_close(Marks::new());
+    journal.closed().await;
+}
+
+async fn restored(path: &Path) -> Vec<u64> {
+    let (journal, restored) = open(SqliteQueue::new(path)).await;
+    close(&journal).await;
+    restored.rows.iter().map(|(row, _)| *row).collect()
+}
+
+#[tokio::test]
+async fn nothing_of_an_earlier_epoch_is_written_behind_a_wipe() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let path = directory.path().join("queue");
+    let (journal, _) = open(SqliteQueue::new(&path)).await;
+    journal.write(&mut events(3)).await;
+    journal.begin_wipe(2);
+    // Prepared before the wipe, and written after it.
+    let mut late = events(2);
+    journal.write(&mut late).await;
+    assert_eq!(rows(&late), NONE);
+    journal.wiped().await.unwrap();
+    close(&journal).await;
+    assert_eq!(restored(&path).await, NONE);
+}
+
+#[tokio::test]
+async fn nothing_said_about_the_user_in_an_earlier_epoch_is_written_behind_a_wipe() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let path = directory.path().join("queue");
+    let (journal, _) = open(SqliteQueue::new(&path)).await;
+    journal.keep_user(0, said(1));
+    journal.begin_wipe(2);
+    journal.wiped().await.unwrap();
+    // Taken from the lane before the wipe, and ordered after it.
+    journal.keep_user(1, said(1));
+    close(&journal).await;
+    let (_, restored) = open(SqliteQueue::new(&path)).await;
+    assert!(restored.users.is_empty(), "{restored:?}");
+}
+
+#[tokio::test]
+async fn a_withdrawal_after_the_close_wipes_the_file_each_time() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let path = directory.path().join("queue");
+    let (journal, _) = open(SqliteQueue::new(&path)).await;
+    journal.write(&mut events(3)).await;
+    close(&journal).await;
+    for epoch in 2..5 {
+        journal.begin_wipe(epoch);
+        journal.wiped().await.unwrap();
+    }
+    assert_eq!(restored(&path).await, NONE);
+}
+
+#[tokio::test]
+async fn a_journal_that_is_dropped_closes_its_file() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let path = directory.path().join("queue");
+    let (journal, _) = open(SqliteQueue::new(&path)).await;
+    journal.write(&mut events(3)).await;
+    drop(journal);
+    assert_eq!(restored(&path).await, [1, 2, 3]);
+}
+
+#[cfg(feature = "testing")]
+mod hanging {
+    use std::pin::pin;
+
+    use futures_util::poll;
+
+    use super::*;
+    use crate::sink::queue::sqlite::HangingDisk;
+
+    /// A file on a disk that can hang, and time that jumps on while it does.
+    async fn on_disk(path: &Path) -> (Arc<Journal>, HangingDisk) {
+        let disk = HangingDisk::new();
+        let (journal, _) = open(SqliteQueue::new(path).on_disk(&disk)).await;
+        (journal, disk)
+    }
+
+    /// Writes `number` events, for which an access of `disk` hangs longer than a write is
+    /// waited for.
+    async fn write_late(journal: &Journal, disk: &HangingDisk, number: usize) {
+        let mut late = events(number);
+        {
+            let mut write = pin!(journal.write(&mut late));
+            assert!(poll!(&mut write).is_pending());
+            disk.until_access_hangs().await;
+            // There is nothing to do but to wait: time jumps to the bound.
+            pause();
+            write.await;
+            resume();
+        }
+        assert_eq!(rows(&late), NONE);
+    }
+
+    #[tokio::test]
+    async fn rows_that_were_written_too_late_are_deleted() {
+        // The disk hangs before the rows are written, and after.
+        for accesses in [0, 1] {
+            let directory = tempfile::TempDir::new().unwrap();
+            let path = directory.path().join("queue");
+            let (journal, disk) = on_disk(&path).await;
+            disk.hang_after(accesses);
+            write_late(&journal, &disk, 3).await;
+            assert_eq!(journal.stats().not_durable, 3);
+            disk.heal();
+            // The thread has come back when this is done.
+            journal.wiped().await.unwrap();
+            let mut early = events(2);
+            journal.write(&mut early).await;
+            assert_eq!(rows(&early).len(), 2);
+            assert_eq!(journal.stats().not_durable, 3);
+            close(&journal).await;
+            assert_eq!(restored(&path).await, rows(&early));
+        }
+    }
+
+    #[tokio::test]
+    async fn only_the_first_write_waits_for_a_disk_that_hangs() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let (journal, disk) = on_disk(&directory.path().join("queue")).await;
+        disk.hang();
+        let began = Instant::now();
+        write_late(&journal, &disk, 1).await;
+        assert!(began.elapsed() >= Duration::from_secs(5));
+        pause();
+        let began = Instant::now();
+        for _ in 0..100 {
+            journal.write(&mut events(1)).await;
+        }
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        assert_eq!(journal.stats().not_durable, 101);
+        disk.heal();
+    }
+
+    #[tokio::test]
+    async fn a_withdrawal_waits_for_the_disk_and_then_leaves_nothing() {
+        for accesses in [0, 1] {
+            let directory = tempfile::TempDir::new().unwrap();
+            let path = directory.path().join("queue");
+            let (journal, disk) = on_disk(&path).await;
+            journal.write(&mut events(3)).await;
+            disk.hang_after(accesses);
+            write_late(&journal, &disk, 3).await;
+            journal.begin_wipe(2);
+            let mut wiped = pin!(journal.wiped());
+            assert!(poll!(&mut wiped).is_pending());
+            disk.heal();
+            wiped.await.unwrap();
+            close(&journal).await;
+            assert_eq!(restored(&path).await, NONE);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_closed_while_the_disk_hangs_is_closed_and_wiped_when_it_is_back() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("queue");
+        let (journal, disk) = on_disk(&path).await;
+        journal.write(&mut events(3)).await;
+        disk.hang();
+        journal.mark(0, 2);
+        disk.until_access_hangs().await;
+        journal.begin_close(vec![3, 1]);
+        let wiped = journal.clone();
+        journal.begin_wipe(2);
+        drop(journal);
+        disk.heal();
+        wiped.closed().await;
+        assert_eq!(restored(&path).await, NONE);
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_hangs_at_the_start_is_not_waited_for_without_end() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let path = directory.path().join("queue");
+        let disk = HangingDisk::new();
+        disk.hang();
+        pause();
+        let queue = SqliteQueue::new(&path).on_disk(&disk);
+        let opened = Journal::open(queue, setup(), Some(1)).await;
+        assert!(matches!(opened, Err(crate::sink::queue::QueueError::Open(_))), "{opened:?}");
+        resume();
+        disk.heal();
+        // The thread lets go of what it opened too late.
+        assert_eq!(restored(&path).await, NONE);
+    }
+}

@@ -1,0 +1,161 @@
+//! What each backend has still to be told about the user: one row for each backend, beside
+//! the events.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use matrix_sdk_store_encryption::StoreCipher;
+use rusqlite::{Connection, params};
+
+use super::{payload, rows::Rows, setup::Setup, trouble::Trouble};
+use crate::{
+    event::{Said, UserProperties},
+    guard::Guard,
+};
+
+/// What the table should hold. It stays in memory, so that a write that failed can be
+/// repeated and a file that is begun anew can be filled.
+#[derive(Debug, Default)]
+pub(super) struct Wanted {
+    lanes: BTreeMap<usize, Said>,
+    /// The lanes whose rows are not what they should be.
+    unwritten: BTreeSet<usize>,
+}
+
+impl Wanted {
+    /// Returns what is wanted of a file that already holds `lanes`.
+    pub(super) fn written(lanes: BTreeMap<usize, Said>) -> Self {
+        Self { lanes, unwritten: BTreeSet::new() }
+    }
+
+    /// Takes what lanes have still to say, in place of what they had before.
+    pub(super) fn add(&mut self, news: BTreeMap<usize, Said>) {
+        self.unwritten.extend(news.keys());
+        self.lanes.extend(news);
+    }
+
+    /// Forgets everything of an earlier epoch than `floor`.
+    pub(super) fn forget_below(&mut self, floor: u64) {
+        self.lanes.retain(|_, said| said.epoch >= floor);
+        self.unwritten.retain(|lane| self.lanes.contains_key(lane));
+    }
+
+    /// Notes that a new file was begun, which holds none of it.
+    pub(super) fn file_is_new(&mut self) {
+        self.unwritten.extend(self.lanes.keys());
+    }
+
+    /// Writes what is not written yet. `names` are those of the lanes.
+    pub(super) fn write(&mut self, rows: &mut Rows, names: &[String]) -> Result<(), Trouble> {
+        while let Some(lane) = self.unwritten.first().copied() {
+            if let (Some(name), Some(said)) = (names.get(lane), self.lanes.get(&lane)) {
+                rows.set_user(name, said)?;
+                if said.user.is_empty() {
+                    self.lanes.remove(&lane);
+                }
+            }
+            self.unwritten.remove(&lane);
+        }
+        Ok(())
+    }
+}
+
+impl Rows {
+    /// Makes `said` what `lane` has still to say: nothing if that is empty.
+    fn set_user(&mut self, lane: &str, said: &Said) -> Result<(), Trouble> {
+        set(&self.connection, &mut self.writer, self.cipher.as_ref(), lane, said)
+    }
+
+    /// Deletes what is of another epoch than `keep`, or for a backend that is gone. Says
+    /// whether there was any.
+    pub(super) fn forget_users(&self, keep: i64) -> rusqlite::Result<bool> {
+        let sql = "DELETE FROM user
+                   WHERE epoch <> ?1 OR backend NOT IN (SELECT name FROM backends)";
+        Ok(self.connection.execute(sql, [keep])? > 0)
+    }
+}
+
+/// What [`load`] found.
+#[derive(Default)]
+pub(super) struct Users {
+    /// What each lane has still to say, if anything.
+    pub(super) lanes: BTreeMap<usize, Said>,
+    /// How many rows were damaged.
+    pub(super) damaged: u64,
+    /// The guard changed or deleted rows, of whose old bytes some remain.
+    pub(super) rewritten: bool,
+}
+
+/// Reads what each lane has still to say and passes it through the guard. Deletes what is
+/// damaged or empty then, and writes what the guard changed, or all if `encrypt`: it has
+/// yet to be encrypted.
+pub(super) fn load(
+    connection: &Connection,
+    writer: &mut payload::Writer,
+    cipher: Option<&StoreCipher>,
+    setup: &Setup,
+    encrypt: bool,
+) -> Result<Users, Trouble> {
+    let mut users = Users::default();
+    let mut found = Vec::new();
+    {
+        let mut all = connection.prepare("SELECT backend, epoch, payload FROM user")?;
+        let mut all = all.query([])?;
+        while let Some(row) = all.next()? {
+            let (name, epoch): (String, i64) = (row.get(0)?, row.get(1)?);
+            let bytes = row.get_ref(2)?.as_blob().ok();
+            let read_with = cipher.filter(|_| !encrypt);
+            let user = bytes.and_then(|bytes| payload::read_user(bytes, read_with));
+            found.push((name, epoch as u64, user));
+        }
+    }
+    for (name, epoch, user) in found {
+        users.damaged += u64::from(user.is_none());
+        let (user, changed) = recheck(&setup.guard, user.unwrap_or_default());
+        let said = Said { user, epoch };
+        users.rewritten |= changed;
+        if changed || encrypt || said.user.is_empty() {
+            set(connection, writer, cipher, &name, &said)?;
+        }
+        if let (Some(lane), false) =
+            (setup.lanes.iter().position(|lane| *lane == name), said.user.is_empty())
+        {
+            users.lanes.insert(lane, said);
+        }
+    }
+    Ok(users)
+}
+
+/// Makes `said` what `lane` has still to say: nothing if that is empty.
+fn set(
+    connection: &Connection,
+    writer: &mut payload::Writer,
+    cipher: Option<&StoreCipher>,
+    lane: &str,
+    said: &Said,
+) -> Result<(), Trouble> {
+    let payload = match said.user.is_empty() {
+        true => None,
+        false => writer.write_user(&said.user, cipher),
+    };
+    match payload {
+        Some(bytes) => {
+            let sql = "INSERT OR REPLACE INTO user (backend, epoch, payload) VALUES (?1, ?2, ?3)";
+            connection.execute(sql, params![lane, said.epoch as i64, bytes])?;
+        }
+        // Better nothing than what was replaced.
+        None => drop(connection.execute("DELETE FROM user WHERE backend = ?1", [lane])?),
+    }
+    Ok(())
+}
+
+/// Passes what another process wrote through the guard of this one. Says whether that
+/// changed it.
+fn recheck(guard: &Guard, user: UserProperties) -> (UserProperties, bool) {
+    let members = |user: &UserProperties| {
+        [&user.set, &user.set_once].map(|properties| properties.members().to_owned())
+    };
+    let before = members(&user);
+    let user = guard.user("user properties", user);
+    let changed = members(&user) != before;
+    (user, changed)
+}

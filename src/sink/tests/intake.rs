@@ -1,0 +1,66 @@
+//! Tests of the intake: when it asks to be emptied, and what it counts.
+
+use std::{sync::Arc, time::SystemTime};
+
+use futures_util::FutureExt as _;
+
+use crate::{
+    event::{CapturedEvent, Properties},
+    sink::{counters::DropSignal, intake::Intake, limits::Limits, stats::DropReason},
+};
+
+fn event(text_bytes: usize) -> CapturedEvent {
+    CapturedEvent {
+        name: "Event".into(),
+        properties: Properties::new().with("text", "x".repeat(text_bytes)),
+        super_properties: None,
+        at: SystemTime::now(),
+        epoch: 1,
+    }
+}
+
+fn intake(limits: &Limits) -> Intake {
+    Intake::new(limits, &DropSignal::default())
+}
+
+#[test]
+fn it_is_ripe_by_count_or_by_bytes_whichever_is_first() {
+    let batch =
+        |events, bytes| Limits { batch_events: events, batch_bytes: bytes, ..Limits::default() };
+    let of_three = event(100).bytes() * 3;
+    for limits in [batch(3, usize::MAX), batch(usize::MAX, of_three), batch(3, of_three)] {
+        let intake = intake(&limits);
+        for _ in 0..2 {
+            // Twice: the next batch ripens like the first.
+            for number in 1..=3 {
+                assert!(intake.ripe().now_or_never().is_none(), "{number} of {limits:?}");
+                intake.push(event(100));
+            }
+            assert!(intake.ripe().now_or_never().is_some(), "{limits:?}");
+            assert_eq!(intake.lock().take().len(), 3);
+        }
+    }
+}
+
+#[test]
+fn it_is_ripe_before_it_is_full_whatever_fills_it() {
+    let limits = Limits { intake_bytes: 10 * event(100).bytes(), ..Limits::default() };
+    let intake = intake(&limits);
+    for _ in 0..5 {
+        intake.push(event(100));
+    }
+    assert!(intake.ripe().now_or_never().is_some());
+    assert_eq!(intake.lock().drops.total(), 0);
+}
+
+#[test]
+fn super_properties_count_like_the_event_s_own() {
+    let said = Properties::new().with("app", "x".repeat(500));
+    let limits = Limits { intake_bytes: event(0).bytes() + said.held_bytes(), ..Limits::default() };
+    let intake = intake(&limits);
+    intake.lock().super_properties = Some(Arc::new(said));
+    intake.push(event(0));
+    assert_eq!(intake.lock().len(), 1);
+    intake.push(event(0));
+    assert_eq!(intake.lock().drops.count(DropReason::IntakeFull), 1);
+}

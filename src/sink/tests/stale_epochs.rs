@@ -1,0 +1,67 @@
+//! Tests of the last line behind every wipe: an event of another epoch that is in a
+//! queue after all is not sent.
+
+use std::{sync::Arc, time::SystemTime};
+
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::{
+    analytics_id::AnalyticsId,
+    backend::{Backend, Batch, DeliveryError},
+    event::{OutgoingEvent, Properties},
+    gate::{Gate, Phase},
+    sink::{
+        counters::DropSignal,
+        lane::{Lane, Occasion},
+        limits::Limits,
+        queue::Queued,
+        stats::DropReason,
+    },
+    stop::Stop,
+};
+
+/// Takes what is of no old epoch.
+struct Picky;
+
+impl Backend for Picky {
+    fn name(&self) -> &'static str {
+        "picky"
+    }
+
+    async fn send(&self, batch: &Batch) -> Result<(), DeliveryError> {
+        assert!(batch.events().all(|event| event.name() == "New"));
+        Ok(())
+    }
+}
+
+fn queued(name: &'static str, epoch: u64) -> Queued {
+    let event = OutgoingEvent {
+        uuid: Uuid::new_v4(),
+        name: name.into(),
+        at: SystemTime::UNIX_EPOCH,
+        properties: Properties::new(),
+        user: None,
+        epoch,
+    };
+    Queued::new(Arc::new(event), Instant::now())
+}
+
+#[tokio::test]
+async fn an_event_of_another_epoch_that_is_queued_after_all_is_dropped_unsent() {
+    let lane = Lane::new(Box::new(Picky), &DropSignal::default());
+    let (gate, limits, stop) = (Gate::closed(), Limits::default(), Stop::default());
+    gate.set(Phase::Open, 2, Some(AnalyticsId::random()));
+    for event in [queued("Old", 1), queued("New", 2), queued("Newer", 3)] {
+        lane.lock().push(event, &limits, |_| {});
+    }
+    let flush = lane.ask_flush(Occasion::Flush, lane.last_event());
+    tokio::select! {
+        () = lane.run(&gate, &limits, &stop) => {}
+        () = lane.flushed(flush) => {}
+    }
+    let state = lane.lock();
+    assert_eq!((state.delivered, state.queue.len()), (1, 0));
+    assert_eq!(state.drops.count(DropReason::Withdrawn), 2);
+    assert_eq!(state.drops.total(), 2);
+}

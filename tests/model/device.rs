@@ -1,0 +1,433 @@
+//! One device: the real [`Machine`], whose actions are carried out one by one, and a
+//! monitor that knows the promises and not the machine.
+
+mod input;
+mod normal;
+mod promises;
+mod requests;
+mod summary;
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+pub(super) use self::{
+    input::{Input, Kind, Memory},
+    summary::{Request, Summary},
+};
+use self::{
+    promises::{Monitor, Promises, Since},
+    requests::Wire,
+};
+use super::content::{Content, Id};
+use crate::consent::{
+    machine::{
+        CallId, FailureKind, Machine, Outcome, Random, Session, Settings,
+        calls::CallKind,
+        operation::{Step, Task},
+    },
+    record::{Record, Removal},
+};
+
+/// The promise that does not hold, and how.
+pub(super) type Violation = &'static str;
+
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+const SALT: &str = "salt";
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct Device {
+    index: usize,
+    /// The disk takes no time. That hides nothing where no crash and no failure can fall
+    /// into that time: nothing else asks for it.
+    has_quick_disk: bool,
+    /// Time stands still here; what waits for it is let go by an [`Input`].
+    now: Instant,
+    machine: Machine,
+    /// What a restart finds.
+    durable: Record,
+    saving: Option<Save>,
+    request: Option<Wire>,
+    /// A write whose wait is over. The next request waits for its end.
+    detached: Option<Content>,
+    /// How many IDs were made here.
+    made: u8,
+    calls: u64,
+    monitor: Monitor,
+}
+
+/// A record on its way to the disk, and what it promises.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Save {
+    record: Record,
+    promises: Promises,
+}
+
+impl Device {
+    pub(super) fn new(index: usize, now: Instant, memory: Memory, kind: Kind) -> Self {
+        let Kind { do_not_track, has_quick_disk } = kind;
+        let settings = Settings { do_not_track, request_timeout: REQUEST_TIMEOUT };
+        let mut promises = Promises::default();
+        let fresh = Record::new(SALT.to_owned());
+        let mut machine = Machine::new(fresh.clone(), fresh, settings, 0.0);
+        match memory {
+            Memory::Nothing => {}
+            Memory::Unreadable => {
+                machine.record = Record::unreadable(SALT.to_owned());
+                promises.forgotten = true;
+            }
+            Memory::Yes | Memory::NoPending | Memory::No => {
+                machine.grant(Id::OLD.real());
+            }
+        }
+        if matches!(memory, Memory::No | Memory::NoPending) {
+            machine.handle_opt_out(CallId(0), Removal::Id);
+            promises = Promises {
+                no: true,
+                unclean: memory == Memory::NoPending,
+                retired: Id::OLD.mask(),
+                ..promises
+            };
+        }
+        if memory == Memory::No {
+            machine.discharge();
+        }
+        let durable = machine.record;
+        let mut device = Self {
+            index,
+            has_quick_disk,
+            now,
+            machine: Machine::new(durable.clone(), durable.clone(), settings, 0.0),
+            durable,
+            saving: None,
+            request: None,
+            detached: None,
+            made: 0,
+            calls: 0,
+            monitor: Monitor { now: promises, durable: promises, ..Monitor::default() },
+        };
+        device.machine.handle_sync_delivers(now);
+        device.save_at_once();
+        device.normalise();
+        device
+    }
+
+    /// This device after `input`.
+    pub(super) fn step(&self, input: Input) -> Result<Self, Violation> {
+        let mut next = self.clone();
+        next.react(input)?;
+        next.detach_stale_request();
+        next.save_at_once();
+        // What has only to be reported is reported before anything else happens.
+        next.machine.report_end();
+        next.answer_calls()?;
+        next.judge(self, input)?;
+        next.normalise();
+        Ok(next)
+    }
+
+    fn save_at_once(&mut self) {
+        if !self.has_quick_disk {
+            return;
+        }
+        let random = self.random();
+        while let Some(save) = self.machine.begin_save(self.now) {
+            self.machine.handle_saved(Ok(save.record.clone()), self.now, &random);
+            self.durable = save.record;
+            self.monitor.durable = self.monitor.now;
+            // What waited for it may have more to save.
+            self.machine.report_end();
+        }
+    }
+
+    fn random(&self) -> Random {
+        Random { id: Id::made(self.index, self.made.min(1)).real(), jitter: 0.0 }
+    }
+
+    /// The number of a call is below this, plus this for one that removes.
+    const CALLS: u64 = 100;
+
+    fn call(&mut self) -> CallId {
+        self.calls += 1;
+        CallId(self.calls)
+    }
+
+    fn removal_call(&mut self) -> CallId {
+        let CallId(call) = self.call();
+        CallId(Self::CALLS + call)
+    }
+
+    fn react(&mut self, input: Input) -> Result<(), Violation> {
+        match input {
+            Input::OptIn => {
+                self.overtake();
+                self.monitor.app_calls();
+                let call = self.call();
+                self.machine.handle_opt_in(call);
+            }
+            Input::DropOptIn => {
+                if let Some(call) = self.opt_in_calls().first() {
+                    self.machine.handle_opt_in_dropped(*call, self.now);
+                }
+            }
+            Input::OptOut(removal) => {
+                self.withdraw();
+                self.monitor.now.no = true;
+                self.monitor.now.unclean = true;
+                let call = self.removal_call();
+                self.machine.handle_opt_out(call, removal);
+                self.save();
+            }
+            Input::Deny => {
+                self.overtake();
+                self.monitor.proof = None;
+                self.machine.handle_deny_on_this_device();
+                self.save();
+            }
+            Input::Allow => {
+                self.overtake();
+                self.machine.handle_allow_on_this_device();
+                self.save();
+            }
+            Input::EndSession => {
+                self.overtake();
+                self.monitor.proof = None;
+                let call = self.removal_call();
+                self.machine.handle_end_session(call);
+                self.save();
+            }
+            Input::Recheck => {
+                self.monitor.app_calls();
+                self.monitor.session_works();
+                let call = self.call();
+                self.machine.handle_recheck(call);
+            }
+            Input::Rebuild => {
+                // The predecessor's last save lands before the record is read.
+                self.durable = self.machine.record().clone();
+                self.monitor.durable = self.monitor.now;
+                self.saving = None;
+                if let Some(content) = self.unapplied_write() {
+                    self.detached = Some(content);
+                }
+                let detached = self.detached;
+                self.restart();
+                self.detached = detached;
+            }
+            Input::Go => return self.go(),
+            Input::Saved => {
+                let Some(Save { record, promises }) = self.saving.take() else { return Ok(()) };
+                let random = self.random();
+                self.machine.handle_saved(Ok(record.clone()), self.now, &random);
+                self.durable = record;
+                self.monitor.durable = promises;
+            }
+            Input::SaveFailed { is_written } => {
+                let Some(Save { record, promises }) = self.saving.take() else { return Ok(()) };
+                let random = self.random();
+                self.machine.handle_saved(Err(()), self.now, &random);
+                self.monitor.has_unreliable_disk = true;
+                if is_written {
+                    self.durable = record;
+                    self.monitor.durable = promises;
+                }
+            }
+            Input::Read(content) => {
+                if let Some(Wire::Get { answer, .. }) = &mut self.request {
+                    *answer = Some(content);
+                }
+            }
+            Input::Applied => {
+                if let Some(Wire::Put { is_applied, .. }) = &mut self.request {
+                    *is_applied = true;
+                }
+            }
+            Input::Lied => {
+                if let Some(Wire::Put { is_applied, is_lie, .. }) = &mut self.request {
+                    *is_applied = true;
+                    *is_lie = true;
+                }
+            }
+            Input::Answered => return self.answered(),
+            Input::Failed(kind) => self.failed(kind, None),
+            Input::AskedToWait => {
+                self.failed(FailureKind::Refused, Some(Duration::from_secs(3000)));
+                self.monitor.is_asked_to_wait = true;
+            }
+            Input::DetachedEnded => self.detached = None,
+            Input::Synced(content) => {
+                if let Some(since) = self.since() {
+                    since.shown = Some(Some(content));
+                    since.is_closed |= content.flag() == Some(false);
+                }
+                if self.monitor.proof.is_some() && self.monitor.proof != content.granted() {
+                    self.monitor.proof = None;
+                }
+                if !self.is_own_write(content) && self.machine.session != Session::Ended {
+                    self.sees_withdrawal(content);
+                }
+                self.delivered();
+                self.machine.handle_synced(&content.real(), self.now);
+            }
+            Input::Delivered => self.delivered(),
+            Input::SessionIs(session) => {
+                match session {
+                    Session::Live => self.monitor.session_works(),
+                    _ => {
+                        self.lose_proof();
+                        self.monitor.has_evidence = false;
+                    }
+                }
+                self.machine.handle_session(session, self.now);
+            }
+            Input::MissedSessionChanges => {
+                self.lose_proof();
+                self.machine.handle_missed_session_changes();
+            }
+            Input::SaveRetryDue => self.machine.disk.backoff.end_wait(),
+            Input::RetryDue => {
+                self.monitor.must_wait = false;
+                self.machine.wake.backoff.end_retry_wait();
+            }
+            Input::RequestedWaitOver => {
+                self.monitor.is_asked_to_wait = false;
+                self.machine.wake.backoff.end_requested_wait();
+            }
+            Input::Settled => {
+                if let Some(minted) = &mut self.machine.opt_in.minted
+                    && minted.settled_at.is_some()
+                {
+                    minted.settled_at = Some(self.now);
+                }
+            }
+            Input::RecheckDue => self.machine.wake.timer.due = Some(self.now),
+            Input::Crash => self.restart(),
+            Input::YesWritten(id) => self.each_promise(|promises| {
+                if promises.retired & id.mask() == 0 {
+                    promises.no = false;
+                }
+            }),
+            Input::OwnYesWritten(id) => self.each_promise(|promises| {
+                if promises.retired & id.mask() == 0 {
+                    promises.no = false;
+                    promises.forgotten = false;
+                }
+            }),
+        }
+        Ok(())
+    }
+
+    // What the app does.
+
+    fn save(&mut self) {
+        let call = self.call();
+        self.machine.handle_save_wanted(call);
+    }
+
+    /// A local call or a closing sign: requests that are out prove nothing.
+    fn overtake(&mut self) {
+        if let Some(since) = self.since() {
+            since.is_overtaken = true;
+        }
+    }
+
+    /// The session is lost: nothing is proven, not even by what is on its way.
+    fn lose_proof(&mut self) {
+        self.monitor.proof = None;
+        if let Some(since) = self.since() {
+            since.shown = Some(None);
+        }
+    }
+
+    fn withdraw(&mut self) {
+        self.overtake();
+        self.monitor.app_calls();
+        // What was last in use, or was made to be, is never used again.
+        let made = self.machine.opt_in.minted.as_ref().map(|minted| Id::of(&minted.id));
+        self.retire_used();
+        self.monitor.now.retired |= made.map_or(0, Id::mask);
+        self.monitor.proof = None;
+    }
+
+    fn retire_used(&mut self) {
+        let used = self.monitor.last_open.filter(|id| self.machine.record.remembers(&id.real()));
+        self.monitor.now.retired |= used.map_or(0, Id::mask);
+    }
+
+    /// A `false` was seen: an ID that was withdrawn elsewhere is not used again, either.
+    fn sees_withdrawal(&mut self, content: Content) {
+        if content.flag() == Some(false) {
+            self.retire_used();
+            self.monitor.now.retired |= content.usable_id().map_or(0, Id::mask);
+        }
+    }
+
+    fn delivered(&mut self) {
+        self.monitor.must_wait = false;
+        self.monitor.session_works();
+        self.machine.handle_sync_delivers(self.now);
+    }
+
+    /// The opt-ins that have not ended, the one that is carried out first.
+    fn opt_in_calls(&self) -> Vec<CallId> {
+        let Machine { operation, calls, .. } = &self.machine;
+        let running = operation.iter().filter(|operation| {
+            operation.task == Task::OptIn && !matches!(operation.step, Step::Ended(_))
+        });
+        let running = running.filter_map(|operation| operation.call);
+        let queued = calls.queue.iter().filter(|call| call.kind == CallKind::OptIn);
+        running.chain(queued.map(|call| call.id)).collect()
+    }
+
+    /// What the caller of a withdrawal is told holds.
+    fn answer_calls(&mut self) -> Result<(), Violation> {
+        while let Some((call, outcome)) = self.machine.take_finished() {
+            let says_removed = call.0 >= Self::CALLS && outcome == Outcome::Done;
+            let may_come_back =
+                self.durable.removal.is_some() && self.machine.record.removal.is_none();
+            if says_removed && may_come_back && !self.monitor.has_unreliable_disk {
+                return Err("P4: a receipt says done, and a restart would remove again");
+            }
+        }
+        Ok(())
+    }
+
+    fn restart(&mut self) {
+        // An unapplied write is the network's now: see `World`.
+        let was_saved = !self.machine.is_unsaved();
+        self.machine =
+            Machine::new(self.durable.clone(), self.durable.clone(), self.machine.settings, 0.0);
+        self.machine.handle_sync_delivers(self.now);
+        self.saving = None;
+        self.request = None;
+        self.detached = None;
+        let promises = self.monitor.durable;
+        self.monitor = Monitor {
+            now: promises,
+            durable: promises,
+            last_open: self.monitor.last_open.filter(|_| was_saved),
+            is_raised: self.monitor.is_raised && was_saved,
+            ..Monitor::default()
+        };
+    }
+
+    /// For the report of a violation.
+    pub(super) fn describe(&self) -> String {
+        let Self { machine, monitor, .. } = self;
+        format!(
+            "{:?}, {:?}, answer {:?}, epoch {}, removal {:?}, session {:?}{}{}{}{}; {:?}; proof {:?}",
+            machine.gate(),
+            machine.decision(),
+            machine.server.answer,
+            machine.epoch(),
+            machine.record.removal,
+            machine.session,
+            if machine.opt_in.settling { ", settling" } else { "" },
+            if machine.wake.fetch_wanted { ", fetch wanted" } else { "" },
+            if machine.is_unsaved() { ", unsaved" } else { "" },
+            if self.saving.is_some() { ", saving" } else { "" },
+            machine.operation.as_ref().map(|operation| (operation.task, &operation.step)),
+            monitor.proof,
+        )
+    }
+}

@@ -1,0 +1,266 @@
+//! The requests of a device, as far as the machine does not know of them.
+
+use std::time::Duration;
+
+use super::{Device, Request, Save, Since, Violation};
+use crate::consent::{
+    content::Change,
+    machine::{
+        self, Action, Failure, FailureKind, Outcome, Session,
+        model::content::{Content, Id, Member},
+        operation::{Operation, Step, Task},
+        request::{OptInPlan, Request as Sent},
+    },
+};
+
+/// The request that is out.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) enum Wire {
+    Get { answer: Option<Content>, since: Since },
+    Put { change: Change, is_applied: bool, is_lie: bool, since: Since },
+}
+
+impl Operation {
+    /// Whether a write follows from what was read.
+    pub(super) fn has_read(&self) -> bool {
+        matches!(&self.step, Step::Ready(request) if *request != Sent::Read)
+    }
+
+    fn sent(&self) -> Option<&Sent> {
+        match &self.step {
+            Step::Sent(request) => Some(request),
+            Step::Ready(_) | Step::Ended(_) => None,
+        }
+    }
+}
+
+impl Device {
+    pub(super) fn since(&mut self) -> Option<&mut Since> {
+        match &mut self.request {
+            Some(Wire::Get { since, .. } | Wire::Put { since, .. }) => Some(since),
+            None => None,
+        }
+    }
+
+    pub(super) fn outstanding(&self) -> Request {
+        match &self.request {
+            Some(_) if self.detached.is_some() => Request::WaitsForTurn,
+            Some(Wire::Get { answer: None, .. }) => Request::Get,
+            Some(Wire::Get { .. }) => Request::GetAnswered,
+            Some(Wire::Put { change, is_applied: false, .. }) => Request::Put {
+                content: Content::of(&change.outcome()),
+                is_opt_in: matches!(change, Change::OptIn(_)),
+            },
+            Some(Wire::Put { .. }) => Request::PutApplied,
+            None => Request::None,
+        }
+    }
+
+    /// The write that is out and was not applied.
+    pub(super) fn unapplied_write(&self) -> Option<Content> {
+        match &self.request {
+            Some(Wire::Put { change, is_applied: false, .. }) => {
+                Some(Content::of(&change.outcome()))
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether sync may only show what this device is writing.
+    pub(super) fn is_own_write(&self, content: Content) -> bool {
+        self.machine.server.write_in_flight.as_ref().map(Content::of) == Some(content)
+    }
+
+    fn sent(&self) -> Option<&Sent> {
+        self.machine.operation.as_ref().and_then(Operation::sent)
+    }
+
+    fn task(&self) -> Option<Task> {
+        self.machine.operation.as_ref().map(|operation| operation.task)
+    }
+
+    /// Does the next thing.
+    pub(super) fn go(&mut self) -> Result<(), Violation> {
+        match self.machine.poll(self.now) {
+            Action::Save(save) => {
+                let machine::Save { record, .. } = *save;
+                self.saving = Some(Save { record, promises: self.monitor.now });
+            }
+            Action::Get => {
+                let by_itself = self
+                    .machine
+                    .operation
+                    .as_ref()
+                    .is_some_and(|operation| operation.call.is_none());
+                if !by_itself {
+                    self.monitor.app_calls();
+                }
+                if by_itself && self.monitor.is_asked_to_wait {
+                    return Err("P11: a request that the homeserver asked not to send yet");
+                }
+                if by_itself && self.monitor.must_wait {
+                    return Err("P11: a failed operation is tried again at once");
+                }
+                self.request = Some(Wire::Get { answer: None, since: Since::default() });
+            }
+            Action::GetAgain => {
+                self.request = Some(Wire::Get { answer: None, since: Since::default() });
+            }
+            Action::Put(change) => {
+                let content = Content::of(&change.outcome());
+                // What was seen before our write is no proof of what holds after it.
+                if self.monitor.proof != content.granted() {
+                    self.monitor.proof = None;
+                }
+                let is_cleanup = matches!(self.sent(), Some(Sent::CleanUp { .. }));
+                if is_cleanup && std::mem::replace(&mut self.monitor.has_cleaned, true) {
+                    return Err("P5: more than one clean-up in an epoch");
+                }
+                let since = Since::default();
+                self.request = Some(Wire::Put { change, is_applied: false, is_lie: false, since });
+            }
+            Action::Wait(_) => {}
+        }
+        Ok(())
+    }
+
+    /// A request whose operation is gone goes on by itself.
+    pub(super) fn detach_stale_request(&mut self) {
+        if self.request.is_some() && self.sent().is_none() {
+            self.detached = self.unapplied_write().or(self.detached);
+            self.request = None;
+        }
+    }
+
+    pub(super) fn answered(&mut self) -> Result<(), Violation> {
+        let random = self.random();
+        match self.request.take() {
+            Some(Wire::Get { answer: Some(content), since }) => {
+                self.got(content, since);
+                let mints = |device: &Self| {
+                    device.machine.opt_in.minted.as_ref().is_some_and(|m| m.id == random.id)
+                };
+                let had_minted = mints(self);
+                self.machine.handle_got(Ok(content.real()), self.now, &random);
+                if !had_minted && mints(self) {
+                    self.made += 1;
+                }
+                if self.has_opted_in() {
+                    self.each_promise(|promises| {
+                        promises.no = false;
+                        promises.unclean = false;
+                    });
+                }
+                self.note_failure();
+            }
+            Some(Wire::Put { change, since, is_lie, .. }) => {
+                let content = Content::of(&change.outcome());
+                match self.sent() {
+                    Some(Sent::OptIn(plan)) => {
+                        if matches!(plan, OptInPlan::Keep(_)) && since.proves(content) {
+                            self.monitor.proof = content.granted();
+                        }
+                        self.each_promise(|promises| promises.unclean = false);
+                    }
+                    Some(Sent::CleanUp { .. }) => {}
+                    _ if !since.is_overtaken && !is_lie => self.each_promise(|p| p.cleaned()),
+                    _ => {}
+                }
+                self.machine.handle_put(Ok(()), self.now, &random);
+            }
+            None | Some(Wire::Get { answer: None, .. }) => {}
+        }
+        Ok(())
+    }
+
+    /// What a read tells, before the machine has seen it.
+    fn got(&mut self, content: Content, since: Since) {
+        let is_verification = self.sent() == Some(&Sent::Verify);
+        if since.proves(content) {
+            self.monitor.proof = content.granted();
+        }
+        if !since.is_overtaken && content.has_nothing_to_remove() {
+            self.each_promise(|promises| promises.cleaned());
+        }
+        match self.task() {
+            Some(Task::Fetch) => {
+                if since.proves(content) {
+                    self.sees_withdrawal(content);
+                    if content.id() == Member::Absent {
+                        self.each_promise(|promises| promises.forgotten = false);
+                    }
+                }
+            }
+            Some(Task::Removal) if is_verification => {
+                // Another device opted in after the write, or over it.
+                let is_later =
+                    content.granted().is_some_and(|id| self.monitor.now.retired & id.mask() == 0);
+                if is_later && !since.is_overtaken {
+                    self.each_promise(|promises| promises.cleaned());
+                }
+            }
+            Some(Task::Removal) => {
+                if let Some(id) = content.usable_id()
+                    && !since.is_overtaken
+                    && !since.is_closed
+                {
+                    self.monitor.now.retired |= id.mask();
+                }
+            }
+            Some(Task::OptIn) | None => {}
+        }
+    }
+
+    /// Whether an opt-in has found all that it needs, or has read back its write.
+    fn has_opted_in(&self) -> bool {
+        self.machine.operation.as_ref().is_some_and(|operation| {
+            operation.task == Task::OptIn && operation.step == Step::Ended(Outcome::Done)
+        })
+    }
+
+    pub(super) fn failed(&mut self, kind: FailureKind, retry_after: Option<Duration>) {
+        self.request = None;
+        match kind {
+            FailureKind::Guest => {
+                self.monitor.has_evidence = false;
+                self.monitor.proof = None;
+            }
+            FailureKind::Locked => self.monitor.proof = None,
+            FailureKind::Unanswered | FailureKind::Refused => {}
+        }
+        let failure = Failure { kind, retry_after };
+        let random = self.random();
+        match self.sent() {
+            Some(sent @ (Sent::CleanUp { .. } | Sent::Remove(_) | Sent::OptIn(_))) => {
+                // Whether it was applied the next answer tells.
+                self.monitor.has_cleaned &= !matches!(sent, Sent::CleanUp { .. });
+                self.machine.handle_put(Err(failure), self.now, &random);
+            }
+            _ => self.machine.handle_got(Err(failure), self.now, &random),
+        }
+        self.note_failure();
+    }
+
+    /// What failed must not be tried again at once.
+    fn note_failure(&mut self) {
+        if let Some(Operation { task: Task::Fetch | Task::Removal, step, .. }) =
+            &self.machine.operation
+            && *step == Step::Ended(Outcome::Failed)
+        {
+            self.monitor.must_wait = true;
+        }
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.machine.session == Session::Ended
+    }
+}
+
+impl Content {
+    pub(super) fn usable_id(self) -> Option<Id> {
+        match self.id() {
+            Member::Usable(id) => Some(id),
+            Member::Absent | Member::Unusable => None,
+        }
+    }
+}

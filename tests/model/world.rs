@@ -1,0 +1,384 @@
+//! The devices of one account, its homeserver, what is on its way between them, and
+//! the clients of others.
+
+mod actions;
+
+pub(super) use self::actions::{Action, Fate};
+use super::{
+    arena::Arena,
+    content::{Content, Id, Member},
+    device::{Device, Input, Kind, Memory, Request, Summary, Violation},
+    few::Few,
+    foreign::ForeignClient,
+    scenario::{Budget, Scenario},
+};
+use crate::consent::machine::FailureKind;
+
+pub(super) const MOST_DEVICES: usize = 3;
+/// How many contents may be on their way to a device; the oldest is skipped.
+const MOST_PENDING: usize = 3;
+const MOST_LOOSE: usize = 2;
+
+/// A state of all.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct World {
+    /// Indices into the [`Arena`].
+    devices: [u32; MOST_DEVICES],
+    server: Content,
+    /// What sync has still to show to each device, oldest first.
+    inboxes: [Few<Content, MOST_PENDING>; MOST_DEVICES],
+    /// What sync showed last: it may be shown again.
+    shown: [Few<Content, 2>; MOST_DEVICES],
+    /// Writes whose sender is gone or waits no more.
+    loose: Few<Loose, MOST_LOOSE>,
+    foreign: Option<Foreign>,
+    foreign_used: u8,
+    /// By device: a bit for each device whose request may have read before the
+    /// device wrote its new ID. The settle time is longer than all of them.
+    awaited: [u8; MOST_DEVICES],
+    /// The IDs that an event may have been sent under.
+    used: u16,
+    left: Budget,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Loose {
+    device: u8,
+    content: Content,
+    /// Applied within the bound on a write, if ever.
+    is_bounded: bool,
+}
+
+/// A client of others in the middle of its work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Foreign {
+    client: ForeignClient,
+    /// The content that it read or had cached.
+    cached: Content,
+    nth: u8,
+}
+
+/// A step from one state to the next.
+pub(super) struct Step {
+    pub(super) action: Action,
+    pub(super) next: World,
+}
+
+impl World {
+    pub(super) fn starts(scenario: &Scenario, arena: &mut Arena) -> Vec<Self> {
+        let now = tokio::time::Instant::now();
+        let start = |(server, memories): &(Content, Vec<Memory>)| {
+            let mut devices = [u32::MAX; MOST_DEVICES];
+            for (index, memory) in memories.iter().enumerate() {
+                let do_not_track = scenario.do_not_track & 1 << index != 0;
+                let kind = Kind { do_not_track, has_quick_disk: !scenario.has_slow_disk };
+                devices[index] = arena.intern(Device::new(index, now, *memory, kind));
+            }
+            let mut world = Self {
+                devices,
+                server: *server,
+                inboxes: [Few::EMPTY; MOST_DEVICES],
+                shown: [Few::EMPTY; MOST_DEVICES],
+                loose: Few::EMPTY,
+                foreign: None,
+                foreign_used: 0,
+                awaited: [0; MOST_DEVICES],
+                used: 0,
+                left: scenario.budget,
+            };
+            if *server != Content::UNSET {
+                for index in 0..memories.len() {
+                    world.inboxes[index].push(*server);
+                }
+                if let Some(id) = server.granted() {
+                    // Somebody decided so before the run.
+                    for index in 0..memories.len() {
+                        world.tell(arena, index, Input::YesWritten(id)).unwrap();
+                    }
+                }
+            }
+            world
+        };
+        scenario.starts.iter().map(start).collect()
+    }
+
+    fn count(&self) -> usize {
+        self.devices.iter().filter(|device| **device != u32::MAX).count()
+    }
+
+    fn of(&self, arena: &Arena, index: usize) -> Summary {
+        arena.summary(self.devices[index])
+    }
+
+    fn tell(&mut self, arena: &mut Arena, index: usize, input: Input) -> Result<(), Violation> {
+        self.devices[index] = arena.step(self.devices[index], input)?;
+        Ok(())
+    }
+
+    /// All steps that can be taken from here, and whether none of them must come: such
+    /// a quiet state is checked to be a good one.
+    pub(super) fn steps(
+        &self,
+        scenario: &Scenario,
+        arena: &mut Arena,
+        steps: &mut Vec<Step>,
+    ) -> Result<bool, (Option<Action>, Violation)> {
+        let mut actions = Vec::new();
+        self.must_come(scenario, arena, &mut actions);
+        let is_quiet = actions.is_empty();
+        if is_quiet {
+            for index in 0..self.count() {
+                let device = self.devices[index];
+                arena.device(device).judge_quiet(self.server).map_err(|what| (None, what))?;
+            }
+        }
+        self.may_come(scenario, arena, &mut actions);
+        for action in actions {
+            let next = self.after(action, scenario, arena).map_err(|what| (Some(action), what))?;
+            if next != *self {
+                steps.push(Step { action, next });
+            }
+        }
+        Ok(is_quiet)
+    }
+
+    pub(super) fn after(
+        &self,
+        action: Action,
+        scenario: &Scenario,
+        arena: &mut Arena,
+    ) -> Result<Self, Violation> {
+        let mut next = self.clone();
+        next.take(action, scenario, arena)?;
+        for index in 0..next.count() {
+            let of = next.of(arena, index);
+            if !of.in_flight && !next.has_bounded_loose(index) {
+                for awaited in &mut next.awaited {
+                    *awaited &= !(1 << index);
+                }
+            }
+            if let Some(id) = of.open.filter(|_| scenario.used_ids_stay) {
+                next.used |= id.mask();
+            }
+        }
+        Ok(next)
+    }
+
+    fn take(
+        &mut self,
+        action: Action,
+        scenario: &Scenario,
+        arena: &mut Arena,
+    ) -> Result<(), Violation> {
+        match action {
+            Action::Device(device, input) => {
+                let index = usize::from(device);
+                self.left.spend(index, input);
+                self.tell(arena, index, input)
+            }
+            Action::Apply(device) => {
+                let index = usize::from(device);
+                let Request::Put { content, is_opt_in } = self.of(arena, index).request else {
+                    return Ok(());
+                };
+                // Before the write, for what it proves is known only by its answer.
+                self.tell(arena, index, Input::Applied)?;
+                self.write(content, Some(index), is_opt_in, scenario, arena)
+            }
+            Action::ApplyDetached(device) => {
+                let index = usize::from(device);
+                let Some(content) = self.of(arena, index).detached else { return Ok(()) };
+                self.tell(arena, index, Input::DetachedEnded)?;
+                let is_opt_in = content.granted().is_some();
+                self.write(content, Some(index), is_opt_in, scenario, arena)
+            }
+            Action::ApplyLoose(nth) => {
+                let loose = self.take_loose(nth);
+                let index = usize::from(loose.device);
+                // A write that comes after its bound is nobody's fault.
+                let is_opt_in = loose.content.granted().is_some() && loose.is_bounded;
+                self.write(loose.content, Some(index), is_opt_in, scenario, arena)
+            }
+            Action::DropLoose(nth) => {
+                self.take_loose(nth);
+                Ok(())
+            }
+            Action::FailWrite(device, fate) => {
+                let index = usize::from(device);
+                let Request::Put { content, .. } = self.of(arena, index).request else {
+                    return Ok(());
+                };
+                self.left.lose -= 1;
+                match fate {
+                    Fate::NotApplied => {}
+                    Fate::Soon => self.loose.push(Loose { device, content, is_bounded: true }),
+                    Fate::Late => {
+                        self.left.late -= 1;
+                        self.loose.push(Loose { device, content, is_bounded: false });
+                    }
+                }
+                self.tell(arena, index, Input::Failed(FailureKind::Unanswered))
+            }
+            Action::Sync(device, nth) => {
+                let (index, nth) = (usize::from(device), usize::from(nth));
+                let Some(content) = self.inboxes[index].items[nth] else { return Ok(()) };
+                self.inboxes[index].skip(nth + 1);
+                self.show(index, content, arena)
+            }
+            Action::Replay(device, nth) => {
+                let index = usize::from(device);
+                let Some(content) = self.shown[index].items[usize::from(nth)] else {
+                    return Ok(());
+                };
+                self.left.replay -= 1;
+                // A sync that goes back goes on from there.
+                let newest = self.inboxes[index].last().unwrap_or(content);
+                if newest != self.server {
+                    self.inboxes[index].push(self.server);
+                }
+                self.show(index, content, arena)
+            }
+            Action::Crash(device) => {
+                let index = usize::from(device);
+                self.left.crash -= 1;
+                let of = self.of(arena, index);
+                if let Request::Put { content, .. } = of.request {
+                    self.loose.push(Loose { device, content, is_bounded: true });
+                }
+                if let Some(content) = of.detached {
+                    self.loose.push(Loose { device, content, is_bounded: true });
+                }
+                self.tell(arena, index, Input::Crash)
+            }
+            Action::Foreign(client) => {
+                self.left.foreign -= 1;
+                let foreign = Foreign { client, cached: self.server, nth: self.foreign_used };
+                self.foreign_used += 1;
+                if client.waits() {
+                    self.foreign = Some(foreign);
+                    Ok(())
+                } else {
+                    self.foreign_writes(foreign, scenario, arena)
+                }
+            }
+            Action::ForeignWrites => match self.foreign.take() {
+                Some(foreign) => self.foreign_writes(foreign, scenario, arena),
+                None => Ok(()),
+            },
+        }
+    }
+
+    fn foreign_writes(
+        &mut self,
+        Foreign { client, cached, nth }: Foreign,
+        scenario: &Scenario,
+        arena: &mut Arena,
+    ) -> Result<(), Violation> {
+        let own = Member::Usable(Id::foreign(nth));
+        let content = match client {
+            ForeignClient::Overwrites => Content::new(None, own),
+            ForeignClient::WritesTwoKeys => match cached.id() {
+                Member::Usable(_) => cached,
+                Member::Absent | Member::Unusable => Content::new(cached.flag(), own),
+            },
+            ForeignClient::FlagFirst => {
+                let content = Content::new(Some(true), cached.id());
+                let client = ForeignClient::ThenId;
+                self.foreign = Some(Foreign { client, cached: content, nth });
+                content
+            }
+            // A falsy ID that is there wins over the new one.
+            ForeignClient::ThenId => match cached.id() {
+                Member::Absent => Content::new(cached.flag(), own),
+                Member::Unusable => cached,
+                Member::Usable(_) => return Ok(()),
+            },
+            ForeignClient::SaysNo => Content::new(Some(false), cached.id()),
+            ForeignClient::RestoresCached => cached,
+            ForeignClient::WritesFalsyId => Content::new(cached.flag(), Member::Unusable),
+            ForeignClient::Erases => Content::UNSET,
+        };
+        self.write(content, None, false, scenario, arena)
+    }
+
+    /// The server takes a write: the last one wins, and sync will show it.
+    fn write(
+        &mut self,
+        content: Content,
+        by: Option<usize>,
+        is_opt_in: bool,
+        scenario: &Scenario,
+        arena: &mut Arena,
+    ) -> Result<(), Violation> {
+        if let (Some(old), Some(new), Some(by), true, true) =
+            (self.server.granted(), content.granted(), by, is_opt_in, scenario.used_ids_stay)
+            && old != new
+            && self.used & old.mask() != 0
+            && !self.of(arena, by).refuses(old)
+        {
+            return Err("P6: an ID that events were sent under lost to another");
+        }
+        self.server = content;
+        for index in 0..self.count() {
+            if self.inboxes[index].last() != Some(content) {
+                self.inboxes[index].push(content);
+            }
+            if let Some(id) = content.granted() {
+                let input = if by == Some(index) {
+                    Input::OwnYesWritten(id)
+                } else {
+                    Input::YesWritten(id)
+                };
+                self.tell(arena, index, input)?;
+            }
+        }
+        if let (Some(by), true) = (by, is_opt_in) {
+            for index in (0..self.count()).filter(|index| *index != by) {
+                if self.of(arena, index).in_flight || self.has_bounded_loose(index) {
+                    self.awaited[by] |= 1 << index;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn show(&mut self, index: usize, content: Content, arena: &mut Arena) -> Result<(), Violation> {
+        if self.left.replay > 0 {
+            if self.shown[index].last() != Some(content) {
+                self.shown[index].push(content);
+            }
+        } else {
+            self.shown = [Few::EMPTY; MOST_DEVICES];
+        }
+        self.tell(arena, index, Input::Synced(content))
+    }
+
+    fn has_bounded_loose(&self, index: usize) -> bool {
+        self.loose.iter().any(|loose| loose.is_bounded && usize::from(loose.device) == index)
+    }
+
+    fn take_loose(&mut self, nth: u8) -> Loose {
+        let nth = usize::from(nth);
+        self.loose.items[nth..].rotate_left(1);
+        self.loose.items[MOST_LOOSE - 1].take().unwrap()
+    }
+
+    /// For the report of a violation: what differs from `before`, or all.
+    pub(super) fn describe(&self, before: Option<&Self>, arena: &Arena) -> String {
+        let mut text = String::new();
+        if before.is_none_or(|before| before.server != self.server) {
+            text.push_str(&format!("    server {:?}\n", self.server));
+        }
+        for index in 0..self.count() {
+            let line = |world: &Self| {
+                let device = arena.device(world.devices[index]).describe();
+                let inbox: Vec<_> = world.inboxes[index].iter().collect();
+                format!("    {index}: {device}, inbox {inbox:?}\n")
+            };
+            if before.is_none_or(|before| line(before) != line(self)) {
+                text.push_str(&line(self));
+            }
+        }
+        text
+    }
+}
