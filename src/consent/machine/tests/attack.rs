@@ -118,7 +118,7 @@ impl Sim {
                 let call = CallId(self.calls);
                 // Two withdrawals in epochs of the same number are tested below.
                 for _ in 0..7 * self.calls {
-                    self.processes[index].machine.raise_epoch(super::super::Wipe::IdChanged);
+                    self.processes[index].machine.raise_epoch(crate::gate::WipeReason::IdChanged);
                 }
                 self.processes[index].machine.handle_opt_out(call, Removal::Id);
                 self.last_no = Some(index);
