@@ -18,10 +18,10 @@
 //! people's members survive? Is the next start quiet? And does a client that restores
 //! the retired ID open nothing?
 
+mod attack;
 mod in_process;
 #[cfg(unix)]
 mod kill;
-mod attack;
 mod store;
 mod store_failures;
 

@@ -52,14 +52,14 @@ fn done(record: &Record, act: Act) -> Record {
             record.trust();
         }
         Act::OptOut(removal) => {
-            record.retire_current();
+            record.retire_all();
             record.trust();
             record.withdraw(removal);
             record.epoch += 1;
         }
         Act::WithdrawnElsewhere => {
-            record.retire_current();
-            record.decision = Consent::Denied;
+            record.retire_all();
+            record.withdraw_elsewhere();
             record.epoch += 1;
         }
         Act::Discharge => record.removal = None,
