@@ -18,7 +18,6 @@
 //! people's members survive? Is the next start quiet? And does a client that restores
 //! the retired ID open nothing?
 
-mod attack;
 mod in_process;
 #[cfg(unix)]
 mod kill;

@@ -21,16 +21,17 @@ impl Machine {
         let removal_pending = self.record.removal.is_some() && !self.opt_in.settling;
         let counts =
             self.session != Session::Ended && !removal_pending && self.is_proof(asked_at, seen);
-        let has_to_clean = counts && self.decide(seen, now);
-        if !has_to_clean {
-            self.end_operation(Outcome::Done);
-        } else if *request == Request::Verify {
-            // The homeserver only said that it had applied the clean-up.
+        if *request == Request::Verify && !(counts && seen.is_clean()) {
+            // The homeserver only said that it had applied the clean-up, or another client was
+            // faster. The next read decides: while this one was out, a `false` in sync was
+            // taken for the clean-up.
             self.wake.fetch_wanted = true;
             self.wake.backoff.failed(now, random.jitter);
             self.end_operation(Outcome::Pending);
-        } else {
+        } else if counts && self.decide(seen, now) {
             self.proceed(Request::CleanUp { epoch: self.record.epoch });
+        } else {
+            self.end_operation(Outcome::Done);
         }
     }
 
