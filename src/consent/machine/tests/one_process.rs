@@ -47,6 +47,8 @@ fn rest(seed: u64, opts_in: bool) {
     let mut out: Option<Out> = None;
     let mut inbox: Vec<Observed> = Vec::new();
     let mut shown: Vec<Observed> = Vec::new();
+    // A write of a process that has ended.
+    let mut late: Option<Change> = None;
     let mut says_no = false;
     let mut is_saved = false;
     let mut names = 0;
@@ -163,12 +165,11 @@ fn rest(seed: u64, opts_in: bool) {
                 // A crash; what was saved is all.
                 let record = driven.machine.disk.stored.clone();
                 log.push("restart".to_owned());
-                if opts_in {
-                    continue;
+                if let Some(Out::Put(change, false)) = out.take() {
+                    late = Some(change);
                 }
                 says_no &= is_saved;
                 driven = Driven { machine: machine(&record), ..driven };
-                out = None;
             }
             23 => {
                 let denies = numbers.below(2) == 0;
@@ -180,6 +181,11 @@ fn rest(seed: u64, opts_in: bool) {
                 }
             }
             _ => {}
+        }
+        if let Some(change) = late.take_if(|_| numbers.below(8) == 0) {
+            server = change.outcome();
+            log.push(format!("is written late {server:?}"));
+            inbox.push(server.clone());
         }
         if is_over && numbers.below(10) == 0 {
             driven.machine.handle_sync_delivers(driven.now);
