@@ -59,7 +59,7 @@ mod world;
 
 use content::{Content, Id, Member};
 use device::{Memory, Violation};
-use foreign::FOREIGN_CLIENTS;
+use foreign::{FOREIGN_CLIENTS, YES_AND_RESTORED};
 use scenario::{Budget, Scenario};
 use search::{Report, search};
 use world::MOST_DEVICES;
@@ -148,6 +148,11 @@ fn scenario(starts: Vec<Start>, budget: Budget) -> Scenario {
     Scenario { starts, budget, foreign: FOREIGN_CLIENTS, has_slow_disk, ..Scenario::default() }
 }
 
+/// The same, where the user also says yes elsewhere and a cached copy is restored.
+fn elsewhere(starts: Vec<Start>, budget: Budget) -> Scenario {
+    Scenario { foreign: YES_AND_RESTORED, ..scenario(starts, budget) }
+}
+
 /// The states that each search of a test may visit, from the environment of whoever
 /// wants more than the searches that are always run whole.
 fn more_states() -> Option<usize> {
@@ -198,6 +203,16 @@ fn every_promise_holds_in_every_state_of_one_device() {
             some("a cached copy", Budget { foreign: 1, opt_in: [1, 0, 0], ..NONE }),
             some("late writes", Budget { lose: 1, late: 1, ..CALLS }),
             some("failing disk", Budget { save_failure: 1, crash: 1, opt_out: [1, 0, 0], ..NONE }),
+            (
+                "yes elsewhere",
+                elsewhere(some_starts_of_one(), Budget { foreign: 1, opt_out: [2, 0, 0], ..NONE }),
+            ),
+            (
+                "yes elsewhere in calls",
+                elsewhere(some_starts_of_one(), Budget { foreign: 1, ..CALLS }),
+            ),
+            some("erasure after opt-out", Budget { erase: [1, 0, 0], opt_out: [1, 0, 0], ..NONE }),
+            some("opt-ins that lie", Budget { lie: 1, ..CALLS }),
             run("erasure", Budget { erase: [1, 0, 0], opt_in: [1, 0, 0], ..NONE }),
             some("dropped call", Budget { drop_opt_in: 1, ..CALLS }),
             some("veto", Budget { veto: [2, 0, 0], opt_in: [1, 0, 0], ..NONE }),

@@ -56,15 +56,21 @@ impl Machine {
         if seen.flag != Some(false) {
             return;
         }
+        if let Some(id) = seen.usable_id() {
+            self.record.retire(id);
+        }
+        // What a device that has opted out retires it cleans up. In sync, the echo of that
+        // opt-out may come after a yes from elsewhere.
+        let follows = self.decision() != Consent::Denied || self.is_opting_in();
+        if !follows && !is_proven {
+            return;
+        }
         let minted = self.opt_in.minted.as_ref();
         let spared = minted
             .filter(|minted| minted.is_unsettled(now) && !(is_proven && minted.is_written))
             .map(|minted| minted.id.clone());
         let held = self.server.on_server.as_ref().and_then(Observed::usable_id);
-        if let Some(id) = held.filter(|id| Some(*id) != spared.as_ref()) {
-            self.record.retire(id);
-        }
-        if let Some(id) = seen.usable_id() {
+        if let Some(id) = held.filter(|id| follows && Some(*id) != spared.as_ref()) {
             self.record.retire(id);
         }
         self.record.retire_all_but(spared.as_ref());

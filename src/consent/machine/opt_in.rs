@@ -132,8 +132,12 @@ impl Machine {
                 self.record.forget_id();
                 self.raise_epoch(WipeReason::IdChanged);
             }
-            self.opt_in.minted =
-                Some(MintedId { id: id.clone(), settled_at: None, is_written: false });
+            let is_written = self
+                .opt_in
+                .minted
+                .as_ref()
+                .is_some_and(|minted| minted.id == *id && minted.is_written);
+            self.opt_in.minted = Some(MintedId { id: id.clone(), settled_at: None, is_written });
         }
         // A write may be applied after this process has ended: which ID a withdrawal has to
         // retire is on the disk before.

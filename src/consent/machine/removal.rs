@@ -92,7 +92,7 @@ impl Machine {
         let is_newest = self.is_proof(asked_at, seen);
         let is_removed = match removal {
             Removal::Id => seen.is_clean(),
-            Removal::Event => seen.flag != Some(true) && !seen.has_id_member(),
+            Removal::Event => *seen == Observed::UNSET,
         };
         // A later opt-in elsewhere, under an ID that was not there before.
         let is_overwritten = seen.flag == Some(true)

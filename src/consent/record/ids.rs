@@ -116,10 +116,6 @@ impl Record {
     pub(crate) fn has_digests(&self) -> bool {
         self.current.is_some() || !self.retired.is_empty() || !self.offered.is_empty()
     }
-
-    pub(crate) fn remembers(&self, id: &AnalyticsId) -> bool {
-        self.current.as_ref() == Some(&self.digest(id))
-    }
 }
 
 #[cfg(test)]
