@@ -176,9 +176,11 @@ impl Device {
                         promises.answered |= content.granted().map_or(0, Id::mask);
                     }),
                     Some(Sent::CleanUp { .. }) => {}
-                    _ if !since.is_overtaken && !is_lie => self.each_promise(|promises| {
+                    _ if !is_lie => self.each_promise(|promises| {
                         promises.unerased &= change != Change::Erase;
-                        promises.cleaned();
+                        if !since.is_overtaken {
+                            promises.cleaned();
+                        }
                     }),
                     _ => {}
                 }
