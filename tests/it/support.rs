@@ -311,3 +311,12 @@ pub(crate) fn pass_everything(mut proxy: GatedProxy) -> tokio::task::JoinHandle<
         }
     })
 }
+
+/// Returns the body of the last write that was not applied.
+pub(crate) fn lost_write(world: &World) -> String {
+    let puts = world.server.requests().into_iter();
+    puts.filter(|request| request.method == AccountDataMethod::Put && !request.applied)
+        .last()
+        .unwrap()
+        .body
+}

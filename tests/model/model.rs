@@ -121,6 +121,13 @@ fn some_starts_of_one() -> Vec<Start> {
     ]
 }
 
+/// One of each decision.
+fn few_starts_of_one() -> Vec<Start> {
+    use Memory::{NoPending, Nothing, Yes};
+
+    vec![(Content::UNSET, vec![Nothing]), (YES, vec![Yes]), (YES, vec![NoPending])]
+}
+
 /// The same, beside a second device.
 fn starts_of_two() -> Vec<Start> {
     let beside = |(content, memories): Start| {
@@ -194,13 +201,16 @@ fn violation_of(name: &str, scenario: &Scenario) -> Option<Violation> {
 fn every_promise_holds_in_every_state_of_one_device() {
     let run = |name, budget| (name, scenario(starts_of_one(), budget));
     let some = |name, budget| (name, scenario(some_starts_of_one(), budget));
+    let few = |name, budget| (name, scenario(few_starts_of_one(), budget));
+    let nothing = vec![(Content::UNSET, vec![Memory::Nothing])];
     check(
         vec![
             some("calls", Budget { opt_in: [2, 0, 0], opt_out: [1, 0, 0], ..NONE }),
-            some("two foreign writers", Budget { foreign: 2, ..NONE }),
+            few("two foreign writers", Budget { foreign: 2, ..NONE }),
             some("crashes", Budget { crash: 1, foreign: 1, ..NONE }),
+            ("crash in calls", scenario(nothing, Budget { crash: 1, ..CALLS })),
             run("crash in a call", Budget { crash: 1, opt_in: [1, 0, 0], ..NONE }),
-            some("a cached copy", Budget { foreign: 1, opt_in: [1, 0, 0], ..NONE }),
+            few("a cached copy", Budget { foreign: 1, opt_in: [1, 0, 0], ..NONE }),
             some("late writes", Budget { lose: 1, late: 1, ..CALLS }),
             some("failing disk", Budget { save_failure: 1, crash: 1, opt_out: [1, 0, 0], ..NONE }),
             (
@@ -209,7 +219,7 @@ fn every_promise_holds_in_every_state_of_one_device() {
             ),
             (
                 "yes elsewhere in calls",
-                elsewhere(some_starts_of_one(), Budget { foreign: 1, ..CALLS }),
+                elsewhere(few_starts_of_one(), Budget { foreign: 1, ..CALLS }),
             ),
             some("erasure after opt-out", Budget { erase: [1, 0, 0], opt_out: [1, 0, 0], ..NONE }),
             some("opt-ins that lie", Budget { lie: 1, ..CALLS }),
@@ -217,8 +227,8 @@ fn every_promise_holds_in_every_state_of_one_device() {
             some("dropped call", Budget { drop_opt_in: 1, ..CALLS }),
             some("veto", Budget { veto: [2, 0, 0], opt_in: [1, 0, 0], ..NONE }),
             run("sync goes back", Budget { replay: 1, ..CALLS }),
-            some("session", Budget { session: 1, foreign: 1, ..NONE }),
-            some("session in calls", Budget { session: 1, ..CALLS }),
+            few("session", Budget { session: 1, foreign: 1, ..NONE }),
+            few("session in calls", Budget { session: 1, ..CALLS }),
         ],
         None,
     );

@@ -8,17 +8,8 @@ use matrix_analytics::{
 
 use crate::support::{
     ALICE, AnalyticsExt as _, Device, FOREIGN_ID, GatedProxy, World, content, eventually, id_in,
-    pass_everything, sent_under,
+    lost_write, pass_everything, sent_under,
 };
-
-/// The body of the write that was not applied.
-fn lost_write(world: &World) -> String {
-    let puts = world.server.requests().into_iter();
-    puts.filter(|request| request.method == AccountDataMethod::Put && !request.applied)
-        .last()
-        .unwrap()
-        .body
-}
 
 /// A gateway answers 504 to an opt-in, and the process ends. The next opt-in succeeds, the user opts
 /// out, and the receipt is complete. Then the homeserver applies the first write.

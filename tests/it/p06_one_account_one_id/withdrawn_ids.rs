@@ -2,11 +2,14 @@
 //! it send.
 
 use hyper::Method;
-use matrix_analytics::{Consent, testing::Fault};
+use matrix_analytics::{
+    Consent,
+    testing::{AccountDataMethod, Fault},
+};
 
 use crate::support::{
-    AnalyticsExt as _, BOUND, FOREIGN_ID, SETTLE, World, content, eventually, pass_everything,
-    sent_under,
+    AnalyticsExt as _, BOUND, FOREIGN_ID, SETTLE, World, content, eventually, id_in, lost_write,
+    pass_everything, sent_under,
 };
 
 #[tokio::test]
@@ -95,4 +98,20 @@ async fn an_id_that_was_in_use_before_the_session_was_lost_is_not_used_after_an_
     // A third client restores what it had cached.
     world.set_content(&content(Some(true), Some(FOREIGN_ID)));
     assert_eq!(sent_under(&device, &analytics, &recorder).await, Vec::<String>::new());
+}
+
+/// The write of the first call is applied after that of the second.
+#[tokio::test]
+async fn an_opt_in_that_is_tried_again_makes_no_second_id() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let (analytics, recorder) = device.start_confirmed().await;
+    world.server.fail_next_on(AccountDataMethod::Put, Fault::ServerError(504));
+    assert!(eventually(analytics.opt_in()).await.is_err());
+    let first = lost_write(&world);
+    analytics.opt_in_and_settle().await;
+    assert_eq!(id_in(&first), id_in(&world.content().unwrap()));
+    world.set_content(&first);
+    let id = id_in(&first).unwrap();
+    assert_eq!(sent_under(&device, &analytics, &recorder).await, [id]);
 }
