@@ -203,10 +203,11 @@ fn every_promise_holds_in_every_state_of_one_device() {
     let some = |name, budget| (name, scenario(some_starts_of_one(), budget));
     let few = |name, budget| (name, scenario(few_starts_of_one(), budget));
     let nothing = vec![(Content::UNSET, vec![Memory::Nothing])];
+    let yes = vec![(YES, vec![Memory::Yes])];
     check(
         vec![
             some("calls", Budget { opt_in: [2, 0, 0], opt_out: [1, 0, 0], ..NONE }),
-            few("two foreign writers", Budget { foreign: 2, ..NONE }),
+            ("two foreign writers", scenario(yes.clone(), Budget { foreign: 2, ..NONE })),
             some("crashes", Budget { crash: 1, foreign: 1, ..NONE }),
             ("crash in calls", scenario(nothing, Budget { crash: 1, ..CALLS })),
             run("crash in a call", Budget { crash: 1, opt_in: [1, 0, 0], ..NONE }),
@@ -217,18 +218,15 @@ fn every_promise_holds_in_every_state_of_one_device() {
                 "yes elsewhere",
                 elsewhere(some_starts_of_one(), Budget { foreign: 1, opt_out: [2, 0, 0], ..NONE }),
             ),
-            (
-                "yes elsewhere in calls",
-                elsewhere(few_starts_of_one(), Budget { foreign: 1, ..CALLS }),
-            ),
+            ("yes elsewhere in calls", elsewhere(yes.clone(), Budget { foreign: 1, ..CALLS })),
             some("erasure after opt-out", Budget { erase: [1, 0, 0], opt_out: [1, 0, 0], ..NONE }),
             some("opt-ins that lie", Budget { lie: 1, ..CALLS }),
             run("erasure", Budget { erase: [1, 0, 0], opt_in: [1, 0, 0], ..NONE }),
             some("dropped call", Budget { drop_opt_in: 1, ..CALLS }),
             some("veto", Budget { veto: [2, 0, 0], opt_in: [1, 0, 0], ..NONE }),
-            run("sync goes back", Budget { replay: 1, ..CALLS }),
-            few("session", Budget { session: 1, foreign: 1, ..NONE }),
-            few("session in calls", Budget { session: 1, ..CALLS }),
+            some("sync goes back", Budget { replay: 1, ..CALLS }),
+            ("session", scenario(yes.clone(), Budget { session: 1, foreign: 1, ..NONE })),
+            ("session in calls", scenario(yes, Budget { session: 1, ..CALLS })),
         ],
         None,
     );

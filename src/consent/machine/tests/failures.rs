@@ -112,6 +112,22 @@ async fn a_late_echo_of_an_opt_out_does_not_undo_an_opt_in_elsewhere_that_came_a
 }
 
 #[tokio::test]
+async fn a_late_write_of_an_opt_in_counts_though_sync_repeats_an_older_no() {
+    let mut driven = Driven::seeing(&no());
+    let call = driven.opt_in();
+    driven.read(&no());
+    driven.fail_write(UNANSWERED);
+    driven.fail_read(UNANSWERED);
+    driven.read(&no());
+    assert_eq!(driven.outcome(call), Some(Outcome::Failed));
+    driven.now += 10 * REQUEST_TIMEOUT;
+    driven.sync(&no());
+    driven.sync(&yes("minted-1"));
+    driven.read(&yes("minted-1"));
+    assert_eq!(driven.gate(), GateState::Open);
+}
+
+#[tokio::test]
 async fn a_clean_up_that_the_homeserver_only_says_it_applied_backs_off_and_is_made_again() {
     let mut driven = Driven::seeing(&yes("a"));
     driven.opt_out(Removal::Id);
