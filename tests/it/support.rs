@@ -314,9 +314,6 @@ pub(crate) fn pass_everything(mut proxy: GatedProxy) -> tokio::task::JoinHandle<
 
 /// Returns the body of the last write that was not applied.
 pub(crate) fn lost_write(world: &World) -> String {
-    let puts = world.server.requests().into_iter();
-    puts.filter(|request| request.method == AccountDataMethod::Put && !request.applied)
-        .last()
-        .unwrap()
-        .body
+    let mut puts = world.server.requests().into_iter();
+    puts.rfind(|request| request.method == AccountDataMethod::Put && !request.applied).unwrap().body
 }

@@ -204,10 +204,11 @@ fn every_promise_holds_in_every_state_of_one_device() {
     let few = |name, budget| (name, scenario(few_starts_of_one(), budget));
     let nothing = vec![(Content::UNSET, vec![Memory::Nothing])];
     let yes = vec![(YES, vec![Memory::Yes])];
+    let decided = vec![(YES, vec![Memory::Yes]), (YES, vec![Memory::NoPending])];
     check(
         vec![
             some("calls", Budget { opt_in: [2, 0, 0], opt_out: [1, 0, 0], ..NONE }),
-            ("two foreign writers", scenario(yes.clone(), Budget { foreign: 2, ..NONE })),
+            ("two foreign writers", scenario(decided, Budget { foreign: 2, ..NONE })),
             some("crashes", Budget { crash: 1, foreign: 1, ..NONE }),
             ("crash in calls", scenario(nothing, Budget { crash: 1, ..CALLS })),
             run("crash in a call", Budget { crash: 1, opt_in: [1, 0, 0], ..NONE }),

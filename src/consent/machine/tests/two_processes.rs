@@ -58,7 +58,7 @@ impl Sim {
         Random { id: id(&format!("minted-{}", self.made)), jitter: 0.0 }
     }
 
-    fn write(&mut self, seen: Observed) {
+    fn write(&mut self, seen: &Observed) {
         self.server = seen.clone();
         for process in &mut self.processes {
             process.inbox.push(seen.clone());
@@ -99,13 +99,13 @@ impl Sim {
             }
             1 if self.calls < 6 => {
                 self.calls += 1;
-                self.write(yes(&format!("elsewhere-{}", self.calls)));
+                self.write(&yes(&format!("elsewhere-{}", self.calls)));
                 self.last_no = None;
                 self.log.push(format!("elsewhere: {:?}", self.server));
             }
             2 if self.calls < 6 => {
                 self.calls += 1;
-                self.write(no());
+                self.write(&no());
                 self.log.push("elsewhere: no".to_owned());
             }
             3..=7 => {
@@ -135,7 +135,7 @@ impl Sim {
                 }
                 if let Some(written) = written {
                     self.log.push(format!("{index}: writes {written:?}"));
-                    self.write(written);
+                    self.write(&written);
                 }
             }
             13..=17 => {
@@ -203,10 +203,11 @@ impl Sim {
     }
 
     fn check(&self, who: &str) {
-        if let (Some(_), true) = (self.last_no, self.is_saved) {
-            if let Err(what) = self.restart_stays_closed() {
-                panic!("{who}: {what}\n{}", self.log.join("\n"));
-            }
+        if self.last_no.is_some()
+            && self.is_saved
+            && let Err(what) = self.restart_stays_closed()
+        {
+            panic!("{who}: {what}\n{}", self.log.join("\n"));
         }
         if let Some(index) = self.last_no {
             let gate = self.processes[index].machine.gate();
