@@ -457,5 +457,5 @@ fn a_process_that_stops_while_it_resumes_breaks_no_promise() {
             }
         }
     }
-    assert_eq!(stops, 282);
+    assert_eq!(stops, 290);
 }
