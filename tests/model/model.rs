@@ -32,10 +32,10 @@
 //!
 //! | devices | searches | states |
 //! |---|---|---|
-//! | one | 29, whole | 850 000 |
-//! | two | 7, whole | 470 000 |
-//! | three | 2, whole | 63 000 |
-//! | what is known not to hold | 3, up to the violation | 61 000 |
+//! | one | 29, whole | 789 977 |
+//! | two | 7, whole | 470 495 |
+//! | three | 2, whole | 63 406 |
+//! | what is known not to hold | 3, up to the violation | 57 816 |
 //!
 //! That takes 65 s of one core. `MODEL_STATES` sets the limit for each of the larger
 //! searches, which are not part of every run. Time stands still in it: each wait ends at
