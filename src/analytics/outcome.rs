@@ -74,8 +74,12 @@ pub struct OptOutReceipt {
     /// This device remembers the no. If this failed, the no holds until the
     /// process ends; after that only what the homeserver holds is known.
     pub record: Step<StoreError>,
-    /// The account's event is clean: it was read again after it was written, and this
-    /// device remembers that nothing is left to remove.
+    /// The account has lost what this call was to remove: the event was read again after it
+    /// was written, and this device has saved that nothing is left to remove.
+    ///
+    /// The event may hold an opt-in all the same, if another device made it after the write.
+    /// This device follows it, as the state tells. Pending without a cause also if the event
+    /// is clean and this device could not save that: after a restart it is removed again.
     pub account: Step<AccountDataError>,
     /// The ID that the account held: what a request to a service to erase what it has
     /// must name. It is told once, and kept nowhere else.

@@ -1,21 +1,17 @@
 //! What this device remembers about consent.
 
+mod ids;
 mod merge;
 
 use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
+use self::ids::{IdDigest, MAX_OFFERED, MAX_RETIRED};
 use super::state::Consent;
-use crate::{analytics_id::AnalyticsId, hex::hex};
 
 /// The version that this code writes.
 pub(crate) const VERSION: u32 = 1;
-
-/// How many retired IDs are remembered: a client that restores what it had cached
-/// restores a recent one.
-const MAX_RETIRED: usize = 64;
 
 /// The highest epoch that a record may have when it is loaded.
 ///
@@ -42,7 +38,8 @@ pub(crate) struct Record {
     /// The server copy that a withdrawal has still to clean.
     #[serde(default)]
     pub(crate) removal: Option<Removal>,
-    /// The epoch that began when the user last withdrew on this device.
+    /// The epoch that began with the last withdrawal, here or elsewhere. Two processes may
+    /// choose the same one: see [`Record::merge`].
     #[serde(default)]
     withdrawn_in: u64,
     /// Goes up at every withdrawal and every change of ID.
@@ -56,10 +53,14 @@ pub(crate) struct Record {
     /// The ID under which this device last sent.
     #[serde(default)]
     current: Option<IdDigest>,
-    /// The last IDs that a withdrawal here removed, oldest first: never to be used
-    /// again.
+    /// The last IDs that a withdrawal removed, oldest first: never to be used again.
     #[serde(default)]
     retired: VecDeque<IdDigest>,
+    /// The last IDs that the next withdrawal retires besides the current one, oldest first:
+    /// those that an opt-in here wrote or was about to write, for a write whose answer was
+    /// lost may still be applied, and those that were in use before.
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    offered: VecDeque<IdDigest>,
     /// This stands for a record that could not be read: it may have held a
     /// withdrawal.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -75,18 +76,6 @@ pub(crate) enum Removal {
     Id,
     /// Remove the whole event.
     Event,
-}
-
-/// A salted digest of an analytics ID.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(transparent)]
-#[cfg_attr(test, derive(Hash))]
-struct IdDigest(String);
-
-impl std::fmt::Debug for IdDigest {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("IdDigest(..)")
-    }
 }
 
 impl Record {
@@ -105,6 +94,7 @@ impl Record {
             salt,
             current: None,
             retired: VecDeque::new(),
+            offered: VecDeque::new(),
             unreadable: false,
         }
     }
@@ -123,14 +113,26 @@ impl Record {
             && self.withdrawn_in <= self.epoch
             && self.cleaned_in_epoch <= Some(self.epoch)
             && self.retired.len() <= MAX_RETIRED
+            && self.offered.len() <= MAX_OFFERED
     }
 
     /// Notes that the user withdrew on this device, and what the account has still to lose.
     /// The caller raises the epoch.
     pub(crate) fn withdraw(&mut self, removal: Removal) {
-        self.decision = Consent::Denied;
         self.removal = self.removal.max(Some(removal));
+        self.withdraw_elsewhere();
+    }
+
+    /// Notes that the user withdrew on another device. The caller raises the epoch.
+    pub(crate) fn withdraw_elsewhere(&mut self) {
+        self.decision = Consent::Denied;
         self.withdrawn_in = self.epoch + 1;
+    }
+
+    /// Whether this denies because of a withdrawal that `before` did not have.
+    pub(crate) fn is_withdrawn_since(&self, before: &Self) -> bool {
+        self.decision == Consent::Denied
+            && (before.decision != Consent::Denied || self.withdrawn_in != before.withdrawn_in)
     }
 
     /// Notes that the user said no on this device. The caller raises the epoch.
@@ -144,47 +146,6 @@ impl Record {
         std::mem::take(&mut self.device_veto)
     }
 
-    pub(crate) fn remember_id(&mut self, id: &AnalyticsId) {
-        self.current = Some(self.digest(id));
-    }
-
-    /// Forgets the current ID without retiring it.
-    pub(crate) fn forget_id(&mut self) {
-        self.current = None;
-    }
-
-    /// Whether an ID is remembered, and it is not `id`.
-    pub(crate) fn remembers_other_than(&self, id: &AnalyticsId) -> bool {
-        self.current.as_ref().is_some_and(|current| *current != self.digest(id))
-    }
-
-    /// Makes the current ID, if there is one, the retired one.
-    pub(crate) fn retire_current(&mut self) {
-        if let Some(current) = self.current.take() {
-            self.retire_digest(current);
-        }
-    }
-
-    pub(crate) fn retire(&mut self, id: &AnalyticsId) {
-        self.retire_digest(self.digest(id));
-    }
-
-    fn retire_digest(&mut self, digest: IdDigest) {
-        if self.retired.contains(&digest) {
-            return;
-        }
-        self.retired.push_back(digest);
-        if self.retired.len() > MAX_RETIRED {
-            self.retired.pop_front();
-        }
-    }
-
-    /// Whether `id` must not be used again; of a record that could not be read
-    /// nobody knows.
-    pub(crate) fn is_retired(&self, id: &AnalyticsId) -> bool {
-        self.unreadable || self.retired.contains(&self.digest(id))
-    }
-
     pub(crate) fn is_unreadable(&self) -> bool {
         self.unreadable
     }
@@ -194,12 +155,14 @@ impl Record {
         self.unreadable = false;
     }
 
-    /// Nothing is remembered but the epoch and the veto.
+    /// Forgets all but the epoch, the veto, and the IDs that are retired or still to be.
     pub(crate) fn start_anew(&mut self) {
         *self = Self {
             epoch: self.epoch,
             device_veto: self.device_veto,
             vetoed_in: self.vetoed_in,
+            retired: std::mem::take(&mut self.retired),
+            offered: std::mem::take(&mut self.offered),
             ..Self::new(std::mem::take(&mut self.salt))
         };
     }
@@ -208,23 +171,6 @@ impl Record {
     pub(crate) fn with_salt(mut self, salt: &str) -> Self {
         self.salt = salt.to_owned();
         self
-    }
-
-    #[cfg(test)]
-    pub(crate) fn has_digests(&self) -> bool {
-        self.current.is_some() || !self.retired.is_empty()
-    }
-
-    #[cfg(test)]
-    pub(crate) fn remembers(&self, id: &AnalyticsId) -> bool {
-        self.current.as_ref() == Some(&self.digest(id))
-    }
-
-    fn digest(&self, id: &AnalyticsId) -> IdDigest {
-        let mut hash = Sha256::new();
-        hash.update(self.salt.as_bytes());
-        hash.update(id.reveal().as_bytes());
-        IdDigest(hex(&hash.finalize()))
     }
 }
 
@@ -238,6 +184,7 @@ impl Default for Record {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::analytics_id::AnalyticsId;
 
     #[test]
     fn the_record_shows_and_stores_no_id() {
@@ -245,6 +192,7 @@ mod tests {
         let mut record = Record::default();
         record.remember_id(&id);
         record.retire(&id);
+        record.offer(&AnalyticsId::random());
         let json = serde_json::to_string(&record).unwrap();
         assert!(!json.contains(id.reveal()));
         assert!(!format!("{record:?}").contains(id.reveal()));
@@ -252,33 +200,10 @@ mod tests {
     }
 
     #[test]
-    fn two_devices_digest_one_id_differently() {
-        let id = AnalyticsId::random();
-        let (mut one, mut other) = (Record::default(), Record::default());
-        one.remember_id(&id);
-        other.remember_id(&id);
-        assert_ne!(one.current, other.current);
-    }
-
-    #[test]
-    fn the_last_retired_ids_are_remembered_and_the_record_stays_small() {
-        let ids: Vec<_> = (0..MAX_RETIRED + 6).map(|_| AnalyticsId::random()).collect();
-        let mut record = Record::default();
-        for id in &ids {
-            record.remember_id(id);
-            record.retire_current();
-            record.retire(id);
-        }
-        let is_retired: Vec<_> = ids.iter().map(|id| record.is_retired(id)).collect();
-        assert_eq!(is_retired, [[false; 6].as_slice(), &[true; MAX_RETIRED]].concat());
-        assert!(record.is_possible());
-    }
-
-    #[test]
     fn a_record_that_no_version_wrote_is_impossible() {
         let possible = Record { epoch: MAX_LOADED_EPOCH, ..Record::default() };
         assert!(possible.is_possible());
-        let retired = vec![Record::default().digest(&AnalyticsId::random()); MAX_RETIRED + 1];
+        let digests = vec![Record::default().digest(&AnalyticsId::random()); MAX_RETIRED + 1];
         for impossible in [
             Record { epoch: MAX_LOADED_EPOCH + 1, ..Record::default() },
             Record { epoch: u64::MAX, ..Record::default() },
@@ -286,7 +211,8 @@ mod tests {
             Record { withdrawn_in: u64::MAX, ..Record::default() },
             Record { cleaned_in_epoch: Some(2), ..Record::default() },
             Record { salt: String::new(), ..Record::default() },
-            Record { retired: retired.into(), ..Record::default() },
+            Record { retired: digests.clone().into(), ..Record::default() },
+            Record { offered: digests.into(), ..Record::default() },
         ] {
             assert!(!impossible.is_possible(), "{impossible:?}");
         }

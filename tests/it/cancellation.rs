@@ -25,6 +25,7 @@ use tokio::runtime::Handle;
 
 use crate::support::{
     AnalyticsExt as _, BOUND, FOREIGN_ID, GatedProxy, SETTLE, World, content, eventually, id_in,
+    pass_everything,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -78,7 +79,7 @@ async fn a_call_may_be_dropped_while_any_of_its_requests_is_out() {
             }
         }
     }
-    assert_eq!(drops, 66);
+    assert_eq!(drops, 68);
 }
 
 /// Drops `call` while its `request`-th request is out, and checks what becomes of it.
@@ -160,14 +161,6 @@ async fn drop_call(
         }
         return true;
     }
-}
-
-fn pass_everything(mut proxy: GatedProxy) -> tokio::task::JoinHandle<()> {
-    tokio::spawn(async move {
-        loop {
-            proxy.next_of_any_method().await.pass().await;
-        }
-    })
 }
 
 fn is_clean(world: &World) -> bool {

@@ -4,6 +4,8 @@
 //! The orders are enumerated, not sampled: a proxy in front of each device holds
 //! every request until its turn.
 
+mod calls;
+
 use std::collections::BTreeSet;
 
 use hyper::Method;
@@ -154,9 +156,17 @@ impl Racer {
                 }
             }
             Step::Write => {
-                if let Some((held, opt_in)) = self.write.take() {
+                if let Some((held, mut opt_in)) = self.write.take() {
                     held.pass().await;
-                    let state = eventually(opt_in).await.unwrap().unwrap();
+                    let state = tokio::select! {
+                        // The write of a flag beside an ID that it kept is read back at once.
+                        read = self.proxy.next(Method::GET) => {
+                            read.pass().await;
+                            eventually(opt_in).await
+                        }
+                        done = eventually(&mut opt_in) => done,
+                    };
+                    let state = state.unwrap().unwrap();
                     self.settled_at = (!state.is_open()).then(|| Instant::now() + SETTLE);
                 }
             }

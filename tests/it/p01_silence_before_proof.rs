@@ -3,7 +3,7 @@
 
 use matrix_analytics::{
     Analytics, AnalyticsBuilder, ConsentState, DropReason, GateState, HoldReason, PostHog,
-    testing::Fault,
+    testing::{AccountDataMethod, Fault},
 };
 
 use crate::support::{
@@ -97,4 +97,21 @@ async fn what_was_held_for_a_yes_that_is_not_confirmed_is_dropped_and_counted() 
     assert_eq!(stats.backends[0].captured, 1);
     assert_eq!(stats.backends[0].dropped[&DropReason::Withdrawn], 1);
     assert_eq!(collector.seen().opened, 0);
+}
+
+/// A captive portal, or a proxy that lost the request, answers 200.
+#[tokio::test]
+async fn an_opt_in_that_was_answered_and_not_applied_opens_nothing() {
+    for lie in [Fault::Html(200), Fault::Empty] {
+        let world = World::new().await;
+        world.set_content(&content(None, Some(FOREIGN_ID)));
+        let device = world.device("PHONE").await;
+        let (analytics, recorder) = device.start_confirmed().await;
+        world.server.fail_next_on(AccountDataMethod::Put, lie);
+        let state = eventually(analytics.opt_in()).await;
+        analytics.capture_one("Unproven");
+        eventually(analytics.flush()).await;
+        assert_eq!(world.content().unwrap(), content(None, Some(FOREIGN_ID)));
+        assert!(recorder.events().is_empty(), "{state:?}, sent {:?}", recorder.ids());
+    }
 }

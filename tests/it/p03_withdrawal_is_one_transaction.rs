@@ -8,7 +8,7 @@ use matrix_analytics::{
     testing::{AccountDataMethod, DeliveryFailure, FailingBackend, Fault, RecordingBackend},
 };
 
-use crate::support::{AnalyticsExt as _, FOREIGN_ID, World, content, eventually};
+use crate::support::{ALICE, AnalyticsExt as _, FOREIGN_ID, World, content, eventually, id_in};
 
 #[tokio::test]
 async fn opting_out_empties_the_queue_before_it_first_waits() {
@@ -291,4 +291,23 @@ async fn a_removal_that_was_answered_and_not_applied_is_not_called_done() {
     world.pass(std::time::Duration::from_secs(600), std::time::Duration::from_secs(10)).await;
     assert_eq!(world.content().unwrap(), content(Some(false), None));
     assert!(!analytics.state().removal_pending);
+}
+
+#[tokio::test]
+async fn an_opt_in_elsewhere_right_after_the_removal_is_followed_and_the_receipt_is_done() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let (analytics, _) = device.start_opted_in().await;
+    world.server.after_next(AccountDataMethod::Put, |server| {
+        server.set_content(
+            ALICE,
+            matrix_analytics::ELEMENT_EVENT_TYPE,
+            &content(Some(true), Some(FOREIGN_ID)),
+        );
+    });
+    let receipt = eventually(analytics.opt_out().into_future()).await;
+    assert_eq!(id_in(&world.content().unwrap()).as_deref(), Some(FOREIGN_ID));
+    assert!(receipt.account.is_done(), "{receipt:?}");
+    let state = eventually(analytics.recheck()).await.unwrap();
+    assert_eq!((state.decision, state.gate), (Consent::Granted, GateState::Open));
 }

@@ -1,6 +1,8 @@
 //! P4: a no stands on this device until the server copy is clean; a server that
 //! still says yes does not lift it.
 
+mod late_writes;
+
 use std::time::Duration;
 
 use matrix_analytics::{
@@ -420,4 +422,24 @@ fn an_opt_out_whose_runtime_ended_before_it_was_saved_is_known_to_the_next_build
         let (analytics, _) = device.start().await;
         assert_eq!(analytics.state().decision, Consent::Denied);
     });
+}
+
+#[tokio::test]
+async fn a_clean_up_that_was_answered_and_not_applied_is_made_again() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let (analytics, _) = device.start_opted_in().await;
+    let opted_in = world.content().unwrap();
+    assert!(eventually(analytics.opt_out().into_future()).await.is_complete());
+    world.set_content(&opted_in);
+    world.server.fail_next_on(AccountDataMethod::Put, Fault::Html(200));
+    for _ in 0..3 {
+        device.sync().await;
+        eventually(analytics.recheck()).await.unwrap();
+        tokio::time::advance(Duration::from_secs(13 * 3600)).await;
+    }
+    drop(analytics);
+    let (analytics, _) = device.start_confirmed().await;
+    eventually(analytics.recheck()).await.unwrap();
+    assert_eq!(world.content().unwrap(), content(Some(false), None));
 }

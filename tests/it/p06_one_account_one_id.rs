@@ -1,6 +1,8 @@
 //! P6: one account, one ID, a new one after every re-opt-in. That two devices end
 //! on the same one is enumerated in `interleavings.rs`.
 
+mod withdrawn_ids;
+
 use std::{collections::BTreeSet, time::Duration};
 
 use futures_util::{FutureExt as _, StreamExt as _};

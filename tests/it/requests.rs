@@ -77,7 +77,7 @@ async fn opting_in_where_all_is_there_costs_one_get() {
 }
 
 #[tokio::test]
-async fn opting_in_with_an_id_to_keep_costs_a_get_and_a_put() {
+async fn opting_in_with_an_id_to_keep_costs_a_get_a_put_and_a_get_that_proves_it() {
     let world = World::new().await;
     world.set_content(&content(None, Some(FOREIGN_ID)));
     let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
@@ -85,7 +85,7 @@ async fn opting_in_with_an_id_to_keep_costs_a_get_and_a_put() {
 
     let state = eventually(analytics.opt_in()).await.unwrap();
     assert_eq!(state.gate, GateState::Open);
-    assert_eq!(world.take_requests(), "GET PUT");
+    assert_eq!(world.take_requests(), "GET PUT GET");
     assert_eq!(world.content().unwrap(), content(Some(true), Some(FOREIGN_ID)));
 }
 

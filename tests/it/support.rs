@@ -299,3 +299,36 @@ impl AnalyticsExt for Analytics {
         self.capture_named(name, Properties::new());
     }
 }
+
+/// Returns the IDs that the device sends under once sync has shown what the account holds, and
+/// all timers have fired.
+pub(crate) async fn sent_under(
+    device: &Device,
+    analytics: &Analytics,
+    recorder: &RecordingBackend,
+) -> Vec<String> {
+    recorder.clear();
+    for _ in 0..3 {
+        device.sync().await;
+        let _ = eventually(analytics.recheck()).await;
+        tokio::time::advance(SETTLE + BOUND).await;
+    }
+    analytics.capture_one("Sent");
+    eventually(analytics.flush()).await;
+    recorder.ids()
+}
+
+/// Passes every request on from here on.
+pub(crate) fn pass_everything(mut proxy: GatedProxy) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        loop {
+            proxy.next_of_any_method().await.pass().await;
+        }
+    })
+}
+
+/// Returns the body of the last write that was not applied.
+pub(crate) fn lost_write(world: &World) -> String {
+    let mut puts = world.server.requests().into_iter();
+    puts.rfind(|request| request.method == AccountDataMethod::Put && !request.applied).unwrap().body
+}

@@ -90,7 +90,7 @@ const CELLS: &[(Remembered, Answer, GateState, &str)] = {
         (GrantedNoId, False, DENIED, "GET"),
         (GrantedNoId, NotFound, UNPROVEN, "GET"),
 
-        (Denied, SameId, DENIED, "GET PUT"),
+        (Denied, SameId, DENIED, "GET PUT GET"),
         (Denied, OtherId, OPEN, "GET"),
         (Denied, NoId, DENIED, "GET"),
         (Denied, NullId, DENIED, "GET"),
@@ -262,7 +262,7 @@ const SYNC_CELLS: &[(Remembered, Answer, GateState, &str)] = {
         (GrantedNoId, False, DENIED, ""),
         (GrantedNoId, Empty, UNPROVEN, "GET"),
 
-        (Denied, SameId, DENIED, "GET PUT"),
+        (Denied, SameId, DENIED, "GET PUT GET"),
         (Denied, OtherId, OPEN, "GET"),
         (Denied, NoId, DENIED, "GET"),
         (Denied, False, DENIED, ""),

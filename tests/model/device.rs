@@ -27,6 +27,7 @@ use crate::consent::{
         operation::{Step, Task},
     },
     record::{Record, Removal},
+    state::Consent,
 };
 
 /// The promise that does not hold, and how.
@@ -88,6 +89,9 @@ impl Device {
                 retired: Id::OLD.mask(),
                 ..promises
             };
+        }
+        if memory == Memory::Yes {
+            promises.used = Id::OLD.mask();
         }
         if memory == Memory::No {
             machine.discharge();
@@ -174,6 +178,7 @@ impl Device {
                 self.withdraw();
                 self.monitor.now.no = true;
                 self.monitor.now.unclean = true;
+                self.monitor.now.unerased |= removal == Removal::Event;
                 let call = self.removal_call();
                 self.machine.handle_opt_out(call, removal);
                 self.save();
@@ -264,7 +269,7 @@ impl Device {
                     self.monitor.proof = None;
                 }
                 if !self.is_own_write(content) && self.machine.session != Session::Ended {
-                    self.sees_withdrawal(content);
+                    self.sees_withdrawal(content, false);
                 }
                 self.delivered();
                 self.machine.handle_synced(&content.real(), self.now);
@@ -342,23 +347,28 @@ impl Device {
     fn withdraw(&mut self) {
         self.overtake();
         self.monitor.app_calls();
-        // What was last in use, or was made to be, is never used again.
-        let made = self.machine.opt_in.minted.as_ref().map(|minted| Id::of(&minted.id));
-        self.retire_used();
-        self.monitor.now.retired |= made.map_or(0, Id::mask);
+        // What was in use, what was written or is perhaps still to be, and what the account
+        // was last seen to hold is never used again.
+        let now = &mut self.monitor.now;
+        now.retired |= now.used | now.written;
+        now.retired |= self.monitor.last_read.map_or(0, Id::mask);
         self.monitor.proof = None;
     }
 
-    fn retire_used(&mut self) {
-        let used = self.monitor.last_open.filter(|id| self.machine.record.remembers(&id.real()));
-        self.monitor.now.retired |= used.map_or(0, Id::mask);
-    }
-
-    /// A `false` was seen: an ID that was withdrawn elsewhere is not used again, either.
-    fn sees_withdrawal(&mut self, content: Content) {
+    /// A `false` was seen: an ID that was withdrawn elsewhere is not used again, either. One
+    /// in sync may be older than what was written here.
+    fn sees_withdrawal(&mut self, content: Content, is_proven: bool) {
         if content.flag() == Some(false) {
-            self.retire_used();
-            self.monitor.now.retired |= content.usable_id().map_or(0, Id::mask);
+            let follows = self.machine.decision() != Consent::Denied;
+            let Monitor { now, last_read, .. } = &mut self.monitor;
+            now.retired |= content.usable_id().map_or(0, Id::mask);
+            let read = last_read.take();
+            if follows {
+                now.retired |= now.used | read.map_or(0, Id::mask) & !now.written;
+            }
+            if is_proven {
+                now.retired |= now.answered;
+            }
         }
     }
 
@@ -385,11 +395,19 @@ impl Device {
             let says_removed = call.0 >= Self::CALLS && outcome == Outcome::Done;
             let may_come_back =
                 self.durable.removal.is_some() && self.machine.record.removal.is_none();
-            if says_removed && may_come_back && !self.monitor.has_unreliable_disk {
+            if says_removed && may_come_back {
                 return Err("P4: a receipt says done, and a restart would remove again");
+            }
+            if says_removed && self.monitor.now.unerased && !self.has_pending_removal() {
+                return Err("P3: a receipt says done, and the event was not erased");
             }
         }
         Ok(())
+    }
+
+    /// A later call has ordered a removal that is still to be done.
+    fn has_pending_removal(&self) -> bool {
+        self.machine.record.removal.is_some()
     }
 
     fn restart(&mut self) {

@@ -17,6 +17,8 @@ pub(super) enum ForeignClient {
     /// A `null` or an empty ID.
     WritesFalsyId,
     Erases,
+    /// Another device of the user opts in under an ID of its own.
+    OptsIn,
 }
 
 pub(super) const FOREIGN_CLIENTS: &[ForeignClient] = &[
@@ -29,8 +31,12 @@ pub(super) const FOREIGN_CLIENTS: &[ForeignClient] = &[
     ForeignClient::Erases,
 ];
 
+/// A device that says yes, and a client that restores what it has cached.
+pub(super) const YES_AND_RESTORED: &[ForeignClient] =
+    &[ForeignClient::OptsIn, ForeignClient::RestoresCached];
+
 impl ForeignClient {
     pub(super) fn waits(self) -> bool {
-        !matches!(self, Self::Overwrites | Self::Erases)
+        !matches!(self, Self::Overwrites | Self::Erases | Self::OptsIn)
     }
 }

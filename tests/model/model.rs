@@ -32,12 +32,12 @@
 //!
 //! | devices | searches | states |
 //! |---|---|---|
-//! | one | 24, whole | 803 484 |
-//! | two | 7, whole | 421 456 |
-//! | three | 2, whole | 58 906 |
-//! | what is known not to hold | 3, up to the violation | 57 610 |
+//! | one | 29, whole | 789 977 |
+//! | two | 7, whole | 470 495 |
+//! | three | 2, whole | 63 406 |
+//! | what is known not to hold | 3, up to the violation | 57 816 |
 //!
-//! That takes 80 s of one core. `MODEL_STATES` sets the limit for each of the larger
+//! That takes 65 s of one core. `MODEL_STATES` sets the limit for each of the larger
 //! searches, which are not part of every run. Time stands still in it: each wait ends at
 //! any time, in any order. In every quiet state something has to be armed that would ask
 //! the homeserver again.
@@ -59,7 +59,7 @@ mod world;
 
 use content::{Content, Id, Member};
 use device::{Memory, Violation};
-use foreign::FOREIGN_CLIENTS;
+use foreign::{FOREIGN_CLIENTS, YES_AND_RESTORED};
 use scenario::{Budget, Scenario};
 use search::{Report, search};
 use world::MOST_DEVICES;
@@ -121,6 +121,13 @@ fn some_starts_of_one() -> Vec<Start> {
     ]
 }
 
+/// One of each decision.
+fn few_starts_of_one() -> Vec<Start> {
+    use Memory::{NoPending, Nothing, Yes};
+
+    vec![(Content::UNSET, vec![Nothing]), (YES, vec![Yes]), (YES, vec![NoPending])]
+}
+
 /// The same, beside a second device.
 fn starts_of_two() -> Vec<Start> {
     let beside = |(content, memories): Start| {
@@ -146,6 +153,11 @@ fn some_starts_of_two() -> Vec<Start> {
 fn scenario(starts: Vec<Start>, budget: Budget) -> Scenario {
     let has_slow_disk = budget.crash > 0 || budget.save_failure > 0 || budget.rebuild > 0;
     Scenario { starts, budget, foreign: FOREIGN_CLIENTS, has_slow_disk, ..Scenario::default() }
+}
+
+/// The same, where the user also says yes elsewhere and a cached copy is restored.
+fn elsewhere(starts: Vec<Start>, budget: Budget) -> Scenario {
+    Scenario { foreign: YES_AND_RESTORED, ..scenario(starts, budget) }
 }
 
 /// The states that each search of a test may visit, from the environment of whoever
@@ -189,21 +201,33 @@ fn violation_of(name: &str, scenario: &Scenario) -> Option<Violation> {
 fn every_promise_holds_in_every_state_of_one_device() {
     let run = |name, budget| (name, scenario(starts_of_one(), budget));
     let some = |name, budget| (name, scenario(some_starts_of_one(), budget));
+    let few = |name, budget| (name, scenario(few_starts_of_one(), budget));
+    let nothing = vec![(Content::UNSET, vec![Memory::Nothing])];
+    let yes = vec![(YES, vec![Memory::Yes])];
+    let decided = vec![(YES, vec![Memory::Yes]), (YES, vec![Memory::NoPending])];
     check(
         vec![
             some("calls", Budget { opt_in: [2, 0, 0], opt_out: [1, 0, 0], ..NONE }),
-            some("two foreign writers", Budget { foreign: 2, ..NONE }),
+            ("two foreign writers", scenario(decided, Budget { foreign: 2, ..NONE })),
             some("crashes", Budget { crash: 1, foreign: 1, ..NONE }),
+            ("crash in calls", scenario(nothing, Budget { crash: 1, ..CALLS })),
             run("crash in a call", Budget { crash: 1, opt_in: [1, 0, 0], ..NONE }),
-            some("a cached copy", Budget { foreign: 1, opt_in: [1, 0, 0], ..NONE }),
+            few("a cached copy", Budget { foreign: 1, opt_in: [1, 0, 0], ..NONE }),
             some("late writes", Budget { lose: 1, late: 1, ..CALLS }),
             some("failing disk", Budget { save_failure: 1, crash: 1, opt_out: [1, 0, 0], ..NONE }),
+            (
+                "yes elsewhere",
+                elsewhere(some_starts_of_one(), Budget { foreign: 1, opt_out: [2, 0, 0], ..NONE }),
+            ),
+            ("yes elsewhere in calls", elsewhere(yes.clone(), Budget { foreign: 1, ..CALLS })),
+            some("erasure after opt-out", Budget { erase: [1, 0, 0], opt_out: [1, 0, 0], ..NONE }),
+            some("opt-ins that lie", Budget { lie: 1, ..CALLS }),
             run("erasure", Budget { erase: [1, 0, 0], opt_in: [1, 0, 0], ..NONE }),
             some("dropped call", Budget { drop_opt_in: 1, ..CALLS }),
             some("veto", Budget { veto: [2, 0, 0], opt_in: [1, 0, 0], ..NONE }),
-            run("sync goes back", Budget { replay: 1, ..CALLS }),
-            some("session", Budget { session: 1, foreign: 1, ..NONE }),
-            some("session in calls", Budget { session: 1, ..CALLS }),
+            some("sync goes back", Budget { replay: 1, ..CALLS }),
+            ("session", scenario(yes.clone(), Budget { session: 1, foreign: 1, ..NONE })),
+            ("session in calls", scenario(yes, Budget { session: 1, ..CALLS })),
         ],
         None,
     );

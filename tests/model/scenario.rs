@@ -37,7 +37,7 @@ pub(super) struct Budget {
     pub(super) recheck_due: u8,
     /// The last handle is dropped, and another one is built.
     pub(super) rebuild: u8,
-    /// Removals that the homeserver says it applied, and has not.
+    /// Writes that the homeserver says it applied, and has not.
     pub(super) lie: u8,
 }
 

@@ -297,6 +297,7 @@ impl World {
             ForeignClient::RestoresCached => cached,
             ForeignClient::WritesFalsyId => Content::new(cached.flag(), Member::Unusable),
             ForeignClient::Erases => Content::UNSET,
+            ForeignClient::OptsIn => Content::new(Some(true), own),
         };
         self.write(content, None, false, scenario, arena)
     }

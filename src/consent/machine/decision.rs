@@ -23,10 +23,8 @@ impl Machine {
             // Its opt-in was given up, and its write may still be applied.
             minted.settled_at.get_or_insert(settled_at);
         }
-        let settles = self.opt_in.minted.as_ref().is_some_and(|minted| {
-            minted.id == id && minted.settled_at.is_none_or(|settled_at| settled_at > now)
-        });
-        if settles {
+        let minted = self.opt_in.minted.as_ref();
+        if minted.is_some_and(|minted| minted.id == id && minted.is_unsettled(now)) {
             self.opt_in.settling = true;
         } else {
             self.opt_in.minted = None;
@@ -47,17 +45,40 @@ impl Machine {
         self.server.answer = LastAnswer::Granted(id);
     }
 
-    /// Retires the ID next to a `false`: whichever device withdrew it, it is not used again.
-    pub(super) fn retire_withdrawn(&mut self, seen: &Observed) {
-        if let (Some(false), Some(id)) = (seen.flag, seen.usable_id()) {
+    /// Retires the IDs that a `false` withdraws, whichever device wrote it: the one next to
+    /// it, the one that the account was last seen to hold, and those of this device. To be
+    /// called before `seen` is noted.
+    ///
+    /// An ID that was made here is spared while the `false` may be from before it: until it
+    /// has settled, if sync shows the `false`; until the homeserver has answered its write,
+    /// if a GET proves it.
+    pub(super) fn retire_withdrawn(&mut self, seen: &Observed, is_proven: bool, now: Instant) {
+        if seen.flag != Some(false) {
+            return;
+        }
+        if let Some(id) = seen.usable_id() {
             self.record.retire(id);
         }
+        // What a device that has opted out retires it cleans up. In sync, the echo of that
+        // opt-out may come after a yes from elsewhere.
+        let follows = self.decision() != Consent::Denied || self.is_opting_in();
+        if !follows && !is_proven {
+            return;
+        }
+        let minted = self.opt_in.minted.as_ref();
+        let spared = minted
+            .filter(|minted| minted.is_unsettled(now) && !(is_proven && minted.is_written))
+            .map(|minted| minted.id.clone());
+        let held = self.server.on_server.as_ref().and_then(Observed::usable_id);
+        if let Some(id) = held.filter(|id| follows && Some(*id) != spared.as_ref()) {
+            self.record.retire(id);
+        }
+        self.record.retire_all_but(spared.as_ref());
     }
 
     pub(super) fn withdrawn_elsewhere(&mut self) {
         self.opt_in.settling = false;
-        self.record.decision = Consent::Denied;
-        self.record.retire_current();
+        self.record.withdraw_elsewhere();
         self.server.answer = LastAnswer::Denied;
         self.raise_epoch(WipeReason::Withdrawn);
         // The device that withdrew the ID cleans up. A user who opts in again elsewhere

@@ -2,24 +2,33 @@
 
 use tokio::time::Instant;
 
-use super::{
-    Failure, FailureKind, Generation, LastAnswer, Machine, Outcome, Session, request::Request,
-};
+use super::{Generation, LastAnswer, Machine, Outcome, Random, Session, request::Request};
 use crate::{
-    consent::{
-        content::{Change, Observed},
-        state::Consent,
-    },
+    consent::{content::Observed, state::Consent},
     gate::WipeReason,
 };
 
 impl Machine {
-    /// A GET that was sent at `asked_at` was answered.
-    pub(super) fn fetched(&mut self, asked_at: Generation, seen: &Observed, now: Instant) {
+    /// A GET that was sent at `asked_at` was answered: `request` of a fetch.
+    pub(super) fn fetched(
+        &mut self,
+        asked_at: Generation,
+        request: &Request,
+        seen: &Observed,
+        now: Instant,
+        random: &Random,
+    ) {
         let removal_pending = self.record.removal.is_some() && !self.opt_in.settling;
         let counts =
             self.session != Session::Ended && !removal_pending && self.is_proof(asked_at, seen);
-        if counts && self.decide(seen, now) {
+        if *request == Request::Verify && !(counts && seen.is_clean()) {
+            // The homeserver only said that it had applied the clean-up, or another client was
+            // faster. The next read decides: while this one was out, a `false` in sync was
+            // taken for the clean-up.
+            self.wake.fetch_wanted = true;
+            self.wake.backoff.failed(now, random.jitter);
+            self.end_operation(Outcome::Pending);
+        } else if counts && self.decide(seen, now) {
             self.proceed(Request::CleanUp { epoch: self.record.epoch });
         } else {
             self.end_operation(Outcome::Done);
@@ -29,6 +38,7 @@ impl Machine {
     /// Follows what the homeserver was seen to hold. Returns whether it has to be cleaned
     /// of an ID that was restored.
     fn decide(&mut self, seen: &Observed, now: Instant) -> bool {
+        self.retire_withdrawn(seen, true, now);
         self.answered(seen, now);
         if std::mem::take(&mut self.opt_in.settling) {
             // The user opted in in this process, and no withdrawal came after.
@@ -39,7 +49,6 @@ impl Machine {
             // What was seen before the opt-in says nothing about what it left.
             self.server.answer = LastAnswer::None;
         }
-        self.retire_withdrawn(seen);
         let id = seen.usable_id();
         let fresh_id = id.filter(|id| !self.record.is_retired(id)).cloned();
         let is_restored = seen.flag == Some(true) && id.is_some() && fresh_id.is_none();
@@ -82,21 +91,9 @@ impl Machine {
         false
     }
 
-    /// The clean-up of `epoch`, sent at `asked_at`, succeeded.
-    pub(super) fn cleaned_up(&mut self, asked_at: Generation, epoch: u64) {
-        if self.record.epoch == epoch {
-            self.record.cleaned_in_epoch = Some(epoch);
-        }
-        if self.server.generation.closing == asked_at.closing {
-            self.server.on_server = Some(Change::OptOut.outcome());
-            self.server.answer = LastAnswer::Denied;
-        }
-        self.end_operation(Outcome::Done);
-    }
-
-    /// The clean-up failed. The next answer tells whether it was applied.
-    pub(super) fn cleanup_failed(&mut self, failure: Failure) {
-        self.cleanup_unanswered = failure.kind == FailureKind::Unanswered;
+    /// The clean-up of `epoch` was answered, or may have been applied: the next read tells.
+    pub(super) fn cleanup_sent(&mut self, epoch: u64) {
+        self.cleanup_unanswered = self.record.epoch == epoch;
         self.wake.fetch_wanted = true;
     }
 }

@@ -64,7 +64,11 @@ impl Machine {
             CallKind::Removal if self.record.removal.is_some() => {
                 self.begin(Task::Removal, Some(id));
             }
-            CallKind::Removal => self.finish(Some(id), Outcome::Done),
+            CallKind::Removal => {
+                // What another call has removed is done once that is on the disk.
+                self.begin(Task::Removal, Some(id));
+                self.end_operation(Outcome::Done);
+            }
             CallKind::Recheck => {
                 self.expect_answer();
                 match self.upcoming(now).filter(|(_, at)| *at <= now) {
@@ -134,8 +138,9 @@ impl Machine {
             (Task::OptIn, Request::ReadBack(plan, before)) => {
                 self.opt_in_read_back(asked_at, &seen, plan, before, now);
             }
+            (Task::OptIn, Request::Confirm(id)) => self.opt_in_confirmed(asked_at, &seen, id, now),
             (Task::OptIn, _) => self.opt_in_read(asked_at, &seen, now, random),
-            (Task::Fetch, _) => self.fetched(asked_at, &seen, now),
+            (Task::Fetch, request) => self.fetched(asked_at, &request, &seen, now, random),
             (Task::Removal, Request::Verify) => {
                 self.removal_verified(asked_at, &seen, now, random);
             }
@@ -150,22 +155,28 @@ impl Machine {
         now: Instant,
         random: &Random,
     ) {
-        let Some(Operation { asked_at, step: Step::Sent(request), .. }) = &self.operation else {
+        let Some(Operation { step: Step::Sent(request), .. }) = &self.operation else {
             return;
         };
-        let (asked_at, request) = (*asked_at, request.clone());
-        match (request, answer) {
-            (Request::CleanUp { epoch }, Ok(())) => self.cleaned_up(asked_at, epoch),
+        // No answer to a write proves that it was applied: a captive portal answers, too.
+        match (request.clone(), answer) {
+            (Request::CleanUp { epoch }, Ok(())) => {
+                self.cleanup_sent(epoch);
+                self.proceed(Request::Verify);
+            }
             (Request::Remove(_), Ok(())) => self.proceed(Request::Verify),
-            (Request::OptIn(plan), Ok(())) => self.opt_in_wrote(asked_at, plan, now),
+            (Request::OptIn(plan), Ok(())) => self.opt_in_wrote(plan, now),
             (Request::OptIn(plan), Err(failure)) if failure.kind == FailureKind::Unanswered => {
                 self.note(failure, now);
                 self.opt_in_unanswered(plan);
             }
             (request, Err(failure)) => {
-                if matches!(request, Request::CleanUp { .. }) {
-                    self.cleanup_failed(failure);
+                if let (Request::CleanUp { epoch }, FailureKind::Unanswered) =
+                    (&request, failure.kind)
+                {
+                    self.cleanup_sent(*epoch);
                 }
+                self.wake.fetch_wanted |= matches!(request, Request::CleanUp { .. });
                 self.failed(failure, now, random);
             }
             (_, Ok(())) => {}

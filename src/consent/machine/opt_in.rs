@@ -10,7 +10,10 @@ use super::{
 };
 use crate::{
     analytics_id::AnalyticsId,
-    consent::{content::Observed, state::Consent},
+    consent::{
+        content::{Change, Observed},
+        state::Consent,
+    },
     gate::WipeReason,
 };
 
@@ -32,6 +35,15 @@ pub(super) struct MintedId {
     pub(super) id: AnalyticsId,
     /// When it has held for long enough; none while its write is in progress.
     pub(super) settled_at: Option<Instant>,
+    /// The homeserver said that it took the write: it is applied by now, or never.
+    pub(super) is_written: bool,
+}
+
+impl MintedId {
+    /// Whether another device may still be writing its own.
+    pub(super) fn is_unsettled(&self, now: Instant) -> bool {
+        self.settled_at.is_none_or(|settled_at| settled_at > now)
+    }
 }
 
 impl Machine {
@@ -79,8 +91,8 @@ impl Machine {
         let was_confirmed = !matches!(self.server.answer, LastAnswer::None | LastAnswer::Stale);
         let is_news = self.server.on_server.as_ref() != Some(seen);
         let is_proven = self.is_proof(asked_at, seen);
+        self.retire_withdrawn(seen, is_proven, now);
         self.answered(seen, now);
-        self.retire_withdrawn(seen);
         let minted = self.opt_in.minted.as_ref().map(|minted| &minted.id);
         let kept = seen
             .usable_id()
@@ -95,7 +107,11 @@ impl Machine {
                 return self.end_operation(Outcome::Done);
             }
             Some(id) => OptInPlan::Keep(id),
-            None => OptInPlan::Mint(random.id.clone()),
+            // The ID of an opt-in that failed may be on its way to the account.
+            None => {
+                let made = minted.filter(|id| !self.record.is_retired(id));
+                OptInPlan::Mint(made.unwrap_or(&random.id).clone())
+            }
         };
 
         // What was proven before is proven no more, whatever becomes of the write.
@@ -116,16 +132,23 @@ impl Machine {
                 self.record.forget_id();
                 self.raise_epoch(WipeReason::IdChanged);
             }
-            self.opt_in.minted = Some(MintedId { id: id.clone(), settled_at: None });
+            let is_written = self
+                .opt_in
+                .minted
+                .as_ref()
+                .is_some_and(|minted| minted.id == *id && minted.is_written);
+            self.opt_in.minted = Some(MintedId { id: id.clone(), settled_at: None, is_written });
         }
-        self.proceed(Request::OptIn(plan));
+        // A write may be applied after this process has ended: which ID a withdrawal has to
+        // retire is on the disk before.
+        self.record.offer(plan.id());
+        self.proceed_after_save(Request::OptIn(plan));
     }
 
-    /// The write of `plan`, sent at `asked_at`, succeeded.
-    pub(super) fn opt_in_wrote(&mut self, asked_at: Generation, plan: OptInPlan, now: Instant) {
+    /// The homeserver said that it took the write of `plan`.
+    pub(super) fn opt_in_wrote(&mut self, plan: OptInPlan, now: Instant) {
         self.server.on_server = Some(plan.change().outcome());
-        let (OptInPlan::Keep(id) | OptInPlan::Mint(id)) = &plan;
-        if self.record.is_retired(id) && !self.record.is_unreadable() {
+        if self.record.is_retired(plan.id()) && !self.record.is_unreadable() {
             // It was withdrawn elsewhere meanwhile: the account needs another one.
             self.server.write_in_flight = None;
             return self.proceed(Request::Read);
@@ -133,16 +156,31 @@ impl Machine {
         match plan {
             OptInPlan::Mint(id) => {
                 let settled_at = Some(now + self.settings.settle_time());
-                self.opt_in.minted = Some(MintedId { id, settled_at });
+                self.opt_in.minted = Some(MintedId { id, settled_at, is_written: true });
                 self.opt_in.settling = true;
+                self.end_operation(Outcome::Done);
             }
-            // The server took this very ID just now, and every writer of ours that opts
-            // in keeps it: that is sight of it.
-            OptInPlan::Keep(id) if asked_at == self.server.generation => {
-                self.grant_when_settled(id, now);
-            }
-            // Something else was written meanwhile: only a GET can tell.
-            OptInPlan::Keep(_) => self.opt_in.settling = true,
+            OptInPlan::Keep(id) => self.proceed(Request::Confirm(id)),
+        }
+    }
+
+    /// A GET that was sent at `asked_at`, after a write that kept `id` and was answered, shows
+    /// `seen`.
+    pub(super) fn opt_in_confirmed(
+        &mut self,
+        asked_at: Generation,
+        seen: &Observed,
+        id: AnalyticsId,
+        now: Instant,
+    ) {
+        let is_seen = Change::OptIn(id.clone()).outcome() == *seen;
+        if is_seen && self.is_proof(asked_at, seen) && !self.record.is_retired(&id) {
+            self.answered(seen, now);
+            self.grant_when_settled(id, now);
+        } else {
+            // The next GET decides.
+            self.opt_in.settling = true;
+            self.wake.fetch_wanted = true;
         }
         self.end_operation(Outcome::Done);
     }
@@ -170,7 +208,10 @@ impl Machine {
         now: Instant,
     ) {
         if plan.change().outcome() == *seen {
-            return self.opt_in_wrote(asked_at, plan, now);
+            return match plan {
+                OptInPlan::Mint(_) => self.opt_in_wrote(plan, now),
+                OptInPlan::Keep(id) => self.opt_in_confirmed(asked_at, seen, id, now),
+            };
         }
         if self.is_proof(asked_at, seen) && self.server.on_server.as_ref() == Some(seen) {
             // Nothing has changed since the plan was made.

@@ -3,7 +3,10 @@
 use tokio::time::Instant;
 
 use super::{
-    CallId, Generation, LastAnswer, Machine, Outcome, Random, calls::CallKind, request::Request,
+    CallId, Generation, LastAnswer, Machine, Outcome, Random,
+    calls::CallKind,
+    operation::{Step, Task},
+    request::Request,
 };
 use crate::{
     consent::{
@@ -20,21 +23,30 @@ impl Machine {
     pub(crate) fn handle_opt_out(&mut self, id: CallId, removal: Removal) {
         self.server.generation.closing += 1;
         self.void_opt_ins(Outcome::Withdrawn);
-        // An ID that was made here and is perhaps written is retired like one that
-        // was used.
-        if let Some(minted) = self.opt_in.minted.take() {
-            self.record.remember_id(&minted.id);
-        }
+        self.restart_removal();
         if let Some(id) = self.server.on_server.as_ref().and_then(Observed::usable_id) {
+            self.record.retire(id);
             self.server.removed_id = Some(id.clone());
         }
-        self.record.retire_current();
+        self.opt_in.minted = None;
+        self.record.retire_all();
         self.record.trust();
         self.record.withdraw(removal);
         self.server.answer = LastAnswer::None;
         self.removal_ordered = true;
         self.raise_epoch(WipeReason::Withdrawn);
         self.enqueue(id, CallKind::Removal);
+    }
+
+    /// Begins the removal in flight again: what it has read or written came before the
+    /// withdrawal that this is called for. Its caller waits for the new one.
+    pub(super) fn restart_removal(&mut self) {
+        let is_in_flight = self.operation.as_ref().is_some_and(|operation| {
+            operation.task == Task::Removal && !matches!(operation.step, Step::Ended(_))
+        });
+        if is_in_flight {
+            self.proceed(Request::Read);
+        }
     }
 
     /// The first read of a removal, sent at `asked_at`, was answered.
@@ -80,7 +92,7 @@ impl Machine {
         let is_newest = self.is_proof(asked_at, seen);
         let is_removed = match removal {
             Removal::Id => seen.is_clean(),
-            Removal::Event => seen.flag != Some(true) && !seen.has_id_member(),
+            Removal::Event => *seen == Observed::UNSET,
         };
         // A later opt-in elsewhere, under an ID that was not there before.
         let is_overwritten = seen.flag == Some(true)
@@ -99,12 +111,13 @@ impl Machine {
     /// Returns what is to be removed, unless a local call or a closing sign came after
     /// `asked_at`: then the removal begins again.
     fn removal_that_holds(&mut self, asked_at: Generation) -> Option<Removal> {
-        let is_current = self.server.generation.closing == asked_at.closing;
-        let removal = self.record.removal.filter(|_| is_current);
-        if removal.is_none() {
+        if self.record.removal.is_none() {
             self.end_operation(Outcome::Pending);
+        } else if self.server.generation.closing != asked_at.closing {
+            self.proceed(Request::Read);
+            return None;
         }
-        removal
+        self.record.removal
     }
 
     pub(super) fn discharge(&mut self) {

@@ -12,7 +12,9 @@ pub(super) enum Request {
     Read,
     /// After an opt-in whose write got no answer.
     ReadBack(OptInPlan, BeforeWrite),
-    /// After the write of a removal.
+    /// After an opt-in that kept this ID, and whose write was answered.
+    Confirm(AnalyticsId),
+    /// After the write of a removal or of a clean-up.
     Verify,
     /// Of an ID that was restored: once in this epoch.
     CleanUp {
@@ -26,7 +28,7 @@ impl Request {
     pub(super) fn action(&self) -> Action {
         match self {
             Self::Read => Action::Get,
-            Self::ReadBack(..) | Self::Verify => Action::GetAgain,
+            Self::ReadBack(..) | Self::Confirm(_) | Self::Verify => Action::GetAgain,
             Self::CleanUp { .. } => Action::Put(Change::OptOut),
             Self::Remove(change) => Action::Put(change.clone()),
             Self::OptIn(plan) => Action::Put(plan.change()),
@@ -45,9 +47,13 @@ pub(super) enum OptInPlan {
 }
 
 impl OptInPlan {
-    pub(super) fn change(&self) -> Change {
+    pub(super) fn id(&self) -> &AnalyticsId {
         let (Self::Keep(id) | Self::Mint(id)) = self;
-        Change::OptIn(id.clone())
+        id
+    }
+
+    pub(super) fn change(&self) -> Change {
+        Change::OptIn(self.id().clone())
     }
 }
 

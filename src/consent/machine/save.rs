@@ -2,7 +2,11 @@
 
 use tokio::time::Instant;
 
-use super::{CallId, Machine, Outcome, Random, Save, backoff::Backoff};
+use super::{
+    CallId, Machine, Outcome, Random, Save,
+    backoff::Backoff,
+    operation::{Operation, Step, Task},
+};
 use crate::{
     consent::{record::Record, state::Consent},
     gate::WipeReason,
@@ -109,7 +113,22 @@ impl Machine {
         let (over, left) = self.disk.waiters.iter().copied().partition(ended);
         self.disk.waiters = left;
         for Waiter { call, .. } in over {
-            self.finish(call, outcome);
+            if call.is_some() {
+                self.finish(call, outcome);
+            } else if outcome == Outcome::NotSaved {
+                self.end_unsaved();
+            }
+        }
+    }
+
+    /// A removal is done once this device remembers that nothing is left to remove: what it
+    /// remembers instead would remove again after a restart.
+    fn end_unsaved(&mut self) {
+        if let Some(Operation { task: Task::Removal, step: Step::Ended(outcome), .. }) =
+            &mut self.operation
+            && *outcome == Outcome::Done
+        {
+            *outcome = Outcome::NotSaved;
         }
     }
 
@@ -124,8 +143,9 @@ impl Machine {
         }
         // What another process did is a sign of the kind that a local call is.
         self.server.generation.closing += 1;
-        if self.record.decision == Consent::Denied {
+        if self.record.is_withdrawn_since(&before) {
             self.void_opt_ins(Outcome::Withdrawn);
+            self.restart_removal();
         }
         self.unconfirm();
         if self.record.epoch > before.epoch {

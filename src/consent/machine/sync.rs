@@ -38,8 +38,8 @@ impl Machine {
         }
         self.nudge(now);
         if seen.flag == Some(false) {
+            self.retire_withdrawn(seen, false, now);
             self.server.on_server = Some(seen.clone());
-            self.retire_withdrawn(seen);
             if self.decision() != Consent::Denied {
                 self.withdrawn_elsewhere();
             }

@@ -2,7 +2,9 @@
 //! by the model check. The tables are tested over the wire, in `tests/it/table.rs`.
 
 mod failures;
+mod one_process;
 mod shared_record;
+mod two_processes;
 
 use std::time::Duration;
 
@@ -306,6 +308,7 @@ async fn after_a_new_no_it_matters_no_more_that_the_record_could_not_be_read() {
     driven.read(&yes("a"));
     assert_eq!(driven.decision(), Consent::Denied);
     driven.write();
+    driven.read(&no());
     driven.recheck();
     driven.read(&yes("b"));
     assert_eq!(driven.gate(), GateState::Open);

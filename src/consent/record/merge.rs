@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::{MAX_RETIRED, Record};
+use super::{IdDigest, MAX_OFFERED, MAX_RETIRED, Record};
 use crate::consent::state::Consent;
 
 impl Record {
@@ -12,10 +12,21 @@ impl Record {
     ///
     /// What only one of the two changed since `base` is taken from it. Where both did, the
     /// more closed value wins: a withdrawal, a veto, a removal that is pending. IDs that
-    /// either has retired stay retired. The epoch is one that neither has used for anything
-    /// else, so that nothing captured by one process leaves under the ID of the other.
+    /// either has retired stay retired, and a withdrawal of either retires what the other has
+    /// offered. The epoch is one that neither has used for anything else, so that nothing
+    /// captured by one process leaves under the ID of the other.
+    ///
+    /// A withdrawal is known by the epoch that it began. Two processes that withdraw from the
+    /// same record begin the same one, so that two withdrawals become one in a new epoch:
+    /// otherwise each would take the other's for its own, and cross both off.
     pub(crate) fn merge(base: &Self, mine: &Self, theirs: &Self) -> Self {
-        if mine == theirs || theirs.unreadable && theirs.epoch < base.epoch {
+        let (both_withdrew, both_vetoed) = (
+            is_changed(base, mine, theirs, |r| r.withdrawn_in),
+            is_changed(base, mine, theirs, |r| r.vetoed_in),
+        );
+        if mine == theirs && !both_withdrew && !both_vetoed
+            || theirs.unreadable && theirs.epoch < base.epoch
+        {
             return mine.clone();
         }
         if mine.epoch.min(theirs.epoch) < base.epoch {
@@ -30,7 +41,15 @@ impl Record {
         // A process that lost its record forgets what this one knows.
         let forgets =
             |digest| theirs.retired.len() < MAX_RETIRED && !theirs.retired.contains(digest);
-        if mine == base && !base.retired.iter().any(forgets) {
+        let forgets_offered = |digest| {
+            theirs.offered.len() < MAX_OFFERED
+                && !theirs.offered.contains(digest)
+                && forgets(digest)
+        };
+        if mine == base
+            && !base.retired.iter().any(forgets)
+            && !base.offered.iter().any(forgets_offered)
+        {
             return theirs.clone();
         }
         if mine.salt != theirs.salt {
@@ -39,7 +58,9 @@ impl Record {
 
         let decision = merged_decision(base, mine, theirs);
         let (current, is_disputed) = merged(&base.current, &mine.current, &theirs.current);
-        let retired = united(base, mine, theirs);
+        let retired = united(base, mine, theirs, |record| &record.retired, MAX_RETIRED);
+        let mut offered = united(base, mine, theirs, |record| &record.offered, MAX_OFFERED);
+        offered.retain(|digest| !retired.contains(digest));
         let current = current.filter(|id| decision == Consent::Granted && !retired.contains(id));
         let mut merged = Self {
             version: mine.version,
@@ -53,17 +74,37 @@ impl Record {
             salt: mine.salt.clone(),
             current,
             retired,
+            offered,
             unreadable: merged_flag(base.unreadable, mine.unreadable, theirs.unreadable),
         };
-        if decision == Consent::Denied {
-            for digest in [theirs, mine].into_iter().filter_map(|side| side.current.clone()) {
+        let is_withdrawn = mine.is_withdrawn_since(base) || theirs.is_withdrawn_since(base);
+        let mut lost: Vec<_> = [theirs, mine]
+            .into_iter()
+            .filter_map(|side| side.current.clone())
+            .filter(|digest| merged.current.as_ref() != Some(digest))
+            .collect();
+        // The same for both processes.
+        lost.sort();
+        for digest in lost {
+            if decision == Consent::Denied {
                 merged.retire_digest(digest);
+            } else {
+                merged.offer_digest(digest);
             }
+        }
+        if is_withdrawn {
+            merged.retire_all();
         }
         // What each captured in its epoch belongs to its own withdrawal, or to its own ID.
         let both_rose = mine.epoch > base.epoch && theirs.epoch > base.epoch;
         if both_rose || is_disputed {
             merged.epoch += 1;
+        }
+        if both_withdrew {
+            merged.withdrawn_in = merged.epoch;
+        }
+        if both_vetoed {
+            merged.vetoed_in = merged.epoch;
         }
         merged
     }
@@ -71,11 +112,13 @@ impl Record {
     /// Merges records whose digests cannot be compared: those of `mine` are lost, and with
     /// them the knowledge which IDs must not be used again.
     fn merge_under_another_salt(base: &Self, mine: &Self, theirs: &Self) -> Self {
-        let forgets = mine.current.is_some() || !mine.retired.is_empty();
+        let forgets =
+            mine.current.is_some() || !mine.retired.is_empty() || !mine.offered.is_empty();
         let without_digests = |record: &Self| Self {
             salt: theirs.salt.clone(),
             current: None,
             retired: VecDeque::new(),
+            offered: VecDeque::new(),
             ..record.clone()
         };
         let mut merged = Self::merge(&without_digests(base), &without_digests(mine), theirs);
@@ -97,12 +140,13 @@ fn merged<T: Clone + Ord>(base: &T, mine: &T, theirs: &T) -> (T, bool) {
     }
 }
 
+/// Whether both sides changed `value` since `base`.
+fn is_changed(base: &Record, mine: &Record, theirs: &Record, value: fn(&Record) -> u64) -> bool {
+    value(mine) != value(base) && value(theirs) != value(base)
+}
+
 fn merged_decision(base: &Record, mine: &Record, theirs: &Record) -> Consent {
-    let denies = |side: &Record| {
-        side.decision == Consent::Denied
-            && (base.decision != Consent::Denied || side.withdrawn_in != base.withdrawn_in)
-    };
-    if denies(mine) || denies(theirs) {
+    if mine.is_withdrawn_since(base) || theirs.is_withdrawn_since(base) {
         return Consent::Denied;
     }
     match (mine.decision, theirs.decision) {
@@ -137,15 +181,20 @@ fn merged_flag(base: bool, mine: bool, theirs: bool) -> bool {
     if base { mine && theirs } else { mine || theirs }
 }
 
-/// Returns the IDs that either side retired, the oldest first: those that `theirs` had no room
-/// for any more, then what it has, then what is new in `mine`.
-fn united(base: &Record, mine: &Record, theirs: &Record) -> VecDeque<super::IdDigest> {
-    let only_mine = mine.retired.iter().filter(|digest| !theirs.retired.contains(digest));
-    let (dropped, new): (Vec<_>, Vec<_>) =
-        only_mine.partition(|digest| base.retired.contains(digest));
-    let mut united: VecDeque<_> =
-        dropped.into_iter().chain(&theirs.retired).chain(new).cloned().collect();
-    while united.len() > MAX_RETIRED {
+/// Returns the IDs that either side has in a list, the oldest first: those that `theirs` had no
+/// room for any more, then what it has, then what is new in `mine`.
+fn united(
+    base: &Record,
+    mine: &Record,
+    theirs: &Record,
+    list: fn(&Record) -> &VecDeque<IdDigest>,
+    most: usize,
+) -> VecDeque<IdDigest> {
+    let (base, mine, theirs) = (list(base), list(mine), list(theirs));
+    let only_mine = mine.iter().filter(|digest| !theirs.contains(digest));
+    let (dropped, new): (Vec<_>, Vec<_>) = only_mine.partition(|digest| base.contains(digest));
+    let mut united: VecDeque<_> = dropped.into_iter().chain(theirs).chain(new).cloned().collect();
+    while united.len() > most {
         united.pop_front();
     }
     united

@@ -67,7 +67,8 @@ async fn a_no_that_cannot_be_written_holds_in_this_process_and_cleans_the_server
     let receipt = eventually(analytics.opt_out().into_future()).await;
     let Step::Failed(cause) = &receipt.record else { panic!("{receipt:?}") };
     assert!(causes(cause).contains("the disk is full"), "{}", causes(cause));
-    assert!(receipt.account.is_done() && !receipt.is_complete(), "{receipt:?}");
+    // The account is clean, and this device could not save that.
+    assert!(matches!(receipt.account, Step::Pending(None)), "{receipt:?}");
     assert_eq!(world.content().unwrap(), content(Some(false), None));
 
     // Closed, whatever the homeserver says later.
@@ -392,4 +393,40 @@ async fn the_record_of_another_user_in_the_same_store_says_nothing() {
     assert_ne!(id, id_in(&world.content().unwrap()));
     // It is Alice's that this reads, and it is as she left it.
     assert_eq!(bob.record().await, theirs);
+}
+
+/// Fails every write of a record without a removal, once it had one.
+struct FailsTheDischarge(AtomicBool);
+
+impl StoreGate for FailsTheDischarge {
+    fn reach(&self, moment: Moment) -> BoxFuture<'_, Result<(), StoreError>> {
+        let fails = match moment {
+            Moment::BeforeWrite { has_no: true } => {
+                self.0.store(true, Ordering::SeqCst);
+                false
+            }
+            Moment::BeforeWrite { has_no: false } => self.0.load(Ordering::SeqCst),
+            Moment::AfterWrite => false,
+        };
+        let result =
+            if fails { Err(StoreError::Backend("the disk is full".into())) } else { Ok(()) };
+        Box::pin(std::future::ready(result))
+    }
+}
+
+#[tokio::test]
+async fn a_receipt_is_not_complete_while_the_removal_is_pending_on_disk() {
+    let world = World::new().await;
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    let login = world.server.add_device(ALICE, "PHONE");
+    let gate = Arc::new(FailsTheDischarge(false.into()));
+    let store = GatedStore::config(MemoryStore::new().into_state_store(), gate);
+    let client =
+        world.server.client_with(&login, |builder| builder.store_config(store)).await.unwrap();
+    let device = Device { client, login };
+    let (analytics, _) = device.start_confirmed().await;
+    let receipt = eventually(analytics.opt_out().into_future()).await;
+    let record: serde_json::Value = serde_json::from_str(&device.record().await.unwrap()).unwrap();
+    assert_eq!(record["removal"], "id", "{record}");
+    assert!(!receipt.account.is_done() && !receipt.is_complete(), "{record}\n{receipt:?}");
 }

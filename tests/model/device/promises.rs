@@ -8,6 +8,7 @@ use crate::{
             model::content::{Content, Id},
             operation::Task,
         },
+        record::Removal,
         state::{Consent, GateState},
     },
     gate::WipeReason,
@@ -42,10 +43,14 @@ pub(super) struct Monitor {
     /// The ID beside the yes that this process has proof of.
     pub(super) proof: Option<Id>,
     pub(super) last_open: Option<Id>,
+    /// The ID that the last operation began with, and no `false` in sync came since.
+    pub(super) last_read: Option<Id>,
     /// The epoch went up since then.
     pub(super) is_raised: bool,
     /// An unasked clean-up was written in this epoch.
-    pub(super) has_cleaned: bool,
+    pub(super) may_be_cleaned: bool,
+    /// An answer since then showed that it was applied.
+    pub(super) saw_clean: bool,
     /// A save failed: what a receipt says of the disk is not sure.
     pub(super) has_unreliable_disk: bool,
     /// An operation that the machine began by itself failed, and neither time nor a sign
@@ -78,6 +83,16 @@ pub(super) struct Promises {
     pub(super) forgotten: bool,
     /// The account has still to be cleaned.
     pub(super) unclean: bool,
+    /// The event has still to be erased.
+    pub(super) unerased: bool,
+    /// An unasked clean-up was proved to be applied in this epoch.
+    pub(super) has_cleaned: bool,
+    /// The IDs that were in use.
+    pub(super) used: u16,
+    /// The IDs that an opt-in here has begun to write, and of these those whose write was
+    /// answered.
+    pub(super) written: u16,
+    pub(super) answered: u16,
     /// The IDs that must not be used again.
     pub(super) retired: u16,
 }
@@ -85,7 +100,7 @@ pub(super) struct Promises {
 impl Promises {
     /// The account was seen without an ID, or left so.
     pub(super) fn cleaned(&mut self) {
-        if std::mem::take(&mut self.unclean) {
+        if !self.unerased && std::mem::take(&mut self.unclean) {
             self.forgotten = false;
         }
     }
@@ -135,19 +150,27 @@ impl Device {
                 return Err("P5: a decision was overwritten by an absence");
             }
         }
-        let withdraws =
-            matches!(input, Input::OptOut(_) | Input::EndSession | Input::SessionIs(Session::Lost));
+        // A session that is lost twice was perhaps renewed in between, for which an opt-in
+        // that was begun in between is evidence: its own answer decides.
+        let is_lost = matches!(input, Input::SessionIs(Session::Lost))
+            && before.machine.session != Session::Lost;
+        let withdraws = is_lost || matches!(input, Input::OptOut(_) | Input::EndSession);
         if withdraws && !before.has_ended() && !self.opt_in_calls().is_empty() {
             return Err("P4: an opt-in goes on although the user opted out after it");
         }
         if now.unclean && self.machine.record.removal.is_none() {
             return Err("P4: a removal was forgotten");
         }
+        if now.unerased && self.machine.record.removal != Some(Removal::Event) {
+            return Err("P4: an erasure was forgotten");
+        }
         if durable.unclean && self.durable.removal.is_none() {
             return Err("P4: a removal was forgotten on disk");
         }
         self.monitor.is_raised |= is_raised;
-        self.monitor.has_cleaned &= !is_raised;
+        self.monitor.now.has_cleaned &= !is_raised;
+        self.monitor.may_be_cleaned &= !is_raised;
+        self.monitor.saw_clean &= !is_raised;
         if gate != GateState::Open {
             return Ok(());
         }
@@ -169,6 +192,7 @@ impl Device {
             return Err("P6: a new ID in an old epoch");
         }
         self.monitor.last_open = Some(id);
+        self.monitor.now.used |= id.mask();
         self.monitor.is_raised = false;
         Ok(())
     }
@@ -206,6 +230,11 @@ impl Device {
         }
         if server.flag() == Some(false) && machine.decision() != Consent::Denied {
             return Err("quiet, and a no of the server is not known");
+        }
+        let Promises { no, retired, has_cleaned, .. } = self.monitor.now;
+        let restored = server.granted().filter(|id| retired & id.mask() != 0);
+        if no && restored.is_some() && !has_cleaned && !self.monitor.saw_clean {
+            return Err("P4: quiet, and an ID that was withdrawn here and restored is not removed");
         }
         match server.granted() {
             Some(id) if open.is_none() && !machine.record.is_retired(&id.real()) => {

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::{Device, Request, Save, Since, Violation};
+use super::{Device, Monitor, Request, Save, Since, Violation};
 use crate::consent::{
     content::Change,
     machine::{
         self, Action, Failure, FailureKind, Outcome, Session,
         model::content::{Content, Id, Member},
         operation::{Operation, Step, Task},
-        request::{OptInPlan, Request as Sent},
+        request::Request as Sent,
     },
 };
 
@@ -112,9 +112,18 @@ impl Device {
                 if self.monitor.proof != content.granted() {
                     self.monitor.proof = None;
                 }
-                let is_cleanup = matches!(self.sent(), Some(Sent::CleanUp { .. }));
-                if is_cleanup && std::mem::replace(&mut self.monitor.has_cleaned, true) {
-                    return Err("P5: more than one clean-up in an epoch");
+                if matches!(self.sent(), Some(Sent::CleanUp { .. })) {
+                    if self.monitor.now.has_cleaned {
+                        return Err("P5: more than one clean-up in an epoch");
+                    }
+                    self.monitor.may_be_cleaned = true;
+                }
+                if let Some(id) = content.granted() {
+                    // It is on the disk by now, unless the disk fails.
+                    self.monitor.now.written |= id.mask();
+                    if !self.monitor.has_unreliable_disk {
+                        self.each_promise(|promises| promises.written |= id.mask());
+                    }
                 }
                 let since = Since::default();
                 self.request = Some(Wire::Put { change, is_applied: false, is_lie: false, since });
@@ -149,6 +158,7 @@ impl Device {
                     self.each_promise(|promises| {
                         promises.no = false;
                         promises.unclean = false;
+                        promises.unerased = false;
                     });
                 }
                 self.note_failure();
@@ -156,14 +166,22 @@ impl Device {
             Some(Wire::Put { change, since, is_lie, .. }) => {
                 let content = Content::of(&change.outcome());
                 match self.sent() {
-                    Some(Sent::OptIn(plan)) => {
-                        if matches!(plan, OptInPlan::Keep(_)) && since.proves(content) {
-                            self.monitor.proof = content.granted();
-                        }
-                        self.each_promise(|promises| promises.unclean = false);
-                    }
+                    // No answer to a write is proof that it was applied.
+                    // But the user is told that the yes counts.
+                    Some(Sent::OptIn(_)) => self.each_promise(|promises| {
+                        promises.no = false;
+                        promises.forgotten = false;
+                        promises.unclean = false;
+                        promises.unerased = false;
+                        promises.answered |= content.granted().map_or(0, Id::mask);
+                    }),
                     Some(Sent::CleanUp { .. }) => {}
-                    _ if !since.is_overtaken && !is_lie => self.each_promise(|p| p.cleaned()),
+                    _ if !is_lie => self.each_promise(|promises| {
+                        promises.unerased &= change != Change::Erase;
+                        if !since.is_overtaken {
+                            promises.cleaned();
+                        }
+                    }),
                     _ => {}
                 }
                 self.machine.handle_put(Ok(()), self.now, &random);
@@ -178,14 +196,25 @@ impl Device {
         let is_verification = self.sent() == Some(&Sent::Verify);
         if since.proves(content) {
             self.monitor.proof = content.granted();
+            if self.sent() == Some(&Sent::Read) {
+                self.monitor.last_read = content.usable_id();
+            }
+        }
+        let task = self.task();
+        let is_clean = content == Content::of(&Change::OptOut.outcome());
+        let is_restored = content.granted().is_some_and(|id| self.is_retired(id));
+        let Monitor { now, may_be_cleaned, saw_clean, .. } = &mut self.monitor;
+        if *may_be_cleaned && task == Some(Task::Fetch) && !is_restored {
+            *saw_clean = true;
+            now.has_cleaned |= since.proves(content) && (!is_verification || is_clean);
         }
         if !since.is_overtaken && content.has_nothing_to_remove() {
             self.each_promise(|promises| promises.cleaned());
         }
-        match self.task() {
+        match task {
             Some(Task::Fetch) => {
                 if since.proves(content) {
-                    self.sees_withdrawal(content);
+                    self.sees_withdrawal(content, true);
                     if content.id() == Member::Absent {
                         self.each_promise(|promises| promises.forgotten = false);
                     }
@@ -193,8 +222,7 @@ impl Device {
             }
             Some(Task::Removal) if is_verification => {
                 // Another device opted in after the write, or over it.
-                let is_later =
-                    content.granted().is_some_and(|id| self.monitor.now.retired & id.mask() == 0);
+                let is_later = content.granted().is_some() && !is_restored;
                 if is_later && !since.is_overtaken {
                     self.each_promise(|promises| promises.cleaned());
                 }
@@ -209,6 +237,10 @@ impl Device {
             }
             Some(Task::OptIn) | None => {}
         }
+    }
+
+    fn is_retired(&self, id: Id) -> bool {
+        self.monitor.now.retired & id.mask() != 0
     }
 
     /// Whether an opt-in has found all that it needs, or has read back its write.
@@ -231,9 +263,7 @@ impl Device {
         let failure = Failure { kind, retry_after };
         let random = self.random();
         match self.sent() {
-            Some(sent @ (Sent::CleanUp { .. } | Sent::Remove(_) | Sent::OptIn(_))) => {
-                // Whether it was applied the next answer tells.
-                self.monitor.has_cleaned &= !matches!(sent, Sent::CleanUp { .. });
+            Some(Sent::CleanUp { .. } | Sent::Remove(_) | Sent::OptIn(_)) => {
                 self.machine.handle_put(Err(failure), self.now, &random);
             }
             _ => self.machine.handle_got(Err(failure), self.now, &random),

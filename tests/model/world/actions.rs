@@ -145,7 +145,7 @@ impl World {
                 input(left.session, Input::Failed(FailureKind::Guest));
                 input(left.session, Input::Failed(FailureKind::Locked));
             }
-            if matches!(of.request, Request::Put { is_opt_in: false, .. }) {
+            if matches!(of.request, Request::Put { .. }) {
                 input(left.lie, Input::Lied);
             }
             if matches!(of.request, Request::Put { .. }) && left.lose > 0 {

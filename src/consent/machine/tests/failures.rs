@@ -99,6 +99,75 @@ async fn an_opt_in_elsewhere_right_after_a_removal_is_followed() {
 }
 
 #[tokio::test]
+async fn a_late_echo_of_an_opt_out_does_not_undo_an_opt_in_elsewhere_that_came_after_it() {
+    let mut driven = Driven::seeing(&yes("a"));
+    driven.opt_out(Removal::Id);
+    driven.read(&yes("a"));
+    driven.write();
+    driven.read(&yes("b"));
+    driven.sync(&no());
+    driven.read(&yes("b"));
+    assert_eq!(driven.gate(), GateState::Open);
+    assert!(driven.is_idle());
+}
+
+#[tokio::test]
+async fn a_late_write_of_an_opt_in_counts_though_sync_repeats_an_older_no() {
+    let mut driven = Driven::seeing(&no());
+    let call = driven.opt_in();
+    driven.read(&no());
+    driven.fail_write(UNANSWERED);
+    driven.fail_read(UNANSWERED);
+    driven.read(&no());
+    assert_eq!(driven.outcome(call), Some(Outcome::Failed));
+    driven.now += 10 * REQUEST_TIMEOUT;
+    driven.sync(&no());
+    driven.sync(&yes("minted-1"));
+    driven.read(&yes("minted-1"));
+    assert_eq!(driven.gate(), GateState::Open);
+}
+
+#[tokio::test]
+async fn a_clean_up_that_the_homeserver_only_says_it_applied_backs_off_and_is_made_again() {
+    let mut driven = Driven::seeing(&yes("a"));
+    driven.opt_out(Removal::Id);
+    driven.read(&yes("a"));
+    driven.write();
+    driven.read(&no());
+    driven.sync(&yes("a"));
+    let hours: Vec<_> = (0..2)
+        .map(|_| {
+            requests_in_an_hour(&mut driven, |driven, action| match action {
+                Action::Put(_) => driven.wrote(),
+                _ => driven.answer(&yes("a")),
+            })
+        })
+        .collect();
+    assert!(hours[0] <= 40 && hours[1] < hours[0] && hours[1] > 0, "{hours:?}");
+}
+
+#[tokio::test]
+async fn the_read_after_a_clean_up_opens_nothing() {
+    let mut driven = Driven::seeing(&yes("a"));
+    driven.opt_out(Removal::Id);
+    driven.read(&yes("a"));
+    driven.write();
+    driven.read(&no());
+    driven.sync(&yes("a"));
+    driven.read(&yes("a"));
+    driven.write();
+    driven.asks();
+    // Is it the echo of the clean-up, or what another device says?
+    driven.sync(&no());
+    driven.answer(&yes("b"));
+    assert_eq!(driven.gate(), GateState::Closed(ClosedReason::Denied));
+    let wait = driven.waits_for().unwrap();
+    driven.now += wait;
+    driven.read(&yes("b"));
+    assert_eq!(driven.gate(), GateState::Open);
+}
+
+#[tokio::test]
 async fn sync_does_not_shorten_the_wait_that_the_homeserver_asked_for() {
     let mut driven = Driven::seeing(&yes("a"));
     driven.opt_out(Removal::Id);

@@ -186,3 +186,30 @@ async fn what_one_process_withdrew_no_other_process_takes_back() {
         assert!(seen.len() >= 10, "{}", seen.len());
     }
 }
+
+/// The removal that is out writes a `false`, and the other process has the whole event erased.
+#[tokio::test]
+async fn an_erasure_that_another_process_ordered_meanwhile_is_carried_out() {
+    let mut driven = Driven::seeing(&yes("a"));
+    driven.next();
+    let base = driven.machine.record().clone();
+    let call = driven.opt_out(Removal::Id);
+    driven.read(&yes("a"));
+    driven.writes();
+    let mut other = Driven::with(base.clone());
+    other.opt_out(Removal::Event);
+    // A save for another reason brings the two together.
+    let mine = driven.machine.record().clone();
+    driven.machine.handle_deny_on_this_device();
+    let Action::Save(save) = driven.machine.poll(driven.now) else { panic!() };
+    let theirs = Record::merge(&base, other.machine.record(), &mine);
+    let stored = Record::merge(&save.base, &save.record, &theirs);
+    let random = driven.random();
+    driven.machine.handle_saved(Ok(stored), driven.now, &random);
+
+    driven.read(&no());
+    assert_eq!(driven.write(), Change::Erase);
+    driven.read(&Observed::UNSET);
+    driven.next();
+    assert_eq!(driven.outcome(call), Some(Outcome::Done));
+}

@@ -1,0 +1,259 @@
+//! One process, its homeserver and another device, in many orders of calls, failures, lost
+//! sessions and restarts: when all has come to rest, what the user said last holds.
+
+use super::*;
+
+/// How many orders are tried.
+const SEEDS: u64 = 2_000;
+
+/// The same numbers in every run.
+pub(super) struct Numbers(u64);
+
+impl Numbers {
+    pub(super) fn new(seed: u64) -> Self {
+        let mut numbers = Self(seed);
+        // The first ones of similar seeds are similar.
+        for _ in 0..3 {
+            numbers.below(2);
+        }
+        numbers
+    }
+
+    pub(super) fn below(&mut self, below: usize) -> usize {
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) as usize % below
+    }
+}
+
+/// The request that is out.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Out {
+    /// What was read.
+    Get(Option<Observed>),
+    /// Whether it was applied.
+    Put(Change, bool),
+}
+
+pub(super) fn machine(record: &Record) -> Machine {
+    let settings = Settings { do_not_track: false, request_timeout: REQUEST_TIMEOUT };
+    Machine::new(record.clone(), record.clone(), settings, 0.0)
+}
+
+fn rest(seed: u64, opts_in: bool) {
+    let mut numbers = Numbers::new(seed * 104_729 + 7);
+    let mut driven = Driven::new();
+    let mut server = Observed::UNSET;
+    let mut out: Option<Out> = None;
+    let mut inbox: Vec<Observed> = Vec::new();
+    let mut shown: Vec<Observed> = Vec::new();
+    // A write of a process that has ended.
+    let mut late: Option<Change> = None;
+    let mut says_no = false;
+    let mut is_saved = false;
+    let mut names = 0;
+    let mut calls = 0;
+    let mut log: Vec<String> = Vec::new();
+    for step in 0..220 {
+        let is_over = step >= 120;
+        if is_over && step == 120 {
+            driven.machine.handle_session(Session::Live, driven.now);
+        }
+        let random = Random { id: id(&format!("own-{step}")), jitter: 0.0 };
+        let now = driven.now;
+        match numbers.below(if is_over { 12 } else { 24 }) {
+            0..=3 => {
+                match driven.next() {
+                    Action::Get | Action::GetAgain => out = Some(Out::Get(None)),
+                    Action::Put(change) => out = Some(Out::Put(change, false)),
+                    _ => {}
+                }
+                is_saved = true;
+            }
+            4..=6 => match &mut out {
+                Some(Out::Get(answer @ None)) => *answer = Some(server.clone()),
+                Some(Out::Put(change, applied @ false)) => {
+                    *applied = true;
+                    server = change.outcome();
+                    log.push(format!("writes {server:?}"));
+                    inbox.push(server.clone());
+                }
+                _ => {}
+            },
+            7..=9 => match out.take() {
+                Some(Out::Get(Some(seen))) => {
+                    log.push(format!("reads {seen:?}"));
+                    driven.machine.handle_got(Ok(seen), now, &random);
+                }
+                Some(Out::Put(_, true)) => driven.machine.handle_put(Ok(()), now, &random),
+                other => out = other,
+            },
+            10 => {
+                if let Some(seen) = inbox.pop() {
+                    inbox.clear();
+                    log.push(format!("syncs {seen:?}"));
+                    driven.sync(&seen);
+                    shown.push(seen);
+                }
+            }
+            11 => driven.now += Duration::from_secs([1, 25, 3600, 50_000][numbers.below(4)]),
+            12 | 13 if calls < 5 => {
+                calls += 1;
+                let erases = numbers.below(4) == 0;
+                log.push(format!("opt-out, erases: {erases}"));
+                driven.opt_out(if erases { Removal::Event } else { Removal::Id });
+                says_no = true;
+                is_saved = false;
+            }
+            14 if calls < 5 => {
+                calls += 1;
+                names += 1;
+                server = yes(&format!("elsewhere-{names}"));
+                log.push(format!("elsewhere {server:?}"));
+                inbox.push(server.clone());
+                says_no = false;
+            }
+            15 if calls < 5 => {
+                calls += 1;
+                server = no();
+                log.push("elsewhere no".to_owned());
+                inbox.push(server.clone());
+            }
+            16 if calls < 5 && opts_in => {
+                calls += 1;
+                log.push("opt-in".to_owned());
+                driven.opt_in();
+                says_no = false;
+            }
+            17 | 18 => {
+                let kind = [
+                    FailureKind::Unanswered,
+                    FailureKind::Refused,
+                    FailureKind::Guest,
+                    FailureKind::Locked,
+                ][numbers.below(4)];
+                let retry_after = (numbers.below(4) == 0).then_some(Duration::from_secs(600));
+                let failure = Failure { kind, retry_after };
+                match out.take() {
+                    Some(Out::Get(_)) => {
+                        log.push(format!("read fails {kind:?}"));
+                        driven.machine.handle_got(Err(failure), now, &random);
+                    }
+                    Some(Out::Put(_, applied)) => {
+                        let kind = if applied { FailureKind::Unanswered } else { kind };
+                        log.push(format!("write fails {kind:?}"));
+                        driven.machine.handle_put(Err(Failure { kind, ..failure }), now, &random);
+                    }
+                    None => {}
+                }
+            }
+            19 => {
+                let session = [Session::Lost, Session::SoftLogout, Session::Live][numbers.below(3)];
+                log.push(format!("{session:?}"));
+                driven.machine.handle_session(session, now);
+            }
+            20 => {
+                driven.recheck();
+            }
+            21 if !shown.is_empty() && numbers.below(3) == 0 => {
+                let old = shown[numbers.below(shown.len())].clone();
+                log.push(format!("syncs again {old:?}"));
+                driven.sync(&old);
+                inbox.push(server.clone());
+            }
+            22 if numbers.below(4) == 0 => {
+                // A crash; what was saved is all.
+                let record = driven.machine.disk.stored.clone();
+                log.push("restart".to_owned());
+                if let Some(Out::Put(change, false)) = out.take() {
+                    late = Some(change);
+                }
+                says_no &= is_saved;
+                driven = Driven { machine: machine(&record), ..driven };
+            }
+            23 => {
+                let denies = numbers.below(2) == 0;
+                log.push(format!("veto {denies}"));
+                if denies {
+                    driven.machine.handle_deny_on_this_device();
+                } else {
+                    driven.machine.handle_allow_on_this_device();
+                }
+            }
+            _ => {}
+        }
+        if let Some(change) = late.take_if(|_| numbers.below(8) == 0) {
+            server = change.outcome();
+            log.push(format!("is written late {server:?}"));
+            inbox.push(server.clone());
+        }
+        if is_over && numbers.below(10) == 0 {
+            driven.machine.handle_sync_delivers(driven.now);
+        }
+        if says_no {
+            let gate = driven.gate();
+            assert!(
+                matches!(gate, GateState::Closed(_)),
+                "seed {seed}: {gate:?}\n{}",
+                log.join("\n")
+            );
+        }
+    }
+    // All comes to rest.
+    driven.machine.handle_allow_on_this_device();
+    for _ in 0..40 {
+        if let Some(Out::Put(change, false)) = &out {
+            server = change.outcome();
+            inbox.push(server.clone());
+        }
+        let random = Random { id: id("own-last"), jitter: 0.0 };
+        match out.take() {
+            Some(Out::Get(seen)) => {
+                let seen = seen.unwrap_or(server.clone());
+                driven.machine.handle_got(Ok(seen), driven.now, &random);
+            }
+            Some(Out::Put(..)) => driven.machine.handle_put(Ok(()), driven.now, &random),
+            None => {}
+        }
+        match driven.next() {
+            Action::Get | Action::GetAgain => out = Some(Out::Get(Some(server.clone()))),
+            Action::Put(change) => out = Some(Out::Put(change, false)),
+            _ => {
+                if let Some(seen) = inbox.pop() {
+                    inbox.clear();
+                    driven.sync(&seen);
+                } else {
+                    driven.now += Duration::from_secs(13 * 3600);
+                }
+            }
+        }
+    }
+    let trace =
+        || format!("seed {seed}: {server:?} {:?}\n{}", driven.machine.state(), log.join("\n"));
+    let gate = driven.gate();
+    if says_no {
+        assert!(matches!(gate, GateState::Closed(_)), "{}", trace());
+        assert!(server.flag != Some(true) && !server.has_id_member(), "{}", trace());
+    }
+    if server.flag == Some(false) {
+        assert_eq!(driven.decision(), Consent::Denied, "{}", trace());
+    }
+    if let (Some(true), Some(held)) = (server.flag, server.usable_id()) {
+        let follows = driven.machine.id() == Some(held);
+        assert!(follows || driven.machine.record().is_retired(held), "{}", trace());
+    }
+}
+
+#[tokio::test]
+async fn what_the_user_said_last_holds_once_all_is_at_rest() {
+    for seed in 0..SEEDS {
+        rest(seed, false);
+    }
+}
+
+#[tokio::test]
+async fn what_the_user_said_last_holds_once_all_is_at_rest_with_opt_ins() {
+    for seed in 0..SEEDS {
+        rest(seed, true);
+    }
+}
