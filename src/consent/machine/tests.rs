@@ -313,3 +313,36 @@ async fn after_a_new_no_it_matters_no_more_that_the_record_could_not_be_read() {
     driven.read(&yes("b"));
     assert_eq!(driven.gate(), GateState::Open);
 }
+
+/// That the next action is a save, and that nothing else is done before the disk has taken it.
+fn saves_first(driven: &mut Driven) {
+    let next = driven.machine.poll(driven.now);
+    let Action::Save(save) = next else { panic!("{next:?}") };
+    let next = driven.machine.poll(driven.now);
+    assert!(matches!(next, Action::Wait(_)), "{next:?}");
+    let random = driven.random();
+    driven.machine.handle_saved(Ok(save.record), driven.now, &random);
+}
+
+#[tokio::test]
+async fn an_id_that_a_removal_finds_is_on_the_disk_as_retired_before_it_is_removed() {
+    let mut driven = Driven::seeing(&yes("a"));
+    driven.opt_out(Removal::Id);
+    // Another device has changed the ID.
+    driven.read(&yes("b"));
+    saves_first(&mut driven);
+    assert!(driven.machine.disk.stored.is_retired(&id("b")));
+    assert_eq!(driven.write(), Change::OptOut);
+}
+
+#[tokio::test]
+async fn an_id_is_on_the_disk_before_an_opt_in_writes_it() {
+    let mut driven = Driven::seeing(&Observed::UNSET);
+    driven.opt_in();
+    driven.read(&Observed::UNSET);
+    saves_first(&mut driven);
+    let mut stored = driven.machine.disk.stored.clone();
+    let Change::OptIn(id) = driven.write() else { panic!("it opts in") };
+    stored.retire_all();
+    assert!(stored.is_retired(&id));
+}
