@@ -137,10 +137,16 @@ impl Ours {
 
     /// Notes what a no of this round retired: what was read before the first write.
     fn note_retired(&mut self, act: Act) {
+        let asked = self.wire.asked();
+        // An ID next to a `false` is retired wherever it is seen.
+        let answers = asked.iter().filter_map(|asked| serde_json::from_str(&asked.answer).ok());
+        let shown = self.sight.shown().into_iter().map(|(_, content)| content);
+        let seen = answers.chain(shown).map(|content: Value| Held::read(&content));
+        let withdrawn = seen.filter(|held| held.flag == Some(false)).filter_map(|held| held.id);
+        self.retired.extend(withdrawn);
         if !matches!(act, Act::No | Act::Erase) {
             return;
         }
-        let asked = self.wire.asked();
         let cleaned = asked.iter().filter(|asked| asked.is_write()).map(|asked| asked.answered);
         let cleaned = cleaned.min();
         let read = asked.iter().filter(|asked| cleaned.is_none_or(|cleaned| asked.sent < cleaned));
