@@ -7,7 +7,7 @@ use tokio::{runtime::Handle, time::timeout};
 
 use super::{
     Analytics,
-    claim::{Claim, Owner, Place, Taken},
+    claim::{Claim, Place, Taken},
     shared::Inner,
 };
 use crate::{
@@ -287,11 +287,11 @@ impl AnalyticsBuilder {
         }
         let user = session::user(&self.client).ok_or(BuildError::NoSession)?;
         let records = RecordStore::new(self.client.clone(), &self.event_type, &user);
-        let owner = Owner {
-            session: session::homeserver_and_device(&self.client),
+        let place = Place {
+            store: records.store_address(),
             key: records.key().to_vec(),
+            session: session::homeserver_and_device(&self.client),
         };
-        let place = Place { store: records.store_address(), owner };
         let claim = timeout(self.request_timeout, Claim::take(place)).await;
         let claim = claim.map_err(|_| BuildError::StoreTimeout)?;
         let mut claim = claim.map_err(|Taken| BuildError::AlreadyBuilt)?;

@@ -1,7 +1,7 @@
 //! One live `Analytics` for each record in a process.
 
 use std::{
-    collections::HashMap,
+    collections::VecDeque,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
@@ -13,20 +13,21 @@ use tokio::sync::watch;
 use crate::consent::machine::Save;
 
 /// Where a record is.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Place {
-    /// The address of the store in this process. Two clients on one directory have two.
+    /// The address of the client's store. Two clients on one directory have two.
     pub(crate) store: usize,
-    pub(crate) owner: Owner,
+    /// The key in the store, which names the user and the event type.
+    pub(crate) key: Vec<u8>,
+    /// The homeserver and the device: another store may have the same address later.
+    pub(crate) session: String,
 }
 
-/// Whose record it is, wherever it is stored.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Owner {
-    /// The homeserver and the device.
-    pub(crate) session: String,
-    /// The key of the record, which names the user and the event type.
-    pub(crate) key: Vec<u8>,
+impl Place {
+    /// Whether two `Analytics` at these places would write the same value of one store.
+    fn is_same_value(&self, other: &Self) -> bool {
+        (self.store, &self.key) == (other.store, &other.key)
+    }
 }
 
 /// Held by a request to the homeserver until it has ended.
@@ -38,10 +39,11 @@ const MOST_LEFT: usize = 64;
 /// Who holds which record, and what those who are gone could not save.
 #[derive(Default)]
 struct Table {
-    holders: HashMap<Owner, Vec<Weak<Holder>>>,
-    left: HashMap<Owner, Save>,
+    holders: Vec<Weak<Holder>>,
+    /// The latest is last.
+    left: VecDeque<(Place, Save)>,
     /// A request can outlive the `Analytics` that sent it.
-    turns: HashMap<Owner, Weak<Turn>>,
+    turns: Vec<(Place, Weak<Turn>)>,
 }
 
 /// The right to be the one `Analytics` of a record, for as long as this lives.
@@ -75,8 +77,8 @@ struct Holder {
 }
 
 impl Claim {
-    /// Waits until each `Analytics` of this record that is gone has saved what it has to save,
-    /// also by way of another client, and takes the place.
+    /// Waits until the last `Analytics` of the record at `place` has saved what it has to
+    /// save, and takes its place.
     pub(crate) async fn take(place: Place) -> Result<Self, Taken> {
         loop {
             let mut gone = {
@@ -101,8 +103,8 @@ impl Claim {
         self.left = None;
     }
 
-    /// Returns what keeps this and every other `Analytics` of the same session from sending
-    /// a request before the last one has ended.
+    /// Returns what keeps this `Analytics` from sending a request before the last one of its
+    /// predecessor has ended.
     pub(crate) fn turn(&self) -> Arc<Turn> {
         self.turn.clone()
     }
@@ -138,9 +140,11 @@ impl Drop for Hold {
     fn drop(&mut self) {
         let Some(unsaved) = self.unsaved.take() else { return };
         let mut table = table();
-        let owner = &self.holder.place.owner;
-        if table.left.len() < MOST_LEFT || table.left.contains_key(owner) {
-            table.left.insert(owner.clone(), unsaved);
+        let place = self.holder.place.clone();
+        table.left.retain(|(other, _)| *other != place);
+        table.left.push_back((place, unsaved));
+        if table.left.len() > MOST_LEFT {
+            table.left.pop_front();
         }
     }
 }
@@ -148,38 +152,35 @@ impl Drop for Hold {
 impl Table {
     /// Returns whom a new holder at `place` has to wait for.
     fn holder_before(&self, place: &Place) -> Result<Option<Arc<Holder>>, Taken> {
-        let holders = self.holders.get(&place.owner).into_iter().flatten();
-        let mut before = None;
-        for holder in holders.filter_map(Weak::upgrade) {
-            match holder.is_live.load(Ordering::Acquire) {
-                true if holder.place.store == place.store => return Err(Taken),
-                true => {}
-                false => before = Some(holder),
-            }
+        let mut holders = self.holders.iter().filter_map(Weak::upgrade);
+        match holders.find(|holder| holder.place.is_same_value(place)) {
+            Some(holder) if holder.is_live.load(Ordering::Acquire) => Err(Taken),
+            before => Ok(before),
         }
-        Ok(before)
     }
 
     fn claim(&mut self, place: Place) -> Claim {
-        self.holders.retain(|_, holders| {
-            holders.retain(|holder| holder.strong_count() > 0);
-            !holders.is_empty()
-        });
-        let (turn, left) = (self.turn(place.owner.clone()), self.left.remove(&place.owner));
+        let left = self.left.iter().position(|(other, _)| *other == place);
+        let left = left.and_then(|number| self.left.remove(number)).map(|(_, left)| left);
+        let turn = self.turn(&place);
         let holder = Arc::new(Holder {
             place,
             is_live: AtomicBool::new(true),
             gone: watch::Sender::new(()),
         });
-        let holders = self.holders.entry(holder.place.owner.clone()).or_default();
-        holders.push(Arc::downgrade(&holder));
+        self.holders.retain(|holder| holder.strong_count() > 0);
+        self.holders.push(Arc::downgrade(&holder));
         Claim { holder, turn, left }
     }
 
-    fn turn(&mut self, owner: Owner) -> Arc<Turn> {
-        self.turns.retain(|_, turn| turn.strong_count() > 0);
-        let turn = self.turns.get(&owner).and_then(Weak::upgrade).unwrap_or_default();
-        self.turns.insert(owner, Arc::downgrade(&turn));
+    fn turn(&mut self, place: &Place) -> Arc<Turn> {
+        self.turns.retain(|(_, turn)| turn.strong_count() > 0);
+        let known = self.turns.iter().find(|(other, _)| other == place);
+        if let Some(turn) = known.and_then(|(_, turn)| turn.upgrade()) {
+            return turn;
+        }
+        let turn = Arc::default();
+        self.turns.push((place.clone(), Arc::downgrade(&turn)));
         turn
     }
 }
@@ -198,7 +199,7 @@ mod tests {
     use crate::consent::record::Record;
 
     fn place(store: usize, key: &str) -> Place {
-        Place { store, owner: Owner { session: String::new(), key: key.into() } }
+        Place { store, key: key.into(), session: String::new() }
     }
 
     fn unsaved() -> Save {
@@ -220,18 +221,6 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_claim_by_way_of_another_client_waits_for_a_hold_and_for_no_claim() {
-        let claim = Claim::take(place(0, "two clients")).await.unwrap();
-        assert!(Claim::take(place(1, "two clients")).await.is_ok());
-        let hold = claim.hold(unsaved());
-        drop(claim);
-        let mut next = Box::pin(Claim::take(place(1, "two clients")));
-        assert!(poll!(&mut next).is_pending());
-        drop(hold);
-        assert!(next.await.unwrap().left().is_some());
-    }
-
-    #[tokio::test]
     async fn of_two_that_wait_for_a_hold_one_is_refused() {
         let claim = Claim::take(place(0, "both")).await.unwrap();
         let hold = claim.hold(unsaved());
@@ -250,15 +239,28 @@ mod tests {
         assert!(claim.left().is_none());
         drop(claim.hold(unsaved()));
         drop(claim);
-        // The first that gets it fails to start. The next has opened the store again.
-        for (store, takes_over) in [(0, false), (1, true)] {
-            let mut claim = Claim::take(place(store, "left")).now_or_never().unwrap().unwrap();
+        // Another session, whose store has the same address.
+        let other = Place { session: "other".to_owned(), ..place(0, "left") };
+        assert!(Claim::take(other).await.unwrap().left().is_none());
+        // The first that gets it fails to start.
+        for takes_over in [false, true] {
+            let mut claim = Claim::take(place(0, "left")).now_or_never().unwrap().unwrap();
             assert!(claim.left().is_some());
             if takes_over {
                 claim.take_over();
             }
         }
         assert!(Claim::take(place(0, "left")).await.unwrap().left().is_none());
+    }
+
+    #[tokio::test]
+    async fn however_many_are_left_the_next_one_gets_the_latest() {
+        for number in 0..=MOST_LEFT {
+            let claim = Claim::take(place(number, "many")).await.unwrap();
+            drop(claim.hold(unsaved()));
+        }
+        let claim = Claim::take(place(MOST_LEFT, "many")).await.unwrap();
+        assert!(claim.left().is_some());
     }
 
     #[tokio::test]
@@ -274,7 +276,7 @@ mod tests {
         let claim = Claim::take(place(0, "turn")).await.unwrap();
         let request = claim.turn().lock_owned().await;
         drop(claim);
-        let next = Claim::take(place(1, "turn")).await.unwrap();
+        let next = Claim::take(place(0, "turn")).await.unwrap();
         assert!(next.turn().try_lock().is_err());
         drop(request);
         assert!(next.turn().try_lock().is_ok());

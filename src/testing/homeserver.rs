@@ -88,7 +88,8 @@ impl AccountDataServer {
     ///
     /// If the future is dropped, the server ends.
     pub async fn start() -> Self {
-        let server = MockServer::start().await;
+        // Not one of wiremock's pool, whose address another test of the process may have had.
+        let server = MockServer::builder().start().await;
         let homeserver = Self::mount(&server).await;
         Self { _server: Some(Arc::new(server)), ..homeserver }
     }

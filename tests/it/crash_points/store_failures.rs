@@ -108,27 +108,6 @@ async fn a_no_that_can_be_neither_written_nor_sent_is_both_when_it_can() {
     assert_eq!(world.content().unwrap(), content(Some(false), None));
 }
 
-#[tokio::test]
-async fn a_no_that_could_not_be_written_is_known_to_the_next_client_on_the_same_store() {
-    let world = World::new().await;
-    let directory = TempDir::new().unwrap();
-    let device = device_on_disk(&world, &directory).await;
-    let (analytics, _) = device.start_opted_in().await;
-    // The record is written by then.
-    eventually(analytics.recheck()).await.unwrap();
-    sql(&directory, FILL_DISK);
-    world.server.fail_all(Fault::ResetBefore);
-    let receipt = eventually(analytics.opt_out().into_future()).await;
-    assert!(matches!(receipt.record, Step::Failed(_)), "{receipt:?}");
-    drop(analytics);
-
-    let client = client_on_disk(&world, &device.login, &directory).await;
-    let next = Device { client, login: device.login.clone() };
-    assert!(next.record().await.unwrap().contains("granted"));
-    let (analytics, _) = next.start().await;
-    assert_eq!(analytics.state().decision, Consent::Denied);
-}
-
 /// A store whose writes never end.
 struct Hanging;
 
