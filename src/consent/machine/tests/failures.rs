@@ -79,6 +79,7 @@ async fn a_removal_is_done_once_it_was_read_back_and_its_discharge_saved() {
     let Action::Save(save) = driven.machine.poll(driven.now) else { panic!() };
     let Save { record, .. } = *save;
     assert_eq!(record.removal, None);
+    assert!(matches!(driven.machine.poll(driven.now), Action::Wait(_)));
     assert_eq!(driven.outcome(call), None);
     let random = driven.random();
     driven.machine.handle_saved(Ok(record), driven.now, &random);
@@ -121,7 +122,8 @@ async fn a_late_write_of_an_opt_in_counts_though_sync_repeats_an_older_no() {
     driven.read(&no());
     assert_eq!(driven.outcome(call), Some(Outcome::Failed));
     driven.now += 10 * REQUEST_TIMEOUT;
-    driven.sync(&no());
+    // One that was never read here.
+    driven.sync(&no_beside("older"));
     driven.sync(&yes("minted-1"));
     driven.read(&yes("minted-1"));
     assert_eq!(driven.gate(), GateState::Open);
