@@ -365,3 +365,19 @@ fn a_refused_batch_is_put_back_only_while_its_epoch_lasts() {
     });
     assert!(seen.drops.contains(&DropReason::Withdrawn));
 }
+
+#[test]
+fn a_batch_that_is_refused_during_an_opt_out_is_not_kept() {
+    let seen = explore(2, || {
+        let app = App::new(Witness::with_answers(&[Answer::Refusal, Answer::Failure]), 1);
+        app.capture();
+        app.capture();
+        let task = app.start();
+        app.opt_out();
+        app.flush();
+        assert_eq!(app.sink.stats().backends[0].queued, 0);
+        app.end([task]);
+        app
+    });
+    assert!(seen.drops.contains(&DropReason::Withdrawn));
+}
