@@ -16,9 +16,9 @@ pub enum OptInError {
     ///
     /// A write whose answer was lost is read back, and if the homeserver has it, the
     /// call has succeeded. If that cannot be read either, the state says `Unconfirmed`
-    /// until the homeserver is reached again, and a yes that it then holds counts, as does
-    /// one that it applies later still; unless an opt-out was pending, which then removes
-    /// it. So tell the user that it could not be *confirmed*. The next call makes no second
+    /// until the homeserver is reached again. If it has applied the write by then, or does so
+    /// later, the user has opted in; unless an opt-out was pending, which then removes the
+    /// ID again. So tell the user that it could not be *confirmed*. The next call makes no second
     /// ID; [`opt_out`](crate::Analytics::opt_out) takes it back for certain.
     #[error(transparent)]
     AccountData(#[from] AccountDataError),
@@ -71,8 +71,8 @@ pub struct OptOutReceipt {
     /// No file holds an event any more; done if there is no durable queue. What is
     /// left in a file is never sent: the next start deletes it.
     pub queue: Step<QueueError>,
-    /// This device remembers the no. If this failed, the no holds until the
-    /// process ends; after that only what the homeserver holds is known.
+    /// This device remembers the opt-out. If this failed, the opt-out holds until the
+    /// process ends; after that, the device knows only what the homeserver holds.
     pub record: Step<StoreError>,
     /// The account has lost what this call was to remove: the event was read again after it
     /// was written, and this device has saved that nothing is left to remove.

@@ -28,7 +28,7 @@ impl Analytics {
     ///
     /// At a closed gate, one atomic load. Else the event is written as JSON into one
     /// allocation of its size, its time is taken, and it is put into a buffer behind
-    /// a lock that nobody holds for long: about as much as one `serde_json::to_vec`.
+    /// a lock that is only held for moments: about as much as one `serde_json::to_vec`.
     /// A call that finds the buffer empty wakes the background task, which takes
     /// longer; so does the one that completes a batch, and no other. All other work
     /// is done by that task. `docs/speed.md` has the figures.
@@ -99,8 +99,8 @@ impl Analytics {
     ///
     /// They are taken only while the gate is open or holding: at a closed gate the call
     /// returns `Ok` and takes nothing. Set them after [`Analytics::opt_in`] has returned,
-    /// and when [`Analytics::state_stream`] shows that the gate opens for a yes from
-    /// elsewhere. What was not sent is forgotten when the user withdraws, the consent is
+    /// and when [`Analytics::state_stream`] shows that the gate opens because
+    /// the user opted in elsewhere. What was not sent is forgotten when the user withdraws, the consent is
     /// not confirmed, another ID is adopted, or the session ends.
     ///
     /// # Errors

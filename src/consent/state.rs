@@ -59,8 +59,8 @@ pub enum ClosedReason {
     Unconfirmed,
     /// The user has not decided.
     Undecided,
-    /// This device remembers a yes, and the homeserver holds no decision any
-    /// more: somebody erased or overwrote it.
+    /// This device remembers an opt-in, but the homeserver no longer holds a decision:
+    /// another client erased or overwrote it.
     Unproven,
 }
 
@@ -91,8 +91,8 @@ pub enum HoldReason {
 pub enum Prompt {
     /// The homeserver says that the user has not decided: ask.
     Ask,
-    /// The user has decided, or must not be asked on this device. A yes that another
-    /// client removed from the account ([`ClosedReason::Unproven`]) is a decision too.
+    /// The user has decided, or must not be asked on this device. An opt-in that
+    /// another client removed from the account ([`ClosedReason::Unproven`]) is a decision too.
     DontAsk,
     /// There is no account that could hold a decision: a guest, or no session.
     Unavailable,
@@ -103,7 +103,7 @@ pub enum Prompt {
 
 /// All there is to know about consent, as one value.
 ///
-/// A settings page needs nothing else: see the README for what to show when.
+/// A settings page needs nothing else: see `docs/settings.md` for what to show when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct ConsentState {

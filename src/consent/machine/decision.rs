@@ -59,8 +59,8 @@ impl Machine {
         if let Some(id) = seen.usable_id() {
             self.record.retire(id);
         }
-        // What a device that has opted out retires it cleans up. In sync, the echo of that
-        // opt-out may come after a yes from elsewhere.
+        // What a device that has opted out retires it cleans up. Sync can
+        // show that opt-out after another device has opted in again.
         let follows = self.decision() != Consent::Denied || self.is_opting_in();
         if !follows && !is_proven {
             return;

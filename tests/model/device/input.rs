@@ -64,11 +64,11 @@ pub(crate) struct Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Memory {
     Nothing,
-    /// A yes, under [`Id::OLD`].
+    /// The user opted in, under [`Id::OLD`].
     Yes,
-    /// A no, of which the account has still to be cleaned.
+    /// The user opted out, and the account has still to be cleaned.
     NoPending,
-    /// A no, and the account was clean.
+    /// The user opted out, and the account was clean.
     No,
     Unreadable,
 }

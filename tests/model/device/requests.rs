@@ -166,8 +166,8 @@ impl Device {
             Some(Wire::Put { change, since, is_lie, .. }) => {
                 let content = Content::of(&change.outcome());
                 match self.sent() {
-                    // No answer to a write is proof that it was applied.
-                    // But the user is told that the yes counts.
+                    // No answer to a write is proof that it was applied, but the user is
+                    // told that the opt-in counts.
                     Some(Sent::OptIn(_)) => self.each_promise(|promises| {
                         promises.no = false;
                         promises.forgotten = false;

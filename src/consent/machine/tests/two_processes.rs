@@ -23,7 +23,7 @@ struct Sim {
     processes: Vec<Process>,
     calls: u64,
     made: u64,
-    /// The user's last word is the no of this process, and the yes that the homeserver held then.
+    /// The process in which the user opted out last, if the user has not opted in since.
     last_no: Option<usize>,
     /// A save that began after that no has ended.
     is_saved: bool,
@@ -265,7 +265,7 @@ async fn a_removal_of_one_process_is_not_crossed_off_by_the_removal_of_another()
     assert_eq!(stored.removal, Some(Removal::Id));
 }
 
-/// Base: denied. One process followed a yes elsewhere and then a no; the other saved the yes.
+/// Base: denied. One process followed an opt-in and an opt-out elsewhere; the other saved the opt-in.
 #[tokio::test]
 async fn a_no_from_elsewhere_stands_beside_a_yes_of_the_other_process() {
     let mut base = Record::default();

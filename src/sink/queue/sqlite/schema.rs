@@ -7,8 +7,8 @@ pub(super) const APPLICATION_ID: i32 = 0x4d78_416e;
 /// The version of the tables that this code writes.
 pub(super) const VERSION: i32 = 1;
 
-/// A row waits for the backends that have not seen it: those whose `done` is below it,
-/// but for those that refused it. So a backend that takes a hundred events costs one
+/// A row waits for each backend that has not seen it: its `done` is below the row, and it
+/// has not refused the row. So a backend that takes a hundred events costs one
 /// number, and rows go by ranges.
 const TABLES: &str = "
     CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
