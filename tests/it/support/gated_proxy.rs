@@ -1,7 +1,11 @@
 //! An HTTP proxy on loopback that holds each account-data request until the test
 //! lets it pass: how requests of two devices are put into an order.
 
-use std::net::SocketAddr;
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::{Mutex, PoisonError},
+};
 
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
@@ -63,7 +67,7 @@ impl HeldAnswer {
 
 impl GatedProxy {
     pub(crate) async fn start(upstream: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let listener = listener_with_new_address().await;
         let address = listener.local_addr().unwrap();
         let (hold, held) = mpsc::unbounded_channel();
         let upstream = Upstream { url: upstream.to_owned(), http: plain_http_client() };
@@ -109,6 +113,21 @@ impl GatedProxy {
 impl Drop for GatedProxy {
     fn drop(&mut self) {
         self.server.abort();
+    }
+}
+
+/// Listens on a port that no proxy of this test run has had. An `Analytics` leaves what it
+/// could not save to the next one of the same device and homeserver, and some tests need two
+/// that do not share it.
+async fn listener_with_new_address() -> TcpListener {
+    static USED: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
+
+    loop {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        if USED.lock().unwrap_or_else(PoisonError::into_inner).insert(port) {
+            return listener;
+        }
     }
 }
 
