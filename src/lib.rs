@@ -20,6 +20,7 @@ mod backend;
 
 mod hex;
 mod locks;
+mod named;
 mod stop;
 
 #[cfg(feature = "testing")]
@@ -44,7 +45,10 @@ pub use self::{
     },
     analytics_id::AnalyticsId,
     backend::{Backend, Batch, BoxError, DeliveryError, JsonLines},
-    consent::state::{ClosedReason, Consent, ConsentState, GateState, HoldReason, Prompt},
+    consent::{
+        state::{ClosedReason, Consent, ConsentState, GateState, HoldReason, Prompt},
+        switch::{Note, Switch},
+    },
     event::{
         AnalyticsEvent, DeserializeError, InvalidEvent, MAX_EVENT_BYTES, MAX_KEY_BYTES,
         MAX_NAME_BYTES, OutgoingEvent, Properties, PropertyValue, UserProperties,
