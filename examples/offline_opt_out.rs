@@ -77,7 +77,7 @@ async fn start(
 ) -> Result<Analytics> {
     let client =
         homeserver.client_with(login, |builder| builder.sqlite_store(directory, None)).await?;
-    let posthog = PostHog::builder(&collector.url(), "phc_offline").build()?;
+    let posthog = PostHog::new(&collector.url(), "phc_offline")?;
     Ok(Analytics::builder(client, EVENT_TYPE)
         .backend(posthog)
         .request_timeout(Duration::from_millis(250))

@@ -77,13 +77,14 @@ mod pipeline {
     pub(crate) mod backend;
     pub(crate) mod event;
     pub(crate) mod gate;
+    pub(crate) mod named;
     pub(crate) mod sink;
     pub(crate) mod stop;
 }
 
 // As public as in the library, for what its files expect of the lints.
 pub use self::pipeline::backend::Batch;
-pub(crate) use self::pipeline::{backend, event, gate, sink, stop};
+pub(crate) use self::pipeline::{backend, event, gate, named, sink, stop};
 pub use guard::IdentifierKind;
 
 /// Stands in for `src/locks.rs`.
@@ -103,7 +104,7 @@ pub(crate) mod guard {
 
     use crate::event::{Properties, UserProperties};
 
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
     /// None: nothing is found.
     pub enum IdentifierKind {}
 

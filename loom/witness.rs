@@ -135,7 +135,7 @@ impl Witness {
 /// In which era the event was captured, and in which was said what it says about
 /// the user.
 fn eras(event: &OutgoingEvent) -> (Option<u64>, Option<u64>) {
-    let [event, user] = [event.properties(), event.user_properties().set()].map(|properties| {
+    let [event, user] = [event.properties(), event.user_properties().values()].map(|properties| {
         properties.deserialize::<BTreeMap<String, u64>>().unwrap().get(ERA).copied()
     });
     (event, user)

@@ -57,7 +57,7 @@ pub use self::{
     matrix::account_data::AccountDataError,
     sink::{
         drops::Dropped,
-        limits::OverflowPolicy,
+        limits::{Limits, OverflowPolicy},
         queue::QueueError,
         report::{BackendReport, DeliveryReport},
         stats::{BackendStats, DropReason, QueueStats, Stats},

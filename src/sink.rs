@@ -44,11 +44,15 @@ use self::{
     limits::Limits,
     queue::{Journal, QueueError, Queued, Row},
     stats::{BackendStats, DropReason, Stats},
+    user::News,
 };
 use crate::{
     analytics_id::AnalyticsId,
     backend::DynBackend,
-    event::{CapturedEvent, InvalidEvent, OutgoingEvent, Properties, Said, UniqueIds, check_name},
+    event::{
+        CapturedEvent, InvalidEvent, OutgoingEvent, Properties, UniqueIds, UserProperties,
+        check_name,
+    },
     gate::{Gate, Phase, WipeReason},
     guard::Guard,
     locks::Mutex,
@@ -67,8 +71,9 @@ pub(crate) struct Sink {
     draining: Counted<Draining>,
     lanes: Vec<Lane>,
     journal: Option<Arc<Journal>>,
-    /// What was said about the user since the last event left the intake.
-    user: Mutex<Said>,
+    /// The super properties of the builder, with which each withdrawal begins again.
+    super_properties: Option<Arc<Properties>>,
+    user: Mutex<News>,
     drop_signal: DropSignal,
     limits: Limits,
     stop: Stop,
@@ -89,11 +94,21 @@ impl Sink {
             draining: Counted::new(Draining::default(), &drop_signal),
             lanes: backends.into_iter().map(|backend| Lane::new(backend, &drop_signal)).collect(),
             journal: None,
+            super_properties: None,
             user: Mutex::default(),
             drop_signal,
             limits,
             stop: Stop::default(),
         }
+    }
+
+    /// Sets the properties that apply from the start and again after each withdrawal. Both
+    /// were checked.
+    pub(crate) fn with_properties(mut self, shared: Properties, user: UserProperties) -> Self {
+        self.super_properties = (!shared.is_empty()).then(|| Arc::new(shared.without_repeats()));
+        self.intake.lock().super_properties.clone_from(&self.super_properties);
+        self.user = Mutex::new(News::configured(user));
+        self
     }
 
     /// Writes down what is queued, and queues what the last process left.
@@ -179,8 +194,13 @@ impl Sink {
 
     pub(crate) fn set_super_properties(&self, properties: Properties) -> Result<(), InvalidEvent> {
         properties.check()?;
-        let properties = (!properties.is_empty()).then(|| Arc::new(properties.without_repeats()));
-        self.intake.lock().super_properties = properties;
+        let properties = match &self.super_properties {
+            Some(configured) => properties.over(configured),
+            None => properties.without_repeats(),
+        };
+        properties.check()?;
+        self.intake.lock().super_properties =
+            (!properties.is_empty()).then(|| Arc::new(properties));
         Ok(())
     }
 
@@ -216,11 +236,11 @@ impl Sink {
             WipeReason::Withdrawn | WipeReason::IdChanged => DropReason::Withdrawn,
             WipeReason::NotConfirmed => DropReason::NotConfirmed,
         };
-        *self.user() = Said::default();
+        self.user().wipe();
         let mut untold = {
             let mut intake = self.intake.lock();
             if wipe == WipeReason::Withdrawn {
-                intake.super_properties = None;
+                intake.super_properties.clone_from(&self.super_properties);
             }
             let events = intake.take().len();
             intake.drops.add(reason, events);
@@ -274,6 +294,16 @@ impl Sink {
             let lanes = self.lanes.iter().enumerate();
             join_all(lanes.map(|(number, lane)| lane.keep(number, journal, &self.stop))).await;
         }
+    }
+
+    /// Takes no more events.
+    pub(crate) fn close(&self) {
+        self.intake.close();
+    }
+
+    /// Returns whether no more events are taken, whatever the gate says.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.intake.is_closed()
     }
 
     /// Ends the background task. What is still queued is given up.

@@ -309,6 +309,32 @@ impl Properties {
     }
 }
 
+impl<K: Into<Cow<'static, str>>, V: Into<PropertyValue<'static>>> FromIterator<(K, V)>
+    for Properties
+{
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(members: I) -> Self {
+        let mut properties = Self::new();
+        for (key, value) in members {
+            properties.insert(&key.into(), value);
+        }
+        properties
+    }
+}
+
+/// ```
+/// use matrix_analytics::Properties;
+///
+/// let properties = Properties::from([("app", "desktop"), ("channel", "beta")]);
+/// assert_eq!(properties.to_json(), r#"{"app":"desktop","channel":"beta"}"#);
+/// ```
+impl<K: Into<Cow<'static, str>>, V: Into<PropertyValue<'static>>, const N: usize> From<[(K, V); N]>
+    for Properties
+{
+    fn from(members: [(K, V); N]) -> Self {
+        Self::from_iter(members)
+    }
+}
+
 /// Whether two of `members` have the same key.
 fn has_repeats(members: &[Member<'_>]) -> bool {
     /// Up to here, comparing all with all takes less time than an allocation.

@@ -1,5 +1,9 @@
 //! What the guard tells apart, and what it puts in the place of each.
 
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
 /// What stands for a text that could not be cleaned piece by piece.
 pub(super) const WHOLE: &str = "[redacted]";
 
@@ -59,10 +63,10 @@ impl IdentifierKind {
         Self::UserId,
     ];
 
-    /// A short name, such as `user_id`. In brackets it is what a redacted text
-    /// has in the place of the identifier.
+    /// Returns a name in snake case, such as `user_id`. It stays the same from one version to
+    /// the next. In brackets it takes the place of the identifier in a redacted text.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Custom(name) => name,
             Self::Credentials => "credentials",
@@ -79,5 +83,19 @@ impl IdentifierKind {
             Self::Token => "token",
             Self::UserId => "user_id",
         }
+    }
+}
+
+/// Writes [`as_str`](IdentifierKind::as_str).
+impl fmt::Display for IdentifierKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Writes [`as_str`](IdentifierKind::as_str).
+impl Serialize for IdentifierKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }

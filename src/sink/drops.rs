@@ -6,6 +6,7 @@ use std::{
 };
 
 use futures_util::{Stream, StreamExt as _, stream};
+use serde::Serialize;
 
 use super::{
     Sink,
@@ -13,7 +14,7 @@ use super::{
 };
 
 /// Events that left undelivered: of which backend, why, and how many.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Dropped {
     /// The backend's [`name`](crate::Backend::name).

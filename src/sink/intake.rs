@@ -72,11 +72,11 @@ impl Intake {
             contents: Counted::new(Contents::default(), signal),
             filled: Notify::new(),
             ripe: Notify::new(),
-            max_events: limits.intake_events,
-            max_bytes: limits.intake_bytes,
-            ripe_events: limits.batch_events.min(limits.intake_events),
+            max_events: limits.queue_events,
+            max_bytes: limits.queue_bytes,
+            ripe_events: limits.batch_events.min(limits.queue_events),
             // At half, there is room for what is captured until the task has come.
-            ripe_bytes: limits.batch_bytes.min(limits.intake_bytes / 2),
+            ripe_bytes: limits.batch_bytes.min(limits.queue_bytes / 2),
         }
     }
 
@@ -91,10 +91,14 @@ impl Intake {
             }
             event.super_properties.clone_from(&contents.super_properties);
             let bytes = event.bytes();
+            if bytes > self.max_bytes {
+                contents.drops.add(DropReason::TooLarge, 1);
+                return;
+            }
             if contents.events.len() >= self.max_events
                 || contents.bytes.saturating_add(bytes) > self.max_bytes
             {
-                contents.drops.add(DropReason::IntakeFull, 1);
+                contents.drops.add(DropReason::QueueFull, 1);
                 return;
             }
             let was_ripe = self.is_ripe(&contents);
@@ -125,6 +129,10 @@ impl Intake {
     /// Refuses everything from here on.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
     }
 
     pub(crate) fn lock(&self) -> CountedGuard<'_, Contents> {

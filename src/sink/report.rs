@@ -1,8 +1,9 @@
 //! What the app asks of delivery, and what it is told of it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
+use serde::Serialize;
 use tokio::time::timeout;
 
 use super::{
@@ -15,7 +16,7 @@ use super::{
 const LONGEST_CLOSE: Duration = Duration::from_millis(100);
 
 /// What a flush or a shutdown did for one backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct BackendReport {
     /// The backend's [`name`](crate::Backend::name).
@@ -31,7 +32,7 @@ pub struct BackendReport {
 
 /// What [`Analytics::flush`](crate::Analytics::flush) or
 /// [`Analytics::shutdown`](crate::Analytics::shutdown) did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct DeliveryReport {
     /// One entry a backend, in the order in which they were added.
@@ -47,18 +48,26 @@ impl DeliveryReport {
 }
 
 impl Sink {
-    /// Uses no timer: the caller may have no runtime.
-    pub(crate) async fn flush(&self) -> DeliveryReport {
-        let before = self.stats();
-        self.try_everything(Occasion::Flush).await;
-        self.report_since(&before)
+    /// Begins to deliver all that was captured until now. The future needs a runtime.
+    pub(crate) fn flush(
+        self: &Arc<Self>,
+        deadline: Duration,
+    ) -> impl Future<Output = DeliveryReport> + Send + use<> {
+        let sink = self.clone();
+        let (before, last_events) = (sink.stats(), sink.last_events());
+        async move {
+            // Out of time is not an error: the report says what still waits.
+            let _ = timeout(deadline, sink.try_all(Occasion::Flush, last_events)).await;
+            sink.report_since(&before)
+        }
     }
 
     pub(crate) async fn shutdown(&self, deadline: Duration) -> DeliveryReport {
         let before = self.stats();
         self.intake.close();
         // Out of time is no error: the report says what was left.
-        let _ = timeout(deadline, self.try_everything(Occasion::Shutdown)).await;
+        let all = self.try_all(Occasion::Shutdown, self.last_events());
+        let _ = timeout(deadline, all).await;
         self.stop();
         if let Some(journal) = &self.journal {
             // The next start finds the file free. A shutdown does not wait for a disk that hangs.
@@ -91,16 +100,18 @@ impl Sink {
         report
     }
 
-    async fn try_everything(&self, occasion: Occasion) {
+    /// Returns the number that the newest event has, or will have, in each lane.
+    fn last_events(&self) -> Vec<u64> {
+        let draining = self.draining();
+        let waiting = (draining.events + self.intake.lock().len()) as u64;
+        self.lanes.iter().map(|lane| lane.last_event() + waiting).collect()
+    }
+
+    /// Tries to deliver everything up to `last_events`.
+    async fn try_all(&self, occasion: Occasion, last_events: Vec<u64>) {
         if self.stop.is_stopped() {
             return;
         }
-        // What is captured from here on is no part of it.
-        let last_events: Vec<_> = {
-            let draining = self.draining();
-            let waiting = (draining.events + self.intake.lock().len()) as u64;
-            self.lanes.iter().map(|lane| lane.last_event() + waiting).collect()
-        };
         self.drained().await;
         let flushes: Vec<_> = self
             .lanes

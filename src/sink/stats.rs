@@ -1,8 +1,10 @@
 //! The counters of promise P9: where every captured event is, or why it is gone.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
-use crate::{event::InvalidEvent, guard::IdentifierKind};
+use serde::Serialize;
+
+use crate::{event::InvalidEvent, guard::IdentifierKind, named::named};
 
 /// Why an event left the pipeline without being delivered.
 ///
@@ -26,8 +28,6 @@ pub enum DropReason {
     /// [`GuardPolicy::DropEvent`](crate::GuardPolicy::DropEvent)), or a
     /// [`Detector`](crate::Detector) panicked over it.
     Guarded,
-    /// The buffer in memory that `capture` fills was full.
-    IntakeFull,
     /// A name, key or value that no event may have (see
     /// [`InvalidEvent`](crate::InvalidEvent)).
     Invalid,
@@ -38,7 +38,7 @@ pub enum DropReason {
     /// ([`Unauthorized`](crate::DeliveryError::Unauthorized),
     /// [`Misconfigured`](crate::DeliveryError::Misconfigured)).
     Unauthorized,
-    /// The queue was full.
+    /// The queue was full, or the buffer in memory between `capture` and the queue.
     QueueFull,
     /// The backend refused the event itself, when it was alone.
     Rejected,
@@ -47,43 +47,28 @@ pub enum DropReason {
     /// the last handle was dropped.
     Shutdown,
     /// Larger than one event may be, here or at the backend; or than all that
-    /// [`queue_max_bytes`](crate::AnalyticsBuilder::queue_max_bytes) allows.
+    /// [`queue_max_bytes`](crate::Limits::queue_max_bytes) allows.
     TooLarge,
     /// Taken back because the user withdrew, the ID changed or the session
     /// ended.
     Withdrawn,
 }
 
-impl DropReason {
-    /// A short name, such as `queue_full`, for logs and metrics. It stays the same from
-    /// one version to the next.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::AfterShutdown => "after_shutdown",
-            Self::BackendPanicked => "backend_panicked",
-            Self::CutAtWithdrawal => "cut_at_withdrawal",
-            Self::Expired => "expired",
-            Self::Guarded => "guarded",
-            Self::IntakeFull => "intake_full",
-            Self::Invalid => "invalid",
-            Self::NotConfirmed => "not_confirmed",
-            Self::Unauthorized => "unauthorized",
-            Self::QueueFull => "queue_full",
-            Self::Rejected => "rejected",
-            Self::Shutdown => "shutdown",
-            Self::TooLarge => "too_large",
-            Self::Withdrawn => "withdrawn",
-        }
-    }
-}
-
-/// As [`DropReason::as_str`].
-impl fmt::Display for DropReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
+named!(DropReason {
+    AfterShutdown => "after_shutdown",
+    BackendPanicked => "backend_panicked",
+    CutAtWithdrawal => "cut_at_withdrawal",
+    Expired => "expired",
+    Guarded => "guarded",
+    Invalid => "invalid",
+    NotConfirmed => "not_confirmed",
+    Unauthorized => "unauthorized",
+    QueueFull => "queue_full",
+    Rejected => "rejected",
+    Shutdown => "shutdown",
+    TooLarge => "too_large",
+    Withdrawn => "withdrawn",
+});
 
 impl From<InvalidEvent> for DropReason {
     fn from(invalid: InvalidEvent) -> Self {
@@ -99,7 +84,7 @@ impl From<InvalidEvent> for DropReason {
 /// For each backend `captured + restored = delivered + queued + in_flight + kept +`
 /// the sum of `dropped`, at every instant. A call of `capture` at a gate that
 /// is closed for consent takes nothing, so it is not counted.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Stats {
     /// One entry a backend, in the order in which they were added.
@@ -113,7 +98,7 @@ pub struct Stats {
 
 /// What a durable queue met since this process began, beside the events that
 /// [`BackendStats`] counts.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct QueueStats {
     /// Events that could not be written down when they left the intake, or whose
@@ -127,7 +112,7 @@ pub struct QueueStats {
 }
 
 /// What happened to every event on its way to one backend.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct BackendStats {
     /// The backend's [`name`](crate::Backend::name).
@@ -161,42 +146,5 @@ impl BackendStats {
     pub fn is_balanced(&self) -> bool {
         self.captured + self.restored
             == self.delivered + self.queued + self.in_flight + self.kept + self.dropped_total()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-
-    const REASONS: [DropReason; 14] = [
-        DropReason::AfterShutdown,
-        DropReason::BackendPanicked,
-        DropReason::CutAtWithdrawal,
-        DropReason::Expired,
-        DropReason::Guarded,
-        DropReason::IntakeFull,
-        DropReason::Invalid,
-        DropReason::NotConfirmed,
-        DropReason::Unauthorized,
-        DropReason::QueueFull,
-        DropReason::Rejected,
-        DropReason::Shutdown,
-        DropReason::TooLarge,
-        DropReason::Withdrawn,
-    ];
-
-    #[test]
-    fn every_reason_has_a_name_of_its_own_in_snake_case() {
-        assert_eq!(REASONS.map(|reason| reason as usize), std::array::from_fn(|number| number));
-        for reason in REASONS {
-            let name = reason.as_str();
-            assert!(!name.starts_with('_') && !name.ends_with('_'), "{name}");
-            assert!(name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{name}");
-            assert_eq!(name.replace('_', ""), format!("{reason:?}").to_lowercase());
-            assert_eq!(reason.to_string(), name);
-        }
-        assert_eq!(REASONS.map(DropReason::as_str).iter().collect::<BTreeSet<_>>().len(), 14);
     }
 }

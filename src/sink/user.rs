@@ -1,60 +1,98 @@
-//! What the app says about the user, on its way to the lanes and into the file.
+//! The user properties that the app sets, on their way to the lanes and into the file.
 
 use super::Sink;
 use crate::{
-    event::{InvalidEvent, Properties, Said, UserProperties},
+    event::{InvalidEvent, Said, UserProperties},
     locks::{MutexGuard, PoisonError},
 };
 
+/// The user properties that the lanes have not been told of.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    /// Set by the app since events last left the intake.
+    said: Said,
+    /// Set by the builder: told once in each epoch.
+    configured: UserProperties,
+    /// The epoch in which the lanes were last told of the configured properties.
+    configured_in: Option<u64>,
+}
+
+impl News {
+    pub(super) fn configured(user: UserProperties) -> Self {
+        Self { configured: user, ..Self::default() }
+    }
+
+    /// Forgets what the app said at run time.
+    pub(super) fn wipe(&mut self) {
+        self.said = Said::default();
+    }
+
+    /// Returns whether there is something to tell in `epoch`, or in none while the gate is
+    /// closed.
+    fn is_due(&self, epoch: Option<u64>) -> bool {
+        let is_configured = !self.configured.is_empty();
+        !self.said.user.is_empty()
+            || (is_configured && epoch.is_some() && epoch != self.configured_in)
+    }
+
+    /// Takes what there is to tell in `epoch`, the oldest first.
+    fn take(&mut self, epoch: Option<u64>) -> Vec<Said> {
+        let mut news = Vec::new();
+        if let Some(epoch) = epoch.filter(|epoch| self.configured_in != Some(*epoch)) {
+            self.configured_in = Some(epoch);
+            news.push(Said { user: self.configured.clone(), epoch });
+        }
+        news.push(std::mem::take(&mut self.said));
+        news.retain(|said| !said.user.is_empty());
+        news
+    }
+}
+
 impl Sink {
-    /// Remembers what to say about the user, until each backend was told.
-    pub(crate) fn set_user_properties(
-        &self,
-        set: &Properties,
-        set_once: &Properties,
-    ) -> Result<(), InvalidEvent> {
-        let newer = UserProperties { set: set.clone(), set_once: set_once.clone() };
+    /// Remembers user properties until each backend was told of them.
+    pub(crate) fn set_user_properties(&self, newer: &UserProperties) -> Result<(), InvalidEvent> {
         newer.check()?;
         let Some(epoch) = self.gate.capture_epoch() else {
             return Ok(());
         };
-        let mut said = self.user();
-        // A wipe may have been here since: what was said before it must not be
-        // sent in the next epoch.
+        let mut news = self.user();
+        // A wipe may have been here since: what was said before it must not be sent in the
+        // next epoch.
         if self.gate.capture_epoch() != Some(epoch) {
             return Ok(());
         }
+        let said = &mut news.said;
         let mut user =
             if said.epoch == epoch { said.user.clone() } else { UserProperties::default() };
-        user.add(&newer);
+        user.add(newer);
         user.check()?;
         *said = Said { user, epoch };
         Ok(())
     }
 
-    pub(super) fn user(&self) -> MutexGuard<'_, Said> {
+    pub(super) fn user(&self) -> MutexGuard<'_, News> {
         self.user.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes what was said about the user since the last time, past the guard.
-    pub(super) fn take_said(&self) -> Said {
-        let said = std::mem::take(&mut *self.user());
-        if said.user.is_empty() {
-            return said;
-        }
-        Said { user: self.guard.user("user properties", said.user), ..said }
+    pub(super) fn has_user_news(&self) -> bool {
+        self.user().is_due(self.gate.capture_epoch())
     }
 
-    /// Tells each lane what was `said`, unless that is withdrawn.
-    pub(super) fn tell_lanes(&self, said: &Said) {
-        if said.user.is_empty() {
-            return;
-        }
-        for lane in &self.lanes {
-            let mut state = lane.lock();
-            // Under the lock: a wipe, which takes it too, moves the gate before.
-            if said.epoch == self.gate.epoch() {
-                state.user.say(said);
+    /// Tells the lanes of the user properties that they have not been told of, past the guard.
+    pub(super) fn tell_lanes(&self) {
+        let news = self.user().take(self.gate.capture_epoch());
+        for said in news {
+            let user = self.guard.user("user properties", said.user);
+            let said = Said { user, ..said };
+            if said.user.is_empty() {
+                continue;
+            }
+            for lane in &self.lanes {
+                let mut state = lane.lock();
+                // Under the lock: a wipe, which takes it too, moves the gate before.
+                if said.epoch == self.gate.epoch() {
+                    state.user.say(&said);
+                }
             }
         }
     }

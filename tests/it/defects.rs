@@ -14,7 +14,7 @@ use std::{
 
 use hyper::Method;
 use matrix_analytics::{
-    Analytics, Consent, ConsentState, GateState, HoldReason, Prompt, Properties,
+    Analytics, Consent, ConsentState, GateState, HoldReason, Prompt, Properties, UserProperties,
     testing::{AccountDataMethod, DeliveryFailure, FailingBackend, Fault, RecordingBackend},
 };
 
@@ -54,7 +54,7 @@ async fn d01_d02_the_loser_of_a_race_for_the_id_takes_the_winners() {
     second.next(Method::GET).await.pass().await;
     loser.until(ConsentState::is_open).await;
     winner.until(ConsentState::is_open).await;
-    eventually(loser.flush()).await;
+    eventually(loser.flush_all()).await;
 
     let held = id_in(&world.content().unwrap()).unwrap();
     assert_eq!(winner.analytics_id().unwrap().reveal(), held);
@@ -80,7 +80,7 @@ async fn d04_an_id_that_could_not_be_stored_is_not_used() {
     world.server.fail_next_on(AccountDataMethod::Put, Fault::ServerError(500));
     assert!(eventually(analytics.opt_in()).await.is_err());
     analytics.capture_one("Orphan");
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert!(analytics.analytics_id().is_none());
     assert!(recorder.events().is_empty());
 }
@@ -110,7 +110,7 @@ async fn d06_an_overwrite_without_the_flag_takes_back_no_decision() {
     device.sync().await;
     eventually(analytics.recheck()).await.unwrap();
     assert_eq!(analytics.state().decision, Consent::Denied);
-    assert_eq!(analytics.prompt(), Prompt::DontAsk);
+    assert_eq!(analytics.state().prompt(), Prompt::DontAsk);
 }
 
 #[tokio::test]
@@ -199,18 +199,18 @@ async fn d15_d16_d19_nothing_that_was_queued_leaves_because_of_an_opt_out_or_aft
     analytics.opt_in_and_settle().await;
     backend.fail_always(DeliveryFailure::Transient);
     analytics.capture_one("Queued");
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     let before = backend.attempts();
 
     eventually(analytics.opt_out().into_future()).await;
     backend.heal();
     tokio::time::advance(std::time::Duration::from_secs(3600)).await;
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert_eq!(backend.attempts(), before);
 
     analytics.opt_in_and_settle().await;
     analytics.capture_one("Anew");
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     let names: Vec<_> = backend.accepted_events().into_iter().map(|event| event.name).collect();
     assert_eq!(names, ["Anew"]);
 }
@@ -248,7 +248,7 @@ async fn d18_a_no_that_comes_while_the_yes_is_written_wins() {
     proxy.next(Method::GET).await.pass().await;
     assert!(eventually(opt_out).await.unwrap().is_complete());
     assert_eq!(world.content().unwrap(), content(Some(false), None));
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert!(recorder.events().is_empty());
 }
 
@@ -262,7 +262,7 @@ async fn d20_d21_nobody_is_opted_in_who_was_not_asked() {
         device.sync().await;
         analytics.capture_one("Never");
         eventually(analytics.recheck()).await.unwrap();
-        eventually(analytics.flush()).await;
+        eventually(analytics.flush_all()).await;
         assert_ne!(analytics.state().decision, Consent::Granted);
         assert!(recorder.events().is_empty());
         assert_eq!(world.content().unwrap(), held);
@@ -274,16 +274,16 @@ async fn d23_d24_the_next_account_inherits_nothing() {
     let world = World::new().await;
     let (alice, _) = world.device("PHONE").await.start_opted_in().await;
     alice.set_super_properties(Properties::new().with("plan", "alices")).unwrap();
-    alice.set_user_properties(&Properties::new().with("rooms", 5)).unwrap();
+    alice.set_user_properties(UserProperties::new().set("rooms", 5)).unwrap();
     eventually(alice.end_session()).await;
     drop(alice);
 
     let login = world.server.add_device("@bob:example.org", "PHONE");
     let (bob, sent) = world.device_of(login).await.start_confirmed().await;
-    assert_eq!(bob.prompt(), Prompt::Ask);
+    assert_eq!(bob.state().prompt(), Prompt::Ask);
     bob.opt_in_and_settle().await;
     bob.capture_one("First");
-    eventually(bob.flush()).await;
+    eventually(bob.flush_all()).await;
     assert!(sent.events()[0].properties.is_empty() && sent.events()[0].set.is_empty());
 }
 
@@ -294,11 +294,11 @@ async fn d25_what_is_captured_before_the_id_waits_for_it() {
     let state = eventually(analytics.opt_in()).await.unwrap();
     assert_eq!(state.gate, GateState::Holding(HoldReason::Settling));
     analytics.capture_one("Early");
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert!(recorder.events().is_empty());
     tokio::time::advance(SETTLE).await;
     analytics.until(ConsentState::is_open).await;
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert_eq!(recorder.ids(), [id_in(&world.content().unwrap()).unwrap()]);
 }
 
@@ -323,9 +323,9 @@ async fn d28_no_line_of_a_log_has_the_id() {
     backend.fail_next(DeliveryFailure::Transient);
     backend.panic_next();
     analytics.capture_named("Event", Properties::new().with("key", "a-personal-value"));
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     tokio::time::advance(std::time::Duration::from_secs(5)).await;
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     eventually(analytics.opt_out().into_future()).await;
 
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();

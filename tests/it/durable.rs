@@ -133,7 +133,7 @@ fn every_test_that_the_documentation_names_is_there() {
 }
 
 async fn flush(analytics: &Analytics) {
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
 }
 
 /// Moves time on until `done`, within a day of it.

@@ -43,7 +43,7 @@ pub(crate) async fn opt_in(cell: Cell) -> Result<Outcome> {
     user.overwrite(&format!("{{{OTHERS}}}")).await?;
     let (here, there) = (cell.device(&user).await?, cell.device(&user).await?);
     for device in [&here, &there] {
-        ensure("the user is to be asked", device.analytics.prompt() == Prompt::Ask)?;
+        ensure("the user is to be asked", device.analytics.state().prompt() == Prompt::Ask)?;
         device.capture("TooEarly");
     }
 
@@ -83,7 +83,7 @@ pub(crate) async fn opt_out(cell: Cell) -> Result<Outcome> {
 
     for device in [&here, &there] {
         device.send("After").await;
-        ensure("nobody is asked again", device.analytics.prompt() == Prompt::DontAsk)?;
+        ensure("nobody is asked again", device.analytics.state().prompt() == Prompt::DontAsk)?;
     }
     ensure("nothing left here", here.witness.said().is_empty())?;
     ensure("what waited is wiped", there.witness.said() == [format!("{ID}:Before")])?;
@@ -119,7 +119,7 @@ pub(crate) async fn erase(cell: Cell) -> Result<Outcome> {
     there.send("After").await;
     ensure("nothing was sent", there.witness.said().is_empty())?;
     let fresh = cell.device(&user).await?;
-    ensure("a fresh device may ask", fresh.analytics.prompt() == Prompt::Ask)?;
+    ensure("a fresh device may ask", fresh.analytics.state().prompt() == Prompt::Ask)?;
     Ok(Outcome::Works)
 }
 
@@ -140,7 +140,7 @@ pub(crate) async fn restart(cell: Cell) -> Result<Outcome> {
     ensure("a yes is remembered", started.gate == held || started.is_open())?;
     device.capture("Started");
     ensure("the same ID", device.until_open().await? == id)?;
-    device.analytics.flush().await;
+    device.analytics.flush(Duration::from_secs(30)).await;
     ensure("what was held is sent", device.witness.said() == [format!("{id}:Started")])?;
 
     ensure("the no is complete", device.analytics.opt_out().await.is_complete())?;

@@ -127,7 +127,7 @@ pub(crate) async fn settling(cell: Cell) -> Result<Outcome> {
     device.syncing.resume().await;
     let id = device.until_open().await?;
     let took = back.elapsed();
-    device.analytics.flush().await;
+    device.analytics.flush(Duration::from_secs(30)).await;
     ensure("what was held is sent", device.witness.said() == [format!("{id}:Held")])?;
     ensure("the server's ID", user.held_id().await?.as_deref() == Some(&*id))?;
     let seconds = took.as_secs_f64();

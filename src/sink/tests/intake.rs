@@ -44,7 +44,7 @@ fn it_is_ripe_by_count_or_by_bytes_whichever_is_first() {
 
 #[test]
 fn it_is_ripe_before_it_is_full_whatever_fills_it() {
-    let limits = Limits { intake_bytes: 10 * event(100).bytes(), ..Limits::default() };
+    let limits = Limits { queue_bytes: 10 * event(100).bytes(), ..Limits::default() };
     let intake = intake(&limits);
     for _ in 0..5 {
         intake.push(event(100));
@@ -56,11 +56,11 @@ fn it_is_ripe_before_it_is_full_whatever_fills_it() {
 #[test]
 fn super_properties_count_like_the_event_s_own() {
     let said = Properties::new().with("app", "x".repeat(500));
-    let limits = Limits { intake_bytes: event(0).bytes() + said.held_bytes(), ..Limits::default() };
+    let limits = Limits { queue_bytes: event(0).bytes() + said.held_bytes(), ..Limits::default() };
     let intake = intake(&limits);
     intake.lock().super_properties = Some(Arc::new(said));
     intake.push(event(0));
     assert_eq!(intake.lock().len(), 1);
     intake.push(event(0));
-    assert_eq!(intake.lock().drops.count(DropReason::IntakeFull), 1);
+    assert_eq!(intake.lock().drops.count(DropReason::QueueFull), 1);
 }

@@ -74,7 +74,7 @@ async fn a_no_that_cannot_be_written_holds_in_this_process_and_cleans_the_server
     // Closed, whatever the homeserver says later.
     assert_eq!(analytics.state().decision, Consent::Denied);
     analytics.capture_one("Never");
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert!(recorder.events().is_empty());
 }
 
@@ -325,7 +325,7 @@ async fn a_record_that_was_cut_or_damaged_opens_nothing() {
         assert!(!analytics.is_open());
         eventually(analytics.recheck()).await.unwrap();
         assert!(!analytics.is_open());
-        eventually(analytics.flush()).await;
+        eventually(analytics.flush_all()).await;
         assert!(recorder.events().is_empty());
         assert_eq!(world.content().unwrap(), held);
     }
@@ -364,7 +364,7 @@ async fn the_record_of_another_user_in_the_same_store_says_nothing() {
     let (analytics, recorder) = bob.start_confirmed().await;
     assert_eq!(analytics.state().decision, Consent::Undecided);
     analytics.capture_one("Never");
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert!(recorder.events().is_empty());
 
     analytics.opt_in_and_settle().await;

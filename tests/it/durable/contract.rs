@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use matrix_analytics::{
-    Backend, Batch, ConsentState, DeliveryError, OverflowPolicy, Properties,
+    Backend, Batch, ConsentState, DeliveryError, Limits, OverflowPolicy, Properties,
+    UserProperties,
     testing::{Fault, RecordingBackend},
 };
 use rusqlite::Connection;
@@ -59,8 +60,7 @@ async fn every_try_has_the_same_unique_id_time_and_content() {
         let analytics = durable.builder().backend(backend.clone()).build().await.unwrap();
         analytics.confirmed().await;
         if process == 0 {
-            let said = Properties::new().with("app", "desktop");
-            analytics.set_user_properties(&said).unwrap();
+            analytics.set_user_properties([("app", "desktop")]).unwrap();
             let sent = Properties::new().with("text", "a \"b\"\n⌘").with("n", u64::MAX);
             analytics.capture_named("Event", sent);
         }
@@ -214,7 +214,8 @@ async fn what_overflows_is_dropped_on_disk_too() {
     for policy in [OverflowPolicy::DropOldest, OverflowPolicy::DropNewest] {
         let durable = Durable::new().await;
         let (slow, fast) = (FailingBackend::new(), RecordingBackend::new());
-        let builder = durable.builder().queue_max_events(3).overflow_policy(policy);
+        let builder =
+            durable.builder().limits(Limits::default().queue_max_events(3).overflow_policy(policy));
         let builder = builder.backend(slow.clone()).backend(fast.clone());
         let analytics = builder.build().await.unwrap();
         analytics.confirmed().await;
@@ -360,7 +361,7 @@ async fn what_is_older_than_the_queue_allows_expires_at_the_start_and_the_future
 async fn what_is_said_about_the_user_outlives_the_event_it_was_written_down_with() {
     let durable = Durable::new().await;
     let (analytics, backend) = durable.start_offline().await;
-    analytics.set_user_properties(&Properties::new().with("rooms", 5)).unwrap();
+    analytics.set_user_properties(UserProperties::new().set("rooms", 5)).unwrap();
     analytics.capture_one("Refused");
     backend.fail_always(DeliveryFailure::Rejected);
     // It is refused with what is said about the user, and then alone.
@@ -370,7 +371,7 @@ async fn what_is_said_about_the_user_outlives_the_event_it_was_written_down_with
     }
     // Its row leaves the file; the next one has what was not delivered.
     backend.fail_always(DeliveryFailure::Transient);
-    analytics.set_user_properties_once(&Properties::new().with("first", 1)).unwrap();
+    analytics.set_user_properties(UserProperties::new().set_once("first", 1)).unwrap();
     analytics.capture_one("Kept");
     flush(&analytics).await;
     durable.end(analytics).await;
@@ -393,7 +394,7 @@ async fn what_is_said_about_the_user_is_restored_for_whatever_event_leaves_first
     analytics.capture_one("First");
     flush(&analytics).await;
     for rooms in [5, 6] {
-        analytics.set_user_properties(&Properties::new().with("rooms", rooms)).unwrap();
+        analytics.set_user_properties(UserProperties::new().set("rooms", rooms)).unwrap();
         analytics.capture_one("Said");
         flush(&analytics).await;
     }

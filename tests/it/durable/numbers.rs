@@ -3,7 +3,7 @@
 use std::fs;
 
 use matrix_analytics::{
-    DropReason, OverflowPolicy,
+    DropReason, Limits, OverflowPolicy,
     testing::{DeliveryFailure, FailingBackend},
 };
 
@@ -15,8 +15,10 @@ async fn what_is_captured_after_an_overflow_and_a_restart_survives_the_next_rest
     let durable = Durable::new().await;
     let offline = FailingBackend::new();
     offline.fail_always(DeliveryFailure::Transient);
-    let builder = durable.builder().queue_max_events(3);
-    let builder = builder.overflow_policy(OverflowPolicy::DropNewest).backend(offline);
+    let builder = durable.builder();
+    let builder = builder
+        .limits(Limits::default().queue_max_events(3).overflow_policy(OverflowPolicy::DropNewest))
+        .backend(offline);
     let analytics = builder.build().await.unwrap();
     analytics.confirmed().await;
     for _ in 0..2 {
@@ -59,8 +61,12 @@ async fn what_waits_for_each_backend_is_restored_over_random_overflows_wipes_and
             let policies = [OverflowPolicy::DropOldest, OverflowPolicy::DropNewest];
             // Never below what the last process left, which would drop some of it at once.
             let least = waits.iter().flatten().max().copied().unwrap_or_default() as usize;
-            let builder = durable.builder().queue_max_events(least.max(1) + random.usize(..6));
-            let mut builder = builder.overflow_policy(policies[random.usize(..2)]);
+            let builder = durable.builder();
+            let mut builder = builder.limits(
+                Limits::default()
+                    .queue_max_events(least.max(1) + random.usize(..6))
+                    .overflow_policy(policies[random.usize(..2)]),
+            );
             for backend in &backends {
                 backend.fail_always(DeliveryFailure::Transient);
                 builder = builder.backend(backend.clone());

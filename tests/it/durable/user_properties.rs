@@ -11,8 +11,8 @@ use std::{
 };
 
 use matrix_analytics::{
-    Analytics, Backend, Batch, DeliveryError, Detector, GuardPolicy, OutgoingEvent, OverflowPolicy,
-    Properties, PropertyValue, SqliteQueue,
+    Analytics, Backend, Batch, DeliveryError, Detector, GuardPolicy, Limits, OutgoingEvent,
+    OverflowPolicy, Properties, PropertyValue, SqliteQueue, UserProperties,
     testing::{DeliveryFailure, FailingBackend, ReceivedEvent, RecordingBackend},
 };
 use rusqlite::Connection;
@@ -21,7 +21,7 @@ use super::{Durable, counters, flush};
 use crate::support::{AnalyticsExt as _, eventually};
 
 fn say<'a>(analytics: &Analytics, key: &str, value: impl Into<PropertyValue<'a>>) {
-    analytics.set_user_properties(&Properties::new().with(key, value)).unwrap();
+    analytics.set_user_properties(UserProperties::new().set(key, value)).unwrap();
 }
 
 /// The name of each event, and what it says of `key`.
@@ -56,8 +56,13 @@ impl Backend for Allowed {
 async fn a_value_that_was_replaced_is_not_said_after_the_one_that_replaced_it() {
     let durable = Durable::new().await;
     let backend = Allowed::default();
-    let builder = durable.builder().backend(backend.clone()).batch_max_events(1);
-    let builder = builder.queue_max_events(2).overflow_policy(OverflowPolicy::DropNewest);
+    let builder = durable.builder().backend(backend.clone());
+    let builder = builder.limits(
+        Limits::default()
+            .batch_max_events(1)
+            .queue_max_events(2)
+            .overflow_policy(OverflowPolicy::DropNewest),
+    );
     let analytics = builder.build().await.unwrap();
     analytics.confirmed().await;
     analytics.capture_one("E0");
@@ -89,8 +94,10 @@ async fn they_survive_a_restart_though_the_event_they_came_with_had_no_room() {
         let durable = Durable::new().await;
         let backend = FailingBackend::new();
         backend.fail_always(DeliveryFailure::Transient);
-        let builder = durable.builder().backend(backend).batch_max_events(1);
-        let builder = builder.queue_max_events(1).overflow_policy(policy);
+        let builder = durable.builder().backend(backend);
+        let builder = builder.limits(
+            Limits::default().batch_max_events(1).queue_max_events(1).overflow_policy(policy),
+        );
         let analytics = builder.build().await.unwrap();
         analytics.confirmed().await;
         analytics.capture_one("Waits");
@@ -119,8 +126,12 @@ async fn they_survive_a_restart_though_their_event_was_evicted_behind_a_request(
     let durable = Durable::new().await;
     let backend = FailingBackend::new();
     backend.stall();
-    let builder = durable.builder().backend(backend.clone()).batch_max_events(1);
-    let analytics = builder.queue_max_events(1).build().await.unwrap();
+    let builder = durable.builder().backend(backend.clone());
+    let analytics = builder
+        .limits(Limits::default().batch_max_events(1).queue_max_events(1))
+        .build()
+        .await
+        .unwrap();
     analytics.confirmed().await;
     analytics.capture_one("Out");
     eventually(backend.wait_for_attempts(1)).await;
@@ -279,7 +290,8 @@ async fn a_hundred_large_ones_take_no_more_room_than_the_last_one() {
     let durable = Durable::new().await;
     let backend = FailingBackend::new();
     backend.fail_always(DeliveryFailure::Transient);
-    let builder = durable.builder().backend(backend.clone()).queue_max_bytes(LIMIT);
+    let builder =
+        durable.builder().backend(backend.clone()).limits(Limits::default().queue_max_bytes(LIMIT));
     let analytics = builder.build().await.unwrap();
     analytics.confirmed().await;
     for n in 0..100 {

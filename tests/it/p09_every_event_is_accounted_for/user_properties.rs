@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use matrix_analytics::{
-    Analytics, Backend, Batch, DeliveryError, OutgoingEvent, OverflowPolicy, Properties,
+    Analytics, Backend, Batch, DeliveryError, Limits, OutgoingEvent, OverflowPolicy, Properties,
+    UserProperties,
     testing::{DeliveryFailure, FailingBackend, ReceivedEvent, RecordingBackend},
 };
 use serde_json::{Value, json};
@@ -12,12 +13,12 @@ use super::opted_in;
 use crate::support::{AnalyticsExt as _, World, eventually};
 
 fn say(analytics: &Analytics, key: &str, value: i64) {
-    analytics.set_user_properties(&Properties::new().with(key, value)).unwrap();
+    analytics.set_user_properties(UserProperties::new().set(key, value)).unwrap();
 }
 
 async fn send(analytics: &Analytics, name: &'static str) {
     analytics.capture_one(name);
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
 }
 
 /// Lets time pass until the first backend has dropped `events` events: refusals are paced.
@@ -27,7 +28,7 @@ async fn until_dropped(analytics: &Analytics, events: u64) {
             return;
         }
         tokio::time::advance(Duration::from_secs(3600)).await;
-        eventually(analytics.flush()).await;
+        eventually(analytics.flush_all()).await;
     }
     panic!("{:?}", analytics.stats());
 }
@@ -88,14 +89,21 @@ async fn they_outlive_an_event_that_expires_or_has_no_room() {
     let backend = FailingBackend::new();
     let device = world.device("PHONE").await;
     let builder = device.builder().backend(backend.clone());
-    let builder = builder.queue_max_events(1).overflow_policy(OverflowPolicy::DropOldest);
-    let analytics = opted_in(builder.queue_max_age(Duration::from_secs(60))).await;
+    let analytics = opted_in(
+        builder.limits(
+            Limits::default()
+                .queue_max_events(1)
+                .overflow_policy(OverflowPolicy::DropOldest)
+                .queue_max_age(Duration::from_secs(60)),
+        ),
+    )
+    .await;
     backend.fail_always(DeliveryFailure::Transient);
     say(&analytics, "rooms", 5);
     send(&analytics, "Evicted").await;
     send(&analytics, "Expired").await;
     tokio::time::advance(Duration::from_secs(61)).await;
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert_eq!(analytics.stats().backends[0].dropped_total(), 2);
     backend.heal();
     send(&analytics, "Next").await;
@@ -112,12 +120,12 @@ async fn what_is_set_again_while_a_request_is_out_leaves_again() {
     say(&analytics, "rooms", 5);
     say(&analytics, "spaces", 1);
     analytics.capture_one("Out");
-    let mut flush = Box::pin(analytics.flush());
+    let mut flush = Box::pin(analytics.flush_all());
     assert!(futures_util::poll!(&mut flush).is_pending());
     eventually(backend.wait_for_attempts(1)).await;
     say(&analytics, "rooms", 6);
     // The backend's lane is told before the request ends.
-    let mut next = Box::pin(analytics.flush());
+    let mut next = Box::pin(analytics.flush_all());
     for _ in 0..8 {
         assert!(futures_util::poll!(&mut next).is_pending());
         tokio::task::yield_now().await;
@@ -184,7 +192,7 @@ async fn posthog_gets_them_with_an_event_whose_set_it_does_not_drop() {
     let collector = crate::support::collector::Collector::start();
     let world = World::new().await;
     let device = world.device("PHONE").await;
-    let posthog = PostHog::builder(&collector.url(), "phc_key").build().unwrap();
+    let posthog = PostHog::new(&collector.url(), "phc_key").unwrap();
     let analytics = opted_in(device.builder().backend(posthog)).await;
     say(&analytics, "rooms", 5);
     for name in ["$exception", "$$heatmap", "$groupidentify"] {
@@ -194,7 +202,7 @@ async fn posthog_gets_them_with_an_event_whose_set_it_does_not_drop() {
     analytics.capture_named("Personless", personless);
     let profiled = Properties::new().with("$process_person_profile", true);
     analytics.capture_named("Profiled", profiled.with("text", "\"$process_person_profile\":false"));
-    assert!(eventually(analytics.flush()).await.is_complete());
+    assert!(eventually(analytics.flush_all()).await.is_complete());
     let body: Value = serde_json::from_slice(&collector.seen().requests[0]).unwrap();
     let events = body["batch"].as_array().unwrap();
     let told: Vec<_> = events.iter().map(|event| event["properties"]["$set"].clone()).collect();
@@ -230,9 +238,9 @@ async fn user_properties_that_a_backend_refuses_lose_no_event() {
         for _ in 0..=round % 3 {
             analytics.capture_one("Event");
         }
-        eventually(analytics.flush()).await;
+        eventually(analytics.flush_all()).await;
         tokio::time::advance(Duration::from_secs(3600)).await;
-        eventually(analytics.flush()).await;
+        eventually(analytics.flush_all()).await;
     }
     let stats = &analytics.stats().backends[0];
     assert_eq!((stats.delivered, stats.dropped_total()), (stats.captured, 0), "{stats:?}");
