@@ -1,13 +1,13 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![doc = include_str!("../README.md")]
 
-// Consent: what the user decides, and the account that holds the decision.
+// Consent: the decision of the user, and the account that holds it.
 mod analytics;
 mod analytics_id;
 mod consent;
 mod matrix;
 
-// What consent and the sink both know.
+// Known to both consent and the sink.
 mod gate;
 
 // Telemetry: from an event to a batch.
@@ -26,8 +26,8 @@ mod stop;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-/// Tests of the sink. `sink.rs` does not declare them itself, because the loom models compile
-/// that file too, with stand-ins that these tests do not know.
+/// Tests of the sink. `sink.rs` does not declare them itself, because the loom models also
+/// compile that file, with stand-ins that these tests do not know.
 #[cfg(test)]
 #[path = "sink/tests/all.rs"]
 mod sink_tests;

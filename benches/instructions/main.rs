@@ -74,7 +74,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
             analytics.capture_named(RoomJoined::NAME, properties);
         }),
         _ => {
-            return Err("say what to count: denied, denied-named, typed, named or named-with".into());
+            return Err(
+                "say what to count: denied, denied-named, typed, named or named-with".into()
+            );
         }
     }
     let captured = analytics.stats().backends.iter().map(|backend| backend.captured).sum::<u64>();

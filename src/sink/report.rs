@@ -1,4 +1,4 @@
-//! What the app asks of delivery, and what it is told of it.
+//! Flush and shutdown, and what they report.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,23 +15,22 @@ use super::{
 /// How long a shutdown waits beyond its deadline for the file of the queue.
 const LONGEST_CLOSE: Duration = Duration::from_millis(100);
 
-/// What a flush or a shutdown did for one backend.
+/// The result of a flush or a shutdown for one backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct BackendReport {
     /// The backend's [`name`](crate::Backend::name).
     pub backend: &'static str,
-    /// Events that the backend accepted meanwhile.
+    /// Events that the backend accepted during the call.
     pub delivered: u64,
-    /// Events that still wait; after a shutdown, events that are given up.
+    /// Events that still wait; after a shutdown, events that were given up.
     pub undelivered: u64,
-    /// After a shutdown, events in the durable queue that are left to the next
-    /// process.
+    /// After a shutdown, events in the durable queue that are left to the next process.
     pub kept: u64,
 }
 
-/// What [`Analytics::flush`](crate::Analytics::flush) or
-/// [`Analytics::shutdown`](crate::Analytics::shutdown) did.
+/// The result of [`Analytics::flush`](crate::Analytics::flush) or
+/// [`Analytics::shutdown`](crate::Analytics::shutdown).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct DeliveryReport {
@@ -40,7 +39,7 @@ pub struct DeliveryReport {
 }
 
 impl DeliveryReport {
-    /// Whether nothing waits any more.
+    /// Returns whether no event waits any more.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.backends.iter().all(|backend| backend.undelivered == 0 && backend.kept == 0)
@@ -65,7 +64,7 @@ impl Sink {
     pub(crate) async fn shutdown(&self, deadline: Duration) -> DeliveryReport {
         let before = self.stats();
         self.intake.close();
-        // Out of time is no error: the report says what was left.
+        // Out of time is not an error: the report says what was left.
         let all = self.try_all(Occasion::Shutdown, self.last_events());
         let _ = timeout(deadline, all).await;
         self.stop();

@@ -1,4 +1,4 @@
-//! The counters of promise P9: where every captured event is, or why it is gone.
+//! The counters of promise P9: where every captured event is, or why it was dropped.
 
 use std::collections::BTreeMap;
 
@@ -6,21 +6,18 @@ use serde::Serialize;
 
 use crate::{event::InvalidEvent, guard::IdentifierKind, named::named};
 
-/// Why an event left the pipeline without being delivered.
+/// The reason why an event was dropped.
 ///
-/// Every way out has exactly one reason, counted at the place where the event
-/// leaves.
+/// Each dropped event has exactly one reason, counted where the event leaves the pipeline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum DropReason {
     /// Captured after [`Analytics::shutdown`](crate::Analytics::shutdown), or
     /// after the background task ended.
     AfterShutdown,
-    /// The backend panicked over the event, each time that it was sent and at last
-    /// when it was alone.
+    /// The backend panicked each time that the event was sent, at last when it was alone.
     BackendPanicked,
-    /// In a request that was cut because the user withdrew: whether it arrived
-    /// is unknown.
+    /// In a request that was cut because the user withdrew. Whether it arrived is unknown.
     CutAtWithdrawal,
     /// Older than the queue's maximum age before a backend took it.
     Expired,
@@ -31,7 +28,7 @@ pub enum DropReason {
     /// A name, key or value that no event may have (see
     /// [`InvalidEvent`](crate::InvalidEvent)).
     Invalid,
-    /// Held for a proof of consent that did not come.
+    /// Held for a confirmation of the opt-in that did not come.
     NotConfirmed,
     /// Older than the queue's maximum age, while the backend refused this app's
     /// credentials or was not set up to take events
@@ -46,11 +43,10 @@ pub enum DropReason {
     /// [`Analytics::shutdown`](crate::Analytics::shutdown) ran out of time, or when
     /// the last handle was dropped.
     Shutdown,
-    /// Larger than one event may be, here or at the backend; or than all that
-    /// [`queue_max_bytes`](crate::Limits::queue_max_bytes) allows.
+    /// Larger than one event can be, here or at the backend, or larger than
+    /// [`queue_max_bytes`](crate::Limits::queue_max_bytes).
     TooLarge,
-    /// Taken back because the user withdrew, the ID changed or the session
-    /// ended.
+    /// Deleted because the user withdrew, the ID changed or the session ended.
     Withdrawn,
 }
 
@@ -79,39 +75,38 @@ impl From<InvalidEvent> for DropReason {
     }
 }
 
-/// What happened to every event since this process began, for each backend.
+/// The counters of every event since the process began, for each backend.
 ///
 /// For each backend `captured + restored = delivered + queued + in_flight + kept +`
-/// the sum of `dropped`, at every instant. A call of `capture` at a gate that
-/// is closed for consent takes nothing, so it is not counted.
+/// the sum of `dropped`, at every instant. A call of `capture` at a gate that is closed for
+/// consent takes nothing and is not counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Stats {
     /// One entry a backend, in the order in which they were added.
     pub backends: Vec<BackendStats>,
-    /// How the durable queue fares; all zero without one.
+    /// The counters of the durable queue; all zero without one.
     pub queue: QueueStats,
-    /// How much of each kind the guard has kept back. One event may have had
-    /// several.
+    /// The number of findings of the guard, by kind. One event may have several.
     pub guarded: BTreeMap<IdentifierKind, u64>,
 }
 
-/// What a durable queue met since this process began, beside the events that
-/// [`BackendStats`] counts.
+/// The counters of a durable queue since the process began, in addition to those of
+/// [`BackendStats`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct QueueStats {
-    /// Events that could not be written down when they left the intake, or whose
-    /// file broke afterwards: they waited, or still wait, in memory only.
+    /// Events that could not be written to the file, or whose file broke afterwards. They waited,
+    /// or still wait, in memory only.
     pub not_durable: u64,
-    /// Rows that were deleted unsent because they are of another user or event
-    /// type, or damaged.
+    /// Rows that were deleted unsent because they belong to another user or event type, or are
+    /// damaged.
     pub discarded: u64,
     /// Files that could not be read, and were deleted or set aside for a new one.
     pub unreadable_files: u64,
 }
 
-/// What happened to every event on its way to one backend.
+/// The counters of the events on their way to one backend.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct BackendStats {
@@ -123,25 +118,24 @@ pub struct BackendStats {
     pub restored: u64,
     /// Events that the backend has accepted.
     pub delivered: u64,
-    /// Events waiting, in the intake or in the queue.
+    /// Events that wait, in the queue or in the buffer before it.
     pub queued: u64,
     /// Events in a request whose answer is outstanding.
     pub in_flight: u64,
-    /// Events in the durable queue that were left to the next process, after the
-    /// end of delivery.
+    /// Events in the durable queue that were left to the next process when delivery ended.
     pub kept: u64,
-    /// Events that left undelivered, by reason.
+    /// Events that were dropped, by reason.
     pub dropped: BTreeMap<DropReason, u64>,
 }
 
 impl BackendStats {
-    /// The number of events that left undelivered, for any reason.
+    /// Returns the number of events that were dropped, for any reason.
     #[must_use]
     pub fn dropped_total(&self) -> u64 {
         self.dropped.values().sum()
     }
 
-    /// Whether the sum of promise P9 holds.
+    /// Returns whether the sum of promise P9 holds.
     #[must_use]
     pub fn is_balanced(&self) -> bool {
         self.captured + self.restored
