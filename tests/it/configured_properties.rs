@@ -1,6 +1,6 @@
 //! Properties that the builder sets: part of every epoch, and of none before the opt-in.
 
-use std::error::Error as _;
+use std::{error::Error as _, time::Duration};
 
 use matrix_analytics::{
     AnalyticsBuilder, BuildError, ConsentState, InvalidEvent, Properties, UserProperties,
@@ -150,15 +150,25 @@ async fn a_withdrawal_deletes_them_from_the_file() {
         let count = "SELECT (SELECT count(*) FROM user) + (SELECT count(*) FROM events)";
         connection.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap()
     };
-    let offline = FailingBackend::new();
-    offline.fail_always(DeliveryFailure::Transient);
-    let builder = device.builder().backend(offline).queue(SqliteQueue::new(path.clone()));
-    let analytics = builder.user_properties([("theme", "dark")]).build().await.unwrap();
-    analytics.until(ConsentState::is_open).await;
-    analytics.capture_one("Opened");
-    eventually(analytics.flush_all()).await;
+    let start = async || {
+        let offline = FailingBackend::new();
+        offline.fail_always(DeliveryFailure::Transient);
+        let builder = device.builder().backend(offline).queue(SqliteQueue::new(path.clone()));
+        let analytics = builder.user_properties([("theme", "dark")]).build().await.unwrap();
+        analytics.until(ConsentState::is_open).await;
+        analytics.capture_one("Opened");
+        eventually(analytics.flush_all()).await;
+        analytics
+    };
+    let analytics = start().await;
+    eventually(analytics.shutdown(Duration::ZERO)).await;
+    drop(analytics);
     assert_eq!(rows(), 2);
+
+    let analytics = start().await;
     let receipt = eventually(analytics.opt_out().into_future()).await;
     assert!(receipt.queue.is_done());
+    eventually(analytics.shutdown(Duration::ZERO)).await;
+    drop(analytics);
     assert_eq!(rows(), 0);
 }
