@@ -36,7 +36,7 @@ use tokio::time::Instant;
 #[cfg(feature = "sqlite")]
 use self::queue::{Refused, Restored};
 use self::{
-    counted::{Counted, Untold},
+    counted::{Counted, PendingSignal},
     counters::DropSignal,
     drain::{DrainCalls, Draining},
     intake::Intake,
@@ -194,21 +194,21 @@ impl Sink {
         epoch: u64,
         id: Option<AnalyticsId>,
         wipe: Option<WipeReason>,
-    ) -> Untold<'_> {
+    ) -> PendingSignal<'_> {
         if wipe.is_some() {
             // Shut first, so that nothing gets in behind the wipe.
             self.gate.set(Phase::Closed, epoch, None);
         }
-        let untold = wipe.map(|wipe| self.wipe(wipe, epoch)).unwrap_or_default();
+        let signal = wipe.map(|wipe| self.wipe(wipe, epoch)).unwrap_or_default();
         self.gate.set(phase, epoch, id);
         for lane in &self.lanes {
             lane.wake();
         }
-        untold
+        signal
     }
 
     /// Wipes what is of another epoch than the one that begins, `epoch`.
-    fn wipe(&self, wipe: WipeReason, epoch: u64) -> Untold<'_> {
+    fn wipe(&self, wipe: WipeReason, epoch: u64) -> PendingSignal<'_> {
         if let Some(journal) = &self.journal {
             journal.begin_wipe(epoch);
         }
@@ -217,7 +217,7 @@ impl Sink {
             WipeReason::NotConfirmed => DropReason::NotConfirmed,
         };
         *self.user() = Said::default();
-        let mut untold = {
+        let mut signal = {
             let mut intake = self.intake.lock();
             if wipe == WipeReason::Withdrawn {
                 intake.super_properties = None;
@@ -231,9 +231,9 @@ impl Sink {
             let events = state.queue.clear() + std::mem::take(&mut state.kept) as usize;
             state.drops.add(reason, events);
             state.user = PendingUser::default();
-            untold.join(state.unlock());
+            signal.join(state.unlock());
         }
-        untold
+        signal
     }
 
     /// Waits until the wipes so far have reached the file.
@@ -260,7 +260,7 @@ impl Sink {
             let sink = &*end.0;
             let lanes =
                 sink.lanes.iter().map(|lane| lane.run(&sink.gate, &sink.limits, &sink.stop));
-            tokio::join!(sink.drain_when_due(), join_all(lanes), sink.keep_journal());
+            tokio::join!(sink.drain_when_due(), join_all(lanes), sink.sync_journal());
             if sink.journal.is_some() {
                 // What was captured last is written down too.
                 sink.drain().await;
@@ -269,10 +269,11 @@ impl Sink {
     }
 
     /// Tells the journal what has left, until [`Sink::stop`].
-    async fn keep_journal(&self) {
+    async fn sync_journal(&self) {
         if let Some(journal) = &self.journal {
             let lanes = self.lanes.iter().enumerate();
-            join_all(lanes.map(|(number, lane)| lane.keep(number, journal, &self.stop))).await;
+            join_all(lanes.map(|(number, lane)| lane.sync_journal(number, journal, &self.stop)))
+                .await;
         }
     }
 

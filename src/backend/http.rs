@@ -76,7 +76,7 @@ impl HttpClient {
         // request, and the rest must not go on behind our back.
         let mut exchange =
             Exchange::new(Bytes::from(body), in_use, |body| request.body(Body::wrap(body)).send());
-        let response = exchange.answer().await.map_err(unanswered)?;
+        let response = exchange.answer().await.map_err(request_error)?;
         if response.url() != url {
             // The app's client followed a redirect. What answered is not the endpoint,
             // and after a 301, 302 or 303 was not given the events.
@@ -154,7 +154,7 @@ async fn read_to_end(mut response: Response) {
 }
 
 /// Returns what it says about the batch that there was no answer.
-fn unanswered(error: reqwest::Error) -> DeliveryError {
+fn request_error(error: reqwest::Error) -> DeliveryError {
     // The request could not be made of these settings, or was sent in circles.
     let is_misconfigured = error.is_builder() || error.is_redirect();
     let source = HttpError::Request(error.without_url()).boxed();

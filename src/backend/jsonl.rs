@@ -98,7 +98,7 @@ impl Backend for JsonLines {
     async fn send(&self, batch: &Batch) -> Result<(), DeliveryError> {
         let lines = lines(batch)
             .map_err(|error| DeliveryError::Rejected(Box::new(JsonLinesError::Serialize(error))))?;
-        self.out.lock().await.write(&lines).await.map_err(not_written)
+        self.out.lock().await.write(&lines).await.map_err(write_error)
     }
 }
 
@@ -136,7 +136,7 @@ enum JsonLinesError {
     Write(#[source] io::Error),
 }
 
-fn not_written(error: io::Error) -> DeliveryError {
+fn write_error(error: io::Error) -> DeliveryError {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, WriteZero};
 
     let gone = matches!(

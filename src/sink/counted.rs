@@ -21,20 +21,20 @@ pub(crate) trait HasDrops {
 
 /// Something with counters of drops, behind a lock.
 pub(crate) struct Counted<T> {
-    held: Mutex<T>,
+    value: Mutex<T>,
     signal: DropSignal,
 }
 
 impl<T: fmt::Debug> fmt::Debug for Counted<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.held.fmt(f)
+        self.value.fmt(f)
     }
 }
 
 impl<T: HasDrops> Counted<T> {
-    /// Protects `held`, and raises `signal` after each drop.
-    pub(crate) fn new(held: T, signal: &DropSignal) -> Self {
-        Self { held: Mutex::new(held), signal: signal.clone() }
+    /// Protects `value`, and raises `signal` after each drop.
+    pub(crate) fn new(value: T, signal: &DropSignal) -> Self {
+        Self { value: Mutex::new(value), signal: signal.clone() }
     }
 
     /// Locks. When the guard is dropped it unlocks, and then raises the signal if
@@ -44,30 +44,30 @@ impl<T: HasDrops> Counted<T> {
     /// each.
     #[inline]
     pub(crate) fn lock(&self) -> CountedGuard<'_, T> {
-        let guard = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        CountedGuard { guard, untold: Untold::default(), signal: &self.signal }
+        let guard = self.value.lock().unwrap_or_else(PoisonError::into_inner);
+        CountedGuard { guard, pending: PendingSignal::default(), signal: &self.signal }
     }
 }
 
 /// The lock is held. Its fields are dropped in their order: it unlocks, then it tells.
 pub(crate) struct CountedGuard<'a, T: HasDrops> {
     guard: MutexGuard<'a, T>,
-    untold: Untold<'a>,
+    pending: PendingSignal<'a>,
     signal: &'a DropSignal,
 }
 
 impl<'a, T: HasDrops> CountedGuard<'a, T> {
     /// Unlocks, and leaves it to the caller to tell what was dropped, once no other lock
     /// is held either.
-    pub(crate) fn unlock(mut self) -> Untold<'a> {
+    pub(crate) fn unlock(mut self) -> PendingSignal<'a> {
         self.note();
-        std::mem::take(&mut self.untold)
+        std::mem::take(&mut self.pending)
     }
 
     #[inline]
     fn note(&mut self) {
-        if self.guard.drops().take_news() {
-            self.untold.0 = Some(self.signal);
+        if self.guard.drops().take_changed() {
+            self.pending.0 = Some(self.signal);
         }
     }
 }
@@ -98,16 +98,16 @@ impl<T: HasDrops> DerefMut for CountedGuard<'_, T> {
 /// A drop that no reader was told of yet: dropping this tells of it.
 #[derive(Debug, Default)]
 #[must_use = "dropping it runs wakers of the app, so no lock may be held"]
-pub(crate) struct Untold<'a>(Option<&'a DropSignal>);
+pub(crate) struct PendingSignal<'a>(Option<&'a DropSignal>);
 
-impl<'a> Untold<'a> {
+impl<'a> PendingSignal<'a> {
     /// Tells of `other` together with this one.
-    pub(crate) fn join(&mut self, mut other: Untold<'a>) {
+    pub(crate) fn join(&mut self, mut other: PendingSignal<'a>) {
         self.0 = self.0.or(other.0.take());
     }
 }
 
-impl Drop for Untold<'_> {
+impl Drop for PendingSignal<'_> {
     #[inline]
     fn drop(&mut self) {
         if let Some(signal) = self.0.take() {

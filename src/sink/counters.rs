@@ -11,20 +11,20 @@ use super::stats::DropReason;
 pub(crate) struct Drops {
     counts: BTreeMap<DropReason, u64>,
     /// Something was added that no reader was told of.
-    has_news: bool,
+    changed: bool,
 }
 
 impl Drops {
     pub(crate) fn add(&mut self, reason: DropReason, events: usize) {
         if events > 0 {
             *self.counts.entry(reason).or_default() += events as u64;
-            self.has_news = true;
+            self.changed = true;
         }
     }
 
     /// Whether anything was added since this was last asked.
-    pub(crate) fn take_news(&mut self) -> bool {
-        std::mem::take(&mut self.has_news)
+    pub(crate) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
     }
 
     #[cfg(test)]

@@ -71,13 +71,13 @@ impl DrainCalls {
 
 /// Events that have left the intake and are in no queue yet. If they never get there,
 /// because the runtime ends, they count as given up.
-struct Moving<'a> {
+struct InTransit<'a> {
     sink: &'a Sink,
     number: usize,
     events: Vec<Result<Queued, DropReason>>,
 }
 
-impl Drop for Moving<'_> {
+impl Drop for InTransit<'_> {
     fn drop(&mut self) {
         if self.number > 0 {
             let mut draining = self.sink.draining();
@@ -93,7 +93,7 @@ impl Sink {
             let due = async {
                 self.intake.filled().await;
                 tokio::select! {
-                    () = self.intake.ripe() => {}
+                    () = self.intake.batch_ready() => {}
                     () = sleep(self.limits.batch_age) => {}
                 }
             };
@@ -114,13 +114,13 @@ impl Sink {
     /// Moves what is in the intake to the queues. Only the background task may call this.
     pub(super) async fn drain(&self) {
         let calls = self.drain_calls.asked.load(Ordering::Acquire);
-        if let Some(mut moving) = self.take_captured() {
+        if let Some(mut in_transit) = self.take_captured() {
             if let Some(journal) = &self.journal {
                 // First, so that what was said is in the file when the events are.
                 self.keep_user();
-                journal.write(&mut moving.events).await;
+                journal.write(&mut in_transit.events).await;
             }
-            self.enqueue(moving);
+            self.enqueue(in_transit);
         }
         self.drain_calls.done.store(calls, Ordering::Release);
         self.drain_calls.progressed.notify_waiters();
@@ -129,7 +129,7 @@ impl Sink {
     /// Takes what is in the intake, and completes it; and tells the lanes what was said
     /// about the user meanwhile. The work on each event happens while no lock is held that
     /// a caller could wait for.
-    fn take_captured(&self) -> Option<Moving<'_>> {
+    fn take_captured(&self) -> Option<InTransit<'_>> {
         let captured = {
             let mut draining = self.draining();
             let mut intake = self.intake.lock();
@@ -139,16 +139,16 @@ impl Sink {
         if captured.is_empty() && self.user().user.is_empty() {
             return None;
         }
-        let mut moving = Moving { sink: self, number: captured.len(), events: Vec::new() };
+        let mut in_transit = InTransit { sink: self, number: captured.len(), events: Vec::new() };
         self.guard.refresh();
         let (mut ids, now) = (UniqueIds::new(), Instant::now());
         let events = captured.into_iter().map(|event| self.prepare(event, &mut ids, now));
-        moving.events.extend(events);
+        in_transit.events.extend(events);
         self.tell_lanes(&self.take_said());
-        Some(moving)
+        Some(in_transit)
     }
 
-    fn enqueue(&self, mut moving: Moving<'_>) {
+    fn enqueue(&self, mut in_transit: InTransit<'_>) {
         let mut draining = self.draining();
         let mut lanes: Vec<_> = self.lanes.iter().map(Lane::lock).collect();
         let epoch = self.gate.epoch();
@@ -156,7 +156,7 @@ impl Sink {
         let stopped = self.stop.is_stopped();
         let durable_from = self.durable_from();
         let mut refused = Vec::new();
-        for event in std::mem::take(&mut moving.events) {
+        for event in std::mem::take(&mut in_transit.events) {
             match event {
                 Ok(queued) if queued.event.epoch != epoch => {
                     draining.drops.add(DropReason::Withdrawn, 1);
@@ -174,12 +174,12 @@ impl Sink {
                 Err(reason) => draining.drops.add(reason, 1),
             }
         }
-        draining.events -= std::mem::take(&mut moving.number);
-        let mut untold = draining.unlock();
+        draining.events -= std::mem::take(&mut in_transit.number);
+        let mut signal = draining.unlock();
         for lane in lanes {
-            untold.join(lane.unlock());
+            signal.join(lane.unlock());
         }
-        drop(untold);
+        drop(signal);
         for lane in &self.lanes {
             lane.wake();
         }

@@ -22,11 +22,11 @@ pub(crate) struct Intake {
     /// The buffer went from empty to non-empty.
     filled: Notify,
     /// There is enough for a batch.
-    ripe: Notify,
+    batch_ready: Notify,
     max_events: usize,
     max_bytes: usize,
-    ripe_events: usize,
-    ripe_bytes: usize,
+    batch_events: usize,
+    batch_bytes: usize,
 }
 
 #[derive(Default)]
@@ -71,18 +71,18 @@ impl Intake {
         Self {
             contents: Counted::new(Contents::default(), signal),
             filled: Notify::new(),
-            ripe: Notify::new(),
+            batch_ready: Notify::new(),
             max_events: limits.intake_events,
             max_bytes: limits.intake_bytes,
-            ripe_events: limits.batch_events.min(limits.intake_events),
+            batch_events: limits.batch_events.min(limits.intake_events),
             // At half, there is room for what is captured until the task has come.
-            ripe_bytes: limits.batch_bytes.min(limits.intake_bytes / 2),
+            batch_bytes: limits.batch_bytes.min(limits.intake_bytes / 2),
         }
     }
 
     /// Takes `event`, with the super properties of now, or counts why not.
     pub(crate) fn push(&self, mut event: CapturedEvent) {
-        let (is_first, is_ripe) = {
+        let (is_first, has_batch) = {
             let mut contents = self.lock();
             contents.captured += 1;
             if contents.closed {
@@ -97,21 +97,21 @@ impl Intake {
                 contents.drops.add(DropReason::IntakeFull, 1);
                 return;
             }
-            let was_ripe = self.is_ripe(&contents);
+            let had_batch = self.has_batch(&contents);
             contents.bytes += bytes;
             if contents.events.capacity() == 0 {
                 // For a batch, at once: growing to it would copy each event.
-                contents.events.reserve(self.ripe_events.min(MOST_RESERVED));
+                contents.events.reserve(self.batch_events.min(MOST_RESERVED));
             }
             contents.events.push(event);
-            (contents.events.len() == 1, !was_ripe && self.is_ripe(&contents))
+            (contents.events.len() == 1, !had_batch && self.has_batch(&contents))
         };
         // Once for many events: waking a task costs more than all the rest.
         if is_first {
             self.filled.notify_one();
         }
-        if is_ripe {
-            self.ripe.notify_one();
+        if has_batch {
+            self.batch_ready.notify_one();
         }
     }
 
@@ -139,13 +139,13 @@ impl Intake {
     }
 
     /// Waits until there is enough for a batch.
-    pub(crate) async fn ripe(&self) {
-        while !self.is_ripe(&self.lock()) {
-            self.ripe.notified().await;
+    pub(crate) async fn batch_ready(&self) {
+        while !self.has_batch(&self.lock()) {
+            self.batch_ready.notified().await;
         }
     }
 
-    fn is_ripe(&self, contents: &Contents) -> bool {
-        contents.events.len() >= self.ripe_events || contents.bytes >= self.ripe_bytes
+    fn has_batch(&self, contents: &Contents) -> bool {
+        contents.events.len() >= self.batch_events || contents.bytes >= self.batch_bytes
     }
 }

@@ -20,8 +20,8 @@ use tokio::{
 };
 use tracing::warn;
 
-pub(crate) use self::{flush::Occasion, user::PendingUser};
-use self::{retry_state::RetryState, settle::Load, state::LaneState};
+pub(crate) use self::{flush::FlushKind, user::PendingUser};
+use self::{retry_state::RetryState, settle::SentBatch, state::LaneState};
 use super::{
     counted::{Counted, CountedGuard},
     counters::DropSignal,
@@ -135,8 +135,8 @@ impl Lane {
                         user::attach(&batch, said, |event| self.carries_user_properties(event));
                     let request = Batch::new(pass.id.clone(), events);
                     let outcome = self.send(gate, limits, stop, &pass, &request).await;
-                    let load = Load { batch, carried: said };
-                    self.settle(&outcome, load, gate, &pass, limits, &mut retries);
+                    let sent = SentBatch { batch, carried: said };
+                    self.settle(&outcome, sent, gate, &pass, limits, &mut retries);
                 }
                 None => self.woken_or_expired(limits).await,
             }
@@ -170,7 +170,7 @@ impl Lane {
 
     /// Tells `journal`, which knows this lane by its number, what has left, until
     /// `stop`.
-    pub(crate) async fn keep(&self, number: usize, journal: &Journal, stop: &Stop) {
+    pub(crate) async fn sync_journal(&self, number: usize, journal: &Journal, stop: &Stop) {
         loop {
             let progressed = self.progressed.notified();
             let done = self.lock().done();
@@ -187,8 +187,8 @@ impl Lane {
     /// Tells `journal` what is still to be said about the user, if that has changed. Only the
     /// background task may call this, so that an older state never follows a newer one.
     pub(crate) fn keep_user(&self, number: usize, journal: &Journal) {
-        let news = self.lock().user.news();
-        if let Some(said) = news {
+        let changed = self.lock().user.take_changed();
+        if let Some(said) = changed {
             journal.keep_user(number, said);
         }
     }
@@ -233,7 +233,7 @@ impl Lane {
                 batch.into_iter().partition(|queued| queued.event.epoch == pass.epoch);
             state.drops.add(DropReason::Withdrawn, withdrawn.len());
             if !batch.is_empty() {
-                state.took_off(&batch);
+                state.start_flight(&batch);
                 state.connected = Some(pass.epoch);
                 return Some((pass, batch));
             }

@@ -54,7 +54,7 @@ impl Sink {
             let mut state = lane.lock();
             // Under the lock: a wipe, which takes it too, moves the gate before.
             if said.epoch == self.gate.epoch() {
-                state.user.say(said);
+                state.user.add(said);
             }
         }
     }

@@ -7,7 +7,7 @@ use crate::{gate::Gate, sink::limits::Limits, stop::Stop};
 
 /// What asks for a try.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Occasion {
+pub(crate) enum FlushKind {
     Flush,
     /// The last try of this process, which is made earlier or not at all.
     Shutdown,
@@ -29,11 +29,11 @@ impl Lane {
 
     /// Asks for everything up to `last_event` to be tried now, if the backend may be asked
     /// now.
-    pub(crate) fn ask_flush(&self, occasion: Occasion, last_event: u64) -> Flush {
+    pub(crate) fn ask_flush(&self, kind: FlushKind, last_event: u64) -> Flush {
         let flush = {
             let mut state = self.lock();
             state.flush_asked += 1;
-            state.shutting_down |= occasion == Occasion::Shutdown;
+            state.shutting_down |= kind == FlushKind::Shutdown;
             Flush { number: state.flush_asked, last_event }
         };
         self.wake();

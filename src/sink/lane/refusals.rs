@@ -19,7 +19,7 @@ const INTERVAL: Duration = Duration::from_secs(6);
 /// the pauses also grow.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
-    in_a_row: u32,
+    streak: u32,
     /// When all are free again.
     all_free_at: Option<Instant>,
 }
@@ -28,18 +28,18 @@ impl Refusals {
     /// Counts a refusal, and returns how long to leave the backend alone. `jitter` is
     /// at least 0 and below 1.
     pub(super) fn add(&mut self, now: Instant, jitter: f64) -> Option<Duration> {
-        self.in_a_row = self.in_a_row.saturating_add(1);
+        self.streak = self.streak.saturating_add(1);
         let all_free_at = self.all_free_at.map_or(now, |time| time.max(now)) + INTERVAL;
         self.all_free_at = Some(all_free_at);
         let owed = (all_free_at - now).saturating_sub(INTERVAL * FREE);
-        let row = self.in_a_row.checked_sub(FREE).filter(|more| *more > 0);
+        let row = self.streak.checked_sub(FREE).filter(|more| *more > 0);
         let pause = owed.max(row.map_or(Duration::ZERO, |more| retry::backoff(more, jitter)));
         (!pause.is_zero()).then_some(pause)
     }
 
     /// Notes that the backend has taken a batch.
-    pub(super) fn interrupt(&mut self) {
-        self.in_a_row = 0;
+    pub(super) fn end_streak(&mut self) {
+        self.streak = 0;
     }
 }
 
@@ -52,11 +52,11 @@ mod tests {
         let (mut refusals, mut now) = (Refusals::default(), Instant::now());
         for _ in 0..FREE {
             assert_eq!(refusals.add(now, 0.5), None);
-            refusals.interrupt();
+            refusals.end_streak();
         }
         for _ in 0..100 {
             assert_eq!(refusals.add(now, 0.5), Some(INTERVAL));
-            refusals.interrupt();
+            refusals.end_streak();
             now += INTERVAL;
         }
         now += INTERVAL * 3;

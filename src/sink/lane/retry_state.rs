@@ -41,7 +41,7 @@ impl RetryState {
     /// `most_events`.
     pub(super) fn succeed(&mut self, events: usize, most_events: usize) {
         let mut refusals = std::mem::take(&mut self.refusals);
-        refusals.interrupt();
+        refusals.end_streak();
         // While a bad event is being looked for, the batches do not grow past it.
         let suspects = self.suspects.saturating_sub(events);
         let next = if suspects > 0 { suspects / 2 } else { self.batch_events.saturating_mul(2) };

@@ -15,24 +15,24 @@ use crate::{
 };
 
 /// What one request took to the backend.
-pub(super) struct Load {
+pub(super) struct SentBatch {
     pub(super) batch: Vec<Queued>,
     /// What one of the events said about the user.
     pub(super) carried: Option<UserProperties>,
 }
 
 impl Lane {
-    /// Accounts for `load`, and decides what comes next.
+    /// Accounts for `sent`, and decides what comes next.
     pub(super) fn settle(
         &self,
         outcome: &Outcome,
-        load: Load,
+        sent: SentBatch,
         gate: &Gate,
         pass: &Pass,
         limits: &Limits,
         retries: &mut RetryState,
     ) {
-        let Load { batch, carried } = load;
+        let SentBatch { batch, carried } = sent;
         // Before the lock: a subscriber of the app is told, and what it does is its own.
         let decision = match outcome {
             Outcome::Answered(Err(_)) | Outcome::Panicked => {
@@ -43,9 +43,9 @@ impl Lane {
             }
             Outcome::Answered(Ok(())) | Outcome::Cut | Outcome::Stopped => None,
         };
-        let mut forgets = false;
+        let mut gave_up_user = false;
         let mut state = self.lock();
-        state.landed();
+        state.end_flight();
         match outcome {
             Outcome::Answered(Ok(())) => {
                 state.delivered += batch.len() as u64;
@@ -54,7 +54,7 @@ impl Lane {
             }
             Outcome::Answered(Err(_)) | Outcome::Panicked => {
                 if matches!(decision, Some(RetryDecision::Drop(_) | RetryDecision::Halve)) {
-                    forgets = state.user.refused(carried.is_some());
+                    gave_up_user = state.user.refused(carried.is_some());
                 }
                 match decision {
                     Some(RetryDecision::Drop(reason)) => state.drops.add(reason, batch.len()),
@@ -73,7 +73,7 @@ impl Lane {
         }
         drop(state);
         self.progressed.notify_waiters();
-        if forgets {
+        if gave_up_user {
             warn!(backend = self.name(), "user properties were refused too often: forgotten");
         }
     }

@@ -95,7 +95,7 @@ impl LaneState {
     }
 
     /// Notes that `batch` is in flight.
-    pub(super) fn took_off(&mut self, batch: &[Queued]) {
+    pub(super) fn start_flight(&mut self, batch: &[Queued]) {
         self.in_flight = batch.len();
         self.in_flight_number = batch.first().map(|queued| queued.number);
         let mut rows = batch.iter().filter_map(|queued| queued.durable_row(0));
@@ -104,7 +104,7 @@ impl LaneState {
     }
 
     /// Notes that nothing is in flight any more.
-    pub(super) fn landed(&mut self) {
+    pub(super) fn end_flight(&mut self) {
         self.in_flight = 0;
         self.in_flight_number = None;
         self.in_flight_row = None;

@@ -18,62 +18,62 @@ const MOST_REFUSALS: u32 = 10;
 /// The user properties that wait for a request that can carry them.
 #[derive(Debug, Default)]
 pub(crate) struct PendingUser {
-    said: UserProperties,
+    properties: UserProperties,
     epoch: u64,
-    /// They have changed since [`PendingUser::news`] last returned them.
-    has_news: bool,
+    /// They have changed since [`PendingUser::take_changed`] last returned them.
+    changed: bool,
     /// Refusals in a row of requests that carried them.
     refusals: u32,
     /// The last request that carried them was refused: the next one goes without, to
     /// show whether the events are to blame.
-    rests: bool,
+    skip_next: bool,
 }
 
 impl PendingUser {
     /// Takes what another process left in the file.
     #[cfg(feature = "sqlite")]
     pub(crate) fn restored(Said { user, epoch }: Said) -> Self {
-        Self { said: user, epoch, ..Self::default() }
+        Self { properties: user, epoch, ..Self::default() }
     }
 
     /// Adds what was said later. If both together exceed the limit of one event, the newer
     /// alone stays.
-    pub(crate) fn say(&mut self, newer: &Said) {
+    pub(crate) fn add(&mut self, newer: &Said) {
         if newer.user.is_empty() {
             return;
         }
         if self.epoch != newer.epoch {
             *self = Self { epoch: newer.epoch, ..Self::default() };
         }
-        self.said.add(&newer.user);
-        if self.said.check().is_err() {
-            self.said = newer.user.clone();
+        self.properties.add(&newer.user);
+        if self.properties.check().is_err() {
+            self.properties = newer.user.clone();
         }
-        self.has_news = true;
+        self.changed = true;
         // What was refused may have been replaced.
         self.refusals = 0;
     }
 
     /// Returns what is still to be said, for the file, if that has changed since the last
     /// call.
-    pub(crate) fn news(&mut self) -> Option<Said> {
-        let has_news = std::mem::take(&mut self.has_news);
-        has_news.then(|| Said { user: self.said.clone(), epoch: self.epoch })
+    pub(crate) fn take_changed(&mut self) -> Option<Said> {
+        let changed = std::mem::take(&mut self.changed);
+        changed.then(|| Said { user: self.properties.clone(), epoch: self.epoch })
     }
 
     /// Returns what the next request of `epoch` may carry.
     pub(super) fn offer(&self, epoch: u64) -> Option<UserProperties> {
-        let may_ride = self.epoch == epoch && !self.rests;
-        (may_ride && !self.said.is_empty()).then(|| self.said.clone())
+        let may_ride = self.epoch == epoch && !self.skip_next;
+        (may_ride && !self.properties.is_empty()).then(|| self.properties.clone())
     }
 
     /// Notes that a backend took a request, and what it carried.
     pub(super) fn delivered(&mut self, carried: Option<&UserProperties>) {
-        self.rests = false;
+        self.skip_next = false;
         if let Some(carried) = carried {
             self.refusals = 0;
-            self.said.remove(carried);
-            self.has_news = true;
+            self.properties.remove(carried);
+            self.changed = true;
         }
     }
 
@@ -83,13 +83,13 @@ impl PendingUser {
         if !carried {
             return false;
         }
-        self.rests = true;
+        self.skip_next = true;
         self.refusals += 1;
-        let is_last = self.refusals >= MOST_REFUSALS && !self.said.is_empty();
+        let is_last = self.refusals >= MOST_REFUSALS && !self.properties.is_empty();
         if is_last {
-            self.said = UserProperties::default();
+            self.properties = UserProperties::default();
             self.refusals = 0;
-            self.has_news = true;
+            self.changed = true;
         }
         is_last
     }

@@ -127,14 +127,14 @@ impl SqliteQueue {
         self
     }
 
-    /// The path, and `setup` with what was said of the file here.
-    fn set_up(self, mut setup: OpenSettings) -> (PathBuf, OpenSettings) {
-        setup.passphrase = self.passphrase;
+    /// The path, and `settings` with what was said of the file here.
+    fn apply_to(self, mut settings: OpenSettings) -> (PathBuf, OpenSettings) {
+        settings.passphrase = self.passphrase;
         #[cfg(feature = "testing")]
         {
-            setup.disk = self.disk;
+            settings.disk = self.disk;
         }
-        (self.path, setup)
+        (self.path, settings)
     }
 
     /// Encrypts the events with the cipher of matrix-sdk's own stores, under a key that

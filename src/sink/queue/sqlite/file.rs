@@ -130,7 +130,7 @@ impl QueueFile {
         warn!("the file of the queue is no database: it is set aside, and a new one begun");
         self.destroy_set_aside()?;
         for suffix in SUFFIXES {
-            match fs::rename(self.beside(suffix), self.set_aside(suffix)) {
+            match fs::rename(self.with_suffix(suffix), self.set_aside(suffix)) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
                 _ => {}
             }
@@ -140,7 +140,8 @@ impl QueueFile {
 
     /// Whether there is a log beside the file that is not empty.
     fn has_log(&self) -> bool {
-        let length = |suffix| fs::symlink_metadata(self.beside(suffix)).map_or(0, |log| log.len());
+        let length =
+            |suffix| fs::symlink_metadata(self.with_suffix(suffix)).map_or(0, |log| log.len());
         length("-wal") > 0 || length("-journal") > 0
     }
 
@@ -153,7 +154,7 @@ impl QueueFile {
 
     /// Deletes the file and what belongs to it.
     pub(super) fn destroy(&self) -> Result<(), FileError> {
-        destroy_all(&SUFFIXES.map(|suffix| self.beside(suffix)))
+        destroy_all(&SUFFIXES.map(|suffix| self.with_suffix(suffix)))
     }
 
     /// Deletes what was set aside.
@@ -164,20 +165,20 @@ impl QueueFile {
     /// Refuses anything but files that may be ours, at each name that is used here.
     fn check(&self) -> Result<(), FileError> {
         SUFFIXES.iter().try_for_each(|suffix| {
-            own_file::identify(&self.beside(suffix))?;
+            own_file::identify(&self.with_suffix(suffix))?;
             own_file::identify(&self.set_aside(suffix))?;
             Ok(())
         })
     }
 
-    fn beside(&self, suffix: &str) -> PathBuf {
+    fn with_suffix(&self, suffix: &str) -> PathBuf {
         let mut path = OsString::from(&self.0);
         path.push(suffix);
         path.into()
     }
 
     fn set_aside(&self, suffix: &str) -> PathBuf {
-        self.beside(&format!(".set-aside{suffix}"))
+        self.with_suffix(&format!(".set-aside{suffix}"))
     }
 }
 

@@ -8,7 +8,7 @@ use super::schema::{self, APPLICATION_ID, VERSION};
 use crate::sink::queue::QueueError;
 
 /// What the database file says by itself, without its logs.
-struct Seen {
+struct Header {
     application_id: i32,
     version: i32,
     /// Pages of the file.
@@ -25,21 +25,21 @@ struct Seen {
 /// locks that another connection of this process has on it
 /// (<https://sqlite.org/uri.html#uriimmutable>).
 pub(super) fn refuse_foreign(path: &Path, has_log: bool) -> Result<(), QueueError> {
-    look(path).map_or(Ok(()), |seen| verdict(&seen, has_log))
+    look(path).map_or(Ok(()), |header| verdict(&header, has_log))
 }
 
 /// A file of ours gets its tables and its ID in one transaction. So one without ID that
 /// has pages is ours to take only if there is nothing in it, nor in a log.
-fn verdict(seen: &Seen, has_log: bool) -> Result<(), QueueError> {
-    match seen.application_id {
-        APPLICATION_ID if seen.version > VERSION => Err(QueueError::Newer),
+fn verdict(header: &Header, has_log: bool) -> Result<(), QueueError> {
+    match header.application_id {
+        APPLICATION_ID if header.version > VERSION => Err(QueueError::Newer),
         APPLICATION_ID => Ok(()),
-        0 if seen.pages == 0 || seen.has_no_table && !has_log => Ok(()),
+        0 if header.pages == 0 || header.has_no_table && !has_log => Ok(()),
         _ => Err(QueueError::NotOurs),
     }
 }
 
-fn look(path: &Path) -> rusqlite::Result<Seen> {
+fn look(path: &Path) -> rusqlite::Result<Header> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_URI
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
@@ -48,7 +48,7 @@ fn look(path: &Path) -> rusqlite::Result<Seen> {
     let get = |pragma: &str| {
         connection.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, i64>(0))
     };
-    Ok(Seen {
+    Ok(Header {
         application_id: get("application_id")? as i32,
         version: get("user_version")? as i32,
         pages: get("page_count")?,
@@ -84,7 +84,7 @@ mod tests {
     #[test]
     fn only_a_file_of_ours_and_one_without_content_pass() {
         let verdict = |application_id, version, pages, has_no_table, has_log| {
-            verdict(&Seen { application_id, version, pages, has_no_table }, has_log)
+            verdict(&Header { application_id, version, pages, has_no_table }, has_log)
         };
         for has_log in [false, true] {
             assert!(verdict(APPLICATION_ID, VERSION, 5, false, has_log).is_ok());
