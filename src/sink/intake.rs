@@ -1,5 +1,5 @@
-//! The bounded buffer in memory that `capture` fills: all that a caller touches
-//! behind the gate.
+//! The bounded buffer that `capture` fills: all that a caller touches once the gate has
+//! let the event pass.
 
 use std::sync::Arc;
 
@@ -13,15 +13,16 @@ use super::{
 };
 use crate::event::{CapturedEvent, Properties};
 
-/// A batch may be set to any size; what is reserved for it may not have any.
+/// The largest number of events that memory is reserved for, because the app may set any
+/// batch size.
 const MOST_RESERVED: usize = 128;
 
 #[derive(Debug)]
 pub(crate) struct Intake {
     contents: Counted<Contents>,
-    /// The buffer went from empty to non-empty.
+    /// Notified when the buffer is no longer empty.
     filled: Notify,
-    /// There is enough for a batch.
+    /// Notified when the buffer holds a batch.
     batch_ready: Notify,
     max_events: usize,
     max_bytes: usize,
@@ -35,7 +36,7 @@ pub(crate) struct Contents {
     bytes: usize,
     pub(crate) captured: u64,
     pub(crate) drops: Drops,
-    /// What each event is given, here so that a caller takes one lock only.
+    /// Added to each captured event. Kept here so that a capture takes only one lock.
     pub(crate) super_properties: Option<Arc<Properties>>,
     closed: bool,
 }
@@ -65,8 +66,8 @@ impl Contents {
 }
 
 impl Intake {
-    /// A buffer of bounded size, which asks to be emptied early once it holds a batch, by
-    /// count or by bytes.
+    /// Creates an empty buffer, bounded by `limits`. It asks to be drained as soon as it
+    /// holds a batch, measured in events or in bytes.
     pub(crate) fn new(limits: &Limits, signal: &DropSignal) -> Self {
         Self {
             contents: Counted::new(Contents::default(), signal),
@@ -75,12 +76,13 @@ impl Intake {
             max_events: limits.intake_events,
             max_bytes: limits.intake_bytes,
             batch_events: limits.batch_events.min(limits.intake_events),
-            // At half, there is room for what is captured until the task has come.
+            // Half of the buffer is left for events that are captured before it is drained.
             batch_bytes: limits.batch_bytes.min(limits.intake_bytes / 2),
         }
     }
 
-    /// Takes `event`, with the super properties of now, or counts why not.
+    /// Adds `event`, together with the current super properties, or counts why it was
+    /// dropped.
     pub(crate) fn push(&self, mut event: CapturedEvent) {
         let (is_first, has_batch) = {
             let mut contents = self.lock();
@@ -100,13 +102,13 @@ impl Intake {
             let had_batch = self.has_batch(&contents);
             contents.bytes += bytes;
             if contents.events.capacity() == 0 {
-                // For a batch, at once: growing to it would copy each event.
+                // Reserve a whole batch, because growing step by step copies each event.
                 contents.events.reserve(self.batch_events.min(MOST_RESERVED));
             }
             contents.events.push(event);
             (contents.events.len() == 1, !had_batch && self.has_batch(&contents))
         };
-        // Once for many events: waking a task costs more than all the rest.
+        // Notify once per batch: waking a task costs more than everything else here.
         if is_first {
             self.filled.notify_one();
         }
@@ -115,14 +117,14 @@ impl Intake {
         }
     }
 
-    /// Counts a capture that was refused.
+    /// Counts a refused capture.
     pub(crate) fn refuse(&self, reason: DropReason) {
         let mut contents = self.lock();
         contents.captured += 1;
         contents.drops.add(reason, 1);
     }
 
-    /// Refuses everything from here on.
+    /// Refuses all further events.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
     }
@@ -138,7 +140,7 @@ impl Intake {
         }
     }
 
-    /// Waits until there is enough for a batch.
+    /// Waits until the buffer holds a batch.
     pub(crate) async fn batch_ready(&self) {
         while !self.has_batch(&self.lock()) {
             self.batch_ready.notified().await;
