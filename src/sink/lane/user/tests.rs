@@ -31,7 +31,7 @@ fn json(user: Option<UserProperties>) -> (String, String) {
 }
 
 #[test]
-fn what_was_delivered_is_forgotten_and_what_was_said_meanwhile_is_not() {
+fn delivered_properties_are_removed_and_those_set_during_the_request_stay() {
     let mut pending = PendingUser::default();
     pending.add(&said(set("a", 1)));
     pending.add(&said(set("b", 1)));
@@ -46,7 +46,7 @@ fn what_was_delivered_is_forgotten_and_what_was_said_meanwhile_is_not() {
 }
 
 #[test]
-fn the_last_value_counts_and_of_what_is_set_once_the_first() {
+fn the_last_value_counts_except_for_set_once_where_the_first_counts() {
     let mut pending = PendingUser::default();
     for value in 1..=3 {
         let once = Properties::new().with("a", value);
@@ -57,7 +57,7 @@ fn the_last_value_counts_and_of_what_is_set_once_the_first() {
 }
 
 #[test]
-fn nothing_is_offered_in_another_epoch_and_a_new_epoch_begins_with_nothing() {
+fn nothing_is_offered_in_another_epoch_and_a_new_epoch_starts_empty() {
     let mut pending = PendingUser::default();
     pending.add(&said(set("a", 1)));
     assert!(pending.offer(2).is_none());
@@ -67,7 +67,7 @@ fn nothing_is_offered_in_another_epoch_and_a_new_epoch_begins_with_nothing() {
 }
 
 #[test]
-fn a_refusal_is_followed_by_a_request_without_and_ten_in_a_row_by_none_with() {
+fn a_refusal_skips_one_request_and_ten_in_a_row_drop_the_properties() {
     let mut pending = PendingUser::default();
     pending.add(&said(set("a", 1)));
     pending.take_changed().unwrap();
@@ -75,7 +75,7 @@ fn a_refusal_is_followed_by_a_request_without_and_ten_in_a_row_by_none_with() {
         assert!(pending.offer(1).is_some(), "{refusal}");
         assert_eq!(pending.refused(true), refusal == MOST_REFUSALS, "{refusal}");
         assert!(pending.offer(1).is_none(), "{refusal}");
-        // Refused without, too: the events were to blame.
+        // A refusal without the properties shows that the events are the cause.
         assert!(!pending.refused(false), "{refusal}");
         assert!(pending.offer(1).is_none(), "{refusal}");
         pending.delivered(None);
@@ -87,7 +87,7 @@ fn a_refusal_is_followed_by_a_request_without_and_ten_in_a_row_by_none_with() {
 }
 
 #[test]
-fn what_exceeds_the_limit_of_an_event_with_what_waits_takes_its_place() {
+fn new_properties_replace_the_waiting_ones_if_both_exceed_the_limit_of_an_event() {
     let large = |key: &str| UserProperties {
         set: Properties::new().with(key, "word ".repeat(4000)),
         ..UserProperties::default()
@@ -103,7 +103,7 @@ fn what_exceeds_the_limit_of_an_event_with_what_waits_takes_its_place() {
 }
 
 #[test]
-fn the_file_is_told_of_each_change_once_and_of_none_that_it_told_of_itself() {
+fn each_change_is_returned_once_and_restored_properties_are_not_a_change() {
     let mut pending = PendingUser::default();
     assert!(pending.take_changed().is_none());
     pending.add(&said(set("a", 1)));
@@ -123,7 +123,7 @@ fn the_file_is_told_of_each_change_once_and_of_none_that_it_told_of_itself() {
 }
 
 #[test]
-fn the_first_event_that_may_carries_them_and_no_other_does() {
+fn only_the_first_event_that_can_carry_them_does() {
     let batch = ["Never", "May", "May"].map(queued);
     let carries = |event: &OutgoingEvent| event.name() == "May";
     let (events, carried) = attach(&batch, Some(set("new", 1)), carries);
