@@ -1,4 +1,5 @@
-//! Looks at a database before it is opened, so that one of something else is not touched.
+//! Inspects a database before it is opened, so that a database of another program is not
+//! changed.
 
 use std::path::Path;
 
@@ -7,29 +8,31 @@ use rusqlite::{Connection, OpenFlags};
 use super::schema::{self, APPLICATION_ID, VERSION};
 use crate::sink::queue::QueueError;
 
-/// What the database file says by itself, without its logs.
+/// The content of the database file itself, without its logs.
 struct Header {
     application_id: i32,
     version: i32,
-    /// Pages of the file.
     pages: i64,
     has_no_table: bool,
 }
 
-/// Refuses the database at `path` if it is that of something else, or of a newer version.
-/// What cannot be read passes: opening it tells why. `has_log` says whether a log with
-/// content is beside it.
+/// Refuses the database at `path` if it belongs to another program or to a newer version.
+/// `has_log` says whether it has a log that is not empty.
 ///
-/// A database that is only opened has its journal rolled back and its write-ahead log taken
-/// over. As `immutable`, SQLite reads the file alone, and closes it without letting go of
-/// locks that another connection of this process has on it
+/// A file that cannot be read is accepted here, because opening it reports the reason.
+///
+/// Opening a database normally rolls back its journal and checkpoints its write-ahead log.
+/// With `immutable`, SQLite reads only the database file, and closes it without releasing
+/// the locks of another connection in this process
 /// (<https://sqlite.org/uri.html#uriimmutable>).
 pub(super) fn refuse_foreign(path: &Path, has_log: bool) -> Result<(), QueueError> {
     look(path).map_or(Ok(()), |header| verdict(&header, has_log))
 }
 
-/// A file of ours gets its tables and its ID in one transaction. So one without ID that
-/// has pages is ours to take only if there is nothing in it, nor in a log.
+/// Decides from `header` whether the file may be used.
+///
+/// A file of ours gets its tables and its ID in one transaction. A file without an ID may
+/// therefore be used only if it has no tables, and its log is empty.
 fn verdict(header: &Header, has_log: bool) -> Result<(), QueueError> {
     match header.application_id {
         APPLICATION_ID if header.version > VERSION => Err(QueueError::Newer),
@@ -56,7 +59,7 @@ fn look(path: &Path) -> rusqlite::Result<Header> {
     })
 }
 
-/// The URI of the file at `path`, which is absolute
+/// Returns the URI of the file at `path`, which is absolute
 /// (<https://sqlite.org/uri.html#the_uri_path>).
 fn uri(path: &Path) -> String {
     let mut uri = String::from("file://");
@@ -82,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_file_of_ours_and_one_without_content_pass() {
+    fn only_files_of_ours_and_empty_files_are_accepted() {
         let verdict = |application_id, version, pages, has_no_table, has_log| {
             verdict(&Header { application_id, version, pages, has_no_table }, has_log)
         };
@@ -102,7 +105,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_path_with_any_byte_is_found() {
+    fn a_path_may_contain_any_byte() {
         use std::os::unix::ffi::OsStrExt as _;
 
         let directory = tempfile::TempDir::new().unwrap();
