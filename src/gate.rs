@@ -30,7 +30,7 @@ pub(crate) enum Phase {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
 pub(crate) enum WipeReason {
-    /// The user withdrew, or the session ended. User and super properties are deleted as well.
+    /// The user withdrew, or the session ended. Super properties are deleted as well.
     Withdrawn,
     IdChanged,
     NotConfirmed,
