@@ -1,4 +1,4 @@
-//! What bad input gets: a typed error, a bounded wait, and nothing lost.
+//! Bad input leads to a typed error and a bounded wait, and loses no data.
 
 use std::{error::Error as _, time::Duration};
 
@@ -57,7 +57,7 @@ async fn a_guest_cannot_be_asked_and_writes_nothing() {
 
 type IsToldBy = fn(&AccountDataError) -> bool;
 
-/// Every fault that a request can meet, and the error it is told by.
+/// Returns every fault that a request can meet, with a check for the error that reports it.
 fn faults() -> Vec<(Fault, IsToldBy)> {
     use AccountDataError as E;
 
@@ -82,7 +82,7 @@ fn faults() -> Vec<(Fault, IsToldBy)> {
     ]
 }
 
-/// Waits for `what`, and lets the bound on a request pass if `fault` stalls it.
+/// Waits for `what`. If `fault` stalls the request, lets the request timeout elapse first.
 async fn outlasting<T>(world: &World, fault: &Fault, what: impl Future<Output = T>) -> T {
     let mut what = Box::pin(what);
     if matches!(fault, Fault::StallAfter | Fault::StallBefore) {
@@ -100,7 +100,7 @@ async fn outlasting<T>(world: &World, fault: &Fault, what: impl Future<Output = 
 async fn an_opt_in_that_meets_a_fault_changes_nothing_and_succeeds_later() {
     for (fault, is_told_by) in faults() {
         for method in [AccountDataMethod::Get, AccountDataMethod::Put] {
-            // An HTML page with status 200 answers a write as well as `{}` does.
+            // An HTML page with status 200 is as good an answer to a write as `{}`.
             if fault == Fault::Html(200) && method == AccountDataMethod::Put {
                 continue;
             }
@@ -153,7 +153,7 @@ async fn an_opt_out_that_meets_a_fault_stands_here_and_cleans_up_later() {
 async fn a_recheck_that_meets_a_fault_keeps_what_was_proven() {
     for (fault, is_told_by) in faults() {
         if matches!(fault, Fault::Forbidden | Fault::UserLocked) {
-            // These say something about the session: see below and P2.
+            // These faults affect the session; they are tested elsewhere (here below, and P2).
             continue;
         }
         let world = World::new().await;
@@ -201,7 +201,7 @@ async fn a_content_that_is_no_object_is_reported_and_left_alone() {
             "{held}: {receipt:?}"
         );
         assert_eq!(world.content().unwrap(), held);
-        // The user can still have it all removed.
+        // The user can still remove everything.
         let receipt = eventually(analytics.opt_out().erase_event().into_future()).await;
         assert!(receipt.is_complete(), "{held}: {receipt:?}");
         assert_eq!(world.content().unwrap(), "{}");
@@ -223,7 +223,7 @@ async fn contents_that_only_raw_json_can_hold_are_read() {
         let device = world.device("PHONE").await;
         let (analytics, _) = device.start_confirmed().await;
         assert_eq!(analytics.analytics_id().unwrap().reveal(), id);
-        // And in sync it is what is held.
+        // Sync delivers the same content, so nothing is requested.
         device.sync().await;
         assert!(analytics.is_open());
         assert_eq!(world.take_requests(), "GET");

@@ -80,7 +80,7 @@ async fn the_failing_backend_keeps_the_contract() {
     contract::check(&Failing::default()).await;
 }
 
-/// A backend of somebody else's with the fault that `name` says.
+/// A backend with the fault that `name` describes.
 struct Faulty {
     name: &'static str,
     inner: RecordingBackend,

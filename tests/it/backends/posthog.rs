@@ -255,7 +255,7 @@ async fn a_compressed_body_says_so_and_is_the_same_inside() {
     assert_eq!(inside, requests[0].body);
 }
 
-/// Two servers: the first redirects to the second with `status`.
+/// Starts two servers, of which the first redirects to the second with `status`.
 async fn redirecting(status: u16) -> (MockServer, MockServer) {
     let (first, second) = (MockServer::start().await, MockServer::start().await);
     Mock::given(any()).respond_with(ResponseTemplate::new(200)).mount(&second).await;
@@ -309,7 +309,7 @@ async fn retry_after_is_read_from_the_answer() {
             (DeliveryError::Transient(_), None) => {}
             (DeliveryError::Throttled { retry_after: None, .. }, Some(None)) => {}
             (DeliveryError::Throttled { retry_after: Some(wait), .. }, Some(Some(seconds))) => {
-                // A date is some time away, less what has passed since.
+                // The wait until a date is shorter by the time that has passed since.
                 let wait = wait.as_secs();
                 assert!((seconds.min(3000)..=seconds).contains(&wait), "{header:?}: {wait}");
             }
@@ -406,7 +406,7 @@ fn a_key_that_is_not_a_projects_own_is_refused() {
         assert!(is_expected(&error), "{key:?}: {error:?}");
         assert!(!format!("{error} {error:?}").contains("4b1d0"), "{error:?}");
     }
-    // The key of a self-hosted instance may have any form.
+    // Keys of self-hosted instances may have any form.
     for key in ["phc_4b1d0c", "4b1d0c", &*"4".repeat(64)] {
         PostHog::builder("https://example.org", key).build().unwrap();
     }

@@ -1,9 +1,9 @@
-//! The process stops in process: its runtime is dropped, with all its tasks, at a
-//! point, and the store and the homeserver stay as they are.
+//! Stops a simulated process: its runtime is dropped at a point, with all its tasks, while the
+//! store and the homeserver keep their state.
 //!
-//! - 246 points of 22 scenarios, one stop each;
-//! - 326 stops after an opt-out that came at any point of an opt-in;
-//! - 192 pairs of a stop, and another stop of the process that resumed.
+//! - One stop at each point of each scenario.
+//! - Stops after an opt-out that was made at any point of an opt-in.
+//! - Pairs of a stop, and another stop of the process that resumes.
 
 use std::{
     future::pending,
@@ -28,11 +28,11 @@ use crate::support::{FOREIGN_ID, FrozenTime, GatedProxy, id_in};
 /// Counts the points of a process, and stops it at one of them.
 struct Points {
     account: Arc<Account>,
-    /// The points so far.
+    /// The points passed so far.
     passed: Mutex<Vec<String>>,
     stop_at: usize,
     stopped: Notify,
-    /// Where the user changes their mind.
+    /// The point at which the user opts out.
     interrupt_at: usize,
     interrupted: Notify,
 }
@@ -73,7 +73,7 @@ struct Device {
     store: Arc<DynStateStore>,
 }
 
-/// How a process ended.
+/// The outcome of a process.
 #[derive(Debug)]
 #[expect(dead_code, reason = "shown when an assertion fails")]
 enum End {
@@ -83,11 +83,11 @@ enum End {
     Stopped {
         after: String,
     },
-    /// The point of the change of mind was never reached.
+    /// The process ended before the point of the opt-out.
     NotInterrupted,
 }
 
-/// Where a process stops, and where the user changes their mind.
+/// The point at which a process stops, and the one at which the user opts out.
 #[derive(Clone, Copy, Debug)]
 struct Plan {
     stop_at: usize,
@@ -108,7 +108,7 @@ impl Device {
         Self { account, store: MemoryStore::new().into_state_store() }
     }
 
-    /// Runs a process that makes `calls`. What is left of it ends with its runtime.
+    /// Runs a process that makes `calls`. Its tasks end with its runtime.
     fn run(&self, calls: &[Call], plan: Plan) -> End {
         in_runtime(async {
             let _frozen = FrozenTime::new();
@@ -147,7 +147,7 @@ impl Device {
         })
     }
 
-    /// Returns whether the change of mind, if one was planned, happened.
+    /// Returns whether the planned opt-out, if any, was made.
     async fn live(&self, client: Client, calls: &[Call], points: &Points, plan: Plan) -> bool {
         let (analytics, _) = start(client, self.account.clone()).await;
         let calls = act(&analytics, calls, &*self.account);
@@ -183,26 +183,26 @@ fn in_runtime<T>(life: impl Future<Output = T>) -> T {
     runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(life)
 }
 
-/// What happened before the process that is stopped.
+/// An event before the process that is stopped.
 #[derive(Clone, Debug)]
 enum Before {
     /// A process made these calls, and ended.
     Calls(&'static [Call]),
-    /// As above, without a network.
+    /// A process made these calls while offline, and ended.
     Offline(&'static [Call]),
-    /// Another client wrote.
+    /// Another client wrote this content.
     Content(String),
 }
 
 struct Scenario {
     name: &'static str,
     before: Vec<Before>,
-    /// What the user had said before.
+    /// The user's decision before the process.
     said: Consent,
     calls: &'static [Call],
-    /// Whether the device can know which ID a no retires.
+    /// Whether the device can know which ID an opt-out retires.
     knows_id: bool,
-    /// How many points there are.
+    /// The number of points.
     points: usize,
 }
 
@@ -234,16 +234,16 @@ impl Scenario {
         Self::new(n, p, Consent::Denied, before, calls)
     }
 
-    /// An erasure reads nothing, so that it may remove an ID that it never saw; and
-    /// an ID that was restored is cleaned up but once an epoch.
+    /// Marks the retired ID as unknown. An erasure reads nothing, so it may remove an ID that the
+    /// device never saw. A restored ID is cleaned up only once per epoch.
     fn without_knowing_the_id(self) -> Self {
         Self { knows_id: false, ..self }
     }
 
-    /// The device, and its retired ID.
+    /// Returns the device after `before`, and its retired ID.
     fn prepare(&self) -> (Device, Retired) {
         let device = in_runtime(Device::new(None));
-        // Whatever the processes before tell is not what is checked.
+        // Facts reported by the earlier processes are not under test.
         for before in &self.before {
             match before {
                 Before::Calls(calls) => {
@@ -286,7 +286,7 @@ fn scenarios() -> Vec<Scenario> {
         ),
         Scenario::granted("an opt-in that finds all it needs", 6, vec![yes()], &[Call::OptIn]),
         Scenario::denied(
-            "an opt-in over another client's no",
+            "an opt-in over another client's opt-out",
             16,
             vec![Before::Content(beside_theirs(Some(false), None))],
             &[Call::Confirm, Call::OptIn, Call::Settle],
@@ -313,13 +313,13 @@ fn scenarios() -> Vec<Scenario> {
         Scenario::granted("an opt-out", 14, vec![OPTED_IN], &[Call::Confirm, Call::OptOut]),
         Scenario::granted("an opt-out at start", 12, vec![OPTED_IN], &[Call::OptOut]),
         Scenario::granted(
-            "an opt-out of another client's yes",
+            "an opt-out of another client's opt-in",
             16,
             vec![yes()],
             &[Call::Confirm, Call::OptOut],
         ),
         Scenario::granted(
-            "an opt-out of a yes that was never seen",
+            "an opt-out of an opt-in that was never seen",
             14,
             vec![yes()],
             &[Call::OptOut],
@@ -345,7 +345,7 @@ fn scenarios() -> Vec<Scenario> {
         Scenario::granted("an erasure", 16, vec![yes()], &[Call::Confirm, Call::Erase]),
         Scenario::granted("an erasure at start", 12, vec![OPTED_IN], &[Call::Erase]),
         Scenario::granted(
-            "an erasure of a yes that was never seen",
+            "an erasure of an opt-in that was never seen",
             14,
             vec![yes()],
             &[Call::Erase],
@@ -363,7 +363,7 @@ fn scenarios() -> Vec<Scenario> {
             &[Call::Confirm],
         ),
         Scenario::denied(
-            "the resumption of an opt-out beside a newer yes",
+            "the resumption of an opt-out next to a newer opt-in",
             12,
             vec![OPTED_IN, OPTED_OUT_OFFLINE, other_yes()],
             &[Call::Confirm],
@@ -401,8 +401,7 @@ fn a_process_that_stops_anywhere_breaks_no_promise() {
     assert_eq!(scenarios().iter().map(|scenario| scenario.points).sum::<usize>(), 298);
 }
 
-/// The user changes their mind at every point, and the process stops at every later
-/// one.
+/// The user opts out at every point, and the process stops at every later one.
 #[test]
 fn a_process_that_stops_after_an_opt_out_at_any_point_breaks_no_promise() {
     let mut stops = 0;
@@ -433,8 +432,7 @@ fn a_process_that_stops_after_an_opt_out_at_any_point_breaks_no_promise() {
     assert_eq!(stops, 444);
 }
 
-/// The process stops at every point, and the one that resumes what it left stops at
-/// every point too.
+/// The process stops at every point, and the process that resumes stops at every point as well.
 #[test]
 fn a_process_that_stops_while_it_resumes_breaks_no_promise() {
     let mut stops = 0;

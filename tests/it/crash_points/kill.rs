@@ -1,12 +1,10 @@
-//! The process is a real one on a real SQLite store, and is killed with SIGKILL: at
-//! 17 points of an opt-in, 18 of an opt-out, 13 of an erasure and 13 of a resumed
-//! opt-out, together 61.
+//! Kills a real process on a real SQLite store with SIGKILL, at every point of an opt-in, an
+//! opt-out, an erasure and a resumed opt-out.
 //!
-//! The homeserver is in the test's own process. The child asks before and after
-//! every write of the record, and tells what the user does, one line each, and waits
-//! for a line back; its account-data requests are held by a proxy. So nothing is left
-//! to chance, except what a child does with an answer in the moment that it has left
-//! to live.
+//! The homeserver runs in the test's own process. The child reports each fact and each write of the
+//! record on a line of its own, and waits for a line in reply. A proxy holds its account-data
+//! requests. The only timing left to chance is how far the child gets between a reply and its
+//! death.
 
 use std::{fs, io::Write as _, path::Path, process::Stdio, sync::Arc};
 
@@ -29,14 +27,14 @@ use super::{
 };
 use crate::support::{FOREIGN_ID, FrozenTime, GatedProxy, eventually, id_in};
 
-/// The test that is the child.
+/// The name of the child's test.
 const CHILD: &str = "crash_points::kill::a_child_does_what_its_parent_asks";
-/// What the parent asks of the child: nothing, in an ordinary run.
+/// The child's instructions. Unset in an ordinary run.
 const ORDER: &str = "MATRIX_ANALYTICS_TEST_CHILD";
-/// What begins a line for the parent: the test harness prints too.
+/// The prefix of a line for the parent. The test harness prints to the same stream.
 const MARK: &str = "@@";
 
-/// The child's half of the talk.
+/// The child's connection to its parent.
 struct Parent {
     turn: Mutex<()>,
 }
@@ -51,7 +49,7 @@ impl Witness for Parent {
             let answer = tokio::task::spawn_blocking(|| {
                 std::io::stdin().read_line(&mut String::new()).unwrap()
             });
-            assert_ne!(answer.await.unwrap(), 0, "the parent is gone");
+            assert_ne!(answer.await.unwrap(), 0, "the parent has exited");
         })
     }
 }
@@ -95,7 +93,7 @@ impl Fact {
 
 #[tokio::test]
 async fn a_child_does_what_its_parent_asks() {
-    #[expect(clippy::disallowed_methods, reason = "it is a test that reads it")]
+    #[expect(clippy::disallowed_methods, reason = "the child reads its instructions")]
     let Ok(order) = std::env::var(ORDER) else { return };
     let order: Vec<&str> = order.split('\n').collect();
     let [homeserver, device, token, directory, calls] = order[..] else { panic!("{order:?}") };
@@ -120,15 +118,15 @@ async fn open(directory: &Path) -> Arc<DynStateStore> {
     SqliteStateStore::open(directory, None).await.unwrap().into_state_store()
 }
 
-/// How a child ended.
+/// The outcome of a child.
 #[derive(Debug)]
 enum End {
     Complete { points: usize },
     Killed,
 }
 
-/// Runs a child that makes `calls` on the store in `directory`, and kills it at its
-/// `kill_at`-th point, or when it is done.
+/// Runs a child that makes `calls` on the store in `directory`. Kills it at its `kill_at`-th point,
+/// or when it is done.
 async fn run_child(account: &Account, directory: &Path, calls: &[Call], kill_at: usize) -> End {
     let mut proxy = GatedProxy::start(account.server.uri()).await;
     let calls: Vec<_> = calls.iter().map(|call| format!("{call:?}")).collect();
@@ -171,7 +169,7 @@ async fn run_child(account: &Account, directory: &Path, calls: &[Call], kill_at:
                 }
             }
             line = lines.next_line() => {
-                let line = line.unwrap().expect("the child ends only when it is killed");
+                let line = line.unwrap().expect("the child runs until it is killed");
                 let Some((_, line)) = line.split_once(MARK) else { continue };
                 let fact = Fact::from_line(line);
                 account.hear(&fact);
@@ -183,13 +181,12 @@ async fn run_child(account: &Account, directory: &Path, calls: &[Call], kill_at:
             }
         }
     };
-    // SIGKILL, and wait until it is dead.
+    // Sends SIGKILL, and waits for the child's exit.
     child.kill().await.unwrap();
     end
 }
 
-/// Kills a child at every point of `calls`, after `before`. Returns how many points
-/// there were.
+/// Kills a child at every point of `calls`, after `before`. Returns the number of points.
 async fn kill_everywhere(
     held: Option<&str>,
     said: Consent,
@@ -232,7 +229,7 @@ enum Network {
     Off,
 }
 
-/// A copy of what a killed process left on disk, write-ahead log and all.
+/// Copies the files that a killed process left, including the write-ahead log.
 fn copy(directory: &Path) -> TempDir {
     let copy = TempDir::new().unwrap();
     for entry in fs::read_dir(directory).unwrap() {
