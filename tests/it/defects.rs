@@ -1,11 +1,10 @@
-//! What other clients get wrong, one test for each, numbered as in our list of
-//! their defects. None of them may be ours.
+//! Known defects of other Matrix clients, numbered as in the list of them that this project keeps.
+//! Each test shows that this crate does not have one.
 //!
-//! Three cannot be tested here. D26 (a raw room ID as a property) and D27 (a room
-//! name in a path) are what an app captures: the guard of promise P8 is for them.
-//! D29 (free text of an error as a property; an event counted as reported although
-//! consent dropped it) is the app's own: `capture` says nothing of whether it took
-//! an event, so nothing can be built on that.
+//! Three cannot be tested here. D26 (a raw room ID as a property) and D27 (a room name in a path)
+//! depend on what the app captures; the guard of P8 is for those. D29 (free text of an error as a
+//! property; an event counted as reported although consent dropped it) is up to the app: `capture`
+//! does not say whether it accepted an event, so an app cannot rely on that.
 
 use std::{
     collections::BTreeSet,
@@ -22,7 +21,7 @@ use crate::support::{
     AnalyticsExt as _, FOREIGN_ID, GatedProxy, SETTLE, World, content, eventually, id_in,
 };
 
-/// A device whose account-data requests wait for the test, and its first answer.
+/// Starts a device whose account-data requests are held, and releases its first answer.
 async fn gated(world: &World, name: &str) -> (GatedProxy, Analytics, RecordingBackend) {
     let (mut proxy, device) = world.gated_device(name).await;
     let (analytics, recorder) = device.start().await;
@@ -40,7 +39,7 @@ async fn d01_d02_the_loser_of_a_race_for_the_id_takes_the_winners() {
         .into_iter()
         .map(|analytics| tokio::spawn(async move { analytics.opt_in().await }))
         .collect();
-    // Both read before either writes: the last write holds.
+    // Both read before either writes: the last write stands.
     first.next(Method::GET).await.pass().await;
     second.next(Method::GET).await.pass().await;
     first.next(Method::PUT).await.pass().await;
@@ -133,7 +132,7 @@ async fn d08_d09_what_is_merged_is_what_the_homeserver_holds_now() {
     world.set_content(r#"{"old":1}"#);
     device.sync().await;
     let (analytics, _) = device.start_confirmed().await;
-    // Written elsewhere while this device was away.
+    // Another client wrote this while the device was offline.
     world.set_content(&format!(
         r#"{{"new":2,"id":"{FOREIGN_ID}","pseudonymousAnalyticsOptIn":true}}"#
     ));
@@ -147,7 +146,7 @@ async fn d08_d09_what_is_merged_is_what_the_homeserver_holds_now() {
 async fn d10_a_write_waits_for_no_echo() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
-    // No sync runs at all.
+    // No sync runs in this test.
     analytics.opt_in_and_settle().await;
     eventually(analytics.opt_in()).await.unwrap();
     assert!(eventually(analytics.opt_out().into_future()).await.is_complete());
@@ -240,7 +239,7 @@ async fn d18_a_no_that_comes_while_the_yes_is_written_wins() {
     analytics.capture_one("Held");
     let opt_out = tokio::spawn(analytics.opt_out().into_future());
     analytics.until(|state| state.decision == Consent::Denied).await;
-    // The write is applied after the no, and is cleaned up.
+    // The write is applied after the opt-out, and must be cleaned up.
     written.pass().await;
     assert!(eventually(opt_in).await.unwrap().is_err());
     proxy.next(Method::GET).await.pass().await;
@@ -336,7 +335,7 @@ async fn d28_no_line_of_a_log_has_the_id() {
     }
 }
 
-/// A log in memory.
+/// An in-memory log.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 

@@ -1,8 +1,8 @@
-//! Promise P6: two devices that opt in at once end on the ID that the homeserver
-//! holds, whatever the order of their reads and writes, and send under no other.
+//! P6: two devices that opt in at the same time end on the ID that the homeserver holds, whatever
+//! the order of their reads and writes, and send under no other.
 //!
-//! The orders are enumerated, not sampled: a proxy in front of each device holds
-//! every request until its turn.
+//! The orders are enumerated, not sampled. A proxy in front of each device holds every request
+//! until its turn.
 
 mod calls;
 
@@ -17,7 +17,7 @@ use crate::support::{
     id_in,
 };
 
-/// What one device does: read, write, and read again after the settle time.
+/// A step of one device: read, write, and read again after the settle time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum WithdrawalStep {
     Read,
@@ -27,7 +27,7 @@ enum WithdrawalStep {
 
 type Order = Vec<(usize, WithdrawalStep)>;
 
-/// All orders of three steps of two devices.
+/// Returns all orders of three steps of two devices.
 fn orders() -> Vec<Order> {
     fn extend(order: &Order, done: [usize; 2], orders: &mut Vec<Order>) {
         const STEPS: [WithdrawalStep; 3] =
@@ -54,9 +54,9 @@ fn position(order: &Order, step: (usize, WithdrawalStep)) -> usize {
     order.iter().position(|other| *other == step).unwrap()
 }
 
-/// Whether `device` can write after the other has read back although it read
-/// before the other wrote: its bound on a read and a write rules that out, for
-/// the other waits at least as long before it reads back.
+/// Returns whether `device` would write after the other has read back, although it read before the
+/// other wrote. Its request timeouts rule that out: the other waits at least as long before it
+/// reads back.
 fn outlasts_the_settle_time(order: &Order, device: usize) -> bool {
     let other = 1 - device;
     position(order, (device, WithdrawalStep::Read))
@@ -69,9 +69,9 @@ struct Racer {
     proxy: GatedProxy,
     analytics: Analytics,
     recorder: RecordingBackend,
-    /// Its write, which waits for its turn.
+    /// The held write.
     write: Option<(HeldRequest, JoinHandle<Result<ConsentState, OptInError>>)>,
-    /// When its write is due to be read back.
+    /// The time at which the write is read back.
     settled_at: Option<Instant>,
 }
 
@@ -99,7 +99,7 @@ async fn two_devices_that_opt_in_at_once_end_on_the_id_that_the_homeserver_holds
             both_wrote += usize::from(race(start.as_deref(), order).await);
         }
     }
-    // In the orders in which both read before either wrote, both wrote.
+    // In these orders, both read before either wrote, so both wrote.
     assert!(both_wrote > 0);
 }
 
@@ -126,7 +126,7 @@ async fn race(start: Option<&str>, order: &Order) -> bool {
         assert_eq!(racer.analytics.analytics_id().unwrap().reveal(), held, "{case}");
         let ids: BTreeSet<_> = racer.recorder.ids().into_iter().collect();
         assert_eq!(ids, BTreeSet::from([held.clone()]), "{case}");
-        // What was captured while the ID settled is not lost.
+        // Events captured while the ID settled are not lost.
         let names = racer.recorder.names();
         assert!(names.contains(&"While".to_owned()), "{case}: {names:?}");
         assert!(racer.proxy.is_idle(), "{case}");
@@ -162,7 +162,8 @@ impl Racer {
                 if let Some((held, mut opt_in)) = self.write.take() {
                     held.pass().await;
                     let state = tokio::select! {
-                        // The write of a flag beside an ID that it kept is read back at once.
+                        // A write that only sets the flag, next to an existing ID, is read back at
+                        // once.
                         read = self.proxy.next(Method::GET) => {
                             read.pass().await;
                             eventually(opt_in).await

@@ -1,5 +1,4 @@
-//! A change made by another device shows here, through classic sync and through
-//! sliding sync, as an app runs them.
+//! Changes made by another device arrive through classic sync and through sliding sync.
 
 use futures_util::StreamExt as _;
 use matrix_analytics::{Consent, ConsentState};
@@ -35,7 +34,7 @@ async fn another_devices_change_shows_through_sliding_sync() {
         .sliding_sync("test")
         .unwrap()
         .version(matrix_sdk::sliding_sync::Version::Native)
-        // The SDK handles global account data only beside a list (0.18).
+        // The SDK handles global account data only in a response with a list (0.18).
         .add_list(SlidingSyncList::builder("all"))
         .with_account_data_extension(matrix_sdk::ruma::assign!(
             sync_events::v5::request::AccountData::default(),
@@ -71,7 +70,7 @@ async fn a_running_sync_loop_keeps_the_state_up_to_date() {
             if state.is_open() {
                 return;
             }
-            // The SDK waits for a second between two syncs that found nothing.
+            // The SDK pauses for a second between two empty syncs.
             tokio::time::advance(std::time::Duration::from_secs(1)).await;
         }
     };
@@ -104,11 +103,11 @@ async fn where_sync_keeps_carrying_account_data_the_homeserver_is_not_asked_agai
     world.take_requests();
     for n in 0..10 {
         tokio::time::advance(LONGEST_RECHECK / 3).await;
-        // Of whatever type.
+        // Any event type counts.
         world.server.set_content(crate::support::ALICE, &format!("org.example.{n}"), "{}");
         phone.sync().await;
     }
-    // Answered after whatever the time gave to do.
+    // Answered after all work that the elapsed time triggered.
     eventually(here.recheck()).await.unwrap();
     assert_eq!(world.take_requests(), "GET");
 }

@@ -1,5 +1,5 @@
-//! P1: no byte to a backend, and no connection, before this process has confirmed
-//! the opt-in with the homeserver. Asserted at the socket.
+//! P1: no byte and no connection to a backend before this process has confirmed the opt-in with the
+//! homeserver. Asserted at the socket.
 
 use matrix_analytics::{
     Analytics, AnalyticsBuilder, ConsentState, DropReason, GateState, HoldReason, PostHog,
@@ -39,7 +39,7 @@ async fn a_remembered_yes_is_a_hint_and_connects_to_nothing() {
     assert_eq!(report.backends[0].undelivered, 1);
     assert_eq!(collector.seen().opened, 0);
 
-    // The homeserver confirms: only now there is a connection.
+    // The first connection follows the homeserver's confirmation.
     eventually(analytics.recheck()).await.unwrap();
     assert!(analytics.is_open());
     assert!(eventually(analytics.flush()).await.is_complete());
@@ -99,7 +99,7 @@ async fn what_was_held_for_a_yes_that_is_not_confirmed_is_dropped_and_counted() 
     assert_eq!(collector.seen().opened, 0);
 }
 
-/// A captive portal, or a proxy that lost the request, answers 200.
+/// A captive portal, or a proxy that lost the request, may answer 200.
 #[tokio::test]
 async fn an_opt_in_that_was_answered_and_not_applied_opens_nothing() {
     for lie in [Fault::Html(200), Fault::Empty] {

@@ -1,4 +1,4 @@
-//! P2: any sign of withdrawal closes at once; only a fresh GET opens.
+//! P2: any sign of withdrawal closes the gate at once, and only a fresh GET opens it.
 
 use std::time::Duration;
 
@@ -53,7 +53,7 @@ async fn a_change_in_sync_holds_until_a_get_decides() {
     analytics.until(ConsentState::is_open).await;
     analytics.capture_one("Proven");
     eventually(analytics.flush()).await;
-    // Another ID: what was queued for the first one is gone.
+    // Events queued for the previous ID are gone.
     assert_eq!(recorder.names(), ["Proven"]);
     assert_eq!(recorder.ids(), [FOREIGN_ID]);
 }
@@ -79,7 +79,7 @@ async fn doubt_that_ends_well_keeps_the_queue() {
     assert_eq!(recorder.names(), ["Queued"]);
 }
 
-/// The answer of a GET is held while something else happens.
+/// Runs `during` while the answer of a GET is held.
 async fn late_answer(during: impl AsyncFnOnce(&World, &Analytics, &matrix_sdk::Client)) {
     let world = World::new().await;
     let (mut proxy, device) = world.gated_device("PHONE").await;
@@ -90,7 +90,7 @@ async fn late_answer(during: impl AsyncFnOnce(&World, &Analytics, &matrix_sdk::C
     during(&world, &analytics, &client).await;
     late.deliver();
 
-    // Had it been taken as proof, the gate would be open by the next request.
+    // If it had counted as confirmation, the gate would be open by the next request.
     proxy.next(Method::GET).await.pass().await;
     let state = analytics.state();
     assert_eq!(state.decision, Consent::Denied);
@@ -125,7 +125,7 @@ async fn a_stale_sync_opens_nothing() {
     device.sync().await;
     world.set_content(&content(Some(false), None));
 
-    // The client restarts, and its first sync shows the old yes again.
+    // The client restarts, and its first sync shows the old opt-in again.
     let device = world.device_of(device.login.clone()).await;
     let (analytics, recorder) = device.start_confirmed().await;
     device.sync().await;
@@ -173,7 +173,7 @@ async fn a_locked_user_holds_until_the_homeserver_answers_again() {
     eventually(analytics.flush()).await;
     assert!(recorder.events().is_empty());
 
-    // Nobody tells that the user was unlocked: it is asked, from time to time.
+    // There is no signal for an unlocked user: the crate asks from time to time.
     world.server.heal();
     tokio::time::advance(Duration::from_secs(2)).await;
     analytics.until(ConsentState::is_open).await;
@@ -326,7 +326,7 @@ async fn a_session_that_works_again_is_asked_for_its_consent() {
         assert!(eventually(analytics.recheck()).await.is_err());
         analytics.until(|state| !state.is_open()).await;
 
-        // Sync carries account data, and nothing of it has changed.
+        // Sync carries account data without a change.
         world.server.redeliver(ALICE, ELEMENT_EVENT_TYPE);
         device.sync().await;
         world.pass(Duration::from_secs(600), Duration::from_secs(10)).await;

@@ -1,5 +1,5 @@
-//! P3: when `opt_out()` is polled the gate shuts, the request in flight is cut,
-//! the queue is wiped, and the ID goes; polled once and dropped, it completes.
+//! P3: when `opt_out()` is first polled, the gate shuts, the request in flight is cut, the queue is
+//! wiped, and the ID is removed. Polled once and dropped, it still completes.
 
 mod connections;
 
@@ -66,7 +66,7 @@ async fn polled_once_and_dropped_it_still_completes() {
     analytics.until(|state| !state.removal_pending).await;
     assert_eq!(world.content().unwrap(), content(Some(false), None));
     drop(analytics);
-    // And this device remembers.
+    // The device remembers the opt-out.
     let (analytics, _) = device.start().await;
     assert_eq!(analytics.state().decision, Consent::Denied);
 }
@@ -110,7 +110,7 @@ async fn after_opt_out_returned_no_connection_is_open_and_none_is_opened() {
     let device = world.device("PHONE").await;
     let analytics = device.builder().backend(posthog(&collector)).build().await.unwrap();
     analytics.opt_in_and_settle().await;
-    // One request is answered, so that a connection idles; one is out.
+    // One request is answered, which leaves an idle connection; another is in flight.
     analytics.capture_one("BackendReport");
     assert!(eventually(analytics.flush()).await.is_complete());
     collector.set_answer(Answer::Never);
@@ -143,7 +143,7 @@ async fn what_was_said_about_the_user_is_forgotten() {
     analytics.set_user_properties(&Properties::new().with("rooms", 5)).unwrap();
     analytics.set_user_properties_once(&Properties::new().with("first", "old")).unwrap();
     eventually(analytics.opt_out().into_future()).await;
-    // At a closed gate nothing is taken.
+    // A closed gate accepts nothing.
     analytics.set_user_properties(&Properties::new().with("rooms", 6)).unwrap();
 
     analytics.opt_in_and_settle().await;
@@ -164,7 +164,7 @@ async fn a_withdrawal_whose_handle_is_dropped_is_still_remembered() {
     assert!(futures_util::poll!(&mut opt_out).is_pending());
     drop((opt_out, analytics));
 
-    // The store is written by a task of its own: the next start comes after it.
+    // The store is written by a task of its own, which must run before the next start.
     tokio::task::yield_now().await;
     let (analytics, _) = device.start().await;
     assert_eq!(analytics.state().decision, Consent::Denied);
@@ -206,7 +206,7 @@ async fn the_receipt_names_the_id_that_the_account_lost() {
     assert_eq!(receipt.analytics_id, id);
     assert!(!format!("{receipt:?}").contains(id.unwrap().reveal()));
 
-    // There is none to lose any more.
+    // There is no ID left to remove.
     let receipt = eventually(analytics.opt_out().into_future()).await;
     assert_eq!(receipt.analytics_id, None);
 }
@@ -264,12 +264,12 @@ async fn the_receipt_of_an_erasure_names_the_id_that_the_account_held_last() {
     let world = World::new().await;
     world.set_content(&content(Some(true), Some(FOREIGN_ID)));
     let (analytics, recorder) = world.device("PHONE").await.start_confirmed().await;
-    // Another device changes the ID, and sync has not shown it.
+    // Another device changes the ID, and sync has not shown it yet.
     world.set_content(&content(Some(true), Some("another-id")));
     let receipt = eventually(analytics.opt_out().erase_event().into_future()).await;
     assert_eq!(receipt.analytics_id.unwrap().reveal(), "another-id");
 
-    // Nor is it used again when a client restores it.
+    // It is not used again when another client restores it.
     world.set_content(&content(Some(true), Some("another-id")));
     eventually(analytics.recheck()).await.unwrap();
     assert!(!analytics.is_open());
@@ -283,7 +283,7 @@ async fn a_removal_that_was_answered_and_not_applied_is_not_called_done() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
     let held = world.content();
-    // A captive portal.
+    // As a captive portal answers.
     world.server.fail_next_on(AccountDataMethod::Put, Fault::Html(200));
     let receipt = eventually(analytics.opt_out().into_future()).await;
     assert!(receipt.account.is_done() == (world.content() != held), "{receipt:?}");

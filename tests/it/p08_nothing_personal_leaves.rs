@@ -25,7 +25,7 @@ async fn opted_in(world: &World, policy: GuardPolicy) -> (Analytics, RecordingBa
     (analytics, recorder)
 }
 
-/// Finds `<mark>`, and panics at `<panic>`.
+/// Reports `<mark>` as an identifier, and panics on `<panic>`.
 struct Marks;
 
 impl Detector for Marks {
@@ -111,7 +111,7 @@ async fn an_event_over_which_a_detector_panics_is_dropped_and_the_sink_goes_on()
 
 #[derive(Serialize)]
 struct Typed {
-    /// Would be taken for an address, were it text.
+    /// Would be taken for an IP address if it were searched.
     kind: Kind,
     count: u32,
     ratio: f64,
@@ -169,7 +169,7 @@ async fn a_token_is_known_as_soon_as_it_is_refreshed() {
         eventually(tokio::time::timeout(BOUND, analytics.flush())).await.unwrap().is_complete()
     );
     let found = analytics.stats().guarded;
-    // The first one was replaced before it was ever looked at.
+    // The first token was replaced before any text was searched for it.
     assert!(found[&IdentifierKind::Token] >= 2, "{found:?}");
     for event in &recorder.events()[1..] {
         assert_eq!(event.properties["text"], "<[token]>");

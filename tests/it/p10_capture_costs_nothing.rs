@@ -1,5 +1,5 @@
-//! P10: capture never blocks, waits or panics, from any thread, in a runtime or
-//! out of one. What it costs in time is measured in the benchmarks.
+//! P10: capture never blocks, waits or panics, on any thread, inside or outside a runtime. The
+//! benchmarks measure its time.
 
 use std::{
     sync::{
@@ -66,7 +66,7 @@ async fn a_denied_capture_takes_nothing() {
     assert_eq!(analytics.stats(), before);
 }
 
-/// A waker that calls everything that can be called from one.
+/// A waker that calls every method that can be called from a waker.
 struct Caller {
     analytics: Analytics,
     calls: AtomicUsize,
@@ -83,7 +83,7 @@ impl Wake for Caller {
         let _ = (analytics.state(), analytics.analytics_id(), analytics.prompt());
         drop(analytics.drops());
         drop(analytics.state_stream());
-        // Polled once, as an executor does that runs a task where it is woken.
+        // Polled once, as by an executor that runs a woken task in place.
         drop(analytics.flush().now_or_never());
         self.calls.fetch_add(1, Ordering::Relaxed);
     }
@@ -92,14 +92,16 @@ impl Wake for Caller {
 #[test]
 fn a_waker_of_the_app_may_call_anything_wherever_an_event_is_dropped() {
     let (done, is_done) = std::sync::mpsc::channel();
-    // A deadlock is seen from outside.
-    #[expect(clippy::disallowed_methods, reason = "a test may start threads")]
+    // A separate thread, so that a deadlock can be noticed.
+    #[expect(clippy::disallowed_methods, reason = "the test uses a plain thread")]
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(every_drop_wakes_a_caller());
         done.send(()).unwrap();
     });
-    is_done.recv_timeout(Duration::from_secs(60)).expect("a waker waits for a lock of ours");
+    is_done
+        .recv_timeout(Duration::from_secs(60))
+        .expect("a waker is blocked by a lock of this crate");
 }
 
 async fn every_drop_wakes_a_caller() {
@@ -115,8 +117,8 @@ async fn every_drop_wakes_a_caller() {
     let mut context = Context::from_waker(&waker);
     let (mut drops, mut states) = (analytics.drops(), analytics.state_stream());
     let mut told = 0;
-    // Reads all there is, so that the next news wakes the caller, and says whether it was
-    // woken since the last time.
+    // Drains both streams, so that the next item wakes the caller, and checks that it was woken
+    // since the last time.
     let mut is_told = |what: &str| {
         while let Poll::Ready(Some(_)) = drops.poll_next_unpin(&mut context) {}
         while let Poll::Ready(Some(_)) = states.poll_next_unpin(&mut context) {}
@@ -136,7 +138,7 @@ async fn every_drop_wakes_a_caller() {
     eventually(analytics.flush()).await;
     is_told("a full queue");
     backend.fail_always(DeliveryFailure::Rejected);
-    // Longer than a flush makes no try after one that failed.
+    // Longer than the time in which a flush does not retry.
     tokio::time::advance(Duration::from_secs(6)).await;
     eventually(analytics.flush()).await;
     is_told("a refusal");

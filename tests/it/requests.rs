@@ -1,4 +1,4 @@
-//! The design's step table: which account-data requests each step costs.
+//! The account-data requests of each step, as the design lists them.
 
 use matrix_analytics::{GateState, HoldReason, WithdrawalStep, testing::Fault};
 
@@ -44,7 +44,7 @@ async fn starting_under_a_veto_costs_nothing() {
     world.set_content(&content(Some(true), Some(FOREIGN_ID)));
     let device = world.device("PHONE").await;
     let analytics = device.builder().do_not_track().build().await.unwrap();
-    // A recheck is answered after whatever the start had to do.
+    // The recheck is answered after all work of the start.
     eventually(analytics.recheck()).await.unwrap();
     assert_eq!(world.take_requests(), "");
     drop(analytics);
@@ -184,7 +184,7 @@ async fn a_sync_event_equal_to_what_is_held_costs_nothing() {
     eventually(analytics.opt_out().into_future()).await;
     world.take_requests();
     device.sync().await;
-    // Answered after whatever the sync gave to do.
+    // Answered after all work that the sync triggered.
     eventually(analytics.recheck()).await.unwrap();
     assert_eq!(world.take_requests(), "GET");
 }

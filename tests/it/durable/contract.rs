@@ -1,4 +1,4 @@
-//! What a restart finds, and what it does with it.
+//! How a restart treats the events that it finds.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ async fn what_was_flushed_and_not_delivered_is_delivered_after_a_restart() {
     assert_eq!(durable.rows(), 0);
 }
 
-/// Takes what it is sent, and says that it has not.
+/// Accepts each batch, and then reports a failure.
 #[derive(Clone, Default)]
 struct Forgetful(RecordingBackend);
 
@@ -159,7 +159,7 @@ async fn each_backend_gets_what_it_has_not_had_and_a_new_one_nothing_old() {
     assert_eq!(well.events().len(), 1);
     durable.end(analytics).await;
 
-    // In another order, and with one more, of a name that there is already.
+    // The same backends in another order, and one more whose name is already taken.
     let (well, ill) = (RecordingBackend::new(), FailingBackend::new());
     let new = FailingBackend::new();
     let builder = durable.builder().backend(ill.clone()).backend(new.clone()).backend(well.clone());
@@ -203,7 +203,7 @@ async fn what_waited_is_deleted_when_every_backend_is_gone() {
     analytics.capture_one("ForNone");
     durable.end(analytics).await;
     assert_eq!(durable.rows(), 0);
-    // A backend that comes back is a new one.
+    // A backend that was removed and added again counts as a new one.
     let (analytics, backend) = durable.start().await;
     flush(&analytics).await;
     assert_eq!((backend.attempts(), counters(&analytics).restored), (0, 0));
@@ -280,7 +280,7 @@ async fn a_shutdown_against_a_black_hole_ends_in_time_and_keeps_everything() {
         .await;
         tokio::time::advance(Duration::from_millis(1_001)).await;
         let report = eventually(shutdown).await.unwrap();
-        // What was captured last is kept like the rest, not given up.
+        // The newest events are kept like the others, not dropped.
         assert_eq!((report.backends[0].kept, report.backends[0].undelivered), (events, 0));
         assert_eq!(counters(&analytics).kept, events);
         assert_eq!(durable.rows(), i64::try_from(events).unwrap());
@@ -304,7 +304,7 @@ async fn a_handle_that_is_dropped_without_shutdown_keeps_everything() {
     analytics.capture_one("InTheIntake");
     drop(analytics);
 
-    // It waits for the file until the last process has let go of it.
+    // The start waits until the previous process has released the file.
     let (analytics, backend) = durable.start().await;
     flush(&analytics).await;
     assert_eq!(backend.accepted_events().len(), 101);
@@ -363,12 +363,12 @@ async fn what_is_said_about_the_user_outlives_the_event_it_was_written_down_with
     analytics.set_user_properties(&Properties::new().with("rooms", 5)).unwrap();
     analytics.capture_one("Refused");
     backend.fail_always(DeliveryFailure::Rejected);
-    // It is refused with what is said about the user, and then alone.
+    // It is rejected with the user properties, and then again without them.
     while counters(&analytics).dropped_total() == 0 {
         tokio::time::advance(Duration::from_secs(60)).await;
         flush(&analytics).await;
     }
-    // Its row leaves the file; the next one has what was not delivered.
+    // Its row is deleted, and the next row carries the undelivered user properties.
     backend.fail_always(DeliveryFailure::Transient);
     analytics.set_user_properties_once(&Properties::new().with("first", 1)).unwrap();
     analytics.capture_one("Kept");

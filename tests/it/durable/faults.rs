@@ -1,5 +1,5 @@
-//! What a disk, another program or a hand can do to the file. Each cell of the table in
-//! `docs/durability.md` is a test here.
+//! Damage by a disk, another program or a user. Each cell of the table in `docs/durability.md` is a
+//! test in this file.
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use super::{Durable, counters, dropped, flush, rows};
 use crate::support::{AnalyticsExt as _, eventually};
 
-/// Leaves `events` in the file, and a backend's last refusal behind.
+/// Leaves `events` in the file.
 async fn leave(durable: &Durable, events: usize) {
     let (analytics, _) = durable.start_offline().await;
     for _ in 0..events {
@@ -28,7 +28,7 @@ async fn leave(durable: &Durable, events: usize) {
     durable.end(analytics).await;
 }
 
-/// The error of a start on `queue`.
+/// Returns the error of a start on `queue`.
 async fn refusal(durable: &Durable, queue: SqliteQueue) -> QueueError {
     let backend = FailingBackend::new();
     let builder = durable.device.builder().backend(backend).queue(queue);
@@ -38,7 +38,7 @@ async fn refusal(durable: &Durable, queue: SqliteQueue) -> QueueError {
     }
 }
 
-/// A new start finds `restored` events, and what it captures is durable again.
+/// Asserts that a start finds `restored` events, and that new events are durable again.
 async fn starts_and_is_durable(durable: &Durable, restored: u64) -> QueueStats {
     let (analytics, _) = durable.start_offline().await;
     let found = analytics.stats().queue;
@@ -100,7 +100,7 @@ async fn a_log_that_is_cut_loses_what_came_after_the_cut() {
         analytics.capture_one("Left");
         flush(&analytics).await;
     }
-    // What a kill of the process would leave.
+    // The files as a killed process leaves them.
     let killed = Durable { directory: TempDir::new().unwrap(), ..durable };
     for file in ["queue.sqlite3", "queue.sqlite3-wal"] {
         let from = durable.directory.path().join(file);
@@ -180,12 +180,12 @@ async fn what_cannot_be_opened_is_refused() {
 async fn a_second_one_of_this_process_is_told_that_it_is_in_use() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start_offline().await;
-    // Of another client, whose record is its own.
+    // A queue of another client, whose record is separate.
     let device = durable.world.device("TABLET").await;
     let queue = SqliteQueue::new(durable.path());
     let built = device.builder().backend(FailingBackend::new()).queue(queue).build().await;
     assert!(matches!(built, Err(BuildError::Queue(QueueError::InUse))), "{built:?}");
-    // The first goes on as if nothing had been.
+    // The first process continues undisturbed.
     analytics.capture_one("Event");
     flush(&analytics).await;
     assert_eq!(analytics.stats().queue, QueueStats::default());
@@ -193,13 +193,13 @@ async fn a_second_one_of_this_process_is_told_that_it_is_in_use() {
     assert_eq!(durable.rows(), 1);
 }
 
-/// The test that is another process, and the file that it is to open.
+/// The name of the other process's test, and the variable with the file that it opens.
 const HOLDER: &str = "durable::faults::another_process_holds_a_file";
 const HELD: &str = "MATRIX_ANALYTICS_TEST_HELD";
 
 #[tokio::test]
 async fn another_process_holds_a_file() {
-    #[expect(clippy::disallowed_methods, reason = "it is a test that reads it")]
+    #[expect(clippy::disallowed_methods, reason = "the child reads its instructions")]
     let Ok(path) = std::env::var(HELD) else { return };
     let directory = Path::new(&path).parent().unwrap();
     let durable = Durable::new().await;
@@ -211,7 +211,7 @@ async fn another_process_holds_a_file() {
     std::io::stdin().read_line(&mut String::new()).unwrap();
 }
 
-/// Another process, which ends with the test.
+/// Another process, killed when the test ends.
 struct Holder(Child);
 
 impl Holder {
@@ -246,7 +246,7 @@ async fn a_second_process_is_told_that_it_is_in_use_until_the_first_is_killed() 
     starts_and_is_durable(&durable, 0).await;
 }
 
-/// Finds something in every name.
+/// Reports every text as an identifier.
 struct Everything;
 
 impl Detector for Everything {
@@ -272,7 +272,7 @@ async fn without_the_passphrase_nothing_is_read_and_nothing_lost() {
         analytics.confirmed().await;
         analytics
     };
-    // What was written before there was a passphrase is encrypted too.
+    // Rows that were written without a passphrase become encrypted as well.
     leave(&durable, 1).await;
     let analytics = start("correct horse", false).await;
     assert_eq!(counters(&analytics).restored, 1);
@@ -288,7 +288,7 @@ async fn without_the_passphrase_nothing_is_read_and_nothing_lost() {
     let analytics = start("correct horse", true).await;
     assert_eq!(counters(&analytics).restored, 2);
     durable.end(analytics).await;
-    // What the guard changed is encrypted again.
+    // Rows that the guard changed are encrypted again.
     let connection = Connection::open(durable.path()).unwrap();
     let mut payloads = connection.prepare("SELECT payload FROM events").unwrap();
     let payloads = payloads.query_map([], |row| row.get::<_, Vec<u8>>(0)).unwrap();
@@ -331,7 +331,7 @@ async fn the_file_and_its_log_are_for_their_owner_only() {
     }
 }
 
-/// A disk of 256 KiB; none where mounting is not allowed.
+/// A disk of 256 KiB. Mounting may not be permitted, in which case there is none.
 #[cfg(target_os = "linux")]
 struct SmallDisk(TempDir);
 
@@ -376,7 +376,7 @@ impl SmallDisk {
 #[cfg(target_os = "linux")]
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // A file of a test that failed may still be open.
+        // A failed test may have left a file open.
         self.run("umount", &["--lazy"]);
     }
 }
@@ -457,7 +457,7 @@ async fn a_read_only_disk_is_refused() {
     assert_eq!(rows(&disk.path()), 1);
 }
 
-/// The files in the directory of the queue.
+/// Returns the names of the files in the queue's directory.
 fn files(durable: &Durable) -> Vec<String> {
     let entries = fs::read_dir(durable.directory.path()).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());

@@ -1,5 +1,4 @@
-//! What is said about the user survives a restart, and nothing that was replaced,
-//! delivered or withdrawn does.
+//! User properties survive a restart, unless they were replaced, delivered or withdrawn.
 
 use std::{
     ops::Range,
@@ -24,18 +23,18 @@ fn say<'a>(analytics: &Analytics, key: &str, value: impl Into<PropertyValue<'a>>
     analytics.set_user_properties(&Properties::new().with(key, value)).unwrap();
 }
 
-/// The name of each event, and what it says of `key`.
+/// Returns the name of each event, and its user property `key`.
 fn told(events: &[ReceivedEvent], key: &str) -> Vec<(String, Option<serde_json::Value>)> {
     events.iter().map(|event| (event.name.clone(), event.set.get(key).cloned())).collect()
 }
 
-/// How many rows the file, which no process has open, has about the user.
+/// Returns the number of user-property rows in the file, which must not be open in any process.
 fn rows(durable: &Durable) -> i64 {
     let connection = Connection::open(durable.path()).unwrap();
     connection.query_row("SELECT count(*) FROM user", [], |row| row.get(0)).unwrap()
 }
 
-/// Takes as many batches as it is allowed to, then fails.
+/// Accepts a limited number of batches, then fails.
 #[derive(Clone, Default)]
 struct Allowed(RecordingBackend, Arc<AtomicUsize>);
 
@@ -67,7 +66,7 @@ async fn a_value_that_was_replaced_is_not_said_after_the_one_that_replaced_it() 
         analytics.capture_one("E1");
         flush(&analytics).await;
     }
-    // One request gets through, with the new value.
+    // One request succeeds, with the new value.
     backend.1.store(1, SeqCst);
     tokio::time::advance(Duration::from_secs(60)).await;
     flush(&analytics).await;
@@ -135,7 +134,7 @@ async fn they_survive_a_restart_though_their_event_was_evicted_behind_a_request(
         })
         .await;
     }
-    // A timer of frozen time needs a push.
+    // Timers need the frozen time to advance.
     let push = async {
         for _ in 0..10 {
             tokio::task::yield_now().await;
@@ -158,7 +157,7 @@ async fn those_said_without_an_event_are_in_the_file_once_a_flush_has_returned()
     let (analytics, _) = durable.start_offline().await;
     say(&analytics, "rooms", 5);
     flush(&analytics).await;
-    // What a kill leaves.
+    // The files as a kill leaves them.
     let left = tempfile::TempDir::new().unwrap();
     for file in ["queue.sqlite3", "queue.sqlite3-wal"] {
         std::fs::copy(durable.directory.path().join(file), left.path().join(file)).unwrap();
@@ -174,7 +173,7 @@ async fn those_said_without_an_event_are_in_the_file_once_a_flush_has_returned()
     assert_eq!(rows(&durable), 0);
 }
 
-/// Refuses each request that carries user properties.
+/// Rejects each request that carries user properties.
 #[derive(Clone, Default)]
 struct Against {
     taken: RecordingBackend,
@@ -251,7 +250,7 @@ async fn clean_ones_stay_though_a_new_guard_drops_the_event_they_came_with() {
 
     let backend = RecordingBackend::new();
     let builder = durable.builder().detector(Codename).guard_policy(GuardPolicy::DropEvent);
-    // The name of a backend is what its rows are known by.
+    // Rows are assigned to a backend by its name.
     let backend = Named("failing", backend);
     let analytics = builder.backend(backend.clone()).build().await.unwrap();
     analytics.confirmed().await;
@@ -259,7 +258,7 @@ async fn clean_ones_stay_though_a_new_guard_drops_the_event_they_came_with() {
     assert_eq!(told(&backend.1.events(), "rooms"), [("Closed".into(), Some(5.into()))]);
 }
 
-/// A backend of another name.
+/// A recorder with a name of its own.
 #[derive(Clone)]
 struct Named(&'static str, RecordingBackend);
 
@@ -290,12 +289,12 @@ async fn a_hundred_large_ones_take_no_more_room_than_the_last_one() {
     durable.end(analytics).await;
     let files = std::fs::read_dir(durable.directory.path()).unwrap();
     let bytes: u64 = files.map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
-    // Twice, for SQLite keeps the pages it has freed.
+    // Twice the limit, because SQLite keeps freed pages.
     assert!(bytes < 4 * LIMIT as u64, "{bytes}");
     assert_eq!(rows(&durable), 1);
 }
 
-/// Takes events and never user properties.
+/// Accepts events, but never user properties.
 #[derive(Clone, Default)]
 struct Impersonal(RecordingBackend);
 
@@ -328,11 +327,11 @@ async fn a_backend_that_takes_none_fails_no_call_that_the_others_could_take() {
         assert_eq!(good.events().last().unwrap().set.len(), 1);
     }
     durable.end(analytics).await;
-    // What was said last took the place of what it had no room beside.
+    // The latest properties replaced those for which there was no room.
     assert_eq!(rows(&durable), 1);
 }
 
-/// A process that leaves user properties in the file, and no event.
+/// Leaves user properties in the file, and no event.
 async fn leave(durable: &Durable) {
     let (analytics, _) = durable.start_offline().await;
     say(&analytics, "rooms", "many");
@@ -341,7 +340,7 @@ async fn leave(durable: &Durable) {
     assert_eq!((durable.rows(), rows(durable)), (0, 1));
 }
 
-/// What the next process says of `rooms`, and how many rows it discarded.
+/// Returns the `rooms` that the next process sends, and the number of rows that it discarded.
 async fn restored(durable: &Durable) -> (Option<serde_json::Value>, u64) {
     let (analytics, backend) = durable.start().await;
     let discarded = analytics.stats().queue.discarded;

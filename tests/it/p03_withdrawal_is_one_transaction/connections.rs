@@ -1,4 +1,4 @@
-//! The receipt is done with the requests only once no connection holds a part of one.
+//! The receipt's `requests` step is done only when no connection holds a part of a request.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::support::{AnalyticsExt as _, BOUND, World, eventually};
 
-/// A backend whose closed connections let go when the test says so.
+/// A backend whose closed connections are released by the test.
 #[derive(Clone, Debug, Default)]
 struct Holding {
     recorder: RecordingBackend,
@@ -19,9 +19,9 @@ struct Holding {
 
 #[derive(Debug, Default)]
 struct Closed {
-    /// How often connections were closed.
+    /// The number of times that connections were closed.
     times: usize,
-    /// Up to which time they have let go.
+    /// The number of those closings that are complete.
     gone: usize,
 }
 
@@ -51,7 +51,7 @@ impl Backend for Holding {
     }
 }
 
-/// Opts out, and lets the bound on the receipt pass once the account is clean.
+/// Opts out, and lets the receipt's time limit elapse once the account is clean.
 async fn opt_out_and_run_out_of_time(analytics: &Analytics) -> OptOutReceipt {
     let mut opt_out = analytics.opt_out().into_future();
     assert!(futures_util::poll!(&mut opt_out).is_pending());
@@ -122,7 +122,7 @@ async fn a_service_that_stopped_reading_holds_no_connection_once_the_receipt_say
     let collector = Collector::start();
     collector.set_answer(Answer::Never);
     let device = world.device("PHONE").await;
-    // However long the test takes, the system does not close the connection by itself.
+    // Keeps the system from closing the connection, however long the test takes.
     let patient = || Client::builder().no_proxy().http1_only().tcp_user_timeout(None).build();
     let posthog = PostHog::builder(&collector.url(), "phc_test").http_client(patient);
     let builder = device.builder().backend(posthog.build().unwrap());

@@ -1,4 +1,4 @@
-//! What is said about the user stays until an event that carries it was delivered.
+//! User properties are kept until an event that carries them has been delivered.
 
 use std::time::Duration;
 
@@ -20,7 +20,8 @@ async fn send(analytics: &Analytics, name: &'static str) {
     eventually(analytics.flush()).await;
 }
 
-/// Lets time pass until the first backend has dropped `events` events: refusals are paced.
+/// Lets time pass until the first backend has dropped `events` events. Attempts after a rejection
+/// are paced.
 async fn until_dropped(analytics: &Analytics, events: u64) {
     for _ in 0..10 {
         if analytics.stats().backends[0].dropped_total() == events {
@@ -32,7 +33,7 @@ async fn until_dropped(analytics: &Analytics, events: u64) {
     panic!("{:?}", analytics.stats());
 }
 
-/// The name of each event, and what it says about the user.
+/// Returns the name and user properties of each event.
 fn told(events: &[ReceivedEvent]) -> Vec<(&str, Value)> {
     events.iter().map(|event| (event.name.as_str(), Value::Object(event.set.clone()))).collect()
 }
@@ -51,7 +52,7 @@ async fn they_outlive_an_event_that_is_rejected_and_leave_with_the_next() {
         until_dropped(&analytics, 1).await;
 
         ill.heal();
-        // Whatever was refused leaves alone once: it may have been to blame.
+        // The request after a rejection carries no user properties, to show whether they are to blame.
         send(&analytics, "Next").await;
         say(&analytics, "spaces", 1);
         send(&analytics, "Carrier").await;
@@ -67,7 +68,7 @@ async fn they_outlive_an_event_that_is_rejected_and_leave_with_the_next() {
         }
         assert_eq!(seen, all, "{failure:?}");
         assert_eq!(told(&events).last().unwrap(), &("Later", json!({})), "{failure:?}");
-        // The other backend was told at once, and once.
+        // The other backend received them at once, and only once.
         let events = well.events();
         assert_eq!(
             told(&events),
@@ -116,7 +117,7 @@ async fn what_is_set_again_while_a_request_is_out_leaves_again() {
     assert!(futures_util::poll!(&mut flush).is_pending());
     eventually(backend.wait_for_attempts(1)).await;
     say(&analytics, "rooms", 6);
-    // The backend's lane is told before the request ends.
+    // The backend's lane learns of the new value before the request ends.
     let mut next = Box::pin(analytics.flush());
     for _ in 0..8 {
         assert!(futures_util::poll!(&mut next).is_pending());
@@ -137,7 +138,7 @@ async fn what_is_set_again_while_a_request_is_out_leaves_again() {
     );
 }
 
-/// Ignores what an event named `Deaf` says about the user.
+/// Ignores the user properties of events named `Deaf`.
 #[derive(Clone)]
 struct Deaf(RecordingBackend);
 
@@ -202,7 +203,7 @@ async fn posthog_gets_them_with_an_event_whose_set_it_does_not_drop() {
     assert_eq!(told[4], json!({ "rooms": 5 }), "{body}");
 }
 
-/// Refuses what says something about the user.
+/// Rejects events with user properties.
 #[derive(Clone)]
 struct Incurious(RecordingBackend);
 
