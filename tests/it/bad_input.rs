@@ -19,7 +19,7 @@ async fn a_client_without_a_session_is_refused_at_build() {
 }
 
 #[tokio::test]
-async fn an_event_type_that_is_none_is_refused_at_build() {
+async fn an_invalid_event_type_is_refused_at_build() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     for event_type in ["", "m.direct", "a b"] {
@@ -29,7 +29,7 @@ async fn an_event_type_that_is_none_is_refused_at_build() {
 }
 
 #[test]
-fn a_build_outside_of_a_runtime_is_refused() {
+fn a_build_outside_a_runtime_is_refused() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let client = runtime.block_on(async {
         let world = World::new().await;
@@ -42,7 +42,7 @@ fn a_build_outside_of_a_runtime_is_refused() {
 }
 
 #[tokio::test]
-async fn a_guest_cannot_be_asked_and_writes_nothing() {
+async fn a_guest_is_not_asked_and_writes_nothing() {
     let world = World::new().await;
     let login = world.server.add_guest(ALICE, "GUEST");
     let device = world.device_of(login).await;
@@ -124,7 +124,7 @@ async fn an_opt_in_that_meets_a_fault_changes_nothing_and_succeeds_later() {
 }
 
 #[tokio::test]
-async fn an_opt_out_that_meets_a_fault_stands_here_and_cleans_up_later() {
+async fn an_opt_out_that_meets_a_fault_stands_locally_and_cleans_up_later() {
     for (fault, is_told_by) in faults() {
         for method in [AccountDataMethod::Get, AccountDataMethod::Put] {
             if fault == Fault::Html(200) && method == AccountDataMethod::Put {
@@ -150,7 +150,7 @@ async fn an_opt_out_that_meets_a_fault_stands_here_and_cleans_up_later() {
 }
 
 #[tokio::test]
-async fn a_recheck_that_meets_a_fault_keeps_what_was_proven() {
+async fn a_recheck_that_meets_a_fault_keeps_the_gate_open() {
     for (fault, is_told_by) in faults() {
         if matches!(fault, Fault::Forbidden | Fault::UserLocked) {
             // These faults affect the session; they are tested elsewhere (here below, and P2).
@@ -168,7 +168,7 @@ async fn a_recheck_that_meets_a_fault_keeps_what_was_proven() {
 }
 
 #[tokio::test]
-async fn an_account_that_is_forbidden_once_holds_and_opens_with_a_new_proof() {
+async fn a_single_forbidden_answer_holds_the_gate_until_the_next_get() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
     world.server.fail_next(Fault::Forbidden);
@@ -180,7 +180,7 @@ async fn an_account_that_is_forbidden_once_holds_and_opens_with_a_new_proof() {
 }
 
 #[tokio::test]
-async fn a_content_that_is_no_object_is_reported_and_left_alone() {
+async fn content_that_is_not_an_object_is_reported_and_left_alone() {
     for held in ["[1]", "\"text\"", "7", "null"] {
         let world = World::new().await;
         world.set_content(held);
@@ -209,7 +209,7 @@ async fn a_content_that_is_no_object_is_reported_and_left_alone() {
 }
 
 #[tokio::test]
-async fn contents_that_only_raw_json_can_hold_are_read() {
+async fn content_that_only_raw_json_can_hold_is_read() {
     let deep = format!("{}{}", "[".repeat(900), "]".repeat(900));
     for (member, id) in [
         (r#""\ud800":1"#, FOREIGN_ID),
@@ -231,7 +231,7 @@ async fn contents_that_only_raw_json_can_hold_are_read() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_late_is_not_taken_for_the_next_one() {
+async fn a_late_answer_is_not_taken_for_the_next_one() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
     world.server.fail_next_on(AccountDataMethod::Put, Fault::StallAfter);

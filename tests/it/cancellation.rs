@@ -123,7 +123,7 @@ async fn drop_during(start: Option<&str>, call: Call, request: usize, moment: Mo
     assert!(analytics.stats().backends[0].is_balanced(), "{case}");
 
     if call != Call::EndSession {
-        works_as_before(&world, &analytics, &recorder, &case).await;
+        still_opts_in_and_out(&world, &analytics, &recorder, &case).await;
     }
     passing.abort();
     true
@@ -178,7 +178,7 @@ fn follows_the_account(world: &World, analytics: &Analytics, case: &str) {
 }
 
 /// Asserts that the user can still opt in and out.
-async fn works_as_before(
+async fn still_opts_in_and_out(
     world: &World,
     analytics: &Analytics,
     recorder: &RecordingBackend,
@@ -266,7 +266,7 @@ async fn drop_after(
         tokio::time::advance(Duration::from_millis(1_001)).await;
     } else if name != "end_session" {
         eventually(analytics.allow_on_this_device()).await.unwrap();
-        works_as_before(&world, &analytics, &recorder, &case).await;
+        still_opts_in_and_out(&world, &analytics, &recorder, &case).await;
     }
     assert!(analytics.stats().backends[0].is_balanced(), "{case}");
     true
@@ -361,6 +361,6 @@ async fn calls_from_many_threads_end_and_leave_one_id_and_no_event_unaccounted_f
     }
 
     eventually(analytics.allow_on_this_device()).await.unwrap();
-    works_as_before(&world, &analytics, &recorder, "after all threads").await;
+    still_opts_in_and_out(&world, &analytics, &recorder, "after all threads").await;
     assert!(analytics.stats().backends[0].is_balanced());
 }

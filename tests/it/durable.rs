@@ -99,7 +99,7 @@ fn dropped(counters: &BackendStats, reason: DropReason) -> u64 {
 }
 
 #[test]
-fn every_test_that_the_documentation_names_is_there() {
+fn every_test_named_in_the_documentation_exists() {
     let sources = [
         ("contract", include_str!("durable/contract.rs")),
         ("encryption", include_str!("durable/encryption.rs")),

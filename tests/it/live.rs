@@ -7,7 +7,7 @@ use matrix_sdk::{SlidingSyncList, config::SyncSettings, ruma::api::client::sync:
 use crate::support::{AnalyticsExt as _, FOREIGN_ID, World, content, eventually};
 
 #[tokio::test]
-async fn another_devices_change_shows_through_classic_sync() {
+async fn a_change_on_another_device_arrives_through_classic_sync() {
     let world = World::new().await;
     let (phone, laptop) = (world.device("PHONE").await, world.device("LAPTOP").await);
     let (here, _) = phone.start_confirmed().await;
@@ -25,7 +25,7 @@ async fn another_devices_change_shows_through_classic_sync() {
 }
 
 #[tokio::test]
-async fn another_devices_change_shows_through_sliding_sync() {
+async fn a_change_on_another_device_arrives_through_sliding_sync() {
     let world = World::new().await;
     let phone = world.device("PHONE").await;
     let (here, _) = phone.start_confirmed().await;
@@ -81,7 +81,7 @@ async fn a_running_sync_loop_keeps_the_state_up_to_date() {
 const LONGEST_RECHECK: std::time::Duration = std::time::Duration::from_secs(12 * 3600);
 
 #[tokio::test]
-async fn where_sync_carries_no_account_data_the_homeserver_is_asked_from_time_to_time() {
+async fn the_homeserver_is_asked_from_time_to_time_if_sync_carries_no_account_data() {
     let world = World::new().await;
     let (here, _) = world.device("PHONE").await.start_opted_in().await;
     world.set_content(&content(Some(false), None));
@@ -96,7 +96,7 @@ async fn where_sync_carries_no_account_data_the_homeserver_is_asked_from_time_to
 }
 
 #[tokio::test]
-async fn where_sync_keeps_carrying_account_data_the_homeserver_is_not_asked_again() {
+async fn the_homeserver_is_not_asked_again_while_sync_carries_account_data() {
     let world = World::new().await;
     let phone = world.device("PHONE").await;
     let (here, _) = phone.start_opted_in().await;

@@ -34,7 +34,7 @@ async fn opting_out_empties_the_queue_before_it_first_waits() {
 }
 
 #[tokio::test]
-async fn what_waits_behind_a_backend_that_is_away_is_wiped_like_what_was_just_captured() {
+async fn events_waiting_for_an_unreachable_backend_are_wiped_like_new_ones() {
     let world = World::new().await;
     let backend = FailingBackend::new();
     let device = world.device("PHONE").await;
@@ -72,7 +72,7 @@ async fn polled_once_and_dropped_it_still_completes() {
 }
 
 #[tokio::test]
-async fn a_request_that_is_out_is_cut_and_its_events_are_counted_as_unknown() {
+async fn a_request_in_flight_is_cut_and_its_events_are_counted_as_unknown() {
     let world = World::new().await;
     let backend = FailingBackend::new();
     let device = world.device("PHONE").await;
@@ -99,7 +99,7 @@ async fn a_request_that_is_out_is_cut_and_its_events_are_counted_as_unknown() {
 
 #[cfg(feature = "posthog")]
 #[tokio::test]
-async fn after_opt_out_returned_no_connection_is_open_and_none_is_opened() {
+async fn after_opt_out_returns_no_connection_is_open_or_opened() {
     use crate::{
         p01_silence_before_proof::posthog,
         support::collector::{Answer, Collector, OK},
@@ -136,7 +136,7 @@ async fn after_opt_out_returned_no_connection_is_open_and_none_is_opened() {
 }
 
 #[tokio::test]
-async fn what_was_said_about_the_user_is_forgotten() {
+async fn super_and_user_properties_are_forgotten() {
     let world = World::new().await;
     let (analytics, recorder) = world.device("PHONE").await.start_opted_in().await;
     analytics.set_super_properties(Properties::new().with("plan", "old")).unwrap();
@@ -196,7 +196,7 @@ async fn a_second_backend_is_cut_and_wiped_like_the_first() {
 }
 
 #[tokio::test]
-async fn the_receipt_names_the_id_that_the_account_lost() {
+async fn the_receipt_names_the_removed_id() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let (analytics, _) = device.start_opted_in().await;
@@ -212,7 +212,7 @@ async fn the_receipt_names_the_id_that_the_account_lost() {
 }
 
 #[tokio::test]
-async fn the_receipt_names_an_id_that_could_not_be_sent_under() {
+async fn the_receipt_names_an_id_that_was_never_used_here() {
     let world = World::new().await;
     world.set_content(&content(Some(true), Some(FOREIGN_ID)));
     let device = world.device("PHONE").await;
@@ -223,7 +223,7 @@ async fn the_receipt_names_an_id_that_could_not_be_sent_under() {
 }
 
 #[tokio::test]
-async fn the_receipt_names_an_id_that_is_still_to_be_removed() {
+async fn the_receipt_names_an_id_whose_removal_is_pending() {
     let world = World::new().await;
     world.set_content(&content(Some(true), Some(FOREIGN_ID)));
     let device = world.device("PHONE").await;
@@ -235,7 +235,7 @@ async fn the_receipt_names_an_id_that_is_still_to_be_removed() {
 }
 
 #[tokio::test]
-async fn an_id_that_was_removed_by_itself_is_told_by_the_next_receipt() {
+async fn the_next_receipt_names_an_id_that_was_removed_in_the_background() {
     let world = World::new().await;
     world.set_content(&content(Some(true), Some(FOREIGN_ID)));
     let device = world.device("PHONE").await;
@@ -252,7 +252,7 @@ async fn an_id_that_was_removed_by_itself_is_told_by_the_next_receipt() {
 }
 
 #[tokio::test]
-async fn the_end_of_a_session_takes_no_id_from_the_account() {
+async fn the_end_of_a_session_removes_no_id_from_the_account() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
     let receipt = eventually(analytics.end_session()).await;
@@ -279,7 +279,7 @@ async fn the_receipt_of_an_erasure_names_the_id_that_the_account_held_last() {
 }
 
 #[tokio::test]
-async fn a_removal_that_was_answered_and_not_applied_is_not_called_done() {
+async fn a_removal_that_was_answered_but_not_applied_is_not_reported_as_done() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
     let held = world.content();

@@ -7,7 +7,7 @@ use matrix_analytics::{ClosedReason, Consent, GateState, Prompt};
 use crate::support::{AnalyticsExt as _, FOREIGN_ID, World, content, eventually};
 
 #[tokio::test]
-async fn an_overwrite_without_a_flag_asks_nobody_again_and_is_not_fought() {
+async fn an_overwrite_without_a_flag_does_not_prompt_again_and_is_not_reverted() {
     for decided in [true, false] {
         let world = World::new().await;
         let device = world.device("PHONE").await;

@@ -79,7 +79,7 @@ async fn a_reader_of_the_states_is_woken_when_only_the_id_has_changed() {
 }
 
 #[tokio::test]
-async fn a_write_whose_answer_was_lost_is_read_back_and_counts() {
+async fn a_write_without_an_answer_is_read_back_and_counts() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
     world.take_requests();
@@ -108,7 +108,7 @@ async fn a_write_that_was_not_applied_is_an_error_and_the_user_has_not_decided()
 }
 
 #[tokio::test]
-async fn a_write_that_nobody_can_tell_of_leaves_the_decision_open_and_makes_no_second_id() {
+async fn a_write_with_an_unknown_outcome_leaves_the_decision_open_and_creates_no_second_id() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
     world.take_requests();
@@ -133,7 +133,7 @@ async fn a_write_that_nobody_can_tell_of_leaves_the_decision_open_and_makes_no_s
 }
 
 #[tokio::test]
-async fn a_write_is_read_back_under_a_veto_too() {
+async fn a_write_is_read_back_even_under_a_veto() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let analytics = device.builder().do_not_track().build().await.unwrap();
@@ -144,7 +144,7 @@ async fn a_write_is_read_back_under_a_veto_too() {
 }
 
 #[tokio::test]
-async fn a_no_while_a_write_is_read_back_wins() {
+async fn an_opt_out_while_a_write_is_read_back_wins() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
     world.take_requests();
@@ -179,7 +179,7 @@ async fn an_id_of_another_client_is_kept_as_it_is() {
 }
 
 #[tokio::test]
-async fn element_webs_flag_first_and_id_later_is_waited_for() {
+async fn events_wait_for_element_web_to_add_the_id_after_the_flag() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     world.set_content(&content(Some(true), None));
@@ -221,7 +221,7 @@ async fn two_ids_never_share_a_connection() {
 }
 
 #[tokio::test]
-async fn what_was_captured_under_one_id_does_not_leave_under_the_next() {
+async fn events_captured_under_one_id_are_never_sent_under_the_next() {
     for changed in ["{}".to_owned(), content(Some(true), None), content(Some(false), None)] {
         let world = World::new().await;
         let (analytics, recorder) = world.device("PHONE").await.start_opted_in().await;
@@ -236,7 +236,7 @@ async fn what_was_captured_under_one_id_does_not_leave_under_the_next() {
 }
 
 #[tokio::test]
-async fn two_calls_at_once_make_one_id_and_wait_for_it_to_settle() {
+async fn two_concurrent_opt_ins_create_one_id_and_wait_for_it_to_settle() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
     let (one, other) = tokio::join!(analytics.opt_in(), analytics.opt_in());
@@ -249,7 +249,7 @@ async fn two_calls_at_once_make_one_id_and_wait_for_it_to_settle() {
 }
 
 #[tokio::test]
-async fn a_stale_no_in_sync_does_not_shorten_the_settle_time() {
+async fn a_stale_opt_out_in_sync_does_not_shorten_the_settle_time() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let (analytics, _) = device.start_confirmed().await;
@@ -267,7 +267,7 @@ async fn a_stale_no_in_sync_does_not_shorten_the_settle_time() {
 }
 
 #[tokio::test]
-async fn an_id_that_a_pending_removal_was_to_remove_is_not_taken_up_again() {
+async fn an_id_with_a_pending_removal_is_not_used_again() {
     let world = World::new().await;
     world.set_content(&content(Some(true), Some(FOREIGN_ID)));
     let device = world.device("PHONE").await;
@@ -281,7 +281,7 @@ async fn an_id_that_a_pending_removal_was_to_remove_is_not_taken_up_again() {
 }
 
 #[tokio::test]
-async fn the_echo_of_an_own_opt_out_is_no_foreign_sign() {
+async fn the_echo_of_an_opt_out_is_not_taken_for_another_clients_write() {
     let world = World::new().await;
     let (mut proxy, device) = world.gated_device("PHONE").await;
     let client = device.client.clone();
@@ -333,7 +333,7 @@ async fn an_id_is_remembered_as_retired_before_it_is_removed() {
 }
 
 #[tokio::test]
-async fn an_id_that_tells_who_someone_is_or_stands_for_nothing_is_no_id() {
+async fn a_personal_or_placeholder_id_is_not_an_id() {
     let longest = "x".repeat(200);
     let too_long = "x".repeat(201);
     let world = World::new().await;

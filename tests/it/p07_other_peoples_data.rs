@@ -6,7 +6,7 @@ use matrix_analytics::{AccountDataError, OptInError, Prompt, WithdrawalStep, tes
 use crate::support::{World, eventually};
 
 #[tokio::test]
-async fn opting_in_and_out_leaves_the_members_of_others_as_they_were() {
+async fn opting_in_and_out_preserves_the_members_of_other_clients() {
     let digits = "7".repeat(400);
     let deep = format!("{}1{}", "[".repeat(900), "]".repeat(900));
     let others = format!(
@@ -33,7 +33,7 @@ async fn opting_in_and_out_leaves_the_members_of_others_as_they_were() {
 }
 
 #[tokio::test]
-async fn an_answer_without_a_body_is_no_answer_and_nothing_is_written() {
+async fn an_answer_without_a_body_does_not_count_and_nothing_is_written() {
     let world = World::new().await;
     let held = r#"{"theirs":1}"#;
     world.set_content(held);

@@ -117,7 +117,7 @@ async fn a_backend_that_comes_back_gets_everything_under_the_same_unique_ids() {
 }
 
 #[tokio::test]
-async fn a_parked_backend_gets_one_try_an_hour_and_one_at_each_flush_and_at_shutdown() {
+async fn a_backend_that_needs_the_app_gets_one_attempt_an_hour_and_at_each_flush_and_shutdown() {
     for failure in [DeliveryFailure::Unauthorized, DeliveryFailure::Misconfigured] {
         let world = World::new().await;
         let backend = FailingBackend::new();
@@ -150,7 +150,7 @@ async fn a_parked_backend_gets_one_try_an_hour_and_one_at_each_flush_and_at_shut
 }
 
 #[tokio::test]
-async fn an_event_expires_on_time_while_its_backend_is_left_alone_or_its_gate_is_shut_to_it() {
+async fn an_event_expires_on_time_even_if_its_backend_is_paused_or_the_gate_holds() {
     const AGE: Duration = Duration::from_secs(600);
 
     for (failure, reason) in [
@@ -192,7 +192,7 @@ async fn an_event_expires_on_time_while_its_backend_is_left_alone_or_its_gate_is
 }
 
 #[tokio::test]
-async fn a_try_that_failed_just_now_is_the_one_at_shutdown() {
+async fn a_shutdown_right_after_a_failed_attempt_makes_no_other() {
     let world = World::new().await;
     let backend = FailingBackend::new();
     let device = world.device("PHONE").await;
@@ -205,7 +205,7 @@ async fn a_try_that_failed_just_now_is_the_one_at_shutdown() {
 }
 
 #[tokio::test]
-async fn a_backend_that_asked_for_time_is_not_asked_at_shutdown_either() {
+async fn a_throttling_backend_is_not_contacted_at_shutdown() {
     let world = World::new().await;
     let backend = FailingBackend::new();
     let device = world.device("PHONE").await;
@@ -306,7 +306,7 @@ async fn a_backend_that_panics_over_one_event_loses_that_event_and_nothing_else(
 }
 
 #[tokio::test]
-async fn shutdown_keeps_its_deadline_and_names_what_is_left() {
+async fn shutdown_keeps_its_deadline_and_reports_undelivered_events() {
     let world = World::new().await;
     let backend = FailingBackend::new();
     let device = world.device("PHONE").await;
@@ -331,7 +331,7 @@ async fn shutdown_keeps_its_deadline_and_names_what_is_left() {
 }
 
 #[tokio::test]
-async fn events_leave_by_count_and_by_time_without_a_flush() {
+async fn events_are_sent_by_count_and_by_time_without_a_flush() {
     let world = World::new().await;
     let (analytics, recorder) = world.device("PHONE").await.start_opted_in().await;
     for _ in 0..100 {
@@ -418,7 +418,7 @@ async fn super_and_user_properties_go_with_the_next_event_and_the_event_wins() {
 }
 
 #[tokio::test]
-async fn every_drop_is_told_once_also_to_a_reader_that_is_slow() {
+async fn every_drop_is_reported_once_even_to_a_slow_reader() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let builder = device.builder().backend(RecordingBackend::new()).intake_max_events(3);
@@ -447,7 +447,7 @@ async fn every_drop_is_told_once_also_to_a_reader_that_is_slow() {
 }
 
 #[tokio::test]
-async fn an_outage_of_hours_loses_nothing_and_one_of_days_only_by_name() {
+async fn an_outage_of_hours_loses_nothing_and_one_of_days_only_with_a_reason() {
     const STEP: Duration = Duration::from_secs(60);
 
     for (hours, is_lossless) in [(20, true), (60, false)] {
@@ -553,7 +553,7 @@ async fn large_events_for_an_idle_backend_do_not_wait_until_the_intake_is_full()
 }
 
 #[tokio::test]
-async fn an_event_that_can_never_fit_makes_no_other_leave() {
+async fn an_event_that_can_never_fit_evicts_no_other() {
     let world = World::new().await;
     let backend = FailingBackend::new();
     let device = world.device("PHONE").await;
@@ -571,7 +571,7 @@ async fn an_event_that_can_never_fit_makes_no_other_leave() {
 }
 
 #[tokio::test]
-async fn an_event_that_happened_earlier_has_its_own_time_and_the_age_of_its_capture() {
+async fn an_earlier_event_keeps_its_time_and_ages_from_its_capture() {
     const DAY: Duration = Duration::from_secs(24 * 3600);
 
     let world = World::new().await;
@@ -598,7 +598,7 @@ async fn an_event_that_happened_earlier_has_its_own_time_and_the_age_of_its_capt
 
 #[cfg(feature = "posthog")]
 #[tokio::test]
-async fn posthog_is_told_when_an_event_happened() {
+async fn posthog_receives_the_time_of_an_event() {
     let collector = Collector::start();
     let world = World::new().await;
     let device = world.device("PHONE").await;

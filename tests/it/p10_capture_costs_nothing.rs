@@ -19,7 +19,7 @@ use matrix_analytics::{
 use crate::support::{AnalyticsExt as _, World, eventually};
 
 #[tokio::test]
-async fn threads_without_a_runtime_capture() {
+async fn threads_without_a_runtime_can_capture() {
     let world = World::new().await;
     let (analytics, recorder) = world.device("PHONE").await.start_opted_in().await;
     std::thread::scope(|scope| {
@@ -39,7 +39,7 @@ async fn threads_without_a_runtime_capture() {
 }
 
 #[test]
-fn capturing_after_the_runtime_is_gone_is_counted() {
+fn capturing_after_the_runtime_has_ended_is_counted() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let analytics = runtime.block_on(async {
         let world = World::new().await;
@@ -90,7 +90,7 @@ impl Wake for Caller {
 }
 
 #[test]
-fn a_waker_of_the_app_may_call_anything_wherever_an_event_is_dropped() {
+fn the_apps_waker_may_call_any_method_wherever_an_event_is_dropped() {
     let (done, is_done) = std::sync::mpsc::channel();
     // A separate thread, so that a deadlock can be noticed.
     #[expect(clippy::disallowed_methods, reason = "the test uses a plain thread")]

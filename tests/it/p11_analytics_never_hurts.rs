@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use crate::support::{ALICE, AnalyticsExt as _, BOUND, World, content, eventually};
 
 #[tokio::test]
-async fn a_homeserver_that_never_answers_is_waited_for_within_the_bound() {
+async fn the_wait_for_a_silent_homeserver_ends_at_the_request_timeout() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
     world.server.fail_all(Fault::StallBefore);
@@ -37,7 +37,7 @@ async fn a_homeserver_that_never_answers_is_waited_for_within_the_bound() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_dropped_in_the_middle_of_a_token_refresh_costs_no_session() {
+async fn dropping_a_call_during_a_token_refresh_does_not_end_the_session() {
     let world = World::new().await;
     let login = world.server.add_device_with_refresh(ALICE, "PHONE");
     let client = world.server.client(&login).await.unwrap();
@@ -61,7 +61,7 @@ async fn a_call_that_is_dropped_in_the_middle_of_a_token_refresh_costs_no_sessio
 }
 
 #[tokio::test]
-async fn the_last_handle_takes_its_tasks_and_its_handler_along() {
+async fn dropping_the_last_handle_ends_its_tasks_and_its_event_handler() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
@@ -90,7 +90,7 @@ async fn the_last_handle_takes_its_tasks_and_its_handler_along() {
 }
 
 #[tokio::test]
-async fn the_last_handle_lets_the_client_go_whatever_is_still_to_be_done() {
+async fn dropping_the_last_handle_releases_the_client_even_if_work_is_left() {
     let world = World::new().await;
     let (mut proxy, device) = world.gated_device("PHONE").await;
     // The client holds this value for as long as it lives.
@@ -146,7 +146,7 @@ impl Backend for OneByOne {
 }
 
 #[tokio::test]
-async fn a_flush_ends_with_what_was_there_when_it_began() {
+async fn a_flush_covers_only_the_events_captured_before_it() {
     let world = World::new().await;
     let backend = Arc::new(OneByOne(Semaphore::new(0)));
     let device = world.device("PHONE").await;
@@ -169,7 +169,7 @@ async fn a_flush_ends_with_what_was_there_when_it_began() {
 }
 
 #[test]
-fn a_flush_after_the_runtime_is_gone_ends_and_everything_is_counted() {
+fn a_flush_after_the_runtime_has_ended_returns_and_every_event_is_counted() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let analytics = runtime.block_on(async {
         let world = World::new().await;
@@ -219,7 +219,7 @@ async fn the_largest_settings_do_no_harm() {
 }
 
 #[tokio::test]
-async fn a_backend_that_refuses_everything_is_not_asked_for_ever() {
+async fn a_backend_that_rejects_everything_gets_few_requests() {
     let world = World::new().await;
     let backend = FailingBackend::new();
     let device = world.device("PHONE").await;
@@ -236,7 +236,7 @@ async fn a_backend_that_refuses_everything_is_not_asked_for_ever() {
 const HOUR: Duration = Duration::from_secs(3600);
 
 #[tokio::test]
-async fn a_date_until_which_to_wait_is_obeyed() {
+async fn a_retry_after_date_is_obeyed() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
     // By the system clock, which a test cannot freeze.
@@ -252,7 +252,7 @@ async fn a_date_until_which_to_wait_is_obeyed() {
 }
 
 #[tokio::test]
-async fn a_removal_that_fails_costs_at_most_forty_requests_an_hour_and_fewer_as_it_lasts() {
+async fn a_failing_removal_costs_at_most_forty_requests_an_hour_and_fewer_over_time() {
     for fault in [
         Some(Fault::ServerError(503)),
         Some(Fault::RateLimited { retry_after: None }),
@@ -283,7 +283,7 @@ async fn a_removal_that_fails_costs_at_most_forty_requests_an_hour_and_fewer_as_
 }
 
 #[tokio::test]
-async fn sync_does_not_shorten_the_time_that_the_homeserver_asked_to_wait() {
+async fn sync_does_not_shorten_a_wait_requested_by_the_homeserver() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let (analytics, _) = device.start_opted_in().await;
@@ -303,7 +303,7 @@ async fn sync_does_not_shorten_the_time_that_the_homeserver_asked_to_wait() {
 }
 
 #[tokio::test]
-async fn a_homeserver_that_asks_for_an_hour_gets_an_hour() {
+async fn a_requested_wait_of_an_hour_is_obeyed() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
     // A wait of more than an hour is cut to one hour.

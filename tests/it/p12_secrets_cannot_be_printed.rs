@@ -53,7 +53,7 @@ fn an_invalid_event_is_described_without_its_value() {
 
 /// Passes a canary to every public operation that can fail on the app's input.
 #[tokio::test]
-async fn no_error_quotes_what_it_was_given() {
+async fn no_error_quotes_its_input() {
     use std::{collections::BTreeMap, error::Error};
 
     let world = World::new().await;
@@ -102,7 +102,7 @@ async fn no_error_quotes_what_it_was_given() {
 }
 
 #[tokio::test]
-async fn a_content_that_is_no_object_is_not_quoted() {
+async fn content_that_is_not_an_object_is_not_quoted() {
     let world = World::new().await;
     world.set_content(&format!("\"{FOREIGN_ID}\""));
     let (analytics, _) = world.device("PHONE").await.start_confirmed().await;

@@ -114,7 +114,7 @@ async fn another_user_on_the_same_store_inherits_nothing() {
 }
 
 #[tokio::test]
-async fn an_event_type_of_the_apps_own_never_touches_elements() {
+async fn an_event_type_of_the_app_never_touches_elements_event() {
     let world = World::new().await;
     let elements = content(Some(true), Some("elements-own-id"));
     world.set_content(&elements);
@@ -155,7 +155,7 @@ async fn a_second_analytics_of_one_account_and_type_is_refused_while_the_first_l
 }
 
 #[tokio::test]
-async fn of_two_that_are_built_at_once_one_is_refused() {
+async fn of_two_concurrent_builds_one_is_refused() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let (one, other) = tokio::join!(device.builder().build(), device.builder().build());

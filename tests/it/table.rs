@@ -126,7 +126,7 @@ impl Expected {
 }
 
 #[tokio::test]
-async fn every_cell_of_the_table_holds() {
+async fn every_cell_of_the_start_table_holds() {
     for &(remembered, answer, gate, requests) in CELLS {
         let expected = Expected::of(answer, gate, requests);
         check(remembered, answer, &expected).await;
@@ -280,7 +280,7 @@ const SYNC_CELLS: &[(Remembered, Answer, GateState, &str)] = {
 };
 
 #[tokio::test]
-async fn every_cell_of_what_sync_shows_holds() {
+async fn every_cell_of_the_sync_table_holds() {
     for &(remembered, answer, gate, requests) in SYNC_CELLS {
         let cell = format!("{remembered:?} × {answer:?} in sync");
         let world = World::new().await;
@@ -332,7 +332,7 @@ async fn hold(world: &World, device: &Device, remembered: Remembered) -> (Analyt
 }
 
 #[test]
-fn the_tables_in_the_docs_are_these() {
+fn the_docs_contain_both_tables() {
     let docs = include_str!("../../docs/consent.md");
     let (start, sync) = (rendered(CELLS), rendered(SYNC_CELLS));
     assert!(docs.contains(&start), "docs/consent.md has to have this table:\n\n{start}");

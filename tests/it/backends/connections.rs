@@ -121,7 +121,7 @@ async fn a_child_sends_to_the_endpoints_in_its_environment() {
 }
 
 #[tokio::test]
-async fn twenty_batches_use_one_connection_though_each_body_comes_after_its_head() {
+async fn twenty_batches_use_one_connection_even_if_each_body_comes_after_its_head() {
     let collector = Collector::start();
     collector.set_answer(Answer::HeadFirst);
     let backend = posthog(&collector.url());
@@ -138,7 +138,7 @@ async fn twenty_batches_use_one_connection_though_each_body_comes_after_its_head
 }
 
 #[tokio::test]
-async fn an_answer_longer_than_the_bound_counts_by_its_status_and_ends_the_connection() {
+async fn a_response_over_the_size_limit_counts_by_its_status_and_ends_the_connection() {
     let collector = Collector::start();
     let backend = posthog(&collector.url());
     for (bytes, connections) in [(64 * 1024, 1), (64 * 1024, 1), (1024 * 1024, 1), (12, 2)] {

@@ -206,7 +206,7 @@ async fn the_recording_backend_shows_what_it_received() {
 }
 
 #[tokio::test]
-async fn waiting_for_events_ends_with_the_last_of_them() {
+async fn waiting_for_events_ends_when_the_last_one_arrives() {
     let backend = RecordingBackend::new();
     let mut two = pin!(backend.wait_for(2));
     assert!(poll!(&mut two).is_pending());
@@ -217,7 +217,7 @@ async fn waiting_for_events_ends_with_the_last_of_them() {
 }
 
 #[tokio::test]
-async fn failures_that_are_lined_up_come_in_order_before_the_constant_one() {
+async fn queued_failures_come_in_order_before_the_constant_one() {
     let backend = FailingBackend::new();
     backend.fail_always(DeliveryFailure::Unauthorized);
     for failure in FAILURES {

@@ -186,7 +186,7 @@ async fn a_line_has_the_documented_form() {
 }
 
 #[tokio::test]
-async fn a_torn_line_is_left_torn_and_the_next_one_is_whole() {
+async fn a_torn_line_stays_torn_and_the_next_line_is_whole() {
     let whole = Sink::default();
     let first = testing::batch("id", [testing::event("First", Properties::new())]);
     let second = testing::batch("id", [testing::event("Second", Properties::new())]);
@@ -255,7 +255,7 @@ impl AsyncWrite for Buffering {
 }
 
 #[tokio::test]
-async fn what_was_reported_delivered_is_readable_after_a_flush_that_failed() {
+async fn events_reported_as_delivered_are_readable_after_a_failed_flush() {
     let event = testing::event("Opened", Properties::new().with("text", "some words"));
     let batch = testing::batch("id", [event]);
     let whole = Sink::default();
@@ -308,7 +308,7 @@ async fn every_batch_is_flushed() {
 }
 
 #[tokio::test]
-async fn only_a_writer_that_is_gone_needs_the_app() {
+async fn only_a_closed_writer_counts_as_misconfigured() {
     use io::ErrorKind as Kind;
 
     for (kind, failure) in [
@@ -331,6 +331,6 @@ async fn only_a_writer_that_is_gone_needs_the_app() {
 }
 
 #[test]
-fn json_lines_print_as_their_name() {
+fn the_debug_output_of_json_lines_is_its_name() {
     assert_eq!(format!("{:?}", JsonLines::new(Vec::new())), "JsonLines { .. }");
 }

@@ -56,7 +56,7 @@ fn causes(error: &dyn Error) -> String {
 }
 
 #[tokio::test]
-async fn a_no_that_cannot_be_written_holds_in_this_process_and_cleans_the_server() {
+async fn an_opt_out_that_cannot_be_saved_holds_in_this_process_and_cleans_the_server() {
     let world = World::new().await;
     let directory = TempDir::new().unwrap();
     let device = device_on_disk(&world, &directory).await;
@@ -79,7 +79,7 @@ async fn a_no_that_cannot_be_written_holds_in_this_process_and_cleans_the_server
 }
 
 #[tokio::test]
-async fn a_no_that_can_be_neither_written_nor_sent_is_both_when_it_can() {
+async fn an_opt_out_that_can_be_neither_saved_nor_sent_is_done_later() {
     let world = World::new().await;
     let directory = TempDir::new().unwrap();
     let device = device_on_disk(&world, &directory).await;
@@ -118,7 +118,7 @@ impl StoreGate for Hanging {
 }
 
 #[tokio::test]
-async fn a_store_that_hangs_keeps_no_opt_out_from_ending() {
+async fn an_opt_out_returns_even_if_the_store_hangs() {
     let world = World::new().await;
     world.set_content(&content(Some(true), Some(FOREIGN_ID)));
     let login = world.server.add_device(ALICE, "PHONE");
@@ -168,7 +168,7 @@ impl StoreGate for HoldingAfterPut {
 }
 
 #[tokio::test]
-async fn a_receipt_that_says_done_comes_after_the_removal_is_crossed_off() {
+async fn a_receipt_is_complete_only_after_the_removal_is_saved_as_done() {
     let world = World::new().await;
     world.set_content(&content(Some(true), Some(FOREIGN_ID)));
     let login = world.server.add_device(ALICE, "PHONE");
@@ -220,7 +220,7 @@ impl StoreGate for HoldingNext {
 }
 
 #[tokio::test]
-async fn a_no_that_another_process_writes_between_a_read_and_a_write_survives() {
+async fn an_opt_out_that_another_process_writes_between_a_read_and_a_write_survives() {
     let world = World::new().await;
     world.set_content(&content(Some(true), Some(FOREIGN_ID)));
     let login = world.server.add_device(ALICE, "PHONE");
@@ -254,7 +254,7 @@ async fn a_no_that_another_process_writes_between_a_read_and_a_write_survives() 
 }
 
 #[tokio::test]
-async fn a_no_that_could_not_be_written_is_known_to_the_next_handle_of_the_process() {
+async fn an_opt_out_that_could_not_be_saved_is_known_to_the_next_handle_of_the_process() {
     let world = World::new().await;
     let directory = TempDir::new().unwrap();
     let device = device_on_disk(&world, &directory).await;
@@ -288,7 +288,7 @@ impl StoreGate for HangingReads {
 }
 
 #[tokio::test]
-async fn a_store_that_cannot_be_read_in_time_makes_no_analytics() {
+async fn a_build_fails_if_the_store_cannot_be_read_in_time() {
     let world = World::new().await;
     let login = world.server.add_device(ALICE, "PHONE");
     let store = GatedStore::config(MemoryStore::new().into_state_store(), Arc::new(HangingReads));
@@ -333,7 +333,7 @@ async fn a_record_that_was_cut_or_damaged_opens_nothing() {
 }
 
 #[tokio::test]
-async fn a_store_that_cannot_be_read_makes_no_analytics() {
+async fn a_build_fails_if_the_store_cannot_be_read() {
     let world = World::new().await;
     let directory = TempDir::new().unwrap();
     let device = device_on_disk(&world, &directory).await;
@@ -343,7 +343,7 @@ async fn a_store_that_cannot_be_read_makes_no_analytics() {
 }
 
 #[tokio::test]
-async fn the_record_of_another_user_in_the_same_store_says_nothing() {
+async fn the_record_of_another_user_in_the_same_store_is_ignored() {
     const BOB: &str = "@bob:example.org";
 
     // A store that the app did not clear between two users.

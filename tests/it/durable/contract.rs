@@ -16,7 +16,7 @@ use matrix_analytics::{
 };
 
 #[tokio::test]
-async fn what_was_flushed_and_not_delivered_is_delivered_after_a_restart() {
+async fn flushed_events_are_delivered_after_a_restart() {
     let durable = Durable::new().await;
     let (analytics, backend) = durable.start_offline().await;
     analytics.capture_one("First");
@@ -75,7 +75,7 @@ async fn every_try_has_the_same_unique_id_time_and_content() {
 }
 
 #[tokio::test]
-async fn nothing_restored_leaves_before_the_consent_is_proven() {
+async fn no_restored_event_is_sent_before_consent_is_confirmed() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start_offline().await;
     analytics.capture_one("Held");
@@ -96,7 +96,7 @@ async fn nothing_restored_leaves_before_the_consent_is_proven() {
 }
 
 #[tokio::test]
-async fn a_withdrawal_elsewhere_deletes_what_was_restored_unsent() {
+async fn a_withdrawal_elsewhere_deletes_restored_events_unsent() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start_offline().await;
     analytics.capture_one("Withdrawn");
@@ -112,7 +112,7 @@ async fn a_withdrawal_elsewhere_deletes_what_was_restored_unsent() {
 }
 
 #[tokio::test]
-async fn a_start_that_is_vetoed_deletes_what_waits() {
+async fn a_start_under_a_veto_deletes_waiting_events() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start_offline().await;
     analytics.capture_one("Vetoed");
@@ -129,7 +129,7 @@ async fn a_start_that_is_vetoed_deletes_what_waits() {
 }
 
 #[tokio::test]
-async fn a_change_of_the_id_deletes_what_waits() {
+async fn a_change_of_the_id_deletes_waiting_events() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start_offline().await;
     analytics.capture_one("OldId");
@@ -147,7 +147,7 @@ async fn a_change_of_the_id_deletes_what_waits() {
 }
 
 #[tokio::test]
-async fn each_backend_gets_what_it_has_not_had_and_a_new_one_nothing_old() {
+async fn each_backend_gets_its_undelivered_events_and_a_new_backend_gets_none() {
     let durable = Durable::new().await;
     let (well, ill) = (RecordingBackend::new(), FailingBackend::new());
     let builder = durable.builder().backend(well.clone()).backend(ill.clone());
@@ -174,7 +174,7 @@ async fn each_backend_gets_what_it_has_not_had_and_a_new_one_nothing_old() {
 }
 
 #[tokio::test]
-async fn what_waited_for_a_backend_that_is_gone_is_deleted() {
+async fn events_for_a_removed_backend_are_deleted() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start_offline().await;
     analytics.capture_one("Event");
@@ -190,7 +190,7 @@ async fn what_waited_for_a_backend_that_is_gone_is_deleted() {
 }
 
 #[tokio::test]
-async fn what_waited_is_deleted_when_every_backend_is_gone() {
+async fn all_events_are_deleted_when_every_backend_is_removed() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start_offline().await;
     analytics.capture_one("Event");
@@ -210,7 +210,7 @@ async fn what_waited_is_deleted_when_every_backend_is_gone() {
 }
 
 #[tokio::test]
-async fn what_overflows_is_dropped_on_disk_too() {
+async fn overflow_drops_events_from_the_disk_as_well() {
     for policy in [OverflowPolicy::DropOldest, OverflowPolicy::DropNewest] {
         let durable = Durable::new().await;
         let (slow, fast) = (FailingBackend::new(), RecordingBackend::new());
@@ -242,7 +242,7 @@ async fn what_overflows_is_dropped_on_disk_too() {
 }
 
 #[tokio::test]
-async fn what_a_shutdown_leaves_is_kept_and_counted_as_such() {
+async fn undelivered_events_at_shutdown_are_counted_as_kept() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start_offline().await;
     for _ in 0..150 {
@@ -311,7 +311,7 @@ async fn a_handle_that_is_dropped_without_shutdown_keeps_everything() {
 }
 
 #[tokio::test]
-async fn a_withdrawal_after_the_shutdown_still_wipes_the_file() {
+async fn a_withdrawal_after_shutdown_still_wipes_the_file() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start_offline().await;
     analytics.capture_one("Kept");
@@ -326,7 +326,7 @@ async fn a_withdrawal_after_the_shutdown_still_wipes_the_file() {
 }
 
 #[tokio::test]
-async fn what_is_older_than_the_queue_allows_expires_at_the_start_and_the_future_counts_as_new() {
+async fn events_over_the_age_limit_expire_at_the_start_and_future_ones_count_as_new() {
     const DAY: i64 = 24 * 3_600_000;
 
     let durable = Durable::new().await;
@@ -357,7 +357,7 @@ async fn what_is_older_than_the_queue_allows_expires_at_the_start_and_the_future
 }
 
 #[tokio::test]
-async fn what_is_said_about_the_user_outlives_the_event_it_was_written_down_with() {
+async fn user_properties_outlive_the_event_they_were_stored_with() {
     let durable = Durable::new().await;
     let (analytics, backend) = durable.start_offline().await;
     analytics.set_user_properties(&Properties::new().with("rooms", 5)).unwrap();
@@ -387,7 +387,7 @@ async fn what_is_said_about_the_user_outlives_the_event_it_was_written_down_with
 }
 
 #[tokio::test]
-async fn what_is_said_about_the_user_is_restored_for_whatever_event_leaves_first() {
+async fn restored_user_properties_go_with_the_first_event_that_is_sent() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start_offline().await;
     analytics.capture_one("First");

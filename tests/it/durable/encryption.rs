@@ -36,7 +36,7 @@ fn encrypted(durable: &Durable) -> AnalyticsBuilder {
 /// The key is committed together with the rows. If the first encryption fails, the rows stay
 /// readable.
 #[tokio::test]
-async fn a_first_encryption_that_fails_half_way_loses_nothing() {
+async fn a_first_encryption_that_fails_halfway_loses_nothing() {
     let durable = Durable::new().await;
     leave(&durable).await;
     let connection = Connection::open(durable.path()).unwrap();
@@ -102,7 +102,7 @@ async fn leave_marked(durable: &Durable, random: &mut fastrand::Rng) {
 }
 
 #[tokio::test]
-async fn no_clear_byte_is_left_of_a_file_that_was_encrypted() {
+async fn no_plain_byte_is_left_of_an_encrypted_file() {
     let mut left = Vec::new();
     // Only two, because deriving a key from a passphrase takes seconds.
     for seed in 0..2 {
@@ -118,7 +118,7 @@ async fn no_clear_byte_is_left_of_a_file_that_was_encrypted() {
 
 /// Rows also move in the file: one replacement is longer than the redacted text, one shorter.
 #[tokio::test]
-async fn no_byte_is_left_of_what_a_new_detector_redacted() {
+async fn no_byte_is_left_of_a_text_that_a_new_detector_redacted() {
     const LONG: &str = "a_kind_with_quite_a_long_name_to_make_rows_grow_by_some_bytes";
     let mut left = Vec::new();
     for seed in 0..SEEDS {

@@ -62,7 +62,7 @@ fn find(bytes: &[u8], wanted: &[u8]) -> usize {
 }
 
 #[tokio::test]
-async fn a_damaged_file_is_deleted_and_a_new_one_begun() {
+async fn a_damaged_file_is_replaced_by_a_new_one() {
     let everything: fn(&mut Vec<u8>) = |bytes| bytes[100..].fill(0x5a);
     let one_page: fn(&mut Vec<u8>) = |bytes| {
         let page = find(bytes, b"Left") / 4096;
@@ -81,7 +81,7 @@ async fn a_damaged_file_is_deleted_and_a_new_one_begun() {
 }
 
 #[tokio::test]
-async fn a_damaged_row_is_deleted_alone() {
+async fn only_the_damaged_row_is_deleted() {
     let durable = Durable::new().await;
     leave(&durable, 3).await;
     overwrite(&durable.path(), |bytes| {
@@ -93,7 +93,7 @@ async fn a_damaged_row_is_deleted_alone() {
 }
 
 #[tokio::test]
-async fn a_log_that_is_cut_loses_what_came_after_the_cut() {
+async fn a_truncated_log_loses_only_the_rows_after_the_cut() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start_offline().await;
     for _ in 0..3 {
@@ -116,7 +116,7 @@ async fn a_log_that_is_cut_loses_what_came_after_the_cut() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_database_is_set_aside() {
+async fn a_file_that_is_not_a_database_is_set_aside() {
     let durable = Durable::new().await;
     fs::write(durable.path(), "a diary, by mistake").unwrap();
     let found = starts_and_is_durable(&durable, 0).await;
@@ -127,7 +127,7 @@ async fn a_file_that_is_no_database_is_set_aside() {
 }
 
 #[tokio::test]
-async fn one_file_at_most_is_set_aside() {
+async fn at_most_one_file_is_set_aside() {
     let durable = Durable::new().await;
     for _ in 0..3 {
         fs::write(durable.path(), "no database").unwrap();
@@ -137,7 +137,7 @@ async fn one_file_at_most_is_set_aside() {
 }
 
 #[tokio::test]
-async fn a_database_of_something_else_is_refused_and_not_touched() {
+async fn the_database_of_another_program_is_refused_and_unchanged() {
     let durable = Durable::new().await;
     let connection = Connection::open(durable.path()).unwrap();
     connection.execute_batch("CREATE TABLE diary (page TEXT)").unwrap();
@@ -150,7 +150,7 @@ async fn a_database_of_something_else_is_refused_and_not_touched() {
 }
 
 #[tokio::test]
-async fn a_file_of_a_newer_version_is_refused_and_not_touched() {
+async fn a_file_of_a_newer_version_is_refused_and_unchanged() {
     let durable = Durable::new().await;
     leave(&durable, 1).await;
     Connection::open(durable.path()).unwrap().pragma_update(None, "user_version", 2).unwrap();
@@ -167,7 +167,7 @@ async fn an_empty_file_is_a_new_one() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_opened_is_refused() {
+async fn a_path_that_cannot_be_opened_is_refused() {
     let durable = Durable::new().await;
     let missing = durable.directory.path().join("missing/queue.sqlite3");
     for path in [missing, durable.directory.path().join(".."), "/".into()] {
@@ -177,7 +177,7 @@ async fn what_cannot_be_opened_is_refused() {
 }
 
 #[tokio::test]
-async fn a_second_one_of_this_process_is_told_that_it_is_in_use() {
+async fn a_second_queue_in_this_process_fails_because_the_file_is_in_use() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start_offline().await;
     // A queue of another client, whose record is separate.
@@ -237,7 +237,7 @@ impl Drop for Holder {
 }
 
 #[tokio::test]
-async fn a_second_process_is_told_that_it_is_in_use_until_the_first_is_killed() {
+async fn a_second_process_fails_until_the_first_one_is_killed() {
     let durable = Durable::new().await;
     let holder = Holder::of(&durable.path());
     let error = refusal(&durable, SqliteQueue::new(durable.path())).await;
@@ -260,7 +260,7 @@ impl Detector for Everything {
 }
 
 #[tokio::test]
-async fn without_the_passphrase_nothing_is_read_and_nothing_lost() {
+async fn without_the_passphrase_nothing_is_read_or_lost() {
     let durable = Durable::new().await;
     let queue = |passphrase: &str| SqliteQueue::new(durable.path()).passphrase(passphrase);
     let start = async |passphrase, detects| {
@@ -317,7 +317,7 @@ async fn another_users_rows_are_deleted_unsent() {
 
 #[tokio::test]
 #[cfg(unix)]
-async fn the_file_and_its_log_are_for_their_owner_only() {
+async fn only_the_owner_can_read_the_file_and_its_log() {
     use std::os::unix::fs::PermissionsExt as _;
 
     let durable = Durable::new().await;

@@ -48,7 +48,7 @@ const SPILL: &str = "PRAGMA cache_size = 1; PRAGMA cache_spill = 1; BEGIN;
     SELECT hex(randomblob(200)) FROM n;";
 
 #[tokio::test]
-async fn a_database_of_something_else_keeps_every_byte_of_it_and_of_its_logs() {
+async fn the_database_of_another_program_and_its_logs_keep_every_byte() {
     let theirs = "PRAGMA application_id = 7;";
     for (begin, end) in [
         (DIARY.into(), String::new()),
@@ -70,7 +70,7 @@ async fn a_database_of_something_else_keeps_every_byte_of_it_and_of_its_logs() {
 }
 
 #[tokio::test]
-async fn a_file_of_a_newer_version_keeps_every_byte_of_it_and_of_its_log() {
+async fn a_file_of_a_newer_version_and_its_log_keep_every_byte() {
     let ours = format!("PRAGMA application_id = {}; PRAGMA user_version = 2;", 0x4d78_416e);
     for (begin, end) in
         [(format!("{ours}{DIARY}"), String::new()), (format!("{ours}{LOG}"), DIARY.into())]

@@ -71,7 +71,7 @@ async fn deliver(durable: &Durable, builder: AnalyticsBuilder, secret: &str) -> 
 }
 
 #[tokio::test]
-async fn what_a_new_detector_finds_is_redacted_in_the_file_and_in_what_is_sent() {
+async fn text_that_a_new_detector_finds_is_redacted_in_the_file_and_in_restored_events() {
     let durable = Durable::new().await;
     leave(&durable, CODENAME).await;
     let backend = deliver(&durable, durable.builder().detector(Codenames), CODENAME).await;
@@ -83,7 +83,7 @@ async fn what_a_new_detector_finds_is_redacted_in_the_file_and_in_what_is_sent()
 }
 
 #[tokio::test]
-async fn what_a_new_detector_finds_is_dropped_where_the_policy_says_so() {
+async fn events_that_a_new_detector_finds_are_dropped_under_that_policy() {
     let durable = Durable::new().await;
     leave(&durable, CODENAME).await;
     let builder = durable.builder().detector(Codenames).guard_policy(GuardPolicy::DropEvent);
@@ -102,7 +102,7 @@ async fn what_a_new_detector_finds_is_dropped_where_the_policy_says_so() {
 }
 
 #[tokio::test]
-async fn what_the_session_is_known_by_now_is_redacted_too() {
+async fn identifiers_of_the_new_session_are_redacted_in_restored_events() {
     let durable = Durable::new().await;
     let device = durable.world.device("QZXJKVBWPL").await;
     let durable = Durable { device, ..durable };

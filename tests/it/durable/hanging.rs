@@ -67,7 +67,7 @@ async fn events_are_delivered_from_memory_and_each_arrives_once() {
 }
 
 #[tokio::test]
-async fn a_withdrawal_is_pending_until_the_disk_is_back_and_then_nothing_is_left() {
+async fn a_withdrawal_is_pending_until_the_disk_recovers_and_then_leaves_nothing() {
     let (durable, disk, backend) =
         (Durable::new().await, HangingDisk::new(), FailingBackend::new());
     backend.fail_always(DeliveryFailure::Transient);
@@ -95,7 +95,7 @@ async fn a_withdrawal_is_pending_until_the_disk_is_back_and_then_nothing_is_left
 }
 
 #[tokio::test]
-async fn a_shutdown_ends_in_time_and_the_next_start_finds_what_was_written() {
+async fn a_shutdown_ends_in_time_and_the_next_start_finds_the_stored_events() {
     let (durable, disk, backend) =
         (Durable::new().await, HangingDisk::new(), FailingBackend::new());
     backend.fail_always(DeliveryFailure::Transient);

@@ -507,7 +507,7 @@ async fn run_child(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_guarantee_covers_survives_every_kill_and_arrives_once() {
+async fn covered_events_survive_every_kill_and_arrive_once() {
     #[expect(clippy::disallowed_methods, reason = "the run reads the number of kills")]
     let kills: u64 = std::env::var(KILLS).map_or(30, |kills| kills.parse().unwrap());
     let seed = 0x5eed ^ kills;

@@ -60,7 +60,7 @@ async fn refusal(durable: &Durable) -> QueueError {
 }
 
 #[tokio::test]
-async fn a_start_refuses_a_link_at_any_of_its_names_and_leaves_its_target_alone() {
+async fn a_start_refuses_a_link_at_any_of_its_names_and_leaves_the_target_alone() {
     for name in NAMES {
         for hard in [false, true] {
             let (durable, victim) = (Durable::new().await, Victim::new());
@@ -75,7 +75,7 @@ async fn a_start_refuses_a_link_at_any_of_its_names_and_leaves_its_target_alone(
 }
 
 #[tokio::test]
-async fn a_withdrawal_overwrites_no_file_that_a_link_was_put_to() {
+async fn a_withdrawal_overwrites_no_file_behind_a_link() {
     for name in NAMES.into_iter().filter(|name| name.contains("set-aside")) {
         for hard in [false, true] {
             let (durable, victim) = (Durable::new().await, Victim::new());
@@ -95,7 +95,7 @@ async fn a_withdrawal_overwrites_no_file_that_a_link_was_put_to() {
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_read_is_not_overwritten_through_a_second_name_of_it() {
+async fn an_unreadable_file_is_not_overwritten_through_its_second_name() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start_offline().await;
     durable.end(analytics).await;
@@ -111,7 +111,7 @@ async fn a_file_that_cannot_be_read_is_not_overwritten_through_a_second_name_of_
 }
 
 #[tokio::test]
-async fn a_link_to_nothing_makes_no_file() {
+async fn a_dangling_link_creates_no_file() {
     let durable = Durable::new().await;
     let target = durable.directory.path().join("elsewhere");
     symlink(&target, durable.path()).unwrap();
@@ -139,7 +139,7 @@ async fn a_pipe_or_a_directory_in_the_place_of_a_file_is_refused_without_waiting
 }
 
 #[tokio::test]
-async fn the_directory_is_looked_up_once() {
+async fn the_directory_is_resolved_once() {
     let (durable, victim) = (Durable::new().await, Victim::new());
     let link = durable.directory.path().join("link");
     let own = durable.directory.path().join("own");

@@ -11,7 +11,7 @@ use super::{Durable, counters, dropped, flush};
 use crate::support::{AnalyticsExt as _, eventually};
 
 #[tokio::test]
-async fn what_is_captured_after_an_overflow_and_a_restart_survives_the_next_restart() {
+async fn events_captured_after_an_overflow_and_a_restart_survive_the_next_restart() {
     let durable = Durable::new().await;
     let offline = FailingBackend::new();
     offline.fail_always(DeliveryFailure::Transient);
@@ -48,7 +48,7 @@ async fn what_is_captured_after_an_overflow_and_a_restart_survives_the_next_rest
 /// Runs processes on one file with random queues, backends, failures and exits. Each start restores
 /// for each backend the events that the previous process left for it.
 #[tokio::test]
-async fn what_waits_for_each_backend_is_restored_over_random_overflows_wipes_and_restarts() {
+async fn waiting_events_are_restored_over_random_overflows_wipes_and_restarts() {
     for seed in 0..12 {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut durable = Durable::new().await;

@@ -52,7 +52,7 @@ impl Backend for Allowed {
 }
 
 #[tokio::test]
-async fn a_value_that_was_replaced_is_not_said_after_the_one_that_replaced_it() {
+async fn a_replaced_value_is_never_sent_after_its_replacement() {
     let durable = Durable::new().await;
     let backend = Allowed::default();
     let builder = durable.builder().backend(backend.clone()).batch_max_events(1);
@@ -83,7 +83,7 @@ async fn a_value_that_was_replaced_is_not_said_after_the_one_that_replaced_it() 
 }
 
 #[tokio::test]
-async fn they_survive_a_restart_though_the_event_they_came_with_had_no_room() {
+async fn they_survive_a_restart_even_if_their_event_had_no_room() {
     for policy in [OverflowPolicy::DropOldest, OverflowPolicy::DropNewest] {
         let durable = Durable::new().await;
         let backend = FailingBackend::new();
@@ -114,7 +114,7 @@ async fn they_survive_a_restart_though_the_event_they_came_with_had_no_room() {
 }
 
 #[tokio::test]
-async fn they_survive_a_restart_though_their_event_was_evicted_behind_a_request() {
+async fn they_survive_a_restart_even_if_their_event_was_evicted_behind_a_request() {
     let durable = Durable::new().await;
     let backend = FailingBackend::new();
     backend.stall();
@@ -152,7 +152,7 @@ async fn they_survive_a_restart_though_their_event_was_evicted_behind_a_request(
 }
 
 #[tokio::test]
-async fn those_said_without_an_event_are_in_the_file_once_a_flush_has_returned() {
+async fn those_set_without_an_event_are_in_the_file_once_a_flush_has_returned() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start_offline().await;
     say(&analytics, "rooms", 5);
@@ -199,7 +199,7 @@ impl Backend for Against {
 }
 
 #[tokio::test]
-async fn those_that_were_refused_ten_times_are_forgotten_in_the_file_too() {
+async fn those_rejected_ten_times_are_deleted_from_the_file() {
     let durable = Durable::new().await;
     let backend = Against::default();
     for process in 0..3 {
@@ -239,7 +239,7 @@ impl Detector for Codename {
 }
 
 #[tokio::test]
-async fn clean_ones_stay_though_a_new_guard_drops_the_event_they_came_with() {
+async fn clean_ones_stay_even_if_a_new_guard_drops_their_event() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start_offline().await;
     say(&analytics, "rooms", 5);
@@ -273,7 +273,7 @@ impl Backend for Named {
 }
 
 #[tokio::test]
-async fn a_hundred_large_ones_take_no_more_room_than_the_last_one() {
+async fn a_hundred_large_ones_take_as_much_room_as_the_last_one() {
     const LIMIT: usize = 64 * 1024;
     let durable = Durable::new().await;
     let backend = FailingBackend::new();
@@ -313,7 +313,7 @@ impl Backend for Impersonal {
 }
 
 #[tokio::test]
-async fn a_backend_that_takes_none_fails_no_call_that_the_others_could_take() {
+async fn a_backend_that_accepts_none_does_not_affect_the_other_backends() {
     let durable = Durable::new().await;
     let (good, bad) = (RecordingBackend::new(), Impersonal::default());
     let builder = durable.builder().backend(good.clone()).backend(bad.clone());
@@ -352,7 +352,7 @@ async fn restored(durable: &Durable) -> (Option<serde_json::Value>, u64) {
 }
 
 #[tokio::test]
-async fn those_for_a_backend_that_is_gone_are_deleted() {
+async fn those_for_a_removed_backend_are_deleted() {
     let durable = Durable::new().await;
     leave(&durable).await;
     let backend = RecordingBackend::new();
@@ -390,7 +390,7 @@ async fn a_damaged_row_is_deleted_and_counted() {
 }
 
 #[tokio::test]
-async fn a_file_that_was_begun_without_room_for_them_gets_it() {
+async fn a_file_without_their_table_gets_one() {
     let durable = Durable::new().await;
     leave(&durable).await;
     Connection::open(durable.path()).unwrap().execute("DROP TABLE user", []).unwrap();
@@ -400,7 +400,7 @@ async fn a_file_that_was_begun_without_room_for_them_gets_it() {
 }
 
 #[tokio::test]
-async fn a_passphrase_encrypts_them_also_those_that_were_written_without_it() {
+async fn a_passphrase_encrypts_them_even_if_they_were_stored_without_it() {
     let durable = Durable::new().await;
     leave(&durable).await;
     let payload = || {

@@ -85,7 +85,7 @@ async fn a_withdrawal_that_is_polled_once_and_dropped_wipes_the_file_too() {
 }
 
 #[tokio::test]
-async fn the_end_of_a_session_and_a_no_from_elsewhere_wipe_the_file_too() {
+async fn the_end_of_a_session_and_an_opt_out_elsewhere_wipe_the_file() {
     for ends_session in [true, false] {
         let durable = Durable::new().await;
         let (analytics, _) = durable.start_offline().await;
@@ -102,7 +102,7 @@ async fn the_end_of_a_session_and_a_no_from_elsewhere_wipe_the_file_too() {
 }
 
 #[tokio::test]
-async fn a_process_that_dies_before_it_could_wipe_does_so_at_its_next_start() {
+async fn a_process_that_dies_before_its_wipe_wipes_at_the_next_start() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start_offline().await;
     fill(&analytics).await;
@@ -124,7 +124,7 @@ async fn a_process_that_dies_before_it_could_wipe_does_so_at_its_next_start() {
 }
 
 #[tokio::test]
-async fn what_was_set_aside_goes_at_the_first_start_under_another_consent() {
+async fn a_file_set_aside_is_deleted_at_the_first_start_under_another_consent() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start().await;
     durable.end(analytics).await;
@@ -172,7 +172,7 @@ const LOGGING: &str = "durable::wiped::another_process_logs_no_byte_of_an_event"
 const LOGS: &str = "MATRIX_ANALYTICS_TEST_LOGS";
 
 #[test]
-fn the_log_at_trace_shows_no_byte_of_an_event() {
+fn the_trace_log_shows_no_byte_of_an_event() {
     let mut child = Command::new(std::env::current_exe().unwrap());
     let child = child.args([LOGGING, "--exact", "--nocapture"]).env(LOGS, "").status().unwrap();
     assert!(child.success());

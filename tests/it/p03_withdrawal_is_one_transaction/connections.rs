@@ -84,7 +84,7 @@ async fn a_connection_that_holds_a_part_of_a_batch_keeps_the_receipt_pending() {
 }
 
 #[tokio::test]
-async fn the_receipt_is_done_as_soon_as_the_last_connection_has_let_go() {
+async fn the_receipt_is_done_as_soon_as_the_last_connection_has_closed() {
     let world = World::new().await;
     let (analytics, backend) = start_with_a_connection(&world).await;
     let mut opt_out = analytics.opt_out().into_future();
@@ -96,7 +96,7 @@ async fn the_receipt_is_done_as_soon_as_the_last_connection_has_let_go() {
 }
 
 #[tokio::test]
-async fn what_is_captured_after_the_next_opt_in_does_not_wait_for_a_connection_of_the_last_one() {
+async fn events_after_the_next_opt_in_do_not_wait_for_old_connections() {
     let world = World::new().await;
     let (analytics, backend) = start_with_a_connection(&world).await;
     let receipt = opt_out_and_run_out_of_time(&analytics).await;
@@ -110,7 +110,7 @@ async fn what_is_captured_after_the_next_opt_in_does_not_wait_for_a_connection_o
 
 #[cfg(all(feature = "posthog", target_os = "linux"))]
 #[tokio::test]
-async fn a_service_that_stopped_reading_holds_no_connection_once_the_receipt_says_done() {
+async fn no_connection_to_a_service_that_stopped_reading_is_open_once_the_receipt_is_done() {
     use matrix_analytics::PostHog;
     use reqwest::Client;
 

@@ -15,7 +15,7 @@ use crate::support::{
 /// A gateway answers 504 to an opt-in, and the process ends. The next opt-in succeeds, the user
 /// opts out, and the receipt is complete. Then the homeserver applies the first write.
 #[tokio::test]
-async fn a_late_write_of_an_opt_in_before_the_last_one_undoes_no_opt_out() {
+async fn a_late_write_of_an_earlier_opt_in_undoes_no_opt_out() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let (analytics, _) = device.start_confirmed().await;
@@ -37,7 +37,7 @@ async fn a_late_write_of_an_opt_in_before_the_last_one_undoes_no_opt_out() {
 /// The handle is rebuilt while the write of its opt-in is in flight. The new handle sends no
 /// request before that write has ended.
 #[tokio::test]
-async fn a_write_that_is_out_at_a_rebuild_undoes_no_opt_out() {
+async fn a_write_in_flight_at_a_rebuild_undoes_no_opt_out() {
     let world = World::new().await;
     let (mut proxy, device) = world.gated_device("PHONE").await;
     let (analytics, _) = device.start().await;

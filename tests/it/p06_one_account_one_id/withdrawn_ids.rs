@@ -102,7 +102,7 @@ async fn an_id_that_was_in_use_before_the_session_was_lost_is_not_used_after_an_
 
 /// The write of the first call is applied after that of the second.
 #[tokio::test]
-async fn an_opt_in_that_is_tried_again_makes_no_second_id() {
+async fn a_retried_opt_in_creates_no_second_id() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let (analytics, recorder) = device.start_confirmed().await;

@@ -18,7 +18,7 @@ struct Figures {
 }
 
 #[test]
-fn nearly_all_that_is_personal_is_found_and_nearly_nothing_else() {
+fn nearly_all_personal_texts_and_hardly_any_others_are_found() {
     let guard = GuardProbe::default().of_session(
         "@morgan.quill:hs.quillmail.example",
         "QZXJKVBWPL",

@@ -30,7 +30,7 @@ const MORE_CANARIES: [&str; 8] = [
 ];
 
 #[tokio::test]
-async fn no_canary_leaves_is_written_or_is_logged() {
+async fn no_canary_is_sent_written_or_logged() {
     // Set for all threads. The first thread to reach a log line decides whether it is enabled, so a
     // thread without a subscriber would disable it for this one.
     tracing::subscriber::set_global_default(Log).unwrap();

@@ -39,7 +39,7 @@ fn told(events: &[ReceivedEvent]) -> Vec<(&str, Value)> {
 }
 
 #[tokio::test]
-async fn they_outlive_an_event_that_is_rejected_and_leave_with_the_next() {
+async fn they_outlive_a_rejected_event_and_go_with_the_next() {
     for failure in [DeliveryFailure::Rejected, DeliveryFailure::TooLarge] {
         let world = World::new().await;
         let (ill, well) = (FailingBackend::new(), RecordingBackend::new());
@@ -104,7 +104,7 @@ async fn they_outlive_an_event_that_expires_or_has_no_room() {
 }
 
 #[tokio::test]
-async fn what_is_set_again_while_a_request_is_out_leaves_again() {
+async fn a_property_set_again_during_a_request_is_sent_again() {
     let world = World::new().await;
     let backend = FailingBackend::new();
     let device = world.device("PHONE").await;
@@ -158,7 +158,7 @@ impl Backend for Deaf {
 }
 
 #[tokio::test]
-async fn they_never_ride_on_an_event_whose_backend_would_ignore_them() {
+async fn they_never_go_with_an_event_whose_backend_would_ignore_them() {
     let world = World::new().await;
     let (deaf, well) = (Deaf(RecordingBackend::new()), RecordingBackend::new());
     let device = world.device("PHONE").await;
@@ -179,7 +179,7 @@ async fn they_never_ride_on_an_event_whose_backend_would_ignore_them() {
 
 #[cfg(feature = "posthog")]
 #[tokio::test]
-async fn posthog_gets_them_with_an_event_whose_set_it_does_not_drop() {
+async fn posthog_gets_them_only_with_an_event_that_can_carry_them() {
     use matrix_analytics::PostHog;
 
     let collector = crate::support::collector::Collector::start();
@@ -221,7 +221,7 @@ impl Backend for Incurious {
 }
 
 #[tokio::test]
-async fn user_properties_that_a_backend_refuses_lose_no_event() {
+async fn rejected_user_properties_lose_no_event() {
     let world = World::new().await;
     let backend = Incurious(RecordingBackend::new());
     let device = world.device("PHONE").await;

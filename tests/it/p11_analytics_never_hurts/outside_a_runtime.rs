@@ -92,7 +92,7 @@ impl AnalyticsEvent for Opened {
 }
 
 #[test]
-fn a_flush_ends_if_the_runtime_ended_before_it_ran_the_tasks() {
+fn a_flush_returns_if_the_runtime_ended_before_the_tasks_ran() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let analytics = runtime.block_on(async {
         let world = World::new().await;
@@ -146,7 +146,7 @@ fn every_method_works_on_a_thread_without_a_runtime() {
 }
 
 #[test]
-fn no_method_is_left_out() {
+fn every_method_of_the_handle_is_called() {
     let here = include_str!("outside_a_runtime.rs");
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/analytics");
     let mut sources = vec![include_str!("../../../src/analytics.rs").to_owned()];

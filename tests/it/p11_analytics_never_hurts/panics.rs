@@ -37,7 +37,7 @@ impl Backend for PanicsWhenCut {
 }
 
 #[tokio::test]
-async fn a_backend_that_panics_when_it_is_cut_ends_no_other() {
+async fn a_backend_that_panics_when_it_is_cut_does_not_stop_the_others() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let other = RecordingBackend::new();
@@ -67,7 +67,7 @@ impl Wake for Panics {
 }
 
 #[tokio::test]
-async fn a_reader_of_drops_whose_waker_panics_ends_no_delivery() {
+async fn a_reader_of_drops_whose_waker_panics_does_not_stop_delivery() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let (refusing, other) = (FailingBackend::new(), RecordingBackend::new());
