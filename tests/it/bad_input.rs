@@ -55,10 +55,10 @@ async fn a_guest_is_not_asked_and_writes_nothing() {
     assert!(!world.take_requests().contains("PUT"));
 }
 
-type IsToldBy = fn(&AccountDataError) -> bool;
+type ErrorCheck = fn(&AccountDataError) -> bool;
 
 /// Returns every fault that a request can meet, with a check for the error that reports it.
-fn faults() -> Vec<(Fault, IsToldBy)> {
+fn faults() -> Vec<(Fault, ErrorCheck)> {
     use AccountDataError as E;
 
     vec![
@@ -98,7 +98,7 @@ async fn outlasting<T>(world: &World, fault: &Fault, what: impl Future<Output = 
 
 #[tokio::test]
 async fn an_opt_in_that_meets_a_fault_changes_nothing_and_succeeds_later() {
-    for (fault, is_told_by) in faults() {
+    for (fault, is_expected) in faults() {
         for method in [AccountDataMethod::Get, AccountDataMethod::Put] {
             // An HTML page with status 200 is as good an answer to a write as `{}`.
             if fault == Fault::Html(200) && method == AccountDataMethod::Put {
@@ -110,7 +110,7 @@ async fn an_opt_in_that_meets_a_fault_changes_nothing_and_succeeds_later() {
             world.server.fail_next_on(method, fault.clone());
             let error = outlasting(&world, &fault, analytics.opt_in()).await.unwrap_err();
             let OptInError::AccountData(error) = error else { panic!("{case}: {error}") };
-            assert!(is_told_by(&error), "{case}: {error:?}");
+            assert!(is_expected(&error), "{case}: {error:?}");
             let has_source = !matches!(error, AccountDataError::Timeout);
             assert_eq!(error.source().is_some(), has_source, "{case}");
             assert_eq!(analytics.state().decision, Consent::Undecided, "{case}");
@@ -125,7 +125,7 @@ async fn an_opt_in_that_meets_a_fault_changes_nothing_and_succeeds_later() {
 
 #[tokio::test]
 async fn an_opt_out_that_meets_a_fault_stands_locally_and_cleans_up_later() {
-    for (fault, is_told_by) in faults() {
+    for (fault, is_expected) in faults() {
         for method in [AccountDataMethod::Get, AccountDataMethod::Put] {
             if fault == Fault::Html(200) && method == AccountDataMethod::Put {
                 continue;
@@ -139,7 +139,7 @@ async fn an_opt_out_that_meets_a_fault_stands_locally_and_cleans_up_later() {
             let WithdrawalStep::Pending(Some(error)) = &receipt.account else {
                 panic!("{case}: {receipt:?}")
             };
-            assert!(is_told_by(error), "{case}: {error:?}");
+            assert!(is_expected(error), "{case}: {error:?}");
             assert_eq!(analytics.state().decision, Consent::Denied, "{case}");
 
             let receipt = eventually(analytics.opt_out().into_future()).await;
@@ -151,7 +151,7 @@ async fn an_opt_out_that_meets_a_fault_stands_locally_and_cleans_up_later() {
 
 #[tokio::test]
 async fn a_recheck_that_meets_a_fault_keeps_the_gate_open() {
-    for (fault, is_told_by) in faults() {
+    for (fault, is_expected) in faults() {
         if matches!(fault, Fault::Forbidden | Fault::UserLocked) {
             // These faults affect the session; they are tested elsewhere (here below, and P2).
             continue;
@@ -160,7 +160,7 @@ async fn a_recheck_that_meets_a_fault_keeps_the_gate_open() {
         let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
         world.server.fail_next(fault.clone());
         let error = outlasting(&world, &fault, analytics.recheck()).await.unwrap_err();
-        assert!(is_told_by(&error), "{fault:?}: {error:?}");
+        assert!(is_expected(&error), "{fault:?}: {error:?}");
         assert!(analytics.is_open(), "{fault:?}");
         eventually(analytics.recheck()).await.unwrap();
         assert!(analytics.is_open(), "{fault:?}");

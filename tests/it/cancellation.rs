@@ -353,8 +353,11 @@ async fn calls_from_many_threads_end_and_leave_one_id_and_no_event_unaccounted_f
     let requests = world.server.requests();
     let writes = requests.iter().filter(|request| request.method == AccountDataMethod::Put);
     let written: Vec<_> = writes.map(|request| request.body.as_str()).collect();
-    let yeses = written.iter().filter(|content| content.contains("true")).count();
-    assert!(yeses <= opt_ins.load(Ordering::SeqCst), "more opt-ins were written than were made");
+    let opt_ins_written = written.iter().filter(|content| content.contains("true")).count();
+    assert!(
+        opt_ins_written <= opt_ins.load(Ordering::SeqCst),
+        "more opt-ins were written than were made"
+    );
     let held: Vec<_> = written.iter().filter_map(|content| id_in(content)).collect();
     for id in recorder.ids() {
         assert!(id == FOREIGN_ID || held.contains(&id), "sent under an ID that was never written");

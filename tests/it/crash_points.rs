@@ -56,7 +56,7 @@ const THEIRS: &str = r#""theirs":{"big":123456789012345678901234567890}"#;
 const OTHER_ID: &str = "7a6b5c4d3e2f1";
 
 /// Returns event content with the given flag and ID, and a member of another client.
-fn beside_theirs(flag: Option<bool>, id: Option<&str>) -> String {
+fn content_with_theirs(flag: Option<bool>, id: Option<&str>) -> String {
     match content(flag, id).strip_prefix('{').unwrap() {
         "}" => format!("{{{THEIRS}}}"),
         rest => format!("{{{THEIRS},{rest}"),
@@ -88,7 +88,7 @@ enum Fact {
     Complete,
     WriteBegins,
     WriteEnds,
-    WriteOfNoBegins,
+    WriteOfOptOutBegins,
     /// Events were sent under this ID.
     Sent {
         id: String,
@@ -97,11 +97,11 @@ enum Fact {
 
 /// Records facts. The reporter waits until its fact is recorded.
 trait Witness: Send + Sync {
-    fn tell(&self, fact: Fact) -> BoxFuture<'_, ()>;
+    fn report(&self, fact: Fact) -> BoxFuture<'_, ()>;
 }
 
 /// Makes `calls`. Each fact is recorded before the next step.
-async fn act(analytics: &Analytics, calls: &[Call], witness: &dyn Witness) {
+async fn make_calls(analytics: &Analytics, calls: &[Call], witness: &dyn Witness) {
     analytics.capture_one("AtStart");
     for call in calls {
         match call {
@@ -110,7 +110,7 @@ async fn act(analytics: &Analytics, calls: &[Call], witness: &dyn Witness) {
                 analytics.capture_one("Confirmed");
             }
             Call::OptIn => {
-                witness.tell(Fact::OptInCalled).await;
+                witness.report(Fact::OptInCalled).await;
                 if analytics.opt_in().await.is_err() {
                     // A withdrawal superseded it and continues on its own.
                     pending::<()>().await;
@@ -133,16 +133,16 @@ async fn act(analytics: &Analytics, calls: &[Call], witness: &dyn Witness) {
                     Poll::Ready(())
                 })
                 .await;
-                witness.tell(Fact::OptOutPolled { erase }).await;
+                witness.report(Fact::OptOutPolled { erase }).await;
                 analytics.capture_one("OptedOut");
                 opt_out.await;
-                witness.tell(Fact::OptOutReturned).await;
+                witness.report(Fact::OptOutReturned).await;
             }
         }
     }
     // Answered after all outstanding work; it fails when offline.
     let _ = analytics.recheck().await;
-    witness.tell(Fact::Complete).await;
+    witness.report(Fact::Complete).await;
 }
 
 /// A backend that reports the ID of each batch.
@@ -164,7 +164,7 @@ impl Backend for Service {
 
     async fn send(&self, batch: &Batch) -> Result<(), DeliveryError> {
         let id = batch.analytics_id().reveal().to_owned();
-        self.witness.tell(Fact::Sent { id }).await;
+        self.witness.report(Fact::Sent { id }).await;
         lock(&self.names).extend(batch.events().map(|event| event.name().to_owned()));
         Ok(())
     }
@@ -176,7 +176,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// The state of one process, as reported to the test.
 #[derive(Clone, Debug)]
-struct Told {
+struct Observed {
     /// The decisions that are possible from before this process.
     before: Vec<Consent>,
     /// Whether an erasure was ordered by an earlier process.
@@ -185,16 +185,16 @@ struct Told {
     opt_out_polled: bool,
     erase_polled: bool,
     /// Whether the write in progress contains the opt-out that was polled.
-    write_has_no: bool,
+    write_has_opt_out: bool,
     /// Whether the opt-out is in the store.
-    no_written: bool,
+    opt_out_written: bool,
     opt_out_returned: bool,
     complete: bool,
     /// Broken promises, as noticed while the process ran.
-    broken: Vec<String>,
+    violations: Vec<String>,
 }
 
-impl Told {
+impl Observed {
     fn new(before: Vec<Consent>) -> Self {
         Self {
             before,
@@ -202,11 +202,11 @@ impl Told {
             opt_in_called: false,
             opt_out_polled: false,
             erase_polled: false,
-            write_has_no: false,
-            no_written: false,
+            write_has_opt_out: false,
+            opt_out_written: false,
             opt_out_returned: false,
             complete: false,
-            broken: Vec::new(),
+            violations: Vec::new(),
         }
     }
 
@@ -219,7 +219,7 @@ impl Told {
         self.erased_before || self.erase_polled
     }
 
-    fn hear(&mut self, fact: &Fact, content: Option<&str>) {
+    fn note(&mut self, fact: &Fact, content: Option<&str>) {
         match fact {
             Fact::OptInCalled => self.opt_in_called = true,
             Fact::OptOutPolled { erase } => {
@@ -228,24 +228,25 @@ impl Told {
             }
             Fact::OptOutReturned => {
                 self.opt_out_returned = true;
-                if !self.no_written {
-                    self.broken.push("the opt-out returned before it was written".to_owned());
+                if !self.opt_out_written {
+                    self.violations.push("the opt-out returned before it was written".to_owned());
                 }
             }
             Fact::Complete => self.complete = true,
             // The record is copied before it is merged with the stored one.
-            Fact::WriteBegins => self.write_has_no = false,
-            Fact::WriteOfNoBegins => self.write_has_no = self.opt_out_polled,
-            Fact::WriteEnds => self.no_written |= self.write_has_no,
+            Fact::WriteBegins => self.write_has_opt_out = false,
+            Fact::WriteOfOptOutBegins => self.write_has_opt_out = self.opt_out_polled,
+            Fact::WriteEnds => self.opt_out_written |= self.write_has_opt_out,
             Fact::Sent { id } => {
-                let standing_no = self.before == [Consent::Denied] && !self.opt_in_called;
-                if self.opt_out_polled || standing_no {
-                    self.broken.push("sent after a no".to_owned());
+                let standing_opt_out = self.before == [Consent::Denied] && !self.opt_in_called;
+                if self.opt_out_polled || standing_opt_out {
+                    self.violations.push("sent after an opt-out".to_owned());
                 }
-                if content != Some(&beside_theirs(Some(true), Some(id)))
+                if content != Some(&content_with_theirs(Some(true), Some(id)))
                     && content != Some(&crate::support::content(Some(true), Some(id)))
                 {
-                    self.broken.push("sent under what the homeserver does not hold".to_owned());
+                    self.violations
+                        .push("sent under an ID that the homeserver does not hold".to_owned());
                 }
             }
         }
@@ -253,7 +254,7 @@ impl Told {
 
     /// Returns the decisions that a restart may find.
     fn allowed(&self) -> Vec<Consent> {
-        if self.no_written {
+        if self.opt_out_written {
             return vec![Consent::Denied];
         }
         if self.complete && self.opt_in_called {
@@ -283,14 +284,14 @@ enum Retired {
 struct Account {
     server: AccountDataServer,
     login: DeviceLogin,
-    told: Mutex<Told>,
+    observed: Mutex<Observed>,
     opt_out_polled: Notify,
 }
 
 impl Witness for Account {
-    fn tell(&self, fact: Fact) -> BoxFuture<'_, ()> {
+    fn report(&self, fact: Fact) -> BoxFuture<'_, ()> {
         // Recorded outside the future, because a stopped process does not poll it.
-        self.hear(&fact);
+        self.note(&fact);
         Box::pin(std::future::ready(()))
     }
 }
@@ -310,14 +311,14 @@ impl Account {
         Arc::new(Self {
             server,
             login,
-            told: Mutex::new(Told::new(vec![Consent::Undecided])),
+            observed: Mutex::new(Observed::new(vec![Consent::Undecided])),
             opt_out_polled: Notify::new(),
         })
     }
 
-    fn hear(&self, fact: &Fact) {
+    fn note(&self, fact: &Fact) {
         let content = self.content();
-        lock(&self.told).hear(fact, content.as_deref());
+        lock(&self.observed).note(fact, content.as_deref());
         if matches!(fact, Fact::OptOutPolled { .. }) {
             self.opt_out_polled.notify_one();
         }
@@ -340,13 +341,13 @@ impl Account {
 
     /// Resets the state for a process that starts after `before`.
     fn process_begins(&self, before: Consent) {
-        *lock(&self.told) = Told::new(vec![before]);
+        *lock(&self.observed) = Observed::new(vec![before]);
     }
 
     /// Resets the state for a process that starts after one that was stopped.
     fn next_process_begins(&self) {
-        let mut told = lock(&self.told);
-        *told = told.next_process();
+        let mut observed = lock(&self.observed);
+        *observed = observed.next_process();
     }
 
     /// Restarts twice, and checks each state; `open` opens the store for each restart.
@@ -358,9 +359,9 @@ impl Account {
         retired: &Retired,
         case: &str,
     ) {
-        let told = lock(&self.told).clone();
+        let observed = lock(&self.observed).clone();
         let held_before = self.content();
-        assert_eq!(told.broken, Vec::<String>::new(), "{case}: {told:?}");
+        assert_eq!(observed.violations, Vec::<String>::new(), "{case}: {observed:?}");
         let made = self.take_requests().into_iter().rev().find_map(|(method, body)| {
             (method == AccountDataMethod::Put).then(|| id_in(&body)).flatten()
         });
@@ -369,14 +370,14 @@ impl Account {
             Retired::Known(before) => made.or_else(|| before.clone()),
             Retired::Unknown => None,
         };
-        let allowed = told.allowed();
+        let allowed = observed.allowed();
         self.next_process_begins();
 
         let (analytics, names) = self.start(open().await, self.clone()).await;
         analytics.capture_one("AtRestart");
         let state = analytics.until(|state| state.confirmed && !state.removal_pending).await;
         let case =
-            format!("{case}: {told:?} -> {state:?}, {held_before:?} -> {:?}", self.content());
+            format!("{case}: {observed:?} -> {state:?}, {held_before:?} -> {:?}", self.content());
         analytics.capture_one("Later");
         eventually(analytics.flush()).await;
         eventually(analytics.recheck()).await.unwrap();
@@ -384,7 +385,7 @@ impl Account {
         let held = self.content();
         assert!(allowed.contains(&state.decision), "{case}");
         assert_eq!(analytics.state(), state, "{case}");
-        assert_eq!(lock(&self.told).broken, Vec::<String>::new(), "{case}");
+        assert_eq!(lock(&self.observed).violations, Vec::<String>::new(), "{case}");
         let names = lock(&names).clone();
         let from_before = names.iter().any(|name| name != "AtRestart" && name != "Later");
         assert!(!from_before, "{case}: {names:?}");
@@ -414,7 +415,7 @@ impl Account {
         // Members of other clients survive, and this process writes no opt-in.
         let theirs =
             |held: &Option<String>| held.as_ref().is_some_and(|held| held.contains(THEIRS));
-        assert!(told.may_be_erased() || theirs(&held) == theirs(&held_before), "{case}");
+        assert!(observed.may_be_erased() || theirs(&held) == theirs(&held_before), "{case}");
         for (method, body) in self.take_requests() {
             assert!(method != AccountDataMethod::Put || flag_in(&body) != Some(true), "{case}");
         }

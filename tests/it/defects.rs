@@ -208,10 +208,10 @@ async fn d15_d16_d19_no_queued_event_is_sent_during_or_after_an_opt_out() {
     assert_eq!(backend.attempts(), before);
 
     analytics.opt_in_and_settle().await;
-    analytics.capture_one("Anew");
+    analytics.capture_one("Again");
     eventually(analytics.flush()).await;
     let names: Vec<_> = backend.accepted_events().into_iter().map(|event| event.name).collect();
-    assert_eq!(names, ["Anew"]);
+    assert_eq!(names, ["Again"]);
 }
 
 #[tokio::test]

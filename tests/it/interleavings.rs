@@ -19,19 +19,18 @@ use crate::support::{
 
 /// A step of one device: read, write, and read again after the settle time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum WithdrawalStep {
+enum RaceStep {
     Read,
     Write,
     ReadBack,
 }
 
-type Order = Vec<(usize, WithdrawalStep)>;
+type Order = Vec<(usize, RaceStep)>;
 
 /// Returns all orders of three steps of two devices.
 fn orders() -> Vec<Order> {
     fn extend(order: &Order, done: [usize; 2], orders: &mut Vec<Order>) {
-        const STEPS: [WithdrawalStep; 3] =
-            [WithdrawalStep::Read, WithdrawalStep::Write, WithdrawalStep::ReadBack];
+        const STEPS: [RaceStep; 3] = [RaceStep::Read, RaceStep::Write, RaceStep::ReadBack];
         if order.len() == 6 {
             orders.push(order.clone());
         }
@@ -50,7 +49,7 @@ fn orders() -> Vec<Order> {
     orders
 }
 
-fn position(order: &Order, step: (usize, WithdrawalStep)) -> usize {
+fn position(order: &Order, step: (usize, RaceStep)) -> usize {
     order.iter().position(|other| *other == step).unwrap()
 }
 
@@ -59,10 +58,8 @@ fn position(order: &Order, step: (usize, WithdrawalStep)) -> usize {
 /// reads back.
 fn outlasts_the_settle_time(order: &Order, device: usize) -> bool {
     let other = 1 - device;
-    position(order, (device, WithdrawalStep::Read))
-        < position(order, (other, WithdrawalStep::Write))
-        && position(order, (device, WithdrawalStep::Write))
-            > position(order, (other, WithdrawalStep::ReadBack))
+    position(order, (device, RaceStep::Read)) < position(order, (other, RaceStep::Write))
+        && position(order, (device, RaceStep::Write)) > position(order, (other, RaceStep::ReadBack))
 }
 
 struct Racer {
@@ -143,9 +140,9 @@ async fn racer(world: &World, name: &str) -> Racer {
 }
 
 impl Racer {
-    async fn take(&mut self, step: WithdrawalStep) {
+    async fn take(&mut self, step: RaceStep) {
         match step {
-            WithdrawalStep::Read => {
+            RaceStep::Read => {
                 let analytics = self.analytics.clone();
                 let mut opt_in = tokio::spawn(async move { analytics.opt_in().await });
                 self.proxy.next(Method::GET).await.pass().await;
@@ -158,7 +155,7 @@ impl Racer {
                     }
                 }
             }
-            WithdrawalStep::Write => {
+            RaceStep::Write => {
                 if let Some((held, mut opt_in)) = self.write.take() {
                     held.pass().await;
                     let state = tokio::select! {
@@ -174,7 +171,7 @@ impl Racer {
                     self.settled_at = (!state.is_open()).then(|| Instant::now() + SETTLE);
                 }
             }
-            WithdrawalStep::ReadBack => {
+            RaceStep::ReadBack => {
                 if let Some(settled_at) = self.settled_at {
                     tokio::time::advance(settled_at.duration_since(Instant::now())).await;
                     self.proxy.next(Method::GET).await.pass().await;

@@ -109,7 +109,7 @@ async fn an_opt_in_that_was_answered_but_not_applied_opens_nothing() {
         let (analytics, recorder) = device.start_confirmed().await;
         world.server.fail_next_on(AccountDataMethod::Put, lie);
         let state = eventually(analytics.opt_in()).await;
-        analytics.capture_one("DecisionErased");
+        analytics.capture_one("Never");
         eventually(analytics.flush()).await;
         assert_eq!(world.content().unwrap(), content(None, Some(FOREIGN_ID)));
         assert!(recorder.events().is_empty(), "{state:?}, sent {:?}", recorder.ids());

@@ -147,7 +147,7 @@ async fn super_and_user_properties_are_forgotten() {
     analytics.set_user_properties(&Properties::new().with("rooms", 6)).unwrap();
 
     analytics.opt_in_and_settle().await;
-    analytics.capture_one("Anew");
+    analytics.capture_one("Again");
     eventually(analytics.flush()).await;
     let events = recorder.events();
     assert_eq!(events.len(), 1);

@@ -429,18 +429,18 @@ async fn every_drop_is_reported_once_even_to_a_slow_reader() {
         analytics.capture_one("Event");
     }
     analytics.capture_one("");
-    let told = async |drops: &mut (dyn Stream<Item = Dropped> + Send + Unpin)| {
+    let next_drop = async |drops: &mut (dyn Stream<Item = Dropped> + Send + Unpin)| {
         let dropped = eventually(drops.next()).await.unwrap();
         (dropped.backend, dropped.reason, dropped.events)
     };
-    assert_eq!(told(&mut drops).await, ("recording", DropReason::IntakeFull, 2));
-    assert_eq!(told(&mut drops).await, ("recording", DropReason::Invalid, 1));
+    assert_eq!(next_drop(&mut drops).await, ("recording", DropReason::IntakeFull, 2));
+    assert_eq!(next_drop(&mut drops).await, ("recording", DropReason::Invalid, 1));
     assert_eq!(futures_util::poll!(drops.next()), Poll::Pending);
 
     // An event that the reader captures after a drop is not itself a drop.
     eventually(analytics.opt_out().into_future()).await;
-    assert_eq!(told(&mut drops).await, ("recording", DropReason::Withdrawn, 3));
-    analytics.capture_one("Told");
+    assert_eq!(next_drop(&mut drops).await, ("recording", DropReason::Withdrawn, 3));
+    analytics.capture_one("Again");
     assert_eq!(futures_util::poll!(drops.next()), Poll::Pending);
     drop(analytics);
     assert_eq!(eventually(drops.next()).await, None);

@@ -77,7 +77,7 @@ impl Wake for Caller {
         let analytics = &self.analytics;
         let stats = analytics.stats();
         assert!(stats.backends.iter().all(BackendStats::is_balanced), "{stats:?}");
-        analytics.capture_one("Told");
+        analytics.capture_one("FromWaker");
         analytics.set_super_properties(Properties::new()).unwrap();
         analytics.set_user_properties(&Properties::new().with("a", 1)).unwrap();
         let _ = (analytics.state(), analytics.analytics_id(), analytics.prompt());
@@ -116,37 +116,37 @@ async fn every_drop_wakes_a_caller() {
     let waker = Waker::from(caller.clone());
     let mut context = Context::from_waker(&waker);
     let (mut drops, mut states) = (analytics.drops(), analytics.state_stream());
-    let mut told = 0;
+    let mut seen_calls = 0;
     // Drains both streams, so that the next item wakes the caller, and checks that it was woken
     // since the last time.
-    let mut is_told = |what: &str| {
+    let mut check_woken = |what: &str| {
         while let Poll::Ready(Some(_)) = drops.poll_next_unpin(&mut context) {}
         while let Poll::Ready(Some(_)) = states.poll_next_unpin(&mut context) {}
         let calls = caller.calls.load(Ordering::Relaxed);
-        assert!(what.is_empty() || calls > told, "{what}");
-        told = calls;
+        assert!(what.is_empty() || calls > seen_calls, "{what}");
+        seen_calls = calls;
     };
 
-    is_told("");
+    check_woken("");
     analytics.capture_one("");
-    is_told("an invalid event");
+    check_woken("an invalid event");
     for _ in 0..6 {
         analytics.capture_one("Full");
     }
-    is_told("a full intake");
+    check_woken("a full intake");
     backend.fail_always(DeliveryFailure::Transient);
     eventually(analytics.flush()).await;
-    is_told("a full queue");
+    check_woken("a full queue");
     backend.fail_always(DeliveryFailure::Rejected);
     // Longer than the time in which a flush does not retry.
     tokio::time::advance(Duration::from_secs(6)).await;
     eventually(analytics.flush()).await;
-    is_told("a refusal");
+    check_woken("a refusal");
     eventually(analytics.opt_out().into_future()).await;
-    is_told("a withdrawal");
+    check_woken("a withdrawal");
     analytics.opt_in_and_settle().await;
-    is_told("a change of the state");
+    check_woken("a change of the state");
     eventually(analytics.shutdown(Duration::ZERO)).await;
     analytics.capture_one("Late");
-    is_told("the end");
+    check_woken("the end");
 }

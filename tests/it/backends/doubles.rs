@@ -176,9 +176,9 @@ async fn the_contract_finds_every_fault() {
     ] {
         let faulty = Faulty { name, inner: RecordingBackend::new() };
         let panic = AssertUnwindSafe(contract::check(&faulty)).catch_unwind().await.unwrap_err();
-        let said = panic.downcast_ref::<String>().map(String::as_str);
-        let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap();
-        assert!(said.contains(message), "{name:?} was found as {said:?}");
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let panic = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap();
+        assert!(panic.contains(message), "{name:?} was found as {panic:?}");
     }
     let sound = Faulty { name: "sound", inner: RecordingBackend::new() };
     contract::check(&sound).await;

@@ -20,7 +20,7 @@ use matrix_sdk::{
 use tokio::{runtime, sync::Notify};
 
 use super::{
-    Account, Call, OTHER_ID, Retired, Witness as _, act, beside_theirs, lock, start,
+    Account, Call, OTHER_ID, Retired, Witness as _, content_with_theirs, lock, make_calls, start,
     store::{GatedStore, Moment, Passing, StoreGate},
 };
 use crate::support::{FOREIGN_ID, FrozenTime, GatedProxy, id_in};
@@ -60,7 +60,7 @@ impl Points {
 impl StoreGate for Points {
     fn reach(&self, moment: Moment) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            self.account.tell(moment.into()).await;
+            self.account.report(moment.into()).await;
             Points::reach(self, format!("{moment:?}")).await;
             Ok(())
         })
@@ -150,7 +150,7 @@ impl Device {
     /// Returns whether the planned opt-out, if any, was made.
     async fn live(&self, client: Client, calls: &[Call], points: &Points, plan: Plan) -> bool {
         let (analytics, _) = start(client, self.account.clone()).await;
-        let calls = act(&analytics, calls, &*self.account);
+        let calls = make_calls(&analytics, calls, &*self.account);
         if plan.interrupt_at == NEVER {
             calls.await;
             return true;
@@ -163,7 +163,7 @@ impl Device {
         }
         tokio::select! {
             biased;
-            () = act(&analytics, &[Call::OptOut], &*self.account) => true,
+            () = make_calls(&analytics, &[Call::OptOut], &*self.account) => true,
             () = async { calls.await; pending().await } => true,
         }
     }
@@ -198,7 +198,7 @@ struct Scenario {
     name: &'static str,
     before: Vec<Before>,
     /// The user's decision before the process.
-    said: Consent,
+    decision_before: Consent,
     calls: &'static [Call],
     /// Whether the device can know which ID an opt-out retires.
     knows_id: bool,
@@ -215,11 +215,11 @@ impl Scenario {
     fn new(
         name: &'static str,
         points: usize,
-        said: Consent,
+        decision_before: Consent,
         before: Vec<Before>,
         calls: &'static [Call],
     ) -> Self {
-        Self { name, before, said, calls, knows_id: true, points }
+        Self { name, before, decision_before, calls, knows_id: true, points }
     }
 
     fn undecided(n: &'static str, p: usize, before: Vec<Before>, calls: &'static [Call]) -> Self {
@@ -263,14 +263,14 @@ impl Scenario {
             Retired::Unknown
         };
         device.account.take_requests();
-        device.account.process_begins(self.said);
+        device.account.process_begins(self.decision_before);
         (device, retired)
     }
 }
 
 fn scenarios() -> Vec<Scenario> {
-    let yes = || Before::Content(beside_theirs(Some(true), Some(FOREIGN_ID)));
-    let other_yes = || Before::Content(beside_theirs(Some(true), Some(OTHER_ID)));
+    let foreign_opt_in = || Before::Content(content_with_theirs(Some(true), Some(FOREIGN_ID)));
+    let other_opt_in = || Before::Content(content_with_theirs(Some(true), Some(OTHER_ID)));
     vec![
         Scenario::undecided(
             "an opt-in that makes an ID",
@@ -281,14 +281,19 @@ fn scenarios() -> Vec<Scenario> {
         Scenario::undecided(
             "an opt-in that keeps an ID",
             14,
-            vec![Before::Content(beside_theirs(None, Some(FOREIGN_ID)))],
+            vec![Before::Content(content_with_theirs(None, Some(FOREIGN_ID)))],
             &[Call::Confirm, Call::OptIn],
         ),
-        Scenario::granted("an opt-in that finds all it needs", 6, vec![yes()], &[Call::OptIn]),
+        Scenario::granted(
+            "an opt-in that finds all it needs",
+            6,
+            vec![foreign_opt_in()],
+            &[Call::OptIn],
+        ),
         Scenario::denied(
             "an opt-in over another client's opt-out",
             16,
-            vec![Before::Content(beside_theirs(Some(false), None))],
+            vec![Before::Content(content_with_theirs(Some(false), None))],
             &[Call::Confirm, Call::OptIn, Call::Settle],
         ),
         Scenario::denied(
@@ -315,25 +320,25 @@ fn scenarios() -> Vec<Scenario> {
         Scenario::granted(
             "an opt-out of another client's opt-in",
             16,
-            vec![yes()],
+            vec![foreign_opt_in()],
             &[Call::Confirm, Call::OptOut],
         ),
         Scenario::granted(
             "an opt-out of an opt-in that was never seen",
             14,
-            vec![yes()],
+            vec![foreign_opt_in()],
             &[Call::OptOut],
         ),
         Scenario::granted(
             "an opt-out of an ID that was changed elsewhere",
             14,
-            vec![OPTED_IN, other_yes()],
+            vec![OPTED_IN, other_opt_in()],
             &[Call::OptOut],
         ),
         Scenario::granted(
             "an opt-out, and another",
             22,
-            vec![yes()],
+            vec![foreign_opt_in()],
             &[Call::Confirm, Call::OptOut, Call::OptOut],
         ),
         Scenario::undecided(
@@ -342,18 +347,18 @@ fn scenarios() -> Vec<Scenario> {
             vec![],
             &[Call::Confirm, Call::OptIn, Call::OptOut],
         ),
-        Scenario::granted("an erasure", 16, vec![yes()], &[Call::Confirm, Call::Erase]),
+        Scenario::granted("an erasure", 16, vec![foreign_opt_in()], &[Call::Confirm, Call::Erase]),
         Scenario::granted("an erasure at start", 12, vec![OPTED_IN], &[Call::Erase]),
         Scenario::granted(
             "an erasure of an opt-in that was never seen",
             14,
-            vec![yes()],
+            vec![foreign_opt_in()],
             &[Call::Erase],
         ),
         Scenario::denied(
             "an erasure after an opt-out that is pending",
             14,
-            vec![yes(), OPTED_OUT_OFFLINE],
+            vec![foreign_opt_in(), OPTED_OUT_OFFLINE],
             &[Call::Erase],
         ),
         Scenario::denied(
@@ -365,7 +370,7 @@ fn scenarios() -> Vec<Scenario> {
         Scenario::denied(
             "the resumption of an opt-out next to a newer opt-in",
             12,
-            vec![OPTED_IN, OPTED_OUT_OFFLINE, other_yes()],
+            vec![OPTED_IN, OPTED_OUT_OFFLINE, other_opt_in()],
             &[Call::Confirm],
         ),
         Scenario::denied(
@@ -377,7 +382,7 @@ fn scenarios() -> Vec<Scenario> {
         Scenario::denied(
             "the clean-up of an ID that another client restored",
             10,
-            vec![yes(), OPTED_OUT, yes()],
+            vec![foreign_opt_in(), OPTED_OUT, foreign_opt_in()],
             &[Call::Confirm],
         )
         .without_knowing_the_id(),

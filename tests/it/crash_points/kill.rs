@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use super::{
-    Account, Call, Fact, Retired, Witness, act, beside_theirs, client_of, start,
+    Account, Call, Fact, Retired, Witness, client_of, content_with_theirs, make_calls, start,
     store::{GatedStore, Moment, Passing, StoreGate},
 };
 use crate::support::{FOREIGN_ID, FrozenTime, GatedProxy, eventually, id_in};
@@ -36,13 +36,13 @@ const MARK: &str = "@@";
 
 /// The child's connection to its parent.
 struct Parent {
-    turn: Mutex<()>,
+    line: Mutex<()>,
 }
 
 impl Witness for Parent {
-    fn tell(&self, fact: Fact) -> BoxFuture<'_, ()> {
+    fn report(&self, fact: Fact) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let _turn = self.turn.lock().await;
+            let _line = self.line.lock().await;
             let line = format!("{MARK}{}\n", fact.to_line());
             let mut stdout = std::io::stdout();
             stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()).unwrap();
@@ -57,7 +57,7 @@ impl Witness for Parent {
 impl StoreGate for Parent {
     fn reach(&self, moment: Moment) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            self.tell(moment.into()).await;
+            self.report(moment.into()).await;
             Ok(())
         })
     }
@@ -82,7 +82,7 @@ impl Fact {
             Self::Complete,
             Self::WriteBegins,
             Self::WriteEnds,
-            Self::WriteOfNoBegins,
+            Self::WriteOfOptOutBegins,
         ];
         match line.strip_prefix("Sent ") {
             Some(id) => Self::Sent { id: id.to_owned() },
@@ -99,12 +99,12 @@ async fn a_child_does_what_its_parent_asks() {
     let [homeserver, device, token, directory, calls] = order[..] else { panic!("{order:?}") };
 
     let _frozen = FrozenTime::new();
-    let parent = Arc::new(Parent { turn: Mutex::new(()) });
+    let parent = Arc::new(Parent { line: Mutex::new(()) });
     let store = GatedStore::config(open(Path::new(directory)).await, parent.clone());
     let client = client_of(homeserver, device, token, store).await;
     let (analytics, _) = start(client, parent.clone()).await;
     let calls: Vec<_> = calls.split(' ').map(Call::from_name).collect();
-    act(&analytics, &calls, &*parent).await;
+    make_calls(&analytics, &calls, &*parent).await;
 }
 
 impl Call {
@@ -172,10 +172,14 @@ async fn run_child(account: &Account, directory: &Path, calls: &[Call], kill_at:
                 let line = line.unwrap().expect("the child runs until it is killed");
                 let Some((_, line)) = line.split_once(MARK) else { continue };
                 let fact = Fact::from_line(line);
-                account.hear(&fact);
+                account.note(&fact);
                 match fact {
                     Fact::Complete => break End::Complete { points },
-                    Fact::WriteBegins | Fact::WriteEnds | Fact::WriteOfNoBegins if is_last() => break End::Killed,
+                    Fact::WriteBegins | Fact::WriteEnds | Fact::WriteOfOptOutBegins
+                        if is_last() =>
+                    {
+                        break End::Killed;
+                    }
                     _ => answers.write_all(b"\n").await.unwrap(),
                 }
             }
@@ -189,7 +193,7 @@ async fn run_child(account: &Account, directory: &Path, calls: &[Call], kill_at:
 /// Kills a child at every point of `calls`, after `before`. Returns the number of points.
 async fn kill_everywhere(
     held: Option<&str>,
-    said: Consent,
+    decision_before: Consent,
     before: &[(&[Call], Network)],
     calls: &[Call],
 ) -> usize {
@@ -210,7 +214,7 @@ async fn kill_everywhere(
         let directory = copy(template.path());
         account.set_content(content.as_deref().unwrap_or("{}"));
         account.take_requests();
-        account.process_begins(said);
+        account.process_begins(decision_before);
         let end = eventually(run_child(&account, directory.path(), calls, kill_at)).await;
         let open = async || GatedStore::config(open(directory.path()).await, Arc::new(Passing));
         let retired = Retired::Known(content.as_deref().and_then(id_in));
@@ -250,7 +254,7 @@ async fn an_opt_in_that_is_killed_breaks_no_promise() {
 
 #[tokio::test]
 async fn an_opt_out_that_is_killed_breaks_no_promise() {
-    let held = beside_theirs(Some(true), Some(FOREIGN_ID));
+    let held = content_with_theirs(Some(true), Some(FOREIGN_ID));
     let calls = [Call::Confirm, Call::OptOut];
     let points = kill_everywhere(Some(&held), Consent::Granted, &[], &calls).await;
     assert!(points >= 18, "{points}");

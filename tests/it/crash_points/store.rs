@@ -43,7 +43,7 @@ const OUR_KEYS: &[u8] = b"matrix-analytics/";
 pub(super) enum Moment {
     BeforeWrite {
         /// Whether the record contains a pending removal.
-        has_no: bool,
+        has_removal: bool,
     },
     AfterWrite,
 }
@@ -61,8 +61,8 @@ pub(super) trait StoreGate: Send + Sync {
 impl From<Moment> for Fact {
     fn from(moment: Moment) -> Self {
         match moment {
-            Moment::BeforeWrite { has_no: false } => Self::WriteBegins,
-            Moment::BeforeWrite { has_no: true } => Self::WriteOfNoBegins,
+            Moment::BeforeWrite { has_removal: false } => Self::WriteBegins,
+            Moment::BeforeWrite { has_removal: true } => Self::WriteOfOptOutBegins,
             Moment::AfterWrite => Self::WriteEnds,
         }
     }
@@ -124,8 +124,8 @@ macro_rules! delegate {
             ) -> Result<Option<Vec<u8>>, StoreError> {
                 let ours = key.starts_with(OUR_KEYS);
                 if ours {
-                    let has_no = String::from_utf8_lossy(&value).contains(r#""removal":""#);
-                    self.gate.reach(Moment::BeforeWrite { has_no }).await?;
+                    let has_removal = String::from_utf8_lossy(&value).contains(r#""removal":""#);
+                    self.gate.reach(Moment::BeforeWrite { has_removal }).await?;
                 }
                 let before = self.store.set_custom_value(key, value).await?;
                 if ours {

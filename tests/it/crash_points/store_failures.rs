@@ -381,11 +381,11 @@ struct FailsTheDischarge(AtomicBool);
 impl StoreGate for FailsTheDischarge {
     fn reach(&self, moment: Moment) -> BoxFuture<'_, Result<(), StoreError>> {
         let fails = match moment {
-            Moment::BeforeWrite { has_no: true } => {
+            Moment::BeforeWrite { has_removal: true } => {
                 self.0.store(true, Ordering::SeqCst);
                 false
             }
-            Moment::BeforeWrite { has_no: false } => self.0.load(Ordering::SeqCst),
+            Moment::BeforeWrite { has_removal: false } => self.0.load(Ordering::SeqCst),
             Moment::AfterWrite => false,
         };
         let result =

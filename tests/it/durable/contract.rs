@@ -38,29 +38,29 @@ async fn flushed_events_are_delivered_after_a_restart() {
 
 /// Accepts each batch, and then reports a failure.
 #[derive(Clone, Default)]
-struct Forgetful(RecordingBackend);
+struct FailsAfterAccepting(RecordingBackend);
 
-impl Backend for Forgetful {
+impl Backend for FailsAfterAccepting {
     fn name(&self) -> &'static str {
-        "forgetful"
+        "fails-after-accepting"
     }
 
     async fn send(&self, batch: &Batch) -> Result<(), DeliveryError> {
         self.0.send(batch).await?;
-        Err(DeliveryError::Transient("forgotten".into()))
+        Err(DeliveryError::Transient("accepted".into()))
     }
 }
 
 #[tokio::test]
 async fn every_try_has_the_same_unique_id_time_and_content() {
     let durable = Durable::new().await;
-    let backend = Forgetful::default();
+    let backend = FailsAfterAccepting::default();
     for process in 0..3 {
         let analytics = durable.builder().backend(backend.clone()).build().await.unwrap();
         analytics.confirmed().await;
         if process == 0 {
-            let said = Properties::new().with("app", "desktop");
-            analytics.set_user_properties(&said).unwrap();
+            let user_properties = Properties::new().with("app", "desktop");
+            analytics.set_user_properties(&user_properties).unwrap();
             let sent = Properties::new().with("text", "a \"b\"\n⌘").with("n", u64::MAX);
             analytics.capture_named("Event", sent);
         }
@@ -394,7 +394,7 @@ async fn restored_user_properties_go_with_the_first_event_that_is_sent() {
     flush(&analytics).await;
     for rooms in [5, 6] {
         analytics.set_user_properties(&Properties::new().with("rooms", rooms)).unwrap();
-        analytics.capture_one("Said");
+        analytics.capture_one("Carrier");
         flush(&analytics).await;
     }
     durable.end(analytics).await;

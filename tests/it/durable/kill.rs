@@ -76,7 +76,7 @@ enum Fact {
 }
 
 impl Fact {
-    fn tell(&self) {
+    fn report(&self) {
         let line = match self {
             Self::Begins => "Begins".to_owned(),
             Self::Started(events) => format!("Started {events}"),
@@ -199,12 +199,12 @@ async fn a_child_captures_until_it_is_killed() {
     let Ok(order) = std::env::var(ORDER) else { return };
     let order = Order::from_text(&order);
     let directory = Path::new(&order.directory);
-    let mut lot = fastrand::Rng::with_seed(order.seed);
+    let mut random = fastrand::Rng::with_seed(order.seed);
 
     let store = SqliteStateStore::open(directory.join("store"), None).await.unwrap();
     let store = StoreConfig::new(CrossProcessLockConfig::SingleProcess).state_store(store);
     let client = client_of(&order.homeserver, &order.device, &order.token, store).await;
-    Fact::Begins.tell();
+    Fact::Begins.report();
     let wire = Wire {
         collector: order.collector.clone(),
         process: order.process,
@@ -220,29 +220,29 @@ async fn a_child_captures_until_it_is_killed() {
         .await
         .unwrap();
     check(&analytics);
-    Fact::Started(analytics.stats().backends[0].restored).tell();
+    Fact::Started(analytics.stats().backends[0].restored).report();
     opt_in(&analytics).await;
 
     let mut next = order.next;
-    for _ in 0..lot.u32(50..300) {
-        match lot.u32(0..1000) {
+    for _ in 0..random.u32(50..300) {
+        match random.u32(0..1000) {
             0..2 => {
-                Fact::Withdraws.tell();
+                Fact::Withdraws.report();
                 let receipt = analytics.opt_out().await;
                 check(&analytics);
                 if receipt.record.is_done() && receipt.queue.is_done() {
-                    Fact::Withdrawn(next - 1).tell();
+                    Fact::Withdrawn(next - 1).report();
                 }
                 opt_in(&analytics).await;
             }
             2..100 => {
                 analytics.flush().await;
                 check(&analytics);
-                Fact::Flushed(next - 1).tell();
+                Fact::Flushed(next - 1).report();
             }
             100..300 => tokio::task::yield_now().await,
             _ => {
-                Fact::Captures(next).tell();
+                Fact::Captures(next).report();
                 analytics.capture_named(next.to_string(), Properties::new());
                 next += 1;
             }
@@ -251,11 +251,11 @@ async fn a_child_captures_until_it_is_killed() {
     if order.is_last {
         analytics.until(ConsentState::is_open).await;
         while !analytics.flush().await.is_complete() {}
-        Fact::Flushed(next - 1).tell();
+        Fact::Flushed(next - 1).report();
     }
     analytics.shutdown(Duration::from_millis(20)).await;
     check(&analytics);
-    Fact::Ended.tell();
+    Fact::Ended.report();
 }
 
 /// Opts in unless the opt-in is already recorded, and waits until it is. Events captured before
@@ -288,7 +288,7 @@ struct Collector {
     address: String,
     arrivals: Arc<Mutex<Arrivals>>,
     directory: TempDir,
-    heard: Arc<Notify>,
+    received: Arc<Notify>,
 }
 
 struct Arrivals {
@@ -311,15 +311,15 @@ impl Collector {
         let arrivals = Arc::new(Mutex::new(Arrivals { file, numbers: BTreeSet::new() }));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let heard = Arc::new(Notify::new());
-        let (all, told) = (arrivals.clone(), heard.clone());
+        let received = Arc::new(Notify::new());
+        let (all, notify) = (arrivals.clone(), received.clone());
         tokio::spawn(async move {
-            let mut lot = fastrand::Rng::with_seed(seed);
+            let mut random = fastrand::Rng::with_seed(seed);
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(collect(stream, lot.fork(), all.clone(), told.clone()));
+                tokio::spawn(collect(stream, random.fork(), all.clone(), notify.clone()));
             }
         });
-        Self { address, arrivals, directory, heard }
+        Self { address, arrivals, directory, received }
     }
 
     fn arrivals(&self) -> Vec<Arrival> {
@@ -344,24 +344,24 @@ impl Collector {
 
 async fn collect(
     stream: TcpStream,
-    mut lot: fastrand::Rng,
+    mut random: fastrand::Rng,
     arrivals: Arc<Mutex<Arrivals>>,
-    heard: Arc<Notify>,
+    received: Arc<Notify>,
 ) {
     let mut stream = BufStream::new(stream);
     let mut request = String::new();
     while stream.read_line(&mut request).await.is_ok_and(|read| read > 0) {
-        heard.notify_one();
-        let fate = lot.u32(0..10);
+        received.notify_one();
+        let outcome = random.u32(0..10);
         // A request that was cut short did not arrive.
-        if fate > 1 && request.ends_with('\n') {
+        if outcome > 1 && request.ends_with('\n') {
             arrivals.lock().unwrap().add(&request);
         }
         // The request is accepted, but its answer is lost.
-        if fate == 2 {
+        if outcome == 2 {
             return;
         }
-        let answer = if fate > 1 { "taken\n" } else { "not now\n" };
+        let answer = if outcome > 1 { "taken\n" } else { "not now\n" };
         let answered = async {
             stream.write_all(answer.as_bytes()).await?;
             stream.flush().await
@@ -391,7 +391,7 @@ struct Ledger {
 }
 
 impl Ledger {
-    fn hear(&mut self, process: u64, fact: &Fact, flushed_from: &mut u64) {
+    fn note(&mut self, process: u64, fact: &Fact, flushed_from: &mut u64) {
         match fact {
             Fact::Begins | Fact::Ended => {}
             Fact::Started(events) => {
@@ -463,7 +463,7 @@ async fn next_fact(lines: &mut Lines<BufReader<ChildStdout>>) -> Option<Fact> {
 async fn run_child(
     order: &Order,
     collector: &Collector,
-    lot: &mut fastrand::Rng,
+    random: &mut fastrand::Rng,
     ledger: &mut Ledger,
 ) -> bool {
     let mut child = Command::new(std::env::current_exe().unwrap())
@@ -479,20 +479,20 @@ async fn run_child(
     let mut points = 0;
     // Half of the kills come early: while the files are opened, and while the previous process's
     // events are restored and sent.
-    let kill_at = if lot.bool() { lot.u32(0..8) } else { lot.u32(0..250) };
+    let kill_at = if random.bool() { random.u32(0..8) } else { random.u32(0..250) };
     let ended = loop {
         if !order.is_last && points == kill_at {
-            for _ in 0..lot.u32(0..2_000) {
+            for _ in 0..random.u32(0..2_000) {
                 tokio::task::yield_now().await;
             }
             break false;
         }
         tokio::select! {
             fact = next_fact(&mut lines) => match fact {
-                Some(fact) => ledger.hear(order.process, &fact, &mut flushed_from),
+                Some(fact) => ledger.note(order.process, &fact, &mut flushed_from),
                 None => break true,
             },
-            () = collector.heard.notified() => {}
+            () = collector.received.notified() => {}
         }
         points += 1;
     };
@@ -500,7 +500,7 @@ async fn run_child(
     let _ = child.start_kill();
     let status = child.wait().await.unwrap();
     while let Some(fact) = next_fact(&mut lines).await {
-        ledger.hear(order.process, &fact, &mut flushed_from);
+        ledger.note(order.process, &fact, &mut flushed_from);
     }
     assert!(!ended || status.success(), "the child failed: {status}");
     !ended
@@ -511,7 +511,7 @@ async fn covered_events_survive_every_kill_and_arrive_once() {
     #[expect(clippy::disallowed_methods, reason = "the run reads the number of kills")]
     let kills: u64 = std::env::var(KILLS).map_or(30, |kills| kills.parse().unwrap());
     let seed = 0x5eed ^ kills;
-    let mut lot = fastrand::Rng::with_seed(seed);
+    let mut random = fastrand::Rng::with_seed(seed);
     let server = AccountDataServer::start().await;
     server.set_content(ALICE, ELEMENT_EVENT_TYPE, &content(Some(true), Some(FOREIGN_ID)));
     let DeviceLogin { device_id, access_token, .. } = server.add_device(ALICE, "PHONE");
@@ -532,10 +532,10 @@ async fn covered_events_survive_every_kill_and_arrive_once() {
             collector: collector.address.clone(),
             process,
             next: ledger.next,
-            seed: lot.u64(..),
+            seed: random.u64(..),
             is_last: killed == kills,
         };
-        killed += u64::from(run_child(&order, &collector, &mut lot, &mut ledger).await);
+        killed += u64::from(run_child(&order, &collector, &mut random, &mut ledger).await);
         server.clear_requests();
         if order.is_last {
             break;

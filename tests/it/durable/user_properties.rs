@@ -19,12 +19,12 @@ use rusqlite::Connection;
 use super::{Durable, counters, flush};
 use crate::support::{AnalyticsExt as _, eventually};
 
-fn say<'a>(analytics: &Analytics, key: &str, value: impl Into<PropertyValue<'a>>) {
+fn set_property<'a>(analytics: &Analytics, key: &str, value: impl Into<PropertyValue<'a>>) {
     analytics.set_user_properties(&Properties::new().with(key, value)).unwrap();
 }
 
 /// Returns the name of each event, and its user property `key`.
-fn told(events: &[ReceivedEvent], key: &str) -> Vec<(String, Option<serde_json::Value>)> {
+fn values_of(events: &[ReceivedEvent], key: &str) -> Vec<(String, Option<serde_json::Value>)> {
     events.iter().map(|event| (event.name.clone(), event.set.get(key).cloned())).collect()
 }
 
@@ -62,7 +62,7 @@ async fn a_replaced_value_is_never_sent_after_its_replacement() {
     analytics.capture_one("E0");
     flush(&analytics).await;
     for plan in ["old", "new"] {
-        say(&analytics, "plan", plan);
+        set_property(&analytics, "plan", plan);
         analytics.capture_one("E1");
         flush(&analytics).await;
     }
@@ -70,7 +70,7 @@ async fn a_replaced_value_is_never_sent_after_its_replacement() {
     backend.1.store(1, SeqCst);
     tokio::time::advance(Duration::from_secs(60)).await;
     flush(&analytics).await;
-    assert_eq!(told(&backend.0.events(), "plan"), [("E0".into(), Some("new".into()))]);
+    assert_eq!(values_of(&backend.0.events(), "plan"), [("E0".into(), Some("new".into()))]);
     durable.end(analytics).await;
     assert_eq!((durable.rows(), rows(&durable)), (1, 0));
 
@@ -78,8 +78,8 @@ async fn a_replaced_value_is_never_sent_after_its_replacement() {
     let analytics = durable.builder().backend(backend.clone()).build().await.unwrap();
     analytics.confirmed().await;
     flush(&analytics).await;
-    let told = told(&backend.0.events(), "plan");
-    assert_eq!(told, [("E0".into(), Some("new".into())), ("E1".into(), None)]);
+    let plans = values_of(&backend.0.events(), "plan");
+    assert_eq!(plans, [("E0".into(), Some("new".into())), ("E1".into(), None)]);
 }
 
 #[tokio::test]
@@ -94,7 +94,7 @@ async fn they_survive_a_restart_even_if_their_event_had_no_room() {
         analytics.confirmed().await;
         analytics.capture_one("Waits");
         flush(&analytics).await;
-        say(&analytics, "rooms", 5);
+        set_property(&analytics, "rooms", 5);
         for name in ["Carrier", "Next", "Last"] {
             analytics.capture_one(name);
             flush(&analytics).await;
@@ -105,11 +105,11 @@ async fn they_survive_a_restart_even_if_their_event_had_no_room() {
         flush(&analytics).await;
         analytics.capture_one("Later");
         flush(&analytics).await;
-        let told: Vec<_> = told(&backend.accepted_events(), "rooms")
+        let rooms: Vec<_> = values_of(&backend.accepted_events(), "rooms")
             .into_iter()
             .filter_map(|(_, rooms)| rooms)
             .collect();
-        assert_eq!(told, [5], "{policy:?}");
+        assert_eq!(rooms, [5], "{policy:?}");
     }
 }
 
@@ -123,7 +123,7 @@ async fn they_survive_a_restart_even_if_their_event_was_evicted_behind_a_request
     analytics.confirmed().await;
     analytics.capture_one("Out");
     eventually(backend.wait_for_attempts(1)).await;
-    say(&analytics, "rooms", 5);
+    set_property(&analytics, "rooms", 5);
     analytics.capture_one("Carrier");
     for evicted in 1..=3 {
         analytics.capture_one("Next");
@@ -155,7 +155,7 @@ async fn they_survive_a_restart_even_if_their_event_was_evicted_behind_a_request
 async fn those_set_without_an_event_are_in_the_file_once_a_flush_has_returned() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start_offline().await;
-    say(&analytics, "rooms", 5);
+    set_property(&analytics, "rooms", 5);
     flush(&analytics).await;
     // The files as a kill leaves them.
     let left = tempfile::TempDir::new().unwrap();
@@ -168,22 +168,22 @@ async fn those_set_without_an_event_are_in_the_file_once_a_flush_has_returned() 
     let (analytics, backend) = durable.start().await;
     analytics.capture_one("Later");
     flush(&analytics).await;
-    assert_eq!(told(&backend.accepted_events(), "rooms"), [("Later".into(), Some(5.into()))]);
+    assert_eq!(values_of(&backend.accepted_events(), "rooms"), [("Later".into(), Some(5.into()))]);
     durable.end(analytics).await;
     assert_eq!(rows(&durable), 0);
 }
 
 /// Rejects each request that carries user properties.
 #[derive(Clone, Default)]
-struct Against {
+struct RejectsUserProperties {
     taken: RecordingBackend,
     refusals: Arc<AtomicUsize>,
     is_down: Arc<AtomicBool>,
 }
 
-impl Backend for Against {
+impl Backend for RejectsUserProperties {
     fn name(&self) -> &'static str {
-        "against"
+        "rejecting"
     }
 
     async fn send(&self, batch: &Batch) -> Result<(), DeliveryError> {
@@ -201,12 +201,12 @@ impl Backend for Against {
 #[tokio::test]
 async fn those_rejected_ten_times_are_deleted_from_the_file() {
     let durable = Durable::new().await;
-    let backend = Against::default();
+    let backend = RejectsUserProperties::default();
     for process in 0..3 {
         let analytics = durable.builder().backend(backend.clone()).build().await.unwrap();
         analytics.confirmed().await;
         if process == 0 {
-            say(&analytics, "rooms", 5);
+            set_property(&analytics, "rooms", 5);
         }
         for _ in 0..15 {
             analytics.capture_one("Event");
@@ -242,7 +242,7 @@ impl Detector for Codename {
 async fn clean_ones_stay_even_if_a_new_guard_drops_their_event() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start_offline().await;
-    say(&analytics, "rooms", 5);
+    set_property(&analytics, "rooms", 5);
     analytics.capture_named("Opened Kingfisher", Properties::new());
     analytics.capture_one("Closed");
     flush(&analytics).await;
@@ -255,7 +255,7 @@ async fn clean_ones_stay_even_if_a_new_guard_drops_their_event() {
     let analytics = builder.backend(backend.clone()).build().await.unwrap();
     analytics.confirmed().await;
     flush(&analytics).await;
-    assert_eq!(told(&backend.1.events(), "rooms"), [("Closed".into(), Some(5.into()))]);
+    assert_eq!(values_of(&backend.1.events(), "rooms"), [("Closed".into(), Some(5.into()))]);
 }
 
 /// A recorder with a name of its own.
@@ -282,7 +282,7 @@ async fn a_hundred_large_ones_take_as_much_room_as_the_last_one() {
     let analytics = builder.build().await.unwrap();
     analytics.confirmed().await;
     for n in 0..100 {
-        say(&analytics, "text", format!("{n} {}", "word ".repeat(6000)));
+        set_property(&analytics, "text", format!("{n} {}", "word ".repeat(6000)));
         analytics.capture_one("E");
         flush(&analytics).await;
     }
@@ -296,11 +296,11 @@ async fn a_hundred_large_ones_take_as_much_room_as_the_last_one() {
 
 /// Accepts events, but never user properties.
 #[derive(Clone, Default)]
-struct Impersonal(RecordingBackend);
+struct EventsOnly(RecordingBackend);
 
-impl Backend for Impersonal {
+impl Backend for EventsOnly {
     fn name(&self) -> &'static str {
-        "impersonal"
+        "events-only"
     }
 
     async fn send(&self, batch: &Batch) -> Result<(), DeliveryError> {
@@ -315,13 +315,13 @@ impl Backend for Impersonal {
 #[tokio::test]
 async fn a_backend_that_accepts_none_does_not_affect_the_other_backends() {
     let durable = Durable::new().await;
-    let (good, bad) = (RecordingBackend::new(), Impersonal::default());
+    let (good, bad) = (RecordingBackend::new(), EventsOnly::default());
     let builder = durable.builder().backend(good.clone()).backend(bad.clone());
     let analytics = builder.build().await.unwrap();
     analytics.confirmed().await;
     let text = "word ".repeat(4000);
     for n in 0..5 {
-        say(&analytics, &format!("key{n}"), text.clone());
+        set_property(&analytics, &format!("key{n}"), text.clone());
         analytics.capture_one("E");
         flush(&analytics).await;
         assert_eq!(good.events().last().unwrap().set.len(), 1);
@@ -334,7 +334,7 @@ async fn a_backend_that_accepts_none_does_not_affect_the_other_backends() {
 /// Leaves user properties in the file, and no event.
 async fn leave(durable: &Durable) {
     let (analytics, _) = durable.start_offline().await;
-    say(&analytics, "rooms", "many");
+    set_property(&analytics, "rooms", "many");
     flush(&analytics).await;
     durable.end(analytics).await;
     assert_eq!((durable.rows(), rows(durable)), (0, 1));
@@ -361,7 +361,7 @@ async fn those_for_a_removed_backend_are_deleted() {
     analytics.capture_one("Later");
     flush(&analytics).await;
     durable.end(analytics).await;
-    assert_eq!(told(&backend.events(), "rooms"), [("Later".into(), None)]);
+    assert_eq!(values_of(&backend.events(), "rooms"), [("Later".into(), None)]);
     assert_eq!((rows(&durable), restored(&durable).await.0), (0, None));
 }
 
@@ -422,7 +422,7 @@ async fn a_passphrase_encrypts_them_even_if_they_were_stored_without_it() {
         let builder = durable.device.builder().queue(queue).backend(backend);
         let analytics = builder.build().await.unwrap();
         analytics.confirmed().await;
-        say(&analytics, "spaces", "several");
+        set_property(&analytics, "spaces", "several");
         flush(&analytics).await;
         durable.end(analytics).await;
         assert!(payload().starts_with(b"{\"version\"") && !shows("many") && !shows("several"));

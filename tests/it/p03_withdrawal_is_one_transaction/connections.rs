@@ -26,7 +26,7 @@ struct Closed {
 }
 
 impl Holding {
-    fn let_go(&self) {
+    fn release(&self) {
         self.closed.send_modify(|closed| closed.gone = closed.times);
     }
 }
@@ -78,7 +78,7 @@ async fn a_connection_that_holds_a_part_of_a_batch_keeps_the_receipt_pending() {
     assert!(matches!(receipt.requests, WithdrawalStep::Pending(None)), "{receipt:?}");
     assert!(receipt.account.is_done() && receipt.record.is_done(), "{receipt:?}");
 
-    backend.let_go();
+    backend.release();
     let receipt = eventually(analytics.opt_out().into_future()).await;
     assert!(receipt.is_complete(), "{receipt:?}");
 }
@@ -91,7 +91,7 @@ async fn the_receipt_is_done_as_soon_as_the_last_connection_has_closed() {
     assert!(futures_util::poll!(&mut opt_out).is_pending());
     analytics.until(|state| !state.removal_pending).await;
     assert!(futures_util::poll!(&mut opt_out).is_pending());
-    backend.let_go();
+    backend.release();
     assert!(eventually(opt_out).await.is_complete());
 }
 

@@ -78,8 +78,8 @@ async fn a_reader_of_drops_whose_waker_panics_does_not_stop_delivery() {
     let waker = Waker::from(Arc::new(Panics));
     for events in 1..=2 {
         let mut drops = analytics.drops();
-        let told = drops.next().poll_unpin(&mut Context::from_waker(&waker));
-        assert!(told.is_pending());
+        let first = drops.next().poll_unpin(&mut Context::from_waker(&waker));
+        assert!(first.is_pending());
         analytics.capture_one("Event");
         eventually(analytics.flush()).await;
         assert_eq!(other.events().len(), events);
