@@ -7,8 +7,6 @@ mod invalid;
 mod members;
 mod outgoing;
 mod properties;
-mod scratch;
-mod text;
 mod unique_ids;
 pub(crate) mod unix_time;
 mod user;
