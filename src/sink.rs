@@ -22,12 +22,7 @@ pub(crate) mod report;
 pub(crate) mod stats;
 mod user;
 
-use std::{
-    borrow::Cow,
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
@@ -47,7 +42,10 @@ use self::{
 use crate::{
     analytics_id::AnalyticsId,
     backend::DynBackend,
-    event::{CapturedEvent, InvalidEvent, OutgoingEvent, Properties, Said, UniqueIds, check_name},
+    event::{
+        CapturedEvent, InvalidEvent, OutgoingEvent, Properties, Said, UniqueIds, check_name,
+        unix_time::from_unix_nanos,
+    },
     gate::{Gate, Phase, WipeReason},
     guard::Guard,
     locks::Mutex,
@@ -153,7 +151,8 @@ impl Sink {
         name: impl Into<Cow<'static, str>>,
         properties: impl FnOnce() -> Result<Properties, InvalidEvent>,
     ) {
-        self.capture_with(name, || earliest_time().max(time).min(SystemTime::now()), properties);
+        let time = || from_unix_nanos(-i64::MAX).max(time).min(SystemTime::now());
+        self.capture_with(name, time, properties);
     }
 
     fn capture_with(
@@ -380,10 +379,4 @@ impl Drop for EndWhenDropped {
     fn drop(&mut self) {
         self.0.end();
     }
-}
-
-/// Returns the earliest time that 64 bits of nanoseconds since 1970 can express.
-fn earliest_time() -> SystemTime {
-    let span = Duration::from_nanos(i64::MAX.unsigned_abs());
-    SystemTime::UNIX_EPOCH.checked_sub(span).unwrap_or(SystemTime::UNIX_EPOCH)
 }

@@ -3,16 +3,15 @@
 
 use std::time::{Duration, SystemTime};
 
+use crate::event::unix_time::unix_nanos;
+
 /// Milliseconds since 1970.
 pub(super) type WallMillis = i64;
 
 /// Converts `time` to milliseconds since 1970.
 pub(super) fn wall_millis(time: SystemTime) -> WallMillis {
-    let clamp = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
-    match time.duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(after) => clamp(after),
-        Err(before) => -clamp(before.duration()),
-    }
+    let millis = unix_nanos(time) / 1_000_000;
+    millis.clamp(i64::MIN.into(), i64::MAX.into()) as i64
 }
 
 /// The age of an event.

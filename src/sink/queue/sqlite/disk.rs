@@ -157,9 +157,7 @@ impl Disk {
     fn take_back(&mut self, first: Row) {
         let Some(rows) = &mut self.rows else { return };
         let deleted = rows.delete(first, self.next);
-        if let (Err(error), false) = (&deleted, self.replace_damaged(&deleted)) {
-            self.failed(error);
-        }
+        self.is_done(&deleted);
     }
 
     fn refuse(&mut self, refused: &[Refused]) {
@@ -168,9 +166,7 @@ impl Disk {
                 return;
             };
             let noted = rows.refuse(name, *first, *last);
-            if let (Err(error), false) = (&noted, self.replace_damaged(&noted)) {
-                self.failed(error);
-            }
+            self.is_done(&noted);
         }
     }
 
@@ -181,13 +177,8 @@ impl Disk {
             // Without a file, no other process can read it.
             let (Some(rows), true) = (&mut self.rows, marked < done) else { continue };
             let noted = rows.mark(&self.settings.lanes[lane], done);
-            match &noted {
-                Ok(()) => self.marked[lane] = done,
-                Err(error) => {
-                    if !self.replace_damaged(&noted) {
-                        self.failed(error);
-                    }
-                }
+            if self.is_done(&noted) {
+                self.marked[lane] = done;
             }
         }
     }
@@ -199,9 +190,7 @@ impl Disk {
             return;
         }
         let written = self.write_users();
-        if let (Err(error), false) = (&written, self.replace_damaged(&written)) {
-            self.failed(error);
-        }
+        self.is_done(&written);
     }
 
     fn write_users(&mut self) -> Result<(), StorageError> {
@@ -210,6 +199,17 @@ impl Disk {
             Some(rows) => self.users.write(rows, &self.settings.lanes),
             None => Ok(()),
         }
+    }
+
+    /// Returns whether `result` is a success. A failure is reported, unless the file was
+    /// damaged and could be deleted.
+    fn is_done(&mut self, result: &Result<(), StorageError>) -> bool {
+        if let Err(error) = result
+            && !self.replace_damaged(result)
+        {
+            self.failed(error);
+        }
+        result.is_ok()
     }
 
     /// Deletes a file that was found to be damaged. Says whether it did.
@@ -234,7 +234,9 @@ impl Disk {
 
     /// The open file: begins a new one, or empties what is there, if none is open.
     fn reopened(&mut self) -> Result<&mut Rows, StorageError> {
-        if self.rows.is_none() {
+        let rows = if let Some(rows) = self.rows.take() {
+            rows
+        } else {
             let (rows, found) =
                 Rows::open(&self.file, &self.settings, None).map_err(StorageError::Refused)?;
             self.facts.add_unreadable_files(u64::from(found.replaced));
@@ -242,12 +244,9 @@ impl Disk {
             self.facts.set_durable_from(self.next);
             self.marked = found.restored.done;
             self.users.file_is_new();
-            return Ok(self.rows.insert(rows));
-        }
-        match &mut self.rows {
-            Some(rows) => Ok(rows),
-            None => Err(StorageError::Refused(QueueError::InUse)),
-        }
+            rows
+        };
+        Ok(self.rows.insert(rows))
     }
 
     /// Deletes what is below the floor, unless that is done.
