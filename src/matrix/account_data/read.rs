@@ -3,7 +3,7 @@
 //! The SDK's own answer takes a body that is missing for `{}` (ruma 0.16,
 //! `get_global_account_data`): as if the account held nothing.
 
-// One version of matrix-sdk each. `scripts/with-sdk` names the other.
+// The version of matrix-sdk that this release is for.
 #[path = "read/matrix_sdk_0_18.rs"]
 mod matrix_sdk_traits;
 
