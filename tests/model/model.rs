@@ -27,20 +27,12 @@
 //!
 //! # What was visited
 //!
-//! By `cargo test --lib --all-features model -- --nocapture`, which prints each search,
-//! unoptimised, on two cores:
-//!
-//! | devices | searches | states |
-//! |---|---|---|
-//! | one | 29, whole | 789 977 |
-//! | two | 7, whole | 470 495 |
-//! | three | 2, whole | 63 406 |
-//! | what is known not to hold | 3, up to the violation | 57 816 |
-//!
-//! That takes 65 s of one core. `MODEL_STATES` sets the limit for each of the larger
-//! searches, which are not part of every run. Time stands still in it: each wait ends at
-//! any time, in any order. In every quiet state something has to be armed that would ask
-//! the homeserver again.
+//! `cargo test --lib --all-features model -- --nocapture` prints each search and its states, and
+//! `docs/measured.md` has them. The searches of every run are whole, except those of what is
+//! known not to hold, which end at the violation. `MODEL_STATES` sets the limit for each of
+//! the larger searches, which are not part of every run. Time stands still in a search: each
+//! wait ends at any time, in any order. In every quiet state something has to be armed that
+//! would ask the homeserver again.
 //!
 //! # What is known not to hold
 //!

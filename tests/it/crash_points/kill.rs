@@ -1,6 +1,5 @@
-//! The process is a real one on a real SQLite store, and is killed with SIGKILL: at
-//! 17 points of an opt-in, 18 of an opt-out, 13 of an erasure and 13 of a resumed
-//! opt-out, together 61.
+//! The process is a real one on a real SQLite store, and is killed with SIGKILL at every
+//! point of an opt-in, an opt-out, an erasure and a resumed opt-out.
 //!
 //! The homeserver is in the test's own process. The child asks before and after
 //! every write of the record, and tells what the user does, one line each, and waits
