@@ -17,7 +17,7 @@
 use std::{error::Error, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
-use matrix_analytics::{Analytics, Event, JsonLines, PostHog};
+use matrix_analytics::{Analytics, AnalyticsEvent, JsonLines, PostHog};
 use matrix_analytics_examples::{
     Session, chain, describe_gate, describe_step, is_session_lost, secret,
 };
@@ -88,7 +88,7 @@ enum CommandName {
     Ping,
 }
 
-impl Event for CommandUsed {
+impl AnalyticsEvent for CommandUsed {
     const NAME: &'static str = "CommandUsed";
 }
 

@@ -11,8 +11,8 @@ use std::{error::Error, fmt, process::ExitCode, time::Duration};
 use clap::{Parser, ValueEnum};
 use futures_util::StreamExt as _;
 use matrix_analytics::{
-    AccountDataError, Analytics, BuildError, ClosedReason, Confirmation, Consent, ConsentState,
-    ELEMENT_EVENT_TYPE, GateState, HoldReason, OptInError, OptOutReceipt, Prompt, Step,
+    AccountDataError, Analytics, BuildError, ClosedReason, Consent, ConsentState,
+    ELEMENT_EVENT_TYPE, GateState, HoldReason, OptInError, OptOutReceipt, Prompt, WithdrawalStep,
 };
 use matrix_analytics_examples::{
     LoginError, Session, chain, describe_gate, describe_step, secret, wait_for,
@@ -159,7 +159,7 @@ async fn status(arguments: &Arguments, analytics: &Analytics) -> Result<(), Fail
     // Asks the homeserver, and says why not where the state would only be unconfirmed.
     let state = analytics.recheck().await?;
     report(arguments, analytics, state, None);
-    if state.confirmation == Confirmation::Confirmed {
+    if state.confirmed {
         return Ok(());
     }
     // Then the decision is not the account's. Under DO_NOT_TRACK nothing is even asked.
@@ -196,7 +196,9 @@ fn withdrawn(
     // The crate would go on by itself, after a restart too: but this tool ends here, and
     // its store was in memory.
     let failure = match &receipt.account {
-        Step::Pending(Some(cause)) | Step::Failed(cause) => Failure::from_account_data(cause),
+        WithdrawalStep::Pending(Some(cause)) | WithdrawalStep::Failed(cause) => {
+            Failure::from_account_data(cause)
+        }
         _ => Failure::not_done("the withdrawal is not complete"),
     };
     let advice = match failure.code {
@@ -276,7 +278,7 @@ fn report(
         }
     }
     println!("decision:     {}", snake_case(state.decision));
-    println!("confirmation: {}", snake_case(state.confirmation));
+    println!("confirmed: {}", state.confirmed);
     println!("gate:         {}", describe_gate(state.gate));
     println!(
         "prompt:       {}",
@@ -312,7 +314,7 @@ fn to_json(
     member("action", snake_case(arguments.action).into());
     member("event_type", arguments.event_type.as_str().into());
     member("decision", snake_case(state.decision).into());
-    member("confirmed", (state.confirmation == Confirmation::Confirmed).into());
+    member("confirmed", (state.confirmed).into());
     member("gate", gate.into());
     member("why", why.into());
     member("prompt", snake_case(state.prompt()).into());

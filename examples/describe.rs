@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt::Write as _};
 
-use matrix_analytics::{ClosedReason, GateState, HoldReason, Step};
+use matrix_analytics::{ClosedReason, GateState, HoldReason, WithdrawalStep};
 use matrix_sdk::{HttpError, ruma::api::error::ErrorBody};
 
 /// What is done with events now, and why.
@@ -11,12 +11,14 @@ pub fn describe_gate(gate: GateState) -> &'static str {
     match gate {
         GateState::Open => "open: events are sent",
         GateState::Holding(reason) => match reason {
-            HoldReason::Doubt => "holding: another device changed something, asking what holds",
-            HoldReason::NoId => "holding: the account says yes and has no ID yet",
+            HoldReason::Rechecking => {
+                "holding: another device changed something, asking what holds"
+            }
+            HoldReason::MissingId => "holding: the account says yes and has no ID yet",
             HoldReason::OptingIn => "holding: an opt-in is in progress",
             HoldReason::Settling => "holding: the new ID settles",
             HoldReason::SoftLogout => "holding: the session has to be renewed",
-            HoldReason::Unconfirmed => "holding: the homeserver has not confirmed the yes yet",
+            HoldReason::Unverified => "holding: the homeserver has not confirmed the yes yet",
             _ => "holding",
         },
         GateState::Closed(reason) => match reason {
@@ -25,9 +27,9 @@ pub fn describe_gate(gate: GateState) -> &'static str {
             ClosedReason::DoNotTrack => "closed: DO_NOT_TRACK is set",
             ClosedReason::SessionEnded => "closed: the session is over",
             ClosedReason::Unavailable => "closed: this account cannot hold a decision",
-            ClosedReason::Unconfirmed => "closed: the homeserver has not answered yet",
+            ClosedReason::Unknown => "closed: the homeserver has not answered yet",
             ClosedReason::Undecided => "closed: the user has not decided",
-            ClosedReason::Unproven => "closed: the homeserver holds no decision any more",
+            ClosedReason::DecisionErased => "closed: the homeserver holds no decision any more",
             _ => "closed",
         },
         _ => "unknown",
@@ -36,12 +38,12 @@ pub fn describe_gate(gate: GateState) -> &'static str {
 
 /// How far a step of a withdrawal has come.
 #[must_use]
-pub fn describe_step<E: Error + 'static>(step: &Step<E>) -> String {
+pub fn describe_step<E: Error + 'static>(step: &WithdrawalStep<E>) -> String {
     match step {
-        Step::Done => "done".to_owned(),
-        Step::Failed(cause) => format!("failed: {}", chain(cause)),
-        Step::Pending(Some(cause)) => format!("still to do: {}", chain(cause)),
-        Step::Pending(None) => "still to do".to_owned(),
+        WithdrawalStep::Done => "done".to_owned(),
+        WithdrawalStep::Failed(cause) => format!("failed: {}", chain(cause)),
+        WithdrawalStep::Pending(Some(cause)) => format!("still to do: {}", chain(cause)),
+        WithdrawalStep::Pending(None) => "still to do".to_owned(),
         _ => "unknown".to_owned(),
     }
 }

@@ -35,7 +35,7 @@ async fn main() -> Result {
     let app = start().await?;
     app.opt_in().await?;
     wait_for(&app, "an open gate", |state| state.is_open()).await?;
-    app.capture_named("Delivered", Properties::new());
+    app.capture_named("BackendReport", Properties::new());
     check("an event is delivered", app.flush().await.is_complete())?;
 
     heading("2. The network is cut, and the user says no");

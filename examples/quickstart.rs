@@ -12,7 +12,8 @@
 use std::{error::Error, time::Duration};
 
 use matrix_analytics::{
-    Analytics, Consent, Event, GateState, HoldReason, PostHog, Prompt, testing::AccountDataServer,
+    Analytics, AnalyticsEvent, Consent, GateState, HoldReason, PostHog, Prompt,
+    testing::AccountDataServer,
 };
 use matrix_analytics_examples::{Collector, check, describe_step, heading, wait_for};
 use matrix_sdk::config::SyncSettings;
@@ -40,7 +41,7 @@ enum Trigger {
     Directory,
 }
 
-impl Event for RoomJoined {
+impl AnalyticsEvent for RoomJoined {
     const NAME: &'static str = "RoomJoined";
 }
 

@@ -27,7 +27,7 @@ use self::{
     claim::Claim,
     opt_out::OptOut,
     outcome::{OptInError, OptOutReceipt},
-    shared::Inner,
+    shared::Shared,
     watch::watch_account_data,
 };
 use crate::{
@@ -58,7 +58,7 @@ pub struct Analytics {
 
 /// What lives as long as the last clone.
 struct Handle {
-    inner: Arc<Inner>,
+    inner: Arc<Shared>,
     calls: mpsc::UnboundedSender<Call>,
     event_handler: EventHandlerHandle,
     stop: Arc<Stop>,
@@ -273,7 +273,7 @@ impl Analytics {
 }
 
 impl Analytics {
-    pub(crate) fn start(inner: Inner, event_type: String, claim: Claim) -> Self {
+    pub(crate) fn start(inner: Shared, event_type: String, claim: Claim) -> Self {
         let inner = Arc::new(inner);
         inner.apply(|_| {});
 
@@ -298,11 +298,11 @@ impl Analytics {
         Self { handle: Arc::new(Handle { inner, calls, event_handler, stop, claim }) }
     }
 
-    pub(crate) fn inner(&self) -> &Inner {
+    pub(crate) fn inner(&self) -> &Shared {
         &self.handle.inner
     }
 
-    pub(crate) fn shared(&self) -> Arc<Inner> {
+    pub(crate) fn shared(&self) -> Arc<Shared> {
         self.handle.inner.clone()
     }
 
@@ -328,12 +328,12 @@ impl Drop for Handle {
         // before it is written.
         let last = self.inner.machine().last_save();
         if let Some(last) = last {
-            let Inner { record_store, saving, account_data, .. } = &*self.inner;
+            let Shared { record_store, saving, account_data, .. } = &*self.inner;
             let save = saving::save_and_leave(
                 record_store.clone(),
                 saving.clone(),
                 self.claim.hold(last),
-                account_data.bound(),
+                account_data.request_timeout(),
             );
             self.inner.runtime.spawn(save);
         }

@@ -17,11 +17,11 @@ mod value;
 use serde::Serialize;
 
 pub(crate) use self::{
-    captured::CapturedEvent, properties::Fate, unique_ids::UniqueIds, user::Said,
+    captured::CapturedEvent, properties::PropertyFate, unique_ids::UniqueIds, user::Said,
 };
 pub use self::{
     deserialize_error::DeserializeError, invalid::InvalidEvent, outgoing::OutgoingEvent,
-    properties::Properties, user::UserProperties, value::Value,
+    properties::Properties, user::UserProperties, value::PropertyValue,
 };
 
 /// The longest name of an event, in bytes.
@@ -38,7 +38,7 @@ pub const MAX_EVENT_BYTES: usize = 32 * 1024;
 /// `null`, leave the property out. Of two fields with one name the last wins.
 ///
 /// ```
-/// use matrix_analytics::Event;
+/// use matrix_analytics::AnalyticsEvent;
 /// use serde::Serialize;
 ///
 /// #[derive(Serialize)]
@@ -54,11 +54,11 @@ pub const MAX_EVENT_BYTES: usize = 32 * 1024;
 ///     Directory,
 /// }
 ///
-/// impl Event for RoomJoined {
+/// impl AnalyticsEvent for RoomJoined {
 ///     const NAME: &'static str = "JoinedRoom";
 /// }
 /// ```
-pub trait Event: Serialize {
+pub trait AnalyticsEvent: Serialize {
     /// The name of the event, from 1 to [`MAX_NAME_BYTES`] bytes.
     const NAME: &'static str;
 }

@@ -16,6 +16,7 @@ mod ip;
 mod jwt;
 mod key;
 mod kind;
+mod markers;
 mod matrix;
 mod named;
 mod own;
@@ -25,7 +26,6 @@ mod redact;
 mod registrable;
 mod runs;
 mod scanner;
-mod signs;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -57,7 +57,9 @@ use self::{
     scanner::Scanner,
 };
 use crate::{
-    event::{Fate, MAX_EVENT_BYTES, MAX_KEY_BYTES, MAX_NAME_BYTES, Properties, UserProperties},
+    event::{
+        MAX_EVENT_BYTES, MAX_KEY_BYTES, MAX_NAME_BYTES, Properties, PropertyFate, UserProperties,
+    },
     locks::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -110,7 +112,7 @@ impl Searching {
 }
 
 /// A detector of the app panicked: what it was given may be anything.
-struct Unseen;
+struct DetectorPanicked;
 
 impl fmt::Debug for Guard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -256,15 +258,20 @@ impl Search<'_> {
         let mut unseen = false;
         let filtered = properties.filtered(|key, text| match self.property(event, key, text) {
             Ok(fate) => fate,
-            Err(Unseen) => {
+            Err(DetectorPanicked) => {
                 unseen = true;
-                Fate::Dropped
+                PropertyFate::Dropped
             }
         });
         (!unseen).then(|| filtered.unwrap_or(properties))
     }
 
-    fn property(&mut self, event: &str, key: &str, text: Option<&str>) -> Result<Fate, Unseen> {
+    fn property(
+        &mut self,
+        event: &str,
+        key: &str,
+        text: Option<&str>,
+    ) -> Result<PropertyFate, DetectorPanicked> {
         let new_key = self.text(key, Place::Anywhere)?;
         let new_key = new_key.map(|key| bounded(key, MAX_KEY_BYTES));
         let leaves_as = new_key.as_deref().unwrap_or(key);
@@ -274,7 +281,7 @@ impl Search<'_> {
             None => None,
         };
         if new_key.is_none() && new_text.is_none() {
-            return Ok(Fate::Kept);
+            return Ok(PropertyFate::Kept);
         }
         self.warn(event, Some(leaves_as));
         Ok(match self.guard.policy {
@@ -282,7 +289,7 @@ impl Search<'_> {
                 let new_text = new_text.map(|redacted| redacted.text);
                 self.with_room((key, new_key), (text, new_text))
             }
-            GuardPolicy::DropEvent | GuardPolicy::DropProperty => Fate::Dropped,
+            GuardPolicy::DropEvent | GuardPolicy::DropProperty => PropertyFate::Dropped,
         })
     }
 
@@ -293,7 +300,7 @@ impl Search<'_> {
         &mut self,
         (key, new_key): (&str, Option<String>),
         (text, new_text): (Option<&str>, Option<String>),
-    ) -> Fate {
+    ) -> PropertyFate {
         let old = key.len() + text.map_or(0, str::len);
         let rest = new_key.as_deref().unwrap_or(key).len();
         let whole = new_text.is_some().then(|| kind::WHOLE.to_owned());
@@ -301,19 +308,19 @@ impl Search<'_> {
             let new = rest + text.as_deref().map_or(old - key.len(), str::len);
             if new <= old + self.room {
                 self.room = old + self.room - new;
-                return Fate::Replaced { key: new_key, text };
+                return PropertyFate::Replaced { key: new_key, text };
             }
         }
-        Fate::Dropped
+        PropertyFate::Dropped
     }
 
-    fn text(&mut self, text: &str, place: Place) -> Result<Option<Redacted>, Unseen> {
+    fn text(&mut self, text: &str, place: Place) -> Result<Option<Redacted>, DetectorPanicked> {
         let scanner = self.scanner();
         // It holds nothing but a buffer that each search begins anew.
         let redacted = catch_unwind(AssertUnwindSafe(|| redact(scanner, text, place)));
         let redacted = redacted.map_err(|_panic| {
             warn!("a detector panicked; what it was given is dropped");
-            Unseen
+            DetectorPanicked
         })?;
         if let Some(redacted) = &redacted {
             let mut found = self.guard.found.lock().unwrap_or_else(PoisonError::into_inner);

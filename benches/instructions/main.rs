@@ -2,7 +2,9 @@
 
 use std::{error::Error, hint::black_box};
 
-use matrix_analytics::{Analytics, Event, JsonLines, Properties, testing::AccountDataServer};
+use matrix_analytics::{
+    Analytics, AnalyticsEvent, JsonLines, Properties, testing::AccountDataServer,
+};
 use serde::Serialize;
 
 const USER: &str = "@alice:example.org";
@@ -21,7 +23,7 @@ struct RoomJoined {
     seconds: f64,
 }
 
-impl Event for RoomJoined {
+impl AnalyticsEvent for RoomJoined {
     const NAME: &'static str = "RoomJoined";
 }
 

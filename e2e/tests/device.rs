@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
-use matrix_analytics::{Analytics, Confirmation, ConsentState, ELEMENT_EVENT_TYPE, Properties};
+use matrix_analytics::{Analytics, ConsentState, ELEMENT_EVENT_TYPE, Properties};
 use matrix_sdk::{
     Client, SessionMeta, SessionTokens,
     authentication::matrix::MatrixSession,
@@ -111,7 +111,7 @@ impl Device {
     /// Starts the app, and waits until the homeserver has answered once.
     pub(crate) async fn start(install: Install, client: Client) -> Result<Self> {
         let device = Self::start_unconfirmed(install, client).await?;
-        let is_confirmed = |state: &ConsentState| state.confirmation == Confirmation::Confirmed;
+        let is_confirmed = |state: &ConsentState| state.confirmed;
         device.until("an answer", is_confirmed).await?;
         Ok(device)
     }

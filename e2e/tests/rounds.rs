@@ -159,10 +159,10 @@ impl Ours {
     fn is_at_rest(&self) -> bool {
         let state = self.device.analytics.state();
         let works = [
-            HoldReason::Doubt,
+            HoldReason::Rechecking,
             HoldReason::OptingIn,
             HoldReason::Settling,
-            HoldReason::Unconfirmed,
+            HoldReason::Unverified,
         ];
         !state.removal_pending && !works.iter().any(|why| state.gate == GateState::Holding(*why))
     }

@@ -7,8 +7,8 @@ use tokio::{runtime::Handle, time::timeout};
 
 use super::{
     Analytics,
-    claim::{Claim, Place, Taken},
-    shared::Inner,
+    claim::{Claim, RecordKey, Taken},
+    shared::Shared,
 };
 use crate::{
     backend::{Backend, DynBackend},
@@ -33,7 +33,7 @@ use crate::{
     consent::state::GateState,
     sink::queue::{
         Journal,
-        sqlite::{SqliteQueue, setup::Setup},
+        sqlite::{SqliteQueue, open_settings::OpenSettings},
     },
 };
 
@@ -49,8 +49,8 @@ pub const ELEMENT_EVENT_TYPE: &str = "im.vector.analytics";
 const MAX_EVENT_TYPE_BYTES: usize = 255;
 
 /// What [`AnalyticsBuilder::request_timeout`] can be.
-const SHORTEST_BOUND: Duration = Duration::from_millis(10);
-const LONGEST_BOUND: Duration = Duration::from_secs(600);
+const SHORTEST_REQUEST_TIMEOUT: Duration = Duration::from_millis(10);
+const LONGEST_REQUEST_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Why an [`Analytics`] could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -169,8 +169,9 @@ impl AnalyticsBuilder {
     /// A new ID is used once it has held for twice this time, so that two devices
     /// that opt in at once end on the same ID: all apps of an account should use
     /// about the same bound.
-    pub fn request_timeout(mut self, bound: Duration) -> Self {
-        self.request_timeout = bound.clamp(SHORTEST_BOUND, LONGEST_BOUND);
+    pub fn request_timeout(mut self, request_timeout: Duration) -> Self {
+        self.request_timeout =
+            request_timeout.clamp(SHORTEST_REQUEST_TIMEOUT, LONGEST_REQUEST_TIMEOUT);
         self
     }
 
@@ -287,7 +288,7 @@ impl AnalyticsBuilder {
         }
         let user = session::user(&self.client).ok_or(BuildError::NoSession)?;
         let records = RecordStore::new(self.client.clone(), &self.event_type, &user);
-        let place = Place {
+        let place = RecordKey {
             store: records.store_address(),
             key: records.key().to_vec(),
             session: session::homeserver_and_device(&self.client),
@@ -315,7 +316,7 @@ impl AnalyticsBuilder {
                 let closed = matches!(machine.gate(), GateState::Closed(_));
                 let keep = (!closed).then(|| machine.epoch());
                 let (age, guard) = (self.limits.queue_age, guard.clone());
-                let setup = Setup::new(&self.event_type, &user, &backends, age, guard);
+                let setup = OpenSettings::new(&self.event_type, &user, &backends, age, guard);
                 Some(Journal::open(queue, setup, keep).await?)
             }
             None => None,
@@ -333,7 +334,7 @@ impl AnalyticsBuilder {
             Some((journal, restored)) => sink.with_journal(journal, restored),
             None => sink,
         };
-        let inner = Inner::new(runtime, self.client, machine, account_data, records, sink);
+        let inner = Shared::new(runtime, self.client, machine, account_data, records, sink);
         claim.take_over();
         Ok(Analytics::start(inner, self.event_type, claim))
     }

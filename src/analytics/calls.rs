@@ -3,7 +3,7 @@
 use matrix_sdk::StoreError;
 use tokio::{sync::oneshot, time::Instant};
 
-use super::shared::Inner;
+use super::shared::Shared;
 use crate::{
     consent::machine::{CallId, Outcome},
     matrix::account_data::AccountDataError,
@@ -58,7 +58,7 @@ pub(crate) fn saved(answer: Option<Answer>) -> Result<(), StoreError> {
 
 /// Tells the machine that the caller of `opt_in()` waits no longer.
 pub(super) struct DroppedOptIn<'a> {
-    pub(super) inner: &'a Inner,
+    pub(super) inner: &'a Shared,
     pub(super) id: CallId,
 }
 

@@ -14,7 +14,7 @@ use crate::consent::machine::Save;
 
 /// Where a record is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct RecordKey {
     /// The address of the client's store. Two clients on one directory have two.
     pub(crate) store: usize,
     /// The key in the store, which names the user and the event type.
@@ -23,7 +23,7 @@ pub(crate) struct Place {
     pub(crate) session: String,
 }
 
-impl Place {
+impl RecordKey {
     /// Whether two `Analytics` at these places would write the same value of one store.
     fn is_same_value(&self, other: &Self) -> bool {
         (self.store, &self.key) == (other.store, &other.key)
@@ -41,9 +41,9 @@ const MOST_LEFT: usize = 64;
 struct Table {
     holders: Vec<Weak<Holder>>,
     /// The latest is last.
-    left: VecDeque<(Place, Save)>,
+    left: VecDeque<(RecordKey, Save)>,
     /// A request can outlive the `Analytics` that sent it.
-    turns: Vec<(Place, Weak<Turn>)>,
+    turns: Vec<(RecordKey, Weak<Turn>)>,
 }
 
 /// The right to be the one `Analytics` of a record, for as long as this lives.
@@ -69,7 +69,7 @@ pub(crate) struct Taken;
 
 #[derive(Debug)]
 struct Holder {
-    place: Place,
+    place: RecordKey,
     /// Whether there is a [`Claim`], and not a [`Hold`] only.
     is_live: AtomicBool,
     /// Its receivers learn that the holder is gone.
@@ -79,7 +79,7 @@ struct Holder {
 impl Claim {
     /// Waits until the last `Analytics` of the record at `place` has saved what it has to
     /// save, and takes its place.
-    pub(crate) async fn take(place: Place) -> Result<Self, Taken> {
+    pub(crate) async fn take(place: RecordKey) -> Result<Self, Taken> {
         loop {
             let mut gone = {
                 let mut table = table();
@@ -151,7 +151,7 @@ impl Drop for Hold {
 
 impl Table {
     /// Returns whom a new holder at `place` has to wait for.
-    fn holder_before(&self, place: &Place) -> Result<Option<Arc<Holder>>, Taken> {
+    fn holder_before(&self, place: &RecordKey) -> Result<Option<Arc<Holder>>, Taken> {
         let mut holders = self.holders.iter().filter_map(Weak::upgrade);
         match holders.find(|holder| holder.place.is_same_value(place)) {
             Some(holder) if holder.is_live.load(Ordering::Acquire) => Err(Taken),
@@ -159,7 +159,7 @@ impl Table {
         }
     }
 
-    fn claim(&mut self, place: Place) -> Claim {
+    fn claim(&mut self, place: RecordKey) -> Claim {
         let left = self.left.iter().position(|(other, _)| *other == place);
         let left = left.and_then(|number| self.left.remove(number)).map(|(_, left)| left);
         let turn = self.turn(&place);
@@ -173,7 +173,7 @@ impl Table {
         Claim { holder, turn, left }
     }
 
-    fn turn(&mut self, place: &Place) -> Arc<Turn> {
+    fn turn(&mut self, place: &RecordKey) -> Arc<Turn> {
         self.turns.retain(|(_, turn)| turn.strong_count() > 0);
         let known = self.turns.iter().find(|(other, _)| other == place);
         if let Some(turn) = known.and_then(|(_, turn)| turn.upgrade()) {
@@ -198,8 +198,8 @@ mod tests {
     use super::*;
     use crate::consent::record::Record;
 
-    fn place(store: usize, key: &str) -> Place {
-        Place { store, key: key.into(), session: String::new() }
+    fn place(store: usize, key: &str) -> RecordKey {
+        RecordKey { store, key: key.into(), session: String::new() }
     }
 
     fn unsaved() -> Save {
@@ -240,7 +240,7 @@ mod tests {
         drop(claim.hold(unsaved()));
         drop(claim);
         // Another session, whose store has the same address.
-        let other = Place { session: "other".to_owned(), ..place(0, "left") };
+        let other = RecordKey { session: "other".to_owned(), ..place(0, "left") };
         assert!(Claim::take(other).await.unwrap().left().is_none());
         // The first that gets it fails to start.
         for takes_over in [false, true] {

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 use super::{
     Analytics,
     calls::{Answer, TaskError, Waiting, saved},
-    outcome::{OptOutReceipt, Step},
+    outcome::{OptOutReceipt, WithdrawalStep},
 };
 use crate::consent::{
     machine::{Machine, Outcome},
@@ -40,7 +40,7 @@ impl OptOut {
     /// and any other keeps. Other devices find no decision: one that remembers none may
     /// ask the user again; one that remembers a yes closes, stays
     /// [`Granted`](crate::Consent::Granted) with
-    /// [`Closed(Unproven)`](crate::ClosedReason::Unproven), and does not ask. So tell a
+    /// [`Closed(DecisionErased)`](crate::ClosedReason::DecisionErased), and does not ask. So tell a
     /// user who wants *all* devices to stop showing a yes to opt out without this.
     pub fn erase_event(mut self) -> Self {
         self.removal = Removal::Event;
@@ -69,32 +69,34 @@ impl Analytics {
         let inner = self.shared();
         // In a task of its own: the caller may have no runtime, and may go away.
         let done = self.inner().runtime.spawn(async move {
-            let bound = inner.account_data.bound();
-            let requests = timeout(bound, inner.sink.disconnected());
+            let request_timeout = inner.account_data.request_timeout();
+            let requests = timeout(request_timeout, inner.sink.disconnected());
             // Two reads and a write, the request that may be out before them, and what is
             // saved between them.
-            let account = timeout(6 * bound, removed.wait());
+            let account = timeout(6 * request_timeout, removed.wait());
             // A save, and the one that may be under way before it.
-            let record = timeout(4 * bound, record.wait());
-            let queue = timeout(bound, inner.sink.wiped());
+            let record = timeout(4 * request_timeout, record.wait());
+            let queue = timeout(request_timeout, inner.sink.wiped());
             let (requests, queue, record, account) = tokio::join!(requests, queue, record, account);
             OptOutReceipt {
-                requests: requests.map_or(Step::Pending(None), |()| Step::Done),
+                requests: requests.map_or(WithdrawalStep::Pending(None), |()| WithdrawalStep::Done),
                 queue: match queue {
-                    Ok(Ok(())) => Step::Done,
-                    Ok(Err(error)) => Step::Pending(Some(error)),
-                    Err(_) => Step::Pending(None),
+                    Ok(Ok(())) => WithdrawalStep::Done,
+                    Ok(Err(error)) => WithdrawalStep::Pending(Some(error)),
+                    Err(_) => WithdrawalStep::Pending(None),
                 },
                 record: match record {
-                    Ok(answer) => saved(answer).map_or_else(Step::Failed, |()| Step::Done),
-                    Err(_) => Step::Pending(None),
+                    Ok(answer) => {
+                        saved(answer).map_or_else(WithdrawalStep::Failed, |()| WithdrawalStep::Done)
+                    }
+                    Err(_) => WithdrawalStep::Pending(None),
                 },
                 account: match account {
-                    Ok(Some(Answer { outcome: Outcome::Done, .. })) => Step::Done,
+                    Ok(Some(Answer { outcome: Outcome::Done, .. })) => WithdrawalStep::Done,
                     Ok(Some(Answer { error: Some(TaskError::AccountData(error)), .. })) => {
-                        Step::Pending(Some(error))
+                        WithdrawalStep::Pending(Some(error))
                     }
-                    Ok(_) | Err(_) => Step::Pending(None),
+                    Ok(_) | Err(_) => WithdrawalStep::Pending(None),
                 },
                 analytics_id: inner.machine().take_removed_id(),
             }

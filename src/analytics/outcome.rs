@@ -34,7 +34,7 @@ pub enum OptInError {
 /// How far one step of a withdrawal has come.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Step<E> {
+pub enum WithdrawalStep<E> {
     /// It is done.
     Done,
     /// It could not be done. It is tried again, but not after a restart.
@@ -45,7 +45,7 @@ pub enum Step<E> {
     Pending(Option<E>),
 }
 
-impl<E> Step<E> {
+impl<E> WithdrawalStep<E> {
     /// Whether it is done.
     #[must_use]
     pub fn is_done(&self) -> bool {
@@ -67,20 +67,20 @@ pub struct OptOutReceipt {
     /// [`request_timeout`](crate::AnalyticsBuilder::request_timeout): a connection may
     /// have to wait for a service that does not read before it can close. What the
     /// operating system had taken before may still leave.
-    pub requests: Step<Infallible>,
+    pub requests: WithdrawalStep<Infallible>,
     /// No file holds an event any more; done if there is no durable queue. What is
     /// left in a file is never sent: the next start deletes it.
-    pub queue: Step<QueueError>,
+    pub queue: WithdrawalStep<QueueError>,
     /// This device remembers the opt-out. If this failed, the opt-out holds until the
     /// process ends; after that, the device knows only what the homeserver holds.
-    pub record: Step<StoreError>,
+    pub record: WithdrawalStep<StoreError>,
     /// The account has lost what this call was to remove: the event was read again after it
     /// was written, and this device has saved that nothing is left to remove.
     ///
     /// The event may hold an opt-in all the same, if another device made it after the write.
     /// This device follows it, as the state tells. Pending without a cause also if the event
     /// is clean and this device could not save that: after a restart it is removed again.
-    pub account: Step<AccountDataError>,
+    pub account: WithdrawalStep<AccountDataError>,
     /// The ID that the account held: what a request to a service to erase what it has
     /// must name. It is told once, and kept nowhere else.
     ///
@@ -95,10 +95,10 @@ impl OptOutReceipt {
     /// Nothing is known but what is done before anything is awaited.
     pub(crate) fn unknown() -> Self {
         Self {
-            requests: Step::Pending(None),
-            queue: Step::Pending(None),
-            record: Step::Pending(None),
-            account: Step::Pending(None),
+            requests: WithdrawalStep::Pending(None),
+            queue: WithdrawalStep::Pending(None),
+            record: WithdrawalStep::Pending(None),
+            account: WithdrawalStep::Pending(None),
             analytics_id: None,
         }
     }

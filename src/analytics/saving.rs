@@ -17,10 +17,10 @@ pub(crate) async fn save(
     store: RecordStore,
     saving: Arc<Mutex<()>>,
     Save { base, record }: Save,
-    bound: Duration,
+    request_timeout: Duration,
 ) -> Result<Record, StoreError> {
     let too_slow = || StoreError::Backend(Box::new(StoreTooSlow));
-    let lock = timeout(bound, saving.lock_owned()).await.map_err(|_| too_slow())?;
+    let lock = timeout(request_timeout, saving.lock_owned()).await.map_err(|_| too_slow())?;
     // In a task of its own, which holds the lock: a write that is no longer waited for
     // may still land, and must not land after a newer one.
     let write = tokio::spawn(async move {
@@ -28,7 +28,7 @@ pub(crate) async fn save(
         drop(lock);
         saved
     });
-    match timeout(bound, write).await {
+    match timeout(request_timeout, write).await {
         Ok(Ok(saved)) => saved,
         Ok(Err(gone)) => Err(StoreError::Backend(Box::new(gone))),
         Err(_) => Err(too_slow()),
@@ -42,7 +42,7 @@ pub(crate) async fn save_and_leave(
     store: RecordStore,
     saving: Arc<Mutex<()>>,
     hold: Hold,
-    bound: Duration,
+    request_timeout: Duration,
 ) {
     const MOST_TRIES: usize = 3;
 
@@ -50,7 +50,7 @@ pub(crate) async fn save_and_leave(
     drop(saving.lock().await);
     for _ in 0..MOST_TRIES {
         let Some(last) = hold.unsaved().cloned() else { return };
-        if save(store.clone(), saving.clone(), last, bound).await.is_ok() {
+        if save(store.clone(), saving.clone(), last, request_timeout).await.is_ok() {
             hold.saved();
             return;
         }

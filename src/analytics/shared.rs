@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// What the tasks share with the handle. They hold it weakly: it has the `Client`.
-pub(crate) struct Inner {
+pub(crate) struct Shared {
     /// Where the tasks run, for calls that come from elsewhere.
     pub(crate) runtime: Runtime,
     pub(super) client: Client,
@@ -34,7 +34,7 @@ pub(crate) struct Inner {
     pub(super) next_call: AtomicU64,
 }
 
-impl Inner {
+impl Shared {
     pub(crate) fn new(
         runtime: Runtime,
         client: Client,
@@ -105,7 +105,7 @@ impl Inner {
     }
 }
 
-impl Drop for Inner {
+impl Drop for Shared {
     fn drop(&mut self) {
         // Readers of the states see that there are no more.
         self.wake_readers();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures_core::Stream;
 use futures_util::{StreamExt as _, stream};
 
-use super::shared::Inner;
+use super::shared::Shared;
 use crate::consent::state::ConsentState;
 
 /// The state now and each one that follows, until `inner` is dropped. An equal state is
@@ -15,7 +15,7 @@ use crate::consent::state::ConsentState;
 /// its own, which may call anything of this crate, so it must run after the machine was
 /// unlocked; and then only a reader that looks sees the states in their order.
 pub(crate) fn stream(
-    inner: &Arc<Inner>,
+    inner: &Arc<Shared>,
 ) -> impl Stream<Item = ConsentState> + Send + Unpin + use<> {
     let reader = (Arc::downgrade(inner), inner.transitions.clone(), None);
     let states = stream::unfold(reader, |(inner, transitions, told)| async move {

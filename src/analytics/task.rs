@@ -22,7 +22,7 @@ use tokio::{
 };
 
 use self::{failure::failure, replies::Replies};
-use super::{calls::Call, saving::save, shared::Inner};
+use super::{calls::Call, saving::save, shared::Shared};
 use crate::{
     analytics_id::AnalyticsId,
     consent::{
@@ -38,7 +38,7 @@ type Running<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 
 /// What is under way, and what the machine does not look at.
 struct Driver {
-    inner: Weak<Inner>,
+    inner: Weak<Shared>,
     request: Running<Answer>,
     save: Running<Result<Record, StoreError>>,
     /// What the last read returned: what the next write is merged into.
@@ -53,7 +53,7 @@ enum Answer {
 
 /// Runs until `stop`, or until the last handle is gone.
 pub(crate) async fn run(
-    inner: Weak<Inner>,
+    inner: Weak<Shared>,
     calls: mpsc::UnboundedReceiver<Call>,
     mut session_changes: broadcast::Receiver<SessionChange>,
     wake: Arc<Notify>,
@@ -106,8 +106,8 @@ impl Driver {
             match action {
                 Action::Save(wanted) => {
                     let (store, saving) = (inner.record_store.clone(), inner.saving.clone());
-                    let bound = inner.account_data.bound();
-                    self.save = Some(Box::pin(save(store, saving, *wanted, bound)));
+                    let request_timeout = inner.account_data.request_timeout();
+                    self.save = Some(Box::pin(save(store, saving, *wanted, request_timeout)));
                 }
                 Action::Get => {
                     self.replies.request_error = None;
@@ -120,7 +120,7 @@ impl Driver {
         }
     }
 
-    fn get(&mut self, inner: &Inner) {
+    fn get(&mut self, inner: &Shared) {
         let account_data = inner.account_data.clone();
         let got = async move {
             let turn = account_data.turn().await?;
@@ -129,7 +129,7 @@ impl Driver {
         self.request = Some(Box::pin(async move { Answer::Got(got.await) }));
     }
 
-    fn put(&mut self, inner: &Inner, change: Change) {
+    fn put(&mut self, inner: &Shared, change: Change) {
         let (account_data, content) = (inner.account_data.clone(), self.content.take());
         let wrote = async move {
             let merged = change.apply_to(content.as_deref())?;

@@ -9,7 +9,7 @@ use futures_core::Stream;
 
 use super::Analytics;
 use crate::{
-    event::{Event, InvalidEvent, Properties},
+    event::{AnalyticsEvent, InvalidEvent, Properties},
     sink::{
         drops::{self, Dropped},
         report::DeliveryReport,
@@ -32,7 +32,7 @@ impl Analytics {
     /// A call that finds the buffer empty wakes the background task, which takes
     /// longer; so does the one that completes a batch, and no other. All other work
     /// is done by that task. `docs/measured.md` has the figures.
-    pub fn capture<E: Event>(&self, event: &E) {
+    pub fn capture<E: AnalyticsEvent>(&self, event: &E) {
         self.inner().sink.capture(E::NAME, || Properties::from_serialize(event));
     }
 
@@ -52,7 +52,7 @@ impl Analytics {
     /// Never pass an event from before the user opted in, in this session or an earlier
     /// one: the consent does not reach back, and this crate cannot know when something
     /// happened.
-    pub fn capture_at<E: Event>(&self, time: SystemTime, event: &E) {
+    pub fn capture_at<E: AnalyticsEvent>(&self, time: SystemTime, event: &E) {
         self.inner().sink.capture_at(time, E::NAME, || Properties::from_serialize(event));
     }
 

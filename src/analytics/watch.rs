@@ -5,11 +5,11 @@ use std::sync::Arc;
 use matrix_sdk::event_handler::EventHandlerHandle;
 use tokio::time::Instant;
 
-use super::shared::Inner;
+use super::shared::Shared;
 use crate::matrix::sync;
 
 /// Lets every account-data event that sync carries reach the machine.
-pub(super) fn watch_account_data(inner: &Arc<Inner>, event_type: String) -> EventHandlerHandle {
+pub(super) fn watch_account_data(inner: &Arc<Shared>, event_type: String) -> EventHandlerHandle {
     let weak = Arc::downgrade(inner);
     sync::watch_account_data(&inner.client, event_type, move |content| {
         let Some(inner) = weak.upgrade() else { return };

@@ -9,8 +9,8 @@
 //!
 //! | record | `true` + usable ID | `true`, no ID | `false` | nothing, or no boolean |
 //! |---|---|---|---|---|
-//! | none | Granted, Open | Granted, Holding(NoId) | Denied | Undecided, Ask |
-//! | Granted | same ID: Open; another: wipe, adopt, Open | Holding(NoId) | Denied, wipe | Closed(Unproven), wipe, nothing written |
+//! | none | Granted, Open | Granted, Holding(MissingId) | Denied | Undecided, Ask |
+//! | Granted | same ID: Open; another: wipe, adopt, Open | Holding(MissingId) | Denied, wipe | Closed(DecisionErased), wipe, nothing written |
 //! | Denied, clean | an ID retired here: Denied, one clean-up an epoch; another: Granted, Open | Denied | Denied | Denied |
 //! | Denied, removal pending | PUT, read back | PUT, read back | `id` member: PUT, read back; else discharged | `id` member: PUT, read back; else discharged |
 //!

@@ -16,17 +16,6 @@ pub enum Consent {
     Undecided,
 }
 
-/// Whether this process has proof of the decision from the homeserver.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Confirmation {
-    /// The homeserver has answered since the process began and since the last
-    /// doubt.
-    Confirmed,
-    /// It has not: the decision is what this device remembers.
-    Unconfirmed,
-}
-
 /// What the sink does with events, and why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -56,12 +45,12 @@ pub enum ClosedReason {
     /// The account cannot hold a decision: it is a guest's.
     Unavailable,
     /// The homeserver has not answered yet, and this device remembers nothing.
-    Unconfirmed,
+    Unknown,
     /// The user has not decided.
     Undecided,
     /// This device remembers an opt-in, but the homeserver no longer holds a decision:
     /// another client erased or overwrote it.
-    Unproven,
+    DecisionErased,
 }
 
 /// Why events wait, and are not sent.
@@ -70,9 +59,9 @@ pub enum ClosedReason {
 pub enum HoldReason {
     /// Another device changed the account data, and the homeserver is being
     /// asked what holds now.
-    Doubt,
+    Rechecking,
     /// The account says yes and holds no usable ID yet.
-    NoId,
+    MissingId,
     /// A call of [`Analytics::opt_in`](crate::Analytics::opt_in) is in progress.
     OptingIn,
     /// A new ID was written, and another device may be writing its own: after a
@@ -82,7 +71,7 @@ pub enum HoldReason {
     SoftLogout,
     /// This device remembers an opt-in, and the homeserver has not confirmed it yet, or not
     /// since it last refused to say anything of this user, as it does for a locked one.
-    Unconfirmed,
+    Unverified,
 }
 
 /// Whether to ask the user for consent now.
@@ -92,7 +81,7 @@ pub enum Prompt {
     /// The homeserver says that the user has not decided: ask.
     Ask,
     /// The user has decided, or must not be asked on this device. An opt-in that
-    /// another client removed from the account ([`ClosedReason::Unproven`]) is a decision too.
+    /// another client removed from the account ([`ClosedReason::DecisionErased`]) is a decision too.
     DontAsk,
     /// There is no account that could hold a decision: a guest, or no session.
     Unavailable,
@@ -109,8 +98,9 @@ pub enum Prompt {
 pub struct ConsentState {
     /// What the user said.
     pub decision: Consent,
-    /// Whether the homeserver has confirmed it.
-    pub confirmation: Confirmation,
+    /// Whether the homeserver has confirmed it since the process began, and since the last
+    /// change that it announced.
+    pub confirmed: bool,
     /// What the sink does, and why.
     pub gate: GateState,
     /// Whether a withdrawal has still to clean the account's event. It is tried
@@ -129,7 +119,7 @@ impl ConsentState {
                 Prompt::Unavailable
             }
             GateState::Closed(ClosedReason::Undecided) => Prompt::Ask,
-            GateState::Closed(ClosedReason::Unconfirmed) => Prompt::Wait,
+            GateState::Closed(ClosedReason::Unknown) => Prompt::Wait,
             GateState::Closed(_) | GateState::Holding(_) | GateState::Open => Prompt::DontAsk,
         }
     }

@@ -9,8 +9,8 @@ use serde::{
     ser::{Impossible, SerializeMap, SerializeStruct, Serializer},
 };
 
-use self::write::{Problem, push_bool, push_float, push_key, push_number, push_text};
-use super::{InvalidEvent, Value, scratch::Scratch, text::Text as _};
+use self::write::{FlatError, push_bool, push_float, push_key, push_number, push_text};
+use super::{InvalidEvent, PropertyValue, scratch::Scratch, text::Text as _};
 
 pub(super) struct Flat {
     pub(super) members: String,
@@ -20,7 +20,7 @@ pub(super) struct Flat {
 /// The members that `value` serialises to.
 pub(super) fn members<T: Serialize + ?Sized>(value: &T) -> Result<Flat, InvalidEvent> {
     let mut out = Scratch::new();
-    let keys = value.serialize(Object { out: &mut out }).map_err(|Problem(problem)| problem)?;
+    let keys = value.serialize(Object { out: &mut out }).map_err(|FlatError(problem)| problem)?;
     let members = str::from_utf8(out.as_bytes()).map_err(|_| InvalidEvent::Serialize)?;
     Ok(Flat {
         members: members.to_owned(),
@@ -32,18 +32,18 @@ pub(super) fn members<T: Serialize + ?Sized>(value: &T) -> Result<Flat, InvalidE
 pub(super) fn push_member(
     members: &mut String,
     key: &str,
-    value: &Value<'_>,
+    value: &PropertyValue<'_>,
 ) -> Result<(), InvalidEvent> {
     let length = members.len();
     let written = push_key(members, key).and_then(|()| match value {
-        Value::Bool(value) => push_bool(members, *value),
-        Value::Float(value) => push_float(members, *value, value.is_finite()),
-        Value::Float32(value) => push_float(members, *value, value.is_finite()),
-        Value::Integer(value) => push_number(members, value),
-        Value::Text(value) => push_text(members, value),
-        Value::Unsigned(value) => push_number(members, value),
+        PropertyValue::Bool(value) => push_bool(members, *value),
+        PropertyValue::Float(value) => push_float(members, *value, value.is_finite()),
+        PropertyValue::Float32(value) => push_float(members, *value, value.is_finite()),
+        PropertyValue::Integer(value) => push_number(members, value),
+        PropertyValue::Text(value) => push_text(members, value),
+        PropertyValue::Unsigned(value) => push_number(members, value),
     });
-    written.map_err(|Problem(problem)| {
+    written.map_err(|FlatError(problem)| {
         members.truncate(length);
         problem
     })
@@ -63,15 +63,15 @@ pub(super) fn push_raw(members: &mut String, key: &str, value: &str) {
 /// `serde_json::value::RawValue` and its feature `arbitrary_precision`.
 const SERDE_JSON_PRIVATE: &str = "$serde_json::private::";
 
-const NOT_FLAT: Problem = Problem(InvalidEvent::NotFlat);
+const NOT_FLAT: FlatError = FlatError(InvalidEvent::NotFlat);
 
 /// Implements the serialiser methods that are no part of a flat event.
 macro_rules! not_flat {
     (value: $($method:ident($($argument:ty),*);)*) => {
-        $(fn $method(self, $(_: $argument),*) -> Result<Self::Ok, Problem> { Err(NOT_FLAT) })*
+        $(fn $method(self, $(_: $argument),*) -> Result<Self::Ok, FlatError> { Err(NOT_FLAT) })*
     };
     (compound: $($method:ident($($argument:ty),*) -> $compound:ident;)*) => {
-        $(fn $method(self, $(_: $argument),*) -> Result<Self::$compound, Problem> { Err(NOT_FLAT) })*
+        $(fn $method(self, $(_: $argument),*) -> Result<Self::$compound, FlatError> { Err(NOT_FLAT) })*
     };
 }
 
@@ -90,14 +90,14 @@ struct Object<'a> {
 
 impl<'a> Serializer for Object<'a> {
     type Ok = Keys;
-    type Error = Problem;
-    type SerializeSeq = Impossible<Keys, Problem>;
-    type SerializeTuple = Impossible<Keys, Problem>;
-    type SerializeTupleStruct = Impossible<Keys, Problem>;
-    type SerializeTupleVariant = Impossible<Keys, Problem>;
+    type Error = FlatError;
+    type SerializeSeq = Impossible<Keys, FlatError>;
+    type SerializeTuple = Impossible<Keys, FlatError>;
+    type SerializeTupleStruct = Impossible<Keys, FlatError>;
+    type SerializeTupleVariant = Impossible<Keys, FlatError>;
     type SerializeMap = MapMembers<'a>;
     type SerializeStruct = StructMembers<'a>;
-    type SerializeStructVariant = Impossible<Keys, Problem>;
+    type SerializeStructVariant = Impossible<Keys, FlatError>;
 
     not_flat! { value:
         serialize_bool(bool); serialize_i8(i8); serialize_i16(i16); serialize_i32(i32);
@@ -115,19 +115,19 @@ impl<'a> Serializer for Object<'a> {
         serialize_struct_variant(&'static str, u32, &'static str, usize) -> SerializeStructVariant;
     }
 
-    fn serialize_none(self) -> Result<Keys, Problem> {
+    fn serialize_none(self) -> Result<Keys, FlatError> {
         self.serialize_unit()
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Keys, Problem> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Keys, FlatError> {
         value.serialize(self)
     }
 
-    fn serialize_unit(self) -> Result<Keys, Problem> {
+    fn serialize_unit(self) -> Result<Keys, FlatError> {
         Ok(Keys::Fixed { has_text: false })
     }
 
-    fn serialize_unit_struct(self, _name: &'static str) -> Result<Keys, Problem> {
+    fn serialize_unit_struct(self, _name: &'static str) -> Result<Keys, FlatError> {
         Ok(Keys::Fixed { has_text: false })
     }
 
@@ -135,7 +135,7 @@ impl<'a> Serializer for Object<'a> {
         self,
         _name: &'static str,
         value: &T,
-    ) -> Result<Keys, Problem> {
+    ) -> Result<Keys, FlatError> {
         value.serialize(self)
     }
 
@@ -145,11 +145,11 @@ impl<'a> Serializer for Object<'a> {
         _index: u32,
         _variant: &'static str,
         _value: &T,
-    ) -> Result<Keys, Problem> {
+    ) -> Result<Keys, FlatError> {
         Err(NOT_FLAT)
     }
 
-    fn serialize_map(self, _length: Option<usize>) -> Result<MapMembers<'a>, Problem> {
+    fn serialize_map(self, _length: Option<usize>) -> Result<MapMembers<'a>, FlatError> {
         Ok(MapMembers { out: self.out, before_key: 0 })
     }
 
@@ -157,7 +157,7 @@ impl<'a> Serializer for Object<'a> {
         self,
         name: &'static str,
         _length: usize,
-    ) -> Result<StructMembers<'a>, Problem> {
+    ) -> Result<StructMembers<'a>, FlatError> {
         // `serde_json` passes JSON text, and numbers of any length, as structs of its own,
         // which only its serialiser understands.
         if name.starts_with(SERDE_JSON_PRIVATE) {
@@ -174,18 +174,18 @@ struct StructMembers<'a> {
 
 impl SerializeStruct for StructMembers<'_> {
     type Ok = Keys;
-    type Error = Problem;
+    type Error = FlatError;
 
     fn serialize_field<T: Serialize + ?Sized>(
         &mut self,
         key: &'static str,
         value: &T,
-    ) -> Result<(), Problem> {
+    ) -> Result<(), FlatError> {
         self.has_text |= push_property(self.out, key, value)?;
         Ok(())
     }
 
-    fn end(self) -> Result<Keys, Problem> {
+    fn end(self) -> Result<Keys, FlatError> {
         Ok(Keys::Fixed { has_text: self.has_text })
     }
 }
@@ -198,22 +198,22 @@ struct MapMembers<'a> {
 
 impl SerializeMap for MapMembers<'_> {
     type Ok = Keys;
-    type Error = Problem;
+    type Error = FlatError;
 
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Problem> {
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), FlatError> {
         self.before_key = self.out.len();
         let key = key.serialize(MapKey)?;
         push_key(self.out, &key)
     }
 
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Problem> {
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), FlatError> {
         if matches!(value.serialize(Scalar { out: self.out })?, Written::Nothing) {
             self.out.truncate(self.before_key);
         }
         Ok(())
     }
 
-    fn end(self) -> Result<Keys, Problem> {
+    fn end(self) -> Result<Keys, FlatError> {
         Ok(Keys::Dynamic)
     }
 }
@@ -223,7 +223,7 @@ fn push_property<T: Serialize + ?Sized>(
     out: &mut Scratch,
     key: &str,
     value: &T,
-) -> Result<bool, Problem> {
+) -> Result<bool, FlatError> {
     let before = out.len();
     push_key(out, key)?;
     let written = value.serialize(Scalar { out })?;
@@ -250,7 +250,7 @@ struct Scalar<'a> {
 
 macro_rules! scalar {
     ($($method:ident($value:ty);)*) => {
-        $(fn $method(self, value: $value) -> Result<Written, Problem> {
+        $(fn $method(self, value: $value) -> Result<Written, FlatError> {
             push_number(self.out, &value).map(|()| Written::Fixed)
         })*
     };
@@ -258,29 +258,29 @@ macro_rules! scalar {
 
 impl Serializer for Scalar<'_> {
     type Ok = Written;
-    type Error = Problem;
-    type SerializeSeq = Impossible<Written, Problem>;
-    type SerializeTuple = Impossible<Written, Problem>;
-    type SerializeTupleStruct = Impossible<Written, Problem>;
-    type SerializeTupleVariant = Impossible<Written, Problem>;
-    type SerializeMap = Impossible<Written, Problem>;
-    type SerializeStruct = Impossible<Written, Problem>;
-    type SerializeStructVariant = Impossible<Written, Problem>;
+    type Error = FlatError;
+    type SerializeSeq = Impossible<Written, FlatError>;
+    type SerializeTuple = Impossible<Written, FlatError>;
+    type SerializeTupleStruct = Impossible<Written, FlatError>;
+    type SerializeTupleVariant = Impossible<Written, FlatError>;
+    type SerializeMap = Impossible<Written, FlatError>;
+    type SerializeStruct = Impossible<Written, FlatError>;
+    type SerializeStructVariant = Impossible<Written, FlatError>;
 
     scalar! {
         serialize_i8(i8); serialize_i16(i16); serialize_i32(i32); serialize_i64(i64);
         serialize_u8(u8); serialize_u16(u16); serialize_u32(u32); serialize_u64(u64);
     }
 
-    fn serialize_bool(self, value: bool) -> Result<Written, Problem> {
+    fn serialize_bool(self, value: bool) -> Result<Written, FlatError> {
         push_bool(self.out, value).map(|()| Written::Fixed)
     }
 
-    fn serialize_char(self, value: char) -> Result<Written, Problem> {
+    fn serialize_char(self, value: char) -> Result<Written, FlatError> {
         self.serialize_str(value.encode_utf8(&mut [0; 4]))
     }
 
-    fn serialize_i128(self, value: i128) -> Result<Written, Problem> {
+    fn serialize_i128(self, value: i128) -> Result<Written, FlatError> {
         match (i64::try_from(value), u64::try_from(value)) {
             (Ok(value), _) => self.serialize_i64(value),
             (_, Ok(value)) => self.serialize_u64(value),
@@ -288,11 +288,11 @@ impl Serializer for Scalar<'_> {
         }
     }
 
-    fn serialize_u128(self, value: u128) -> Result<Written, Problem> {
+    fn serialize_u128(self, value: u128) -> Result<Written, FlatError> {
         u64::try_from(value).map_err(|_| NOT_FLAT).and_then(|value| self.serialize_u64(value))
     }
 
-    fn serialize_str(self, value: &str) -> Result<Written, Problem> {
+    fn serialize_str(self, value: &str) -> Result<Written, FlatError> {
         push_text(self.out, value).map(|()| Written::Text)
     }
 
@@ -308,27 +308,27 @@ impl Serializer for Scalar<'_> {
         serialize_struct_variant(&'static str, u32, &'static str, usize) -> SerializeStructVariant;
     }
 
-    fn serialize_f32(self, value: f32) -> Result<Written, Problem> {
+    fn serialize_f32(self, value: f32) -> Result<Written, FlatError> {
         push_float(self.out, value, value.is_finite()).map(|()| Written::Fixed)
     }
 
-    fn serialize_f64(self, value: f64) -> Result<Written, Problem> {
+    fn serialize_f64(self, value: f64) -> Result<Written, FlatError> {
         push_float(self.out, value, value.is_finite()).map(|()| Written::Fixed)
     }
 
-    fn serialize_none(self) -> Result<Written, Problem> {
+    fn serialize_none(self) -> Result<Written, FlatError> {
         Ok(Written::Nothing)
     }
 
-    fn serialize_unit(self) -> Result<Written, Problem> {
+    fn serialize_unit(self) -> Result<Written, FlatError> {
         Ok(Written::Nothing)
     }
 
-    fn serialize_unit_struct(self, _name: &'static str) -> Result<Written, Problem> {
+    fn serialize_unit_struct(self, _name: &'static str) -> Result<Written, FlatError> {
         Ok(Written::Nothing)
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Written, Problem> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Written, FlatError> {
         value.serialize(self)
     }
 
@@ -337,7 +337,7 @@ impl Serializer for Scalar<'_> {
         _name: &'static str,
         _index: u32,
         variant: &'static str,
-    ) -> Result<Written, Problem> {
+    ) -> Result<Written, FlatError> {
         push_text(self.out, variant).map(|()| Written::Fixed)
     }
 
@@ -345,7 +345,7 @@ impl Serializer for Scalar<'_> {
         self,
         _name: &'static str,
         value: &T,
-    ) -> Result<Written, Problem> {
+    ) -> Result<Written, FlatError> {
         value.serialize(self)
     }
 
@@ -355,7 +355,7 @@ impl Serializer for Scalar<'_> {
         _index: u32,
         _variant: &'static str,
         _value: &T,
-    ) -> Result<Written, Problem> {
+    ) -> Result<Written, FlatError> {
         Err(NOT_FLAT)
     }
 }
@@ -365,14 +365,14 @@ struct MapKey;
 
 impl Serializer for MapKey {
     type Ok = String;
-    type Error = Problem;
-    type SerializeSeq = Impossible<String, Problem>;
-    type SerializeTuple = Impossible<String, Problem>;
-    type SerializeTupleStruct = Impossible<String, Problem>;
-    type SerializeTupleVariant = Impossible<String, Problem>;
-    type SerializeMap = Impossible<String, Problem>;
-    type SerializeStruct = Impossible<String, Problem>;
-    type SerializeStructVariant = Impossible<String, Problem>;
+    type Error = FlatError;
+    type SerializeSeq = Impossible<String, FlatError>;
+    type SerializeTuple = Impossible<String, FlatError>;
+    type SerializeTupleStruct = Impossible<String, FlatError>;
+    type SerializeTupleVariant = Impossible<String, FlatError>;
+    type SerializeMap = Impossible<String, FlatError>;
+    type SerializeStruct = Impossible<String, FlatError>;
+    type SerializeStructVariant = Impossible<String, FlatError>;
 
     not_flat! { value:
         serialize_bool(bool); serialize_i8(i8); serialize_i16(i16); serialize_i32(i32);
@@ -391,11 +391,11 @@ impl Serializer for MapKey {
         serialize_struct_variant(&'static str, u32, &'static str, usize) -> SerializeStructVariant;
     }
 
-    fn serialize_str(self, value: &str) -> Result<String, Problem> {
+    fn serialize_str(self, value: &str) -> Result<String, FlatError> {
         Ok(value.to_owned())
     }
 
-    fn serialize_char(self, value: char) -> Result<String, Problem> {
+    fn serialize_char(self, value: char) -> Result<String, FlatError> {
         Ok(value.to_string())
     }
 
@@ -404,11 +404,11 @@ impl Serializer for MapKey {
         _name: &'static str,
         _index: u32,
         variant: &'static str,
-    ) -> Result<String, Problem> {
+    ) -> Result<String, FlatError> {
         Ok(variant.to_owned())
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<String, Problem> {
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<String, FlatError> {
         value.serialize(self)
     }
 
@@ -416,7 +416,7 @@ impl Serializer for MapKey {
         self,
         _name: &'static str,
         value: &T,
-    ) -> Result<String, Problem> {
+    ) -> Result<String, FlatError> {
         value.serialize(self)
     }
 
@@ -426,7 +426,7 @@ impl Serializer for MapKey {
         _index: u32,
         _variant: &'static str,
         _value: &T,
-    ) -> Result<String, Problem> {
+    ) -> Result<String, FlatError> {
         Err(NOT_FLAT)
     }
 }

@@ -8,7 +8,7 @@ use std::{borrow::Cow, collections::HashSet, fmt};
 use serde::{Serialize, Serializer, de::DeserializeOwned, ser::SerializeMap as _};
 
 use super::{
-    DeserializeError, InvalidEvent, MAX_EVENT_BYTES, Value, flat,
+    DeserializeError, InvalidEvent, MAX_EVENT_BYTES, PropertyValue, flat,
     members::{self, Member},
 };
 
@@ -77,13 +77,13 @@ impl Properties {
 
     /// These properties and `key` with `value`.
     #[must_use]
-    pub fn with<'v>(mut self, key: &str, value: impl Into<Value<'v>>) -> Self {
+    pub fn with<'v>(mut self, key: &str, value: impl Into<PropertyValue<'v>>) -> Self {
         self.insert(key, value);
         self
     }
 
     /// Adds `key` with `value`, or replaces its value.
-    pub fn insert<'v>(&mut self, key: &str, value: impl Into<Value<'v>>) {
+    pub fn insert<'v>(&mut self, key: &str, value: impl Into<PropertyValue<'v>>) {
         if self.problem.is_some() {
             return;
         }
@@ -102,7 +102,7 @@ impl Properties {
     /// Makes room for `value` if there was too little: what it replaces, and what was
     /// replaced before, needs none.
     #[cold]
-    fn insert_again(&mut self, key: &str, value: &Value<'_>, problem: InvalidEvent) {
+    fn insert_again(&mut self, key: &str, value: &PropertyValue<'_>, problem: InvalidEvent) {
         if problem != InvalidEvent::TooLarge {
             self.problem = Some(problem);
             return;
@@ -249,7 +249,7 @@ impl Properties {
     /// text; `None` if all are kept.
     pub(crate) fn filtered(
         &self,
-        mut decide: impl FnMut(&str, Option<&str>) -> Fate,
+        mut decide: impl FnMut(&str, Option<&str>) -> PropertyFate,
     ) -> Option<Self> {
         let json = self.to_json();
         let mut members = String::with_capacity(self.members.len());
@@ -260,11 +260,11 @@ impl Properties {
         for (key, value) in parsed {
             let text: Option<String> = serde_json::from_str(value.get()).ok();
             let fate = decide(&key, text.as_deref());
-            all_kept &= matches!(fate, Fate::Kept);
+            all_kept &= matches!(fate, PropertyFate::Kept);
             match fate {
-                Fate::Kept => flat::push_raw(&mut members, &key, value.get()),
-                Fate::Dropped => {}
-                Fate::Replaced { key: new_key, text } => {
+                PropertyFate::Kept => flat::push_raw(&mut members, &key, value.get()),
+                PropertyFate::Dropped => {}
+                PropertyFate::Replaced { key: new_key, text } => {
                     let text = text.map(|text| serde_json::to_string(&text).unwrap_or_default());
                     let value = text.as_deref().unwrap_or(value.get());
                     flat::push_raw(&mut members, new_key.as_deref().unwrap_or(&key), value);
@@ -325,7 +325,7 @@ fn has_repeats(members: &[Member<'_>]) -> bool {
 
 /// What becomes of one property.
 #[derive(Debug)]
-pub(crate) enum Fate {
+pub(crate) enum PropertyFate {
     Dropped,
     Kept,
     /// With another key, another text or both.

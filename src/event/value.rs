@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 /// One property's value.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
-pub enum Value<'a> {
+pub enum PropertyValue<'a> {
     /// `true` or `false`.
     Bool(bool),
     /// A floating-point number of double precision; it must be finite.
@@ -24,7 +24,7 @@ pub enum Value<'a> {
 }
 
 /// Prints the kind of the value only: the value may be personal.
-impl fmt::Debug for Value<'_> {
+impl fmt::Debug for PropertyValue<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Bool(_) => "Bool(..)",
@@ -37,7 +37,7 @@ impl fmt::Debug for Value<'_> {
     }
 }
 
-impl Serialize for Value<'_> {
+impl Serialize for PropertyValue<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Bool(value) => serializer.serialize_bool(*value),
@@ -52,7 +52,7 @@ impl Serialize for Value<'_> {
 
 macro_rules! value_from {
     ($($source:ty => $variant:ident),* $(,)?) => {
-        $(impl From<$source> for Value<'_> {
+        $(impl From<$source> for PropertyValue<'_> {
             fn from(value: $source) -> Self {
                 Self::$variant(value.into())
             }
@@ -68,13 +68,13 @@ value_from! {
     String => Text,
 }
 
-impl<'a> From<&'a str> for Value<'a> {
+impl<'a> From<&'a str> for PropertyValue<'a> {
     fn from(value: &'a str) -> Self {
         Self::Text(Cow::Borrowed(value))
     }
 }
 
-impl<'a> From<Cow<'a, str>> for Value<'a> {
+impl<'a> From<Cow<'a, str>> for PropertyValue<'a> {
     fn from(value: Cow<'a, str>) -> Self {
         Self::Text(value)
     }

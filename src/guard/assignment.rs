@@ -16,14 +16,14 @@ pub(super) struct Assignment {
     /// Where the value starts.
     pub(super) end: usize,
     /// How clearly something is assigned.
-    pub(super) sign: Sign,
+    pub(super) clarity: Clarity,
     /// The quote that is open where the value starts.
     pub(super) quote: Option<Quote>,
 }
 
-/// How clearly something is assigned. A clearer sign is greater.
+/// How clearly something is assigned. A clearer clarity is greater.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Sign {
+pub(super) enum Clarity {
     /// By spaces, or by a comma, which is in lists and in prose.
     None,
     /// By the line between two columns of a table.
@@ -95,14 +95,14 @@ impl Assignment {
     /// Returns what is left of an assignment at the start of `text`, the key before which
     /// is the name.
     pub(super) fn within(text: &str) -> Option<Self> {
-        Some(Self { sign: Sign::Clear, ..Self::read(text, 0, true)? })
+        Some(Self { clarity: Clarity::Clear, ..Self::read(text, 0, true)? })
     }
 
     /// Reads on from `start`. A value may begin there if something `is_assigned`.
     fn read(text: &str, start: usize, is_assigned: bool) -> Option<Self> {
         let bytes = text.as_bytes();
         let (mut at, mut spaces) = (start, 0);
-        let (mut sign, mut in_struct, mut quote) = (Sign::None, false, None);
+        let (mut clarity, mut in_struct, mut quote) = (Clarity::None, false, None);
         while at < bytes.len() {
             if at - start - spaces > MAX_ASSIGNMENT {
                 return None;
@@ -117,20 +117,20 @@ impl Assignment {
                 '-' if matches!(bytes.get(at + 1), Some(b'>' | b' ')) => {}
                 '"' | '\'' | '`' => {
                     quote = Some(Quote::at(bytes, at));
-                    sign = Sign::Clear;
+                    clarity = Clarity::Clear;
                 }
                 '=' | ':' | '>' | '<' | '(' | ')' | '[' | ']' | '{' | '}' | '*' | '\\' => {
                     quote = None;
                     in_struct |= c == '{';
-                    sign = Sign::Clear;
+                    clarity = Clarity::Clear;
                 }
                 '|' | ',' => {
                     quote = None;
-                    sign = sign.max(if c == '|' { Sign::Bar } else { Sign::None });
+                    clarity = clarity.max(if c == '|' { Clarity::Bar } else { Clarity::None });
                 }
                 _ if !c.is_ascii() && !c.is_alphanumeric() => {
                     quote = None;
-                    sign = Sign::Clear;
+                    clarity = Clarity::Clear;
                 }
                 _ if at == start && !is_assigned => break,
                 _ => {
@@ -139,7 +139,7 @@ impl Assignment {
                         continue;
                     }
                     let Some((next, opens)) = wrapper_at(bytes, at, in_struct) else { break };
-                    sign = Sign::Clear;
+                    clarity = Clarity::Clear;
                     in_struct |= opens;
                     at = next;
                     continue;
@@ -147,7 +147,7 @@ impl Assignment {
             }
             at += c.len_utf8();
         }
-        Some(Self { end: at, sign, quote })
+        Some(Self { end: at, clarity, quote })
     }
 }
 

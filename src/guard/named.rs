@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use super::{
-    assignment::{Assignment, Sign},
+    assignment::{Assignment, Clarity},
     kind::IdentifierKind,
     runs::Runs,
     token::is_mixed,
@@ -83,15 +83,15 @@ impl SecretName {
     }
 
     /// Returns the least sign that has to assign the value.
-    fn least_sign(self) -> Sign {
+    fn least_clarity(self) -> Clarity {
         match self.name {
             // Only these two are read together with a value by a space alone: in
             // `access_token abc` and in `Bearer abc`.
-            Name::Bearer => Sign::None,
-            Name::Token if self.is_qualified => Sign::None,
+            Name::Bearer => Clarity::None,
+            Name::Token if self.is_qualified => Clarity::None,
             // Their values do not look like the title of the next column.
-            Name::Token | Name::Authorization | Name::Secret => Sign::Bar,
-            Name::Password => Sign::Clear,
+            Name::Token | Name::Authorization | Name::Secret => Clarity::Bar,
+            Name::Password => Clarity::Clear,
         }
     }
 }
@@ -138,7 +138,7 @@ impl<'a> NamedSecrets<'a> {
     ) -> Option<(Range<usize>, IdentifierKind)> {
         let name = SecretName::at(name, self.text, word.start);
         let assignment = Assignment::after(self.text, word.end)?;
-        if assignment.sign < name.least_sign() {
+        if assignment.clarity < name.least_clarity() {
             return None;
         }
         let range = match name.name {

@@ -1,6 +1,6 @@
 //! Knows what the key of a property says about its text.
 
-use super::{named::SecretName, signs::secret_name, version::is_named_version};
+use super::{markers::secret_name, named::SecretName, version::is_named_version};
 
 /// What is known of where a text stands.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -20,12 +20,12 @@ use super::{
     jwt::json_web_tokens,
     key,
     kind::IdentifierKind,
+    markers::{Announced, MARKERS},
     matrix,
     named::NamedSecrets,
     own::{Literal, OwnIdentifiers},
     place::Place,
     recovery::recovery_keys,
-    signs::{Announced, SIGNS},
     userinfo::user_infos,
     version::VersionLike,
     work,
@@ -56,9 +56,9 @@ pub(super) struct Scanner {
 impl Scanner {
     pub(super) fn new(own: &OwnIdentifiers, detectors: Arc<[Box<dyn Detector>]>) -> Self {
         let literals = own.literals();
-        let signs = SIGNS.iter().map(|(text, _)| text.as_bytes());
+        let markers = MARKERS.iter().map(|(text, _)| text.as_bytes());
         let all: Vec<_> =
-            signs.chain(literals.iter().map(|literal| literal.folded.as_slice())).collect();
+            markers.chain(literals.iter().map(|literal| literal.folded.as_slice())).collect();
         Self {
             own_server: Some(own.server_name.clone()).filter(|name| !name.is_empty()),
             literals: Literals::new(&all),
@@ -112,7 +112,7 @@ impl Scanner {
         let may_have_escapes = self.sigils(text, found);
         with_form(text, |range, kind| found.push(Finding { range, kind }));
         self.fold(text);
-        self.signs(text, found);
+        self.markers(text, found);
         ip_addresses(text, place, found);
         if let Place::Secret(name) = place {
             let secret = NamedSecrets::new(text).under(name);
@@ -164,7 +164,7 @@ impl Scanner {
     }
 
     /// What a literal text announces, and what is one.
-    fn signs(&self, text: &str, found: &mut Vec<Finding>) {
+    fn markers(&self, text: &str, found: &mut Vec<Finding>) {
         let folded = &self.folded;
         let mut announced = Announced::new(text);
         let (mut from, mut floor) = (0, 0);
@@ -172,10 +172,10 @@ impl Scanner {
             from = at + 1;
             let first = folded.get(at);
             work::looked_at(1);
-            for (sign, meaning) in &SIGNS {
-                if sign.as_bytes().first() == first
-                    && folded[at..].starts_with(sign.as_bytes())
-                    && let Some((range, kind)) = announced.by(*meaning, at..at + sign.len())
+            for (marker, meaning) in &MARKERS {
+                if marker.as_bytes().first() == first
+                    && folded[at..].starts_with(marker.as_bytes())
+                    && let Some((range, kind)) = announced.by(*meaning, at..at + marker.len())
                 {
                     // The next one may begin inside of it, and reach over its end.
                     found.push(Finding { range, kind });

@@ -120,7 +120,7 @@ pub(crate) struct AccountData {
     user: OwnedUserId,
     event_type: GlobalAccountDataEventType,
     /// The bound on one read and on one write.
-    bound: Duration,
+    request_timeout: Duration,
     /// Held by whoever reads, merges and writes, and by every request until it
     /// has ended.
     turn: Arc<Mutex<()>>,
@@ -137,14 +137,14 @@ impl AccountData {
         client: Client,
         user: OwnedUserId,
         event_type: &str,
-        bound: Duration,
+        request_timeout: Duration,
         turn: Arc<Mutex<()>>,
     ) -> Self {
         let guard = Guard::new(GuardPolicy::default(), Vec::new());
         let session = client.clone();
         guard.watch_session(move || Some(own_identifiers(&session)));
         let guard = Arc::new(guard);
-        Self { client, user, event_type: event_type.into(), bound, turn, guard }
+        Self { client, user, event_type: event_type.into(), request_timeout, turn, guard }
     }
 
     /// Returns what `content` says about consent; none is an event that is not set.
@@ -157,13 +157,13 @@ impl AccountData {
     }
 
     /// The bound on one read and on one write.
-    pub(crate) fn bound(&self) -> Duration {
-        self.bound
+    pub(crate) fn request_timeout(&self) -> Duration {
+        self.request_timeout
     }
 
     /// Waits for the request before to end.
     pub(crate) async fn turn(&self) -> Result<Turn, AccountDataError> {
-        timeout(self.bound, self.turn.clone().lock_owned())
+        timeout(self.request_timeout, self.turn.clone().lock_owned())
             .await
             .map_err(|_| AccountDataError::Timeout)
     }
@@ -205,7 +205,7 @@ impl AccountData {
     /// One try within the bound: by default the SDK may go on for a quarter of an
     /// hour.
     fn config(&self) -> RequestConfig {
-        RequestConfig::new().disable_retry().timeout(self.bound)
+        RequestConfig::new().disable_retry().timeout(self.request_timeout)
     }
 
     /// Runs `request` in a task of its own, and waits for it within the bound.
@@ -218,7 +218,7 @@ impl AccountData {
         request: impl Future<Output = T> + Send + 'static,
     ) -> Result<(Turn, T), AccountDataError> {
         let task = tokio::spawn(async move { (request.await, turn) });
-        match timeout(self.bound, task).await {
+        match timeout(self.request_timeout, task).await {
             Ok(Ok((answer, turn))) => Ok((turn, answer)),
             // Cancelled with its runtime, or a panic of the SDK: no answer.
             Ok(Err(_)) | Err(_) => Err(AccountDataError::Timeout),

@@ -3,10 +3,10 @@
 //! One lane a backend, so that the outage of one delays no other. All lanes run
 //! in the one task of [`Sink::run`](crate::sink::Sink::run).
 
-mod course;
 mod flush;
 mod refusals;
 mod retry;
+mod retry_state;
 mod settle;
 mod state;
 mod user;
@@ -20,8 +20,8 @@ use tokio::{
 };
 use tracing::warn;
 
-use self::{course::Course, settle::Load, state::LaneState};
 pub(crate) use self::{flush::Occasion, user::PendingUser};
+use self::{retry_state::RetryState, settle::Load, state::LaneState};
 use super::{
     counted::{Counted, CountedGuard},
     counters::DropSignal,
@@ -113,21 +113,21 @@ impl Lane {
 
     /// Delivers until `stop`.
     pub(crate) async fn run(&self, gate: &Gate, limits: &Limits, stop: &Stop) {
-        let mut course = Course::new(limits.batch_events);
+        let mut retries = RetryState::new(limits.batch_events);
         while !stop.is_stopped() {
             // Two epochs may have two IDs: one connection would tie them together.
             let connected = self.lock().connected;
             if connected.is_some_and(|epoch| gate.capture_epoch() != Some(epoch)) {
                 self.disconnect();
             }
-            self.expire(limits, &course);
-            if let Some(pause) = course.pause {
+            self.expire(limits, &retries);
+            if let Some(pause) = retries.pause {
                 if self.pause_is_over(pause, gate, limits, stop).await {
-                    course.resume();
+                    retries.resume();
                 }
                 continue;
             }
-            match self.next_batch(gate, limits, &course) {
+            match self.next_batch(gate, limits, &retries) {
                 Some((pass, batch)) => {
                     // The backend is asked while no lock is held.
                     let said = self.lock().user.offer(pass.epoch);
@@ -136,7 +136,7 @@ impl Lane {
                     let request = Batch::new(pass.id.clone(), events);
                     let outcome = self.send(gate, limits, stop, &pass, &request).await;
                     let load = Load { batch, carried: said };
-                    self.settle(&outcome, load, gate, &pass, limits, &mut course);
+                    self.settle(&outcome, load, gate, &pass, limits, &mut retries);
                 }
                 None => self.woken_or_expired(limits).await,
             }
@@ -144,10 +144,10 @@ impl Lane {
     }
 
     /// Drops what has waited for too long.
-    fn expire(&self, limits: &Limits, course: &Course) {
+    fn expire(&self, limits: &Limits, retries: &RetryState) {
         let mut state = self.lock();
         let expired = state.queue.expire(Instant::now(), limits.queue_age);
-        let reason = if course.parked { DropReason::Parked } else { DropReason::Expired };
+        let reason = if retries.parked { DropReason::Unauthorized } else { DropReason::Expired };
         state.drops.add(reason, expired);
         drop(state);
         if expired > 0 {
@@ -217,7 +217,7 @@ impl Lane {
         &self,
         gate: &Gate,
         limits: &Limits,
-        course: &Course,
+        retries: &RetryState,
     ) -> Option<(Pass, Vec<Queued>)> {
         let mut state = self.lock();
         let pass = gate.pass();
@@ -227,7 +227,7 @@ impl Lane {
                 self.wake();
                 return None;
             }
-            let batch = state.queue.take(course.batch_events, limits.batch_bytes);
+            let batch = state.queue.take(retries.batch_events, limits.batch_bytes);
             // Whatever else went wrong, an event of another epoch is not sent.
             let (batch, withdrawn): (Vec<_>, Vec<_>) =
                 batch.into_iter().partition(|queued| queued.event.epoch == pass.epoch);

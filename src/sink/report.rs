@@ -17,7 +17,7 @@ const LONGEST_CLOSE: Duration = Duration::from_millis(100);
 /// What a flush or a shutdown did for one backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Delivered {
+pub struct BackendReport {
     /// The backend's [`name`](crate::Backend::name).
     pub backend: &'static str,
     /// Events that the backend accepted meanwhile.
@@ -35,7 +35,7 @@ pub struct Delivered {
 #[non_exhaustive]
 pub struct DeliveryReport {
     /// One entry a backend, in the order in which they were added.
-    pub backends: Vec<Delivered>,
+    pub backends: Vec<BackendReport>,
 }
 
 impl DeliveryReport {
@@ -115,7 +115,7 @@ impl Sink {
         let backends = self.stats().backends.into_iter().zip(&before.backends);
         DeliveryReport {
             backends: backends
-                .map(|(now, before)| Delivered {
+                .map(|(now, before)| BackendReport {
                     backend: now.name,
                     delivered: now.delivered - before.delivered,
                     undelivered: now.queued + now.in_flight,

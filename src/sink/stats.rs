@@ -37,7 +37,7 @@ pub enum DropReason {
     /// credentials or was not set up to take events
     /// ([`Unauthorized`](crate::DeliveryError::Unauthorized),
     /// [`Misconfigured`](crate::DeliveryError::Misconfigured)).
-    Parked,
+    Unauthorized,
     /// The queue was full.
     QueueFull,
     /// The backend refused the event itself, when it was alone.
@@ -68,7 +68,7 @@ impl DropReason {
             Self::IntakeFull => "intake_full",
             Self::Invalid => "invalid",
             Self::NotConfirmed => "not_confirmed",
-            Self::Parked => "parked",
+            Self::Unauthorized => "unauthorized",
             Self::QueueFull => "queue_full",
             Self::Rejected => "rejected",
             Self::Shutdown => "shutdown",
@@ -179,7 +179,7 @@ mod tests {
         DropReason::IntakeFull,
         DropReason::Invalid,
         DropReason::NotConfirmed,
-        DropReason::Parked,
+        DropReason::Unauthorized,
         DropReason::QueueFull,
         DropReason::Rejected,
         DropReason::Shutdown,

@@ -1,6 +1,6 @@
 //! States of consent, as an app would observe them.
 
-use crate::consent::state::{Confirmation, Consent, ConsentState, GateState};
+use crate::consent::state::{Consent, ConsentState, GateState};
 
 /// A state to test a settings page with, without a homeserver: confirmed, and with
 /// nothing left to remove. Both fields can be set after.
@@ -18,5 +18,5 @@ use crate::consent::state::{Confirmation, Consent, ConsentState, GateState};
 /// ```
 #[must_use]
 pub fn consent_state(decision: Consent, gate: GateState) -> ConsentState {
-    ConsentState { decision, confirmation: Confirmation::Confirmed, gate, removal_pending: false }
+    ConsentState { decision, confirmed: true, gate, removal_pending: false }
 }

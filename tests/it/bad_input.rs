@@ -4,7 +4,7 @@ use std::{error::Error as _, time::Duration};
 
 use matrix_analytics::{
     AccountDataError, Analytics, BuildError, ClosedReason, Consent, ConsentState,
-    ELEMENT_EVENT_TYPE, GateState, HoldReason, OptInError, Prompt, Step,
+    ELEMENT_EVENT_TYPE, GateState, HoldReason, OptInError, Prompt, WithdrawalStep,
     testing::{AccountDataMethod, Fault},
 };
 use matrix_sdk::Client;
@@ -136,7 +136,7 @@ async fn an_opt_out_that_meets_a_fault_stands_here_and_cleans_up_later() {
             world.server.fail_next_on(method, fault.clone());
             let receipt = outlasting(&world, &fault, analytics.opt_out().into_future()).await;
             assert!(receipt.record.is_done(), "{case}");
-            let Step::Pending(Some(error)) = &receipt.account else {
+            let WithdrawalStep::Pending(Some(error)) = &receipt.account else {
                 panic!("{case}: {receipt:?}")
             };
             assert!(is_told_by(error), "{case}: {error:?}");
@@ -173,7 +173,7 @@ async fn an_account_that_is_forbidden_once_holds_and_opens_with_a_new_proof() {
     let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
     world.server.fail_next(Fault::Forbidden);
     assert!(eventually(analytics.recheck()).await.is_err());
-    assert_eq!(analytics.state().gate, GateState::Holding(HoldReason::Unconfirmed));
+    assert_eq!(analytics.state().gate, GateState::Holding(HoldReason::Unverified));
     assert_eq!(analytics.prompt(), Prompt::DontAsk);
     eventually(analytics.recheck()).await.unwrap();
     analytics.until(ConsentState::is_open).await;
@@ -194,7 +194,10 @@ async fn a_content_that_is_no_object_is_reported_and_left_alone() {
         );
         let receipt = eventually(analytics.opt_out().into_future()).await;
         assert!(
-            matches!(&receipt.account, Step::Pending(Some(AccountDataError::NotAnObject))),
+            matches!(
+                &receipt.account,
+                WithdrawalStep::Pending(Some(AccountDataError::NotAnObject))
+            ),
             "{held}: {receipt:?}"
         );
         assert_eq!(world.content().unwrap(), held);

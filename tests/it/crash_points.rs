@@ -375,12 +375,7 @@ impl Account {
 
         let (analytics, names) = self.start(open().await, self.clone()).await;
         analytics.capture_one("AtRestart");
-        let state = analytics
-            .until(|state| {
-                state.confirmation == matrix_analytics::Confirmation::Confirmed
-                    && !state.removal_pending
-            })
-            .await;
+        let state = analytics.until(|state| state.confirmed && !state.removal_pending).await;
         let case =
             format!("{case}: {told:?} -> {state:?}, {held_before:?} -> {:?}", self.content());
         analytics.capture_one("Later");

@@ -19,18 +19,19 @@ use crate::support::{
 
 /// What one device does: read, write, and read again after the settle time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Step {
+enum WithdrawalStep {
     Read,
     Write,
     ReadBack,
 }
 
-type Order = Vec<(usize, Step)>;
+type Order = Vec<(usize, WithdrawalStep)>;
 
 /// All orders of three steps of two devices.
 fn orders() -> Vec<Order> {
     fn extend(order: &Order, done: [usize; 2], orders: &mut Vec<Order>) {
-        const STEPS: [Step; 3] = [Step::Read, Step::Write, Step::ReadBack];
+        const STEPS: [WithdrawalStep; 3] =
+            [WithdrawalStep::Read, WithdrawalStep::Write, WithdrawalStep::ReadBack];
         if order.len() == 6 {
             orders.push(order.clone());
         }
@@ -49,7 +50,7 @@ fn orders() -> Vec<Order> {
     orders
 }
 
-fn position(order: &Order, step: (usize, Step)) -> usize {
+fn position(order: &Order, step: (usize, WithdrawalStep)) -> usize {
     order.iter().position(|other| *other == step).unwrap()
 }
 
@@ -58,8 +59,10 @@ fn position(order: &Order, step: (usize, Step)) -> usize {
 /// the other waits at least as long before it reads back.
 fn outlasts_the_settle_time(order: &Order, device: usize) -> bool {
     let other = 1 - device;
-    position(order, (device, Step::Read)) < position(order, (other, Step::Write))
-        && position(order, (device, Step::Write)) > position(order, (other, Step::ReadBack))
+    position(order, (device, WithdrawalStep::Read))
+        < position(order, (other, WithdrawalStep::Write))
+        && position(order, (device, WithdrawalStep::Write))
+            > position(order, (other, WithdrawalStep::ReadBack))
 }
 
 struct Racer {
@@ -140,9 +143,9 @@ async fn racer(world: &World, name: &str) -> Racer {
 }
 
 impl Racer {
-    async fn take(&mut self, step: Step) {
+    async fn take(&mut self, step: WithdrawalStep) {
         match step {
-            Step::Read => {
+            WithdrawalStep::Read => {
                 let analytics = self.analytics.clone();
                 let mut opt_in = tokio::spawn(async move { analytics.opt_in().await });
                 self.proxy.next(Method::GET).await.pass().await;
@@ -155,7 +158,7 @@ impl Racer {
                     }
                 }
             }
-            Step::Write => {
+            WithdrawalStep::Write => {
                 if let Some((held, mut opt_in)) = self.write.take() {
                     held.pass().await;
                     let state = tokio::select! {
@@ -170,7 +173,7 @@ impl Racer {
                     self.settled_at = (!state.is_open()).then(|| Instant::now() + SETTLE);
                 }
             }
-            Step::ReadBack => {
+            WithdrawalStep::ReadBack => {
                 if let Some(settled_at) = self.settled_at {
                     tokio::time::advance(settled_at.duration_since(Instant::now())).await;
                     self.proxy.next(Method::GET).await.pass().await;

@@ -27,7 +27,7 @@ async fn a_remembered_yes_is_a_hint_and_connects_to_nothing() {
     let collector = Collector::start();
     world.server.fail_next(Fault::ServerError(503));
     let analytics = start(device.builder(), &collector).await;
-    assert_eq!(analytics.state().gate, GateState::Holding(HoldReason::Unconfirmed));
+    assert_eq!(analytics.state().gate, GateState::Holding(HoldReason::Unverified));
     analytics.capture_one("Early");
     eventually(
         world
@@ -109,7 +109,7 @@ async fn an_opt_in_that_was_answered_and_not_applied_opens_nothing() {
         let (analytics, recorder) = device.start_confirmed().await;
         world.server.fail_next_on(AccountDataMethod::Put, lie);
         let state = eventually(analytics.opt_in()).await;
-        analytics.capture_one("Unproven");
+        analytics.capture_one("DecisionErased");
         eventually(analytics.flush()).await;
         assert_eq!(world.content().unwrap(), content(None, Some(FOREIGN_ID)));
         assert!(recorder.events().is_empty(), "{state:?}, sent {:?}", recorder.ids());

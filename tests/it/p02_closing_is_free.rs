@@ -43,7 +43,7 @@ async fn a_change_in_sync_holds_until_a_get_decides() {
 
     world.set_content(&content(Some(true), Some(FOREIGN_ID)));
     eventually(client.sync_once(matrix_sdk::config::SyncSettings::new())).await.unwrap();
-    assert_eq!(analytics.state().gate, GateState::Holding(HoldReason::Doubt));
+    assert_eq!(analytics.state().gate, GateState::Holding(HoldReason::Rechecking));
     assert!(analytics.analytics_id().is_none());
     analytics.capture_one("Doubted");
     eventually(analytics.flush()).await;
@@ -68,7 +68,7 @@ async fn doubt_that_ends_well_keeps_the_queue() {
     world.set_content(&content(Some(true), None));
     analytics.capture_one("Queued");
     device.sync().await;
-    analytics.until(|state| state.gate == GateState::Holding(HoldReason::NoId)).await;
+    analytics.until(|state| state.gate == GateState::Holding(HoldReason::MissingId)).await;
     eventually(analytics.flush()).await;
     assert!(recorder.events().is_empty());
 
@@ -169,7 +169,7 @@ async fn a_locked_user_holds_until_the_homeserver_answers_again() {
     analytics.capture_one("Queued");
     world.server.fail_all(Fault::UserLocked);
     assert!(eventually(analytics.recheck()).await.is_err());
-    assert_eq!(analytics.state().gate, GateState::Holding(HoldReason::Unconfirmed));
+    assert_eq!(analytics.state().gate, GateState::Holding(HoldReason::Unverified));
     eventually(analytics.flush()).await;
     assert!(recorder.events().is_empty());
 
@@ -251,7 +251,7 @@ async fn a_recheck_after_a_soft_logout_opens_only_with_its_answer() {
         tokio::spawn(async move { analytics.recheck().await })
     };
     let held = proxy.next(Method::GET).await;
-    assert_eq!(analytics.state().gate, GateState::Holding(HoldReason::Unconfirmed));
+    assert_eq!(analytics.state().gate, GateState::Holding(HoldReason::Unverified));
     held.pass().await;
     assert!(eventually(recheck).await.unwrap().unwrap().is_open());
 }

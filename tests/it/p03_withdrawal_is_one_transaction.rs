@@ -111,7 +111,7 @@ async fn after_opt_out_returned_no_connection_is_open_and_none_is_opened() {
     let analytics = device.builder().backend(posthog(&collector)).build().await.unwrap();
     analytics.opt_in_and_settle().await;
     // One request is answered, so that a connection idles; one is out.
-    analytics.capture_one("Delivered");
+    analytics.capture_one("BackendReport");
     assert!(eventually(analytics.flush()).await.is_complete());
     collector.set_answer(Answer::Never);
     analytics.capture_one("InFlight");

@@ -44,7 +44,7 @@ async fn an_erased_event_closes_without_a_new_decision() {
     world.set_content("{}");
     device.sync().await;
     let state = analytics.confirmed().await;
-    assert_eq!(state.gate, GateState::Closed(ClosedReason::Unproven));
+    assert_eq!(state.gate, GateState::Closed(ClosedReason::DecisionErased));
     assert_eq!(state.decision, Consent::Granted);
     eventually(analytics.flush()).await;
     assert!(recorder.events().is_empty());

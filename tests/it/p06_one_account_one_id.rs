@@ -50,7 +50,7 @@ async fn a_retired_id_that_another_client_restores_is_never_used_again() {
     // that was given elsewhere meanwhile.
     world.set_content(&retired);
     device.sync().await;
-    analytics.until(|state| state.gate == GateState::Holding(HoldReason::NoId)).await;
+    analytics.until(|state| state.gate == GateState::Holding(HoldReason::MissingId)).await;
     assert!(analytics.analytics_id().is_none());
     assert_eq!(world.take_requests(), "GET");
 
@@ -367,7 +367,7 @@ async fn an_id_that_tells_who_someone_is_or_stands_for_nothing_is_no_id() {
     ] {
         world.set_content(&content(Some(true), Some(bad)));
         eventually(analytics.recheck()).await.unwrap();
-        assert_eq!(analytics.state().gate, GateState::Holding(HoldReason::NoId), "{bad}");
+        assert_eq!(analytics.state().gate, GateState::Holding(HoldReason::MissingId), "{bad}");
     }
     analytics.capture_one("Held");
     eventually(analytics.flush()).await;

@@ -1,7 +1,7 @@
 //! P7: members that we do not know survive our writes byte for byte. The merge
 //! itself is tested beside its code; here it goes over the wire.
 
-use matrix_analytics::{AccountDataError, OptInError, Prompt, Step, testing::Fault};
+use matrix_analytics::{AccountDataError, OptInError, Prompt, WithdrawalStep, testing::Fault};
 
 use crate::support::{World, eventually};
 
@@ -49,7 +49,10 @@ async fn an_answer_without_a_body_is_no_answer_and_nothing_is_written() {
 
     // Nor is an account clean that answers so.
     let receipt = eventually(analytics.opt_out().into_future()).await;
-    assert!(matches!(receipt.account, Step::Pending(Some(AccountDataError::EmptyAnswer))));
+    assert!(matches!(
+        receipt.account,
+        WithdrawalStep::Pending(Some(AccountDataError::EmptyAnswer))
+    ));
     world.server.heal();
     eventually(analytics.recheck()).await.unwrap();
     let expected = r#"{"theirs":1,"pseudonymousAnalyticsOptIn":false}"#;

@@ -6,7 +6,7 @@ mod sweep;
 use std::{ops::Range, time::Duration};
 
 use matrix_analytics::{
-    Analytics, Detector, DropReason, Event, GuardPolicy, IdentifierKind, Properties,
+    Analytics, AnalyticsEvent, Detector, DropReason, GuardPolicy, IdentifierKind, Properties,
     testing::RecordingBackend,
 };
 use serde::Serialize;
@@ -124,7 +124,7 @@ enum Kind {
     Five,
 }
 
-impl Event for Typed {
+impl AnalyticsEvent for Typed {
     const NAME: &'static str = "Typed";
 }
 

@@ -12,7 +12,7 @@ use futures_util::{Stream, StreamExt as _};
 #[cfg(feature = "posthog")]
 use matrix_analytics::PostHog;
 use matrix_analytics::{
-    Analytics, AnalyticsBuilder, DeliveryReport, DropReason, Dropped, Event, GateState,
+    Analytics, AnalyticsBuilder, AnalyticsEvent, DeliveryReport, DropReason, Dropped, GateState,
     MAX_EVENT_BYTES, OverflowPolicy, Properties,
     testing::{DeliveryFailure, FailingBackend, Fault, RecordingBackend},
 };
@@ -155,7 +155,7 @@ async fn an_event_expires_on_time_while_its_backend_is_left_alone_or_its_gate_is
     const AGE: Duration = Duration::from_secs(600);
 
     for (failure, reason) in [
-        (DeliveryFailure::Unauthorized, DropReason::Parked),
+        (DeliveryFailure::Unauthorized, DropReason::Unauthorized),
         (DeliveryFailure::Throttled { retry_after: Some(6 * AGE) }, DropReason::Expired),
     ] {
         let world = World::new().await;
@@ -301,7 +301,7 @@ async fn a_backend_that_panics_over_one_event_loses_that_event_and_nothing_else(
     analytics.capture_one("Panics");
     assert!(eventually(analytics.flush()).await.is_complete());
     assert_eq!(dropped(&analytics, 0, DropReason::BackendPanicked), 1);
-    analytics.capture_one("Delivered");
+    analytics.capture_one("BackendReport");
     assert!(eventually(analytics.flush()).await.is_complete());
     assert_eq!(backend.accepted_events().len(), 1);
 }
@@ -352,7 +352,7 @@ struct Nested {
     inner: Vec<u8>,
 }
 
-impl Event for Nested {
+impl AnalyticsEvent for Nested {
     const NAME: &'static str = "Nested";
 }
 
@@ -361,7 +361,7 @@ struct Number {
     value: f64,
 }
 
-impl Event for Number {
+impl AnalyticsEvent for Number {
     const NAME: &'static str = "Number";
 }
 
@@ -482,7 +482,7 @@ async fn an_outage_of_hours_loses_nothing_and_one_of_days_only_by_name() {
         assert_eq!((stats.queued, stats.in_flight), (0, 0));
         assert_eq!(stats.captured, hours * 12);
         assert_eq!(stats.dropped.is_empty(), is_lossless, "{stats:?}");
-        let named = [DropReason::Expired, DropReason::Parked];
+        let named = [DropReason::Expired, DropReason::Unauthorized];
         assert!(stats.dropped.keys().all(|reason| named.contains(reason)), "{stats:?}");
         // A day is what the queue keeps.
         assert!(stats.delivered >= (24 * 12).min(stats.captured) - 12, "{stats:?}");

@@ -23,7 +23,7 @@ async fn debug_shows_neither_an_id_nor_a_value() {
         format!("{:?}", analytics.opt_out()),
         format!("{properties:?}"),
         format!("{batch:?}"),
-        format!("{:?}", matrix_analytics::Value::from(VALUE)),
+        format!("{:?}", matrix_analytics::PropertyValue::from(VALUE)),
         format!("{:?}", eventually(analytics.flush()).await),
         format!("{:?}", eventually(analytics.opt_out().into_future()).await),
     ];

@@ -32,7 +32,7 @@ async fn ending_the_session_closes_wipes_and_leaves_the_account_alone() {
     // The next login proves the yes anew: nothing is held for it before that.
     drop(analytics);
     let (analytics, _) = device.start().await;
-    assert_eq!(analytics.state().gate, GateState::Closed(ClosedReason::Unconfirmed));
+    assert_eq!(analytics.state().gate, GateState::Closed(ClosedReason::Unknown));
     analytics.until(ConsentState::is_open).await;
 }
 
@@ -97,7 +97,7 @@ async fn another_user_on_the_same_store_inherits_nothing() {
     drop(alice);
 
     let (bob, bobs) = start(&bobs).await;
-    assert_eq!(bob.state().gate, GateState::Closed(ClosedReason::Unconfirmed));
+    assert_eq!(bob.state().gate, GateState::Closed(ClosedReason::Unknown));
     bob.confirmed().await;
     assert_eq!((bob.state().decision, bob.prompt()), (Consent::Undecided, Prompt::Ask));
     bob.opt_in_and_settle().await;
@@ -109,7 +109,7 @@ async fn another_user_on_the_same_store_inherits_nothing() {
 
     // And Alice's own decision is still there.
     let (alice, _) = start(&alices).await;
-    assert_eq!(alice.state().gate, GateState::Holding(HoldReason::Unconfirmed));
+    assert_eq!(alice.state().gate, GateState::Holding(HoldReason::Unverified));
     alice.until(ConsentState::is_open).await;
 }
 

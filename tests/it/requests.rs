@@ -1,6 +1,6 @@
 //! The design's step table: which account-data requests each step costs.
 
-use matrix_analytics::{GateState, HoldReason, Step, testing::Fault};
+use matrix_analytics::{GateState, HoldReason, WithdrawalStep, testing::Fault};
 
 use crate::support::{
     ALICE, AnalyticsExt as _, Device, FOREIGN_ID, SETTLE, World, content, eventually,
@@ -152,7 +152,7 @@ async fn opting_out_offline_returns_with_the_removal_pending() {
     let receipt = eventually(analytics.opt_out().into_future()).await;
     assert!(receipt.record.is_done());
     assert!(receipt.requests.is_done());
-    assert!(matches!(receipt.account, Step::Pending(Some(_))), "{receipt:?}");
+    assert!(matches!(receipt.account, WithdrawalStep::Pending(Some(_))), "{receipt:?}");
     assert!(analytics.state().removal_pending);
 }
 

@@ -284,7 +284,7 @@ impl AnalyticsExt for Analytics {
     }
 
     async fn confirmed(&self) -> ConsentState {
-        self.until(|state| state.confirmation == matrix_analytics::Confirmation::Confirmed).await
+        self.until(|state| state.confirmed).await
     }
 
     async fn opt_in_and_settle(&self) {

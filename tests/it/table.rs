@@ -55,8 +55,8 @@ struct Expected {
 const OPEN: GateState = GateState::Open;
 const DENIED: GateState = GateState::Closed(ClosedReason::Denied);
 const UNDECIDED: GateState = GateState::Closed(ClosedReason::Undecided);
-const UNPROVEN: GateState = GateState::Closed(ClosedReason::Unproven);
-const NO_ID: GateState = GateState::Holding(HoldReason::NoId);
+const UNPROVEN: GateState = GateState::Closed(ClosedReason::DecisionErased);
+const NO_ID: GateState = GateState::Holding(HoldReason::MissingId);
 
 #[rustfmt::skip]
 const CELLS: &[(Remembered, Answer, GateState, &str)] = {
@@ -167,7 +167,7 @@ async fn check(remembered: Remembered, answer: Answer, expected: &Expected) {
 }
 
 fn settled(state: &ConsentState) -> bool {
-    state.confirmation == matrix_analytics::Confirmation::Confirmed && !state.removal_pending
+    state.confirmed && !state.removal_pending
 }
 
 /// Lets the user do on `device` what leads to `remembered`, and ends the process.

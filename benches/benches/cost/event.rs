@@ -13,7 +13,7 @@ pub(crate) struct RoomJoined {
     pub(crate) seconds: f64,
 }
 
-impl matrix_analytics::Event for RoomJoined {
+impl matrix_analytics::AnalyticsEvent for RoomJoined {
     const NAME: &'static str = NAME;
 }
 

@@ -3,8 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use matrix_analytics::{
-    ClosedReason, Confirmation, Consent, ConsentState, ELEMENT_EVENT_TYPE, GateState, HoldReason,
-    Prompt,
+    ClosedReason, Consent, ConsentState, ELEMENT_EVENT_TYPE, GateState, HoldReason, Prompt,
 };
 use matrix_sdk::{event_handler::RawEvent, ruma::events::AnyGlobalAccountDataEvent};
 use serde_json::{Value, json};
@@ -114,7 +113,7 @@ pub(crate) async fn erase(cell: Cell) -> Result<Outcome> {
     }
 
     // Absence is no change of mind: it closes, and asks nobody.
-    let unproven = GateState::Closed(ClosedReason::Unproven);
+    let unproven = GateState::Closed(ClosedReason::DecisionErased);
     let state = there.learns(&user, "nothing to be held", |state| state.gate == unproven).await?;
     ensure("nobody is asked", state.prompt() == Prompt::DontAsk)?;
     there.send("After").await;
@@ -135,7 +134,7 @@ pub(crate) async fn restart(cell: Cell) -> Result<Outcome> {
 
     let device = reopen(device).await?;
     wire.take();
-    let held = GateState::Holding(HoldReason::Unconfirmed);
+    let held = GateState::Holding(HoldReason::Unverified);
     let started = device.analytics.state();
     // The answer may have been here before we looked.
     ensure("a yes is remembered", started.gate == held || started.is_open())?;
@@ -147,7 +146,7 @@ pub(crate) async fn restart(cell: Cell) -> Result<Outcome> {
     ensure("the no is complete", device.analytics.opt_out().await.is_complete())?;
     let device = reopen(device).await?;
     ensure("a no is remembered", device.analytics.state().decision == Consent::Denied)?;
-    let confirmed = |state: &ConsentState| state.confirmation == Confirmation::Confirmed;
+    let confirmed = |state: &ConsentState| state.confirmed;
     device.until("an answer", confirmed).await?;
     device.send("Never").await;
     ensure("nothing is sent", device.witness.said().is_empty())?;

@@ -46,7 +46,7 @@ pub(crate) async fn android_over_a_yes(cell: Cell) -> Result<Outcome> {
     device.capture("Waiting");
     user.overwrite(&android()).await?;
 
-    let unproven = GateState::Closed(ClosedReason::Unproven);
+    let unproven = GateState::Closed(ClosedReason::DecisionErased);
     let state = device.learns(&user, "no yes any more", |state| state.gate == unproven).await?;
     ensure("not taken for a no", state.decision == Consent::Granted)?;
     ensure("nobody is asked", state.prompt() == Prompt::DontAsk)?;

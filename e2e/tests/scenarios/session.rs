@@ -145,7 +145,7 @@ pub(crate) async fn locked(cell: Cell) -> Result<Outcome> {
     let refused = device.analytics.recheck().await;
     let lost = matches!(refused, Err(AccountDataError::SessionLost(_)));
     ensure(format!("the homeserver says nothing: {refused:?}"), lost)?;
-    let held = GateState::Holding(HoldReason::Unconfirmed);
+    let held = GateState::Holding(HoldReason::Unverified);
     ensure("held", device.analytics.state().gate == held)?;
     device.send("Held").await;
     ensure("nothing leaves meanwhile", device.witness.said().is_empty())?;

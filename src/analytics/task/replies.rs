@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::{
     analytics::{
         calls::{Answer, Call, TaskError},
-        shared::Inner,
+        shared::Shared,
     },
     consent::machine::{CallId, Outcome},
     matrix::account_data::AccountDataError,
@@ -28,7 +28,7 @@ impl Replies {
     }
 
     /// Answers every call that the machine says has ended.
-    pub(super) fn answer_calls(&mut self, inner: &Inner) {
+    pub(super) fn answer_calls(&mut self, inner: &Shared) {
         loop {
             let finished = inner.machine().take_finished();
             // A call is on its way here before the machine knows of it, so one that has ended

@@ -3,7 +3,7 @@
 use super::{LastAnswer, Machine, Session};
 use crate::{
     analytics_id::AnalyticsId,
-    consent::state::{ClosedReason, Confirmation, Consent, ConsentState, GateState, HoldReason},
+    consent::state::{ClosedReason, Consent, ConsentState, GateState, HoldReason},
     gate::WipeReason,
 };
 
@@ -11,13 +11,13 @@ impl Machine {
     pub(crate) fn state(&self) -> ConsentState {
         ConsentState {
             decision: self.decision(),
-            confirmation: match self.server.answer {
-                LastAnswer::None | LastAnswer::Stale => Confirmation::Unconfirmed,
-                _ if self.opt_in.settling => Confirmation::Unconfirmed,
+            confirmed: match self.server.answer {
+                LastAnswer::None | LastAnswer::Stale => false,
+                _ if self.opt_in.settling => false,
                 LastAnswer::NoDecision
                 | LastAnswer::Denied
                 | LastAnswer::NoId
-                | LastAnswer::Granted(_) => Confirmation::Confirmed,
+                | LastAnswer::Granted(_) => true,
             },
             gate: self.gate(),
             removal_pending: self.record.removal.is_some() && !self.opt_in.settling,
@@ -63,16 +63,16 @@ impl Machine {
         match (self.record.decision, &self.server.answer) {
             (Consent::Denied, _) => Closed(ClosedReason::Denied),
             (Consent::Undecided, LastAnswer::None | LastAnswer::Stale) => {
-                Closed(ClosedReason::Unconfirmed)
+                Closed(ClosedReason::Unknown)
             }
             (Consent::Undecided, _) => Closed(ClosedReason::Undecided),
-            (Consent::Granted, LastAnswer::None) => Holding(HoldReason::Unconfirmed),
-            (Consent::Granted, LastAnswer::Stale) => Holding(HoldReason::Doubt),
-            (Consent::Granted, LastAnswer::NoId) => Holding(HoldReason::NoId),
+            (Consent::Granted, LastAnswer::None) => Holding(HoldReason::Unverified),
+            (Consent::Granted, LastAnswer::Stale) => Holding(HoldReason::Rechecking),
+            (Consent::Granted, LastAnswer::NoId) => Holding(HoldReason::MissingId),
             (
                 Consent::Granted,
                 LastAnswer::NoDecision | LastAnswer::Denied | LastAnswer::Granted(_),
-            ) => Closed(ClosedReason::Unproven),
+            ) => Closed(ClosedReason::DecisionErased),
         }
     }
 

@@ -237,7 +237,7 @@ async fn an_opt_in_that_reads_nothing_back_closes_and_wipes() {
     driven.next();
     driven.now += 2 * REQUEST_TIMEOUT;
     driven.read(&Observed::UNSET);
-    assert_eq!(driven.gate(), GateState::Closed(ClosedReason::Unproven));
+    assert_eq!(driven.gate(), GateState::Closed(ClosedReason::DecisionErased));
     assert!(driven.machine.epoch() > epoch);
 }
 
@@ -290,7 +290,7 @@ async fn what_sync_shows_during_a_clean_up_is_asked_for_after_it() {
 #[tokio::test]
 async fn an_unusable_id_is_no_id() {
     let driven = Driven::seeing(&Observed { flag: Some(true), id: ObservedId::Unusable });
-    assert_eq!(driven.gate(), GateState::Holding(HoldReason::NoId));
+    assert_eq!(driven.gate(), GateState::Holding(HoldReason::MissingId));
 }
 
 #[tokio::test]

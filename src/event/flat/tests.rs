@@ -24,7 +24,9 @@ fn members_are_split_where_a_parser_splits_them() {
     for key in TEXTS {
         for value in TEXTS.iter().chain(&["", "line\nbreak", "\u{0}", "\u{7f}"]).copied() {
             let mut members = String::new();
-            for value in [Value::from(value), Value::from(-1.5), Value::from(true)] {
+            for value in
+                [PropertyValue::from(value), PropertyValue::from(-1.5), PropertyValue::from(true)]
+            {
                 push_member(&mut members, key, &value).unwrap();
             }
             let json = format!("{{{members}}}");

@@ -8,17 +8,17 @@ use crate::event::{InvalidEvent, MAX_EVENT_BYTES, MAX_KEY_BYTES, text::Text};
 
 /// Why something cannot be part of an event, as the error of a serialiser.
 #[derive(Debug)]
-pub(super) struct Problem(pub(super) InvalidEvent);
+pub(super) struct FlatError(pub(super) InvalidEvent);
 
-impl Display for Problem {
+impl Display for FlatError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.0.fmt(f)
     }
 }
 
-impl std::error::Error for Problem {}
+impl std::error::Error for FlatError {}
 
-impl ser::Error for Problem {
+impl ser::Error for FlatError {
     /// The message is left out: a type may put a value into it.
     fn custom<T: Display>(_message: T) -> Self {
         Self(InvalidEvent::Serialize)
@@ -41,13 +41,13 @@ fn is_plain(text: &str) -> bool {
     text.bytes().all(|byte| PLAIN[usize::from(byte)])
 }
 
-pub(super) fn push_key(out: &mut impl Text, key: &str) -> Result<(), Problem> {
+pub(super) fn push_key(out: &mut impl Text, key: &str) -> Result<(), FlatError> {
     if key.len() > MAX_KEY_BYTES {
-        return Err(Problem(InvalidEvent::KeyTooLong));
+        return Err(FlatError(InvalidEvent::KeyTooLong));
     }
     let plain = is_plain(key);
     if key.is_empty() || (!plain && key.chars().any(char::is_control)) {
-        return Err(Problem(InvalidEvent::Key));
+        return Err(FlatError(InvalidEvent::Key));
     }
     match (out.len(), plain) {
         (0, true) => out.push_framed(*b"\"", key, *b"\":"),
@@ -58,10 +58,10 @@ pub(super) fn push_key(out: &mut impl Text, key: &str) -> Result<(), Problem> {
     check_size(out)
 }
 
-pub(super) fn push_text(out: &mut impl Text, text: &str) -> Result<(), Problem> {
+pub(super) fn push_text(out: &mut impl Text, text: &str) -> Result<(), FlatError> {
     // Before it is copied: a text of a gigabyte is not.
     if text.len() > MAX_EVENT_BYTES {
-        return Err(Problem(InvalidEvent::TooLarge));
+        return Err(FlatError(InvalidEvent::TooLarge));
     }
     if is_plain(text) {
         out.push_framed(*b"\"", text, *b"\"");
@@ -71,11 +71,11 @@ pub(super) fn push_text(out: &mut impl Text, text: &str) -> Result<(), Problem> 
     check_size(out)
 }
 
-fn escaped(text: &str) -> Result<String, Problem> {
-    serde_json::to_string(text).map_err(|_| Problem(InvalidEvent::Serialize))
+fn escaped(text: &str) -> Result<String, FlatError> {
+    serde_json::to_string(text).map_err(|_| FlatError(InvalidEvent::Serialize))
 }
 
-pub(super) fn push_bool(out: &mut impl Text, value: bool) -> Result<(), Problem> {
+pub(super) fn push_bool(out: &mut impl Text, value: bool) -> Result<(), FlatError> {
     if value {
         out.push_str("true");
     } else {
@@ -88,21 +88,21 @@ pub(super) fn push_float<T: Serialize>(
     out: &mut impl Text,
     value: T,
     is_finite: bool,
-) -> Result<(), Problem> {
-    if is_finite { push_number(out, &value) } else { Err(Problem(InvalidEvent::NotFinite)) }
+) -> Result<(), FlatError> {
+    if is_finite { push_number(out, &value) } else { Err(FlatError(InvalidEvent::NotFinite)) }
 }
 
-pub(super) fn push_number<T: Serialize>(out: &mut impl Text, value: &T) -> Result<(), Problem> {
+pub(super) fn push_number<T: Serialize>(out: &mut impl Text, value: &T) -> Result<(), FlatError> {
     const LONGEST: usize = 32;
 
     let mut digits = [0; LONGEST];
     let mut rest = &mut digits[..];
-    serde_json::to_writer(&mut rest, value).map_err(|_| Problem(InvalidEvent::Serialize))?;
+    serde_json::to_writer(&mut rest, value).map_err(|_| FlatError(InvalidEvent::Serialize))?;
     let length = LONGEST - rest.len();
     out.push_ascii(&digits[..length]);
     check_size(out)
 }
 
-fn check_size(out: &impl Text) -> Result<(), Problem> {
-    if out.len() > MAX_EVENT_BYTES { Err(Problem(InvalidEvent::TooLarge)) } else { Ok(()) }
+fn check_size(out: &impl Text) -> Result<(), FlatError> {
+    if out.len() > MAX_EVENT_BYTES { Err(FlatError(InvalidEvent::TooLarge)) } else { Ok(()) }
 }

@@ -38,7 +38,7 @@ impl Given {
         }
     }
 
-    fn named(&self) -> Value<'_> {
+    fn named(&self) -> PropertyValue<'_> {
         match self {
             Self::Bool(value) => (*value).into(),
             Self::F32(value) => (*value).into(),

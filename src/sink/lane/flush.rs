@@ -2,7 +2,7 @@
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{Lane, course::Pause};
+use super::{Lane, retry_state::Pause};
 use crate::{gate::Gate, sink::limits::Limits, stop::Stop};
 
 /// What asks for a try.

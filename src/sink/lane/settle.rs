@@ -5,8 +5,8 @@ use tracing::warn;
 
 use super::{
     Lane, Outcome,
-    course::Course,
     retry::{self, RetryDecision},
+    retry_state::RetryState,
 };
 use crate::{
     event::UserProperties,
@@ -30,7 +30,7 @@ impl Lane {
         gate: &Gate,
         pass: &Pass,
         limits: &Limits,
-        course: &mut Course,
+        retries: &mut RetryState,
     ) {
         let Load { batch, carried } = load;
         // Before the lock: a subscriber of the app is told, and what it does is its own.
@@ -39,7 +39,7 @@ impl Lane {
                 // User properties count like an event: a backend that refuses an event
                 // which carries them is tried once more without.
                 let events = batch.len() + usize::from(carried.is_some());
-                Some(self.decide(outcome, events, course))
+                Some(self.decide(outcome, events, retries))
             }
             Outcome::Answered(Ok(())) | Outcome::Cut | Outcome::Stopped => None,
         };
@@ -50,7 +50,7 @@ impl Lane {
             Outcome::Answered(Ok(())) => {
                 state.delivered += batch.len() as u64;
                 state.user.delivered(carried.as_ref());
-                course.succeed(batch.len(), limits.batch_events);
+                retries.succeed(batch.len(), limits.batch_events);
             }
             Outcome::Answered(Err(_)) | Outcome::Panicked => {
                 if matches!(decision, Some(RetryDecision::Drop(_) | RetryDecision::Halve)) {
@@ -60,7 +60,7 @@ impl Lane {
                     Some(RetryDecision::Drop(reason)) => state.drops.add(reason, batch.len()),
                     _ => state.put_back(batch, gate.epoch()),
                 }
-                if course.pause.is_some() {
+                if retries.pause.is_some() {
                     state.flush_done = state.flush_asked;
                 }
             }
@@ -79,17 +79,17 @@ impl Lane {
     }
 
     /// Decides what to do with a batch of `events` events that was not delivered, and
-    /// sets the course.
-    fn decide(&self, outcome: &Outcome, events: usize, course: &mut Course) -> RetryDecision {
+    /// sets the retries.
+    fn decide(&self, outcome: &Outcome, events: usize, retries: &mut RetryState) -> RetryDecision {
         let now = Instant::now();
-        let warned = std::mem::replace(&mut course.warned, true);
+        let warned = std::mem::replace(&mut retries.warned, true);
         let decision = match outcome {
             Outcome::Answered(Err(error)) => {
                 if !warned {
                     // The class only: a cause may quote what was sent.
                     warn!(backend = self.name(), "events are not delivered: {error}");
                 }
-                retry::decide(error, events, course.fail(now), fastrand::f64())
+                retry::decide(error, events, retries.fail(now), fastrand::f64())
             }
             _ => {
                 if !warned {
@@ -99,9 +99,9 @@ impl Lane {
             }
         };
         match decision {
-            RetryDecision::Drop(_) | RetryDecision::Halve => course.refuse(now, events),
-            RetryDecision::Park(wait) => course.park(now, wait),
-            RetryDecision::Wait(wait) => course.wait(now, wait),
+            RetryDecision::Drop(_) | RetryDecision::Halve => retries.refuse(now, events),
+            RetryDecision::Park(wait) => retries.park(now, wait),
+            RetryDecision::Wait(wait) => retries.wait(now, wait),
         }
         decision
     }

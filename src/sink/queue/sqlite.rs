@@ -8,16 +8,16 @@ mod first_look;
 #[cfg(feature = "testing")]
 mod hanging_disk;
 pub(crate) mod journal;
+pub(crate) mod open_settings;
 mod orders;
 mod own_file;
 mod payload;
 mod restore;
 mod rows;
 mod schema;
-pub(crate) mod setup;
+mod storage_error;
 #[cfg(test)]
 mod tests;
-mod trouble;
 mod user;
 
 use std::{fmt, path::PathBuf};
@@ -26,7 +26,7 @@ use zeroize::Zeroizing;
 
 #[cfg(feature = "testing")]
 pub use self::hanging_disk::HangingDisk;
-use self::setup::Setup;
+use self::open_settings::OpenSettings;
 
 /// A durable queue: what has left the intake is in a file, until every backend has
 /// taken it.
@@ -128,7 +128,7 @@ impl SqliteQueue {
     }
 
     /// The path, and `setup` with what was said of the file here.
-    fn set_up(self, mut setup: Setup) -> (PathBuf, Setup) {
+    fn set_up(self, mut setup: OpenSettings) -> (PathBuf, OpenSettings) {
         setup.passphrase = self.passphrase;
         #[cfg(feature = "testing")]
         {

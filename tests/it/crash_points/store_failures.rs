@@ -12,7 +12,7 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use matrix_analytics::{
-    Analytics, BuildError, Consent, ConsentState, ELEMENT_EVENT_TYPE, Step,
+    Analytics, BuildError, Consent, ConsentState, ELEMENT_EVENT_TYPE, WithdrawalStep,
     testing::{AccountDataMethod, AccountDataRequest, AccountDataServer, DeviceLogin, Fault},
 };
 use matrix_sdk::{
@@ -65,10 +65,10 @@ async fn a_no_that_cannot_be_written_holds_in_this_process_and_cleans_the_server
     sql(&directory, FILL_DISK);
 
     let receipt = eventually(analytics.opt_out().into_future()).await;
-    let Step::Failed(cause) = &receipt.record else { panic!("{receipt:?}") };
+    let WithdrawalStep::Failed(cause) = &receipt.record else { panic!("{receipt:?}") };
     assert!(causes(cause).contains("the disk is full"), "{}", causes(cause));
     // The account is clean, and this device could not save that.
-    assert!(matches!(receipt.account, Step::Pending(None)), "{receipt:?}");
+    assert!(matches!(receipt.account, WithdrawalStep::Pending(None)), "{receipt:?}");
     assert_eq!(world.content().unwrap(), content(Some(false), None));
 
     // Closed, whatever the homeserver says later.
@@ -88,8 +88,8 @@ async fn a_no_that_can_be_neither_written_nor_sent_is_both_when_it_can() {
     world.server.fail_all(Fault::ResetBefore);
 
     let receipt = eventually(analytics.opt_out().into_future()).await;
-    assert!(matches!(receipt.record, Step::Failed(_)), "{receipt:?}");
-    assert!(matches!(receipt.account, Step::Pending(Some(_))), "{receipt:?}");
+    assert!(matches!(receipt.record, WithdrawalStep::Failed(_)), "{receipt:?}");
+    assert!(matches!(receipt.account, WithdrawalStep::Pending(Some(_))), "{receipt:?}");
     assert!(!analytics.is_open());
 
     sql(&directory, FREE_DISK);
@@ -135,7 +135,7 @@ async fn a_store_that_hangs_keeps_no_opt_out_from_ending() {
             () = tokio::task::yield_now() => tokio::time::advance(BOUND / 100).await,
         }
     };
-    let Step::Failed(cause) = &receipt.record else { panic!("{receipt:?}") };
+    let WithdrawalStep::Failed(cause) = &receipt.record else { panic!("{receipt:?}") };
     assert!(causes(cause).contains("did not answer in time"), "{}", causes(cause));
     assert!(!analytics.is_open());
     // The server is cleaned all the same.
@@ -261,7 +261,7 @@ async fn a_no_that_could_not_be_written_is_known_to_the_next_handle_of_the_proce
     sql(&directory, FILL_DISK);
     world.server.fail_all(Fault::ResetBefore);
     let receipt = eventually(analytics.opt_out().into_future()).await;
-    assert!(matches!(receipt.record, Step::Failed(_)), "{receipt:?}");
+    assert!(matches!(receipt.record, WithdrawalStep::Failed(_)), "{receipt:?}");
     drop(analytics);
 
     let (analytics, _) = device.start().await;

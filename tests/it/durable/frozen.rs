@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use matrix_analytics::{SqliteQueue, Step, testing::FailingBackend};
+use matrix_analytics::{SqliteQueue, WithdrawalStep, testing::FailingBackend};
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
@@ -103,7 +103,7 @@ fn a_frozen_disk_stops_neither_delivery_nor_the_end_of_the_runtime() {
         let receipt = tokio::spawn(analytics.opt_out().into_future());
         in_time("an opt-out waits for the disk", || receipt.is_finished()).await;
         let receipt = receipt.await.unwrap();
-        assert!(matches!(receipt.queue, Step::Pending(_)), "{receipt:?}");
+        assert!(matches!(receipt.queue, WithdrawalStep::Pending(_)), "{receipt:?}");
         let ending = analytics.clone();
         let shutdown = tokio::spawn(async move { ending.shutdown(Duration::from_secs(1)).await });
         in_time("a shutdown waits for the disk", || shutdown.is_finished()).await;

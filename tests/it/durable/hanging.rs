@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, sync::mpsc, time::Duration};
 
 use matrix_analytics::{
-    Analytics, SqliteQueue, Step,
+    Analytics, SqliteQueue, WithdrawalStep,
     testing::{DeliveryFailure, FailingBackend, HangingDisk},
 };
 
@@ -84,7 +84,7 @@ async fn a_withdrawal_is_pending_until_the_disk_is_back_and_then_nothing_is_left
     let receipt = tokio::spawn(analytics.opt_out().into_future());
     in_time("an opt-out waits for the disk", || receipt.is_finished()).await;
     let receipt = receipt.await.unwrap();
-    assert!(matches!(receipt.queue, Step::Pending(None)), "{receipt:?}");
+    assert!(matches!(receipt.queue, WithdrawalStep::Pending(None)), "{receipt:?}");
     assert_eq!(counters(&analytics).queued, 0);
     in_time("a flush waits for the disk", || flushing.is_finished()).await;
 

@@ -12,7 +12,7 @@ use std::{
 
 use matrix_analytics::{
     Analytics, Backend, Batch, DeliveryError, Detector, GuardPolicy, OutgoingEvent, OverflowPolicy,
-    Properties, SqliteQueue, Value,
+    Properties, PropertyValue, SqliteQueue,
     testing::{DeliveryFailure, FailingBackend, ReceivedEvent, RecordingBackend},
 };
 use rusqlite::Connection;
@@ -20,7 +20,7 @@ use rusqlite::Connection;
 use super::{Durable, counters, flush};
 use crate::support::{AnalyticsExt as _, eventually};
 
-fn say<'a>(analytics: &Analytics, key: &str, value: impl Into<Value<'a>>) {
+fn say<'a>(analytics: &Analytics, key: &str, value: impl Into<PropertyValue<'a>>) {
     analytics.set_user_properties(&Properties::new().with(key, value)).unwrap();
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use matrix_analytics::{
-    Analytics, Backend, Batch, DeliveryError, OptOutReceipt, Properties, Step,
+    Analytics, Backend, Batch, DeliveryError, OptOutReceipt, Properties, WithdrawalStep,
     testing::RecordingBackend,
 };
 use tokio::sync::watch;
@@ -75,7 +75,7 @@ async fn a_connection_that_holds_a_part_of_a_batch_keeps_the_receipt_pending() {
     let world = World::new().await;
     let (analytics, backend) = start_with_a_connection(&world).await;
     let receipt = opt_out_and_run_out_of_time(&analytics).await;
-    assert!(matches!(receipt.requests, Step::Pending(None)), "{receipt:?}");
+    assert!(matches!(receipt.requests, WithdrawalStep::Pending(None)), "{receipt:?}");
     assert!(receipt.account.is_done() && receipt.record.is_done(), "{receipt:?}");
 
     backend.let_go();

@@ -13,7 +13,7 @@ use std::{
 
 use futures_util::StreamExt as _;
 use matrix_analytics::{
-    Analytics, ELEMENT_EVENT_TYPE, Event, Properties, testing::RecordingBackend,
+    Analytics, AnalyticsEvent, ELEMENT_EVENT_TYPE, Properties, testing::RecordingBackend,
 };
 use serde::Serialize;
 use tokio::sync::oneshot;
@@ -87,7 +87,7 @@ impl Elsewhere {
 #[derive(Serialize)]
 struct Opened;
 
-impl Event for Opened {
+impl AnalyticsEvent for Opened {
     const NAME: &'static str = "Opened";
 }
 

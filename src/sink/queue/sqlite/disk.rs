@@ -7,12 +7,12 @@ use tracing::{info, warn};
 
 use super::{
     facts::Facts,
-    file::Place,
+    file::QueueFile,
+    open_settings::OpenSettings,
     orders::{Job, Write},
     own_file::FileError,
     rows::Rows,
-    setup::Setup,
-    trouble::Trouble,
+    storage_error::StorageError,
     user::Wanted,
 };
 use crate::{
@@ -22,8 +22,8 @@ use crate::{
 
 /// The file, as its thread has it.
 pub(super) struct Disk {
-    place: Place,
-    setup: Setup,
+    place: QueueFile,
+    setup: OpenSettings,
     facts: Arc<Facts>,
     rows: Option<Rows>,
     /// The number of the next row.
@@ -48,8 +48,8 @@ impl Disk {
     /// Opens the file at `place`, and reads what waits there of the epoch `keep`; the rest
     /// is deleted.
     pub(super) fn open(
-        place: Place,
-        setup: Setup,
+        place: QueueFile,
+        setup: OpenSettings,
         facts: Arc<Facts>,
         keep: Option<u64>,
     ) -> Result<(Self, Restored), QueueError> {
@@ -129,8 +129,8 @@ impl Disk {
                     self.take_back(first);
                 }
             }
-            Err(trouble) => {
-                self.failed(&trouble);
+            Err(error) => {
+                self.failed(&error);
                 // Dropped unanswered: they count as not written.
                 drop(written);
             }
@@ -140,9 +140,9 @@ impl Disk {
     fn try_write(
         &mut self,
         events: &[Arc<OutgoingEvent>],
-    ) -> Result<Vec<Option<NonZeroU64>>, Trouble> {
+    ) -> Result<Vec<Option<NonZeroU64>>, StorageError> {
         // What is withdrawn and still there would be read at the next start.
-        self.wipe().map_err(Trouble::Refused)?;
+        self.wipe().map_err(StorageError::Refused)?;
         let floor = self.facts.floor();
         let next = self.next;
         self.reopened()?;
@@ -157,8 +157,8 @@ impl Disk {
     fn take_back(&mut self, first: Row) {
         let Some(rows) = &mut self.rows else { return };
         let deleted = rows.delete(first, self.next);
-        if let (Err(trouble), false) = (&deleted, self.begins_anew(&deleted)) {
-            self.failed(trouble);
+        if let (Err(error), false) = (&deleted, self.begins_anew(&deleted)) {
+            self.failed(error);
         }
     }
 
@@ -168,8 +168,8 @@ impl Disk {
                 return;
             };
             let noted = rows.refuse(name, *first, *last);
-            if let (Err(trouble), false) = (&noted, self.begins_anew(&noted)) {
-                self.failed(trouble);
+            if let (Err(error), false) = (&noted, self.begins_anew(&noted)) {
+                self.failed(error);
             }
         }
     }
@@ -183,9 +183,9 @@ impl Disk {
             let noted = rows.mark(&self.setup.lanes[lane], done);
             match &noted {
                 Ok(()) => self.marked[lane] = done,
-                Err(trouble) => {
+                Err(error) => {
                     if !self.begins_anew(&noted) {
-                        self.failed(trouble);
+                        self.failed(error);
                     }
                 }
             }
@@ -199,12 +199,12 @@ impl Disk {
             return;
         }
         let written = self.write_users();
-        if let (Err(trouble), false) = (&written, self.begins_anew(&written)) {
-            self.failed(trouble);
+        if let (Err(error), false) = (&written, self.begins_anew(&written)) {
+            self.failed(error);
         }
     }
 
-    fn write_users(&mut self) -> Result<(), Trouble> {
+    fn write_users(&mut self) -> Result<(), StorageError> {
         self.users.forget_below(self.facts.floor());
         match &mut self.rows {
             Some(rows) => self.users.write(rows, &self.setup.lanes),
@@ -213,8 +213,8 @@ impl Disk {
     }
 
     /// Deletes a file that was found to be damaged. Says whether it did.
-    fn begins_anew<T>(&mut self, result: &Result<T, Trouble>) -> bool {
-        if !matches!(result, Err(Trouble::Damaged(_))) {
+    fn begins_anew<T>(&mut self, result: &Result<T, StorageError>) -> bool {
+        if !matches!(result, Err(StorageError::Damaged(_))) {
             return false;
         }
         warn!("the queue's file is damaged: it is deleted, and a new one begun");
@@ -233,10 +233,10 @@ impl Disk {
     }
 
     /// The open file: begins a new one, or empties what is there, if none is open.
-    fn reopened(&mut self) -> Result<&mut Rows, Trouble> {
+    fn reopened(&mut self) -> Result<&mut Rows, StorageError> {
         if self.rows.is_none() {
             let (rows, found) =
-                Rows::open(&self.place, &self.setup, None).map_err(Trouble::Refused)?;
+                Rows::open(&self.place, &self.setup, None).map_err(StorageError::Refused)?;
             self.facts.add_unreadable_files(u64::from(found.replaced));
             self.next = self.next.max(found.restored.last + 1);
             self.facts.set_durable_from(self.next);
@@ -246,7 +246,7 @@ impl Disk {
         }
         match &mut self.rows {
             Some(rows) => Ok(rows),
-            None => Err(Trouble::Refused(QueueError::InUse)),
+            None => Err(StorageError::Refused(QueueError::InUse)),
         }
     }
 
@@ -276,7 +276,7 @@ impl Disk {
         match self.reopened().and_then(|rows| rows.wipe(floor)) {
             Ok(()) => Ok(()),
             // Another has it, and is bound to the same record.
-            Err(Trouble::Refused(error @ QueueError::InUse)) => Err(error),
+            Err(StorageError::Refused(error @ QueueError::InUse)) => Err(error),
             // A full disk may have no room for the log that a deletion needs.
             Err(_) => self.destroy().map_err(FileError::while_wiping),
         }
@@ -296,9 +296,9 @@ impl Disk {
     }
 
     /// Says so, once for all failures in a row.
-    fn failed(&mut self, trouble: &Trouble) {
+    fn failed(&mut self, error: &StorageError) {
         if !std::mem::replace(&mut self.failing, true) {
-            let code = trouble.code();
+            let code = error.code();
             warn!(code, "the queue's file cannot be written: events wait in memory only");
         }
     }
@@ -315,7 +315,7 @@ mod tests {
     };
 
     fn open(path: &std::path::Path, facts: &Arc<Facts>) -> (Disk, Restored) {
-        let place = Place::resolve(path).unwrap();
+        let place = QueueFile::resolve(path).unwrap();
         Disk::open(place, setup(), facts.clone(), Some(1)).unwrap()
     }
 
@@ -327,7 +327,7 @@ mod tests {
         rows.try_recv().unwrap()
     }
 
-    fn damage() -> Result<(), Trouble> {
+    fn damage() -> Result<(), StorageError> {
         let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
         Err(rusqlite::Error::SqliteFailure(code, None).into())
     }

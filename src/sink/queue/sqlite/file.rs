@@ -16,7 +16,7 @@ use super::{
     first_look,
     own_file::{self, FileError},
     schema::{self, APPLICATION_ID, VERSION},
-    trouble::Trouble,
+    storage_error::StorageError,
 };
 use crate::sink::queue::QueueError;
 
@@ -31,7 +31,7 @@ const APPLICATION_ID_AT: usize = 68;
 
 /// Where the file is, in a directory that was looked up once.
 #[derive(Debug)]
-pub(super) struct Place(PathBuf);
+pub(super) struct QueueFile(PathBuf);
 
 /// A file that is open, sound and ours.
 pub(super) struct Opened {
@@ -40,7 +40,7 @@ pub(super) struct Opened {
     pub(super) replaced: bool,
 }
 
-impl Place {
+impl QueueFile {
     /// Looks up the directory of `path`. No link that is put in its way later is followed.
     pub(super) fn resolve(path: &Path) -> Result<Self, QueueError> {
         let resolved = || {
@@ -64,7 +64,7 @@ impl Place {
     pub(super) fn open(&self) -> Result<Opened, QueueError> {
         match self.connect() {
             Ok(connection) => Ok(Opened { connection, replaced: false }),
-            Err(Trouble::Damaged(_)) => {
+            Err(StorageError::Damaged(_)) => {
                 self.put_away().map_err(FileError::while_opening)?;
                 Ok(Opened { connection: self.connect()?, replaced: true })
             }
@@ -73,13 +73,13 @@ impl Place {
     }
 
     /// Opens a file that is sound and ours, or a new one.
-    fn connect(&self) -> Result<Connection, Trouble> {
-        let refused = |error: FileError| Trouble::Refused(error.while_opening());
+    fn connect(&self) -> Result<Connection, StorageError> {
+        let refused = |error: FileError| StorageError::Refused(error.while_opening());
         self.check().map_err(refused)?;
         // Its log gets the same permissions.
         own_file::create(&self.0).map_err(|error| refused(error.into()))?;
         let made = own_file::identify(&self.0).map_err(refused)?;
-        first_look::refuse_foreign(&self.0, self.has_log()).map_err(Trouble::Refused)?;
+        first_look::refuse_foreign(&self.0, self.has_log()).map_err(StorageError::Refused)?;
         // No URI: the path is a path, whatever it begins with. One thread at a time has
         // the connection.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
@@ -87,7 +87,7 @@ impl Place {
             | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let connection = Connection::open_with_flags(&self.0, flags)?;
         if made.is_none() || own_file::identify(&self.0).map_err(refused)? != made {
-            return Err(Trouble::Refused(QueueError::NotARegularFile));
+            return Err(StorageError::Refused(QueueError::NotARegularFile));
         }
         connection.busy_timeout(BUSY_TIME)?;
         // Before the first look at the file: no shared memory, and no other process.
@@ -97,10 +97,10 @@ impl Place {
             let pragmas = [("application_id", APPLICATION_ID), ("user_version", VERSION)];
             schema::create(&connection, &pragmas)?;
         } else if id != APPLICATION_ID {
-            return Err(Trouble::Refused(QueueError::NotOurs));
+            return Err(StorageError::Refused(QueueError::NotOurs));
         }
         if get::<i32>(&connection, "user_version")? > VERSION {
-            return Err(Trouble::Refused(QueueError::Newer));
+            return Err(StorageError::Refused(QueueError::Newer));
         }
         // It waits for the disk when the log is taken over only: what a power cut may
         // lose is worth less than an app that waits for a disk.
@@ -113,7 +113,7 @@ impl Place {
         let verdict: String = get(&connection, "quick_check(1)")?;
         if verdict != "ok" {
             let damage = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-            return Err(Trouble::Damaged(rusqlite::Error::SqliteFailure(damage, None)));
+            return Err(StorageError::Damaged(rusqlite::Error::SqliteFailure(damage, None)));
         }
         schema::add_user_table(&connection)?;
         Ok(connection)

@@ -17,9 +17,9 @@ use super::{
     SqliteQueue,
     disk::Disk,
     facts::Facts,
-    file::Place,
+    file::QueueFile,
+    open_settings::OpenSettings,
     orders::{Orders, Write},
-    setup::Setup,
 };
 use crate::{
     event::Said,
@@ -80,7 +80,7 @@ impl Journal {
     /// Opens the file, and reads what waits there of the epoch `keep`; the rest is deleted.
     pub(crate) async fn open(
         queue: SqliteQueue,
-        setup: Setup,
+        setup: OpenSettings,
         keep: Option<u64>,
     ) -> Result<(Arc<Self>, Restored), QueueError> {
         let (path, setup) = queue.set_up(setup);
@@ -250,12 +250,12 @@ impl Shared {
     fn open(
         &self,
         path: &Path,
-        setup: Setup,
+        setup: OpenSettings,
         keep: Option<u64>,
     ) -> Result<(Disk, Restored), QueueError> {
         #[cfg(feature = "testing")]
         setup.disk.access();
-        Disk::open(Place::resolve(path)?, setup, self.facts.clone(), keep)
+        Disk::open(QueueFile::resolve(path)?, setup, self.facts.clone(), keep)
     }
 
     /// Does what is ordered, until the file is closed.

@@ -16,12 +16,12 @@ use uuid::Uuid;
 
 use super::{
     age::{Age, age, wall_millis},
-    file::{Opened, Place},
+    file::{Opened, QueueFile},
+    open_settings::OpenSettings,
     own_file::FileError,
     payload,
     rows::Rows,
-    setup::Setup,
-    trouble::Trouble,
+    storage_error::StorageError,
     user,
 };
 use crate::{
@@ -35,7 +35,7 @@ use crate::{
 
 /// What was found when the file was opened.
 #[derive(Default)]
-pub(super) struct Found {
+pub(super) struct OpenReport {
     pub(super) restored: Restored,
     /// Rows of another owner, or damaged.
     pub(super) discarded: u64,
@@ -46,12 +46,12 @@ pub(super) struct Found {
 impl Rows {
     /// Opens the file at `place`. Only rows of the epoch `keep` are left in it.
     pub(super) fn open(
-        place: &Place,
-        setup: &Setup,
+        place: &QueueFile,
+        setup: &OpenSettings,
         keep: Option<u64>,
-    ) -> Result<(Self, Found), QueueError> {
+    ) -> Result<(Self, OpenReport), QueueError> {
         let Opened { connection, replaced } = place.open()?;
-        let mut found = Found { replaced, ..Found::default() };
+        let mut found = OpenReport { replaced, ..OpenReport::default() };
         let mut rows = Self {
             connection,
             cipher: None,
@@ -71,7 +71,7 @@ impl Rows {
 
     /// Makes the file that of `owner`, and says whether it was not. Counts the rows of
     /// another that were deleted.
-    fn bind(&self, owner: &[u8], discarded: &mut u64) -> Result<bool, Trouble> {
+    fn bind(&self, owner: &[u8], discarded: &mut u64) -> Result<bool, StorageError> {
         let digest = |salt: &[u8]| Sha256::new().chain_update(salt).chain_update(owner).finalize();
         let (salt, bound) = (self.meta("salt")?, self.meta("owner")?);
         if let (Some(salt), Some(bound)) = (&salt, &bound)
@@ -101,22 +101,22 @@ impl Rows {
     /// or for another owner: it may be an old file of this queue.
     fn forget_set_aside(
         &self,
-        place: &Place,
+        place: &QueueFile,
         owner_is_new: bool,
         just_now: bool,
         keep: Option<u64>,
     ) -> Result<(), QueueError> {
         let epoch = keep.unwrap_or_default().to_le_bytes();
         if just_now {
-            self.set_meta("set_aside_in", &epoch).map_err(Trouble::from)?;
+            self.set_meta("set_aside_in", &epoch).map_err(StorageError::from)?;
             return Ok(());
         }
-        let set_aside_in = self.meta("set_aside_in").map_err(Trouble::from)?;
+        let set_aside_in = self.meta("set_aside_in").map_err(StorageError::from)?;
         if owner_is_new || set_aside_in.is_some_and(|set_aside_in| set_aside_in != epoch) {
             place.destroy_set_aside().map_err(FileError::while_wiping)?;
             self.connection
                 .execute("DELETE FROM meta WHERE name = 'set_aside_in'", [])
-                .map_err(Trouble::from)?;
+                .map_err(StorageError::from)?;
         }
         Ok(())
     }
@@ -124,7 +124,11 @@ impl Rows {
     /// Learns what each of `lanes` has seen. One that is new has seen everything. The last
     /// row is the highest that anything in the file refers to, so that no number is used
     /// twice.
-    fn know_backends(&mut self, lanes: &[String], restored: &mut Restored) -> Result<(), Trouble> {
+    fn know_backends(
+        &mut self,
+        lanes: &[String],
+        restored: &mut Restored,
+    ) -> Result<(), StorageError> {
         let transaction = self.connection.unchecked_transaction()?;
         let sql = "SELECT max(ifnull((SELECT max(id) FROM events), 0),
                               ifnull((SELECT max(done) FROM backends), 0),
@@ -165,7 +169,7 @@ impl Rows {
     }
 
     /// Deletes what is of another epoch than `keep`.
-    fn withdraw(&self, keep: Option<u64>, restored: &mut Restored) -> Result<(), Trouble> {
+    fn withdraw(&self, keep: Option<u64>, restored: &mut Restored) -> Result<(), StorageError> {
         // No epoch is negative.
         let keep = keep.map_or(-1, |epoch| epoch as i64);
         let mut others = self.connection.prepare("SELECT id FROM events WHERE epoch <> ?1")?;
@@ -187,7 +191,7 @@ impl Rows {
     /// Gets the key of the events. Returns a new one, locked with `passphrase`, if those
     /// that are there have yet to be encrypted: [`Rows::load`] writes it with them.
     fn unlock(&mut self, passphrase: Option<&str>) -> Result<Option<Vec<u8>>, QueueError> {
-        let locked = self.meta("cipher").map_err(Trouble::from)?;
+        let locked = self.meta("cipher").map_err(StorageError::from)?;
         let (cipher, new_key) = match (passphrase, locked) {
             (None, None) => return Ok(None),
             (None, Some(_)) => return Err(QueueError::Passphrase),
@@ -213,10 +217,10 @@ impl Rows {
     /// all rows. Returns how many rows were damaged.
     fn load(
         &mut self,
-        setup: &Setup,
+        setup: &OpenSettings,
         new_key: Option<&[u8]>,
         restored: &mut Restored,
-    ) -> Result<u64, Trouble> {
+    ) -> Result<u64, StorageError> {
         let (wall, now) = (wall_millis(SystemTime::now()), Instant::now());
         let transaction = self.connection.unchecked_transaction()?;
         let read_with = self.cipher.as_ref().filter(|_| new_key.is_none());

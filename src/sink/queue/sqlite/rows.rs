@@ -5,7 +5,7 @@ use std::{num::NonZeroU64, sync::Arc, time::SystemTime};
 use matrix_sdk_store_encryption::StoreCipher;
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use super::{age::wall_millis, payload, trouble::Trouble};
+use super::{age::wall_millis, payload, storage_error::StorageError};
 use crate::{
     event::OutgoingEvent,
     sink::queue::{QueueError, Row},
@@ -60,7 +60,7 @@ impl Rows {
         next: Row,
         floor: u64,
         events: &[Arc<OutgoingEvent>],
-    ) -> Result<Inserted, Trouble> {
+    ) -> Result<Inserted, StorageError> {
         let since = wall_millis(SystemTime::now());
         let transaction = self.connection.unchecked_transaction()?;
         let mut inserted = Inserted { rows: vec![None; events.len()], next };
@@ -85,14 +85,14 @@ impl Rows {
     }
 
     /// Deletes the rows from `first` to `last`.
-    pub(super) fn delete(&self, first: Row, last: Row) -> Result<(), Trouble> {
+    pub(super) fn delete(&self, first: Row, last: Row) -> Result<(), StorageError> {
         let sql = "DELETE FROM events WHERE id BETWEEN ?1 AND ?2";
         self.connection.execute(sql, [first as i64, last as i64])?;
         Ok(())
     }
 
     /// `lane` has seen all up to `done`.
-    pub(super) fn mark(&mut self, lane: &str, done: Row) -> Result<(), Trouble> {
+    pub(super) fn mark(&mut self, lane: &str, done: Row) -> Result<(), StorageError> {
         let transaction = self.connection.unchecked_transaction()?;
         let sql = "UPDATE backends SET done = ?2 WHERE name = ?1 AND done < ?2";
         transaction.execute(sql, params![lane, done as i64])?;
@@ -106,7 +106,7 @@ impl Rows {
     }
 
     /// `lane` will never take the rows from `first` to `last`.
-    pub(super) fn refuse(&mut self, lane: &str, first: Row, last: Row) -> Result<(), Trouble> {
+    pub(super) fn refuse(&mut self, lane: &str, first: Row, last: Row) -> Result<(), StorageError> {
         let (first, last) = (first as i64, last as i64);
         self.has_refused = true;
         let transaction = self.connection.unchecked_transaction()?;
@@ -125,7 +125,7 @@ impl Rows {
     }
 
     /// Deletes everything of an earlier epoch than `floor`, down to the last byte.
-    pub(super) fn wipe(&self, floor: u64) -> Result<(), Trouble> {
+    pub(super) fn wipe(&self, floor: u64) -> Result<(), StorageError> {
         let transaction = self.connection.unchecked_transaction()?;
         for sql in ["DELETE FROM events WHERE epoch < ?1", "DELETE FROM user WHERE epoch < ?1"] {
             transaction.execute(sql, [floor as i64])?;
@@ -147,7 +147,7 @@ impl Rows {
     /// `secure_delete` fills what is deleted with zeros, but cells that SQLite moves within
     /// a page or to another leave copies in the gaps of pages. `VACUUM` writes every page
     /// again, in memory (`temp_store`) and then through the log.
-    pub(super) fn erase_remains(&self) -> Result<(), Trouble> {
+    pub(super) fn erase_remains(&self) -> Result<(), StorageError> {
         if self.meta("remains")?.is_none() {
             return Ok(());
         }
@@ -158,7 +158,7 @@ impl Rows {
     }
 
     /// Deletes what backends have refused of rows that are gone.
-    pub(super) fn forget_refused(&self) -> Result<(), Trouble> {
+    pub(super) fn forget_refused(&self) -> Result<(), StorageError> {
         let sql = "DELETE FROM refused WHERE NOT EXISTS (
                        SELECT 1 FROM events WHERE id BETWEEN first AND last
                    )";
@@ -168,11 +168,11 @@ impl Rows {
 
     /// Takes the write-ahead log over into the file, and cuts it to nothing: what was
     /// deleted is zeros in the file, and still in the log.
-    fn empty_log(&self) -> Result<(), Trouble> {
+    fn empty_log(&self) -> Result<(), StorageError> {
         let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
         match self.connection.query_row(sql, [], |row| row.get(0))? {
             0 => Ok(()),
-            _busy => Err(Trouble::Refused(QueueError::InUse)),
+            _busy => Err(StorageError::Refused(QueueError::InUse)),
         }
     }
 }

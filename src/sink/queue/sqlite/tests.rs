@@ -10,7 +10,7 @@ use matrix_sdk::ruma::user_id;
 use tokio::time::{Instant, pause, resume};
 use uuid::Uuid;
 
-use super::{SqliteQueue, journal::Journal, setup::Setup};
+use super::{SqliteQueue, journal::Journal, open_settings::OpenSettings};
 use crate::{
     event::{OutgoingEvent, Properties, Said, UserProperties},
     sink::{
@@ -23,9 +23,9 @@ use crate::{
 const NONE: [u64; 0] = [];
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
-pub(super) fn setup() -> Setup {
+pub(super) fn setup() -> OpenSettings {
     let user = user_id!("@alice:example.org");
-    Setup::new("type", user, &["one", "one"], DAY, Arc::default())
+    OpenSettings::new("type", user, &["one", "one"], DAY, Arc::default())
 }
 
 pub(super) fn event() -> Arc<OutgoingEvent> {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use matrix_sdk_store_encryption::StoreCipher;
 use rusqlite::{Connection, params};
 
-use super::{payload, rows::Rows, setup::Setup, trouble::Trouble};
+use super::{open_settings::OpenSettings, payload, rows::Rows, storage_error::StorageError};
 use crate::{
     event::{Said, UserProperties},
     guard::Guard,
@@ -45,7 +45,7 @@ impl Wanted {
     }
 
     /// Writes what is not written yet. `names` are those of the lanes.
-    pub(super) fn write(&mut self, rows: &mut Rows, names: &[String]) -> Result<(), Trouble> {
+    pub(super) fn write(&mut self, rows: &mut Rows, names: &[String]) -> Result<(), StorageError> {
         while let Some(lane) = self.unwritten.first().copied() {
             if let (Some(name), Some(said)) = (names.get(lane), self.lanes.get(&lane)) {
                 rows.set_user(name, said)?;
@@ -61,7 +61,7 @@ impl Wanted {
 
 impl Rows {
     /// Makes `said` what `lane` has still to say: nothing if that is empty.
-    fn set_user(&mut self, lane: &str, said: &Said) -> Result<(), Trouble> {
+    fn set_user(&mut self, lane: &str, said: &Said) -> Result<(), StorageError> {
         set(&self.connection, &mut self.writer, self.cipher.as_ref(), lane, said)
     }
 
@@ -92,9 +92,9 @@ pub(super) fn load(
     connection: &Connection,
     writer: &mut payload::Writer,
     cipher: Option<&StoreCipher>,
-    setup: &Setup,
+    setup: &OpenSettings,
     encrypt: bool,
-) -> Result<Users, Trouble> {
+) -> Result<Users, StorageError> {
     let mut users = Users::default();
     let mut found = Vec::new();
     {
@@ -132,7 +132,7 @@ fn set(
     cipher: Option<&StoreCipher>,
     lane: &str,
     said: &Said,
-) -> Result<(), Trouble> {
+) -> Result<(), StorageError> {
     let payload = match said.user.is_empty() {
         true => None,
         false => writer.write_user(&said.user, cipher),

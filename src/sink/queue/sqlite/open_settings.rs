@@ -10,7 +10,7 @@ use super::hanging_disk::HangingDisk;
 use crate::guard::Guard;
 
 #[derive(Debug)]
-pub(crate) struct Setup {
+pub(crate) struct OpenSettings {
     /// What user and event type are known by.
     pub(super) owner: Vec<u8>,
     pub(super) lanes: Vec<String>,
@@ -22,7 +22,7 @@ pub(crate) struct Setup {
     pub(super) disk: HangingDisk,
 }
 
-impl Setup {
+impl OpenSettings {
     /// For the backends named, of which none takes an event older than `longest_wait`.
     pub(crate) fn new(
         event_type: &str,

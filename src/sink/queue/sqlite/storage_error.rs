@@ -11,7 +11,7 @@ const CANTOPEN_SYMLINK: i32 = rusqlite::ffi::SQLITE_CANTOPEN | (6 << 8);
 
 /// Why a statement failed, or the file could not be opened.
 #[derive(Debug)]
-pub(super) enum Trouble {
+pub(super) enum StorageError {
     /// The file is damaged, or none of SQLite's.
     Damaged(rusqlite::Error),
     /// Anything that may pass: no space, no permission, a broken disk.
@@ -20,7 +20,7 @@ pub(super) enum Trouble {
     Refused(QueueError),
 }
 
-impl From<rusqlite::Error> for Trouble {
+impl From<rusqlite::Error> for StorageError {
     fn from(error: rusqlite::Error) -> Self {
         match error.sqlite_error_code() {
             Some(ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase) => Self::Damaged(error),
@@ -37,16 +37,18 @@ impl From<rusqlite::Error> for Trouble {
     }
 }
 
-impl From<Trouble> for QueueError {
-    fn from(trouble: Trouble) -> Self {
-        match trouble {
-            Trouble::Damaged(error) | Trouble::Failed(error) => Self::Open(Box::new(error)),
-            Trouble::Refused(error) => error,
+impl From<StorageError> for QueueError {
+    fn from(error: StorageError) -> Self {
+        match error {
+            StorageError::Damaged(error) | StorageError::Failed(error) => {
+                Self::Open(Box::new(error))
+            }
+            StorageError::Refused(error) => error,
         }
     }
 }
 
-impl Trouble {
+impl StorageError {
     /// What SQLite calls it, for the log: its messages may hold the path.
     pub(super) fn code(&self) -> i32 {
         match self {

@@ -6,7 +6,7 @@ use super::{refusals::Refusals, retry::Wait};
 
 /// What a lane keeps between two tries.
 #[derive(Debug)]
-pub(super) struct Course {
+pub(super) struct RetryState {
     /// Failures in a row. A try that a flush made early does not count: the schedule
     /// goes on as if it had not been made.
     pub(super) failures: u32,
@@ -23,7 +23,7 @@ pub(super) struct Course {
     scheduled: Option<Instant>,
 }
 
-impl Course {
+impl RetryState {
     pub(super) fn new(batch_events: usize) -> Self {
         Self {
             failures: 0,
@@ -133,11 +133,11 @@ mod tests {
     use super::*;
     use crate::{backend::DeliveryError, sink::lane::retry};
 
-    fn fail(course: &mut Course, now: Instant) {
+    fn fail(retries: &mut RetryState, now: Instant) {
         let error = DeliveryError::Transient("cause".into());
-        let failures = course.fail(now);
+        let failures = retries.fail(now);
         match retry::decide(&error, 1, failures, 0.0) {
-            retry::RetryDecision::Wait(wait) => course.wait(now, wait),
+            retry::RetryDecision::Wait(wait) => retries.wait(now, wait),
             decision => panic!("{decision:?}"),
         }
     }
@@ -145,31 +145,31 @@ mod tests {
     #[test]
     fn tries_that_a_flush_makes_early_leave_the_schedule_as_it_was() {
         let begin = Instant::now();
-        let (mut course, mut now) = (Course::new(100), begin);
+        let (mut retries, mut now) = (RetryState::new(100), begin);
         for _ in 0..8 {
-            fail(&mut course, now);
-            now = course.pause.unwrap().scheduled;
-            course.resume();
+            fail(&mut retries, now);
+            now = retries.pause.unwrap().scheduled;
+            retries.resume();
         }
         // 64 s after the next failure comes the one after it: with flushes, too.
-        fail(&mut course, now);
-        let scheduled = course.pause.unwrap().scheduled;
+        fail(&mut retries, now);
+        let scheduled = retries.pause.unwrap().scheduled;
         assert_eq!(scheduled - now, Duration::from_secs(128));
         for _ in 0..24 {
-            now = course.pause.unwrap().flush;
-            course.resume();
-            fail(&mut course, now);
-            assert_eq!(course.pause.unwrap().scheduled, scheduled);
+            now = retries.pause.unwrap().flush;
+            retries.resume();
+            fail(&mut retries, now);
+            assert_eq!(retries.pause.unwrap().scheduled, scheduled);
         }
-        assert_eq!((course.failures, scheduled - now), (9, Duration::from_secs(8)));
+        assert_eq!((retries.failures, scheduled - now), (9, Duration::from_secs(8)));
         // The floor holds between an early try and the one by the schedule.
         now = scheduled - Duration::from_millis(1);
-        course.resume();
-        fail(&mut course, now);
-        assert_eq!(course.pause.unwrap().scheduled - now, Duration::from_secs(5));
-        now = course.pause.unwrap().scheduled;
-        course.resume();
-        fail(&mut course, now);
-        assert_eq!(course.failures, 10);
+        retries.resume();
+        fail(&mut retries, now);
+        assert_eq!(retries.pause.unwrap().scheduled - now, Duration::from_secs(5));
+        now = retries.pause.unwrap().scheduled;
+        retries.resume();
+        fail(&mut retries, now);
+        assert_eq!(retries.failures, 10);
     }
 }
