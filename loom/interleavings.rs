@@ -7,28 +7,11 @@
 //! those) and with stand-ins for tokio's `Notify` and time. A package of its own
 //! needs no `--cfg` that a dependency could react to, and no matrix-sdk.
 //!
-//! | promise | interleavings | seconds, one after the other |
-//! |---|---|---|
-//! | `a_batch_that_is_refused_during_an_opt_out_is_not_kept` | 21 932 | 3 |
-//! | `a_doubt_that_passes_loses_no_event` | 25 968 | 3 |
-//! | `a_flush_ends_whatever_the_user_decides_meanwhile` | 77 506 | 9 |
-//! | `a_refused_batch_is_put_back_only_while_its_epoch_lasts` | 101 257 | 12 |
-//! | `a_shutdown_ends_and_counts_what_is_captured_meanwhile` | 147 909 | 19 |
-//! | `a_shutdown_that_runs_out_of_time_during_an_opt_out_ends_and_counts_everything` | 58 969 | 7 |
-//! | `an_event_that_is_on_its_way_at_an_opt_out_is_not_kept` | 7 676 | 1 |
-//! | `an_opt_out_returns_though_the_backend_never_answers` | 41 143 | 3 |
-//! | `no_connection_is_used_under_two_ids` | 25 569 | 3 |
-//! | `no_event_captured_before_an_opt_out_reaches_a_backend_after_it_returned` | 126 752 | 13 |
-//! | `no_event_of_an_epoch_is_sent_under_the_id_of_the_next` | 58 627 | 7 |
-//! | `nothing_said_of_the_user_before_an_opt_out_is_sent_under_the_next_id` | 680 | < 1 |
-//! | `the_counters_add_up_at_every_instant` | 37 755 | 5 |
-//! | together | 731 743 | 85 |
-//!
-//! Each is the number of all interleavings in which threads are taken off at most
-//! twice while they could go on: for `an_opt_out_returns_…` and `nothing_said_…` three
-//! times, and for `a_flush_ends_…` with two backends once. Waits and ends of threads are
-//! free. In each of them no lock waits for ever, the sum
-//! of P9 holds whenever it is looked at, and at the end nothing is left anywhere.
+//! `docs/measured.md` has how many interleavings each model has. They are all those in which
+//! threads are taken off at most twice while they could go on: for `an_opt_out_returns_…` and
+//! `nothing_said_…` three times, and for `a_flush_ends_…` with two backends once. Waits and
+//! ends of threads are free. In each of them no lock waits for ever, the sum of P9 holds
+//! whenever it is looked at, and at the end nothing is left anywhere.
 //!
 //! What the models do not have: the lock of the consent machine (one thread does
 //! what `Inner::apply` does under it), the requests to the homeserver, a limit on

@@ -114,6 +114,10 @@ pub enum Mode {
 /// What a harness declares: the suite checks all of it, and leaves out only
 /// what is not in here.
 #[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "a harness has to declare all of it: the suite would not check a field left out"
+)]
 pub struct Promises {
     /// The modes that the service can be put into, besides [`Mode::Accept`].
     pub modes: &'static [Mode],
@@ -127,6 +131,7 @@ pub struct Promises {
 
 /// Whether a backend sends what an event says about the person.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum UserPropertySupport {
     /// It does not: [`ReceivedEvent::set`] and [`ReceivedEvent::set_once`] stay
     /// empty.

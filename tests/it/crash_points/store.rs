@@ -1,5 +1,10 @@
 //! A store that lets a test observe, hold and fail the writes of our record.
 
+// The version of matrix-sdk that this release is for.
+#[macro_use]
+#[path = "store/matrix_sdk_0_18.rs"]
+mod matrix_sdk_methods;
+
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     fmt,
@@ -7,8 +12,6 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-#[cfg(matrix_sdk_0_19)]
-use matrix_sdk::ruma::profile::UserProfile;
 use matrix_sdk::{
     QueueWedgeError, RoomInfo, RoomMemberships, StateChanges, StateStore, StoreError, async_trait,
     config::StoreConfig,
@@ -99,7 +102,6 @@ impl fmt::Debug for GatedStore {
 /// the wrapped store.
 macro_rules! delegate {
     ($(
-        $(#[$cfg:meta])*
         fn $name:ident $(<$lifetime:lifetime>)? ($($argument:ident: $type:ty),*) -> $answer:ty;
     )*) => {
         #[async_trait]
@@ -107,7 +109,6 @@ macro_rules! delegate {
             type Error = StoreError;
 
             $(
-                $(#[$cfg])*
                 async fn $name $(<$lifetime>)? (
                     &self,
                     $($argument: $type),*
@@ -153,7 +154,7 @@ macro_rules! delegate {
     };
 }
 
-delegate! {
+with_methods_of_this_version! { delegate
     fn get_kv_data(key: StateStoreDataKey<'_>) -> Option<StateStoreDataValue>;
     fn set_kv_data(key: StateStoreDataKey<'_>, value: StateStoreDataValue) -> ();
     fn remove_kv_data(key: StateStoreDataKey<'_>) -> ();
@@ -185,26 +186,6 @@ delegate! {
     fn get_room_account_data_event(
         room: &RoomId, event_type: RoomAccountDataEventType
     ) -> Option<Raw<AnyRoomAccountDataEvent>>;
-    #[cfg(not(matrix_sdk_0_19))]
-    fn get_user_room_receipt_event(
-        room: &RoomId, receipt_type: ReceiptType, thread: ReceiptThread, user: &UserId
-    ) -> Option<(OwnedEventId, Receipt)>;
-    #[cfg(not(matrix_sdk_0_19))]
-    fn get_event_room_receipt_events(
-        room: &RoomId, receipt_type: ReceiptType, thread: ReceiptThread, event: &EventId
-    ) -> Vec<(OwnedUserId, Receipt)>;
-    #[cfg(matrix_sdk_0_19)]
-    fn get_user_room_receipt_event(
-        room: &RoomId, receipt_type: ReceiptType, thread: &ReceiptThread, user: &UserId
-    ) -> Option<(OwnedEventId, Receipt)>;
-    #[cfg(matrix_sdk_0_19)]
-    fn get_event_room_receipt_events(
-        room: &RoomId, receipt_type: ReceiptType, thread: &ReceiptThread, event: &EventId
-    ) -> Vec<(OwnedUserId, Receipt)>;
-    #[cfg(matrix_sdk_0_19)]
-    fn get_global_profile(user: &UserId) -> Option<UserProfile>;
-    #[cfg(matrix_sdk_0_19)]
-    fn get_global_profiles<'a>(users: &'a [OwnedUserId]) -> BTreeMap<&'a UserId, UserProfile>;
     fn remove_room(room: &RoomId) -> ();
     fn save_send_queue_request(
         room: &RoomId, transaction: OwnedTransactionId, created_at: MilliSecondsSinceUnixEpoch,
