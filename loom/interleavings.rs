@@ -1,30 +1,29 @@
-//! Interleavings of the real sink: gate, intake, queue and delivery, file for
-//! file as the library has them, run by [loom] in every order of the steps of
-//! their threads, and with every value that an atomic may still show.
+//! Checks the sink under [loom]: the library's own files for the gate, the intake, the
+//! queue and the lanes, in every order of the steps of their threads, and with every value
+//! that an atomic may return.
 //!
-//! The files are compiled once more, here, with loom's locks and atomics in the
-//! place of the standard library's (`src/locks.rs` is the one place that names
-//! those) and with stand-ins for tokio's `Notify` and time. A package of its own
-//! needs no `--cfg` that a dependency could react to, and no matrix-sdk.
+//! This package compiles those files again, with loom's locks and atomics instead of the
+//! standard library's (only `src/locks.rs` names those) and with stand-ins for tokio's
+//! `Notify` and time. As a separate package it needs neither matrix-sdk nor a `--cfg`,
+//! which dependencies could react to.
 //!
-//! `docs/measured.md` has how many interleavings each model has. They are all those in which
-//! threads are taken off at most twice while they could go on: for `an_opt_out_returns_…` and
-//! `nothing_said_…` three times, and for `a_flush_ends_…` with two backends once. Waits and
-//! ends of threads are free. In each of them no lock waits for ever, the sum of P9 holds
-//! whenever it is looked at, and at the end nothing is left anywhere.
+//! `docs/measured.md` has the number of interleavings of each model. It counts all of them with at most two preemptions: three for
+//! `an_opt_out_returns_…` and `nothing_said_…`, and one for `a_flush_ends_…` with two
+//! backends. A switch at a wait or at the end of a thread is not a preemption. In every
+//! interleaving no lock waits for ever, the sum of P9 holds whenever it is checked, and no
+//! event is left at the end.
 //!
-//! What the models do not have: the lock of the consent machine (one thread does
-//! what `Inner::apply` does under it), the requests to the homeserver, a limit on
-//! an answer that runs out late (it does at once or never), the dice of `select!`
-//! (it tries its arms in their order), and more than two backends, three events or
-//! four threads.
+//! The models leave out the lock of the consent machine (one thread does the work that
+//! `Shared::apply` does under it), the requests to the homeserver, timeouts that expire
+//! late (each expires at once or never), the random order of `select!` (it polls its arms
+//! in order), and more than two backends, three events or four threads.
 //!
 //! ```sh
 //! cargo test -p matrix-analytics-loom --release -- --nocapture
 //! ```
 //!
-//! `LOOM_MAX_PREEMPTIONS` has no effect here; `LOOM_LOG=trace LOOM_LOCATION=1`
-//! tells each step.
+//! `LOOM_MAX_PREEMPTIONS` has no effect here. `LOOM_LOG=trace LOOM_LOCATION=1` logs each
+//! step.
 //!
 //! [loom]: https://docs.rs/loom
 
@@ -39,15 +38,15 @@ mod witness;
 
 pub(crate) use tokio_real::{io, join};
 
-/// tokio's `select!`, but always in the order of its arms: a model must not
-/// throw dice.
+/// tokio's `select!`, but always in the order of its arms, because a model must not depend
+/// on random numbers.
 macro_rules! select {
     (biased; $($arms:tt)*) => { tokio_real::select! { biased; $($arms)* } };
     ($($arms:tt)*) => { tokio_real::select! { biased; $($arms)* } };
 }
 pub(crate) use select;
 
-/// The real thing, file for file.
+/// The library's own files.
 #[path = "../src"]
 #[expect(
     dead_code,
@@ -65,12 +64,12 @@ mod pipeline {
     pub(crate) mod stop;
 }
 
-// As public as in the library, for what its files expect of the lints.
+// As public as in the library, because its files expect certain lints.
 pub use self::pipeline::backend::Batch;
 pub(crate) use self::pipeline::{backend, event, gate, json, sink, stop};
 pub use guard::IdentifierKind;
 
-/// Stands in for `src/locks.rs`.
+/// A stand-in for `src/locks.rs`.
 mod locks {
     pub(crate) use std::sync::PoisonError;
 
@@ -80,15 +79,14 @@ mod locks {
     };
 }
 
-/// Stands in for the guard, whose own files see matrix-sdk: it lets everything
-/// pass, and no model is about what it finds.
+/// A stand-in for the guard, whose files depend on matrix-sdk. It accepts everything.
 pub(crate) mod guard {
     use std::{borrow::Cow, collections::BTreeMap};
 
     use crate::event::{Properties, UserProperties};
 
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-    /// None: nothing is found.
+    /// Has no variants, because nothing is found.
     pub enum IdentifierKind {}
 
     #[derive(Debug)]
@@ -115,11 +113,11 @@ pub(crate) mod guard {
     }
 }
 
-/// Stands in for the ID, whose own file sees matrix-sdk.
+/// A stand-in for the analytics ID, whose file depends on matrix-sdk.
 mod analytics_id {
     use std::fmt;
 
-    /// The epoch in which the account has it.
+    /// An ID that consists of the epoch in which the account has it.
     #[derive(Clone, PartialEq, Eq)]
     pub struct AnalyticsId(String);
 

@@ -1,4 +1,4 @@
-//! Does the jobs of the file, one after the other, and decides what becomes of it when a
+//! Carries out jobs on the file, one after another, and decides how to continue when the
 //! disk fails.
 
 use std::{num::NonZeroU64, sync::Arc};
@@ -20,7 +20,7 @@ use crate::{
     sink::queue::{Marks, QueueError, Refused, Restored, Row},
 };
 
-/// The file, as its thread has it.
+/// The file, as seen by its thread.
 pub(super) struct Disk {
     file: QueueFile,
     settings: OpenSettings,
@@ -28,25 +28,25 @@ pub(super) struct Disk {
     rows: Option<Rows>,
     /// The number of the next row.
     next: Row,
-    /// What each lane has seen.
+    /// The mark of each lane.
     seen: Marks,
-    /// What each lane has seen, as far as the file knows.
+    /// The mark of each lane that was written to the file.
     marked: Marks,
-    /// What lanes have still to say about the user.
+    /// The user properties that still wait in each lane.
     users: UserTable,
-    /// The floor below which the file is known to hold nothing.
+    /// The epoch below which the file has been emptied.
     emptied: u64,
-    /// The same, for what was set aside too.
+    /// The epoch below which the file has been emptied and files that were set aside have
+    /// been deleted.
     wiped: u64,
-    /// A write has failed, and none has succeeded since.
+    /// Whether a write has failed and none has succeeded since.
     failing: bool,
-    /// Delivery has ended: only a withdrawal opens the file again.
+    /// Whether delivery has ended. After that, only a withdrawal opens the file.
     shut: bool,
 }
 
 impl Disk {
-    /// Opens the file at `file`, and reads what waits there of the epoch `keep`; the rest
-    /// is deleted.
+    /// Opens `file`, and reads the events of the epoch `keep`. All others are deleted.
     pub(super) fn open(
         file: QueueFile,
         settings: OpenSettings,
@@ -83,7 +83,7 @@ impl Disk {
         self.settings.disk.access();
         match job {
             Job::Wipe(waiters) => {
-                // A caller that waits for it sees its failure, and so does the next write.
+                // The error is reported to the callers that wait, and by the next write.
                 if waiters.is_empty() {
                     let _ = self.wipe();
                 }
@@ -107,7 +107,8 @@ impl Disk {
         }
     }
 
-    /// Writes events down, unless no caller waits for that by the time it is done.
+    /// Writes events. Deletes them again if the caller has stopped waiting when they are
+    /// written.
     fn write(&mut self, Write { events, written }: Write) {
         if written.is_closed() || self.shut {
             return;
@@ -121,9 +122,9 @@ impl Disk {
             Ok(rows) => {
                 #[cfg(feature = "testing")]
                 self.settings.disk.access();
-                // It proves nothing to have written nothing.
+                // An empty write does not prove that the disk works.
                 if !events.is_empty() && std::mem::take(&mut self.failing) {
-                    info!("the queue's file can be written again");
+                    info!("the queue file can be written again");
                 }
                 if written.send(rows).is_err() {
                     self.take_back(first);
@@ -131,7 +132,7 @@ impl Disk {
             }
             Err(error) => {
                 self.failed(&error);
-                // Dropped unanswered: they count as not written.
+                // Dropped without a reply, so the events count as not written.
                 drop(written);
             }
         }
@@ -141,7 +142,7 @@ impl Disk {
         &mut self,
         events: &[Arc<OutgoingEvent>],
     ) -> Result<Vec<Option<NonZeroU64>>, StorageError> {
-        // What is withdrawn and still there would be read at the next start.
+        // Withdrawn events must not be left, because the next start would read them.
         self.wipe().map_err(StorageError::Refused)?;
         let floor = self.facts.floor();
         let next = self.next;
@@ -152,8 +153,8 @@ impl Disk {
         Ok(inserted.rows)
     }
 
-    /// Deletes the rows from `first` on, which were written too late: their events are in
-    /// memory under no row, so that no mark would delete them.
+    /// Deletes the rows from `first` on, which were written too late. Their events have no
+    /// row in memory, so no mark would delete them.
     fn take_back(&mut self, first: Row) {
         let Some(rows) = &mut self.rows else { return };
         let deleted = rows.delete(first, self.next);
@@ -170,11 +171,11 @@ impl Disk {
         }
     }
 
-    /// Writes down what lanes have seen, and has not been written yet.
+    /// Writes the marks that have changed.
     fn mark(&mut self) {
         for lane in 0..self.seen.len() {
             let (done, marked) = (self.seen[lane], self.marked[lane]);
-            // Without a file, no other process can read it.
+            // Without a file there is nothing that another process could read.
             let (Some(rows), true) = (&mut self.rows, marked < done) else { continue };
             let noted = rows.mark(&self.settings.lanes[lane], done);
             if self.is_done(&noted) {
@@ -183,8 +184,8 @@ impl Disk {
         }
     }
 
-    /// Writes down what lanes have still to say about the user. What cannot be written now
-    /// is tried again with the next write.
+    /// Writes the user properties that still wait in the lanes. If this fails, the next
+    /// write tries again.
     fn keep_users(&mut self) {
         if self.shut {
             return;
@@ -201,8 +202,8 @@ impl Disk {
         }
     }
 
-    /// Returns whether `result` is a success. A failure is reported, unless the file was
-    /// damaged and could be deleted.
+    /// Returns whether `result` is a success. Reports a failure, unless the file was damaged
+    /// and could be deleted.
     fn is_done(&mut self, result: &Result<(), StorageError>) -> bool {
         if let Err(error) = result
             && !self.replace_damaged(result)
@@ -212,27 +213,27 @@ impl Disk {
         result.is_ok()
     }
 
-    /// Deletes a file that was found to be damaged. Says whether it did.
+    /// Deletes the file if `result` says that it is damaged, so that the next write creates
+    /// a new one. Returns whether the file was deleted.
     fn replace_damaged<T>(&mut self, result: &Result<T, StorageError>) -> bool {
         if !matches!(result, Err(StorageError::Damaged(_))) {
             return false;
         }
-        warn!("the queue's file is damaged: it is deleted, and a new one begun");
+        warn!("the queue file is damaged: deleting it and creating a new one");
         self.facts.add_unreadable_files(1);
         let seen = self.seen.iter().min().copied().unwrap_or_default();
         self.facts.add_not_durable(self.next.saturating_sub(1 + seen));
-        // It is begun by the next write.
         self.destroy().is_ok()
     }
 
-    /// Deletes the file. What was in it is in memory only from here on.
+    /// Deletes the file. From then on, its events are in memory only.
     fn destroy(&mut self) -> Result<(), FileError> {
         self.rows = None;
         self.facts.set_durable_from(self.next);
         self.file.destroy()
     }
 
-    /// The open file: begins a new one, or empties what is there, if none is open.
+    /// Returns the open file. If none is open, creates one, or empties the existing one.
     fn reopened(&mut self) -> Result<&mut Rows, StorageError> {
         let rows = if let Some(rows) = self.rows.take() {
             rows
@@ -249,14 +250,14 @@ impl Disk {
         Ok(self.rows.insert(rows))
     }
 
-    /// Deletes what is below the floor, unless that is done.
+    /// Deletes everything of an epoch below the floor, unless that is done already.
     fn wipe(&mut self) -> Result<(), QueueError> {
         let floor = self.facts.floor();
         self.users.forget_below(floor);
         if self.wiped >= floor {
             return Ok(());
         }
-        // A try that failed at what was set aside has done the rest.
+        // An earlier attempt may have emptied the file and failed at the files set aside.
         if self.emptied < floor {
             let emptied = self.empty(floor);
             if self.shut {
@@ -270,13 +271,13 @@ impl Disk {
         Ok(())
     }
 
-    /// Deletes the rows below `floor`, or the file if that cannot be done.
+    /// Deletes the rows of epochs below `floor`, or the whole file if that fails.
     fn empty(&mut self, floor: u64) -> Result<(), QueueError> {
         match self.reopened().and_then(|rows| rows.wipe(floor)) {
             Ok(()) => Ok(()),
-            // Another has it, and is bound to the same record.
+            // Another process has the file open. It follows the same record, so it wipes.
             Err(StorageError::Refused(error @ QueueError::InUse)) => Err(error),
-            // A full disk may have no room for the log that a deletion needs.
+            // On a full disk there may be no room for the log that deleting rows needs.
             Err(_) => self.destroy().map_err(FileError::while_wiping),
         }
     }
@@ -287,18 +288,18 @@ impl Disk {
         }
         self.mark();
         if self.wipe().is_err() {
-            warn!("the queue's file could not be wiped: the next start does it");
+            warn!("the queue file could not be wiped: the next start will do it");
         }
         self.shut = true;
         self.rows = None;
         self.facts.closed.stop();
     }
 
-    /// Says so, once for all failures in a row.
+    /// Logs a failure, once for all failures in a row.
     fn failed(&mut self, error: &StorageError) {
         if !std::mem::replace(&mut self.failing, true) {
             let code = error.code();
-            warn!(code, "the queue's file cannot be written: events wait in memory only");
+            warn!(code, "the queue file cannot be written: events wait in memory only");
         }
     }
 }
@@ -332,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_breaks_while_it_is_open_is_begun_anew() {
+    fn a_file_that_breaks_while_it_is_open_is_replaced() {
         let directory = tempfile::TempDir::new().unwrap();
         let (path, facts) = (directory.path().join("queue"), Arc::default());
         let (mut disk, _) = open(&path, &facts);
@@ -355,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_begun_anew_gets_what_is_still_to_be_said_about_the_user() {
+    fn a_file_that_replaces_a_damaged_one_gets_the_waiting_user_properties() {
         let directory = tempfile::TempDir::new().unwrap();
         let (path, facts) = (directory.path().join("queue"), Arc::default());
         let (mut disk, _) = open(&path, &facts);
@@ -367,7 +368,7 @@ mod tests {
         let (mut disk, restored) = open(&path, &facts);
         assert_eq!(restored.users.keys().collect::<Vec<_>>(), [&1]);
 
-        // So it does if it was restored.
+        // So does a file that replaces one from which they were restored.
         assert!(disk.replace_damaged(&damage()));
         write(&mut disk, 0);
         disk.carry_out(Job::Close);
@@ -376,7 +377,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_wipe_that_failed_at_what_was_set_aside_leaves_the_rest_alone_when_it_is_tried_again() {
+    fn a_wipe_that_failed_at_files_set_aside_does_not_empty_the_file_again() {
         let directory = tempfile::TempDir::new().unwrap();
         let (path, facts) = (directory.path().join("queue"), Arc::<Facts>::default());
         let (mut disk, _) = open(&path, &facts);
@@ -396,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_lane_has_seen_is_told_to_a_file_that_was_begun_anew() {
+    fn a_file_that_replaces_a_damaged_one_gets_the_marks() {
         let directory = tempfile::TempDir::new().unwrap();
         let (path, facts) = (directory.path().join("queue"), Arc::default());
         let (mut disk, _) = open(&path, &facts);
@@ -404,7 +405,7 @@ mod tests {
         disk.carry_out(Job::Mark(vec![3, 3]));
         assert!(disk.replace_damaged(&damage()));
         write(&mut disk, 1);
-        // A mark of one lane says nothing of the other.
+        // The mark of the other lane has not changed since.
         disk.carry_out(Job::Mark(vec![4, 0]));
         disk.carry_out(Job::Close);
         let (_, restored) = open(&path, &facts);

@@ -1,5 +1,5 @@
-//! Opens the file, and reads what another process left there: for whom, under which
-//! consent, and past the guard of this one.
+//! Opens the file and restores the events that an earlier process left there, after
+//! checking their owner and epoch and passing them through this process's guard.
 
 use std::{
     num::NonZeroU64,
@@ -33,18 +33,18 @@ use crate::{
     },
 };
 
-/// What was found when the file was opened.
+/// The result of opening the file.
 #[derive(Default)]
 pub(super) struct OpenReport {
     pub(super) restored: Restored,
-    /// Rows of another owner, or damaged.
+    /// The number of rows that were deleted because they were damaged or had another owner.
     pub(super) discarded: u64,
-    /// A file that could not be read was put away.
+    /// Whether the file replaces one that could not be read.
     pub(super) replaced: bool,
 }
 
 impl Rows {
-    /// Opens the file at `file`. Only rows of the epoch `keep` are left in it.
+    /// Opens `file`. Only rows of the epoch `keep` are left in it.
     pub(super) fn open(
         file: &QueueFile,
         settings: &OpenSettings,
@@ -69,8 +69,8 @@ impl Rows {
         Ok((rows, found))
     }
 
-    /// Makes the file that of `owner`, and says whether it was not. Counts the rows of
-    /// another that were deleted.
+    /// Binds the file to `owner`, and returns whether it was bound to another or to none.
+    /// Rows of another owner are deleted, and added to `discarded`.
     fn bind(&self, owner: &[u8], discarded: &mut u64) -> Result<bool, StorageError> {
         let digest = |salt: &[u8]| Sha256::new().chain_update(salt).chain_update(owner).finalize();
         let (salt, bound) = (self.meta("salt")?, self.meta("owner")?);
@@ -91,14 +91,14 @@ impl Rows {
         }
         transaction.commit()?;
         if bound.is_some() {
-            warn!(rows = deleted, "the file of the queue was another user's: it is emptied");
+            warn!(rows = deleted, "the queue file belonged to another user: deleted its rows");
         }
         *discarded += deleted as u64;
         Ok(true)
     }
 
-    /// Deletes what was set aside under another consent than that of the epoch `keep`,
-    /// or for another owner: it may be an old file of this queue.
+    /// Deletes files that were set aside in another epoch than `keep`, or for another owner,
+    /// because they may be old files of this queue.
     fn forget_set_aside(
         &self,
         file: &QueueFile,
@@ -121,9 +121,9 @@ impl Rows {
         Ok(())
     }
 
-    /// Learns what each of `lanes` has seen. One that is new has seen everything. The last
-    /// row is the highest that anything in the file refers to, so that no number is used
-    /// twice.
+    /// Reads the mark of each of `lanes`. A new lane is marked up to the last row, so that
+    /// it gets no earlier events. The last row is the highest number that the file refers
+    /// to, so that no number is used twice.
     fn know_backends(
         &mut self,
         lanes: &[String],
@@ -168,7 +168,7 @@ impl Rows {
         Ok(())
     }
 
-    /// Deletes what is of another epoch than `keep`.
+    /// Deletes everything of an epoch other than `keep`.
     fn withdraw(&self, keep: Option<u64>, restored: &mut Restored) -> Result<(), StorageError> {
         // No epoch is negative.
         let keep = keep.map_or(-1, |epoch| epoch as i64);
@@ -188,8 +188,9 @@ impl Rows {
         Ok(transaction.commit()?)
     }
 
-    /// Gets the key of the events. Returns a new one, locked with `passphrase`, if those
-    /// that are there have yet to be encrypted: [`Rows::load`] writes it with them.
+    /// Unlocks the key of the events with `passphrase`. If the file is not encrypted yet,
+    /// returns a new, locked key, which [`Rows::load`] writes together with the encrypted
+    /// rows.
     fn unlock(&mut self, passphrase: Option<&str>) -> Result<Option<Vec<u8>>, QueueError> {
         let locked = self.meta("cipher").map_err(StorageError::from)?;
         let (cipher, new_key) = match (passphrase, locked) {
@@ -212,9 +213,9 @@ impl Rows {
         Ok(new_key)
     }
 
-    /// Reads what waits and passes it through the guard. Deletes what is damaged, too old
-    /// or may not leave, and writes what the guard changed, or with a `new_key` that key and
-    /// all rows. Returns how many rows were damaged.
+    /// Reads the rows and passes them through the guard. Deletes rows that are damaged, too
+    /// old or rejected by the guard, and writes rows that the guard changed. With a
+    /// `new_key`, writes that key and all rows. Returns the number of damaged rows.
     fn load(
         &mut self,
         settings: &OpenSettings,
@@ -281,7 +282,8 @@ impl Rows {
             }
         }
         transaction.execute("UPDATE events SET since = ?1 WHERE since > ?1", [wall])?;
-        // With the events, so that a new key is written with all that it encrypts.
+        // In the same transaction, so that a new key is written together with everything
+        // that it encrypts.
         let users = user::load(
             &transaction,
             &mut self.writer,
@@ -303,8 +305,8 @@ impl Rows {
     }
 }
 
-/// Passes an event that another process wrote through the guard of this one. Says whether
-/// that changed it, or why it must not leave.
+/// Passes an event that another process wrote through this process's guard. Returns the
+/// event and whether the guard changed it, or the reason why it is dropped.
 fn recheck(guard: &Guard, event: &OutgoingEvent) -> Result<(OutgoingEvent, bool), DropReason> {
     let (name, properties) = (event.name.clone(), event.properties.clone());
     let (name, properties) = guard.event(name, properties).ok_or(DropReason::Guarded)?;
