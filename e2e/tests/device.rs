@@ -22,7 +22,7 @@ use crate::{
 /// Short, because a new ID settles for twice this time; long enough for a busy machine.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// What happens when the access token expires.
+/// The handling of an expired access token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tokens {
     /// The token does not expire.
