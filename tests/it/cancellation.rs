@@ -60,7 +60,7 @@ enum Moment {
 }
 
 #[tokio::test]
-async fn a_call_may_be_dropped_while_any_of_its_requests_is_out() {
+async fn a_call_may_be_dropped_during_any_of_its_requests() {
     let starts = [
         None,
         Some(content(Some(true), Some(FOREIGN_ID))),
@@ -305,7 +305,7 @@ async fn a_build_that_is_dropped_has_started_nothing() {
 
 /// Calls from threads without a runtime, while sync runs and another client writes.
 #[tokio::test]
-async fn calls_from_many_threads_end_and_leave_one_id_and_no_event_unaccounted_for() {
+async fn calls_from_many_threads_return_and_leave_one_id_and_every_event_accounted_for() {
     const THREADS: u64 = 4;
     const CALLS: usize = 60;
 

@@ -273,7 +273,7 @@ async fn two_on_one_directory(world: &World, directory: &std::path::Path) -> (De
 }
 
 #[tokio::test]
-async fn an_opt_out_survives_what_another_client_on_the_same_directory_saves() {
+async fn an_opt_out_survives_a_save_by_another_client_on_the_same_directory() {
     let world = World::new().await;
     let directory = tempfile::tempdir().unwrap();
     let (one, other) = two_on_one_directory(&world, directory.path()).await;
@@ -294,7 +294,7 @@ async fn an_opt_out_survives_what_another_client_on_the_same_directory_saves() {
 }
 
 #[tokio::test]
-async fn a_second_opt_out_survives_what_another_client_on_the_same_directory_saves() {
+async fn a_second_opt_out_survives_a_save_by_another_client_on_the_same_directory() {
     let world = World::new().await;
     let directory = tempfile::tempdir().unwrap();
     let (one, other) = two_on_one_directory(&world, directory.path()).await;
@@ -318,7 +318,7 @@ async fn a_second_opt_out_survives_what_another_client_on_the_same_directory_sav
 }
 
 #[tokio::test]
-async fn a_veto_that_was_lifted_here_is_not_put_back_by_another_client_on_the_same_directory() {
+async fn a_veto_lifted_here_is_not_restored_by_another_client_on_the_same_directory() {
     let world = World::new().await;
     let directory = tempfile::tempdir().unwrap();
     let (one, other) = two_on_one_directory(&world, directory.path()).await;

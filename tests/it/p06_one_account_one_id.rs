@@ -96,7 +96,7 @@ async fn a_write_without_an_answer_is_read_back_and_counts() {
 }
 
 #[tokio::test]
-async fn a_write_that_was_not_applied_is_an_error_and_the_user_has_not_decided() {
+async fn a_write_that_was_not_applied_is_an_error_and_leaves_the_user_undecided() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
     world.take_requests();

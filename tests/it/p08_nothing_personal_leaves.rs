@@ -98,7 +98,7 @@ async fn an_event_is_dropped_and_counted_under_that_policy_and_user_properties_a
 }
 
 #[tokio::test]
-async fn an_event_over_which_a_detector_panics_is_dropped_and_the_sink_goes_on() {
+async fn an_event_that_makes_a_detector_panic_is_dropped_and_the_sink_continues() {
     let world = World::new().await;
     let (analytics, recorder) = opted_in(&world, GuardPolicy::Redact).await;
     analytics.capture_named("Bad", Properties::new().with("text", "<panic>"));

@@ -291,7 +291,7 @@ async fn an_event_that_waited_too_long_expires() {
 }
 
 #[tokio::test]
-async fn a_backend_that_panics_over_one_event_loses_that_event_and_nothing_else() {
+async fn a_backend_that_panics_over_one_event_loses_only_that_event() {
     let world = World::new().await;
     let backend = FailingBackend::new();
     let device = world.device("PHONE").await;
@@ -365,7 +365,7 @@ impl AnalyticsEvent for Number {
 }
 
 #[tokio::test]
-async fn an_invalid_event_is_counted_and_the_sink_goes_on() {
+async fn an_invalid_event_is_counted_and_the_sink_continues() {
     let world = World::new().await;
     let (analytics, recorder) = world.device("PHONE").await.start_opted_in().await;
     let bad = |key: &str| Properties::new().with(key, 1);

@@ -37,7 +37,7 @@ async fn ending_the_session_closes_wipes_and_leaves_the_account_alone() {
 }
 
 #[tokio::test]
-async fn ending_the_session_gives_a_pending_removal_one_try() {
+async fn ending_the_session_gives_a_pending_removal_one_attempt() {
     for reachable in [true, false] {
         let world = World::new().await;
         let (analytics, _) = world.device("PHONE").await.start_opted_in().await;

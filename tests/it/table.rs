@@ -174,12 +174,12 @@ fn settled(state: &ConsentState) -> bool {
 /// ID.
 async fn remember(world: &World, device: &Device, remembered: Remembered) -> String {
     if remembered == Remembered::Nothing {
-        return "an-id-that-nobody-had".to_owned();
+        return "an-unused-id".to_owned();
     }
     if remembered == Remembered::GrantedNoId {
         world.set_content(&content(Some(true), None));
         device.start_confirmed().await;
-        return "an-id-that-nobody-had".to_owned();
+        return "an-unused-id".to_owned();
     }
     let (analytics, _) = device.start_opted_in().await;
     let id = analytics.analytics_id().unwrap().reveal().to_owned();
@@ -310,12 +310,12 @@ async fn every_cell_of_the_sync_table_holds() {
 
 /// Takes the user's steps to `remembered` on `device`, in a process that keeps running.
 async fn hold(world: &World, device: &Device, remembered: Remembered) -> (Analytics, String) {
-    let nobodys = "an-id-that-nobody-had".to_owned();
+    let unused = "an-unused-id".to_owned();
     match remembered {
-        Remembered::Nothing => (device.start_confirmed().await.0, nobodys),
+        Remembered::Nothing => (device.start_confirmed().await.0, unused),
         Remembered::GrantedNoId => {
             world.set_content(&content(Some(true), None));
-            (device.start_confirmed().await.0, nobodys)
+            (device.start_confirmed().await.0, unused)
         }
         Remembered::Granted | Remembered::Denied | Remembered::DeniedPending => {
             let (analytics, _) = device.start_opted_in().await;

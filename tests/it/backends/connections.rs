@@ -32,7 +32,7 @@ async fn close_ends_the_connection_and_the_next_send_opens_another() {
 }
 
 #[tokio::test]
-async fn the_client_is_made_at_the_first_send_and_after_close() {
+async fn the_client_is_built_at_the_first_send_and_after_close() {
     let collector = Collector::start();
     let made = Arc::new(AtomicUsize::new(0));
     let count = made.clone();

@@ -284,7 +284,7 @@ async fn events_reported_as_delivered_are_readable_after_a_failed_flush() {
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_file_on_a_full_disk_takes_no_batch() {
+async fn a_file_on_a_full_disk_accepts_no_batch() {
     let file = tokio::fs::OpenOptions::new().write(true).open("/dev/full").await.unwrap();
     let backend = JsonLines::new(file);
     for _ in 0..3 {

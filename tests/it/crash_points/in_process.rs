@@ -425,7 +425,7 @@ fn a_process_that_stops_after_an_opt_out_at_any_point_breaks_no_promise() {
                 if matches!(end, End::NotInterrupted) {
                     break 'minds;
                 }
-                let case = format!("{}, a no at {interrupt_at}, {end:?}", scenario.name);
+                let case = format!("{}, opt-out at {interrupt_at}, {end:?}", scenario.name);
                 device.check_restart(&retired, &case);
                 if matches!(end, End::Complete { .. }) {
                     break;

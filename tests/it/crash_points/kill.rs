@@ -28,7 +28,7 @@ use super::{
 use crate::support::{FOREIGN_ID, FrozenTime, GatedProxy, eventually, id_in};
 
 /// The name of the child's test.
-const CHILD: &str = "crash_points::kill::a_child_does_what_its_parent_asks";
+const CHILD: &str = "crash_points::kill::a_child_follows_its_instructions";
 /// The child's instructions. Unset in an ordinary run.
 const ORDER: &str = "MATRIX_ANALYTICS_TEST_CHILD";
 /// The prefix of a line for the parent. The test harness prints to the same stream.
@@ -92,7 +92,7 @@ impl Fact {
 }
 
 #[tokio::test]
-async fn a_child_does_what_its_parent_asks() {
+async fn a_child_follows_its_instructions() {
     #[expect(clippy::disallowed_methods, reason = "the child reads its instructions")]
     let Ok(order) = std::env::var(ORDER) else { return };
     let order: Vec<&str> = order.split('\n').collect();

@@ -52,7 +52,7 @@ impl Backend for FailsAfterAccepting {
 }
 
 #[tokio::test]
-async fn every_try_has_the_same_unique_id_time_and_content() {
+async fn every_attempt_has_the_same_unique_id_time_and_content() {
     let durable = Durable::new().await;
     let backend = FailsAfterAccepting::default();
     for process in 0..3 {

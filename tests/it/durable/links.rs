@@ -121,7 +121,7 @@ async fn a_dangling_link_creates_no_file() {
 }
 
 #[tokio::test]
-async fn a_pipe_or_a_directory_in_the_place_of_a_file_is_refused_without_waiting_for_it() {
+async fn a_pipe_or_a_directory_in_place_of_a_file_is_refused_without_blocking() {
     for name in NAMES {
         for pipe in [true, false] {
             let durable = Durable::new().await;

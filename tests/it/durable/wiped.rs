@@ -72,7 +72,7 @@ async fn no_byte_is_left_in_any_file() {
 }
 
 #[tokio::test]
-async fn a_withdrawal_that_is_polled_once_and_dropped_wipes_the_file_too() {
+async fn a_withdrawal_that_is_polled_once_and_dropped_still_wipes_the_file() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start_offline().await;
     fill(&analytics).await;

@@ -127,7 +127,7 @@ async fn an_opt_in_that_another_process_voided_has_no_effect() {
 /// The user opts out here, opts in elsewhere, and opts out here again while the first removal is
 /// being written.
 #[tokio::test]
-async fn an_opt_out_while_the_removal_of_another_is_written_removes_an_opt_in_between_them() {
+async fn a_second_opt_out_during_the_first_removal_removes_an_opt_in_between_them() {
     let world = World::new().await;
     let (mut proxy, device) = world.gated_device("PHONE").await;
     world.set_content(&content(Some(true), Some("first-id")));
