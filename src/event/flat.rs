@@ -1,4 +1,4 @@
-//! Writes a value that serialises flat as JSON members without braces.
+//! Serialises a flat value as JSON members without braces.
 
 #[cfg(test)]
 mod tests;
@@ -17,7 +17,7 @@ pub(super) struct Flat {
     pub(super) has_text: bool,
 }
 
-/// The members that `value` serialises to.
+/// Serialises `value` to JSON members.
 pub(super) fn members<T: Serialize + ?Sized>(value: &T) -> Result<Flat, InvalidEvent> {
     let mut out = Scratch::new();
     let keys = value.serialize(Object { out: &mut out }).map_err(|FlatError(problem)| problem)?;
@@ -49,7 +49,8 @@ pub(super) fn push_member(
     })
 }
 
-/// Adds `"key":value` to `members`, for members that were checked before.
+/// Adds `"key":value` to `members` without validation, for members that were checked
+/// before.
 pub(super) fn push_raw(members: &mut String, key: &str, value: &str) {
     if !members.is_empty() {
         members.push(',');
@@ -59,13 +60,13 @@ pub(super) fn push_raw(members: &mut String, key: &str, value: &str) {
     members.push_str(value);
 }
 
-/// What the names of the structs begin with that `serde_json` reserves for itself: see
+/// The prefix of the struct names that `serde_json` reserves for itself: see
 /// `serde_json::value::RawValue` and its feature `arbitrary_precision`.
 const SERDE_JSON_PRIVATE: &str = "$serde_json::private::";
 
 const NOT_FLAT: FlatError = FlatError(InvalidEvent::NotFlat);
 
-/// Implements the serialiser methods that are no part of a flat event.
+/// Implements the serialiser methods that a flat event does not use.
 macro_rules! not_flat {
     (value: $($method:ident($($argument:ty),*);)*) => {
         $(fn $method(self, $(_: $argument),*) -> Result<Self::Ok, FlatError> { Err(NOT_FLAT) })*
@@ -75,15 +76,15 @@ macro_rules! not_flat {
     };
 }
 
-/// What an event was serialised to.
+/// The origin of an event's keys.
 enum Keys {
-    /// Those that the run of the program chose.
+    /// Chosen at run time.
     Dynamic,
-    /// Those of a type.
+    /// Field names of a type.
     Fixed { has_text: bool },
 }
 
-/// Serialises the event itself: a struct or a map.
+/// Serialises the event itself, a struct or a map.
 struct Object<'a> {
     out: &'a mut Scratch,
 }
@@ -158,8 +159,8 @@ impl<'a> Serializer for Object<'a> {
         name: &'static str,
         _length: usize,
     ) -> Result<StructMembers<'a>, FlatError> {
-        // `serde_json` passes JSON text, and numbers of any length, as structs of its own,
-        // which only its serialiser understands.
+        // `serde_json` represents raw JSON and arbitrary-precision numbers as private
+        // structs that only its own serialiser understands.
         if name.starts_with(SERDE_JSON_PRIVATE) {
             return Err(NOT_FLAT);
         }
@@ -192,7 +193,7 @@ impl SerializeStruct for StructMembers<'_> {
 
 struct MapMembers<'a> {
     out: &'a mut Scratch,
-    /// The length of `out` before the key whose value is awaited.
+    /// The length of `out` before the key whose value comes next.
     before_key: usize,
 }
 
@@ -218,7 +219,7 @@ impl SerializeMap for MapMembers<'_> {
     }
 }
 
-/// Says whether the property has text.
+/// Adds a property. Returns whether its value is text.
 fn push_property<T: Serialize + ?Sized>(
     out: &mut Scratch,
     key: &str,
@@ -233,17 +234,17 @@ fn push_property<T: Serialize + ?Sized>(
     Ok(matches!(written, Written::Text))
 }
 
-/// What one property was serialised to.
+/// The kind of value that was written for a property.
 enum Written {
-    /// What the type alone allows: a number, a boolean, the name of a variant.
+    /// A value constrained by its type: a number, a boolean, the name of a variant.
     Fixed,
-    /// There was no property: `None` and `null` are none.
+    /// No property, because the value was `None` or `null`.
     Nothing,
-    /// Text that may be anything.
+    /// Arbitrary text.
     Text,
 }
 
-/// Serialises one property.
+/// Serialises one property value.
 struct Scalar<'a> {
     out: &'a mut Scratch,
 }
@@ -360,7 +361,7 @@ impl Serializer for Scalar<'_> {
     }
 }
 
-/// Serialises a map's key, which must be text.
+/// Serialises a map key, which must be text.
 struct MapKey;
 
 impl Serializer for MapKey {

@@ -1,14 +1,14 @@
-//! Writes a time as backends take it.
+//! Formats times in RFC 3339.
 
 use std::time::SystemTime;
 
 const DAY: i64 = 24 * 60 * 60 * 1000;
-/// The first millisecond of the year 0 and that of the year 10000.
+/// The first millisecond of the year 0, and that of the year 10000.
 const FIRST: i64 = -719_528 * DAY;
 const END: i64 = 2_932_897 * DAY;
 
-/// `time` in the form of RFC 3339 in UTC, to the millisecond, with as few digits as
-/// it takes; a time that the form cannot say (a year past 9999) is the epoch.
+/// Formats `time` in RFC 3339, in UTC, to the millisecond and without trailing zeros. A
+/// time that the format cannot represent (a year past 9999) becomes the Unix epoch.
 pub(super) fn format(time: SystemTime) -> String {
     let since_epoch = match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(after) => i64::try_from(after.as_millis()).ok(),
@@ -42,25 +42,25 @@ pub(super) fn format(time: SystemTime) -> String {
     out
 }
 
-/// The digits of `number`, from that of `unit` on.
+/// Appends the digits of `number`, beginning with that of `unit`.
 fn push_digits(out: &mut String, number: i64, unit: i64) {
     let mut unit = unit;
     while unit > 0 {
-        // One digit, between 0 and 9.
+        // A single digit, 0 to 9.
         out.push(char::from(b'0' + (number / unit % 10) as u8));
         unit /= 10;
     }
 }
 
-/// Year, month and day in the Gregorian calendar, of a day counted from the epoch.
+/// Converts a day since the Unix epoch to year, month and day in the Gregorian calendar.
 fn date(days: i64) -> (i64, i64, i64) {
-    // From the first of March of the year 0 on: the leap day is the last of a year,
-    // and 400 years have the same number of days each.
+    // Count from 1 March of the year 0, so that the leap day is the last day of a year.
+    // Every period of 400 years has the same number of days.
     let days = days + 719_468;
     let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
     let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
     let day = day - (365 * year + year / 4 - year / 100);
-    // The months from March on have 31, 30, 31, 30, 31 days, and again.
+    // From March on, the lengths of months repeat: 31, 30, 31, 30, 31.
     let month = (5 * day + 2) / 153;
     let day = day - (153 * month + 2) / 5 + 1;
     let (year, month) = if month < 10 { (year, month + 3) } else { (year + 1, month - 9) };
@@ -75,7 +75,7 @@ mod tests {
 
     use super::*;
 
-    /// As the crate `time` writes it.
+    /// Formats the time with the `time` crate.
     fn reference(milliseconds: i64) -> String {
         let nanoseconds = i128::from(milliseconds) * 1_000_000;
         OffsetDateTime::from_unix_timestamp_nanos(nanoseconds).unwrap().format(&Rfc3339).unwrap()
@@ -92,7 +92,7 @@ mod tests {
 
     #[test]
     fn days_from_year_0_to_9999_are_those_of_the_reference() {
-        // In steps that in 400 years fall on each day of each year.
+        // A step of 13 days covers every day of every year within 400 years.
         for day in (FIRST / DAY..END / DAY).step_by(13) {
             let milliseconds = day * DAY + day.rem_euclid(DAY);
             assert_eq!(format(at(milliseconds)), reference(milliseconds));

@@ -1,16 +1,16 @@
-//! A buffer on the stack for what nearly every event fits into.
+//! A stack buffer that most events fit into.
 
 use super::text::Text;
 
-/// The usual event is half of this.
+/// About twice the size of a typical event.
 const INLINE_BYTES: usize = 192;
 
-/// Text on its way into one allocation of its exact size: `capture` allocates no
+/// Text on its way into one allocation of its exact size, so that `capture` allocates no
 /// more than it keeps.
 pub(super) struct Scratch {
     inline: [u8; INLINE_BYTES],
     inline_length: usize,
-    /// Everything, from the moment when it was too much for `inline`.
+    /// The whole text, once it no longer fits into `inline`.
     spilled: Vec<u8>,
 }
 
@@ -23,7 +23,7 @@ impl Scratch {
         if self.spilled.is_empty() { &self.inline[..self.inline_length] } else { &self.spilled }
     }
 
-    /// Room for `bytes` more, if they fit inline.
+    /// Returns room for `bytes` more, if they fit inline.
     #[inline]
     fn inline_room(&mut self, bytes: usize) -> Option<&mut [u8]> {
         if !self.spilled.is_empty() {

@@ -1,13 +1,13 @@
-//! What the members of an event are written to.
+//! The target that the members of an event are written to.
 
-/// Text that grows.
+/// A text buffer.
 pub(super) trait Text {
     fn len(&self) -> usize;
     fn push_ascii(&mut self, text: &[u8]);
     fn push_str(&mut self, text: &str);
 
-    /// Adds `text` between what is put around it, all of it ASCII: at once, for these
-    /// are what an event is made of.
+    /// Appends `text` with an ASCII prefix and suffix in one operation, because an event
+    /// consists mostly of such pieces.
     fn push_framed<const B: usize, const A: usize>(
         &mut self,
         before: [u8; B],
