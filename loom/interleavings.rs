@@ -60,13 +60,14 @@ mod pipeline {
     pub(crate) mod backend;
     pub(crate) mod event;
     pub(crate) mod gate;
+    pub(crate) mod json;
     pub(crate) mod sink;
     pub(crate) mod stop;
 }
 
 // As public as in the library, for what its files expect of the lints.
 pub use self::pipeline::backend::Batch;
-pub(crate) use self::pipeline::{backend, event, gate, sink, stop};
+pub(crate) use self::pipeline::{backend, event, gate, json, sink, stop};
 pub use guard::IdentifierKind;
 
 /// Stands in for `src/locks.rs`.

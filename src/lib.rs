@@ -21,6 +21,7 @@ mod sink;
 mod backend;
 
 mod hex;
+mod json;
 mod locks;
 mod stop;
 

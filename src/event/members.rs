@@ -2,11 +2,10 @@
 
 use std::borrow::Cow;
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
-};
+use serde::Deserialize;
 use serde_json::value::RawValue;
+
+use crate::json;
 
 /// One member that `flat` wrote: its key with quotes, as it is spelled, and the
 /// whole of it.
@@ -59,38 +58,10 @@ fn string_length(text: &[u8]) -> Option<usize> {
 }
 
 /// The members of the JSON object `json`, in order, repeats included.
-pub(super) fn parse(json: &str) -> serde_json::Result<Vec<(Cow<'_, str>, &RawValue)>> {
-    struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-    impl<'de> Deserialize<'de> for Members<'de> {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            struct Object;
-
-            impl<'de> Visitor<'de> for Object {
-                type Value = Members<'de>;
-
-                fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                    f.write_str("an object")
-                }
-
-                fn visit_map<A: MapAccess<'de>>(
-                    self,
-                    mut map: A,
-                ) -> Result<Members<'de>, A::Error> {
-                    let mut members = Vec::new();
-                    while let Some(key) = map.next_key::<Key<'de>>()? {
-                        members.push((key.0, map.next_value()?));
-                    }
-                    Ok(Members(members))
-                }
-            }
-
-            deserializer.deserialize_map(Object)
-        }
-    }
-
-    #[derive(Deserialize)]
-    struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
-
-    serde_json::from_str::<Members<'_>>(json).map(|members| members.0)
+pub(super) fn parse(json: &str) -> serde_json::Result<Vec<(Key<'_>, &RawValue)>> {
+    json::members(json)
 }
+
+/// A key, which is borrowed where nothing in it is escaped.
+#[derive(Deserialize)]
+pub(super) struct Key<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);

@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt, time::SystemTime};
 
 use uuid::Uuid;
 
-use super::{Properties, UserProperties, captured::counted_bytes, rfc3339};
+use super::{Properties, UserProperties, captured::counted_bytes, unix_time};
 
 /// An event on its way to a backend: name, time, unique ID and properties.
 ///
@@ -51,7 +51,7 @@ impl OutgoingEvent {
     /// [`OutgoingEvent::time`] in the form of RFC 3339, in UTC.
     #[must_use]
     pub fn rfc3339_time(&self) -> String {
-        rfc3339::format(self.at)
+        unix_time::rfc3339(self.at)
     }
 
     /// The event's properties, with the super properties.

@@ -83,14 +83,14 @@ fn random_parts(
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
+pub(super) enum Class {
     Digit,
     Capital,
     Small,
     Sign,
 }
 
-fn class(byte: u8) -> Class {
+pub(super) fn class(byte: u8) -> Class {
     match byte {
         b'0'..=b'9' => Class::Digit,
         b'A'..=b'Z' => Class::Capital,

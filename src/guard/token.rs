@@ -2,7 +2,11 @@
 
 use std::ops::Range;
 
-use super::{runs::Runs, work};
+use super::{
+    key::{Class, class},
+    runs::Runs,
+    work,
+};
 
 /// The shortest random part of a token of a homeserver, and its checksum.
 const RANDOM_CHARS: usize = 20;
@@ -110,17 +114,14 @@ pub(super) fn is_mixed(value: &[u8]) -> bool {
 
     let value = &value[..value.len().min(DECISIVE)];
     work::looked_at(value.len());
-    let class = |byte: &u8| match byte {
-        b'0'..=b'9' => 0,
-        b'A'..=b'Z' => 1,
-        b'a'..=b'z' => 2,
-        _ => 3,
+    let has = |wanted: Class, least: usize| {
+        value.iter().filter(|byte| class(**byte) == wanted).count() >= least
     };
-    let has = |wanted: u8, least: usize| {
-        value.iter().filter(|byte| class(byte) == wanted).count() >= least
-    };
-    let changes = value.windows(2).filter(|pair| class(&pair[0]) != class(&pair[1])).count();
-    has(0, 1) && has(1, 2) && has(2, 2) && 3 * changes >= value.len()
+    let changes = value.windows(2).filter(|pair| class(pair[0]) != class(pair[1])).count();
+    has(Class::Digit, 1)
+        && has(Class::Capital, 2)
+        && has(Class::Small, 2)
+        && 3 * changes >= value.len()
 }
 
 pub(super) fn is_base64url(byte: u8) -> bool {

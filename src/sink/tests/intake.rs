@@ -33,10 +33,10 @@ fn it_is_ripe_by_count_or_by_bytes_whichever_is_first() {
         for _ in 0..2 {
             // Twice: the next batch ripens like the first.
             for number in 1..=3 {
-                assert!(intake.ripe().now_or_never().is_none(), "{number} of {limits:?}");
+                assert!(intake.batch_ready().now_or_never().is_none(), "{number} of {limits:?}");
                 intake.push(event(100));
             }
-            assert!(intake.ripe().now_or_never().is_some(), "{limits:?}");
+            assert!(intake.batch_ready().now_or_never().is_some(), "{limits:?}");
             assert_eq!(intake.lock().take().len(), 3);
         }
     }
@@ -49,7 +49,7 @@ fn it_is_ripe_before_it_is_full_whatever_fills_it() {
     for _ in 0..5 {
         intake.push(event(100));
     }
-    assert!(intake.ripe().now_or_never().is_some());
+    assert!(intake.batch_ready().now_or_never().is_some());
     assert_eq!(intake.lock().drops.total(), 0);
 }
 

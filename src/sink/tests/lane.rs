@@ -22,7 +22,7 @@ use crate::{
     gate::{Gate, Phase},
     sink::{
         counters::DropSignal,
-        lane::{Lane, Occasion},
+        lane::{FlushKind, Lane},
         limits::Limits,
         queue::Queued,
     },
@@ -73,7 +73,7 @@ impl Rig {
     }
 
     async fn flush(&self) {
-        let flush = self.lane.ask_flush(Occasion::Flush, self.lane.last_event());
+        let flush = self.lane.ask_flush(FlushKind::Flush, self.lane.last_event());
         self.lane.flushed(flush).await;
     }
 

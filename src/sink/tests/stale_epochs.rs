@@ -16,7 +16,7 @@ use crate::{
     gate::{Gate, Phase},
     sink::{
         counters::DropSignal,
-        lane::{Lane, Occasion},
+        lane::{FlushKind, Lane},
         limits::Limits,
         queue::Queued,
         stats::DropReason,
@@ -61,7 +61,7 @@ async fn an_event_of_another_epoch_that_is_queued_after_all_is_dropped_unsent() 
     for event in [queued("Old", 1), queued("New", 2), queued("Newer", 3)] {
         lane.lock().push(event, &limits, |_| {});
     }
-    let flush = lane.ask_flush(Occasion::Flush, lane.last_event());
+    let flush = lane.ask_flush(FlushKind::Flush, lane.last_event());
     tokio::select! {
         () = lane.run(&gate, &limits, &stop) => {}
         () = lane.flushed(flush) => {}

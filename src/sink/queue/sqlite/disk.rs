@@ -13,7 +13,7 @@ use super::{
     own_file::FileError,
     rows::Rows,
     storage_error::StorageError,
-    user::Wanted,
+    user::UserTable,
 };
 use crate::{
     event::OutgoingEvent,
@@ -22,8 +22,8 @@ use crate::{
 
 /// The file, as its thread has it.
 pub(super) struct Disk {
-    place: QueueFile,
-    setup: OpenSettings,
+    file: QueueFile,
+    settings: OpenSettings,
     facts: Arc<Facts>,
     rows: Option<Rows>,
     /// The number of the next row.
@@ -33,7 +33,7 @@ pub(super) struct Disk {
     /// What each lane has seen, as far as the file knows.
     marked: Marks,
     /// What lanes have still to say about the user.
-    users: Wanted,
+    users: UserTable,
     /// The floor below which the file is known to hold nothing.
     emptied: u64,
     /// The same, for what was set aside too.
@@ -45,27 +45,27 @@ pub(super) struct Disk {
 }
 
 impl Disk {
-    /// Opens the file at `place`, and reads what waits there of the epoch `keep`; the rest
+    /// Opens the file at `file`, and reads what waits there of the epoch `keep`; the rest
     /// is deleted.
     pub(super) fn open(
-        place: QueueFile,
-        setup: OpenSettings,
+        file: QueueFile,
+        settings: OpenSettings,
         facts: Arc<Facts>,
         keep: Option<u64>,
     ) -> Result<(Self, Restored), QueueError> {
-        let (rows, found) = Rows::open(&place, &setup, keep)?;
+        let (rows, found) = Rows::open(&file, &settings, keep)?;
         facts.add_discarded(found.discarded);
         facts.add_unreadable_files(u64::from(found.replaced));
         let restored = found.restored;
         let disk = Self {
-            place,
-            setup,
+            file,
+            settings,
             facts,
             rows: Some(rows),
             next: restored.last + 1,
             seen: restored.done.clone(),
             marked: restored.done.clone(),
-            users: Wanted::written(restored.users.clone()),
+            users: UserTable::written(restored.users.clone()),
             emptied: 0,
             wiped: 0,
             failing: false,
@@ -80,7 +80,7 @@ impl Disk {
 
     pub(super) fn carry_out(&mut self, job: Job) {
         #[cfg(feature = "testing")]
-        self.setup.disk.access();
+        self.settings.disk.access();
         match job {
             Job::Wipe(waiters) => {
                 // A caller that waits for it sees its failure, and so does the next write.
@@ -114,13 +114,13 @@ impl Disk {
         }
         let first = self.next;
         let mut inserted = self.try_write(&events);
-        if self.begins_anew(&inserted) {
+        if self.replace_damaged(&inserted) {
             inserted = self.try_write(&events);
         }
         match inserted {
             Ok(rows) => {
                 #[cfg(feature = "testing")]
-                self.setup.disk.access();
+                self.settings.disk.access();
                 // It proves nothing to have written nothing.
                 if !events.is_empty() && std::mem::take(&mut self.failing) {
                     info!("the queue's file can be written again");
@@ -157,20 +157,16 @@ impl Disk {
     fn take_back(&mut self, first: Row) {
         let Some(rows) = &mut self.rows else { return };
         let deleted = rows.delete(first, self.next);
-        if let (Err(error), false) = (&deleted, self.begins_anew(&deleted)) {
-            self.failed(error);
-        }
+        self.is_done(&deleted);
     }
 
     fn refuse(&mut self, refused: &[Refused]) {
         for Refused { lane, first, last } in refused {
-            let (Some(rows), Some(name)) = (&mut self.rows, self.setup.lanes.get(*lane)) else {
+            let (Some(rows), Some(name)) = (&mut self.rows, self.settings.lanes.get(*lane)) else {
                 return;
             };
             let noted = rows.refuse(name, *first, *last);
-            if let (Err(error), false) = (&noted, self.begins_anew(&noted)) {
-                self.failed(error);
-            }
+            self.is_done(&noted);
         }
     }
 
@@ -180,14 +176,9 @@ impl Disk {
             let (done, marked) = (self.seen[lane], self.marked[lane]);
             // Without a file, no other process can read it.
             let (Some(rows), true) = (&mut self.rows, marked < done) else { continue };
-            let noted = rows.mark(&self.setup.lanes[lane], done);
-            match &noted {
-                Ok(()) => self.marked[lane] = done,
-                Err(error) => {
-                    if !self.begins_anew(&noted) {
-                        self.failed(error);
-                    }
-                }
+            let noted = rows.mark(&self.settings.lanes[lane], done);
+            if self.is_done(&noted) {
+                self.marked[lane] = done;
             }
         }
     }
@@ -199,21 +190,30 @@ impl Disk {
             return;
         }
         let written = self.write_users();
-        if let (Err(error), false) = (&written, self.begins_anew(&written)) {
-            self.failed(error);
-        }
+        self.is_done(&written);
     }
 
     fn write_users(&mut self) -> Result<(), StorageError> {
         self.users.forget_below(self.facts.floor());
         match &mut self.rows {
-            Some(rows) => self.users.write(rows, &self.setup.lanes),
+            Some(rows) => self.users.write(rows, &self.settings.lanes),
             None => Ok(()),
         }
     }
 
+    /// Returns whether `result` is a success. A failure is reported, unless the file was
+    /// damaged and could be deleted.
+    fn is_done(&mut self, result: &Result<(), StorageError>) -> bool {
+        if let Err(error) = result
+            && !self.replace_damaged(result)
+        {
+            self.failed(error);
+        }
+        result.is_ok()
+    }
+
     /// Deletes a file that was found to be damaged. Says whether it did.
-    fn begins_anew<T>(&mut self, result: &Result<T, StorageError>) -> bool {
+    fn replace_damaged<T>(&mut self, result: &Result<T, StorageError>) -> bool {
         if !matches!(result, Err(StorageError::Damaged(_))) {
             return false;
         }
@@ -229,25 +229,24 @@ impl Disk {
     fn destroy(&mut self) -> Result<(), FileError> {
         self.rows = None;
         self.facts.set_durable_from(self.next);
-        self.place.destroy()
+        self.file.destroy()
     }
 
     /// The open file: begins a new one, or empties what is there, if none is open.
     fn reopened(&mut self) -> Result<&mut Rows, StorageError> {
-        if self.rows.is_none() {
+        let rows = if let Some(rows) = self.rows.take() {
+            rows
+        } else {
             let (rows, found) =
-                Rows::open(&self.place, &self.setup, None).map_err(StorageError::Refused)?;
+                Rows::open(&self.file, &self.settings, None).map_err(StorageError::Refused)?;
             self.facts.add_unreadable_files(u64::from(found.replaced));
             self.next = self.next.max(found.restored.last + 1);
             self.facts.set_durable_from(self.next);
             self.marked = found.restored.done;
             self.users.file_is_new();
-            return Ok(self.rows.insert(rows));
-        }
-        match &mut self.rows {
-            Some(rows) => Ok(rows),
-            None => Err(StorageError::Refused(QueueError::InUse)),
-        }
+            rows
+        };
+        Ok(self.rows.insert(rows))
     }
 
     /// Deletes what is below the floor, unless that is done.
@@ -266,7 +265,7 @@ impl Disk {
             emptied?;
             self.emptied = floor;
         }
-        self.place.destroy_set_aside().map_err(FileError::while_wiping)?;
+        self.file.destroy_set_aside().map_err(FileError::while_wiping)?;
         self.wiped = floor;
         Ok(())
     }
@@ -315,8 +314,8 @@ mod tests {
     };
 
     fn open(path: &std::path::Path, facts: &Arc<Facts>) -> (Disk, Restored) {
-        let place = QueueFile::resolve(path).unwrap();
-        Disk::open(place, setup(), facts.clone(), Some(1)).unwrap()
+        let file = QueueFile::resolve(path).unwrap();
+        Disk::open(file, setup(), facts.clone(), Some(1)).unwrap()
     }
 
     /// Writes `number` events, and returns their rows.
@@ -338,7 +337,7 @@ mod tests {
         let (path, facts) = (directory.path().join("queue"), Arc::default());
         let (mut disk, _) = open(&path, &facts);
         write(&mut disk, 3);
-        assert!(disk.begins_anew(&damage()));
+        assert!(disk.replace_damaged(&damage()));
         assert_eq!((facts.durable_from(), facts.stats().not_durable), (4, 3));
 
         let later = write(&mut disk, 2);
@@ -362,14 +361,14 @@ mod tests {
         let (mut disk, _) = open(&path, &facts);
         disk.carry_out(Job::Users([(0, said(1)), (1, said(1))].into()));
         disk.carry_out(Job::Users([(0, Said { epoch: 1, ..Said::default() })].into()));
-        assert!(disk.begins_anew(&damage()));
+        assert!(disk.replace_damaged(&damage()));
         write(&mut disk, 1);
         disk.carry_out(Job::Close);
         let (mut disk, restored) = open(&path, &facts);
         assert_eq!(restored.users.keys().collect::<Vec<_>>(), [&1]);
 
         // So it does if it was restored.
-        assert!(disk.begins_anew(&damage()));
+        assert!(disk.replace_damaged(&damage()));
         write(&mut disk, 0);
         disk.carry_out(Job::Close);
         assert_eq!(open(&path, &facts).1.users.len(), 1);
@@ -403,7 +402,7 @@ mod tests {
         let (mut disk, _) = open(&path, &facts);
         write(&mut disk, 3);
         disk.carry_out(Job::Mark(vec![3, 3]));
-        assert!(disk.begins_anew(&damage()));
+        assert!(disk.replace_damaged(&damage()));
         write(&mut disk, 1);
         // A mark of one lane says nothing of the other.
         disk.carry_out(Job::Mark(vec![4, 0]));

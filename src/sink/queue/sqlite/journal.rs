@@ -46,14 +46,14 @@ pub(crate) struct Journal {
 
 struct Shared {
     facts: Arc<Facts>,
-    desk: Mutex<Desk>,
+    state: Mutex<State>,
     /// There are new orders.
     ordered: Condvar,
 }
 
 /// What the thread and its callers hand each other.
 #[derive(Default)]
-struct Desk {
+struct State {
     orders: Orders,
     /// The file, after the thread has closed it and ended.
     shut: Option<Disk>,
@@ -80,22 +80,22 @@ impl Journal {
     /// Opens the file, and reads what waits there of the epoch `keep`; the rest is deleted.
     pub(crate) async fn open(
         queue: SqliteQueue,
-        setup: OpenSettings,
+        settings: OpenSettings,
         keep: Option<u64>,
     ) -> Result<(Arc<Self>, Restored), QueueError> {
-        let (path, setup) = queue.set_up(setup);
-        let lanes = setup.lanes.len();
+        let (path, settings) = queue.apply_to(settings);
+        let lanes = settings.lanes.len();
         let shared = Arc::new(Shared {
             facts: Arc::default(),
-            desk: Mutex::default(),
+            state: Mutex::default(),
             ordered: Condvar::new(),
         });
-        shared.desk().orders = Orders::new(vec![0; lanes]);
+        shared.state().orders = Orders::new(vec![0; lanes]);
         // Closes the file if this future is dropped, or ends before the file is open.
         let journal = Arc::new(Self { shared: shared.clone(), has_no_lanes: lanes == 0 });
         let (opened, restored) = oneshot::channel();
         shared
-            .start(move |shared| match shared.open(&path, setup, keep) {
+            .start(move |shared| match shared.open(&path, settings, keep) {
                 Ok((disk, restored)) => {
                     let _ = opened.send(Ok(restored));
                     Some(disk)
@@ -154,7 +154,7 @@ impl Journal {
         if let Ok(rows) = timeout(LONGEST_WRITE, &mut rows).await {
             return rows.ok();
         }
-        if self.shared.desk().orders.give_up_write() {
+        if self.shared.state().orders.give_up_write() {
             warn!("the queue's disk does not answer: events wait in memory only");
         }
         // From here on the thread sees that its answer is too late.
@@ -169,10 +169,10 @@ impl Journal {
 
     /// `lane` has seen all up to `done`.
     pub(crate) fn mark(&self, lane: usize, done: Row) {
-        let mut desk = self.shared.desk();
+        let mut state = self.shared.state();
         // Most of the time nothing has left: the thread sleeps on.
-        if desk.orders.mark(lane, done) {
-            drop(desk);
+        if state.orders.mark(lane, done) {
+            drop(state);
             self.shared.ordered.notify_one();
         }
     }
@@ -197,10 +197,10 @@ impl Journal {
 
     /// Orders a wipe, for which a file that was closed is opened again.
     fn wipe(&self, order: impl FnOnce(&mut Orders)) {
-        let mut desk = self.shared.desk();
-        order(&mut desk.orders);
-        let shut = desk.shut.take();
-        drop(desk);
+        let mut state = self.shared.state();
+        order(&mut state.orders);
+        let shut = state.shut.take();
+        drop(state);
         self.shared.ordered.notify_one();
         if let Some(disk) = shut
             && self.shared.start(move |_| Some(disk)).is_err()
@@ -225,15 +225,15 @@ impl Journal {
     }
 
     fn order<R>(&self, order: impl FnOnce(&mut Orders) -> R) -> R {
-        let result = order(&mut self.shared.desk().orders);
+        let result = order(&mut self.shared.state().orders);
         self.shared.ordered.notify_one();
         result
     }
 }
 
 impl Shared {
-    fn desk(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts the thread, which gets the file from `open`.
@@ -250,30 +250,30 @@ impl Shared {
     fn open(
         &self,
         path: &Path,
-        setup: OpenSettings,
+        settings: OpenSettings,
         keep: Option<u64>,
     ) -> Result<(Disk, Restored), QueueError> {
         #[cfg(feature = "testing")]
-        setup.disk.access();
-        Disk::open(QueueFile::resolve(path)?, setup, self.facts.clone(), keep)
+        settings.disk.access();
+        Disk::open(QueueFile::resolve(path)?, settings, self.facts.clone(), keep)
     }
 
     /// Does what is ordered, until the file is closed.
     fn serve(&self, mut disk: Disk) {
-        let mut desk = self.desk();
+        let mut state = self.state();
         loop {
-            if desk.orders.is_late() {
+            if state.orders.is_late() {
                 info!("the queue's disk answers again");
             }
-            if let Some(job) = desk.orders.next() {
-                drop(desk);
+            if let Some(job) = state.orders.next() {
+                drop(state);
                 disk.carry_out(job);
-                desk = self.desk();
+                state = self.state();
             } else if disk.is_shut() {
-                desk.shut = Some(disk);
+                state.shut = Some(disk);
                 return;
             } else {
-                desk = self.ordered.wait(desk).unwrap_or_else(PoisonError::into_inner);
+                state = self.ordered.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
         }
     }

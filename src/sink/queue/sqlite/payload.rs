@@ -1,14 +1,14 @@
 //! An event as bytes: what a row holds, in the clear or encrypted.
 
-use std::{
-    borrow::Cow,
-    time::{Duration, SystemTime},
-};
+use std::{borrow::Cow, time::SystemTime};
 
 use matrix_sdk_store_encryption::{EncryptedValueBase64, StoreCipher};
 use uuid::Uuid;
 
-use crate::event::{OutgoingEvent, Properties, UserProperties};
+use crate::event::{
+    OutgoingEvent, Properties, UserProperties,
+    unix_time::{from_unix_nanos, unix_nanos},
+};
 
 /// Writes events, one after another, in the same memory.
 #[derive(Default)]
@@ -74,7 +74,7 @@ pub(super) fn read(
     let (at, mut rest) = rest.split_first_chunk::<8>()?;
     Some(OutgoingEvent {
         uuid: Uuid::from_bytes(*uuid),
-        at: time(i64::from_le_bytes(*at)),
+        at: from_unix_nanos(i64::from_le_bytes(*at)),
         name: Cow::Owned(pull(&mut rest)?.to_owned()),
         properties: Properties::from_members(pull(&mut rest)?)?,
         user: None,
@@ -115,21 +115,7 @@ fn pull<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
 /// Nanoseconds since 1970; what they cannot say (before 1677, after 2262) is as near
 /// as they get.
 fn nanos(time: SystemTime) -> i64 {
-    let clamp = |span: Duration| i64::try_from(span.as_nanos()).unwrap_or(i64::MAX);
-    match time.duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(after) => clamp(after),
-        Err(before) => -clamp(before.duration()),
-    }
-}
-
-fn time(nanos: i64) -> SystemTime {
-    let span = Duration::from_nanos(nanos.unsigned_abs());
-    let time = if nanos < 0 {
-        SystemTime::UNIX_EPOCH.checked_sub(span)
-    } else {
-        SystemTime::UNIX_EPOCH.checked_add(span)
-    };
-    time.unwrap_or(SystemTime::UNIX_EPOCH)
+    unix_nanos(time).clamp(i64::MIN.into(), i64::MAX.into()) as i64
 }
 
 /// Tells apart what was written and what a broken disk made of it: FNV-1a, eight bytes
@@ -146,6 +132,8 @@ fn checksum(bytes: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn event() -> OutgoingEvent {
@@ -219,7 +207,7 @@ mod tests {
             let span = Duration::from_secs(400 * 365 * 24 * 3600);
             let far =
                 if before { SystemTime::UNIX_EPOCH - span } else { SystemTime::UNIX_EPOCH + span };
-            assert_eq!(time(nanos(far)) < SystemTime::UNIX_EPOCH, before);
+            assert_eq!(from_unix_nanos(nanos(far)) < SystemTime::UNIX_EPOCH, before);
         }
     }
 }

@@ -44,13 +44,13 @@ pub(super) struct OpenReport {
 }
 
 impl Rows {
-    /// Opens the file at `place`. Only rows of the epoch `keep` are left in it.
+    /// Opens the file at `file`. Only rows of the epoch `keep` are left in it.
     pub(super) fn open(
-        place: &QueueFile,
-        setup: &OpenSettings,
+        file: &QueueFile,
+        settings: &OpenSettings,
         keep: Option<u64>,
     ) -> Result<(Self, OpenReport), QueueError> {
-        let Opened { connection, replaced } = place.open()?;
+        let Opened { connection, replaced } = file.open()?;
         let mut found = OpenReport { replaced, ..OpenReport::default() };
         let mut rows = Self {
             connection,
@@ -58,13 +58,13 @@ impl Rows {
             writer: payload::Writer::default(),
             has_refused: false,
         };
-        let is_new = rows.bind(&setup.owner, &mut found.discarded)?;
-        rows.forget_set_aside(place, is_new, replaced, keep)?;
-        rows.know_backends(&setup.lanes, &mut found.restored)?;
+        let is_new = rows.bind(&settings.owner, &mut found.discarded)?;
+        rows.forget_set_aside(file, is_new, replaced, keep)?;
+        rows.know_backends(&settings.lanes, &mut found.restored)?;
         rows.withdraw(keep, &mut found.restored)?;
         rows.erase_remains()?;
-        let new_key = rows.unlock(setup.passphrase.as_ref().map(|p| p.as_str()))?;
-        found.discarded += rows.load(setup, new_key.as_deref(), &mut found.restored)?;
+        let new_key = rows.unlock(settings.passphrase.as_ref().map(|p| p.as_str()))?;
+        found.discarded += rows.load(settings, new_key.as_deref(), &mut found.restored)?;
         rows.erase_remains()?;
         Ok((rows, found))
     }
@@ -101,7 +101,7 @@ impl Rows {
     /// or for another owner: it may be an old file of this queue.
     fn forget_set_aside(
         &self,
-        place: &QueueFile,
+        file: &QueueFile,
         owner_is_new: bool,
         just_now: bool,
         keep: Option<u64>,
@@ -113,7 +113,7 @@ impl Rows {
         }
         let set_aside_in = self.meta("set_aside_in").map_err(StorageError::from)?;
         if owner_is_new || set_aside_in.is_some_and(|set_aside_in| set_aside_in != epoch) {
-            place.destroy_set_aside().map_err(FileError::while_wiping)?;
+            file.destroy_set_aside().map_err(FileError::while_wiping)?;
             self.connection
                 .execute("DELETE FROM meta WHERE name = 'set_aside_in'", [])
                 .map_err(StorageError::from)?;
@@ -217,7 +217,7 @@ impl Rows {
     /// all rows. Returns how many rows were damaged.
     fn load(
         &mut self,
-        setup: &OpenSettings,
+        settings: &OpenSettings,
         new_key: Option<&[u8]>,
         restored: &mut Restored,
     ) -> Result<u64, StorageError> {
@@ -235,7 +235,7 @@ impl Rows {
             let mut kept = Vec::new();
             while let Some(row) = all.next()? {
                 let (id, epoch, since): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-                let waited = match age(since, wall, setup.longest_wait) {
+                let waited = match age(since, wall, settings.longest_wait) {
                     Age::Waited(waited) => waited,
                     Age::FromTheFuture => Duration::ZERO,
                     Age::Expired => {
@@ -251,7 +251,7 @@ impl Rows {
                     deleted.push(id);
                     continue;
                 };
-                match recheck(&setup.guard, &event) {
+                match recheck(&settings.guard, &event) {
                     Ok((event, changed)) => {
                         rewritten |= changed;
                         let event = Arc::new(event);
@@ -286,7 +286,7 @@ impl Rows {
             &transaction,
             &mut self.writer,
             self.cipher.as_ref(),
-            setup,
+            settings,
             new_key.is_some(),
         )?;
         damaged += users.damaged;

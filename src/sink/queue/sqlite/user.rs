@@ -15,13 +15,13 @@ use crate::{
 /// What the table should hold. It stays in memory, so that a write that failed can be
 /// repeated and a file that is begun anew can be filled.
 #[derive(Debug, Default)]
-pub(super) struct Wanted {
+pub(super) struct UserTable {
     lanes: BTreeMap<usize, Said>,
     /// The lanes whose rows are not what they should be.
     unwritten: BTreeSet<usize>,
 }
 
-impl Wanted {
+impl UserTable {
     /// Returns what is wanted of a file that already holds `lanes`.
     pub(super) fn written(lanes: BTreeMap<usize, Said>) -> Self {
         Self { lanes, unwritten: BTreeSet::new() }
@@ -76,7 +76,7 @@ impl Rows {
 
 /// What [`load`] found.
 #[derive(Default)]
-pub(super) struct Users {
+pub(super) struct LoadedUsers {
     /// What each lane has still to say, if anything.
     pub(super) lanes: BTreeMap<usize, Said>,
     /// How many rows were damaged.
@@ -92,10 +92,10 @@ pub(super) fn load(
     connection: &Connection,
     writer: &mut payload::Writer,
     cipher: Option<&StoreCipher>,
-    setup: &OpenSettings,
+    settings: &OpenSettings,
     encrypt: bool,
-) -> Result<Users, StorageError> {
-    let mut users = Users::default();
+) -> Result<LoadedUsers, StorageError> {
+    let mut users = LoadedUsers::default();
     let mut found = Vec::new();
     {
         let mut all = connection.prepare("SELECT backend, epoch, payload FROM user")?;
@@ -110,14 +110,14 @@ pub(super) fn load(
     }
     for (name, epoch, user) in found {
         users.damaged += u64::from(user.is_none());
-        let (user, changed) = recheck(&setup.guard, user.unwrap_or_default());
+        let (user, changed) = recheck(&settings.guard, user.unwrap_or_default());
         let said = Said { user, epoch };
         users.rewritten |= changed;
         if changed || encrypt || said.user.is_empty() {
             set(connection, writer, cipher, &name, &said)?;
         }
         if let (Some(lane), false) =
-            (setup.lanes.iter().position(|lane| *lane == name), said.user.is_empty())
+            (settings.lanes.iter().position(|lane| *lane == name), said.user.is_empty())
         {
             users.lanes.insert(lane, said);
         }

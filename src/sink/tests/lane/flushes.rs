@@ -10,7 +10,7 @@ use futures_util::poll;
 use super::Rig;
 use crate::{
     backend::DeliveryError,
-    sink::{lane::Occasion, limits::OverflowPolicy},
+    sink::{lane::FlushKind, limits::OverflowPolicy},
 };
 
 #[tokio::test(start_paused = true)]
@@ -32,7 +32,7 @@ async fn arrivals_that_overflow_do_not_end_a_flush_early() {
         for _ in 0..10 {
             rig.offer("First");
         }
-        let flush = rig.lane.ask_flush(Occasion::Flush, rig.lane.last_event());
+        let flush = rig.lane.ask_flush(FlushKind::Flush, rig.lane.last_event());
         let mut flushed = Box::pin(rig.lane.flushed(flush));
         for _ in 0..30 {
             rig.offer("Later");

@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Rig, most_within, shortest_wait};
-use crate::{backend::DeliveryError, sink::lane::Occasion};
+use crate::{backend::DeliveryError, sink::lane::FlushKind};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -55,7 +55,7 @@ async fn outage(length: Duration, age: Duration, flushes: Flushes, failure: Fail
                 Flushes::Never => sleep_until(end).await,
                 Flushes::Every(time) => {
                     // Without a wait for its end, which would make the flushes rarer.
-                    rig.lane.ask_flush(Occasion::Flush, rig.lane.last_event());
+                    rig.lane.ask_flush(FlushKind::Flush, rig.lane.last_event());
                     sleep_until(end.min(Instant::now() + time)).await;
                 }
                 Flushes::InALoop => {
