@@ -3,7 +3,7 @@
 //! The answer of the SDK itself reads a missing body as `{}` (ruma 0.16,
 //! `get_global_account_data`), as if the account had no event.
 
-// The version of matrix-sdk that this release is for.
+// One file for each version of matrix-sdk. `sdk/` lists the path for the others.
 #[path = "read/matrix_sdk_0_18.rs"]
 mod matrix_sdk_traits;
 

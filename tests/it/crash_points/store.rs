@@ -1,6 +1,6 @@
 //! A store that lets a test observe, hold and fail the writes of our record.
 
-// The version of matrix-sdk that this release is for.
+// One file for each version of matrix-sdk. `sdk/` lists the path for the others.
 #[macro_use]
 #[path = "store/matrix_sdk_0_18.rs"]
 mod matrix_sdk_methods;
