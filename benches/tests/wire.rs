@@ -227,7 +227,7 @@ fn listed(differences: &[(&str, Difference)]) -> BTreeMap<String, Difference> {
 
 // posthog-rs blocks its caller while it joins the thread that it started.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_body_is_that_of_the_official_sdk_but_for_the_listed_differences() {
+async fn the_body_matches_the_official_sdk_except_for_the_listed_differences() {
     let (our_collector, their_collector) = (collector().await, collector().await);
     let sent = sent();
     let ours: Vec<_> = sent.iter().map(our_event).collect();

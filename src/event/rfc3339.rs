@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn days_from_year_0_to_9999_are_those_of_the_reference() {
+    fn days_from_year_0_to_9999_match_the_reference() {
         // A step of 13 days covers every day of every year within 400 years.
         for day in (FIRST / DAY..END / DAY).step_by(13) {
             let milliseconds = day * DAY + day.rem_euclid(DAY);
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn a_fraction_has_as_few_digits_as_it_takes() {
+    fn a_fraction_has_no_trailing_zeros() {
         for (milliseconds, text) in [
             (0, "1970-01-01T00:00:00Z"),
             (1, "1970-01-01T00:00:00.001Z"),
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_year_that_has_no_four_digits_is_the_epoch() {
+    fn a_year_without_four_digits_becomes_the_epoch() {
         for milliseconds in [FIRST - 1, END, i64::MAX] {
             assert_eq!(format(at(milliseconds)), "1970-01-01T00:00:00Z", "{milliseconds}");
         }

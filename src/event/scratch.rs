@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_pushed_is_there_whether_or_not_it_fits() {
+    fn all_pushed_text_is_kept_whether_or_not_it_fits_inline() {
         for piece in [1, 7, INLINE_BYTES - 1, INLINE_BYTES, INLINE_BYTES + 1, 5000] {
             let mut scratch = Scratch::new();
             let mut expected = Vec::new();

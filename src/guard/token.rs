@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{runs::Runs, work};
+use super::{cost, runs::Runs};
 
 /// The shortest random part of a homeserver token, including its checksum.
 const RANDOM_CHARS: usize = 20;
@@ -83,7 +83,7 @@ impl<'a> Tokens<'a> {
         let before = bytes[..at].strip_suffix(b":").unwrap_or_default();
         let installation = before.iter().rev().take(INSTALLATION_CHARS);
         let length = installation.take_while(|byte| is_base64url(**byte)).count();
-        work::looked_at(length);
+        cost::add(length);
         Some(if length > 0 { at - 1 - length } else { at }..end)
     }
 }
@@ -92,7 +92,7 @@ impl<'a> Tokens<'a> {
 fn random_part(token: &str) -> Option<usize> {
     let (rest, checksum) = token.rsplit_once('_')?;
     let (_, random) = rest.rsplit_once('_')?;
-    work::looked_at(checksum.len() + random.len());
+    cost::add(checksum.len() + random.len());
     let is_alphanumeric = |part: &str| part.bytes().all(|byte| byte.is_ascii_alphanumeric());
     let is_random = checksum.len() >= CHECKSUM_CHARS
         && random.len() >= RANDOM_CHARS
@@ -107,7 +107,7 @@ pub(super) fn is_mixed(value: &[u8]) -> bool {
     const DECISIVE: usize = 64;
 
     let value = &value[..value.len().min(DECISIVE)];
-    work::looked_at(value.len());
+    cost::add(value.len());
     let class = |byte: &u8| match byte {
         b'0'..=b'9' => 0,
         b'A'..=b'Z' => 1,

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::assert_left_alone;
 
 #[test]
-fn an_id_in_any_form_that_a_client_makes_is_left_alone() {
+fn an_analytics_id_of_any_client_is_left_alone() {
     for number in 0..20_000_u128 {
         // Spread over all values, and the same in each run.
         let id =

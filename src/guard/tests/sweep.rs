@@ -22,7 +22,7 @@ use crate::{
 const CANARIES: &str = include_str!("../../../tests/data/guard/canaries.tsv");
 
 #[tokio::test]
-async fn the_sweep_notices_each_detector_that_is_switched_off() {
+async fn the_sweep_notices_each_disabled_detector() {
     let everything = IdentifierKind::BUILT_IN.iter().copied().map(Some);
     for off in std::iter::once(None).chain(everything) {
         let sent = layers(sent_without(off).await);
@@ -49,7 +49,7 @@ async fn sent_without(off: Option<IdentifierKind>) -> String {
         })
     });
     guard.refresh();
-    guard.searching().scanner(&guard.detectors).switched_off = off;
+    guard.state().scanner(&guard.detectors).switched_off = off;
     let backend = Box::new(JsonLines::new(written.clone()));
     let sink = Arc::new(Sink::new(vec![backend], Limits::default(), guard.into()));
     drop(sink.set_gate(Phase::Open, 1, Some(AnalyticsId::random()), None));
