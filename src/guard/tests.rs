@@ -36,7 +36,7 @@ fn redacted(text: &str) -> String {
         .map_or_else(|| text.to_owned(), |redacted| redacted.text)
 }
 
-/// Fails if one of `pieces` of an identifier is left of `text`.
+/// Checks that none of the `pieces` of an identifier remain in `text`.
 fn assert_nothing_left(text: &str, pieces: &[&str]) {
     let clean = redacted(text);
     let left: Vec<_> = pieces.iter().filter(|piece| clean.contains(**piece)).collect();
@@ -288,7 +288,7 @@ fn own_identifiers_that_are_short_or_common_words_are_not_searched_for() {
     };
     let mut scanner = Scanner::new(&own, Arc::default());
     assert!(scanner.scan("max token hs [token]", Context::Anywhere).is_empty());
-    // But they are known for what they are.
+    // They are still found by their form.
     assert_eq!(scanner.scan("@bob:hs", Context::Anywhere).len(), 1);
 }
 
@@ -299,7 +299,7 @@ fn a_localpart_that_is_only_part_of_a_placeholder_word_is_searched_for() {
         let mut scanner = Scanner::new(&own, Arc::default());
         let clean = redact(&mut scanner, &format!("{localpart} is here"), Context::Anywhere);
         assert_eq!(clean.unwrap().text, "[user_id] is here");
-        // The guard's own words have it, but not as a word.
+        // The guard's placeholders contain it, but not as a whole word.
         let text = "[ip_address] [redacted] [server_name]";
         assert!(scanner.scan(text, Context::Anywhere).is_empty(), "{localpart}");
     }

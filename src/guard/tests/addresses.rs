@@ -1,4 +1,4 @@
-//! IP addresses, and what has their form: versions, object identifiers, paths.
+//! IP addresses, and texts of the same form: versions, object identifiers, paths.
 
 use super::{Context, assert_left_alone, redacted, scanner};
 

@@ -1,9 +1,9 @@
-//! Identifiers between everything that may stand before and after them.
+//! Identifiers with all kinds of neighbouring characters.
 
 use super::{assert_left_alone, assert_nothing_left, redacted};
 
-/// Punctuation, spaces and format characters outside ASCII, and what has no space
-/// between words.
+/// Non-ASCII punctuation, spaces and format characters, and letters of scripts without
+/// spaces between words.
 const NEIGHBOURS: [&str; 36] = [
     "\u{201c}",
     "\u{201d}",
@@ -43,7 +43,7 @@ const NEIGHBOURS: [&str; 36] = [
     "\u{fe0f}",
 ];
 
-/// Letters of scripts that are not the identifier's own.
+/// Letters of other scripts than the identifier's own.
 const LETTERS: [&str; 9] = ["请", "は", "カ", "님", "ไ", "д", "λ", "ع", "अ"];
 
 #[test]

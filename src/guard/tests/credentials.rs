@@ -5,7 +5,7 @@ use super::{assert_left_alone, assert_nothing_left, redacted};
 #[test]
 fn the_user_and_password_of_a_url_are_redacted() {
     for (text, expected) in [
-        // The password and the host look like an e-mail address, too.
+        // The password and the host look like an email address.
         ("https://user:password@host.example/", "https://[credentials]/"),
         ("https://user:password@host/", "https://[credentials]@host/"),
         ("postgres://app:s3cret@db:5432/x", "postgres://[credentials]@db:5432/x"),
@@ -37,7 +37,7 @@ fn the_user_and_password_of_a_url_are_redacted() {
 
 #[test]
 fn a_recovery_key_is_found_with_and_without_spaces() {
-    // Of 32 bytes that are 7, and of random ones.
+    // Keys of 32 bytes that are 7, and of random bytes.
     let keys = [
         "EsT3 4kza y1Xs efFA tKyi HVwT kdEP 4UEk rvNr dFvy 8nGq AkqP",
         "EsTH piEm Dvyd dF9y THTF g951 taTn EZzQ dq7U Km4F kqdS yjRr",
@@ -106,7 +106,7 @@ fn paths_and_symbols_are_not_keys() {
     }
 }
 
-/// The rate that `docs/privacy.md` names: about 3 of 10,000 random keys look like names.
+/// Checks the rate in `docs/privacy.md`: about 3 in 10,000 random keys look like names.
 #[test]
 fn of_20_000_random_keys_at_most_ten_are_missed() {
     const KEYS: u32 = 20_000;

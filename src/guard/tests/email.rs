@@ -1,4 +1,4 @@
-//! E-mail addresses of every form that is in use.
+//! Email addresses in every form that is in use.
 
 use super::{assert_left_alone, assert_nothing_left, redacted};
 

@@ -1,4 +1,4 @@
-//! Identifiers in the escapes of programming languages and of Markdown.
+//! Identifiers in escapes of programming languages and Markdown.
 
 use super::{assert_left_alone, assert_nothing_left};
 

@@ -1,4 +1,4 @@
-//! A text does not grow past what an event may have when it is redacted.
+//! Redaction does not make a text larger than an event may be.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use crate::{
     guard::{Guard, GuardPolicy},
 };
 
-/// Short texts that become longer.
+/// Short texts that grow when they are redacted.
 const GROWING: [&str; 4] = ["::1 ", "a@b.c ", "x://y@z ", "$a:b.c "];
 
 #[test]

@@ -1,4 +1,4 @@
-//! Secrets that are the text of a property, with their name as its key.
+//! Secrets as the text of a property whose key is their name.
 
 use std::borrow::Cow;
 

@@ -1,17 +1,17 @@
-//! The work that a text takes grows with it and no faster, whatever is in it.
+//! The cost of a text grows linearly, whatever the text contains.
 
 use super::{Context, redact, scanner};
 use crate::guard::{cost, scanner::Scanner};
 
-/// Bytes that mean something to a detector, and one of each other class.
+/// Bytes that are significant to a detector, and one of each other class.
 const SIGNIFICANT: [&str; 20] = [
     "@", "!", "%", ".", ":", "/", "1", "a", "-", "=", "\"", "[", " ", "\\", "$", "#", "]", "_",
     "(", "F",
 ];
-/// So many of them make patterns of three.
+/// How many of them are combined into patterns of three.
 const MOST_SIGNIFICANT: usize = 8;
 
-/// Texts that a detector looks at for long.
+/// Texts that are costly for a detector.
 const COSTLY: [&str; 42] = [
     "::1",
     "81.187.23.9",
@@ -84,7 +84,7 @@ fn the_cost_of_any_two_costly_texts_grows_linearly() {
     assert_linear(&patterns);
 }
 
-/// A tail that belongs to every run before it is not trimmed once for each of them.
+/// A tail that every run before it shares is not trimmed once per run.
 #[test]
 fn the_cost_of_many_prefixes_before_one_long_tail_grows_linearly() {
     const SEPARATORS: [&str; 2] = ["", "."];
@@ -111,15 +111,15 @@ fn assert_linear(patterns: &[String]) {
     let mut scanner = scanner();
     for pattern in patterns {
         let mut cost = |bytes| cost_of(&mut scanner, pattern, bytes);
-        // Of a short text what is looked at once counts too much.
+        // In shorter texts, the fixed cost would dominate.
         let (small, large) = (cost(512), cost(2048));
         assert!(large <= 5 * small.max(2048), "{pattern:?}: {small} then {large}");
         assert!(large <= MOST_PER_BYTE * 1024, "{pattern:?}: {large}");
     }
 }
 
-/// A byte is looked at by each detector, once for each layer of escapes, and up to five
-/// times until nothing is found.
+/// Each detector reads a byte once per layer of escapes, in up to five searches until
+/// nothing is found.
 const MOST_PER_BYTE: usize = 160;
 
 #[test]

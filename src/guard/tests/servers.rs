@@ -1,4 +1,4 @@
-//! Server names of every form, and what belongs to this session's server.
+//! Server names of every form, and the hosts of this session's server.
 
 use std::sync::Arc;
 
@@ -59,7 +59,7 @@ fn hosts_in_the_domain_of_the_sessions_server_are_found() {
     }
 }
 
-/// `text` as the guard of a session on `server` leaves it.
+/// Returns `text` as redacted by the guard of a session on `server`.
 fn redacted_on(server: &str, text: &str) -> String {
     let own = OwnIdentifiers { server_name: server.to_owned(), ..OwnIdentifiers::default() };
     redact(&mut Scanner::new(&own, Arc::default()), text, Context::Anywhere)

@@ -1,8 +1,8 @@
-//! Tokens and other secrets: by the name before them, and by the form that they have.
+//! Tokens and other secrets, recognised by the name before them or by their form.
 
 use super::{assert_left_alone, assert_nothing_left, redacted};
 
-/// Names of secrets, each in every way that programs spell names.
+/// Names of secrets, in all spellings that programs use.
 const NAMES: [&str; 18] = [
     "access_token",
     "accessToken",
@@ -24,7 +24,7 @@ const NAMES: [&str; 18] = [
     "Bearer",
 ];
 
-/// What stands between a name and its value, and what closes it.
+/// The text between a name and its value, and the text after the value.
 const ASSIGNMENTS: [(&str, &str); 28] = [
     ("=", ""),
     (" = ", ";"),
@@ -56,7 +56,7 @@ const ASSIGNMENTS: [(&str, &str); 28] = [
     ("**: `", "`"),
 ];
 
-/// Opaque, of letters only in one case and in two, and longer than a line.
+/// Opaque values: letters in one case and in both, and one longer than a line.
 const VALUES: [&str; 5] = [
     "MDAxYWxvY2F0aW9uMDAxYWxv",
     "qhzkfwpxvnrtgjbmslcdyqhz",

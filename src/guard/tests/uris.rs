@@ -1,4 +1,4 @@
-//! URIs of Matrix, and where they end.
+//! Matrix URIs, and where they end.
 
 use super::{assert_nothing_left, redacted};
 
