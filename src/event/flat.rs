@@ -1,4 +1,4 @@
-//! Writes a value that serialises flat as JSON members without braces.
+//! Serialises a flat value as JSON members without braces.
 
 #[cfg(test)]
 mod tests;
@@ -25,12 +25,12 @@ thread_local! {
     static BUFFER: Cell<String> = const { Cell::new(String::new()) };
 }
 
-/// The usual event is half of this.
+/// Twice the size of a usual event.
 const BUFFER_BYTES: usize = 256;
-/// A larger buffer is not kept: few events need one.
+/// Larger buffers are not kept, because few events need them.
 const LARGEST_KEPT_BYTES: usize = 4096;
 
-/// The members that `value` serialises to.
+/// Serialises `value` to JSON members.
 pub(super) fn members<T: Serialize + ?Sized>(value: &T) -> Result<Flat, InvalidEvent> {
     // Taken, not borrowed: `value` may capture another event while it is serialised.
     let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
@@ -42,7 +42,7 @@ pub(super) fn members<T: Serialize + ?Sized>(value: &T) -> Result<Flat, InvalidE
         has_text: !matches!(keys, Keys::Fixed { has_text: false }),
     };
     if buffer.capacity() <= LARGEST_KEPT_BYTES {
-        // A thread that ends has no buffer any more.
+        // Fails on a thread that is ending.
         let _ = BUFFER.try_with(|kept| kept.set(buffer));
     }
     Ok(flat)
@@ -69,7 +69,8 @@ pub(super) fn push_member(
     })
 }
 
-/// Adds `"key":value` to `members`, for members that were checked before.
+/// Adds `"key":value` to `members` without validation, for members that were checked
+/// before.
 pub(super) fn push_raw(members: &mut String, key: &str, value: &str) {
     if !members.is_empty() {
         members.push(',');
@@ -79,13 +80,13 @@ pub(super) fn push_raw(members: &mut String, key: &str, value: &str) {
     members.push_str(value);
 }
 
-/// What the names of the structs begin with that `serde_json` reserves for itself: see
+/// The prefix of the struct names that `serde_json` reserves for itself: see
 /// `serde_json::value::RawValue` and its feature `arbitrary_precision`.
 const SERDE_JSON_PRIVATE: &str = "$serde_json::private::";
 
 const NOT_FLAT: FlatError = FlatError(InvalidEvent::NotFlat);
 
-/// Implements the serialiser methods that are no part of a flat event.
+/// Implements the serialiser methods that a flat event does not use.
 macro_rules! not_flat {
     (value: $($method:ident($($argument:ty),*);)*) => {
         $(fn $method(self, $(_: $argument),*) -> Result<Self::Ok, FlatError> { Err(NOT_FLAT) })*
@@ -95,8 +96,8 @@ macro_rules! not_flat {
     };
 }
 
-/// Implements what all serialisers here have in common: an option and a newtype are what
-/// they hold, and nothing is nested.
+/// Implements the methods that all serialisers here share: options and newtypes serialise as
+/// their content, and nested values are errors.
 macro_rules! unwraps_and_nests_nothing {
     ($ok:ty) => {
         type Ok = $ok;
@@ -139,15 +140,15 @@ macro_rules! unwraps_and_nests_nothing {
     };
 }
 
-/// What an event was serialised to.
+/// A serialised event.
 enum Keys {
-    /// Those that the run of the program chose.
+    /// Chosen at run time.
     Dynamic,
-    /// Those of a type.
+    /// Field names of a type.
     Fixed { has_text: bool },
 }
 
-/// Serialises the event itself: a struct or a map.
+/// Serialises the event itself, a struct or a map.
 struct Object<'a> {
     out: &'a mut String,
 }
@@ -187,8 +188,8 @@ impl<'a> Serializer for Object<'a> {
         name: &'static str,
         _length: usize,
     ) -> Result<StructMembers<'a>, FlatError> {
-        // `serde_json` passes JSON text, and numbers of any length, as structs of its own,
-        // which only its serialiser understands.
+        // `serde_json` represents raw JSON and arbitrary-precision numbers as private
+        // structs that only its own serialiser understands.
         if name.starts_with(SERDE_JSON_PRIVATE) {
             return Err(NOT_FLAT);
         }
@@ -221,7 +222,7 @@ impl SerializeStruct for StructMembers<'_> {
 
 struct MapMembers<'a> {
     out: &'a mut String,
-    /// The length of `out` before the key whose value is awaited.
+    /// The length of `out` before the key whose value comes next.
     before_key: usize,
 }
 
@@ -246,7 +247,7 @@ impl SerializeMap for MapMembers<'_> {
     }
 }
 
-/// Says whether the property has text.
+/// Adds a property. Returns whether its value is text.
 fn push_property<T: Serialize + ?Sized>(
     out: &mut String,
     key: &str,
@@ -261,17 +262,17 @@ fn push_property<T: Serialize + ?Sized>(
     Ok(matches!(written, Written::Text))
 }
 
-/// What one property was serialised to.
+/// The kind of value that was written for a property.
 enum Written {
-    /// What the type alone allows: a number, a boolean, the name of a variant.
+    /// A value constrained by its type: a number, a boolean, the name of a variant.
     Fixed,
-    /// There was no property: `None` and `null` are none.
+    /// No property, because the value was `None` or `null`.
     Nothing,
-    /// Text that may be anything.
+    /// Arbitrary text.
     Text,
 }
 
-/// Serialises one property.
+/// Serialises one property value.
 struct Scalar<'a> {
     out: &'a mut String,
 }
@@ -356,7 +357,7 @@ impl Serializer for Scalar<'_> {
     }
 }
 
-/// Serialises a map's key, which must be text.
+/// Serialises a map key, which must be text.
 struct MapKey<'a> {
     out: &'a mut String,
 }

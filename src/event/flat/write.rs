@@ -1,4 +1,4 @@
-//! Writes one key or one value as JSON.
+//! Writes a key or value as JSON.
 
 use std::fmt::Display;
 
@@ -6,7 +6,7 @@ use serde::{Serialize, ser};
 
 use crate::event::{InvalidEvent, MAX_EVENT_BYTES, MAX_KEY_BYTES};
 
-/// Why something cannot be part of an event, as the error of a serialiser.
+/// Why a value cannot be part of an event, as a serialiser's error.
 #[derive(Debug)]
 pub(super) struct FlatError(pub(super) InvalidEvent);
 
@@ -19,13 +19,13 @@ impl Display for FlatError {
 impl std::error::Error for FlatError {}
 
 impl ser::Error for FlatError {
-    /// The message is left out: a type may put a value into it.
+    /// Discards the message, because a type can put a value into it.
     fn custom<T: Display>(_message: T) -> Self {
         Self(InvalidEvent::Serialize)
     }
 }
 
-/// The bytes that stand for themselves within quotes.
+/// Bytes that need no escape within quotes.
 const PLAIN: [bool; 256] = {
     let mut plain = [false; 256];
     let mut byte = b' ';
@@ -36,7 +36,7 @@ const PLAIN: [bool; 256] = {
     plain
 };
 
-/// Whether `text` is itself within quotes: most is.
+/// Returns whether `text` needs no escapes, which is true of most text.
 fn is_plain(text: &str) -> bool {
     text.bytes().all(|byte| PLAIN[usize::from(byte)])
 }
@@ -58,7 +58,7 @@ pub(super) fn push_key(out: &mut String, key: &str) -> Result<(), FlatError> {
     check_size(out)
 }
 
-/// Adds `text` between `before` and `after`, with one look at the room that there is.
+/// Adds `before`, `text` and `after` after one check of the capacity.
 fn push_framed(out: &mut String, before: &str, text: &str, after: &str) {
     out.reserve(before.len() + text.len() + after.len());
     out.push_str(before);
@@ -67,7 +67,7 @@ fn push_framed(out: &mut String, before: &str, text: &str, after: &str) {
 }
 
 pub(super) fn push_text(out: &mut String, text: &str) -> Result<(), FlatError> {
-    // Before it is copied: a text of a gigabyte is not.
+    // Checked before copying, so that a text of a gigabyte is not copied.
     if text.len() > MAX_EVENT_BYTES {
         return Err(FlatError(InvalidEvent::TooLarge));
     }
