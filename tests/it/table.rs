@@ -363,7 +363,7 @@ fn rendered(cells: &[(Remembered, Answer, GateState, &str)]) -> String {
             Answer::FalseWithId => "`false`, an ID",
             Answer::NotFound => "404",
             Answer::Empty => "`{}`",
-            Answer::Malformed => "a flag that is no boolean",
+            Answer::Malformed => "a flag that is not a boolean",
             Answer::IdAlone => "an ID, no flag",
         };
         let requests = if requests.is_empty() { "none" } else { requests };
