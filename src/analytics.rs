@@ -341,10 +341,10 @@ impl Drop for Handle {
         // before it is written.
         let last = self.inner.machine().last_save();
         if let Some(last) = last {
-            let Shared { record_store, saving, account_data, .. } = &*self.inner;
+            let Shared { record_store, save_lock, account_data, .. } = &*self.inner;
             let save = saving::save_and_leave(
                 record_store.clone(),
-                saving.clone(),
+                save_lock.clone(),
                 self.claim.hold(last),
                 account_data.request_timeout(),
             );

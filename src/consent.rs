@@ -1,4 +1,4 @@
-//! Consent, without I/O: what the user said, whether that is proven, and what follows.
+//! Consent, without I/O: the user's decision, its proof, and the state of the gate.
 
 pub(crate) mod content;
 pub(crate) mod machine;

@@ -1,4 +1,4 @@
-//! The one question that capture and delivery ask: may I?
+//! Whether events may be captured and sent: phase and epoch packed into one atomic.
 
 use tokio::sync::Notify;
 
@@ -7,8 +7,9 @@ use crate::{
     locks::{AtomicU64, Mutex, Ordering, PoisonError},
 };
 
-/// What the sink may do, and in which epoch: one atomic, so that a denied
-/// capture costs one load.
+/// The phase, the epoch and the ID that the sink has to obey.
+///
+/// Phase and epoch share one atomic, so that a denied capture costs one load.
 #[derive(Debug)]
 pub(crate) struct Gate {
     /// The phase in the lowest two bits, the epoch above them.
@@ -17,7 +18,7 @@ pub(crate) struct Gate {
     changed: Notify,
 }
 
-/// What the sink may do with events.
+/// The sink's permission: none, capture only, or capture and send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
     Closed,
@@ -25,18 +26,17 @@ pub(crate) enum Phase {
     Open,
 }
 
-/// Why queued events must go.
+/// The reason to delete queued events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
 pub(crate) enum WipeReason {
-    /// The user withdrew, or the session ended: what the app said about the
-    /// user goes too.
+    /// The user withdrew, or the session ended. Super properties are deleted as well.
     Withdrawn,
     IdChanged,
     NotConfirmed,
 }
 
-/// Leave to send, in one epoch under one ID.
+/// Permission to send in one epoch under one ID.
 #[derive(Clone, Debug)]
 pub(crate) struct Pass {
     pub(crate) epoch: u64,
@@ -51,7 +51,7 @@ impl Gate {
         Self { word: AtomicU64::new(0), id: Mutex::new(None), changed: Notify::new() }
     }
 
-    /// The epoch to capture in, unless nothing may be captured.
+    /// Returns the epoch to capture in, or `None` if the gate is closed.
     pub(crate) fn capture_epoch(&self) -> Option<u64> {
         let word = self.word.load(Ordering::Acquire);
         (word & PHASE_MASK != Phase::Closed as u64).then_some(word >> PHASE_BITS)
@@ -65,33 +65,33 @@ impl Gate {
         self.word.load(Ordering::Acquire) >> PHASE_BITS
     }
 
-    /// Leave to send, unless nothing may be sent now.
+    /// Returns a permission to send, or `None` unless the gate is open.
     pub(crate) fn pass(&self) -> Option<Pass> {
-        // Under the lock, ID, phase and epoch belong together.
+        // `set` changes the word under this lock, so ID, phase and epoch are consistent.
         let id = self.id.lock().unwrap_or_else(PoisonError::into_inner);
         let epoch = self.epoch();
         (*id).clone().filter(|_| self.is_open()).map(|id| Pass { epoch, id })
     }
 
-    /// Whether `pass` still holds.
+    /// Returns whether `pass` is still valid.
     fn honours(&self, pass: &Pass) -> bool {
         self.pass().is_some_and(|now| now.epoch == pass.epoch && now.id == pass.id)
     }
 
-    /// Sets what may be done; open means under `id`.
+    /// Sets phase, epoch and ID. Without an ID, `Open` becomes `Holding`.
     pub(crate) fn set(&self, phase: Phase, epoch: u64, id: Option<AnalyticsId>) {
-        let mut held = self.id.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current_id = self.id.lock().unwrap_or_else(PoisonError::into_inner);
         let phase = if id.is_none() && phase == Phase::Open { Phase::Holding } else { phase };
         let word = epoch << PHASE_BITS | phase as u64;
-        let unchanged = self.word.swap(word, Ordering::AcqRel) == word && *held == id;
-        *held = id;
-        drop(held);
+        let unchanged = self.word.swap(word, Ordering::AcqRel) == word && *current_id == id;
+        *current_id = id;
+        drop(current_id);
         if !unchanged {
             self.changed.notify_waiters();
         }
     }
 
-    /// Waits until `pass` holds no more.
+    /// Waits until `pass` is no longer valid.
     pub(crate) async fn revoked(&self, pass: &Pass) {
         loop {
             let changed = self.changed.notified();

@@ -1,5 +1,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![doc = include_str!("../README.md")]
+// Not in Cargo.toml: only the library has a public API.
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs, unnameable_types)]
 
 // Consent: the decision of the user, and the account that holds it.
 mod analytics;
@@ -19,6 +21,7 @@ mod sink;
 mod backend;
 
 mod hex;
+mod json;
 mod locks;
 mod named;
 mod stop;

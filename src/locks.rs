@@ -1,5 +1,6 @@
-//! What the threads of the pipeline share is locked and counted with these, so
-//! that a model checker can put its own in their place: see `loom/`.
+//! The locks and atomics that the threads of the pipeline share.
+//!
+//! They are named in one place so that `loom/` can compile the same files with its own.
 
 pub(crate) use std::sync::{
     Mutex, MutexGuard, PoisonError,

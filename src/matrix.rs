@@ -1,4 +1,4 @@
-//! What is asked of matrix-sdk. No other module calls its `Client`.
+//! Access to matrix-sdk. No other module calls its `Client`.
 
 pub(crate) mod account_data;
 pub(crate) mod record_store;

@@ -1,9 +1,10 @@
-//! A signal that is given once: end now.
+//! A one-time signal to stop.
 
 use tokio::sync::Notify;
 
 use crate::locks::{AtomicBool, Ordering};
 
+/// A one-time stop signal that any number of tasks can wait for.
 #[derive(Debug, Default)]
 pub(crate) struct Stop {
     stopped: AtomicBool,
@@ -20,6 +21,7 @@ impl Stop {
         self.stopped.load(Ordering::Acquire)
     }
 
+    /// Waits until [`Stop::stop`] is called, or returns at once if it was.
     pub(crate) async fn stopped(&self) {
         loop {
             let changed = self.changed.notified();

@@ -251,7 +251,7 @@ impl AnalyticsBuilder {
         let mut claim = claim.map_err(|Taken| BuildError::AlreadyBuilt)?;
         let stored = timeout(self.request_timeout, records.load()).await;
         let stored = stored.map_err(|_| BuildError::StoreTimeout)??;
-        let record = match claim.left() {
+        let record = match claim.unsaved() {
             Some(Save { base, record }) => Record::merge(base, record, &stored),
             None => stored.clone(),
         };
@@ -279,7 +279,7 @@ impl AnalyticsBuilder {
             user,
             &self.event_type,
             self.request_timeout,
-            claim.turn(),
+            claim.request_lock(),
         );
         let sink = Sink::new(self.backends, self.limits, guard)
             .with_properties(self.super_properties, self.user_properties);

@@ -1,4 +1,4 @@
-//! The calls of the app on their way to the consent task, and their answers.
+//! Calls of the app to the consent task, and their answers.
 
 use matrix_sdk::StoreError;
 use tokio::{sync::oneshot, time::Instant};
@@ -9,14 +9,14 @@ use crate::{
     matrix::account_data::AccountDataError,
 };
 
-/// A call of the app, and where its answer goes.
+/// A call of the app, with the channel for its answer.
 #[derive(Debug)]
 pub(crate) struct Call {
     pub(crate) id: CallId,
     pub(crate) reply: oneshot::Sender<Answer>,
 }
 
-/// How a call ended, and the error that it met.
+/// The outcome of a call, with its error if it failed.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) outcome: Outcome,
@@ -24,7 +24,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// The task is gone with its runtime.
+    /// The answer if the task has ended with its runtime.
     pub(crate) const GONE: Self = Self { outcome: Outcome::SessionEnded, error: None };
 }
 
@@ -34,20 +34,20 @@ pub(crate) enum TaskError {
     Store(StoreError),
 }
 
-/// A call that was begun.
+/// A call that has started.
 pub(crate) struct Waiting {
     pub(super) id: CallId,
     pub(super) answer: oneshot::Receiver<Answer>,
 }
 
 impl Waiting {
-    /// Waits for its end. There is no answer if the task is gone with its runtime.
+    /// Waits for the answer. Returns `None` if the task has ended with its runtime.
     pub(crate) async fn wait(self) -> Option<Answer> {
         self.answer.await.ok()
     }
 }
 
-/// Returns whether a call that waited for the disk succeeded.
+/// Converts the answer to a call that waited for a save.
 pub(crate) fn saved(answer: Option<Answer>) -> Result<(), StoreError> {
     match answer {
         Some(Answer { outcome: Outcome::Done, .. }) => Ok(()),
@@ -56,7 +56,7 @@ pub(crate) fn saved(answer: Option<Answer>) -> Result<(), StoreError> {
     }
 }
 
-/// Tells the machine that the caller of `opt_in()` waits no longer.
+/// Tells the machine, when dropped, that the caller of `opt_in()` stopped waiting.
 pub(super) struct DroppedOptIn<'a> {
     pub(super) inner: &'a Shared,
     pub(super) id: CallId,
@@ -68,7 +68,7 @@ impl Drop for DroppedOptIn<'_> {
     }
 }
 
-/// The record could not be saved, and another call was told why.
+/// The record could not be saved, and another call has received the error of the store.
 #[derive(Debug, thiserror::Error)]
 #[error("the local record could not be written")]
 struct NotSaved;

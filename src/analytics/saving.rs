@@ -1,4 +1,4 @@
-//! Saves of the record, which outlive the one who waits for them.
+//! Saves of the record, which complete even if the caller stops waiting.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,18 +11,18 @@ use crate::{
     matrix::record_store::RecordStore,
 };
 
-/// Brings `record` together with what is stored, writes it, and returns what the store holds
-/// then. `saving` keeps the saves in their order.
+/// Merges `record` with the stored one, writes the result, and returns the stored record.
+/// `save_lock` keeps saves in order.
 pub(crate) async fn save(
     store: RecordStore,
-    saving: Arc<Mutex<()>>,
+    save_lock: Arc<Mutex<()>>,
     Save { base, record }: Save,
     request_timeout: Duration,
 ) -> Result<Record, StoreError> {
     let too_slow = || StoreError::Backend(Box::new(StoreTooSlow));
-    let lock = timeout(request_timeout, saving.lock_owned()).await.map_err(|_| too_slow())?;
-    // In a task of its own, which holds the lock: a write that is no longer waited for
-    // may still land, and must not land after a newer one.
+    let lock = timeout(request_timeout, save_lock.lock_owned()).await.map_err(|_| too_slow())?;
+    // A separate task holds the lock until the write ends. A write that exceeded the time
+    // limit may still be applied, and must not be applied after a newer one.
     let write = tokio::spawn(async move {
         let saved = store.save(&base, &record).await;
         drop(lock);
@@ -35,29 +35,30 @@ pub(crate) async fn save(
     }
 }
 
-/// Saves what the last handle left unsaved, and lets the next `Analytics` of the record
-/// begin. That one learns what could not be saved, also if this future is dropped: the
-/// runtime may have ended.
+/// Makes the last save of an `Analytics`, and lets the next one for the record start.
+///
+/// If the save fails, or this future is dropped because the runtime ended, the next
+/// `Analytics` takes over the unsaved record.
 pub(crate) async fn save_and_leave(
     store: RecordStore,
-    saving: Arc<Mutex<()>>,
+    save_lock: Arc<Mutex<()>>,
     hold: Hold,
     request_timeout: Duration,
 ) {
     const MOST_TRIES: usize = 3;
 
-    // A write that is out has to land first, however long it takes.
-    drop(saving.lock().await);
+    // A write in flight has to end first, however long it takes.
+    drop(save_lock.lock().await);
     for _ in 0..MOST_TRIES {
         let Some(last) = hold.unsaved().cloned() else { return };
-        if save(store.clone(), saving.clone(), last, request_timeout).await.is_ok() {
+        if save(store.clone(), save_lock.clone(), last, request_timeout).await.is_ok() {
             hold.saved();
             return;
         }
     }
 }
 
-/// The client's store took longer than a request may.
+/// The client's store took longer than the request timeout.
 #[derive(Debug, thiserror::Error)]
 #[error("the client's store did not answer in time")]
 struct StoreTooSlow;

@@ -1,4 +1,4 @@
-//! What the handle, the tasks and the event handler share.
+//! State shared by the handle, the tasks and the event handler.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -13,23 +13,23 @@ use crate::{
     consent::{machine::Machine, state::GateState},
     gate::Phase,
     matrix::{account_data::AccountData, record_store::RecordStore},
-    sink::{Sink, counted::Untold},
+    sink::{Sink, counted::PendingSignal},
 };
 
-/// What the tasks share with the handle. They hold it weakly: it has the `Client`.
+/// The state behind an `Analytics`. Tasks hold it weakly, because it owns the `Client`.
 pub(crate) struct Shared {
-    /// Where the tasks run, for calls that come from elsewhere.
+    /// The runtime of the tasks, for calls from threads without one.
     pub(crate) runtime: Runtime,
     pub(super) client: Client,
     machine: Mutex<Machine>,
     pub(crate) account_data: AccountData,
     pub(crate) record_store: RecordStore,
-    /// Held while the record is written: the newest is written last.
-    pub(crate) saving: Arc<tokio::sync::Mutex<()>>,
+    /// The lock that each save of the record holds, so that the newest is written last.
+    pub(crate) save_lock: Arc<tokio::sync::Mutex<()>>,
     pub(crate) sink: Arc<Sink>,
-    /// Tells the consent task that there may be something to do.
+    /// Wakes the consent task.
     pub(super) wake: Arc<Notify>,
-    /// Tells the readers of the states of every transition, and of the end of this.
+    /// Wakes the state streams after every transition, and when this is dropped.
     pub(crate) transitions: Arc<Notify>,
     pub(super) next_call: AtomicU64,
 }
@@ -49,7 +49,7 @@ impl Shared {
             machine: Mutex::new(machine),
             account_data,
             record_store,
-            saving: Arc::default(),
+            save_lock: Arc::default(),
             sink: Arc::new(sink),
             wake: Arc::default(),
             transitions: Arc::default(),
@@ -61,23 +61,23 @@ impl Shared {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a transition, and lets the gate, the queue and everybody who watches
-    /// follow it before this returns. Wakes the consent task.
+    /// Makes a transition. Updates the gate, wipes if required, and wakes the consent task
+    /// and all readers before it returns.
     pub(crate) fn apply<R>(&self, transition: impl FnOnce(&mut Machine) -> R) -> R {
-        let (result, untold) = self.transition(transition);
+        let (result, signal) = self.transition(transition);
         self.wake.notify_one();
-        self.tell(untold);
+        self.tell(signal);
         result
     }
 
-    /// Does the same for the consent task itself, which needs no waking.
+    /// Makes a transition of the consent task itself, which needs no wake-up.
     pub(crate) fn apply_unnoticed<R>(&self, transition: impl FnOnce(&mut Machine) -> R) -> R {
-        let (result, untold) = self.transition(transition);
-        self.tell(untold);
+        let (result, signal) = self.transition(transition);
+        self.tell(signal);
         result
     }
 
-    fn transition<R>(&self, transition: impl FnOnce(&mut Machine) -> R) -> (R, Untold<'_>) {
+    fn transition<R>(&self, transition: impl FnOnce(&mut Machine) -> R) -> (R, PendingSignal<'_>) {
         let mut machine = self.machine();
         let result = transition(&mut machine);
         let phase = match machine.gate() {
@@ -86,28 +86,28 @@ impl Shared {
             GateState::Open => Phase::Open,
         };
         let wipe = machine.take_wipe();
-        let untold = self.sink.set_gate(phase, machine.epoch(), machine.id().cloned(), wipe);
-        (result, untold)
+        let signal = self.sink.set_gate(phase, machine.epoch(), machine.id().cloned(), wipe);
+        (result, signal)
     }
 
-    /// Wakes the readers of drops and of states, while no lock is held: their wakers are code
-    /// of the app. One that panics must end neither the consent task nor a call.
-    fn tell(&self, untold: Untold<'_>) {
-        drop(untold);
+    /// Wakes the readers of drops and states while no lock is held, because their wakers are
+    /// code of the app. A waker that panics must end neither the consent task nor a call.
+    fn tell(&self, signal: PendingSignal<'_>) {
+        drop(signal);
         self.wake_readers();
     }
 
     pub(crate) fn wake_readers(&self) {
         let wake = AssertUnwindSafe(|| self.transitions.notify_waiters());
         if catch_unwind(wake).is_err() {
-            warn!("a reader of the states panicked when it was woken");
+            warn!("a reader of the consent states panicked when it was woken");
         }
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // Readers of the states see that there are no more.
+        // Lets the state streams end.
         self.wake_readers();
     }
 }

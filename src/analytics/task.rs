@@ -1,5 +1,5 @@
-//! The one task that reads and writes the account and the record: it does what the
-//! consent machine says is next, and hands the results back.
+//! The task that reads and writes the account and the record. It carries out the actions of
+//! the consent machine and returns the results to it.
 
 mod failure;
 mod replies;
@@ -27,7 +27,7 @@ use crate::{
     analytics_id::AnalyticsId,
     consent::{
         content::Change,
-        machine::{Action, Machine, Random, Session},
+        machine::{Action, Failure, Machine, Random, Session},
         record::Record,
     },
     matrix::account_data::AccountDataError,
@@ -36,12 +36,12 @@ use crate::{
 
 type Running<T> = Option<Pin<Box<dyn Future<Output = T> + Send>>>;
 
-/// What is under way, and what the machine does not look at.
+/// The futures in progress, and the data that the machine does not need.
 struct Driver {
-    inner: Weak<Shared>,
+    shared: Weak<Shared>,
     request: Running<Answer>,
     save: Running<Result<Record, StoreError>>,
-    /// What the last read returned: what the next write is merged into.
+    /// The content of the last read, which the next write is merged into.
     content: Option<Box<RawValue>>,
     replies: Replies,
 }
@@ -51,16 +51,16 @@ enum Answer {
     Wrote(Result<(), AccountDataError>),
 }
 
-/// Runs until `stop`, or until the last handle is gone.
+/// Runs until `stop` is given or the last handle is dropped.
 pub(crate) async fn run(
-    inner: Weak<Shared>,
+    shared: Weak<Shared>,
     calls: mpsc::UnboundedReceiver<Call>,
     mut session_changes: broadcast::Receiver<SessionChange>,
     wake: Arc<Notify>,
     stop: Arc<Stop>,
 ) {
     let replies = Replies::new(calls);
-    let mut driver = Driver { inner, request: None, save: None, content: None, replies };
+    let mut driver = Driver { shared, request: None, save: None, content: None, replies };
     while let Some(until) = driver.act() {
         tokio::select! {
             biased;
@@ -68,7 +68,7 @@ pub(crate) async fn run(
             change = session_changes.recv() => match change {
                 Ok(change) => driver.session_changed(&change),
                 Err(RecvError::Lagged(_)) => driver.tell(Machine::handle_missed_session_changes),
-                // The client is gone, and nothing is left to be done with it.
+                // The client was dropped.
                 Err(RecvError::Closed) => return,
             },
             saved = finished(&mut driver.save) => driver.saved(saved),
@@ -79,7 +79,7 @@ pub(crate) async fn run(
     }
 }
 
-/// Waits for what runs, and forgets it.
+/// Waits for the end of a future, if there is one, and clears it.
 async fn finished<T>(running: &mut Running<T>) -> T {
     let Some(future) = running else { return pending().await };
     let result = future.await;
@@ -95,73 +95,75 @@ async fn sleep(until: Option<Instant>) {
 }
 
 impl Driver {
-    /// Begins all that is to be done now. Returns when to look again; nothing if the last
-    /// handle is gone.
+    /// Starts all actions that are due. Returns the time of the next call, if one is set, or
+    /// an outer `None` if the last handle was dropped.
     fn act(&mut self) -> Option<Option<Instant>> {
-        let inner = self.inner.upgrade()?;
+        let shared = self.shared.upgrade()?;
         loop {
-            let action = inner.apply_unnoticed(|machine| machine.poll(Instant::now()));
-            // Before the next operation meets an error of its own.
-            self.replies.answer_calls(&inner);
+            let action = shared.apply_unnoticed(|machine| machine.poll(Instant::now()));
+            // This comes first, because the next operation may replace the error.
+            self.replies.answer_calls(&shared);
             match action {
                 Action::Save(wanted) => {
-                    let (store, saving) = (inner.record_store.clone(), inner.saving.clone());
-                    let request_timeout = inner.account_data.request_timeout();
-                    self.save = Some(Box::pin(save(store, saving, *wanted, request_timeout)));
+                    let (store, save_lock) =
+                        (shared.record_store.clone(), shared.save_lock.clone());
+                    let request_timeout = shared.account_data.request_timeout();
+                    self.save = Some(Box::pin(save(store, save_lock, *wanted, request_timeout)));
                 }
                 Action::Get => {
                     self.replies.request_error = None;
-                    self.get(&inner);
+                    self.get(&shared);
                 }
-                Action::GetAgain => self.get(&inner),
-                Action::Put(change) => self.put(&inner, change),
+                Action::GetAgain => self.get(&shared),
+                Action::Put(change) => self.put(&shared, change),
                 Action::Wait(until) => return Some(until),
             }
         }
     }
 
-    fn get(&mut self, inner: &Shared) {
-        let account_data = inner.account_data.clone();
+    fn get(&mut self, shared: &Shared) {
+        let account_data = shared.account_data.clone();
         let got = async move {
-            let turn = account_data.turn().await?;
-            account_data.fetch(turn).await.map(|(_, content)| content)
+            let permit = account_data.acquire().await?;
+            account_data.fetch(permit).await.map(|(_, content)| content)
         };
         self.request = Some(Box::pin(async move { Answer::Got(got.await) }));
     }
 
-    fn put(&mut self, inner: &Shared, change: Change) {
-        let (account_data, content) = (inner.account_data.clone(), self.content.take());
+    fn put(&mut self, shared: &Shared, change: Change) {
+        let (account_data, content) = (shared.account_data.clone(), self.content.take());
         let wrote = async move {
             let merged = change.apply_to(content.as_deref())?;
-            let turn = account_data.turn().await?;
-            account_data.put(turn, merged).await.map(drop)
+            let permit = account_data.acquire().await?;
+            account_data.put(permit, merged).await.map(drop)
         };
         self.request = Some(Box::pin(async move { Answer::Wrote(wrote.await) }));
     }
 
     fn answered(&mut self, answer: Answer) {
-        let Some(inner) = self.inner.upgrade() else { return };
+        let Some(shared) = self.shared.upgrade() else { return };
         let (now, random) = (Instant::now(), random());
         match answer {
-            Answer::Got(Ok(content)) => {
-                let seen = inner.account_data.observe(content.as_deref());
-                self.content = content;
-                inner.apply(|machine| machine.handle_got(Ok(seen), now, &random));
+            Answer::Got(answer) => {
+                let seen = answer.map_err(|error| self.failed(error)).map(|content| {
+                    let seen = shared.account_data.observe(content.as_deref());
+                    self.content = content;
+                    seen
+                });
+                shared.apply(|machine| machine.handle_got(seen, now, &random));
             }
-            Answer::Wrote(Ok(())) => {
-                inner.apply(|machine| machine.handle_put(Ok(()), now, &random));
-            }
-            Answer::Got(Err(error)) => {
-                let failure = failure(&error);
-                self.replies.request_error.get_or_insert(error);
-                inner.apply(|machine| machine.handle_got(Err(failure), now, &random));
-            }
-            Answer::Wrote(Err(error)) => {
-                let failure = failure(&error);
-                self.replies.request_error.get_or_insert(error);
-                inner.apply(|machine| machine.handle_put(Err(failure), now, &random));
+            Answer::Wrote(answer) => {
+                let answer = answer.map_err(|error| self.failed(error));
+                shared.apply(|machine| machine.handle_put(answer, now, &random));
             }
         }
+    }
+
+    /// Keeps the first error of a call for its caller.
+    fn failed(&mut self, error: AccountDataError) -> Failure {
+        let failure = failure(&error);
+        self.replies.request_error.get_or_insert(error);
+        failure
     }
 
     fn saved(&mut self, saved: Result<Record, StoreError>) {
@@ -179,8 +181,8 @@ impl Driver {
     }
 
     fn tell(&self, input: impl FnOnce(&mut Machine)) {
-        if let Some(inner) = self.inner.upgrade() {
-            inner.apply(input);
+        if let Some(shared) = self.shared.upgrade() {
+            shared.apply(input);
         }
     }
 }

@@ -30,7 +30,7 @@ impl Analytics {
     /// allocation of its size, its time is taken, and it is put into a buffer behind a lock
     /// that is held briefly: about as much as one `serde_json::to_vec`. A call that finds the
     /// buffer empty wakes the background task, which takes longer, as does the call that
-    /// completes a batch. That task does all other work. `docs/speed.md` has the figures.
+    /// completes a batch. That task does all other work. `docs/measured.md` has the figures.
     pub fn capture<E: AnalyticsEvent>(&self, event: &E) {
         self.inner().sink.capture(E::NAME, || Properties::from_serialize(event));
     }

@@ -1,4 +1,4 @@
-//! Hands what sync shows of the account data to the consent machine.
+//! Passes account data from sync to the consent machine.
 
 use std::sync::Arc;
 
@@ -8,16 +8,16 @@ use tokio::time::Instant;
 use super::shared::Shared;
 use crate::matrix::sync;
 
-/// Lets every account-data event that sync carries reach the machine.
-pub(super) fn watch_account_data(inner: &Arc<Shared>, event_type: String) -> EventHandlerHandle {
-    let weak = Arc::downgrade(inner);
-    sync::watch_account_data(&inner.client, event_type, move |content| {
-        let Some(inner) = weak.upgrade() else { return };
+/// Passes every account-data event in sync to the machine.
+pub(super) fn watch_account_data(shared: &Arc<Shared>, event_type: String) -> EventHandlerHandle {
+    let weak = Arc::downgrade(shared);
+    sync::watch_account_data(&shared.client, event_type, move |content| {
+        let Some(shared) = weak.upgrade() else { return };
         let now = Instant::now();
-        inner.apply(|machine| machine.handle_sync_delivers(now));
+        shared.apply(|machine| machine.handle_sync_delivers(now));
         if content.is_some() {
-            let seen = inner.account_data.observe(content);
-            inner.apply(|machine| machine.handle_synced(&seen, now));
+            let seen = shared.account_data.observe(content);
+            shared.apply(|machine| machine.handle_synced(&seen, now));
         }
     })
 }

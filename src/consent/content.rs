@@ -1,17 +1,13 @@
-//! The JSON of the account-data event: what is read from it, and how it is
-//! merged so that other people's members survive byte for byte.
+//! Reads the JSON of the account-data event, and merges changes into it so that the
+//! members of other clients survive byte for byte.
 //!
-//! Everything here works on the raw text. A `serde_json::Value` would lose the
-//! digits of a large integer and refuse a lone surrogate, and servers hold
-//! both: Synapse 1.163 stores and returns either as it came.
+//! Everything here works on the raw text. A `serde_json::Value` would lose the digits of a
+//! large integer and reject a lone surrogate. Synapse 1.163 stores and returns both
+//! unchanged.
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
-};
 use serde_json::value::RawValue;
 
-use crate::analytics_id::AnalyticsId;
+use crate::{analytics_id::AnalyticsId, json};
 
 /// The member that holds the decision (`AnalyticsEvent` of Element Web's
 /// `matrix-analytics-events`, read by Element Web as a boolean only).
@@ -19,7 +15,7 @@ const OPT_IN: &str = "pseudonymousAnalyticsOptIn";
 /// The member that holds the analytics ID.
 const ID: &str = "id";
 
-/// What a content says, as far as it concerns consent.
+/// The members of the content that concern consent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
 pub(crate) struct Observed {
@@ -27,26 +23,26 @@ pub(crate) struct Observed {
     pub(crate) id: ObservedId,
 }
 
-/// What a content says about the ID.
+/// The `id` member of the content.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
 pub(crate) enum ObservedId {
     /// There is no `id` member.
     Absent,
-    /// The member is there, and no ID can be read from it.
+    /// There is a member, but its value cannot serve as an ID.
     Unusable,
     Usable(AnalyticsId),
 }
 
 impl Observed {
-    /// What a missing event says, which is also what `{}` says.
+    /// A missing event, or `{}`.
     pub(crate) const UNSET: Self = Self { flag: None, id: ObservedId::Absent };
 
-    /// Returns what `content` says; a content that is no object says nothing. An ID in which
-    /// something is personal is not usable.
+    /// Reads `content`. Content that is not an object reads as [`Observed::UNSET`]. An ID for
+    /// which `is_personal` returns `true` is not usable.
     pub(crate) fn read(content: &RawValue, is_personal: impl Fn(&str) -> bool) -> Self {
         let mut observed = Self::UNSET;
-        let Ok(members) = members(content) else {
+        let Ok(members) = json::members(content.get()) else {
             return observed;
         };
         for (key, value) in members {
@@ -77,7 +73,7 @@ impl Observed {
         self.id != ObservedId::Absent
     }
 
-    /// Whether this is what an opt-out leaves: a `false` and no ID.
+    /// Returns whether this is the result of an opt-out: a `false` and no ID.
     pub(crate) fn is_clean(&self) -> bool {
         self.flag == Some(false) && !self.has_id_member()
     }
@@ -87,19 +83,19 @@ impl Observed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
 pub(crate) enum Change {
-    /// The user opted in: `true`, under this ID.
+    /// Write `true` and this ID.
     OptIn(AnalyticsId),
-    /// The user opted out: `false`, and no `id` member at all. A `null` or an
-    /// empty one would make Element Web mint a new ID on every load
-    /// (`PosthogAnalytics.ts`, whose merge lets a present member win).
+    /// Write `false` and remove the `id` member. With a `null` or an empty string, Element
+    /// Web would create a new ID on every load (`PosthogAnalytics.ts`, whose merge prefers a
+    /// member that is present).
     OptOut,
-    /// The whole event goes. PUT `{}` is how every Matrix client deletes;
-    /// servers with MSC3391 drop the event for it.
+    /// Write `{}`, as every Matrix client does to delete account data. Servers with MSC3391
+    /// then delete the event.
     Erase,
 }
 
 impl Change {
-    /// What the content will say after this change.
+    /// Returns the content after this change, as far as it concerns consent.
     pub(crate) fn outcome(&self) -> Observed {
         match self {
             Self::OptIn(id) => Observed { flag: Some(true), id: ObservedId::Usable(id.clone()) },
@@ -108,12 +104,12 @@ impl Change {
         }
     }
 
-    /// `content` with this change, every other member as it was.
+    /// Returns `content` with this change and every other member unchanged.
     ///
     /// # Errors
     ///
-    /// [`MergeError`] if `content` is no JSON object: replacing it would destroy
-    /// what somebody else wrote.
+    /// [`MergeError`] if `content` is not a JSON object. Replacing it would destroy the data
+    /// of another client.
     pub(crate) fn apply_to(&self, content: Option<&RawValue>) -> Result<Box<RawValue>, MergeError> {
         let (flag, id) = match self {
             Self::OptIn(id) => {
@@ -123,7 +119,7 @@ impl Change {
             Self::Erase => return RawValue::from_string("{}".to_owned()).map_err(|_| MergeError),
         };
         let members = match content {
-            Some(content) => members(content).map_err(|_| MergeError)?,
+            Some(content) => json::members(content.get()).map_err(|_| MergeError)?,
             None => Vec::new(),
         };
 
@@ -141,50 +137,16 @@ impl Change {
     }
 }
 
-/// The server holds something that is no JSON object: it is left alone.
+/// The content on the server is not a JSON object, and is left unchanged.
 ///
-/// Has no source: serde's error quotes what it found, which may be an ID.
+/// This error has no source, because serde's error quotes the text, which may be an ID.
 #[derive(Debug)]
 pub(crate) struct MergeError;
 
-/// The name that the JSON text of a key stands for; none for a key with a lone
-/// surrogate, which is nobody's that we know.
+/// Returns the decoded name of a key, or `None` if it has a lone surrogate, which no key
+/// that we know has.
 fn name_of(key: &RawValue) -> Option<String> {
     serde_json::from_str(key.get()).ok()
-}
-
-/// The members of an object as raw text, in order, repeats included.
-fn members(content: &RawValue) -> serde_json::Result<Vec<(&RawValue, &RawValue)>> {
-    struct Members<'a>(Vec<(&'a RawValue, &'a RawValue)>);
-
-    impl<'de> Deserialize<'de> for Members<'de> {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            struct Object;
-
-            impl<'de> Visitor<'de> for Object {
-                type Value = Members<'de>;
-
-                fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                    f.write_str("a JSON object")
-                }
-
-                fn visit_map<A: MapAccess<'de>>(
-                    self,
-                    mut map: A,
-                ) -> Result<Members<'de>, A::Error> {
-                    let mut members = Vec::new();
-                    while let Some(member) = map.next_entry()? {
-                        members.push(member);
-                    }
-                    Ok(Members(members))
-                }
-            }
-
-            deserializer.deserialize_map(Object)
-        }
-    }
-
-    serde_json::from_str::<Members<'_>>(content.get()).map(|members| members.0)
 }
 
 #[cfg(test)]
@@ -204,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_object_and_foreign_shapes_say_nothing() {
+    fn an_empty_object_and_other_json_values_read_as_unset() {
         for json in ["{}", "[]", "null", "5", "\"text\"", r#"{"other":1}"#] {
             assert_eq!(read(json), Observed::UNSET, "{json}");
         }
@@ -226,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_of_any_clients_format_is_kept_as_it_is() {
+    fn an_id_in_any_format_is_kept_unchanged() {
         for id in [
             "9f1c2d7e-0a4b-4c1d-9e2f-3a4b5c6d7e8f",
             "9F1C2D7E-0A4B-4C1D-9E2F-3A4B5C6D7E8F",
@@ -239,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_serve_as_an_id_is_seen_and_not_used() {
+    fn an_unusable_id_is_seen_but_not_used() {
         let long = format!("\"{}\"", "x".repeat(256));
         for id in [
             "null",
@@ -264,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn an_escaped_key_is_the_same_key_and_a_repeated_one_counts_as_its_last() {
+    fn an_escaped_key_is_recognised_and_the_last_repetition_counts() {
         let json = r#"{"\u0069d":"first","id":"second","pseudonymousAnalyticsOptIn":false,"pseudonymousAnalyticsOptIn":true}"#;
         assert_eq!(read(json), Observed { flag: Some(true), id: usable("second") });
     }
@@ -276,7 +238,7 @@ mod tests {
     );
 
     #[test]
-    fn opting_in_and_out_keeps_the_members_of_others_byte_for_byte() {
+    fn opting_in_and_out_keeps_foreign_members_byte_for_byte() {
         let id = AnalyticsId::from_foreign("abc").unwrap();
         let content = raw(&format!(r#"{{"id":null,{FOREIGN},"pseudonymousAnalyticsOptIn":7}}"#));
 
@@ -305,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_content_that_is_no_object_is_never_replaced() {
+    fn content_that_is_not_an_object_is_never_replaced() {
         for json in ["[]", "null", "\"text\"", "7"] {
             assert!(Change::OptOut.apply_to(Some(&raw(json))).is_err(), "{json}");
         }

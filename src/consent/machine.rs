@@ -1,30 +1,30 @@
-//! The consent machine: pure, without I/O, without a clock and without randomness.
+//! The consent state machine, without I/O, a clock or randomness.
 //!
-//! It owns the order of every operation. [`Machine::poll`] returns what has to be done
-//! next; the results come back through the `handle_…` methods, as do the calls of the
-//! app, what sync shows, and changes of the session. A caller that follows the actions
-//! one by one makes no decision of its own. The model check drives the same interface.
+//! The machine owns the order of every operation. [`Machine::poll`] returns the next
+//! action. The caller carries it out and passes the result to a `handle_…` method. Calls
+//! of the app, sync and session changes enter through `handle_…` methods as well. The
+//! caller makes no decision of its own. The model check drives the same interface.
 //!
-//! # What this device remembers × what a GET answers
+//! # Transitions: this device's record and the answer to a GET
 //!
-//! | record | `true` + usable ID | `true`, no ID | `false` | nothing, or no boolean |
+//! | record | `true` + usable ID | `true`, no ID | `false` | nothing, or not a boolean |
 //! |---|---|---|---|---|
 //! | none | Granted, Open | Granted, Holding(MissingId) | Denied | Undecided, Ask |
 //! | Granted | same ID: Open; another: wipe, adopt, Open | Holding(MissingId) | Denied, wipe | Closed(DecisionErased), wipe, nothing written |
 //! | Denied, clean | an ID retired here: Denied, one clean-up an epoch; another: Granted, Open | Denied | Denied | Denied |
 //! | Denied, removal pending | PUT, read back | PUT, read back | `id` member: PUT, read back; else discharged | `id` member: PUT, read back; else discharged |
 //!
-//! A retired ID counts as no usable ID, except where the table names it. Every wipe
-//! raises the epoch, and every closing wipes.
+//! A retired ID is not usable, except where the table names it. Every wipe raises the
+//! epoch, and the gate wipes whenever it closes.
 //!
-//! # The three layers of the state
+//! # Layers of the state
 //!
-//! - The *decision* is the [`Record`], which [`Disk`] keeps on the disk.
-//! - The *confirmation* is [`Server`]: what the homeserver was last seen to hold.
+//! - The *decision* is the [`Record`], which [`Disk`] saves.
+//! - The *confirmation* is [`Server`]: the content last known to be on the homeserver.
 //! - The *gate* is derived from both by [`Machine::gate`].
 //!
-//! At most one [`Operation`] is in flight. [`Wake`] holds what makes the machine begin
-//! the next one by itself.
+//! At most one [`Operation`] is in flight. [`Wake`] decides when the machine begins the
+//! next one without a call of the app.
 
 mod backoff;
 mod calls;
@@ -76,9 +76,10 @@ pub(crate) struct Machine {
     server: Server,
     session: Session,
     opt_in: OptIn,
-    /// The user opted out in this process: other devices have to see a `false`.
+    /// Whether the user opted out in this process, so that the account needs a `false`
+    /// for other devices to see.
     removal_ordered: bool,
-    /// A clean-up got no answer: only the homeserver knows whether it was applied.
+    /// Whether a clean-up was sent and no read has shown yet that it was applied.
     cleanup_unanswered: bool,
     operation: Option<Operation>,
     calls: Calls,
@@ -86,58 +87,60 @@ pub(crate) struct Machine {
     pending_wipe: Option<WipeReason>,
 }
 
-/// What does not change while the process runs.
+/// Settings that are fixed while the process runs.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 pub(crate) struct Settings {
     pub(crate) do_not_track: bool,
-    /// The bound on one read and on one write.
+    /// The time limit of one read and of one write.
     pub(crate) request_timeout: Duration,
 }
 
 impl Settings {
-    /// Returns how long a new ID has to hold before it is used: no shorter than the
-    /// bounds on one read and one write, in which another device that read before our
-    /// write may still write its own.
+    /// Returns how long a new ID has to stay on the account before it is used.
+    ///
+    /// Another device that read before our write may still write its own ID, which takes
+    /// it at most the time limit of one read and one write.
     fn settle_time(self) -> Duration {
         2 * self.request_timeout
     }
 
-    /// Returns when an ID has settled whose write was given up at `now`: it may still be
-    /// applied within the bound on a write.
+    /// Returns when an ID settles whose write was abandoned at `now`. The write may still
+    /// be applied within the time limit of a write.
     fn settles_after_failure(self, now: Instant) -> Instant {
         now + self.request_timeout + self.settle_time()
     }
 }
 
-/// What has to be done next.
+/// The next thing that the caller has to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Action {
-    /// Write a record to the disk. A request may be out at the same time.
+    /// Write a record to the disk. A request may be in flight at the same time.
     Save(Box<Save>),
-    /// Read the event: the first request of an operation. A request that is still out is
-    /// waited for no longer.
+    /// Read the event, as the first request of an operation. Stop waiting for a request
+    /// that is still in flight.
     Get,
     /// Read the event again, in the same operation.
     GetAgain,
-    /// Merge this change into what the last read returned, and write the result.
+    /// Merge this change into the content of the last read, and write the result.
     Put(Change),
     /// Wait for a result, an input, or this time.
     Wait(Option<Instant>),
 }
 
-/// A record that is to be written.
+/// A record to write to the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
 pub(crate) struct Save {
-    /// What this process last read or wrote. It moves on only together with the machine: to
-    /// a save in between, what another process withdrew would look like something that this
-    /// one has known and taken back.
+    /// The record that this process last read or wrote, the base of the three-way merge.
+    ///
+    /// It changes only together with the machine's own record. Otherwise a save would take
+    /// a withdrawal of another process for one that this process knew and took back.
     pub(crate) base: Record,
     pub(crate) record: Record,
 }
 
-/// What an input may need of chance.
+/// The random values that an input may need.
 #[derive(Clone, Debug)]
 pub(crate) struct Random {
     /// A new ID.
@@ -147,8 +150,8 @@ pub(crate) struct Random {
 }
 
 impl Machine {
-    /// Creates the machine of a process that begins with `record`, where the disk holds
-    /// `stored`. `jitter` is at least 0 and below 1.
+    /// Creates a machine that starts from `record` while the disk holds `stored`.
+    /// `jitter` is at least 0 and below 1.
     pub(crate) fn new(record: Record, stored: Record, settings: Settings, jitter: f64) -> Self {
         Self {
             settings,
@@ -166,8 +169,8 @@ impl Machine {
         }
     }
 
-    /// Returns what has to be done as of `now`. To be called again after each action
-    /// that was begun, and after each input.
+    /// Returns the next action as of `now`. Call it again after starting each action and
+    /// after each input.
     pub(crate) fn poll(&mut self, now: Instant) -> Action {
         loop {
             if let Some(save) = self.begin_save(now) {
@@ -183,7 +186,7 @@ impl Machine {
         }
     }
 
-    // Inputs: the app. Those of `opt_in` and `opt_out` are in modules of their own.
+    // Inputs: the app. `opt_in` and `removal` have those of `opt_in()` and `opt_out()`.
 
     /// Vetoes analytics on this device.
     pub(crate) fn handle_deny_on_this_device(&mut self) {
@@ -192,7 +195,7 @@ impl Machine {
         self.raise_epoch(WipeReason::Withdrawn);
     }
 
-    /// Returns what has still to be saved when the last handle is dropped, if anything.
+    /// Returns the save that is still due when the last handle is dropped, if any.
     pub(crate) fn last_save(&self) -> Option<Save> {
         let is_unsaved = self.is_unsaved() || self.disk.is_saving();
         is_unsaved.then(|| Save { base: self.disk.stored.clone(), record: self.record.clone() })

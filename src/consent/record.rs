@@ -1,4 +1,4 @@
-//! What this device remembers about consent.
+//! The record of consent that this device stores.
 
 mod ids;
 mod merge;
@@ -10,64 +10,64 @@ use serde::{Deserialize, Serialize};
 use self::ids::{IdDigest, MAX_OFFERED, MAX_RETIRED};
 use super::state::Consent;
 
-/// The version that this code writes.
+/// The format version that this code writes.
 pub(crate) const VERSION: u32 = 1;
 
-/// The highest epoch that a record may have when it is loaded.
+/// The highest epoch that a loaded record may have.
 ///
-/// The gate shifts the epoch by two bits, and a process raises it from here on: neither can
-/// overflow.
+/// The gate shifts the epoch by two bits and a process keeps raising it. This leaves room
+/// for both.
 const MAX_LOADED_EPOCH: u64 = 1 << 60;
 
-/// The durable half of consent: it survives the process and the network.
+/// The persistent part of consent.
 ///
-/// Holds no ID: a salted digest is enough to recognise one. Nothing else that is
-/// personal may get in either: the SDK's SQLite store writes custom values in the clear
-/// even if it has a passphrase (matrix-sdk-sqlite 0.18, `set_custom_value`).
+/// It contains no ID, because a salted digest is enough to recognise one. It must not
+/// contain anything else personal either: the SDK's SQLite store writes custom values
+/// unencrypted even if it has a passphrase (matrix-sdk-sqlite 0.18, `set_custom_value`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[cfg_attr(test, derive(Hash))]
 pub(crate) struct Record {
     version: u32,
     pub(crate) decision: Consent,
-    /// The user said no on this device, whatever the account says.
+    /// Whether the user vetoed analytics on this device, whatever the account's decision.
     #[serde(default)]
     pub(crate) device_veto: bool,
     /// The epoch that began when the veto was set.
     #[serde(default)]
     vetoed_in: u64,
-    /// The server copy that a withdrawal has still to clean.
+    /// The removal from the account that is still pending.
     #[serde(default)]
     pub(crate) removal: Option<Removal>,
     /// The epoch that began with the last withdrawal, here or elsewhere. Two processes may
-    /// choose the same one: see [`Record::merge`].
+    /// begin the same one; see [`Record::merge`].
     #[serde(default)]
     withdrawn_in: u64,
-    /// Goes up at every withdrawal and every change of ID.
+    /// The current epoch, raised at every withdrawal and every change of ID.
     #[serde(default)]
     pub(crate) epoch: u64,
-    /// The epoch in which the last unasked clean-up was written.
+    /// The last epoch in which a restored ID was cleaned up.
     #[serde(default)]
     pub(crate) cleaned_in_epoch: Option<u64>,
     #[serde(default)]
     salt: String,
-    /// The ID under which this device last sent.
+    /// The ID that this device last sent under.
     #[serde(default)]
     current: Option<IdDigest>,
-    /// The last IDs that a withdrawal removed, oldest first: never to be used again.
+    /// The last withdrawn IDs, oldest first. They must not be used again.
     #[serde(default)]
     retired: VecDeque<IdDigest>,
-    /// The last IDs that the next withdrawal retires besides the current one, oldest first:
-    /// those that an opt-in here wrote or was about to write, for a write whose answer was
-    /// lost may still be applied, and those that were in use before.
+    /// The last IDs that the next withdrawal retires in addition to the current one, oldest
+    /// first. These are IDs in use before, and IDs that an opt-in here wrote or was about to
+    /// write: a write whose answer was lost may still be applied.
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     offered: VecDeque<IdDigest>,
-    /// This stands for a record that could not be read: it may have held a
+    /// Whether this replaces a record that could not be read, which may have held a
     /// withdrawal.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     unreadable: bool,
 }
 
-/// What a withdrawal still has to do on the server, from the lesser to the greater.
+/// A removal from the account. The variants are ordered by how much they remove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[cfg_attr(test, derive(Hash))]
@@ -79,8 +79,7 @@ pub(crate) enum Removal {
 }
 
 impl Record {
-    /// Returns the record of a device that remembers nothing. Two processes that share a
-    /// record have to give it the same `salt`.
+    /// Creates an empty record. Two processes that share a record must use the same `salt`.
     pub(crate) fn new(salt: String) -> Self {
         Self {
             version: VERSION,
@@ -99,13 +98,14 @@ impl Record {
         }
     }
 
-    /// Returns what is remembered in place of a record that cannot be read: a no, so that
-    /// only the user's own new yes opens.
+    /// Creates the replacement for a record that cannot be read. It denies, so that only a
+    /// new opt-in by the user opens the gate.
     pub(crate) fn unreadable(salt: String) -> Self {
         Self { decision: Consent::Denied, unreadable: true, ..Self::new(salt) }
     }
 
-    /// Whether this code, of this or an earlier version, can have written the record.
+    /// Returns whether this version of the crate, or an earlier one, can have written the
+    /// record.
     pub(crate) fn is_possible(&self) -> bool {
         !self.salt.is_empty()
             && self.epoch <= MAX_LOADED_EPOCH
@@ -116,8 +116,8 @@ impl Record {
             && self.offered.len() <= MAX_OFFERED
     }
 
-    /// Notes that the user withdrew on this device, and what the account has still to lose.
-    /// The caller raises the epoch.
+    /// Notes that the user withdrew on this device, and the pending `removal`. The caller
+    /// raises the epoch.
     pub(crate) fn withdraw(&mut self, removal: Removal) {
         self.removal = self.removal.max(Some(removal));
         self.withdraw_elsewhere();
@@ -129,19 +129,19 @@ impl Record {
         self.withdrawn_in = self.epoch + 1;
     }
 
-    /// Whether this denies because of a withdrawal that `before` did not have.
+    /// Returns whether this record has a withdrawal that `before` did not have.
     pub(crate) fn is_withdrawn_since(&self, before: &Self) -> bool {
         self.decision == Consent::Denied
             && (before.decision != Consent::Denied || self.withdrawn_in != before.withdrawn_in)
     }
 
-    /// Notes that the user said no on this device. The caller raises the epoch.
+    /// Sets the veto of this device. The caller raises the epoch.
     pub(crate) fn veto(&mut self) {
         self.device_veto = true;
         self.vetoed_in = self.epoch + 1;
     }
 
-    /// Takes the veto back. Returns whether there was one.
+    /// Lifts the veto. Returns whether there was one.
     pub(crate) fn lift_veto(&mut self) -> bool {
         std::mem::take(&mut self.device_veto)
     }
@@ -150,13 +150,13 @@ impl Record {
         self.unreadable
     }
 
-    /// The user has decided anew: what could not be read matters no more.
+    /// Notes that the user has decided again, so that an unreadable record no longer matters.
     pub(crate) fn trust(&mut self) {
         self.unreadable = false;
     }
 
-    /// Forgets all but the epoch, the veto, and the IDs that are retired or still to be.
-    pub(crate) fn start_anew(&mut self) {
+    /// Resets everything except the epoch, the veto, and the retired and offered IDs.
+    pub(crate) fn reset(&mut self) {
         *self = Self {
             epoch: self.epoch,
             device_veto: self.device_veto,
@@ -187,7 +187,7 @@ mod tests {
     use crate::analytics_id::AnalyticsId;
 
     #[test]
-    fn the_record_shows_and_stores_no_id() {
+    fn neither_json_nor_debug_output_contains_an_id() {
         let id = AnalyticsId::random();
         let mut record = Record::default();
         record.remember_id(&id);
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_no_version_wrote_is_impossible() {
+    fn a_record_that_no_version_can_have_written_is_impossible() {
         let possible = Record { epoch: MAX_LOADED_EPOCH, ..Record::default() };
         assert!(possible.is_possible());
         let digests = vec![Record::default().digest(&AnalyticsId::random()); MAX_RETIRED + 1];

@@ -1,5 +1,5 @@
-//! The account-data event on the homeserver: fetch and put, each bounded in
-//! time and none of them ever cut.
+//! Reads and writes the account-data event. The wait for each request is bounded, and no
+//! request is ever cancelled.
 
 mod read;
 
@@ -34,44 +34,44 @@ use crate::{
     guard::{Guard, GuardPolicy},
 };
 
-/// The longest wait that a homeserver is granted.
+/// The longest wait that a homeserver can ask for.
 const LONGEST_RETRY_AFTER: Duration = Duration::from_secs(3600);
 
-/// Why the account data could not be read or written.
+/// An error of reading or writing the account data.
 ///
-/// The `Debug` form and the sources are matrix-sdk's, and quote the URL of the request,
-/// which has the user's Matrix ID in it: they are for a log on the device.
+/// The `Debug` output and the sources come from matrix-sdk and quote the URL of the
+/// request, which contains the user's Matrix ID. Write them only to a log on the device.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum AccountDataError {
-    /// The homeserver, or a proxy before it, answered a read without a body. That says
-    /// nothing about what the account holds.
+    /// The homeserver, or a proxy in front of it, answered a read without a body. This says
+    /// nothing about the content of the account.
     #[error("the homeserver answered without a body")]
     EmptyAnswer,
-    /// The homeserver forbids it, as it does for guests.
+    /// The homeserver forbids the request, as it does for guests.
     #[error("the homeserver does not let this account hold account data")]
     Forbidden(#[source] HttpError),
     /// Any other failure of the request.
     #[error("the account data could not be read or written")]
     Http(#[source] HttpError),
-    /// What the homeserver holds is no JSON object: it is left alone, for
-    /// replacing it would destroy what somebody else wrote.
-    #[error("the account-data event on the homeserver is no JSON object")]
+    /// The content on the homeserver is not a JSON object. It is left unchanged, because
+    /// replacing it would destroy the data of another client.
+    #[error("the account-data event on the homeserver is not a JSON object")]
     NotAnObject,
-    /// The homeserver asks to wait.
+    /// The homeserver limits the rate of requests.
     #[error("the homeserver asks to wait")]
     RateLimited {
-        /// How long it asked to wait, if it said so; at most an hour.
+        /// The wait that the homeserver asked for, if any; at most an hour.
         retry_after: Option<Duration>,
-        /// What it answered.
+        /// The answer of the homeserver.
         #[source]
         source: HttpError,
     },
-    /// The session is over, or has to be renewed.
+    /// The session has ended, or has to be renewed.
     #[error("the homeserver does not accept the session")]
     SessionLost(#[source] HttpError),
-    /// There was no answer in time. The request goes on by itself, and may still
-    /// be applied.
+    /// There was no answer within the request timeout. The request continues in the
+    /// background, and may still be applied.
     #[error("the homeserver did not answer in time")]
     Timeout,
 }
@@ -89,7 +89,7 @@ impl AccountDataError {
                 Self::SessionLost(error)
             }
             Some(ErrorKind::Forbidden | ErrorKind::GuestAccessForbidden) => Self::Forbidden(error),
-            // As a proxy says it, whose headers the SDK does not show.
+            // The answer of a proxy. The SDK does not expose its headers.
             _ if error
                 .as_client_api_error()
                 .is_some_and(|error| error.status_code.as_u16() == TOO_MANY_REQUESTS) =>
@@ -100,7 +100,7 @@ impl AccountDataError {
         }
     }
 
-    /// Whether an administrator has locked the user, who may be unlocked again.
+    /// Returns whether an administrator has locked the user, which can be reversed.
     pub(crate) fn is_user_locked(&self) -> bool {
         matches!(self, Self::SessionLost(error)
             if error.client_api_error_kind() == Some(&ErrorKind::UserLocked))
@@ -113,24 +113,23 @@ impl From<MergeError> for AccountDataError {
     }
 }
 
-/// One account's event of one type.
+/// The event of one type on one account.
 #[derive(Clone, Debug)]
 pub(crate) struct AccountData {
     client: Client,
     user: OwnedUserId,
     event_type: GlobalAccountDataEventType,
-    /// The bound on one read and on one write.
+    /// The time limit of one read and of one write.
     request_timeout: Duration,
-    /// Held by whoever reads, merges and writes, and by every request until it
-    /// has ended.
-    turn: Arc<Mutex<()>>,
-    /// Knows what is personal in an ID that another client wrote. Not the guard of the
+    /// The lock that each request holds until it has ended.
+    request_lock: Arc<Mutex<()>>,
+    /// The guard that checks IDs written by other clients. It is not the guard of the
     /// events, which may have detectors of the app.
     guard: Arc<Guard>,
 }
 
-/// The right to read and write, one at a time.
-pub(crate) type Turn = OwnedMutexGuard<()>;
+/// The permission to send one request.
+pub(crate) type RequestPermit = OwnedMutexGuard<()>;
 
 impl AccountData {
     pub(crate) fn new(
@@ -138,16 +137,16 @@ impl AccountData {
         user: OwnedUserId,
         event_type: &str,
         request_timeout: Duration,
-        turn: Arc<Mutex<()>>,
+        request_lock: Arc<Mutex<()>>,
     ) -> Self {
         let guard = Guard::new(GuardPolicy::default(), Vec::new());
         let session = client.clone();
         guard.watch_session(move || Some(own_identifiers(&session)));
         let guard = Arc::new(guard);
-        Self { client, user, event_type: event_type.into(), request_timeout, turn, guard }
+        Self { client, user, event_type: event_type.into(), request_timeout, request_lock, guard }
     }
 
-    /// Returns what `content` says about consent; none is an event that is not set.
+    /// Reads the members that concern consent. `None` is a missing event.
     pub(crate) fn observe(&self, content: Option<&RawValue>) -> Observed {
         let is_personal = |id: &str| {
             self.guard.refresh();
@@ -156,41 +155,41 @@ impl AccountData {
         content.map_or(Observed::UNSET, |content| Observed::read(content, is_personal))
     }
 
-    /// The bound on one read and on one write.
+    /// Returns the time limit of one read and of one write.
     pub(crate) fn request_timeout(&self) -> Duration {
         self.request_timeout
     }
 
-    /// Waits for the request before to end.
-    pub(crate) async fn turn(&self) -> Result<Turn, AccountDataError> {
-        timeout(self.request_timeout, self.turn.clone().lock_owned())
+    /// Waits until the previous request has ended.
+    pub(crate) async fn acquire(&self) -> Result<RequestPermit, AccountDataError> {
+        timeout(self.request_timeout, self.request_lock.clone().lock_owned())
             .await
             .map_err(|_| AccountDataError::Timeout)
     }
 
-    /// Returns what the homeserver holds; none if the event is not set.
+    /// Reads the content of the event. Returns `None` if there is no event.
     pub(crate) async fn fetch(
         &self,
-        turn: Turn,
-    ) -> Result<(Turn, Option<Box<RawValue>>), AccountDataError> {
+        permit: RequestPermit,
+    ) -> Result<(RequestPermit, Option<Box<RawValue>>), AccountDataError> {
         let request = Read::new(self.user.clone(), self.event_type.clone());
         let request = self.client.send(request).with_request_config(self.config());
-        let (turn, answer) = self.detached(turn, request.into_future()).await?;
+        let (permit, answer) = self.detached(permit, request.into_future()).await?;
         match answer {
             Ok(answer) => {
                 let content = answer.content.ok_or(AccountDataError::EmptyAnswer)?;
-                Ok((turn, Some(content)))
+                Ok((permit, Some(content)))
             }
-            Err(error) if is_not_found(&error) => Ok((turn, None)),
+            Err(error) if is_not_found(&error) => Ok((permit, None)),
             Err(error) => Err(AccountDataError::from_http(error)),
         }
     }
 
     pub(crate) async fn put(
         &self,
-        turn: Turn,
+        permit: RequestPermit,
         content: Box<RawValue>,
-    ) -> Result<Turn, AccountDataError> {
+    ) -> Result<RequestPermit, AccountDataError> {
         let content = Raw::<AnyGlobalAccountDataEventContent>::from_json(content);
         let request = set_global_account_data::v3::Request::new_raw(
             self.user.clone(),
@@ -198,35 +197,35 @@ impl AccountData {
             content,
         );
         let request = self.client.send(request).with_request_config(self.config());
-        let (turn, answer) = self.detached(turn, request.into_future()).await?;
-        answer.map(|_| turn).map_err(AccountDataError::from_http)
+        let (permit, answer) = self.detached(permit, request.into_future()).await?;
+        answer.map(|_| permit).map_err(AccountDataError::from_http)
     }
 
-    /// One try within the bound: by default the SDK may go on for a quarter of an
-    /// hour.
+    /// Returns a configuration for a single try within the request timeout. By default the
+    /// SDK may retry for a quarter of an hour.
     fn config(&self) -> RequestConfig {
         RequestConfig::new().disable_retry().timeout(self.request_timeout)
     }
 
-    /// Runs `request` in a task of its own, and waits for it within the bound.
+    /// Runs `request` in a separate task, and waits for it within the request timeout.
     ///
-    /// The request is never dropped: the SDK may be refreshing its token inside
-    /// it, and a refresh token whose successor is lost logs the user out.
+    /// The request is never dropped, because the SDK may be refreshing its token inside it.
+    /// If the answer to a token refresh is lost, the user is logged out.
     async fn detached<T: Send + 'static>(
         &self,
-        turn: Turn,
+        permit: RequestPermit,
         request: impl Future<Output = T> + Send + 'static,
-    ) -> Result<(Turn, T), AccountDataError> {
-        let task = tokio::spawn(async move { (request.await, turn) });
+    ) -> Result<(RequestPermit, T), AccountDataError> {
+        let task = tokio::spawn(async move { (request.await, permit) });
         match timeout(self.request_timeout, task).await {
-            Ok(Ok((answer, turn))) => Ok((turn, answer)),
-            // Cancelled with its runtime, or a panic of the SDK: no answer.
+            Ok(Ok((answer, permit))) => Ok((permit, answer)),
+            // The runtime has ended, or the SDK panicked: there is no answer.
             Ok(Err(_)) | Err(_) => Err(AccountDataError::Timeout),
         }
     }
 }
 
-/// Returns how long to wait from `now` for what the homeserver asked.
+/// Converts the wait that the homeserver asked for to a duration from `now`.
 fn wait(asked: RetryAfter, now: SystemTime) -> Duration {
     let wait = match asked {
         RetryAfter::Delay(delay) => delay,
@@ -235,8 +234,8 @@ fn wait(asked: RetryAfter, now: SystemTime) -> Duration {
     wait.min(LONGEST_RETRY_AFTER)
 }
 
-/// Whether the homeserver says that the event is not set; a 404 of another kind
-/// says that it does not know the endpoint.
+/// Returns whether the homeserver says that there is no event. A 404 of another kind says
+/// that it does not know the endpoint.
 fn is_not_found(error: &HttpError) -> bool {
     error.client_api_error_kind() == Some(&ErrorKind::NotFound)
 }

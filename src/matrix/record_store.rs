@@ -1,4 +1,4 @@
-//! Where this device remembers consent: a custom value in the client's state store.
+//! Stores the record of consent as a custom value in the client's state store.
 
 use matrix_sdk::{Client, StoreError, ruma::UserId};
 use serde::Deserialize;
@@ -9,10 +9,10 @@ use crate::{
     hex::hex,
 };
 
-/// How often a save is begun again because another process wrote at the same time.
+/// The most times that a save starts again because another process wrote at the same time.
 const MOST_ROUNDS: usize = 16;
 
-/// The place of one user's record for one event type.
+/// The stored record of one user and one event type.
 #[derive(Clone, Debug)]
 pub(crate) struct RecordStore {
     client: Client,
@@ -20,7 +20,7 @@ pub(crate) struct RecordStore {
     salt: String,
 }
 
-/// Why the record could not be loaded.
+/// An error of loading the record.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LoadError {
     #[error(transparent)]
@@ -29,13 +29,13 @@ pub(crate) enum LoadError {
     Store(#[from] StoreError),
 }
 
-/// A newer version of this crate wrote the record: to overwrite it would forget what only
-/// that version knows.
+/// A newer version of this crate wrote the record. Overwriting it would lose members that
+/// only that version knows.
 #[derive(Debug, thiserror::Error)]
 #[error("the local record was written by a newer version")]
 pub(crate) struct NewerVersion;
 
-/// Other processes wrote the record at the same time, again and again.
+/// Other processes kept writing the record at the same time.
 #[derive(Debug, thiserror::Error)]
 #[error("other processes keep writing the local record")]
 struct Contended;
@@ -50,19 +50,21 @@ impl From<LoadError> for StoreError {
 }
 
 impl RecordStore {
-    /// The user is part of the key, so that a record of another user of the same
-    /// store is never read. The key holds a hash: stores keep keys readable.
+    /// Creates the access to the record of `user` for `event_type`.
+    ///
+    /// The key contains the user, so that the record of another user in the same store is
+    /// never read. The user is hashed, because stores write keys unencrypted.
     pub(crate) fn new(client: Client, event_type: &str, user: &UserId) -> Self {
         let key =
             format!("matrix-analytics/{event_type}/{}", hex(&Sha256::digest(user.as_bytes())));
-        // Two processes that begin at once make the same salt, so that each recognises the
-        // IDs that the other retires; two devices of one user make different ones.
+        // Two processes that start at once compute the same salt, so that each recognises
+        // the IDs that the other retires. Two devices of one user compute different salts.
         let device = client.device_id().map(|device| device.as_str()).unwrap_or_default();
         let salt = Sha256::digest(format!("{key}/{device}"));
         Self { client, key: key.into_bytes(), salt: hex(&salt[..16]) }
     }
 
-    /// Returns the address of the client's store, for one process.
+    /// Returns the address of the client's store, which identifies it in this process.
     pub(crate) fn store_address(&self) -> usize {
         std::ptr::from_ref(self.client.state_store()).cast::<()>().addr()
     }
@@ -71,19 +73,19 @@ impl RecordStore {
         &self.key
     }
 
-    /// Returns the record, or a fresh one if there is none.
+    /// Returns the stored record, or an empty one if there is none.
     pub(crate) async fn load(&self) -> Result<Record, LoadError> {
         Ok(self.read().await?.unwrap_or_else(|| Record::new(self.salt.clone())))
     }
 
-    /// Brings `record` together with what other processes have stored since this one read
-    /// or wrote `base`, writes the result, and returns what is stored then.
+    /// Merges `record` with the changes of other processes since this one read or wrote
+    /// `base`, writes the result, and returns the stored record.
     ///
-    /// The caller goes on from what is returned: it is the next `base`, and says what another
-    /// process withdrew. Writing tells what was overwritten, and the record is read back; what
-    /// was written at the same time is merged, too. What remains is the time within one write
-    /// of a store that does not replace values atomically, such as the SDK's SQLite store
-    /// (matrix-sdk-sqlite 0.18, `set_custom_value`).
+    /// The returned record is the caller's next `base`, and contains withdrawals of other
+    /// processes. The write returns the value that it overwrote, and the record is read back
+    /// afterwards. If either shows a concurrent write, it is merged as well. A store that
+    /// does not replace values atomically leaves a window within one write, as the SDK's
+    /// SQLite store does (matrix-sdk-sqlite 0.18, `set_custom_value`).
     pub(crate) async fn save(&self, base: &Record, record: &Record) -> Result<Record, StoreError> {
         let (mut base, mut wanted) = (base.clone(), record.clone());
         let mut stored = self.read().await?;
@@ -116,7 +118,8 @@ impl RecordStore {
         self.parse(stored)
     }
 
-    /// A record that cannot be read, or that cannot be, may have held a withdrawal.
+    /// Parses a stored record. One that cannot be parsed, or that no version can have
+    /// written, may have held a withdrawal and becomes [`Record::unreadable`].
     fn parse(&self, stored: Option<Vec<u8>>) -> Result<Option<Record>, LoadError> {
         #[derive(Deserialize)]
         struct Version {

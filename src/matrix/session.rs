@@ -1,11 +1,11 @@
-//! The session of the client: whose it is, what it is known by, and when it changes.
+//! The session of the client: its user, its identifiers, and its changes.
 
 use matrix_sdk::{Client, SessionChange, ruma::OwnedUserId};
 use tokio::sync::broadcast;
 
 use crate::guard::OwnIdentifiers;
 
-/// Returns who is logged in.
+/// Returns the logged-in user, if any.
 pub(crate) fn user(client: &Client) -> Option<OwnedUserId> {
     client.user_id().map(ToOwned::to_owned)
 }
@@ -16,15 +16,15 @@ pub(crate) fn homeserver_and_device(client: &Client) -> String {
     format!("{} {device}", client.homeserver())
 }
 
-/// Returns the changes of the session from here on.
+/// Subscribes to changes of the session.
 pub(crate) fn changes(client: &Client) -> broadcast::Receiver<SessionChange> {
     client.subscribe_to_session_changes()
 }
 
-/// Returns what `client` knows that its session is known by, now.
+/// Returns the current identifiers and tokens of the session.
 pub(crate) fn own_identifiers(client: &Client) -> OwnIdentifiers {
     let homeserver = client.homeserver();
-    // The SDK lends this URL in 0.18 and gives it in 0.19.
+    // This URL is borrowed in matrix-sdk 0.18, and owned in 0.19.
     let server = client.server().and_then(|url| url.host_str().map(str::to_owned));
     let hosts = server.into_iter().chain(homeserver.host_str().map(str::to_owned));
     let mut own = OwnIdentifiers { hosts: hosts.collect(), ..OwnIdentifiers::default() };

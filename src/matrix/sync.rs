@@ -1,4 +1,4 @@
-//! What sync shows of the account data.
+//! Account-data events that arrive in sync.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -10,8 +10,8 @@ use matrix_sdk::{
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// Calls `handle` for each account-data event that sync carries: with its content if it is
-/// of `event_type`, else with nothing. Classic and sliding sync both lead here.
+/// Calls `handle` for each account-data event in sync, with its content if it is of
+/// `event_type`, else with `None`. This covers both classic and sliding sync.
 pub(crate) fn watch_account_data(
     client: &Client,
     event_type: String,
@@ -37,7 +37,7 @@ pub(crate) fn watch_account_data(
     })
 }
 
-/// Ends what [`watch_account_data`] began.
+/// Removes the handler that [`watch_account_data`] added.
 pub(crate) fn stop_watching(client: &Client, handler: EventHandlerHandle) {
     client.remove_event_handler(handler);
 }

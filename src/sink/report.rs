@@ -8,7 +8,7 @@ use tokio::time::timeout;
 
 use super::{
     Sink,
-    lane::Occasion,
+    lane::FlushKind,
     stats::{BackendStats, DropReason, Stats},
 };
 
@@ -56,7 +56,7 @@ impl Sink {
         let (before, last_events) = (sink.stats(), sink.last_events());
         async move {
             // Out of time is not an error: the report says what still waits.
-            let _ = timeout(deadline, sink.try_all(Occasion::Flush, last_events)).await;
+            let _ = timeout(deadline, sink.try_all(FlushKind::Flush, last_events)).await;
             sink.report_since(&before)
         }
     }
@@ -65,7 +65,7 @@ impl Sink {
         let before = self.stats();
         self.intake.close();
         // Out of time is not an error: the report says what was left.
-        let all = self.try_all(Occasion::Shutdown, self.last_events());
+        let all = self.try_all(FlushKind::Shutdown, self.last_events());
         let _ = timeout(deadline, all).await;
         self.stop();
         if let Some(journal) = &self.journal {
@@ -107,7 +107,7 @@ impl Sink {
     }
 
     /// Tries to deliver everything up to `last_events`.
-    async fn try_all(&self, occasion: Occasion, last_events: Vec<u64>) {
+    async fn try_all(&self, kind: FlushKind, last_events: Vec<u64>) {
         if self.stop.is_stopped() {
             return;
         }
@@ -116,7 +116,7 @@ impl Sink {
             .lanes
             .iter()
             .zip(last_events)
-            .map(|(lane, last_event)| lane.ask_flush(occasion, last_event))
+            .map(|(lane, last_event)| lane.ask_flush(kind, last_event))
             .collect();
         join_all(self.lanes.iter().zip(flushes).map(|(lane, flush)| lane.flushed(flush))).await;
     }

@@ -1,4 +1,4 @@
-//! The user properties that the app sets, on their way to the lanes and into the file.
+//! Passes user properties from the app to the lanes and into the file.
 
 use super::Sink;
 use crate::{
@@ -49,15 +49,15 @@ impl News {
 }
 
 impl Sink {
-    /// Remembers user properties until each backend was told of them.
+    /// Sets user properties, which are kept until each backend has accepted them.
     pub(crate) fn set_user_properties(&self, newer: &UserProperties) -> Result<(), InvalidEvent> {
         newer.check()?;
         let Some(epoch) = self.gate.capture_epoch() else {
             return Ok(());
         };
         let mut news = self.user();
-        // A wipe may have been here since: what was said before it must not be sent in the
-        // next epoch.
+        // A wipe may have happened before the lock was taken. Properties that were set
+        // before the wipe must not be sent in the next epoch.
         if self.gate.capture_epoch() != Some(epoch) {
             return Ok(());
         }
@@ -89,15 +89,15 @@ impl Sink {
             }
             for lane in &self.lanes {
                 let mut state = lane.lock();
-                // Under the lock: a wipe, which takes it too, moves the gate before.
+                // Checked under the lock. A wipe advances the epoch before it takes this lock.
                 if said.epoch == self.gate.epoch() {
-                    state.user.say(&said);
+                    state.user.add(&said);
                 }
             }
         }
     }
 
-    /// Tells the file, if there is one, what each lane has still to say.
+    /// Writes the user properties that wait in each lane to the file, if there is one.
     pub(super) fn keep_user(&self) {
         if let Some(journal) = &self.journal {
             for (number, lane) in self.lanes.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! Keeps every device that a search meets, and every step of one.
+//! Stores every device that a search meets, and every step of one.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -7,7 +7,7 @@ use std::{
 
 use super::device::{Device, Input, Summary, Violation};
 
-/// A hasher for keys of a few small integers, of which there are millions.
+/// A fast hasher for millions of keys of a few small integers.
 #[derive(Default)]
 pub(super) struct QuickHasher(u64);
 
@@ -35,8 +35,8 @@ impl Hasher for QuickHasher {
 
 pub(super) type Map<K, V> = HashMap<K, V, BuildHasherDefault<QuickHasher>>;
 
-/// Every device that was met, once, and what becomes of it by each input: the real
-/// machine makes each transition once.
+/// Every distinct device, and its successor for each input, so that the real machine makes
+/// each transition once.
 #[derive(Default)]
 pub(super) struct Arena {
     devices: Vec<(Device, Summary)>,
@@ -45,7 +45,7 @@ pub(super) struct Arena {
 }
 
 impl Arena {
-    /// Returns how many devices there are, and how many steps of them.
+    /// Returns the number of devices, and of their steps.
     pub(super) fn sizes(&self) -> (usize, usize) {
         (self.devices.len(), self.steps.len())
     }

@@ -12,17 +12,17 @@ use crate::{
 pub(super) struct Id(u8);
 
 impl Id {
-    /// The account had it before the run.
+    /// The ID that the account had before the run.
     pub(super) const OLD: Self = Self(0);
 
-    /// The `nth` ID that `device` makes: named by its maker, not by the order of
-    /// making, so that orders which end alike are one state.
-    pub(super) fn made(device: usize, nth: u8) -> Self {
+    /// Returns the `nth` ID that `device` creates. IDs are numbered by device, not in the order
+    /// of creation, so that orders with the same result are one state.
+    pub(super) fn minted(device: usize, nth: u8) -> Self {
         assert!(device < 3 && nth < 2, "the pool has two IDs a device");
         Self(1 + 2 * u8::try_from(device).unwrap() + nth)
     }
 
-    /// The `nth` ID that a foreign client makes.
+    /// Returns the `nth` ID that a foreign client creates.
     pub(super) fn foreign(nth: u8) -> Self {
         Self(7 + nth)
     }
@@ -44,7 +44,7 @@ impl fmt::Debug for Id {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             0 => f.write_str("old"),
-            made @ 1..7 => write!(f, "d{}.{}", (made - 1) / 2, (made - 1) % 2),
+            minted @ 1..7 => write!(f, "d{}.{}", (minted - 1) / 2, (minted - 1) % 2),
             foreign => write!(f, "foreign.{}", foreign - 7),
         }
     }
@@ -58,7 +58,7 @@ pub(super) enum Member {
     Usable(Id),
 }
 
-/// A content: [`Observed`] in one byte.
+/// An [`Observed`] content in one byte.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Content(u8);
 
@@ -94,7 +94,7 @@ impl Content {
         }
     }
 
-    /// The ID of a yes.
+    /// Returns the ID of an opt-in.
     pub(super) fn granted(self) -> Option<Id> {
         match self.id() {
             Member::Usable(id) if self.flag() == Some(true) => Some(id),

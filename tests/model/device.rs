@@ -1,5 +1,5 @@
-//! One device: the real [`Machine`], whose actions are carried out one by one, and a
-//! monitor that knows the promises and not the machine.
+//! A device: the real [`Machine`], whose actions are carried out one by one, and a monitor of
+//! the promises that does not depend on the machine.
 
 mod input;
 mod normal;
@@ -30,7 +30,7 @@ use crate::consent::{
     state::Consent,
 };
 
-/// The promise that does not hold, and how.
+/// A description of the broken promise.
 pub(super) type Violation = &'static str;
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,25 +39,25 @@ const SALT: &str = "salt";
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct Device {
     index: usize,
-    /// The disk takes no time. That hides nothing where no crash and no failure can fall
-    /// into that time: nothing else asks for it.
+    /// Whether a save takes no time. That hides no state in a run without crashes and failed
+    /// saves, because nothing else depends on the duration of a save.
     has_quick_disk: bool,
-    /// Time stands still here; what waits for it is let go by an [`Input`].
+    /// The time, which never changes. An [`Input`] ends a wait instead.
     now: Instant,
     machine: Machine,
-    /// What a restart finds.
+    /// The record that a restart finds.
     durable: Record,
     saving: Option<Save>,
     request: Option<Wire>,
-    /// A write whose wait is over. The next request waits for its end.
+    /// A write that the driver no longer waits for. The next request waits for its end.
     detached: Option<Content>,
-    /// How many IDs were made here.
-    made: u8,
+    /// The number of IDs created here.
+    minted: u8,
     calls: u64,
     monitor: Monitor,
 }
 
-/// A record on its way to the disk, and what it promises.
+/// A record that is being saved, and the promises that it contains.
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Save {
     record: Record,
@@ -77,23 +77,23 @@ impl Device {
                 machine.record = Record::unreadable(SALT.to_owned());
                 promises.forgotten = true;
             }
-            Memory::Yes | Memory::NoPending | Memory::No => {
+            Memory::OptedIn | Memory::RemovalPending | Memory::OptedOut => {
                 machine.grant(Id::OLD.real());
             }
         }
-        if matches!(memory, Memory::No | Memory::NoPending) {
+        if matches!(memory, Memory::OptedOut | Memory::RemovalPending) {
             machine.handle_opt_out(CallId(0), Removal::Id);
             promises = Promises {
-                no: true,
-                unclean: memory == Memory::NoPending,
+                opted_out: true,
+                unclean: memory == Memory::RemovalPending,
                 retired: Id::OLD.mask(),
                 ..promises
             };
         }
-        if memory == Memory::Yes {
+        if memory == Memory::OptedIn {
             promises.used = Id::OLD.mask();
         }
-        if memory == Memory::No {
+        if memory == Memory::OptedOut {
             machine.discharge();
         }
         let durable = machine.record;
@@ -106,7 +106,7 @@ impl Device {
             saving: None,
             request: None,
             detached: None,
-            made: 0,
+            minted: 0,
             calls: 0,
             monitor: Monitor { now: promises, durable: promises, ..Monitor::default() },
         };
@@ -116,13 +116,13 @@ impl Device {
         device
     }
 
-    /// This device after `input`.
+    /// Returns this device after `input`.
     pub(super) fn step(&self, input: Input) -> Result<Self, Violation> {
         let mut next = self.clone();
         next.react(input)?;
         next.detach_stale_request();
         next.save_at_once();
-        // What has only to be reported is reported before anything else happens.
+        // An operation that has ended is reported before anything else happens.
         next.machine.report_end();
         next.answer_calls()?;
         next.judge(self, input)?;
@@ -139,16 +139,16 @@ impl Device {
             self.machine.handle_saved(Ok(save.record.clone()), self.now, &random);
             self.durable = save.record;
             self.monitor.durable = self.monitor.now;
-            // What waited for it may have more to save.
+            // A waiter of this save may have more to save.
             self.machine.report_end();
         }
     }
 
     fn random(&self) -> Random {
-        Random { id: Id::made(self.index, self.made.min(1)).real(), jitter: 0.0 }
+        Random { id: Id::minted(self.index, self.minted.min(1)).real(), jitter: 0.0 }
     }
 
-    /// The number of a call is below this, plus this for one that removes.
+    /// The offset of the numbers of removal calls. All other calls have lower numbers.
     const CALLS: u64 = 100;
 
     fn call(&mut self) -> CallId {
@@ -176,7 +176,7 @@ impl Device {
             }
             Input::OptOut(removal) => {
                 self.withdraw();
-                self.monitor.now.no = true;
+                self.monitor.now.opted_out = true;
                 self.monitor.now.unclean = true;
                 self.monitor.now.unerased |= removal == Removal::Event;
                 let call = self.removal_call();
@@ -208,7 +208,7 @@ impl Device {
                 self.machine.handle_recheck(call);
             }
             Input::Rebuild => {
-                // The predecessor's last save lands before the record is read.
+                // The last save of the predecessor ends before the record is read.
                 self.durable = self.machine.record().clone();
                 self.monitor.durable = self.monitor.now;
                 self.saving = None;
@@ -307,14 +307,14 @@ impl Device {
             }
             Input::RecheckDue => self.machine.wake.timer.due = Some(self.now),
             Input::Crash => self.restart(),
-            Input::YesWritten(id) => self.each_promise(|promises| {
+            Input::OptInWritten(id) => self.each_promise(|promises| {
                 if promises.retired & id.mask() == 0 {
-                    promises.no = false;
+                    promises.opted_out = false;
                 }
             }),
-            Input::OwnYesWritten(id) => self.each_promise(|promises| {
+            Input::OwnOptInWritten(id) => self.each_promise(|promises| {
                 if promises.retired & id.mask() == 0 {
-                    promises.no = false;
+                    promises.opted_out = false;
                     promises.forgotten = false;
                 }
             }),
@@ -322,21 +322,21 @@ impl Device {
         Ok(())
     }
 
-    // What the app does.
+    // Calls of the app
 
     fn save(&mut self) {
         let call = self.call();
         self.machine.handle_save_wanted(call);
     }
 
-    /// A local call or a closing sign: requests that are out prove nothing.
+    /// Notes a local call or a closing sign, after which a request in flight proves nothing.
     fn overtake(&mut self) {
         if let Some(since) = self.since() {
             since.is_overtaken = true;
         }
     }
 
-    /// The session is lost: nothing is proven, not even by what is on its way.
+    /// Notes that the session was lost, so that not even a request in flight proves anything.
     fn lose_proof(&mut self) {
         self.monitor.proof = None;
         if let Some(since) = self.since() {
@@ -347,16 +347,16 @@ impl Device {
     fn withdraw(&mut self) {
         self.overtake();
         self.monitor.app_calls();
-        // What was in use, what was written or is perhaps still to be, and what the account
-        // was last seen to hold is never used again.
+        // IDs that were in use, that were or may still be written, or that were last seen on
+        // the account are never used again.
         let now = &mut self.monitor.now;
         now.retired |= now.used | now.written;
         now.retired |= self.monitor.last_read.map_or(0, Id::mask);
         self.monitor.proof = None;
     }
 
-    /// A `false` was seen: an ID that was withdrawn elsewhere is not used again, either. One
-    /// in sync may be older than what was written here.
+    /// Retires the IDs that a `false` withdraws, wherever it was written. A `false` in sync may
+    /// be older than an ID written here.
     fn sees_withdrawal(&mut self, content: Content, is_proven: bool) {
         if content.flag() == Some(false) {
             let follows = self.machine.decision() != Consent::Denied;
@@ -378,7 +378,7 @@ impl Device {
         self.machine.handle_sync_delivers(self.now);
     }
 
-    /// The opt-ins that have not ended, the one that is carried out first.
+    /// Returns the opt-ins that have not ended, starting with the one in flight.
     fn opt_in_calls(&self) -> Vec<CallId> {
         let Machine { operation, calls, .. } = &self.machine;
         let running = operation.iter().filter(|operation| {
@@ -389,7 +389,7 @@ impl Device {
         running.chain(queued.map(|call| call.id)).collect()
     }
 
-    /// What the caller of a withdrawal is told holds.
+    /// Takes the answers to calls, and checks that receipts of withdrawals are true.
     fn answer_calls(&mut self) -> Result<(), Violation> {
         while let Some((call, outcome)) = self.machine.take_finished() {
             let says_removed = call.0 >= Self::CALLS && outcome == Outcome::Done;
@@ -405,13 +405,13 @@ impl Device {
         Ok(())
     }
 
-    /// A later call has ordered a removal that is still to be done.
+    /// Returns whether a removal is pending, as after a later call.
     fn has_pending_removal(&self) -> bool {
         self.machine.record.removal.is_some()
     }
 
     fn restart(&mut self) {
-        // An unapplied write is the network's now: see `World`.
+        // `World` keeps an unapplied write as a loose one.
         let was_saved = !self.machine.is_unsaved();
         self.machine =
             Machine::new(self.durable.clone(), self.durable.clone(), self.machine.settings, 0.0);
@@ -429,7 +429,7 @@ impl Device {
         };
     }
 
-    /// For the report of a violation.
+    /// Describes the device for the report of a violation.
     pub(super) fn describe(&self) -> String {
         let Self { machine, monitor, .. } = self;
         format!(

@@ -1,6 +1,6 @@
 //! A short list that can be compared and hashed.
 
-/// At most `N` things in order.
+/// A list of at most `N` items.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct Few<T, const N: usize> {
     pub(super) items: [Option<T>; N],
@@ -17,7 +17,7 @@ impl<T: Copy + PartialEq, const N: usize> Few<T, N> {
         self.iter().last()
     }
 
-    /// Drops the first `n`.
+    /// Removes the first `n` items.
     pub(super) fn skip(&mut self, n: usize) {
         self.items.rotate_left(n);
         self.items[N - n..].fill(None);

@@ -1,52 +1,44 @@
-//! A model check of consent: every state that a few devices of one account can reach
-//! in a bounded run, and in each of them the promises P1 to P6.
+//! A model check of consent. It visits every state that a few devices of one account can
+//! reach in a bounded run, and checks promises P1 to P6 in each.
 //!
-//! The machine in it is the real one, with the real contents, changes and records, and
-//! its `poll` and `handle_…` methods are all that is called: there is no copy of the
-//! driver. One request of a device is out at a time. It may be slow, be lost before or
-//! after it was applied, be applied late, be refused with a wait, be answered with a lie,
-//! or outlive the call that sent it. Around it are modelled
+//! The model runs the real machine with real contents, changes and records. It calls the
+//! same `poll` and `handle_…` methods as the driver, and copies none of its logic. A device
+//! has one request in flight at a time. The request may be slow, be lost before or after it
+//! was applied, be applied late, be refused with a wait, be acknowledged without being
+//! applied, or outlive the call that sent it. The model adds
 //!
 //! - a server on which the last write wins;
-//! - sync, which delays, skips, and goes back and shows an old content again;
-//! - the disk: a crash brings back what was last saved;
-//! - the clients of others, as they are known to behave: [`foreign::FOREIGN_CLIENTS`];
-//! - the calls of the app, the loss of the session, and time. The settle time is over
-//!   once every request of another device has ended that may have read before the
-//!   write: it is as long as the bounds on these.
+//! - sync, which delays, skips, and goes back to show old content again;
+//! - a disk: a crash restores the last saved record;
+//! - other clients, as they are known to behave: [`foreign::FOREIGN_CLIENTS`];
+//! - the calls of the app, the loss of the session, and time. The settle time ends once
+//!   every request of another device that may have read before the write has ended, because
+//!   it is as long as the time limits of these requests.
 //!
-//! What was promised is told by a monitor that sees what happens and not what the
-//! machine remembers: [`device`]. It is asked in every state, and in every *quiet* one,
-//! where nothing is under way and nothing has to come, the devices must have converged:
-//! an open one has the ID that the server holds, a yes of the server is followed unless
-//! it was refused, a no is known, nothing is pending or unsaved. The states have no
-//! circle, so every run ends in a quiet state: nobody writes or asks for ever.
+//! A monitor, in [`device`], decides which promises hold from the events alone, not from the
+//! state of the machine. It is consulted in every state. In a *quiet* state, where nothing is
+//! in progress and nothing has to follow, the devices must have converged: an open device has
+//! the ID on the server, an opt-in on the server is followed unless it was refused, an opt-out
+//! is known, and nothing is pending or unsaved. The graph of states has no cycle, so every run
+//! ends in a quiet state and no device writes or asks forever.
 //!
-//! A small search of our own, not the `stateright` crate: that cannot be built without
-//! its web server, and would make each transition of the machine anew in each state.
+//! The search is our own. The `stateright` crate cannot be built without its web server, and
+//! would repeat each transition of the machine in each state.
 //!
-//! # What was visited
+//! # Visited states
 //!
-//! By `cargo test --lib --all-features model -- --nocapture`, which prints each search,
-//! unoptimised, on two cores:
-//!
-//! | devices | searches | states |
-//! |---|---|---|
-//! | one | 29, whole | 789 977 |
-//! | two | 7, whole | 470 495 |
-//! | three | 2, whole | 63 406 |
-//! | what is known not to hold | 3, up to the violation | 57 816 |
-//!
-//! That takes 65 s of one core. `MODEL_STATES` sets the limit for each of the larger
-//! searches, which are not part of every run. Time stands still in it: each wait ends at
-//! any time, in any order. In every quiet state something has to be armed that would ask
+//! `cargo test --lib --all-features model -- --nocapture` prints each search with its states, and
+//! `docs/measured.md` has the counts. Every search of an ordinary run is complete, except those of
+//! known violations, which end at the violation. `MODEL_STATES` sets the limit for each of the
+//! larger searches, which are not part of every run. No real time passes: each wait may end at
+//! any time, in any order. In every quiet state a timer or trigger must be set that would ask
 //! the homeserver again.
 //!
-//! # What is known not to hold
+//! # Known violations
 //!
-//! A device that follows another one's new ID does so at once, and may send under an
-//! ID that loses to a third device's within the settle time. The same goes for an ID
-//! that loses to a write which its own device gave up.
+//! A device that follows another device's new ID does so at once. It may send under an ID
+//! that loses to a third device's within the settle time. The same holds for an ID that loses
+//! to a write which its own device abandoned.
 
 mod arena;
 mod content;
@@ -59,20 +51,20 @@ mod world;
 
 use content::{Content, Id, Member};
 use device::{Memory, Violation};
-use foreign::{FOREIGN_CLIENTS, YES_AND_RESTORED};
+use foreign::{FOREIGN_CLIENTS, OPT_IN_AND_RESTORED};
 use scenario::{Budget, Scenario};
 use search::{Report, search};
-use world::MOST_DEVICES;
+use world::MAX_DEVICES;
 
 const OLD: Member = Member::Usable(Id::OLD);
-const YES: Content = Content::new(Some(true), OLD);
-const NO: Content = Content::new(Some(false), Member::Absent);
+const OPTED_IN: Content = Content::new(Some(true), OLD);
+const OPTED_OUT: Content = Content::new(Some(false), Member::Absent);
 
 const NONE: Budget = Budget {
-    opt_in: [0; MOST_DEVICES],
-    opt_out: [0; MOST_DEVICES],
-    erase: [0; MOST_DEVICES],
-    veto: [0; MOST_DEVICES],
+    opt_in: [0; MAX_DEVICES],
+    opt_out: [0; MAX_DEVICES],
+    erase: [0; MAX_DEVICES],
+    veto: [0; MAX_DEVICES],
     drop_opt_in: 0,
     recheck: 0,
     crash: 0,
@@ -88,64 +80,73 @@ const NONE: Budget = Budget {
     rebuild: 0,
     lie: 0,
 };
-/// The app of the first device says yes and no, in any order.
+/// The app of the first device opts in and out, in any order.
 const CALLS: Budget = Budget { opt_in: [1, 0, 0], opt_out: [1, 0, 0], ..NONE };
-/// The apps of two devices say yes.
+/// The apps of two devices opt in.
 const RACE: Budget = Budget { opt_in: [1, 1, 0], ..NONE };
 
 type Start = (Content, Vec<Memory>);
 
-/// Every memory of one device beside every kind of content.
+/// Returns every memory of one device, combined with every kind of content.
 fn starts_of_one() -> Vec<Start> {
-    use Memory::{No, NoPending, Nothing, Unreadable, Yes};
+    use Memory::{Nothing, OptedIn, OptedOut, RemovalPending, Unreadable};
 
-    let contents =
-        [Content::UNSET, YES, NO, Content::new(Some(false), OLD), Content::new(None, OLD)];
-    let memories = [Nothing, Yes, No, NoPending, Unreadable];
+    let contents = [
+        Content::UNSET,
+        OPTED_IN,
+        OPTED_OUT,
+        Content::new(Some(false), OLD),
+        Content::new(None, OLD),
+    ];
+    let memories = [Nothing, OptedIn, OptedOut, RemovalPending, Unreadable];
     contents
         .into_iter()
         .flat_map(|content| memories.map(|memory| (content, vec![memory])))
         .collect()
 }
 
-/// Those from which the most is to be lost.
+/// Returns the starts of one device from which the most can go wrong.
 fn some_starts_of_one() -> Vec<Start> {
-    use Memory::{No, NoPending, Nothing, Unreadable, Yes};
+    use Memory::{Nothing, OptedIn, OptedOut, RemovalPending, Unreadable};
 
     vec![
         (Content::UNSET, vec![Nothing]),
-        (YES, vec![Yes]),
-        (YES, vec![NoPending]),
-        (NO, vec![No]),
+        (OPTED_IN, vec![OptedIn]),
+        (OPTED_IN, vec![RemovalPending]),
+        (OPTED_OUT, vec![OptedOut]),
         (Content::new(None, OLD), vec![Unreadable]),
     ]
 }
 
-/// One of each decision.
+/// Returns one start for each decision.
 fn few_starts_of_one() -> Vec<Start> {
-    use Memory::{NoPending, Nothing, Yes};
+    use Memory::{Nothing, OptedIn, RemovalPending};
 
-    vec![(Content::UNSET, vec![Nothing]), (YES, vec![Yes]), (YES, vec![NoPending])]
+    vec![
+        (Content::UNSET, vec![Nothing]),
+        (OPTED_IN, vec![OptedIn]),
+        (OPTED_IN, vec![RemovalPending]),
+    ]
 }
 
-/// The same, beside a second device.
+/// Returns the starts of one device, combined with a second device.
 fn starts_of_two() -> Vec<Start> {
-    let beside = |(content, memories): Start| {
-        [Memory::Nothing, Memory::Yes]
+    let with_second = |(content, memories): Start| {
+        [Memory::Nothing, Memory::OptedIn]
             .map(|other| (content, [memories.clone(), vec![other]].concat()))
     };
-    starts_of_one().into_iter().flat_map(beside).collect()
+    starts_of_one().into_iter().flat_map(with_second).collect()
 }
 
-/// Those from which the most is to be lost.
+/// Returns the starts of two devices from which the most can go wrong.
 fn some_starts_of_two() -> Vec<Start> {
-    use Memory::{No, NoPending, Nothing, Unreadable, Yes};
+    use Memory::{Nothing, OptedIn, OptedOut, RemovalPending, Unreadable};
 
     vec![
         (Content::UNSET, vec![Nothing, Nothing]),
-        (YES, vec![Yes, Yes]),
-        (YES, vec![NoPending, Nothing]),
-        (NO, vec![No, Nothing]),
+        (OPTED_IN, vec![OptedIn, OptedIn]),
+        (OPTED_IN, vec![RemovalPending, Nothing]),
+        (OPTED_OUT, vec![OptedOut, Nothing]),
         (Content::new(None, OLD), vec![Unreadable, Nothing]),
     ]
 }
@@ -155,19 +156,19 @@ fn scenario(starts: Vec<Start>, budget: Budget) -> Scenario {
     Scenario { starts, budget, foreign: FOREIGN_CLIENTS, has_slow_disk, ..Scenario::default() }
 }
 
-/// The same, where the user also says yes elsewhere and a cached copy is restored.
+/// Returns a scenario in which the user also opts in elsewhere and a client restores its
+/// cached copy.
 fn elsewhere(starts: Vec<Start>, budget: Budget) -> Scenario {
-    Scenario { foreign: YES_AND_RESTORED, ..scenario(starts, budget) }
+    Scenario { foreign: OPT_IN_AND_RESTORED, ..scenario(starts, budget) }
 }
 
-/// The states that each search of a test may visit, from the environment of whoever
-/// wants more than the searches that are always run whole.
+/// Returns the limit for each of the larger searches, if the environment asks for them.
 fn more_states() -> Option<usize> {
     #[expect(clippy::disallowed_methods, reason = "the tests' own setting, not the library's")]
     std::env::var("MODEL_STATES").ok().map(|states| states.parse().unwrap())
 }
 
-#[expect(clippy::print_stderr, reason = "the numbers are for whoever runs the test")]
+#[expect(clippy::print_stderr, reason = "the numbers are for the developer who runs the test")]
 fn report(name: &str, report: &Report) {
     let Report { states, steps, quiet, depth, devices, time, is_whole, violation } = report;
     let whole = if *is_whole { "all" } else { "the first" };
@@ -180,14 +181,14 @@ fn report(name: &str, report: &Report) {
     }
 }
 
-/// Searches all of them, and fails at the first violation.
-fn check(scenarios: Vec<(&str, Scenario)>, most_states: Option<usize>) {
+/// Searches all scenarios, and fails at the first violation.
+fn check(scenarios: Vec<(&str, Scenario)>, max_states: Option<usize>) {
     for (name, scenario) in scenarios {
-        let found = search(&scenario, most_states.unwrap_or(usize::MAX));
+        let found = search(&scenario, max_states.unwrap_or(usize::MAX));
         report(name, &found);
         assert_eq!(found.violation.map(|(what, _)| what), None, "{name}");
-        assert!(found.is_whole || most_states.is_some());
-        assert!(found.quiet > 0 || most_states.is_some(), "{name}: nothing came to rest");
+        assert!(found.is_whole || max_states.is_some());
+        assert!(found.quiet > 0 || max_states.is_some(), "{name}: no quiet state");
     }
 }
 
@@ -203,8 +204,8 @@ fn every_promise_holds_in_every_state_of_one_device() {
     let some = |name, budget| (name, scenario(some_starts_of_one(), budget));
     let few = |name, budget| (name, scenario(few_starts_of_one(), budget));
     let nothing = vec![(Content::UNSET, vec![Memory::Nothing])];
-    let yes = vec![(YES, vec![Memory::Yes])];
-    let decided = vec![(YES, vec![Memory::Yes]), (YES, vec![Memory::NoPending])];
+    let yes = vec![(OPTED_IN, vec![Memory::OptedIn])];
+    let decided = vec![(OPTED_IN, vec![Memory::OptedIn]), (OPTED_IN, vec![Memory::RemovalPending])];
     check(
         vec![
             some("calls", Budget { opt_in: [2, 0, 0], opt_out: [1, 0, 0], ..NONE }),
@@ -216,12 +217,12 @@ fn every_promise_holds_in_every_state_of_one_device() {
             some("late writes", Budget { lose: 1, late: 1, ..CALLS }),
             some("failing disk", Budget { save_failure: 1, crash: 1, opt_out: [1, 0, 0], ..NONE }),
             (
-                "yes elsewhere",
+                "opt-in elsewhere",
                 elsewhere(some_starts_of_one(), Budget { foreign: 1, opt_out: [2, 0, 0], ..NONE }),
             ),
-            ("yes elsewhere in calls", elsewhere(yes.clone(), Budget { foreign: 1, ..CALLS })),
+            ("opt-in elsewhere in calls", elsewhere(yes.clone(), Budget { foreign: 1, ..CALLS })),
             some("erasure after opt-out", Budget { erase: [1, 0, 0], opt_out: [1, 0, 0], ..NONE }),
-            some("opt-ins that lie", Budget { lie: 1, ..CALLS }),
+            some("opt-ins falsely acknowledged", Budget { lie: 1, ..CALLS }),
             run("erasure", Budget { erase: [1, 0, 0], opt_in: [1, 0, 0], ..NONE }),
             some("dropped call", Budget { drop_opt_in: 1, ..CALLS }),
             some("veto", Budget { veto: [2, 0, 0], opt_in: [1, 0, 0], ..NONE }),
@@ -234,7 +235,7 @@ fn every_promise_holds_in_every_state_of_one_device() {
 }
 
 #[test]
-fn every_promise_holds_in_every_state_of_one_device_in_time() {
+fn every_promise_holds_in_every_state_of_one_device_with_timers() {
     let run = |name, budget| (name, scenario(starts_of_one(), budget));
     let some = |name, budget| (name, scenario(some_starts_of_one(), budget));
     let opt_out = Budget { opt_out: [1, 0, 0], ..NONE };
@@ -244,7 +245,7 @@ fn every_promise_holds_in_every_state_of_one_device_in_time() {
             run("asked to wait in calls", Budget { ask_to_wait: 1, opt_in: [1, 0, 0], ..NONE }),
             run("asked to wait, erasure", Budget { ask_to_wait: 1, erase: [1, 0, 0], ..NONE }),
             run("failing requests", Budget { lose: 2, deliver: 1, ..NONE }),
-            run("answers that lie", Budget { lie: 2, deliver: 1, ..opt_out }),
+            run("false acknowledgements", Budget { lie: 2, deliver: 1, ..opt_out }),
             run("timer", Budget { recheck_due: 1, lose: 1, deliver: 1, ..NONE }),
             some("evidence", Budget { session: 2, deliver: 1, ..NONE }),
             some("evidence in calls", Budget { session: 1, deliver: 1, ..opt_out }),
@@ -262,7 +263,7 @@ fn every_promise_holds_in_every_state_of_two_devices() {
         vec![
             run("two start", starts_of_two(), NONE),
             run(
-                "two, answers that lie",
+                "two, false acknowledgements",
                 some_starts_of_two(),
                 Budget { lie: 1, opt_out: [1, 0, 0], ..NONE },
             ),
@@ -279,7 +280,7 @@ fn every_promise_holds_in_every_state_of_two_devices() {
             ),
             run(
                 "two, foreign writer",
-                vec![(YES, vec![Memory::Yes; 2])],
+                vec![(OPTED_IN, vec![Memory::OptedIn; 2])],
                 Budget { foreign: 1, ..NONE },
             ),
         ],
@@ -289,7 +290,7 @@ fn every_promise_holds_in_every_state_of_two_devices() {
 
 #[test]
 fn every_promise_holds_in_every_state_of_three_devices() {
-    let yes = vec![(YES, vec![Memory::Yes, Memory::Nothing, Memory::NoPending])];
+    let yes = vec![(OPTED_IN, vec![Memory::OptedIn, Memory::Nothing, Memory::RemovalPending])];
     let nothing = vec![(Content::UNSET, vec![Memory::Nothing; 3])];
     let opt_in = Budget { opt_in: [1, 0, 0], ..NONE };
     check(
@@ -299,20 +300,20 @@ fn every_promise_holds_in_every_state_of_three_devices() {
 }
 
 #[test]
-fn a_device_that_is_not_to_track_never_opens() {
+fn a_device_with_do_not_track_never_opens() {
     let calls = scenario(starts_of_one(), CALLS);
     check(vec![("do not track", Scenario { do_not_track: 1, ..calls })], None);
 }
 
 #[test]
-fn a_larger_part_of_the_states_holds_too() {
-    let Some(most_states) = more_states() else { return };
+fn every_promise_holds_in_larger_searches() {
+    let Some(max_states) = more_states() else { return };
     let one = |name, budget| (name, scenario(starts_of_one(), budget));
     let two = |name, budget| (name, scenario(some_starts_of_two(), budget));
     let three = |name, budget| {
         let starts = vec![
             (Content::UNSET, vec![Memory::Nothing; 3]),
-            (YES, vec![Memory::Yes, Memory::Nothing, Memory::NoPending]),
+            (OPTED_IN, vec![Memory::OptedIn, Memory::Nothing, Memory::RemovalPending]),
         ];
         (name, scenario(starts, budget))
     };
@@ -354,13 +355,13 @@ fn a_larger_part_of_the_states_holds_too() {
             ),
             one("session and crash", Budget { session: 1, crash: 1, ..CALLS }),
             one("asked to wait in calls", Budget { ask_to_wait: 2, deliver: 1, ..CALLS }),
-            one("answers that lie", Budget { lie: 2, lose: 1, ..CALLS }),
+            one("false acknowledgements", Budget { lie: 2, lose: 1, ..CALLS }),
             one("timer and evidence", Budget { session: 1, recheck_due: 1, deliver: 1, ..CALLS }),
             one("rebuild", Budget { rebuild: 2, lose: 1, ..CALLS }),
             one("rebuild, failing disk", Budget { rebuild: 1, save_failure: 1, ..CALLS }),
             one("foreign writer, timer", Budget { foreign: 2, recheck_due: 1, ..CALLS }),
             two(
-                "two, answers that lie",
+                "two, false acknowledgements",
                 Budget { lie: 1, opt_in: [1, 0, 0], opt_out: [0, 1, 0], ..NONE },
             ),
             two("two, asked to wait", Budget { ask_to_wait: 1, deliver: 1, ..CALLS }),
@@ -375,8 +376,11 @@ fn a_larger_part_of_the_states_holds_too() {
             ),
             two("two, many calls", Budget { opt_in: [2, 0, 0], opt_out: [2, 0, 0], ..NONE }),
             two("two, foreign writers", Budget { foreign: 2, ..NONE }),
-            two("two, foreign writer and yes", Budget { foreign: 1, opt_in: [1, 0, 0], ..NONE }),
-            two("two, foreign writer and no", Budget { foreign: 1, opt_out: [1, 0, 0], ..NONE }),
+            two("two, foreign writer and opt-in", Budget { foreign: 1, opt_in: [1, 0, 0], ..NONE }),
+            two(
+                "two, foreign writer and opt-out",
+                Budget { foreign: 1, opt_out: [1, 0, 0], ..NONE },
+            ),
             two(
                 "two, sync goes back",
                 Budget { replay: 1, opt_in: [1, 0, 0], opt_out: [0, 1, 0], ..NONE },
@@ -399,20 +403,21 @@ fn a_larger_part_of_the_states_holds_too() {
             three("three, calls", CALLS),
             three("three, foreign writer", Budget { foreign: 1, ..NONE }),
         ],
-        Some(most_states),
+        Some(max_states),
     );
 }
 
 const LOST: Violation = "P6: an ID that events were sent under lost to another";
 
-/// Two devices opt in at once, and perhaps a third one watches.
+/// Returns a scenario in which two devices opt in at once, with or without a third device that
+/// watches.
 fn race(devices: usize) -> Scenario {
     let starts = vec![(Content::UNSET, vec![Memory::Nothing; devices])];
     Scenario { used_ids_stay: true, ..scenario(starts, RACE) }
 }
 
 #[test]
-fn of_two_ids_made_at_once_the_losing_one_is_never_used() {
+fn of_two_ids_created_at_once_the_losing_one_is_never_used() {
     check(vec![("race", race(2))], None);
 }
 
@@ -422,15 +427,15 @@ fn without_the_settle_time_a_losing_id_may_be_used() {
     assert_eq!(violation_of("race, settled too early", &early), Some(LOST));
 }
 
-/// Known, and said in the module's documentation.
+/// A known violation, described in the module's documentation.
 #[test]
 fn a_third_device_that_follows_at_once_may_use_a_losing_id() {
     assert_eq!(violation_of("race, watched", &race(3)), Some(LOST));
 }
 
-/// Known, and said in the module's documentation.
+/// A known violation, described in the module's documentation.
 #[test]
-fn an_id_may_lose_to_a_write_that_its_device_gave_up() {
+fn an_id_may_lose_to_a_write_that_its_device_abandoned() {
     let lost = Scenario { budget: Budget { lose: 1, ..RACE }, ..race(2) };
-    assert_eq!(violation_of("race, a write given up", &lost), Some(LOST));
+    assert_eq!(violation_of("race, an abandoned write", &lost), Some(LOST));
 }

@@ -1,60 +1,60 @@
-//! What a run is made of, and how much may happen in it.
+//! The parts of a run, and the number of optional events in it.
 
 use super::{
     content::Content,
     device::{Input, Memory},
     foreign::ForeignClient,
-    world::MOST_DEVICES,
+    world::MAX_DEVICES,
 };
 use crate::consent::{machine::FailureKind, record::Removal};
 
-/// What may still happen of what need not happen.
+/// The numbers of optional events that may still happen.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(super) struct Budget {
-    pub(super) opt_in: [u8; MOST_DEVICES],
-    pub(super) opt_out: [u8; MOST_DEVICES],
-    pub(super) erase: [u8; MOST_DEVICES],
-    /// Denying and allowing on a device, each.
-    pub(super) veto: [u8; MOST_DEVICES],
+    pub(super) opt_in: [u8; MAX_DEVICES],
+    pub(super) opt_out: [u8; MAX_DEVICES],
+    pub(super) erase: [u8; MAX_DEVICES],
+    /// Calls that set or lift the veto of a device.
+    pub(super) veto: [u8; MAX_DEVICES],
     pub(super) drop_opt_in: u8,
     pub(super) recheck: u8,
     pub(super) crash: u8,
     /// Requests that fail, before or after they were applied.
     pub(super) lose: u8,
-    /// Of these, writes that are applied at any time later.
+    /// The number of these that may be writes applied at any later time.
     pub(super) late: u8,
     pub(super) save_failure: u8,
-    /// What sync shows a second time.
+    /// Contents that sync shows a second time.
     pub(super) replay: u8,
     pub(super) foreign: u8,
-    /// Soft logouts and their ends, ends of sessions, accounts forbidden, users locked.
+    /// Changes of the session, guest accounts and locked users.
     pub(super) session: u8,
-    /// Requests that the homeserver refuses and asks not to repeat for a while.
+    /// Requests that the homeserver refuses with a wait.
     pub(super) ask_to_wait: u8,
     /// Account data of other types in sync.
     pub(super) deliver: u8,
-    /// The timer that asks again is due.
+    /// Ends of the re-check timer.
     pub(super) recheck_due: u8,
-    /// The last handle is dropped, and another one is built.
+    /// Rebuilds: the last handle is dropped and a new one is built.
     pub(super) rebuild: u8,
-    /// Writes that the homeserver says it applied, and has not.
+    /// Writes that the homeserver acknowledges without applying them.
     pub(super) lie: u8,
 }
 
-/// What a run is made of.
+/// The starts of a run, and the events that may happen in it.
 #[derive(Clone, Default)]
 pub(super) struct Scenario {
-    /// What the server holds and each device remembers when a run begins.
+    /// The content of the server and the memory of each device when a run begins.
     pub(super) starts: Vec<(Content, Vec<Memory>)>,
     pub(super) budget: Budget,
     pub(super) foreign: &'static [ForeignClient],
-    /// Devices that are not to track, by bit.
+    /// Devices with `DO_NOT_TRACK`, by bit.
     pub(super) do_not_track: u8,
-    /// The disk takes its time.
+    /// Whether a save takes time.
     pub(super) has_slow_disk: bool,
-    /// The settle time does not wait for the requests of other devices.
+    /// Whether the settle time ends without waiting for the requests of other devices.
     pub(super) settles_too_early: bool,
-    /// Whether no ID that was sent under may be replaced by an opt-in of ours.
+    /// Whether to check that no opt-in of ours replaces an ID that events were sent under.
     pub(super) used_ids_stay: bool,
 }
 

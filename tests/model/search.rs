@@ -1,4 +1,4 @@
-//! All states that can be reached, breadth first.
+//! Visits all reachable states, breadth first.
 
 use std::{
     collections::{VecDeque, hash_map::Entry},
@@ -13,26 +13,26 @@ use super::{
     world::{Action, World},
 };
 
-/// What a search found.
+/// The result of a search.
 pub(super) struct Report {
     pub(super) states: usize,
     pub(super) steps: usize,
     pub(super) quiet: usize,
     pub(super) depth: usize,
-    /// Distinct devices, and distinct transitions of them.
+    /// The numbers of distinct devices and of their distinct transitions.
     pub(super) devices: (usize, usize),
     pub(super) time: Duration,
-    /// Nothing was left out.
+    /// Whether every reachable state was visited.
     pub(super) is_whole: bool,
-    /// The promise that does not hold, and the shortest way there.
+    /// The broken promise, and the shortest trace to it.
     pub(super) violation: Option<(Violation, String)>,
 }
 
 /// Visits every state that `scenario` can reach, up to the first violation.
 ///
-/// If there is none, and nothing was left out, the states are checked to have no
-/// circle: then every run comes to rest, for nothing can go on for ever.
-pub(super) fn search(scenario: &Scenario, most_states: usize) -> Report {
+/// If there is none and all states were visited, checks that their graph has no cycle. Then
+/// every run ends.
+pub(super) fn search(scenario: &Scenario, max_states: usize) -> Report {
     let begun = Instant::now();
     let mut arena = Arena::default();
     let mut seen: Map<World, u32> = Map::default();
@@ -53,7 +53,7 @@ pub(super) fn search(scenario: &Scenario, most_states: usize) -> Report {
     let mut violation = None;
     while let Some((from, at, world)) = frontier.pop_front() {
         depth = depth.max(at);
-        if parents.len() >= most_states {
+        if parents.len() >= max_states {
             is_whole = false;
             break;
         }
@@ -79,8 +79,8 @@ pub(super) fn search(scenario: &Scenario, most_states: usize) -> Report {
         }
     }
     if violation.is_none() && is_whole {
-        let on_circle = find_circle(parents.len(), &edges);
-        violation = on_circle.map(|state| ("a run that never comes to rest", Some(state), None));
+        let on_cycle = find_cycle(parents.len(), &edges);
+        violation = on_cycle.map(|state| ("a run that never ends", Some(state), None));
     }
 
     Report {
@@ -97,8 +97,8 @@ pub(super) fn search(scenario: &Scenario, most_states: usize) -> Report {
     }
 }
 
-/// A state on a circle, or between two.
-fn find_circle(states: usize, edges: &[(u32, u32)]) -> Option<u32> {
+/// Returns a state on a cycle, or between two cycles.
+fn find_cycle(states: usize, edges: &[(u32, u32)]) -> Option<u32> {
     let mut edges = edges.to_vec();
     let is_left = without_ends(states, &mut edges);
     edges.retain(|(from, to)| is_left[*from as usize] && is_left[*to as usize]);
@@ -109,7 +109,7 @@ fn find_circle(states: usize, edges: &[(u32, u32)]) -> Option<u32> {
     edges.into_iter().map(|(from, _)| from).filter(|from| is_left[*from as usize]).min()
 }
 
-/// Which states are left if one that no edge leads to is taken away, again and again.
+/// Returns which states remain after repeatedly removing states without an incoming edge.
 fn without_ends(states: usize, edges: &mut [(u32, u32)]) -> Vec<bool> {
     edges.sort_unstable();
     let mut incoming = vec![0_u32; states];
@@ -130,7 +130,7 @@ fn without_ends(states: usize, edges: &mut [(u32, u32)]) -> Vec<bool> {
     incoming.into_iter().map(|incoming| incoming > 0).collect()
 }
 
-/// How to get to `state`, and what is done there.
+/// Describes the shortest path to `state`, and the `last` action there.
 fn trace(
     scenario: &Scenario,
     arena: &mut Arena,

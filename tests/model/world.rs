@@ -1,5 +1,4 @@
-//! The devices of one account, its homeserver, what is on its way between them, and
-//! the clients of others.
+//! The devices of one account, its homeserver, the requests between them, and other clients.
 
 mod actions;
 
@@ -14,42 +13,42 @@ use super::{
 };
 use crate::consent::machine::FailureKind;
 
-pub(super) const MOST_DEVICES: usize = 3;
-/// How many contents may be on their way to a device; the oldest is skipped.
-const MOST_PENDING: usize = 3;
-const MOST_LOOSE: usize = 2;
+pub(super) const MAX_DEVICES: usize = 3;
+/// The most contents that sync may still have to show to a device. The oldest is skipped.
+const MAX_PENDING: usize = 3;
+const MAX_LOOSE: usize = 2;
 
-/// A state of all.
+/// A state of the whole model.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) struct World {
     /// Indices into the [`Arena`].
-    devices: [u32; MOST_DEVICES],
+    devices: [u32; MAX_DEVICES],
     server: Content,
-    /// What sync has still to show to each device, oldest first.
-    inboxes: [Few<Content, MOST_PENDING>; MOST_DEVICES],
-    /// What sync showed last: it may be shown again.
-    shown: [Few<Content, 2>; MOST_DEVICES],
-    /// Writes whose sender is gone or waits no more.
-    loose: Few<Loose, MOST_LOOSE>,
+    /// Contents that sync has yet to show to each device, oldest first.
+    inboxes: [Few<Content, MAX_PENDING>; MAX_DEVICES],
+    /// Contents that sync showed last, and may show again.
+    shown: [Few<Content, 2>; MAX_DEVICES],
+    /// Writes whose sender has ended or stopped waiting.
+    loose: Few<Loose, MAX_LOOSE>,
     foreign: Option<Foreign>,
     foreign_used: u8,
-    /// By device: a bit for each device whose request may have read before the
-    /// device wrote its new ID. The settle time is longer than all of them.
-    awaited: [u8; MOST_DEVICES],
-    /// The IDs that an event may have been sent under.
+    /// For each device, a bit for every other device whose request may have read before the
+    /// device wrote its new ID. The settle time is longer than these requests.
+    awaited: [u8; MAX_DEVICES],
+    /// IDs that an event may have been sent under.
     used: u16,
-    left: Budget,
+    remaining: Budget,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Loose {
     device: u8,
     content: Content,
-    /// Applied within the bound on a write, if ever.
+    /// Whether it is applied within the time limit of a write, if at all.
     is_bounded: bool,
 }
 
-/// A client of others in the middle of its work.
+/// Another client between its read and its write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Foreign {
     client: ForeignClient,
@@ -68,7 +67,7 @@ impl World {
     pub(super) fn starts(scenario: &Scenario, arena: &mut Arena) -> Vec<Self> {
         let now = tokio::time::Instant::now();
         let start = |(server, memories): &(Content, Vec<Memory>)| {
-            let mut devices = [u32::MAX; MOST_DEVICES];
+            let mut devices = [u32::MAX; MAX_DEVICES];
             for (index, memory) in memories.iter().enumerate() {
                 let do_not_track = scenario.do_not_track & 1 << index != 0;
                 let kind = Kind { do_not_track, has_quick_disk: !scenario.has_slow_disk };
@@ -77,23 +76,23 @@ impl World {
             let mut world = Self {
                 devices,
                 server: *server,
-                inboxes: [Few::EMPTY; MOST_DEVICES],
-                shown: [Few::EMPTY; MOST_DEVICES],
+                inboxes: [Few::EMPTY; MAX_DEVICES],
+                shown: [Few::EMPTY; MAX_DEVICES],
                 loose: Few::EMPTY,
                 foreign: None,
                 foreign_used: 0,
-                awaited: [0; MOST_DEVICES],
+                awaited: [0; MAX_DEVICES],
                 used: 0,
-                left: scenario.budget,
+                remaining: scenario.budget,
             };
             if *server != Content::UNSET {
                 for index in 0..memories.len() {
                     world.inboxes[index].push(*server);
                 }
                 if let Some(id) = server.granted() {
-                    // Somebody decided so before the run.
+                    // The user opted in before the run.
                     for index in 0..memories.len() {
-                        world.tell(arena, index, Input::YesWritten(id)).unwrap();
+                        world.tell(arena, index, Input::OptInWritten(id)).unwrap();
                     }
                 }
             }
@@ -115,8 +114,8 @@ impl World {
         Ok(())
     }
 
-    /// All steps that can be taken from here, and whether none of them must come: such
-    /// a quiet state is checked to be a good one.
+    /// Collects all possible steps, and returns whether none of them has to happen. Such a
+    /// quiet state is checked for convergence.
     pub(super) fn steps(
         &self,
         scenario: &Scenario,
@@ -173,7 +172,7 @@ impl World {
         match action {
             Action::Device(device, input) => {
                 let index = usize::from(device);
-                self.left.spend(index, input);
+                self.remaining.spend(index, input);
                 self.tell(arena, index, input)
             }
             Action::Apply(device) => {
@@ -181,7 +180,7 @@ impl World {
                 let Request::Put { content, is_opt_in } = self.of(arena, index).request else {
                     return Ok(());
                 };
-                // Before the write, for what it proves is known only by its answer.
+                // This comes before the write, which counts as proof only once it is answered.
                 self.tell(arena, index, Input::Applied)?;
                 self.write(content, Some(index), is_opt_in, scenario, arena)
             }
@@ -195,7 +194,7 @@ impl World {
             Action::ApplyLoose(nth) => {
                 let loose = self.take_loose(nth);
                 let index = usize::from(loose.device);
-                // A write that comes after its bound is nobody's fault.
+                // The settle time does not cover a write that exceeds its time limit.
                 let is_opt_in = loose.content.granted().is_some() && loose.is_bounded;
                 self.write(loose.content, Some(index), is_opt_in, scenario, arena)
             }
@@ -208,12 +207,12 @@ impl World {
                 let Request::Put { content, .. } = self.of(arena, index).request else {
                     return Ok(());
                 };
-                self.left.lose -= 1;
+                self.remaining.lose -= 1;
                 match fate {
                     Fate::NotApplied => {}
                     Fate::Soon => self.loose.push(Loose { device, content, is_bounded: true }),
                     Fate::Late => {
-                        self.left.late -= 1;
+                        self.remaining.late -= 1;
                         self.loose.push(Loose { device, content, is_bounded: false });
                     }
                 }
@@ -230,8 +229,8 @@ impl World {
                 let Some(content) = self.shown[index].items[usize::from(nth)] else {
                     return Ok(());
                 };
-                self.left.replay -= 1;
-                // A sync that goes back goes on from there.
+                self.remaining.replay -= 1;
+                // A sync that went back continues to the current content.
                 let newest = self.inboxes[index].last().unwrap_or(content);
                 if newest != self.server {
                     self.inboxes[index].push(self.server);
@@ -240,7 +239,7 @@ impl World {
             }
             Action::Crash(device) => {
                 let index = usize::from(device);
-                self.left.crash -= 1;
+                self.remaining.crash -= 1;
                 let of = self.of(arena, index);
                 if let Request::Put { content, .. } = of.request {
                     self.loose.push(Loose { device, content, is_bounded: true });
@@ -251,7 +250,7 @@ impl World {
                 self.tell(arena, index, Input::Crash)
             }
             Action::Foreign(client) => {
-                self.left.foreign -= 1;
+                self.remaining.foreign -= 1;
                 let foreign = Foreign { client, cached: self.server, nth: self.foreign_used };
                 self.foreign_used += 1;
                 if client.waits() {
@@ -287,13 +286,13 @@ impl World {
                 self.foreign = Some(Foreign { client, cached: content, nth });
                 content
             }
-            // A falsy ID that is there wins over the new one.
+            // A falsy ID that is present wins over the new one.
             ForeignClient::ThenId => match cached.id() {
                 Member::Absent => Content::new(cached.flag(), own),
                 Member::Unusable => cached,
                 Member::Usable(_) => return Ok(()),
             },
-            ForeignClient::SaysNo => Content::new(Some(false), cached.id()),
+            ForeignClient::OptsOut => Content::new(Some(false), cached.id()),
             ForeignClient::RestoresCached => cached,
             ForeignClient::WritesFalsyId => Content::new(cached.flag(), Member::Unusable),
             ForeignClient::Erases => Content::UNSET,
@@ -302,7 +301,7 @@ impl World {
         self.write(content, None, false, scenario, arena)
     }
 
-    /// The server takes a write: the last one wins, and sync will show it.
+    /// Applies a write on the server. The last one wins, and sync will show it.
     fn write(
         &mut self,
         content: Content,
@@ -326,9 +325,9 @@ impl World {
             }
             if let Some(id) = content.granted() {
                 let input = if by == Some(index) {
-                    Input::OwnYesWritten(id)
+                    Input::OwnOptInWritten(id)
                 } else {
-                    Input::YesWritten(id)
+                    Input::OptInWritten(id)
                 };
                 self.tell(arena, index, input)?;
             }
@@ -344,12 +343,12 @@ impl World {
     }
 
     fn show(&mut self, index: usize, content: Content, arena: &mut Arena) -> Result<(), Violation> {
-        if self.left.replay > 0 {
+        if self.remaining.replay > 0 {
             if self.shown[index].last() != Some(content) {
                 self.shown[index].push(content);
             }
         } else {
-            self.shown = [Few::EMPTY; MOST_DEVICES];
+            self.shown = [Few::EMPTY; MAX_DEVICES];
         }
         self.tell(arena, index, Input::Synced(content))
     }
@@ -361,10 +360,10 @@ impl World {
     fn take_loose(&mut self, nth: u8) -> Loose {
         let nth = usize::from(nth);
         self.loose.items[nth..].rotate_left(1);
-        self.loose.items[MOST_LOOSE - 1].take().unwrap()
+        self.loose.items[MAX_LOOSE - 1].take().unwrap()
     }
 
-    /// For the report of a violation: what differs from `before`, or all.
+    /// Describes the differences from `before`, or everything, for the report of a violation.
     pub(super) fn describe(&self, before: Option<&Self>, arena: &Arena) -> String {
         let mut text = String::new();
         if before.is_none_or(|before| before.server != self.server) {

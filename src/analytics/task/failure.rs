@@ -1,4 +1,4 @@
-//! What the consent machine has to know of an error.
+//! Classifies errors for the consent machine.
 
 use matrix_sdk::ruma::api::error::ErrorKind;
 
@@ -7,7 +7,7 @@ use crate::{
     matrix::account_data::AccountDataError,
 };
 
-/// Returns what the machine has to know of an error.
+/// Classifies an error of a request.
 pub(super) fn failure(error: &AccountDataError) -> Failure {
     let (kind, retry_after) = match error {
         AccountDataError::Timeout | AccountDataError::Http(_) | AccountDataError::EmptyAnswer => {

@@ -1,4 +1,4 @@
-//! The answers to the calls of the app, with the errors that they met.
+//! Answers to the calls of the app, with their errors.
 
 use std::collections::HashMap;
 
@@ -14,6 +14,7 @@ use crate::{
     matrix::account_data::AccountDataError,
 };
 
+/// The calls that wait for an answer, and the errors to answer them with.
 pub(super) struct Replies {
     calls: mpsc::UnboundedReceiver<Call>,
     waiting: HashMap<CallId, oneshot::Sender<Answer>>,
@@ -27,12 +28,12 @@ impl Replies {
         Self { calls, waiting: HashMap::new(), request_error: None, save_error: None }
     }
 
-    /// Answers every call that the machine says has ended.
-    pub(super) fn answer_calls(&mut self, inner: &Shared) {
+    /// Answers every call that has ended.
+    pub(super) fn answer_calls(&mut self, shared: &Shared) {
         loop {
-            let finished = inner.machine().take_finished();
-            // A call is on its way here before the machine knows of it, so one that has ended
-            // has arrived. It may not have before it was taken.
+            let finished = shared.machine().take_finished();
+            // A call is sent here before the machine knows of it. So a call that has ended is
+            // in the channel by now, but not necessarily before it was taken above.
             while let Ok(Call { id, reply }) = self.calls.try_recv() {
                 self.waiting.insert(id, reply);
             }
@@ -45,7 +46,7 @@ impl Replies {
                 Outcome::NotSaved => self.save_error.take().map(TaskError::Store),
                 Outcome::Done | Outcome::Withdrawn | Outcome::SessionEnded => None,
             };
-            // The caller may have gone away.
+            // The caller may have stopped waiting.
             let _ = reply.send(Answer { outcome, error });
         }
     }

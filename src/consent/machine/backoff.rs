@@ -1,32 +1,33 @@
-//! When the next try of an operation is due.
+//! Back-off of operations and saves, and the timer of regular re-checks.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The wait after the first failure, of which at least half is kept.
+/// The longest wait after the first failure. Jitter takes off up to half.
 const FIRST_WAIT: Duration = Duration::from_secs(2);
-/// Each wait is so many times as long as the one before.
+/// The factor from each wait to the next.
 const GROWTH: u32 = 3;
-/// The longest wait that is chosen here, of which at least half is kept.
+/// The longest wait that is chosen here. Jitter takes off up to half.
 const LONGEST_WAIT: Duration = Duration::from_secs(30 * 60);
 /// The longest wait that a homeserver can ask for.
 const LONGEST_REQUESTED_WAIT: Duration = Duration::from_secs(3600);
-/// A sign that the network is there shortens a wait at most once in this time.
+/// The shortest time between two nudges that shorten a wait.
 const NUDGE_INTERVAL: Duration = Duration::from_secs(10 * 60);
 
-/// The failures in a row of an operation, and when it is tried again.
+/// The consecutive failures of an operation, and the time of its next try.
 ///
-/// An operation has up to three requests. With the waits above, and all nudges, there
-/// are at most 13 tries in any hour, so no more than 39 requests.
+/// An operation has up to three requests. With the waits above and all nudges there are
+/// at most 13 tries in any hour, so at most 39 requests.
 #[derive(Clone, Copy, Debug, Default)]
 #[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 pub(super) struct Backoff {
     failures: u32,
     retry_at: Option<Instant>,
-    /// The homeserver asked to wait until then. Only a call of the app goes before it.
+    /// The end of the wait that the homeserver asked for. Only a call of the app ends it
+    /// earlier.
     requested: Option<Instant>,
-    /// From when on the wait may be shortened again.
+    /// The earliest time of the next nudge.
     next_nudge: Option<Instant>,
 }
 
@@ -37,7 +38,7 @@ impl Backoff {
         self.failures = self.failures.saturating_add(1);
     }
 
-    /// Notes that the homeserver asked to be left alone for `wait`.
+    /// Notes that the homeserver asked to wait for `wait`.
     pub(super) fn requested(&mut self, now: Instant, wait: Duration) {
         self.requested = self.requested.max(Some(now + wait.min(LONGEST_REQUESTED_WAIT)));
     }
@@ -47,7 +48,7 @@ impl Backoff {
         *self = Self::default();
     }
 
-    /// Shortens the wait, for there is a sign that the network is there.
+    /// Shortens the wait, because something shows that the network works.
     pub(super) fn nudge(&mut self, now: Instant) {
         let nudged_at = self.next_nudge.unwrap_or(now).max(now);
         if self.retry_at > Some(nudged_at) {
@@ -56,26 +57,26 @@ impl Backoff {
         }
     }
 
-    /// Ends the wait, for the app asks.
+    /// Ends the wait, because the app made a call.
     pub(super) fn end_wait(&mut self) {
         self.retry_at = None;
         self.requested = None;
     }
 
-    /// Returns until when nothing is tried, if that is later than `now`.
+    /// Returns the end of the wait, if it is later than `now`.
     pub(super) fn waits_until(&self, now: Instant) -> Option<Instant> {
         self.retry_at.max(self.requested).filter(|until| *until > now)
     }
 }
 
-/// Returns the wait after the `failures`-th failure in a row. `jitter` is at least 0 and
-/// below 1.
+/// Returns the wait after a failure that follows `failures` others. `jitter` is at least 0
+/// and below 1.
 fn wait_after(failures: u32, jitter: f64) -> Duration {
     let full = FIRST_WAIT.saturating_mul(GROWTH.saturating_pow(failures)).min(LONGEST_WAIT);
     full.mul_f64(0.5 + jitter / 2.0)
 }
 
-/// Asks again from time to time, unless sync was seen to carry account data since.
+/// The timer of the regular GET. An answer, or account data in sync, restarts it.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 pub(super) struct RecheckTimer {
@@ -92,13 +93,13 @@ impl RecheckTimer {
         Self { interval: LONGEST.mul_f64(0.5 + jitter / 2.0), due: None }
     }
 
-    /// Starts again: what the homeserver holds was known at `now`.
+    /// Restarts the interval at `now`.
     pub(super) fn restart(&mut self, now: Instant) {
         self.due = Some(now + self.interval);
     }
 }
 
-/// For the model check, in which time stands still until it is let go.
+/// Methods for the model check, in which waits end only on demand.
 #[cfg(test)]
 impl Backoff {
     pub(super) fn is_waiting_to_retry(&self) -> bool {
@@ -117,7 +118,7 @@ impl Backoff {
         self.requested = None;
     }
 
-    /// Makes waits equal that differ in their length alone.
+    /// Makes waits equal that differ only in their length.
     pub(super) fn normalise(&mut self, now: Instant) {
         let at = |time: Option<Instant>, seconds| {
             time.filter(|time| *time > now).map(|_| now + Duration::from_secs(seconds))
@@ -133,8 +134,8 @@ impl Backoff {
 mod tests {
     use super::*;
 
-    /// The tries in the hour from `start` on, if every one fails and the network seems to
-    /// be there all the time.
+    /// Counts the tries in the hour from `start` on if each one fails. With `nudges`, the
+    /// network seems to work all the time.
     fn tries(backoff: &mut Backoff, start: Instant, nudges: bool) -> usize {
         let mut tries = 0;
         for second in 0..3600 {

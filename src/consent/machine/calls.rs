@@ -1,10 +1,10 @@
-//! The calls of the app that have not been answered.
+//! Calls of the app that wait for their end.
 
 use std::collections::VecDeque;
 
 use super::Machine;
 
-/// One call of the app; the caller chooses the number.
+/// The number of a call of the app, chosen by the driver.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CallId(pub(crate) u64);
 
@@ -17,9 +17,9 @@ pub(crate) enum Outcome {
     Failed,
     /// The record could not be saved.
     NotSaved,
-    /// It is not done, and goes on by itself.
+    /// The removal is not done, and continues in the background.
     Pending,
-    /// An opt-out came after an `opt_in()`.
+    /// An opt-out followed the `opt_in()`.
     Withdrawn,
     SessionEnded,
 }
@@ -29,7 +29,7 @@ pub(crate) enum Outcome {
 pub(super) enum CallKind {
     OptIn,
     Recheck,
-    /// An opt-out or the end of the session: what has to be removed is tried once.
+    /// An opt-out or the end of the session, which tries a pending removal once.
     Removal,
 }
 
@@ -40,7 +40,8 @@ pub(super) struct Call {
     pub(super) kind: CallKind,
 }
 
-/// Calls are carried out one at a time, in their order.
+/// The calls that wait and the calls that have ended. Calls are processed one at a time,
+/// in their order.
 #[derive(Clone, Debug, Default)]
 #[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 pub(super) struct Calls {
@@ -49,12 +50,12 @@ pub(super) struct Calls {
 }
 
 impl Machine {
-    /// Takes the next call that has ended, and how.
+    /// Takes the next call that has ended, with its outcome.
     pub(crate) fn take_finished(&mut self) -> Option<(CallId, Outcome)> {
         self.calls.finished.pop_front()
     }
 
-    /// Handles a call of `recheck()`: the app resumed, or wants to know.
+    /// Handles a call of `recheck()`.
     pub(crate) fn handle_recheck(&mut self, id: CallId) {
         self.enqueue(id, CallKind::Recheck);
     }

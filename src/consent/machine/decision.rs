@@ -1,4 +1,4 @@
-//! The steps that several transitions share: to grant, to close, to raise the epoch.
+//! Steps shared by several transitions: granting, closing and raising the epoch.
 
 use tokio::time::Instant;
 
@@ -13,14 +13,14 @@ use crate::{
 };
 
 impl Machine {
-    /// Opens under `id`, unless it was made here a moment ago, so that another
-    /// device may still be writing its own.
+    /// Opens under `id`, or begins to settle if this process has just created `id` and
+    /// another device may still be writing its own.
     pub(super) fn grant_when_settled(&mut self, id: AnalyticsId, now: Instant) {
         let settled_at = self.settings.settles_after_failure(now);
         if let Some(minted) = &mut self.opt_in.minted
             && self.operation.as_ref().is_none_or(|operation| operation.task != Task::OptIn)
         {
-            // Its opt-in was given up, and its write may still be applied.
+            // Its opt-in was abandoned, and its write may still be applied.
             minted.settled_at.get_or_insert(settled_at);
         }
         let minted = self.opt_in.minted.as_ref();
@@ -45,13 +45,12 @@ impl Machine {
         self.server.answer = LastAnswer::Granted(id);
     }
 
-    /// Retires the IDs that a `false` withdraws, whichever device wrote it: the one next to
-    /// it, the one that the account was last seen to hold, and those of this device. To be
-    /// called before `seen` is noted.
+    /// Retires the IDs that a `false` withdraws, whichever device wrote it: the ID in the
+    /// same content, the ID last seen on the account, and the IDs of this device. Call this
+    /// before `on_server` is updated with `seen`.
     ///
-    /// An ID that was made here is spared while the `false` may be from before it: until it
-    /// has settled, if sync shows the `false`; until the homeserver has answered its write,
-    /// if a GET proves it.
+    /// An ID created here is spared while the `false` may be older than the ID: in sync,
+    /// until the ID has settled; in a GET, until the homeserver has acknowledged its write.
     pub(super) fn retire_withdrawn(&mut self, seen: &Observed, is_proven: bool, now: Instant) {
         if seen.flag != Some(false) {
             return;
@@ -59,8 +58,9 @@ impl Machine {
         if let Some(id) = seen.usable_id() {
             self.record.retire(id);
         }
-        // What a device that has opted out retires it cleans up. Sync can
-        // show that opt-out after another device has opted in again.
+        // A device that opted out cleans up every ID that it has retired. After an opt-out
+        // here, a `false` in sync may be the echo of that opt-out and arrive after another
+        // device has opted in again. Retiring the new ID would remove it.
         let follows = self.decision() != Consent::Denied || self.is_opting_in();
         if !follows && !is_proven {
             return;
@@ -69,8 +69,8 @@ impl Machine {
         let spared = minted
             .filter(|minted| minted.is_unsettled(now) && !(is_proven && minted.is_written))
             .map(|minted| minted.id.clone());
-        let held = self.server.on_server.as_ref().and_then(Observed::usable_id);
-        if let Some(id) = held.filter(|id| follows && Some(*id) != spared.as_ref()) {
+        let last_seen = self.server.on_server.as_ref().and_then(Observed::usable_id);
+        if let Some(id) = last_seen.filter(|id| follows && Some(*id) != spared.as_ref()) {
             self.record.retire(id);
         }
         self.record.retire_all_but(spared.as_ref());
@@ -81,19 +81,19 @@ impl Machine {
         self.record.withdraw_elsewhere();
         self.server.answer = LastAnswer::Denied;
         self.raise_epoch(WipeReason::Withdrawn);
-        // The device that withdrew the ID cleans up. A user who opts in again elsewhere
-        // may do so under the same ID, and this device must not undo that.
+        // The device that withdrew the ID cleans up. The user may opt in again elsewhere
+        // under the same ID, and this device must not undo that.
         self.record.cleaned_in_epoch = Some(self.record.epoch);
     }
 
-    /// A gate that closes leaves nothing behind it.
+    /// Wipes the queues if the gate is closed.
     pub(super) fn close_if_closed(&mut self, wipe: WipeReason) {
         if matches!(self.gate(), GateState::Closed(_)) {
             self.raise_epoch(wipe);
         }
     }
 
-    /// Begins a new epoch: nothing that was captured before is sent after it.
+    /// Begins a new epoch. Events captured before are never sent.
     pub(super) fn raise_epoch(&mut self, wipe: WipeReason) {
         self.cleanup_unanswered = false;
         self.record.epoch = self.record.epoch.saturating_add(1);

@@ -1,4 +1,4 @@
-//! What an answer of the homeserver means for the decision.
+//! Decisions that follow from an answer of the homeserver.
 
 use tokio::time::Instant;
 
@@ -9,7 +9,7 @@ use crate::{
 };
 
 impl Machine {
-    /// A GET that was sent at `asked_at` was answered: `request` of a fetch.
+    /// Handles the answer to `request` of a fetch, sent at `asked_at`.
     pub(super) fn fetched(
         &mut self,
         asked_at: Generation,
@@ -22,8 +22,8 @@ impl Machine {
         let counts =
             self.session != Session::Ended && !removal_pending && self.is_proof(asked_at, seen);
         if *request == Request::Verify && !(counts && seen.is_clean()) {
-            // The homeserver only said that it had applied the clean-up, or another client was
-            // faster. The next read decides: while this one was out, a `false` in sync was
+            // The clean-up was acknowledged but not applied, or another client has written
+            // since. The next read decides, because a `false` in sync during this one was
             // taken for the clean-up.
             self.wake.fetch_wanted = true;
             self.wake.backoff.failed(now, random.jitter);
@@ -35,18 +35,18 @@ impl Machine {
         }
     }
 
-    /// Follows what the homeserver was seen to hold. Returns whether it has to be cleaned
-    /// of an ID that was restored.
+    /// Updates the decision from the content of the event. Returns whether a restored ID
+    /// has to be cleaned up.
     fn decide(&mut self, seen: &Observed, now: Instant) -> bool {
         self.retire_withdrawn(seen, true, now);
         self.answered(seen, now);
         if std::mem::take(&mut self.opt_in.settling) {
-            // The user opted in in this process, and no withdrawal came after.
+            // The user opted in in this process, and no withdrawal has followed.
             self.record.decision = Consent::Granted;
             self.record.removal = None;
             self.record.trust();
             self.removal_ordered = false;
-            // What was seen before the opt-in says nothing about what it left.
+            // An answer from before the opt-in says nothing about the account after it.
             self.server.answer = LastAnswer::None;
         }
         let id = seen.usable_id();
@@ -66,8 +66,9 @@ impl Machine {
                 return is_restored && !is_cleaned && !self.record.is_unreadable();
             }
             (Consent::Denied, _, _) if self.record.is_unreadable() && !seen.has_id_member() => {
-                // Nothing is left that a forgotten withdrawal could have to remove.
-                self.record.start_anew();
+                // The lost record may have held a pending removal, but the account has no ID
+                // left to remove.
+                self.record.reset();
                 match seen.flag {
                     Some(_) => self.withdrawn_elsewhere(),
                     None => self.server.answer = LastAnswer::NoDecision,
@@ -91,7 +92,8 @@ impl Machine {
         false
     }
 
-    /// The clean-up of `epoch` was answered, or may have been applied: the next read tells.
+    /// Notes that the clean-up of `epoch` was acknowledged or may have been applied. The
+    /// next read decides.
     pub(super) fn cleanup_sent(&mut self, epoch: u64) {
         self.cleanup_unanswered = self.record.epoch == epoch;
         self.wake.fetch_wanted = true;

@@ -1,4 +1,4 @@
-//! The operation in flight: which requests it makes, in which order.
+//! The operation in flight: its requests and their order.
 
 use tokio::time::Instant;
 
@@ -9,16 +9,18 @@ use super::{
 };
 use crate::consent::content::Observed;
 
-/// One at a time: the homeserver sees no two requests of one device at once, except for
-/// one that outlived its bound.
+/// A read with the writes that follow from it.
+///
+/// Only one runs at a time, so the homeserver never sees two concurrent requests of one
+/// device, except when one exceeded its time limit.
 #[derive(Clone, Debug)]
 #[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 pub(super) struct Operation {
     pub(super) task: Task,
-    /// The call that it is done for.
+    /// The call of the app that waits for this operation.
     pub(super) call: Option<CallId>,
     pub(super) step: Step,
-    /// When the request was sent that is out.
+    /// The generation in which the request in flight was sent.
     pub(super) asked_at: Generation,
 }
 
@@ -33,18 +35,18 @@ pub(super) enum Task {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
 pub(super) enum Step {
-    /// The request is sent once the record is on the disk, or could not be written.
+    /// The request is sent once a pending save has ended, even if it failed.
     Ready(Request),
     Sent(Request),
-    /// All is done, and is reported once the record is on the disk.
+    /// The outcome is reported once a pending save has ended.
     Ended(Outcome),
 }
 
 impl Machine {
-    /// Begins what is due: a call of the app, or what the machine does by itself.
+    /// Begins the next operation that is due, for a call of the app if there is one.
     /// Returns whether anything changed.
     pub(super) fn begin_operation(&mut self, now: Instant) -> bool {
-        // What was decided is on the disk before anything is asked.
+        // A decision is on the disk before the next request is sent.
         if self.disk.is_saving() {
             return false;
         }
@@ -65,7 +67,8 @@ impl Machine {
                 self.begin(Task::Removal, Some(id));
             }
             CallKind::Removal => {
-                // What another call has removed is done once that is on the disk.
+                // Another call has completed the removal. This one is done once that is
+                // on the disk.
                 self.begin(Task::Removal, Some(id));
                 self.end_operation(Outcome::Done);
             }
@@ -86,7 +89,7 @@ impl Machine {
         self.operation = Some(Operation { task, call, step, asked_at });
     }
 
-    /// Returns the request that is to be sent now.
+    /// Returns the request to send now.
     pub(super) fn send_request(&mut self) -> Option<Action> {
         if self.operation_awaits_save() {
             return None;
@@ -107,7 +110,7 @@ impl Machine {
         }
     }
 
-    /// Reports the end of the operation, once the record is on the disk.
+    /// Reports the end of the operation, once a pending save has ended.
     pub(super) fn report_end(&mut self) {
         if self.operation_awaits_save() {
             return;
@@ -135,8 +138,8 @@ impl Machine {
             Err(failure) => return self.failed(failure, now, random),
         };
         match (task, request) {
-            (Task::OptIn, Request::ReadBack(plan, before)) => {
-                self.opt_in_read_back(asked_at, &seen, plan, before, now);
+            (Task::OptIn, Request::ReadBack(plan)) => {
+                self.opt_in_read_back(asked_at, &seen, plan, now);
             }
             (Task::OptIn, Request::Confirm(id)) => self.opt_in_confirmed(asked_at, &seen, id, now),
             (Task::OptIn, _) => self.opt_in_read(asked_at, &seen, now, random),
@@ -158,7 +161,7 @@ impl Machine {
         let Some(Operation { step: Step::Sent(request), .. }) = &self.operation else {
             return;
         };
-        // No answer to a write proves that it was applied: a captive portal answers, too.
+        // An answer does not prove that the write was applied. A captive portal also answers.
         match (request.clone(), answer) {
             (Request::CleanUp { epoch }, Ok(())) => {
                 self.cleanup_sent(epoch);
@@ -183,21 +186,21 @@ impl Machine {
         }
     }
 
-    /// Goes on with `request`.
+    /// Continues the operation with `request`.
     pub(super) fn proceed(&mut self, request: Request) {
         if let Some(operation) = &mut self.operation {
             operation.step = Step::Ready(request);
         }
     }
 
-    /// Goes on with `request` once the record is on the disk, or could not be written.
+    /// Continues with `request` once the record was saved, or could not be.
     pub(super) fn proceed_after_save(&mut self, request: Request) {
         self.proceed(request);
         self.await_save(None);
     }
 
-    /// Ends the operation once the record is on the disk, or could not be written. Its
-    /// failures in a row are over if it succeeded.
+    /// Ends the operation once the record was saved, or could not be. Success resets the
+    /// back-off.
     pub(super) fn end_operation(&mut self, outcome: Outcome) {
         if outcome == Outcome::Done {
             self.wake.backoff.succeeded();
@@ -210,7 +213,7 @@ impl Machine {
         }
     }
 
-    /// The operation failed: the next try is in a while.
+    /// Ends the operation as failed and schedules the next try.
     pub(super) fn failed(&mut self, failure: Failure, now: Instant, random: &Random) {
         self.note(failure, now);
         let Some(Operation { task, .. }) = self.operation else { return };
@@ -223,7 +226,7 @@ impl Machine {
         }
     }
 
-    /// Takes from a failure what it says about the session and the homeserver.
+    /// Updates the back-off and the session from a failure.
     fn note(&mut self, failure: Failure, now: Instant) {
         if let Some(wait) = failure.retry_after {
             self.wake.backoff.requested(now, wait);
@@ -234,7 +237,7 @@ impl Machine {
             FailureKind::Unanswered | FailureKind::Refused => {}
         }
         if self.session != Session::Live {
-            // The next sign that the session works, or the timer, leads to the next try.
+            // Evidence that the session works, or the timer, starts the next try.
             self.wake.timer.restart(now);
         }
     }

@@ -1,4 +1,4 @@
-//! The steps of an opt-in: `opt_in()` from its call to its end.
+//! The steps of an opt-in, from the call of `opt_in()` to its end.
 
 use tokio::time::Instant;
 
@@ -6,7 +6,7 @@ use super::{
     CallId, Generation, LastAnswer, Machine, Outcome, Random, Session,
     calls::CallKind,
     operation::{Operation, Step, Task},
-    request::{BeforeWrite, OptInPlan, Request},
+    request::{OptInPlan, Request},
 };
 use crate::{
     analytics_id::AnalyticsId,
@@ -17,30 +17,30 @@ use crate::{
     gate::WipeReason,
 };
 
-/// What became of the opt-ins of this process.
+/// The progress of this process's opt-ins.
 #[derive(Clone, Debug, Default)]
 #[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 pub(super) struct OptIn {
-    /// The user opted in in this process, and the homeserver has still to say under
-    /// which ID.
+    /// Whether the user opted in in this process and the homeserver has not yet confirmed
+    /// the ID.
     pub(super) settling: bool,
     pub(super) minted: Option<MintedId>,
 }
 
-/// The last ID that was made here. Until it has held for the settle time, another device
-/// may be writing its own.
+/// The last ID that this process created. Until it has been on the account for the settle
+/// time, another device may be writing its own.
 #[derive(Clone, Debug)]
 #[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 pub(super) struct MintedId {
     pub(super) id: AnalyticsId,
-    /// When it has held for long enough; none while its write is in progress.
+    /// The end of the settle time; `None` while the write is in progress.
     pub(super) settled_at: Option<Instant>,
-    /// The homeserver said that it took the write: it is applied by now, or never.
+    /// Whether the homeserver acknowledged the write, so that it is applied by now or never.
     pub(super) is_written: bool,
 }
 
 impl MintedId {
-    /// Whether another device may still be writing its own.
+    /// Returns whether another device may still be writing its own ID.
     pub(super) fn is_unsettled(&self, now: Instant) -> bool {
         self.settled_at.is_none_or(|settled_at| settled_at > now)
     }
@@ -56,7 +56,7 @@ impl Machine {
         self.enqueue(id, CallKind::OptIn);
     }
 
-    /// Handles that the caller of `opt_in()` waits no longer: no further step is begun.
+    /// Handles that the caller of `opt_in()` stopped waiting. No further step begins.
     pub(crate) fn handle_opt_in_dropped(&mut self, id: CallId, now: Instant) {
         let queued = self.calls.queue.len();
         self.calls.queue.retain(|call| call.id != id);
@@ -73,14 +73,14 @@ impl Machine {
             || self.calls.queue.iter().any(|call| call.kind == CallKind::OptIn)
     }
 
-    /// Returns the opt-in in flight, unless it has only to be reported.
+    /// Returns the opt-in in flight, unless it has ended and is only waiting to be reported.
     fn opt_in_operation(&self) -> Option<&Operation> {
         self.operation.as_ref().filter(|operation| {
             operation.task == Task::OptIn && !matches!(operation.step, Step::Ended(_))
         })
     }
 
-    /// The first read, sent at `asked_at`, was answered.
+    /// Handles the answer to the first read, sent at `asked_at`.
     pub(super) fn opt_in_read(
         &mut self,
         asked_at: Generation,
@@ -96,7 +96,7 @@ impl Machine {
         let minted = self.opt_in.minted.as_ref().map(|minted| &minted.id);
         let kept = seen
             .usable_id()
-            // An ID that a withdrawal was to remove is not taken up again.
+            // A pending removal was meant to remove this ID, so it is not reused.
             .filter(|id| self.record.removal.is_none() || minted == Some(*id))
             .filter(|id| !self.record.is_retired(id))
             .filter(|_| seen.flag != Some(false))
@@ -107,14 +107,14 @@ impl Machine {
                 return self.end_operation(Outcome::Done);
             }
             Some(id) => OptInPlan::Keep(id),
-            // The ID of an opt-in that failed may be on its way to the account.
+            // The write of an earlier failed opt-in may still be applied: reuse its ID.
             None => {
-                let made = minted.filter(|id| !self.record.is_retired(id));
-                OptInPlan::Mint(made.unwrap_or(&random.id).clone())
+                let reusable = minted.filter(|id| !self.record.is_retired(id));
+                OptInPlan::Mint(reusable.unwrap_or(&random.id).clone())
             }
         };
 
-        // What was proven before is proven no more, whatever becomes of the write.
+        // Earlier proof is void, whether or not the write succeeds.
         if self.decision() == Consent::Granted {
             self.opt_in.settling = false;
             if seen.flag == Some(false) {
@@ -123,12 +123,12 @@ impl Machine {
                 self.server.answer = LastAnswer::None;
             }
         }
-        // For the case that the write fails: nothing else has looked at this answer.
+        // If the write fails, a fetch has to evaluate this answer: this read did not.
         self.wake.fetch_wanted =
             is_news || !was_confirmed || !is_proven || self.server.answer == LastAnswer::None;
         if let OptInPlan::Mint(id) = &plan {
             if self.record.remembers_other_than(id) {
-                // What was captured under the old ID does not leave under the new.
+                // Events captured under the old ID must not be sent under the new one.
                 self.record.forget_id();
                 self.raise_epoch(WipeReason::IdChanged);
             }
@@ -139,17 +139,17 @@ impl Machine {
                 .is_some_and(|minted| minted.id == *id && minted.is_written);
             self.opt_in.minted = Some(MintedId { id: id.clone(), settled_at: None, is_written });
         }
-        // A write may be applied after this process has ended: which ID a withdrawal has to
-        // retire is on the disk before.
+        // The write may be applied after this process has ended. Save the ID first, so that
+        // a later withdrawal can retire it.
         self.record.offer(plan.id());
         self.proceed_after_save(Request::OptIn(plan));
     }
 
-    /// The homeserver said that it took the write of `plan`.
+    /// Handles that the homeserver acknowledged the write of `plan`.
     pub(super) fn opt_in_wrote(&mut self, plan: OptInPlan, now: Instant) {
         self.server.on_server = Some(plan.change().outcome());
         if self.record.is_retired(plan.id()) && !self.record.is_unreadable() {
-            // It was withdrawn elsewhere meanwhile: the account needs another one.
+            // Another device withdrew this ID in the meantime: the account needs a new one.
             self.server.write_in_flight = None;
             return self.proceed(Request::Read);
         }
@@ -164,8 +164,7 @@ impl Machine {
         }
     }
 
-    /// A GET that was sent at `asked_at`, after a write that kept `id` and was answered, shows
-    /// `seen`.
+    /// Handles the read that follows an acknowledged write which kept `id`.
     pub(super) fn opt_in_confirmed(
         &mut self,
         asked_at: Generation,
@@ -185,26 +184,21 @@ impl Machine {
         self.end_operation(Outcome::Done);
     }
 
-    /// The write of `plan` got no answer, and is read back next. Until then, and if that
-    /// fails, only the homeserver knows what holds.
+    /// Handles that the write of `plan` got no answer. It is read back next. Until that
+    /// succeeds, it is unknown whether the write was applied.
     pub(super) fn opt_in_unanswered(&mut self, plan: OptInPlan) {
-        let before = BeforeWrite {
-            answer: self.server.answer.clone(),
-            fetch_wanted: self.wake.fetch_wanted,
-        };
         self.server.write_in_flight = None;
         self.unconfirm();
-        self.proceed(Request::ReadBack(plan, before));
+        self.proceed(Request::ReadBack(plan));
     }
 
-    /// A GET that was sent at `asked_at`, after a write of `plan` that got no answer,
-    /// shows `seen`: that the write was applied is as good as an answer.
+    /// Handles the read that follows an unanswered write of `plan`. If it shows the write,
+    /// that counts as its acknowledgement.
     pub(super) fn opt_in_read_back(
         &mut self,
         asked_at: Generation,
         seen: &Observed,
         plan: OptInPlan,
-        before: BeforeWrite,
         now: Instant,
     ) {
         if plan.change().outcome() == *seen {
@@ -213,18 +207,13 @@ impl Machine {
                 OptInPlan::Keep(id) => self.opt_in_confirmed(asked_at, seen, id, now),
             };
         }
-        if self.is_proof(asked_at, seen) && self.server.on_server.as_ref() == Some(seen) {
-            // Nothing has changed since the plan was made.
-            self.server.answer = before.answer;
-            self.wake.fetch_wanted = before.fetch_wanted;
-        }
         self.opt_in_failed(now);
     }
 
-    /// The opt-in in flight failed. An ID that it made may still be written.
+    /// Ends the opt-in in flight as failed. The write of a new ID may still be applied.
     pub(super) fn opt_in_failed(&mut self, now: Instant) {
         if self.server.write_in_flight.is_some() {
-            // Only the homeserver knows whether the write was applied.
+            // It is unknown whether the write was applied.
             self.unconfirm();
         }
         self.end_operation(Outcome::Failed);
@@ -241,7 +230,7 @@ impl Machine {
         }
     }
 
-    /// A withdrawal makes every opt-in void that was called before it.
+    /// Ends every opt-in that was called before a withdrawal, with `outcome`.
     pub(super) fn void_opt_ins(&mut self, outcome: Outcome) {
         self.opt_in.settling = false;
         for call in std::mem::take(&mut self.calls.queue) {
@@ -257,7 +246,7 @@ impl Machine {
         }
     }
 
-    /// Forgets the operation in flight. A request of it that is out goes on by itself.
+    /// Forgets the operation in flight. Its request runs on, and the answer is ignored.
     fn abort_operation(&mut self) {
         self.operation = None;
         self.server.write_in_flight = None;

@@ -1,4 +1,4 @@
-//! What the machine shows.
+//! Queries of the machine's state.
 
 use super::{LastAnswer, Machine, Session};
 use crate::{
@@ -24,8 +24,7 @@ impl Machine {
         }
     }
 
-    /// Returns what the user said. An opt-in that was written counts before the record
-    /// has it.
+    /// Returns the user's decision. A written opt-in counts before the record contains it.
     pub(super) fn decision(&self) -> Consent {
         if self.opt_in.settling { Consent::Granted } else { self.record.decision }
     }
@@ -80,7 +79,7 @@ impl Machine {
         self.record.epoch
     }
 
-    /// Returns the ID to send under, while the gate is open.
+    /// Returns the ID to send under, or `None` unless the gate is open.
     pub(crate) fn id(&self) -> Option<&AnalyticsId> {
         match &self.server.answer {
             LastAnswer::Granted(id) if self.gate() == GateState::Open => Some(id),
@@ -97,12 +96,12 @@ impl Machine {
         self.settings.do_not_track || self.record.device_veto
     }
 
-    /// Takes the ID that the account lost by an opt-out. It is told once.
+    /// Takes the ID that an opt-out removed from the account. Each is returned once.
     pub(crate) fn take_removed_id(&mut self) -> Option<AnalyticsId> {
         self.server.removed_id.take()
     }
 
-    /// Takes the reason why what is queued must go, if it must.
+    /// Takes the reason of the pending wipe, if any.
     pub(crate) fn take_wipe(&mut self) -> Option<WipeReason> {
         self.pending_wipe.take()
     }

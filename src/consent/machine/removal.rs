@@ -1,4 +1,4 @@
-//! The steps of an opt-out, and what the account has still to lose.
+//! The steps of an opt-out, and the removal from the account.
 
 use tokio::time::Instant;
 
@@ -18,8 +18,7 @@ use crate::{
 };
 
 impl Machine {
-    /// Handles a call of `opt_out()`. `removal` is what the account will lose; the call
-    /// `id` ends once that is done, or was tried.
+    /// Handles a call of `opt_out()`. The call `id` ends once `removal` was tried.
     pub(crate) fn handle_opt_out(&mut self, id: CallId, removal: Removal) {
         self.server.generation.closing += 1;
         self.void_opt_ins(Outcome::Withdrawn);
@@ -38,8 +37,8 @@ impl Machine {
         self.enqueue(id, CallKind::Removal);
     }
 
-    /// Begins the removal in flight again: what it has read or written came before the
-    /// withdrawal that this is called for. Its caller waits for the new one.
+    /// Restarts the removal in flight, because its requests came before the new
+    /// withdrawal. Its caller waits for the restarted one.
     pub(super) fn restart_removal(&mut self) {
         let is_in_flight = self.operation.as_ref().is_some_and(|operation| {
             operation.task == Task::Removal && !matches!(operation.step, Step::Ended(_))
@@ -49,7 +48,7 @@ impl Machine {
         }
     }
 
-    /// The first read of a removal, sent at `asked_at`, was answered.
+    /// Handles the answer to the first read of a removal, sent at `asked_at`.
     pub(super) fn removal_read(&mut self, asked_at: Generation, seen: &Observed, now: Instant) {
         let Some(removal) = self.removal_that_holds(asked_at) else { return };
         let is_newest = self.is_proof(asked_at, seen);
@@ -59,8 +58,8 @@ impl Machine {
             self.record.retire(id);
             self.server.removed_id = Some(id.clone());
         }
-        // Which ID is retired is on the disk before the account forgets it: nothing could
-        // tell this device later.
+        // Save the retired ID before it is removed from the account: this device could not
+        // learn it afterwards.
         match removal {
             Removal::Event => self.proceed_after_save(Request::Remove(Change::Erase)),
             Removal::Id if self.has_nothing_to_remove(seen) => {
@@ -79,8 +78,8 @@ impl Machine {
         }
     }
 
-    /// The read after the write of a removal, sent at `asked_at`, was answered: a write
-    /// that was answered is not always one that was applied.
+    /// Handles the read that follows the write of a removal. An acknowledged write is not
+    /// always an applied one.
     pub(super) fn removal_verified(
         &mut self,
         asked_at: Generation,
@@ -94,7 +93,7 @@ impl Machine {
             Removal::Id => seen.is_clean(),
             Removal::Event => *seen == Observed::UNSET,
         };
-        // A later opt-in elsewhere, under an ID that was not there before.
+        // The user opted in elsewhere after the write, under a new ID.
         let is_overwritten = seen.flag == Some(true)
             && seen.usable_id().is_some_and(|id| !self.record.is_retired(id));
         self.answered(seen, now);
@@ -108,8 +107,8 @@ impl Machine {
         }
     }
 
-    /// Returns what is to be removed, unless a local call or a closing sign came after
-    /// `asked_at`: then the removal begins again.
+    /// Returns the pending removal. If a local call or a closing sign came after
+    /// `asked_at`, restarts the removal and returns `None`.
     fn removal_that_holds(&mut self, asked_at: Generation) -> Option<Removal> {
         if self.record.removal.is_none() {
             self.end_operation(Outcome::Pending);

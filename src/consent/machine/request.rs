@@ -1,8 +1,8 @@
-//! The requests of an operation, and how one fails.
+//! The requests of an operation, and their failures.
 
 use std::time::Duration;
 
-use super::{Action, LastAnswer};
+use super::Action;
 use crate::{analytics_id::AnalyticsId, consent::content::Change};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,13 +10,13 @@ use crate::{analytics_id::AnalyticsId, consent::content::Change};
 pub(super) enum Request {
     /// The first read of an operation.
     Read,
-    /// After an opt-in whose write got no answer.
-    ReadBack(OptInPlan, BeforeWrite),
-    /// After an opt-in that kept this ID, and whose write was answered.
+    /// The read after an opt-in whose write got no answer.
+    ReadBack(OptInPlan),
+    /// The read after an opt-in that kept this ID and whose write was acknowledged.
     Confirm(AnalyticsId),
-    /// After the write of a removal or of a clean-up.
+    /// The read after the write of a removal or of a clean-up.
     Verify,
-    /// Of an ID that was restored: once in this epoch.
+    /// The write that removes a restored ID, at most once in an epoch.
     CleanUp {
         epoch: u64,
     },
@@ -28,7 +28,7 @@ impl Request {
     pub(super) fn action(&self) -> Action {
         match self {
             Self::Read => Action::Get,
-            Self::ReadBack(..) | Self::Confirm(_) | Self::Verify => Action::GetAgain,
+            Self::ReadBack(_) | Self::Confirm(_) | Self::Verify => Action::GetAgain,
             Self::CleanUp { .. } => Action::Put(Change::OptOut),
             Self::Remove(change) => Action::Put(change.clone()),
             Self::OptIn(plan) => Action::Put(plan.change()),
@@ -36,13 +36,13 @@ impl Request {
     }
 }
 
-/// What an `opt_in()` writes after its first read.
+/// The write that an `opt_in()` makes after its first read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
 pub(super) enum OptInPlan {
-    /// The account's ID is kept and the flag is written.
+    /// Keep the account's ID and write the flag.
     Keep(AnalyticsId),
-    /// A new ID is written.
+    /// Write a new ID.
     Mint(AnalyticsId),
 }
 
@@ -57,32 +57,22 @@ impl OptInPlan {
     }
 }
 
-/// What was known before a write got no answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[cfg_attr(test, derive(Hash))]
-pub(super) struct BeforeWrite {
-    pub(super) answer: LastAnswer,
-    pub(super) fetch_wanted: bool,
-}
-
 /// A request that failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Failure {
     pub(crate) kind: FailureKind,
-    /// How long the homeserver asked to be left alone.
+    /// The wait that the homeserver asked for.
     pub(crate) retry_after: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum FailureKind {
-    /// There was no answer, or none that tells: a write may have been applied, or may
-    /// still be.
+    /// There was no conclusive answer. A write may have been applied, or may still be.
     Unanswered,
-    /// The homeserver refused it.
+    /// The homeserver refused the request.
     Refused,
-    /// The homeserver lets guests have no account data.
+    /// The homeserver grants guests no account data.
     Guest,
-    /// The homeserver says nothing of this user any more: an administrator locked the
-    /// account, or the homeserver forbids the request.
+    /// An administrator locked the account, or the homeserver forbids the request.
     Locked,
 }

@@ -1,4 +1,4 @@
-//! The record on its way to the disk, one save at a time.
+//! Saves of the record, one at a time.
 
 use tokio::time::Instant;
 
@@ -12,23 +12,24 @@ use crate::{
     gate::WipeReason,
 };
 
-/// What is known of the disk, and who waits for it.
+/// The stored record, the save in flight, and those that wait for a save.
 #[derive(Clone, Debug)]
 #[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 pub(super) struct Disk {
-    /// What it was last seen to hold.
+    /// The record that was last read from the disk or written to it.
     pub(super) stored: Record,
     pub(super) saving: Option<Record>,
     pub(super) backoff: Backoff,
     pub(super) waiters: Vec<Waiter>,
 }
 
-/// Waits for the end of a save that begins after it came.
+/// A call or an operation that waits for a save which begins after its request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
 pub(super) struct Waiter {
-    /// A call, or else the operation in flight.
+    /// The call that waits; `None` for the operation in flight.
     pub(super) call: Option<CallId>,
+    /// Whether the save in flight began after the request.
     pub(super) is_covered: bool,
 }
 
@@ -53,12 +54,12 @@ impl Machine {
         self.disk.stored != self.record
     }
 
-    /// Handles a call that waits until what it changed is saved, or could not be.
+    /// Handles a call that waits until its change was saved, or could not be.
     pub(crate) fn handle_save_wanted(&mut self, id: CallId) {
         self.await_save(Some(id));
     }
 
-    /// Lets the operation in flight, or a call, wait for the disk.
+    /// Makes `call`, or the operation in flight, wait for a save.
     pub(super) fn await_save(&mut self, call: Option<CallId>) {
         self.disk.waiters.push(Waiter { call, is_covered: false });
     }
@@ -87,7 +88,7 @@ impl Machine {
         Some(save)
     }
 
-    /// Handles the end of a save: what the disk holds now, or that it failed.
+    /// Handles the end of a save: the record now on the disk, or a failure.
     pub(crate) fn handle_saved(
         &mut self,
         result: Result<Record, ()>,
@@ -121,8 +122,10 @@ impl Machine {
         }
     }
 
-    /// A removal is done once this device remembers that nothing is left to remove: what it
-    /// remembers instead would remove again after a restart.
+    /// Changes the outcome of a removal that could not be saved.
+    ///
+    /// A removal is done only once the disk holds no pending removal. Otherwise it would be
+    /// repeated after a restart.
     fn end_unsaved(&mut self) {
         if let Some(Operation { task: Task::Removal, step: Step::Ended(outcome), .. }) =
             &mut self.operation
@@ -132,8 +135,8 @@ impl Machine {
         }
     }
 
-    /// The disk holds `stored` where `written` was to be written: another process may have
-    /// written, too.
+    /// Merges `stored`, the record on the disk after `written` was saved, into the machine.
+    /// They differ if another process has saved as well.
     fn adopt(&mut self, written: &Record, stored: Record) {
         let merged = Record::merge(written, &self.record, &stored);
         self.disk.stored = stored;
@@ -141,7 +144,7 @@ impl Machine {
         if self.record == before {
             return;
         }
-        // What another process did is a sign of the kind that a local call is.
+        // A change by another process counts like a local call.
         self.server.generation.closing += 1;
         if self.record.is_withdrawn_since(&before) {
             self.void_opt_ins(Outcome::Withdrawn);

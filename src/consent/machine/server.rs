@@ -1,36 +1,36 @@
-//! What the homeserver was last seen to hold.
+//! Knowledge about the event on the homeserver.
 
 use crate::{analytics_id::AnalyticsId, consent::content::Observed};
 
-/// What is known of the event on the homeserver.
+/// The knowledge of this process about the event on the homeserver.
 #[derive(Clone, Debug, Default)]
 #[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 pub(super) struct Server {
     pub(super) answer: LastAnswer,
     pub(super) generation: Generation,
-    /// What it was last known to hold.
+    /// The content last known to be on the homeserver.
     pub(super) on_server: Option<Observed>,
-    /// What sync last showed that differed from that.
+    /// The content, other than a `false`, that sync has shown since the last GET.
     pub(super) sync_hint: Option<Observed>,
-    /// What it will hold once the write in flight is applied.
+    /// The content after the write in flight is applied.
     pub(super) write_in_flight: Option<Observed>,
-    /// The ID that the account loses, or lost, by an opt-out, until a receipt has told.
+    /// The ID that an opt-out removes or has removed, until a receipt reports it.
     pub(super) removed_id: Option<AnalyticsId>,
 }
 
-/// What the last answer said that counts as proof.
+/// The last answer that counts as proof.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
 pub(super) enum LastAnswer {
-    /// There was none in this process, or what followed has made it worthless.
+    /// There was none in this process, or a later event has made it worthless.
     #[default]
     None,
-    /// Something has changed since.
+    /// The account may have changed since an opt-in was proven.
     Stale,
     NoDecision,
     Denied,
     NoId,
-    /// Granted under an ID that may be sent under.
+    /// An opt-in with an ID that events may be sent under.
     Granted(AnalyticsId),
 }
 
@@ -41,6 +41,6 @@ pub(super) enum LastAnswer {
 pub(crate) struct Generation {
     /// Local calls and signs of withdrawal.
     pub(super) closing: u64,
-    /// Any sign of change that sync showed.
+    /// Signs in sync of any other change.
     pub(super) change: u64,
 }

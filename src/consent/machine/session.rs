@@ -1,28 +1,28 @@
-//! The session: its loss, and the evidence that it works.
+//! The session: its loss, and evidence that it works.
 
 use tokio::time::Instant;
 
 use super::{CallId, LastAnswer, Machine, Outcome, calls::CallKind};
 use crate::{consent::state::Consent, gate::WipeReason};
 
-/// Whether there is a session that could hold consent.
+/// Whether the session can read and write the account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
 pub(crate) enum Session {
     Live,
     SoftLogout,
-    /// The account is a guest's.
+    /// The account is a guest account.
     Unavailable,
-    /// The homeserver no longer accepts the token. Evidence may show that there is
-    /// another one.
+    /// The homeserver no longer accepts the token. Evidence may show that there is a new
+    /// one.
     Lost,
-    /// The app ended it, for good.
+    /// The app ended the session. This state is final.
     Ended,
 }
 
 impl Machine {
-    /// Handles the end of the session by the app: nothing is sent from here on. A removal
-    /// that is pending is tried once more, for `id`.
+    /// Handles that the app ended the session. No more events are sent. A pending removal
+    /// is tried once more for the call `id`.
     pub(crate) fn handle_end_session(&mut self, id: CallId) {
         if self.session != Session::Ended {
             self.lose_session(Session::Ended);
@@ -35,7 +35,7 @@ impl Machine {
         match (self.session, session) {
             (Session::Ended, _) | (Session::Live, Session::Live) => return,
             (_, Session::Ended) => self.lose_session(Session::Ended),
-            // A request that is out may have been answered for the token before.
+            // A request in flight may have used the previous token.
             (Session::Lost, Session::Lost) => self.overtake_requests(),
             (_, Session::Lost) => self.lose_session(Session::Lost),
             (_, Session::Unavailable) => {
@@ -59,14 +59,13 @@ impl Machine {
         }
     }
 
-    /// Handles that session changes were missed: what was proven is to be proven again.
+    /// Handles that session changes were missed, so that the opt-in has to be proven again.
     pub(crate) fn handle_missed_session_changes(&mut self) {
         self.overtake_requests();
         self.distrust();
     }
 
-    /// There is evidence that the session works: the homeserver is asked, and its answer
-    /// decides.
+    /// Notes evidence that the session works. It leads to a GET, whose answer decides.
     pub(super) fn note_evidence(&mut self) {
         match self.session {
             Session::Live | Session::Ended => {}
@@ -77,7 +76,7 @@ impl Machine {
         }
     }
 
-    /// The app asks: what it last heard of the session may have changed.
+    /// Requests a GET for a call of the app, even if the session did not work before.
     pub(super) fn expect_answer(&mut self) {
         self.wake.fetch_wanted = true;
         self.note_evidence();
@@ -92,8 +91,8 @@ impl Machine {
         self.session = session;
         self.void_opt_ins(Outcome::SessionEnded);
         if self.record.decision == Consent::Granted {
-            // An opt-in is proven again at the next login. Keeping it would hold the
-            // events of another user.
+            // The next login proves an opt-in again. If it were kept, a later session would
+            // hold events that may belong to another user.
             self.record.decision = Consent::Undecided;
             self.record.forget_id();
         }

@@ -1,4 +1,4 @@
-//! What sync shows of the account data.
+//! Account data that arrives in sync, and the proof that an answer can give.
 
 use tokio::time::Instant;
 
@@ -6,16 +6,16 @@ use super::{Generation, LastAnswer, Machine, Session};
 use crate::consent::{content::Observed, state::Consent};
 
 impl Machine {
-    /// Handles that sync carried an account-data event, of whatever type: the network is
-    /// there, the session works, and a change of our event would have come.
+    /// Handles that sync carried an account-data event of any type. It shows that the
+    /// network and the session work, and that a change of our event would have arrived.
     pub(crate) fn handle_sync_delivers(&mut self, now: Instant) {
         self.wake.timer.restart(now);
         self.note_evidence();
         self.nudge(now);
     }
 
-    /// Handles that sync showed `seen`. Costs no request unless it differs from what the
-    /// homeserver was last seen to hold.
+    /// Handles that sync showed `seen`. Makes no request if that is the content last seen
+    /// on the homeserver.
     pub(crate) fn handle_synced(&mut self, seen: &Observed, now: Instant) {
         if self.session == Session::Ended {
             return;
@@ -23,7 +23,7 @@ impl Machine {
         if self.server.write_in_flight.as_ref() == Some(seen) {
             return;
         }
-        // Even what is known may be newer than the answer of a request that is out.
+        // Even known content may be newer than the answer to a request in flight.
         if seen.flag == Some(false) {
             self.server.generation.closing += 1;
             self.server.sync_hint = None;
@@ -32,7 +32,7 @@ impl Machine {
             self.server.sync_hint = Some(seen.clone());
         }
         if self.server.on_server.as_ref() == Some(seen) {
-            // Or newer than a write that is out.
+            // It may also be newer than a write in flight.
             self.wake.fetch_wanted |= self.server.write_in_flight.is_some();
             return;
         }
@@ -53,21 +53,21 @@ impl Machine {
         self.disk.backoff.nudge(now);
     }
 
-    /// Returns whether a GET that was sent at `asked_at` proves anything: no local call
-    /// or closing sign came after it was sent, and sync has shown nothing else since.
+    /// Returns whether the answer to a GET sent at `asked_at` is proof: no local call or
+    /// closing sign came after it, and sync has shown no other content since.
     pub(super) fn is_proof(&self, asked_at: Generation, seen: &Observed) -> bool {
         let Generation { closing, change } = self.server.generation;
         asked_at.closing == closing
             && (asked_at.change == change || self.server.sync_hint.as_ref() == Some(seen))
     }
 
-    /// A GET that is out proves nothing, whatever it shows.
+    /// Makes the answer to a GET in flight worthless as proof.
     pub(super) fn overtake_requests(&mut self) {
         self.server.generation.change += 1;
         self.server.sync_hint = None;
     }
 
-    /// The homeserver answered a GET.
+    /// Notes that the homeserver answered a GET with `seen`.
     pub(super) fn answered(&mut self, seen: &Observed, now: Instant) {
         self.wake.fetch_wanted = false;
         self.wake.timer.restart(now);
@@ -79,7 +79,7 @@ impl Machine {
         }
     }
 
-    /// What was proven is held until it is proven again.
+    /// Holds events until a GET has proven the opt-in again.
     pub(super) fn distrust(&mut self) {
         self.wake.fetch_wanted = true;
         if matches!(self.server.answer, LastAnswer::Granted(_) | LastAnswer::NoId) {
@@ -87,7 +87,7 @@ impl Machine {
         }
     }
 
-    /// Nothing is proven any more.
+    /// Discards all proof and requests a GET.
     pub(super) fn unconfirm(&mut self) {
         self.server.answer = LastAnswer::None;
         self.wake.fetch_wanted = true;

@@ -1,5 +1,5 @@
-//! Orders of events that went wrong once, each with what must come of it. Most were found
-//! by the model check. The tables are tested over the wire, in `tests/it/table.rs`.
+//! Orders of events that once failed, each with the required result. The model check found
+//! most of them. `tests/it/table.rs` tests the transition tables over HTTP.
 
 mod failures;
 mod one_process;
@@ -25,7 +25,7 @@ use crate::{
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const UNANSWERED: Failure = Failure { kind: FailureKind::Unanswered, retry_after: None };
 
-/// A machine, a disk that works, and a homeserver that a test answers for.
+/// A machine with a working disk. The test plays the homeserver.
 struct Driven {
     machine: Machine,
     now: Instant,
@@ -44,7 +44,7 @@ impl Driven {
         Self { machine, now: Instant::now(), calls: 0, ids: 0 }
     }
 
-    /// A machine whose first GET has shown `seen`.
+    /// Creates a machine whose first GET has returned `seen`.
     fn seeing(seen: &Observed) -> Self {
         let mut driven = Self::new();
         driven.read(seen);
@@ -60,7 +60,7 @@ impl Driven {
         CallId(self.calls)
     }
 
-    /// Lets the disk take what it is given, and returns what else is to be done.
+    /// Completes all saves, and returns the next other action.
     fn next(&mut self) -> Action {
         loop {
             match self.machine.poll(self.now) {
@@ -80,7 +80,7 @@ impl Driven {
         }
     }
 
-    fn asks(&mut self) {
+    fn expect_read(&mut self) {
         let next = self.next();
         assert!(matches!(next, Action::Get | Action::GetAgain), "{next:?}");
     }
@@ -95,28 +95,28 @@ impl Driven {
         self.ids += 1;
     }
 
-    /// A GET that shows `seen`, answered at once.
+    /// Expects a GET and answers it with `seen`.
     fn read(&mut self, seen: &Observed) {
-        self.asks();
+        self.expect_read();
         self.answer(seen);
     }
 
     fn fail_read(&mut self, failure: Failure) {
-        self.asks();
+        self.expect_read();
         let random = self.random();
         self.machine.handle_got(Err(failure), self.now, &random);
     }
 
-    fn writes(&mut self) -> Change {
+    fn expect_write(&mut self) -> Change {
         match self.next() {
             Action::Put(change) => change,
             other => panic!("{other:?}"),
         }
     }
 
-    /// A PUT that is answered at once.
+    /// Expects a PUT and acknowledges it.
     fn write(&mut self) -> Change {
-        let change = self.writes();
+        let change = self.expect_write();
         self.wrote();
         change
     }
@@ -127,7 +127,7 @@ impl Driven {
     }
 
     fn fail_write(&mut self, failure: Failure) {
-        self.writes();
+        self.expect_write();
         let random = self.random();
         self.machine.handle_put(Err(failure), self.now, &random);
     }
@@ -177,41 +177,41 @@ fn id(name: &str) -> AnalyticsId {
     AnalyticsId::from_foreign(name).unwrap()
 }
 
-fn yes(name: &str) -> Observed {
+fn opted_in(name: &str) -> Observed {
     Change::OptIn(id(name)).outcome()
 }
 
-fn no() -> Observed {
+fn opted_out() -> Observed {
     Change::OptOut.outcome()
 }
 
-fn no_beside(name: &str) -> Observed {
+fn opted_out_with(name: &str) -> Observed {
     Observed { flag: Some(false), id: ObservedId::Usable(id(name)) }
 }
 
 #[tokio::test]
-async fn a_no_that_sync_repeats_is_newer_than_an_answer_that_is_out() {
-    let mut driven = Driven::seeing(&no());
+async fn a_repeated_false_in_sync_is_newer_than_a_read_in_flight() {
+    let mut driven = Driven::seeing(&opted_out());
     driven.recheck();
-    driven.asks();
-    driven.sync(&no());
-    driven.answer(&yes("a"));
+    driven.expect_read();
+    driven.sync(&opted_out());
+    driven.answer(&opted_in("a"));
     assert_eq!(driven.decision(), Consent::Denied);
 }
 
 #[tokio::test]
-async fn a_soft_logout_is_newer_than_an_answer_that_is_out() {
-    let mut driven = Driven::seeing(&yes("a"));
+async fn a_soft_logout_is_newer_than_a_read_in_flight() {
+    let mut driven = Driven::seeing(&opted_in("a"));
     assert_eq!(driven.gate(), GateState::Open);
     driven.recheck();
-    driven.asks();
+    driven.expect_read();
     driven.machine.handle_session(Session::SoftLogout, driven.now);
-    driven.answer(&yes("a"));
+    driven.answer(&opted_in("a"));
     assert_eq!(driven.gate(), GateState::Holding(HoldReason::SoftLogout));
 }
 
 #[tokio::test]
-async fn an_id_whose_write_may_be_lost_is_kept_beside_a_pending_removal() {
+async fn an_opt_in_keeps_its_unanswered_id_despite_a_pending_removal() {
     let mut driven = Driven::new();
     driven.opt_out(Removal::Id);
     driven.fail_read(UNANSWERED);
@@ -221,13 +221,13 @@ async fn an_id_whose_write_may_be_lost_is_kept_beside_a_pending_removal() {
     driven.fail_read(UNANSWERED);
 
     let call = driven.opt_in();
-    driven.read(&yes("minted-0"));
+    driven.read(&opted_in("minted-0"));
     driven.next();
     assert_eq!(driven.outcome(call), Some(Outcome::Done));
 }
 
 #[tokio::test]
-async fn an_opt_in_that_reads_nothing_back_closes_and_wipes() {
+async fn an_opt_in_whose_read_back_is_empty_closes_and_wipes() {
     let mut driven = Driven::seeing(&Observed::UNSET);
     driven.opt_in();
     driven.read(&Observed::UNSET);
@@ -242,79 +242,79 @@ async fn an_opt_in_that_reads_nothing_back_closes_and_wipes() {
 }
 
 #[tokio::test]
-async fn a_dropped_opt_in_whose_write_sync_has_shown_asks_the_homeserver() {
+async fn a_dropped_opt_in_whose_write_appeared_in_sync_leads_to_a_read() {
     let mut driven = Driven::seeing(&Observed::UNSET);
     let call = driven.opt_in();
     driven.read(&Observed::UNSET);
-    driven.writes();
-    driven.sync(&yes("minted-1"));
+    driven.expect_write();
+    driven.sync(&opted_in("minted-1"));
     driven.machine.handle_opt_in_dropped(call, driven.now);
-    driven.asks();
+    driven.expect_read();
 }
 
 #[tokio::test]
-async fn a_failed_opt_in_asks_for_what_only_its_own_read_has_seen() {
+async fn a_failed_opt_in_reads_again_if_only_its_own_read_saw_a_change() {
     let mut driven = Driven::seeing(&Observed::UNSET);
     let call = driven.opt_in();
-    driven.read(&no());
-    driven.writes();
+    driven.read(&opted_out());
+    driven.expect_write();
     driven.machine.handle_opt_in_dropped(call, driven.now);
-    driven.sync(&no());
-    driven.read(&no());
+    driven.sync(&opted_out());
+    driven.read(&opted_out());
     assert_eq!(driven.decision(), Consent::Denied);
 }
 
 #[tokio::test]
-async fn a_failed_opt_in_asks_again_if_sync_overtook_its_read() {
-    let mut driven = Driven::seeing(&no());
+async fn a_failed_opt_in_reads_again_if_sync_overtook_its_read() {
+    let mut driven = Driven::seeing(&opted_out());
     let call = driven.opt_in();
-    driven.asks();
-    driven.sync(&yes("b"));
-    driven.answer(&no());
+    driven.expect_read();
+    driven.sync(&opted_in("b"));
+    driven.answer(&opted_out());
     driven.machine.handle_opt_in_dropped(call, driven.now);
-    driven.asks();
+    driven.expect_read();
 }
 
 #[tokio::test]
-async fn what_sync_shows_during_a_clean_up_is_asked_for_after_it() {
+async fn a_change_in_sync_during_a_removal_leads_to_another_read() {
     let mut driven = Driven::new();
     driven.opt_out(Removal::Id);
-    driven.read(&yes("a"));
-    driven.writes();
-    // Another client restored it after the write, and sync was faster than the answer.
-    driven.sync(&yes("a"));
+    driven.read(&opted_in("a"));
+    driven.expect_write();
+    // Another client restored the ID after the write. Sync was faster than the answer.
+    driven.sync(&opted_in("a"));
     driven.wrote();
-    driven.asks();
+    driven.expect_read();
 }
 
 #[tokio::test]
-async fn an_unusable_id_is_no_id() {
+async fn an_unusable_id_counts_as_missing() {
     let driven = Driven::seeing(&Observed { flag: Some(true), id: ObservedId::Unusable });
     assert_eq!(driven.gate(), GateState::Holding(HoldReason::MissingId));
 }
 
 #[tokio::test]
-async fn after_a_new_no_it_matters_no_more_that_the_record_could_not_be_read() {
+async fn a_new_opt_out_replaces_an_unreadable_record() {
     let mut driven = Driven::with(Record::unreadable("salt".to_owned()));
-    driven.read(&yes("a"));
+    driven.read(&opted_in("a"));
     assert_eq!(driven.decision(), Consent::Denied);
     driven.opt_out(Removal::Id);
-    driven.read(&yes("a"));
+    driven.read(&opted_in("a"));
     driven.write();
-    driven.read(&no());
+    driven.read(&opted_out());
 
-    // The retired ID stays retired, and a decision made elsewhere is followed.
+    // The retired ID stays retired, and a later decision made elsewhere is followed.
     driven.recheck();
-    driven.read(&yes("a"));
+    driven.read(&opted_in("a"));
     assert_eq!(driven.decision(), Consent::Denied);
     driven.write();
-    driven.read(&no());
+    driven.read(&opted_out());
     driven.recheck();
-    driven.read(&yes("b"));
+    driven.read(&opted_in("b"));
     assert_eq!(driven.gate(), GateState::Open);
 }
 
-/// That the next action is a save, and that nothing else is done before the disk has taken it.
+/// Asserts that the next action is a save and that nothing else happens before it ends.
 fn saves_first(driven: &mut Driven) {
     let next = driven.machine.poll(driven.now);
     let Action::Save(save) = next else { panic!("{next:?}") };
@@ -325,18 +325,18 @@ fn saves_first(driven: &mut Driven) {
 }
 
 #[tokio::test]
-async fn an_id_that_a_removal_finds_is_on_the_disk_as_retired_before_it_is_removed() {
-    let mut driven = Driven::seeing(&yes("a"));
+async fn a_removal_saves_the_id_that_it_finds_as_retired_before_it_writes() {
+    let mut driven = Driven::seeing(&opted_in("a"));
     driven.opt_out(Removal::Id);
     // Another device has changed the ID.
-    driven.read(&yes("b"));
+    driven.read(&opted_in("b"));
     saves_first(&mut driven);
     assert!(driven.machine.disk.stored.is_retired(&id("b")));
     assert_eq!(driven.write(), Change::OptOut);
 }
 
 #[tokio::test]
-async fn an_id_is_on_the_disk_before_an_opt_in_writes_it() {
+async fn an_opt_in_saves_its_id_before_it_writes() {
     let mut driven = Driven::seeing(&Observed::UNSET);
     driven.opt_in();
     driven.read(&Observed::UNSET);

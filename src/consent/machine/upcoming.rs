@@ -1,5 +1,4 @@
-//! What the machine begins by itself, and when: the one place that says why a GET will
-//! ever come.
+//! Operations that the machine begins without a call of the app, and their time.
 
 use tokio::time::Instant;
 
@@ -9,14 +8,14 @@ use super::{
     operation::Task,
 };
 
-/// What makes the machine begin an operation by itself.
+/// The triggers of an operation without a call of the app.
 #[derive(Clone, Copy, Debug)]
 #[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 pub(super) struct Wake {
     pub(super) fetch_wanted: bool,
     pub(super) timer: RecheckTimer,
     pub(super) backoff: Backoff,
-    /// There is evidence that a session that is not live works after all.
+    /// Whether there is evidence that a session that is not live works after all.
     pub(super) session_may_work: bool,
 }
 
@@ -32,7 +31,7 @@ impl Wake {
 }
 
 impl Machine {
-    /// Returns the operation that begins by itself, and when.
+    /// Returns the next operation that needs no call, and the time when it is due.
     pub(super) fn upcoming(&self, now: Instant) -> Option<(Task, Instant)> {
         if self.session == Session::Ended {
             return None;
@@ -40,18 +39,18 @@ impl Machine {
         let wake = &self.wake;
         let earliest = wake.backoff.waits_until(now).unwrap_or(now);
         let asks = self.session == Session::Live || wake.session_may_work;
-        // The timer goes on for a session that does not work: evidence may be missed.
+        // The timer runs even if the session does not work, because evidence may be missed.
         let begins = |is_wanted: bool| {
             if is_wanted { Some(earliest) } else { wake.timer.due.map(|due| due.max(earliest)) }
         };
         if self.record.removal.is_some() && !self.opt_in.settling {
-            // A removal was promised: it goes on under a veto, and for an account that
-            // was forbidden once.
+            // A promised removal continues under a veto, and for an account that was once
+            // denied access.
             let at = begins(asks || self.session == Session::Unavailable)?;
             return Some((Task::Removal, at));
         }
         if self.opt_in.settling {
-            // An opt-in that was written is read back under a veto too.
+            // A written opt-in is read back even under a veto.
             let settled_at = self.opt_in.minted.as_ref().and_then(|minted| minted.settled_at);
             return Some((Task::Fetch, begins(asks)?.max(settled_at.unwrap_or(now))));
         }
@@ -61,11 +60,11 @@ impl Machine {
         Some((Task::Fetch, begins(asks && wake.fetch_wanted)?))
     }
 
-    /// Returns the time of the next thing that happens by itself.
+    /// Returns when the machine next acts without an input.
     pub(super) fn wakes_at(&self, now: Instant) -> Option<Instant> {
         let save = self.disk.retry_at(&self.record, now);
         let request = match self.operation {
-            // A request begins once the disk has taken what is to be saved.
+            // No operation begins before the save in flight has ended.
             _ if self.disk.is_saving() => None,
             Some(_) => None,
             None => self.upcoming(now).map(|(_, at)| at),

@@ -1,4 +1,4 @@
-//! The IDs that this device remembers: as salted digests, which are enough to recognise one.
+//! The salted digests by which this device recognises an ID.
 
 use std::collections::VecDeque;
 
@@ -8,10 +8,10 @@ use sha2::{Digest as _, Sha256};
 use super::Record;
 use crate::{analytics_id::AnalyticsId, hex::hex};
 
-/// How many retired IDs are remembered: a client that restores what it had cached
-/// restores a recent one.
+/// The number of retired IDs to remember. A client that writes back its cache restores a
+/// recent one.
 pub(super) const MAX_RETIRED: usize = 64;
-/// How many IDs are remembered that the next withdrawal retires: it needs room for no more.
+/// The number of offered IDs to remember. A withdrawal can retire no more than that.
 pub(super) const MAX_OFFERED: usize = MAX_RETIRED;
 
 /// A salted digest of an analytics ID.
@@ -27,7 +27,7 @@ impl std::fmt::Debug for IdDigest {
 }
 
 impl Record {
-    /// Makes `id` the current one. The next withdrawal retires the one before it too.
+    /// Makes `id` the current one. The next withdrawal retires both it and its predecessor.
     pub(crate) fn remember_id(&mut self, id: &AnalyticsId) {
         let digest = self.digest(id);
         if self.current.as_ref() != Some(&digest) {
@@ -36,19 +36,19 @@ impl Record {
         }
     }
 
-    /// Forgets the current ID without retiring it. The next withdrawal does.
+    /// Forgets the current ID. The next withdrawal retires it.
     pub(crate) fn forget_id(&mut self) {
         if let Some(current) = self.current.take() {
             self.offer_digest(current);
         }
     }
 
-    /// Whether an ID is remembered, and it is not `id`.
+    /// Returns whether the current ID is another than `id`.
     pub(crate) fn remembers_other_than(&self, id: &AnalyticsId) -> bool {
         self.current.as_ref().is_some_and(|current| *current != self.digest(id))
     }
 
-    /// Notes that `id` may be written to the account from here on.
+    /// Notes that `id` may be written to the account from now on.
     pub(crate) fn offer(&mut self, id: &AnalyticsId) {
         self.offer_digest(self.digest(id));
     }
@@ -59,12 +59,12 @@ impl Record {
         }
     }
 
-    /// Retires every ID that this device has used, has written, or may have written.
+    /// Retires every ID that this device has used or may have written.
     pub(crate) fn retire_all(&mut self) {
         self.retire_all_but(None);
     }
 
-    /// Does the same, except for `id`.
+    /// Retires the same IDs as [`Record::retire_all`], except for `id`.
     pub(crate) fn retire_all_but(&mut self, id: Option<&AnalyticsId>) {
         let spared = id.map(|id| self.digest(id));
         self.forget_id();
@@ -86,8 +86,8 @@ impl Record {
         push(&mut self.retired, digest, MAX_RETIRED);
     }
 
-    /// Whether `id` must not be used again. Of a record that could not be read it is not
-    /// known, so that it holds for every ID.
+    /// Returns whether `id` must not be used again. If the record could not be read, that
+    /// is unknown, and every ID counts as retired.
     pub(crate) fn is_retired(&self, id: &AnalyticsId) -> bool {
         self.unreadable || self.retired.contains(&self.digest(id))
     }
@@ -100,7 +100,7 @@ impl Record {
     }
 }
 
-/// Adds `digest`, unless it is there. The oldest goes if there are more than `most`.
+/// Adds `digest` unless it is present, and removes the oldest if there are more than `most`.
 fn push(digests: &mut VecDeque<IdDigest>, digest: IdDigest, most: usize) {
     if digests.contains(&digest) {
         return;
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_withdrawal_retires_what_is_in_use_what_was_and_what_was_offered() {
+    fn a_withdrawal_retires_current_former_and_offered_ids() {
         let ids: Vec<_> = (0..5).map(|_| AnalyticsId::random()).collect();
         let mut record = Record::default();
         record.remember_id(&ids[0]);
@@ -160,13 +160,13 @@ mod tests {
         assert_eq!(is_retired, [true, true, true, false, true]);
         record.retire_all();
         assert!(record.is_retired(&ids[3]));
-        // What is retired is not offered again.
+        // A retired ID is not offered again.
         record.offer(&ids[3]);
         assert!(record.offered.is_empty());
     }
 
     #[test]
-    fn the_ids_that_were_offered_are_bounded_and_the_oldest_go_first() {
+    fn offered_ids_are_bounded_and_the_oldest_are_dropped_first() {
         let ids: Vec<_> = (0..MAX_OFFERED + 3).map(|_| AnalyticsId::random()).collect();
         let mut record = Record::default();
         for id in &ids {

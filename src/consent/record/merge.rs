@@ -1,5 +1,4 @@
-//! Brings the record that this process wants together with the one that another process
-//! has stored meanwhile.
+//! Merges the record of this process with the one that another process has stored.
 
 use std::collections::VecDeque;
 
@@ -7,18 +6,20 @@ use super::{IdDigest, MAX_OFFERED, MAX_RETIRED, Record};
 use crate::consent::state::Consent;
 
 impl Record {
-    /// Returns what has to be stored in place of `theirs`, which is stored now, by a process
-    /// that wants `mine` and has last read or written `base`.
+    /// Merges `mine`, the record that this process wants to store, with `theirs`, the one that
+    /// is stored. `base` is the record that this process last read or wrote.
     ///
-    /// What only one of the two changed since `base` is taken from it. Where both did, the
-    /// more closed value wins: a withdrawal, a veto, a removal that is pending. IDs that
-    /// either has retired stay retired, and a withdrawal of either retires what the other has
-    /// offered. The epoch is one that neither has used for anything else, so that nothing
-    /// captured by one process leaves under the ID of the other.
+    /// A value that only one side changed since `base` is taken from that side. Where both
+    /// sides changed a value, the more closed one wins: a withdrawal, a veto, a pending
+    /// removal. IDs that either side has retired stay retired, and a withdrawal on one side
+    /// retires the IDs that the other has offered. The merged epoch is one that neither side
+    /// has used for anything else, so that no event captured by one process is sent under the
+    /// ID of the other.
     ///
-    /// A withdrawal is known by the epoch that it began. Two processes that withdraw from the
-    /// same record begin the same one, so that two withdrawals become one in a new epoch:
-    /// otherwise each would take the other's for its own, and cross both off.
+    /// A withdrawal is identified by the epoch that it began. Two processes that withdraw from
+    /// the same record begin the same epoch. The two withdrawals then become one in a new
+    /// epoch. Otherwise each process would take the other's withdrawal for its own and
+    /// discharge both.
     pub(crate) fn merge(base: &Self, mine: &Self, theirs: &Self) -> Self {
         let (both_withdrew, both_vetoed) = (
             is_changed(base, mine, theirs, |r| r.withdrawn_in),
@@ -30,15 +31,15 @@ impl Record {
             return mine.clone();
         }
         if mine.epoch.min(theirs.epoch) < base.epoch {
-            // The store was set back, as by a backup. Nothing is known of what they have in
-            // common, and what is closed in either stays closed.
+            // The store was restored from an older state, as by a backup. The common base is
+            // unknown, and a value that is closed on either side stays closed.
             let unknown = Self { epoch: 0, ..Self::new(base.salt.clone()) };
             return Self::merge(&unknown, mine, theirs);
         }
         if theirs == base {
             return mine.clone();
         }
-        // A process that lost its record forgets what this one knows.
+        // A process that lost its record lacks digests that this one has.
         let forgets =
             |digest| theirs.retired.len() < MAX_RETIRED && !theirs.retired.contains(digest);
         let forgets_offered = |digest| {
@@ -83,7 +84,7 @@ impl Record {
             .filter_map(|side| side.current.clone())
             .filter(|digest| merged.current.as_ref() != Some(digest))
             .collect();
-        // The same for both processes.
+        // Both processes must compute the same order.
         lost.sort();
         for digest in lost {
             if decision == Consent::Denied {
@@ -95,7 +96,7 @@ impl Record {
         if is_withdrawn {
             merged.retire_all();
         }
-        // What each captured in its epoch belongs to its own withdrawal, or to its own ID.
+        // Events that each side captured in its epoch belong to its own withdrawal or ID.
         let both_rose = mine.epoch > base.epoch && theirs.epoch > base.epoch;
         if both_rose || is_disputed {
             merged.epoch += 1;
@@ -109,8 +110,8 @@ impl Record {
         merged
     }
 
-    /// Merges records whose digests cannot be compared: those of `mine` are lost, and with
-    /// them the knowledge which IDs must not be used again.
+    /// Merges records with different salts, whose digests cannot be compared. The digests of
+    /// `mine` are lost, and with them which of its IDs must not be used again.
     fn merge_under_another_salt(base: &Self, mine: &Self, theirs: &Self) -> Self {
         let forgets =
             mine.current.is_some() || !mine.retired.is_empty() || !mine.offered.is_empty();
@@ -128,8 +129,8 @@ impl Record {
     }
 }
 
-/// Returns the value of the side that changed it, and whether both did. Then the greater one
-/// is as good as any, and the same for both.
+/// Returns the value of the side that changed it, and whether both sides did. In that case
+/// it is the greater value, so that both processes choose the same one.
 fn merged<T: Clone + Ord>(base: &T, mine: &T, theirs: &T) -> (T, bool) {
     if mine == theirs || theirs == base {
         (mine.clone(), false)
@@ -140,7 +141,7 @@ fn merged<T: Clone + Ord>(base: &T, mine: &T, theirs: &T) -> (T, bool) {
     }
 }
 
-/// Whether both sides changed `value` since `base`.
+/// Returns whether both sides changed `value` since `base`.
 fn is_changed(base: &Record, mine: &Record, theirs: &Record, value: fn(&Record) -> u64) -> bool {
     value(mine) != value(base) && value(theirs) != value(base)
 }
@@ -152,7 +153,7 @@ fn merged_decision(base: &Record, mine: &Record, theirs: &Record) -> Consent {
     match (mine.decision, theirs.decision) {
         (mine, theirs) if mine == theirs || theirs == base.decision => mine,
         (mine, theirs) if mine == base.decision => theirs,
-        // One says yes, the other has ended its session.
+        // One side opted in, the other ended its session.
         _ => Consent::Undecided,
     }
 }
@@ -172,7 +173,7 @@ fn merged_removal(base: &Record, mine: &Record, theirs: &Record) -> Option<super
         (true, true) => mine.removal.max(theirs.removal),
         (true, false) => mine.removal,
         (false, true) => theirs.removal,
-        // The one that has less left to remove has done the rest.
+        // The side with less left to remove has done the rest.
         (false, false) => mine.removal.min(theirs.removal),
     }
 }
@@ -181,8 +182,8 @@ fn merged_flag(base: bool, mine: bool, theirs: bool) -> bool {
     if base { mine && theirs } else { mine || theirs }
 }
 
-/// Returns the IDs that either side has in a list, the oldest first: those that `theirs` had no
-/// room for any more, then what it has, then what is new in `mine`.
+/// Returns the union of a list of both sides, oldest first: entries that `theirs` has dropped
+/// for lack of room, its present entries, then the new ones of `mine`.
 fn united(
     base: &Record,
     mine: &Record,

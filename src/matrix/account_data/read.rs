@@ -1,9 +1,9 @@
-//! The request that reads the event, and an answer that shows its body as it came.
+//! A request that reads the event, with an answer that keeps the raw body.
 //!
-//! The SDK's own answer takes a body that is missing for `{}` (ruma 0.16,
-//! `get_global_account_data`): as if the account held nothing.
+//! The answer of the SDK itself reads a missing body as `{}` (ruma 0.16,
+//! `get_global_account_data`), as if the account had no event.
 
-// One version of matrix-sdk each. `scripts/with-sdk` names the other.
+// One file for each version of matrix-sdk. `sdk/` lists the path for the others.
 #[path = "read/matrix_sdk_0_18.rs"]
 mod matrix_sdk_traits;
 
@@ -14,14 +14,14 @@ use matrix_sdk::ruma::{
 };
 use serde_json::value::RawValue;
 
-/// Reads the account-data event of one type.
+/// A request for the account-data event of one type.
 #[derive(Clone, Debug)]
 pub(super) struct Read(Request);
 
-/// What the homeserver answered.
+/// The answer of the homeserver.
 #[derive(Debug)]
 pub(super) struct Answer {
-    /// The content of the event; none if there was no body.
+    /// The content of the event; `None` if there was no body.
     pub(super) content: Option<Box<RawValue>>,
 }
 

@@ -1,4 +1,4 @@
-//! What can happen to a device, and how it begins.
+//! The inputs of a device, and its initial state.
 
 use super::super::content::{Content, Id};
 use crate::consent::{
@@ -6,7 +6,7 @@ use crate::consent::{
     record::Removal,
 };
 
-/// What happens to a device.
+/// An event that a device reacts to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Input {
     // The app.
@@ -17,8 +17,7 @@ pub(crate) enum Input {
     Allow,
     EndSession,
     Recheck,
-    /// The last handle is dropped, and another one is built, which waits for the save of
-    /// the first.
+    /// The last handle is dropped and a new one is built, which waits for the last save.
     Rebuild,
     // The driver and the disk.
     Go,
@@ -29,11 +28,11 @@ pub(crate) enum Input {
     // The network.
     Read(Content),
     Applied,
-    /// The homeserver says that it applied the write, and has not.
+    /// The homeserver acknowledges a write without applying it.
     Lied,
     Answered,
     Failed(FailureKind),
-    /// … and the homeserver asked to be left alone.
+    /// The homeserver refused the request and asked to wait.
     AskedToWait,
     DetachedEnded,
     Synced(Content),
@@ -41,17 +40,17 @@ pub(crate) enum Input {
     Delivered,
     SessionIs(Session),
     MissedSessionChanges,
-    // Time, and the end of it.
+    // Time and crashes.
     SaveRetryDue,
     RetryDue,
     RequestedWaitOver,
     Settled,
     RecheckDue,
     Crash,
-    /// An opt-in under this ID was written to the server.
-    YesWritten(Id),
-    /// This device's own.
-    OwnYesWritten(Id),
+    /// Another client or device wrote an opt-in under this ID to the server.
+    OptInWritten(Id),
+    /// This device wrote an opt-in under this ID to the server.
+    OwnOptInWritten(Id),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -60,15 +59,15 @@ pub(crate) struct Kind {
     pub(crate) has_quick_disk: bool,
 }
 
-/// What a device remembers when a run begins.
+/// The record of a device when a run begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Memory {
     Nothing,
-    /// The user opted in, under [`Id::OLD`].
-    Yes,
-    /// The user opted out, and the account has still to be cleaned.
-    NoPending,
-    /// The user opted out, and the account was clean.
-    No,
+    /// The user opted in under [`Id::OLD`].
+    OptedIn,
+    /// The user opted out, and the removal from the account is pending.
+    RemovalPending,
+    /// The user opted out, and the account is clean.
+    OptedOut,
     Unreadable,
 }

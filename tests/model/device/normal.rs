@@ -1,4 +1,4 @@
-//! Which devices are the same.
+//! Normalises devices, so that equivalent ones are equal.
 
 use std::collections::HashMap;
 
@@ -6,7 +6,7 @@ use super::{Device, SALT};
 use crate::consent::machine::{CallId, Generation, backoff::RecheckTimer, operation::Step};
 
 impl Device {
-    /// Makes states that no transition can tell apart equal.
+    /// Makes states equal that no transition can distinguish.
     pub(super) fn normalise(&mut self) {
         const GENERATION: Generation = Generation { closing: 2, change: 2 };
 
@@ -21,7 +21,7 @@ impl Device {
             };
         }
         machine.server.generation = GENERATION;
-        // It is told, and decides nothing.
+        // This is only reported, and influences no decision.
         machine.server.removed_id = None;
 
         machine.wake.backoff.normalise(self.now);
@@ -37,7 +37,7 @@ impl Device {
         }
         self.renumber_calls();
 
-        // Only which of these epochs is the higher one matters.
+        // Only the order of these epochs matters.
         let machine = &mut self.machine;
         let mut records = vec![&mut machine.record, &mut machine.disk.stored, &mut self.durable];
         records.extend(machine.disk.saving.as_mut());
@@ -50,14 +50,14 @@ impl Device {
             record.cleaned_in_epoch =
                 record.cleaned_in_epoch.filter(|epoch| *epoch == record.epoch).map(|_| rank);
             record.epoch = rank;
-            // A record that starts anew has a new salt and no digest.
+            // A new record has a new salt and no digest.
             if !record.has_digests() {
                 *record = record.clone().with_salt(SALT);
             }
         }
     }
 
-    /// Only the order of the calls matters.
+    /// Renumbers the calls, because only their order matters.
     fn renumber_calls(&mut self) {
         let mut numbers = HashMap::new();
         let mut count = 0;

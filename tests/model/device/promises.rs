@@ -1,4 +1,4 @@
-//! The promises, told by what happened to a device and never by its machine.
+//! The promises, derived from the inputs of a device and never from its machine.
 
 use super::{Device, Input, Violation, requests::Wire};
 use crate::{
@@ -14,15 +14,14 @@ use crate::{
     gate::WipeReason,
 };
 
-/// What came since a request was sent.
+/// The events since a request was sent.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(super) struct Since {
-    /// A local call.
+    /// Whether there was a local call.
     pub(super) is_overtaken: bool,
-    /// Sync showed a no.
+    /// Whether sync showed a `false`.
     pub(super) is_closed: bool,
-    /// What sync showed last; nothing, if the session was lost and it showed nothing
-    /// since.
+    /// The last content in sync; an inner `None` if the session was lost after it.
     pub(super) shown: Option<Option<Content>>,
 }
 
@@ -34,36 +33,37 @@ impl Since {
     }
 }
 
-/// What was promised to the user, told by what happened and never by the machine.
+/// The promises in force, and the events that they depend on.
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(super) struct Monitor {
     pub(super) now: Promises,
-    /// What of it was acknowledged to be on disk.
+    /// The promises that were acknowledged to be on disk.
     pub(super) durable: Promises,
-    /// The ID beside the yes that this process has proof of.
+    /// The ID of the opt-in that this process has proof of.
     pub(super) proof: Option<Id>,
+    /// The ID under which the gate was last open.
     pub(super) last_open: Option<Id>,
-    /// The ID that the last operation began with, and no `false` in sync came since.
+    /// The ID in the first read of the last operation, unless a `false` has been seen since.
     pub(super) last_read: Option<Id>,
-    /// The epoch went up since then.
+    /// Whether the epoch was raised since the gate was last open.
     pub(super) is_raised: bool,
-    /// An unasked clean-up was written in this epoch.
+    /// Whether a clean-up of a restored ID was written in this epoch.
     pub(super) may_be_cleaned: bool,
-    /// An answer since then showed that it was applied.
+    /// Whether a later answer showed that the clean-up was applied.
     pub(super) saw_clean: bool,
-    /// A save failed: what a receipt says of the disk is not sure.
+    /// Whether a save failed, so that it is unknown what is on the disk.
     pub(super) has_unreliable_disk: bool,
-    /// An operation that the machine began by itself failed, and neither time nor a sign
-    /// that the network is there has come since.
+    /// Whether an operation failed, and neither the wait has ended nor something has shown
+    /// since that the network works.
     pub(super) must_wait: bool,
-    /// The homeserver asked to be left alone, and the time is not over.
+    /// Whether the homeserver asked to wait, and the wait has not ended.
     pub(super) is_asked_to_wait: bool,
-    /// There was evidence that the session works since it was last lost.
+    /// Whether there was evidence that the session works since it was last lost.
     pub(super) has_evidence: bool,
 }
 
 impl Monitor {
-    /// A call of the app: it is tried at once.
+    /// Notes a call of the app, which is tried at once.
     pub(super) fn app_calls(&mut self) {
         self.must_wait = false;
         self.is_asked_to_wait = false;
@@ -75,30 +75,31 @@ impl Monitor {
     }
 }
 
+/// The promises to the user. IDs are sets of bits, see [`Id::mask`].
 #[derive(Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub(super) struct Promises {
-    /// The user said no, and nobody has said yes since.
-    pub(super) no: bool,
-    /// The record could not be read: only the user's own new yes opens.
+    /// Whether the user opted out, and has not opted in since.
+    pub(super) opted_out: bool,
+    /// Whether the record could not be read, so that only a new opt-in by the user opens.
     pub(super) forgotten: bool,
-    /// The account has still to be cleaned.
+    /// Whether the account has yet to be cleaned.
     pub(super) unclean: bool,
-    /// The event has still to be erased.
+    /// Whether the event has yet to be erased.
     pub(super) unerased: bool,
-    /// An unasked clean-up was proved to be applied in this epoch.
+    /// Whether a clean-up of a restored ID was proven to be applied in this epoch.
     pub(super) has_cleaned: bool,
     /// The IDs that were in use.
     pub(super) used: u16,
-    /// The IDs that an opt-in here has begun to write, and of these those whose write was
-    /// answered.
+    /// The IDs that an opt-in here has begun to write.
     pub(super) written: u16,
+    /// The IDs whose write by an opt-in here was acknowledged.
     pub(super) answered: u16,
     /// The IDs that must not be used again.
     pub(super) retired: u16,
 }
 
 impl Promises {
-    /// The account was seen without an ID, or left so.
+    /// Notes that the account was seen clean, or was cleaned.
     pub(super) fn cleaned(&mut self) {
         if !self.unerased && std::mem::take(&mut self.unclean) {
             self.forgotten = false;
@@ -115,7 +116,7 @@ impl Device {
         }
     }
 
-    /// Checks what holds after `input`.
+    /// Checks the promises after `input`.
     pub(super) fn judge(&mut self, before: &Self, input: Input) -> Result<(), Violation> {
         let Monitor { now, durable, .. } = self.monitor;
         let wipe = self.machine.take_wipe();
@@ -139,7 +140,7 @@ impl Device {
             }
             let was_closed = matches!(before.machine.gate(), GateState::Closed(_));
             if is_closed && !was_closed && !is_raised {
-                return Err("P2: the gate closed and left the queue behind");
+                return Err("P2: the gate closed without wiping the queue");
             }
             let (old, new) = (before.machine.decision(), self.machine.decision());
             let opts_in = !before.opt_in_calls().is_empty();
@@ -150,13 +151,13 @@ impl Device {
                 return Err("P5: a decision was overwritten by an absence");
             }
         }
-        // A session that is lost twice was perhaps renewed in between, for which an opt-in
-        // that was begun in between is evidence: its own answer decides.
+        // A session that is lost twice may have been renewed in between. An opt-in that was
+        // called in between is evidence of that, and its own answer decides.
         let is_lost = matches!(input, Input::SessionIs(Session::Lost))
             && before.machine.session != Session::Lost;
         let withdraws = is_lost || matches!(input, Input::OptOut(_) | Input::EndSession);
         if withdraws && !before.has_ended() && !self.opt_in_calls().is_empty() {
-            return Err("P4: an opt-in goes on although the user opted out after it");
+            return Err("P4: an opt-in continues although the user opted out after it");
         }
         if now.unclean && self.machine.record.removal.is_none() {
             return Err("P4: a removal was forgotten");
@@ -179,8 +180,8 @@ impl Device {
         if self.monitor.proof != Some(id) {
             return Err("P1, P2, P6: open without proof of this very ID");
         }
-        if now.no || now.forgotten {
-            return Err("P4: open although the user's last word was no");
+        if now.opted_out || now.forgotten {
+            return Err("P4: open although the user's last decision was an opt-out");
         }
         if now.unclean {
             return Err("P4: open while a removal is pending");
@@ -197,13 +198,13 @@ impl Device {
         Ok(())
     }
 
-    /// Checks what must hold when nothing is under way, while the server holds
-    /// `server`.
+    /// Checks that the device has converged with the content `server` of the server, in a
+    /// state where nothing is in progress.
     pub(in super::super) fn judge_quiet(&self, server: Content) -> Result<(), Violation> {
         let machine = &self.machine;
         let open = machine.id().map(Id::of);
         if open.is_some() && open != server.granted() {
-            return Err("P2, P6: quiet and open, and the server holds something else");
+            return Err("P2, P6: quiet and open under another ID than the server's");
         }
         if !matches!(machine.session, Session::Live | Session::Ended)
             && self.monitor.has_evidence
@@ -229,16 +230,16 @@ impl Device {
             return Err("quiet, and an opt-in is in progress");
         }
         if server.flag() == Some(false) && machine.decision() != Consent::Denied {
-            return Err("quiet, and a no of the server is not known");
+            return Err("quiet, and an opt-out on the server is not known");
         }
-        let Promises { no, retired, has_cleaned, .. } = self.monitor.now;
+        let Promises { opted_out, retired, has_cleaned, .. } = self.monitor.now;
         let restored = server.granted().filter(|id| retired & id.mask() != 0);
-        if no && restored.is_some() && !has_cleaned && !self.monitor.saw_clean {
+        if opted_out && restored.is_some() && !has_cleaned && !self.monitor.saw_clean {
             return Err("P4: quiet, and an ID that was withdrawn here and restored is not removed");
         }
         match server.granted() {
             Some(id) if open.is_none() && !machine.record.is_retired(&id.real()) => {
-                Err("P6: quiet, and a yes of the server is not followed")
+                Err("P6: quiet, and an opt-in on the server is not followed")
             }
             _ => Ok(()),
         }
@@ -246,7 +247,7 @@ impl Device {
 }
 
 impl Input {
-    /// Whether it shows a content without a decision.
+    /// Returns whether this input shows content without a decision.
     fn says_nothing(self, before: &Device) -> bool {
         let task = before.machine.operation.as_ref().map(|operation| operation.task);
         match (self, &before.request) {

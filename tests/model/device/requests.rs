@@ -1,4 +1,4 @@
-//! The requests of a device, as far as the machine does not know of them.
+//! The requests of a device as the network sees them.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::consent::{
     },
 };
 
-/// The request that is out.
+/// The request in flight.
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) enum Wire {
     Get { answer: Option<Content>, since: Since },
@@ -21,7 +21,7 @@ pub(super) enum Wire {
 }
 
 impl Operation {
-    /// Whether a write follows from what was read.
+    /// Returns whether the next request follows from an earlier one.
     pub(super) fn has_read(&self) -> bool {
         matches!(&self.step, Step::Ready(request) if *request != Sent::Read)
     }
@@ -44,7 +44,7 @@ impl Device {
 
     pub(super) fn outstanding(&self) -> Request {
         match &self.request {
-            Some(_) if self.detached.is_some() => Request::WaitsForTurn,
+            Some(_) if self.detached.is_some() => Request::WaitsForLock,
             Some(Wire::Get { answer: None, .. }) => Request::Get,
             Some(Wire::Get { .. }) => Request::GetAnswered,
             Some(Wire::Put { change, is_applied: false, .. }) => Request::Put {
@@ -56,7 +56,7 @@ impl Device {
         }
     }
 
-    /// The write that is out and was not applied.
+    /// Returns the content of a write in flight that was not applied.
     pub(super) fn unapplied_write(&self) -> Option<Content> {
         match &self.request {
             Some(Wire::Put { change, is_applied: false, .. }) => {
@@ -66,7 +66,7 @@ impl Device {
         }
     }
 
-    /// Whether sync may only show what this device is writing.
+    /// Returns whether `content` may be this device's own write.
     pub(super) fn is_own_write(&self, content: Content) -> bool {
         self.machine.server.write_in_flight.as_ref().map(Content::of) == Some(content)
     }
@@ -79,7 +79,7 @@ impl Device {
         self.machine.operation.as_ref().map(|operation| operation.task)
     }
 
-    /// Does the next thing.
+    /// Starts the next action of the machine.
     pub(super) fn go(&mut self) -> Result<(), Violation> {
         match self.machine.poll(self.now) {
             Action::Save(save) => {
@@ -108,7 +108,7 @@ impl Device {
             }
             Action::Put(change) => {
                 let content = Content::of(&change.outcome());
-                // What was seen before our write is no proof of what holds after it.
+                // A read before our write does not prove the state after it.
                 if self.monitor.proof != content.granted() {
                     self.monitor.proof = None;
                 }
@@ -119,7 +119,7 @@ impl Device {
                     self.monitor.may_be_cleaned = true;
                 }
                 if let Some(id) = content.granted() {
-                    // It is on the disk by now, unless the disk fails.
+                    // The ID is on the disk by now, unless the disk fails.
                     self.monitor.now.written |= id.mask();
                     if !self.monitor.has_unreliable_disk {
                         self.each_promise(|promises| promises.written |= id.mask());
@@ -133,7 +133,7 @@ impl Device {
         Ok(())
     }
 
-    /// A request whose operation is gone goes on by itself.
+    /// Detaches a request whose operation was aborted, so that it continues on its own.
     pub(super) fn detach_stale_request(&mut self) {
         if self.request.is_some() && self.sent().is_none() {
             self.detached = self.unapplied_write().or(self.detached);
@@ -152,11 +152,11 @@ impl Device {
                 let had_minted = mints(self);
                 self.machine.handle_got(Ok(content.real()), self.now, &random);
                 if !had_minted && mints(self) {
-                    self.made += 1;
+                    self.minted += 1;
                 }
                 if self.has_opted_in() {
                     self.each_promise(|promises| {
-                        promises.no = false;
+                        promises.opted_out = false;
                         promises.unclean = false;
                         promises.unerased = false;
                     });
@@ -166,10 +166,10 @@ impl Device {
             Some(Wire::Put { change, since, is_lie, .. }) => {
                 let content = Content::of(&change.outcome());
                 match self.sent() {
-                    // No answer to a write is proof that it was applied, but the user is
-                    // told that the opt-in counts.
+                    // An acknowledgement does not prove that the write was applied, but the
+                    // app shows the user a successful opt-in.
                     Some(Sent::OptIn(_)) => self.each_promise(|promises| {
-                        promises.no = false;
+                        promises.opted_out = false;
                         promises.forgotten = false;
                         promises.unclean = false;
                         promises.unerased = false;
@@ -191,7 +191,7 @@ impl Device {
         Ok(())
     }
 
-    /// What a read tells, before the machine has seen it.
+    /// Updates the monitor from a read, before the machine sees it.
     fn got(&mut self, content: Content, since: Since) {
         let is_verification = self.sent() == Some(&Sent::Verify);
         if since.proves(content) {
@@ -221,7 +221,7 @@ impl Device {
                 }
             }
             Some(Task::Removal) if is_verification => {
-                // Another device opted in after the write, or over it.
+                // Another device opted in after the write.
                 let is_later = content.granted().is_some() && !is_restored;
                 if is_later && !since.is_overtaken {
                     self.each_promise(|promises| promises.cleaned());
@@ -243,7 +243,7 @@ impl Device {
         self.monitor.now.retired & id.mask() != 0
     }
 
-    /// Whether an opt-in has found all that it needs, or has read back its write.
+    /// Returns whether an opt-in has just succeeded by a read.
     fn has_opted_in(&self) -> bool {
         self.machine.operation.as_ref().is_some_and(|operation| {
             operation.task == Task::OptIn && operation.step == Step::Ended(Outcome::Done)
@@ -271,7 +271,7 @@ impl Device {
         self.note_failure();
     }
 
-    /// What failed must not be tried again at once.
+    /// Notes that a failed operation must not be tried again at once.
     fn note_failure(&mut self) {
         if let Some(Operation { task: Task::Fetch | Task::Removal, step, .. }) =
             &self.machine.operation

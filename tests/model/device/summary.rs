@@ -1,4 +1,4 @@
-//! What the world sees of a device.
+//! The part of a device that [`World`](super::super::world::World) depends on.
 
 use super::{
     super::content::{Content, Id},
@@ -7,13 +7,13 @@ use super::{
 };
 use crate::consent::machine::{Action, Session, operation::Operation};
 
-/// What the world has to know of a device.
+/// The properties of a device that decide which actions are possible.
 #[derive(Clone, Copy)]
 pub(crate) struct Summary {
     pub(crate) open: Option<Id>,
     pub(crate) request: Request,
     pub(crate) detached: Option<Content>,
-    /// What was read is still to be written, or a write is on its way.
+    /// Whether a request is in flight, or a write that follows from a read is due.
     pub(crate) in_flight: bool,
     pub(crate) can_go: bool,
     pub(crate) is_saving: bool,
@@ -21,7 +21,7 @@ pub(crate) struct Summary {
     pub(crate) can_retry: bool,
     pub(crate) is_asked_to_wait: bool,
     pub(crate) has_timer: bool,
-    /// A new ID waits for its settle time.
+    /// Whether a new ID waits for the end of its settle time.
     pub(crate) settles: bool,
     pub(crate) opts_in: bool,
     pub(crate) has_ended: bool,
@@ -30,7 +30,7 @@ pub(crate) struct Summary {
 }
 
 impl Summary {
-    /// Whether the device must not take up `id`: it is to be removed, or was.
+    /// Returns whether the device must not use `id`, because it was or is to be removed.
     pub(crate) fn refuses(&self, id: Id) -> bool {
         self.removes || self.promises.forgotten || self.promises.retired & id.mask() != 0
     }
@@ -39,8 +39,8 @@ impl Summary {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Request {
     None,
-    /// Reads nothing before a write whose wait is over has ended.
-    WaitsForTurn,
+    /// The request waits until a detached write has ended.
+    WaitsForLock,
     Get,
     GetAnswered,
     Put {

@@ -1,4 +1,4 @@
-//! What can happen next.
+//! The actions that can follow a state.
 
 use super::{
     super::{
@@ -22,29 +22,29 @@ pub(crate) enum Action {
     ApplyDetached(u8),
     ApplyLoose(u8),
     DropLoose(u8),
-    /// A write fails, and …
+    /// A write gets no answer.
     FailWrite(u8, Fate),
-    /// Sync shows the device the nth content that waits for it, and skips those
-    /// before.
+    /// Sync shows the nth pending content to a device, and skips those before.
     Sync(u8, u8),
-    /// Sync shows again what it showed the nth last time.
+    /// Sync shows the nth of the last shown contents again.
     Replay(u8, u8),
     Crash(u8),
     Foreign(ForeignClient),
     ForeignWrites,
 }
 
+/// The effect of a write that got no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fate {
     NotApplied,
-    /// Applied within the bound on a write, or not at all.
+    /// Applied within the time limit of a write, or not at all.
     Soon,
     /// Applied at any time, or not at all.
     Late,
 }
 
 impl World {
-    /// What happens by itself, sooner or later.
+    /// Collects the actions that have to happen eventually.
     pub(super) fn must_come(&self, scenario: &Scenario, arena: &Arena, actions: &mut Vec<Action>) {
         for index in 0..self.count() {
             let device = u8::try_from(index).unwrap();
@@ -66,7 +66,7 @@ impl World {
                 input(Input::RequestedWaitOver);
             }
             match of.request {
-                Request::None | Request::WaitsForTurn => {}
+                Request::None | Request::WaitsForLock => {}
                 Request::Get => input(Input::Read(self.server)),
                 Request::GetAnswered | Request::PutApplied => input(Input::Answered),
                 Request::Put { .. } => actions.push(Action::Apply(device)),
@@ -95,9 +95,9 @@ impl World {
         }
     }
 
-    /// What may happen or not.
+    /// Collects the actions that may or may not happen.
     pub(super) fn may_come(&self, scenario: &Scenario, arena: &Arena, actions: &mut Vec<Action>) {
-        let left = self.left;
+        let remaining = self.remaining;
         for index in 0..self.count() {
             let device = u8::try_from(index).unwrap();
             let of = self.of(arena, index);
@@ -107,64 +107,64 @@ impl World {
                 }
             };
             if !of.has_ended {
-                input(left.opt_in[index], Input::OptIn);
-                input(left.session, Input::EndSession);
-                input(left.session, Input::SessionIs(Session::Lost));
-                input(left.session, Input::SessionIs(Session::SoftLogout));
-                input(left.session, Input::SessionIs(Session::Live));
-                input(left.session, Input::MissedSessionChanges);
-                input(left.deliver, Input::Delivered);
-                input(left.rebuild, Input::Rebuild);
+                input(remaining.opt_in[index], Input::OptIn);
+                input(remaining.session, Input::EndSession);
+                input(remaining.session, Input::SessionIs(Session::Lost));
+                input(remaining.session, Input::SessionIs(Session::SoftLogout));
+                input(remaining.session, Input::SessionIs(Session::Live));
+                input(remaining.session, Input::MissedSessionChanges);
+                input(remaining.deliver, Input::Delivered);
+                input(remaining.rebuild, Input::Rebuild);
                 if of.has_timer {
-                    input(left.recheck_due, Input::RecheckDue);
+                    input(remaining.recheck_due, Input::RecheckDue);
                 }
             }
-            input(left.opt_out[index], Input::OptOut(Removal::Id));
-            input(left.erase[index], Input::OptOut(Removal::Event));
-            input(left.veto[index], Input::Deny);
-            input(left.veto[index], Input::Allow);
-            input(left.recheck, Input::Recheck);
+            input(remaining.opt_out[index], Input::OptOut(Removal::Id));
+            input(remaining.erase[index], Input::OptOut(Removal::Event));
+            input(remaining.veto[index], Input::Deny);
+            input(remaining.veto[index], Input::Allow);
+            input(remaining.recheck, Input::Recheck);
             if of.opts_in {
-                input(left.drop_opt_in, Input::DropOptIn);
+                input(remaining.drop_opt_in, Input::DropOptIn);
             }
             if of.is_saving {
-                input(left.save_failure, Input::SaveFailed { is_written: false });
-                input(left.save_failure, Input::SaveFailed { is_written: true });
+                input(remaining.save_failure, Input::SaveFailed { is_written: false });
+                input(remaining.save_failure, Input::SaveFailed { is_written: true });
             }
             match of.request {
                 Request::Get
                 | Request::GetAnswered
                 | Request::PutApplied
-                | Request::WaitsForTurn => {
-                    input(left.lose, Input::Failed(FailureKind::Unanswered));
+                | Request::WaitsForLock => {
+                    input(remaining.lose, Input::Failed(FailureKind::Unanswered));
                 }
                 Request::Put { .. } | Request::None => {}
             }
             if matches!(of.request, Request::Get | Request::Put { .. }) {
-                input(left.ask_to_wait, Input::AskedToWait);
-                input(left.session, Input::Failed(FailureKind::Guest));
-                input(left.session, Input::Failed(FailureKind::Locked));
+                input(remaining.ask_to_wait, Input::AskedToWait);
+                input(remaining.session, Input::Failed(FailureKind::Guest));
+                input(remaining.session, Input::Failed(FailureKind::Locked));
             }
             if matches!(of.request, Request::Put { .. }) {
-                input(left.lie, Input::Lied);
+                input(remaining.lie, Input::Lied);
             }
-            if matches!(of.request, Request::Put { .. }) && left.lose > 0 {
+            if matches!(of.request, Request::Put { .. }) && remaining.lose > 0 {
                 actions.push(Action::FailWrite(device, Fate::NotApplied));
                 actions.push(Action::FailWrite(device, Fate::Soon));
-                if left.late > 0 {
+                if remaining.late > 0 {
                     actions.push(Action::FailWrite(device, Fate::Late));
                 }
             }
-            if left.replay > 0 {
+            if remaining.replay > 0 {
                 for nth in 0..self.shown[index].iter().count() {
                     actions.push(Action::Replay(device, u8::try_from(nth).unwrap()));
                 }
             }
-            if left.crash > 0 {
+            if remaining.crash > 0 {
                 actions.push(Action::Crash(device));
             }
         }
-        if left.foreign > 0 && self.foreign.is_none() {
+        if remaining.foreign > 0 && self.foreign.is_none() {
             actions.extend(scenario.foreign.iter().map(|client| Action::Foreign(*client)));
         }
     }

@@ -1,4 +1,4 @@
-//! Requests that fail, sessions that come back, and IDs that others withdraw.
+//! Failed requests, recovered sessions, and IDs that another device withdrew.
 
 use super::*;
 
@@ -8,7 +8,7 @@ fn refused(retry_after: Option<u64>) -> Failure {
     Failure { kind: FailureKind::Refused, retry_after: retry_after.map(Duration::from_secs) }
 }
 
-/// The requests of the hour from `driven.now` on, each of them answered by `answer`.
+/// Counts the requests of the hour from `driven.now` on, each answered by `answer`.
 fn requests_in_an_hour(driven: &mut Driven, answer: impl Fn(&mut Driven, &Action)) -> usize {
     let end = driven.now + Duration::from_secs(3600);
     let mut requests = 0;
@@ -29,9 +29,9 @@ fn requests_in_an_hour(driven: &mut Driven, answer: impl Fn(&mut Driven, &Action
 }
 
 #[tokio::test]
-async fn a_removal_whose_read_succeeds_and_whose_write_fails_backs_off() {
+async fn a_removal_whose_write_fails_backs_off() {
     for failure in [UNANSWERED, refused(None)] {
-        let mut driven = Driven::seeing(&yes("a"));
+        let mut driven = Driven::seeing(&opted_in("a"));
         driven.opt_out(Removal::Id);
         let hours: Vec<_> = (0..3)
             .map(|_| {
@@ -41,7 +41,7 @@ async fn a_removal_whose_read_succeeds_and_whose_write_fails_backs_off() {
                         Action::Put(_) => {
                             driven.machine.handle_put(Err(failure), driven.now, &random);
                         }
-                        _ => driven.answer(&yes("a")),
+                        _ => driven.answer(&opted_in("a")),
                     }
                 })
             })
@@ -51,31 +51,31 @@ async fn a_removal_whose_read_succeeds_and_whose_write_fails_backs_off() {
 }
 
 #[tokio::test]
-async fn a_removal_that_the_homeserver_only_says_it_applied_backs_off_and_is_not_done() {
-    let mut driven = Driven::seeing(&yes("a"));
+async fn a_removal_that_is_acknowledged_but_not_applied_backs_off_and_stays_pending() {
+    let mut driven = Driven::seeing(&opted_in("a"));
     let call = driven.opt_out(Removal::Id);
-    driven.read(&yes("a"));
+    driven.read(&opted_in("a"));
     driven.write();
-    driven.read(&yes("a"));
+    driven.read(&opted_in("a"));
     assert!(driven.is_idle());
     assert_eq!(driven.outcome(call), Some(Outcome::Pending));
     assert!(driven.machine.state().removal_pending);
 
     let requests = requests_in_an_hour(&mut driven, |driven, action| match action {
         Action::Put(_) => driven.wrote(),
-        _ => driven.answer(&yes("a")),
+        _ => driven.answer(&opted_in("a")),
     });
     assert!(requests <= 40, "{requests}");
 }
 
 #[tokio::test]
-async fn a_removal_is_done_once_it_was_read_back_and_its_discharge_saved() {
-    let mut driven = Driven::seeing(&yes("a"));
+async fn a_removal_is_done_once_it_was_read_back_and_saved() {
+    let mut driven = Driven::seeing(&opted_in("a"));
     let call = driven.opt_out(Removal::Id);
-    driven.read(&yes("a"));
+    driven.read(&opted_in("a"));
     driven.write();
-    driven.read(&no());
-    // The disk has not taken it yet.
+    driven.read(&opted_out());
+    // The save has not ended yet.
     let Action::Save(save) = driven.machine.poll(driven.now) else { panic!() };
     let Save { record, .. } = *save;
     assert_eq!(record.removal, None);
@@ -89,59 +89,59 @@ async fn a_removal_is_done_once_it_was_read_back_and_its_discharge_saved() {
 
 #[tokio::test]
 async fn an_opt_in_elsewhere_right_after_a_removal_is_followed() {
-    let mut driven = Driven::seeing(&yes("a"));
+    let mut driven = Driven::seeing(&opted_in("a"));
     let call = driven.opt_out(Removal::Id);
-    driven.read(&yes("a"));
+    driven.read(&opted_in("a"));
     driven.write();
-    driven.read(&yes("b"));
-    driven.read(&yes("b"));
+    driven.read(&opted_in("b"));
+    driven.read(&opted_in("b"));
     assert_eq!(driven.outcome(call), Some(Outcome::Done));
     assert_eq!(driven.gate(), GateState::Open);
 }
 
 #[tokio::test]
-async fn a_late_echo_of_an_opt_out_does_not_undo_an_opt_in_elsewhere_that_came_after_it() {
-    let mut driven = Driven::seeing(&yes("a"));
+async fn a_late_echo_of_an_opt_out_does_not_undo_a_later_opt_in_elsewhere() {
+    let mut driven = Driven::seeing(&opted_in("a"));
     driven.opt_out(Removal::Id);
-    driven.read(&yes("a"));
+    driven.read(&opted_in("a"));
     driven.write();
-    driven.read(&yes("b"));
-    driven.sync(&no());
-    driven.read(&yes("b"));
+    driven.read(&opted_in("b"));
+    driven.sync(&opted_out());
+    driven.read(&opted_in("b"));
     assert_eq!(driven.gate(), GateState::Open);
     assert!(driven.is_idle());
 }
 
 #[tokio::test]
-async fn a_late_write_of_an_opt_in_counts_though_sync_repeats_an_older_no() {
-    let mut driven = Driven::seeing(&no());
+async fn a_late_write_of_an_opt_in_counts_although_sync_repeats_an_older_false() {
+    let mut driven = Driven::seeing(&opted_out());
     let call = driven.opt_in();
-    driven.read(&no());
+    driven.read(&opted_out());
     driven.fail_write(UNANSWERED);
     driven.fail_read(UNANSWERED);
-    driven.read(&no());
+    driven.read(&opted_out());
     assert_eq!(driven.outcome(call), Some(Outcome::Failed));
     driven.now += 10 * REQUEST_TIMEOUT;
-    // One that was never read here.
-    driven.sync(&no_beside("older"));
-    driven.sync(&yes("minted-1"));
-    driven.read(&yes("minted-1"));
+    // This device has never read that ID.
+    driven.sync(&opted_out_with("older"));
+    driven.sync(&opted_in("minted-1"));
+    driven.read(&opted_in("minted-1"));
     assert_eq!(driven.gate(), GateState::Open);
 }
 
 #[tokio::test]
-async fn a_clean_up_that_the_homeserver_only_says_it_applied_backs_off_and_is_made_again() {
-    let mut driven = Driven::seeing(&yes("a"));
+async fn a_clean_up_that_is_acknowledged_but_not_applied_backs_off_and_is_repeated() {
+    let mut driven = Driven::seeing(&opted_in("a"));
     driven.opt_out(Removal::Id);
-    driven.read(&yes("a"));
+    driven.read(&opted_in("a"));
     driven.write();
-    driven.read(&no());
-    driven.sync(&yes("a"));
+    driven.read(&opted_out());
+    driven.sync(&opted_in("a"));
     let hours: Vec<_> = (0..2)
         .map(|_| {
             requests_in_an_hour(&mut driven, |driven, action| match action {
                 Action::Put(_) => driven.wrote(),
-                _ => driven.answer(&yes("a")),
+                _ => driven.answer(&opted_in("a")),
             })
         })
         .collect();
@@ -149,29 +149,29 @@ async fn a_clean_up_that_the_homeserver_only_says_it_applied_backs_off_and_is_ma
 }
 
 #[tokio::test]
-async fn the_read_after_a_clean_up_opens_nothing() {
-    let mut driven = Driven::seeing(&yes("a"));
+async fn the_read_after_a_clean_up_does_not_open_the_gate() {
+    let mut driven = Driven::seeing(&opted_in("a"));
     driven.opt_out(Removal::Id);
-    driven.read(&yes("a"));
+    driven.read(&opted_in("a"));
     driven.write();
-    driven.read(&no());
-    driven.sync(&yes("a"));
-    driven.read(&yes("a"));
+    driven.read(&opted_out());
+    driven.sync(&opted_in("a"));
+    driven.read(&opted_in("a"));
     driven.write();
-    driven.asks();
-    // Is it the echo of the clean-up, or what another device says?
-    driven.sync(&no());
-    driven.answer(&yes("b"));
+    driven.expect_read();
+    // This may be the echo of the clean-up, or an opt-out on another device.
+    driven.sync(&opted_out());
+    driven.answer(&opted_in("b"));
     assert_eq!(driven.gate(), GateState::Closed(ClosedReason::Denied));
     let wait = driven.waits_for().unwrap();
     driven.now += wait;
-    driven.read(&yes("b"));
+    driven.read(&opted_in("b"));
     assert_eq!(driven.gate(), GateState::Open);
 }
 
 #[tokio::test]
 async fn sync_does_not_shorten_the_wait_that_the_homeserver_asked_for() {
-    let mut driven = Driven::seeing(&yes("a"));
+    let mut driven = Driven::seeing(&opted_in("a"));
     driven.opt_out(Removal::Id);
     driven.fail_read(refused(Some(300)));
     for seconds in 0..299 {
@@ -180,102 +180,102 @@ async fn sync_does_not_shorten_the_wait_that_the_homeserver_asked_for() {
         assert!(driven.is_idle(), "after {seconds} s");
     }
     driven.now += Duration::from_secs(1);
-    driven.asks();
+    driven.expect_read();
 }
 
 #[tokio::test]
-async fn an_opt_in_before_the_first_answer_is_asked_about_again_within_twelve_hours() {
+async fn an_opt_in_before_the_first_answer_is_rechecked_within_twelve_hours() {
     let mut driven = Driven::new();
     driven.fail_read(UNANSWERED);
     driven.opt_in();
-    driven.read(&yes("a"));
+    driven.read(&opted_in("a"));
     assert_eq!(driven.gate(), GateState::Open);
     assert!(driven.waits_for().is_some_and(|wait| wait <= LONGEST_RECHECK));
 }
 
 #[tokio::test]
-async fn sync_that_carried_account_data_once_is_not_relied_on_for_ever() {
-    let mut driven = Driven::seeing(&yes("a"));
+async fn account_data_in_sync_postpones_the_recheck_by_at_most_twelve_hours() {
+    let mut driven = Driven::seeing(&opted_in("a"));
     driven.now += Duration::from_secs(3600);
-    driven.sync(&yes("a"));
+    driven.sync(&opted_in("a"));
     let wait = driven.waits_for().unwrap();
     assert!(wait <= LONGEST_RECHECK, "{wait:?}");
     driven.now += wait;
-    driven.asks();
+    driven.expect_read();
 }
 
 #[tokio::test]
-async fn a_clean_up_that_fails_is_tried_again_and_one_that_succeeded_is_not() {
-    let mut driven = Driven::seeing(&yes("a"));
+async fn a_failed_clean_up_is_tried_again_and_a_successful_one_is_not() {
+    let mut driven = Driven::seeing(&opted_in("a"));
     driven.opt_out(Removal::Id);
-    driven.read(&yes("a"));
+    driven.read(&opted_in("a"));
     driven.write();
-    driven.read(&no());
-    driven.sync(&yes("a"));
-    driven.read(&yes("a"));
+    driven.read(&opted_out());
+    driven.sync(&opted_in("a"));
+    driven.read(&opted_in("a"));
     driven.fail_write(refused(None));
 
     let wait = driven.waits_for().unwrap();
     driven.now += wait;
-    driven.read(&yes("a"));
+    driven.read(&opted_in("a"));
     driven.write();
-    driven.sync(&yes("a"));
-    driven.read(&yes("a"));
+    driven.sync(&opted_in("a"));
+    driven.read(&opted_in("a"));
     assert!(driven.is_idle());
 }
 
 #[tokio::test]
-async fn a_clean_up_without_an_answer_counts_once_it_is_seen() {
-    let mut driven = Driven::seeing(&yes("a"));
+async fn an_unanswered_clean_up_counts_once_a_read_shows_it() {
+    let mut driven = Driven::seeing(&opted_in("a"));
     driven.opt_out(Removal::Id);
-    driven.read(&yes("a"));
+    driven.read(&opted_in("a"));
     driven.write();
-    driven.read(&no());
-    driven.sync(&yes("a"));
-    driven.read(&yes("a"));
+    driven.read(&opted_out());
+    driven.sync(&opted_in("a"));
+    driven.read(&opted_in("a"));
     driven.fail_write(UNANSWERED);
     let wait = driven.waits_for().unwrap();
     driven.now += wait;
-    driven.read(&no());
+    driven.read(&opted_out());
     assert_eq!(driven.machine.record().cleaned_in_epoch, Some(driven.machine.epoch()));
 }
 
 #[tokio::test]
 async fn an_id_that_another_device_withdrew_is_not_used_again() {
-    // Seen in sync, seen by a GET, with the ID next to it and without.
-    for shown in [no(), no_beside("a")] {
+    // The `false` arrives in sync or by a GET, with or without the ID next to it.
+    for shown in [opted_out(), opted_out_with("a")] {
         for in_sync in [true, false] {
-            let mut driven = Driven::seeing(&yes("a"));
+            let mut driven = Driven::seeing(&opted_in("a"));
             if in_sync {
                 driven.sync(&shown);
             } else {
                 driven.recheck();
                 driven.read(&shown);
             }
-            // A third client restores what it had cached.
-            driven.sync(&yes("a"));
-            driven.read(&yes("a"));
+            // A third client writes back its cached content.
+            driven.sync(&opted_in("a"));
+            driven.read(&opted_in("a"));
             assert_eq!(driven.gate(), GateState::Closed(ClosedReason::Denied));
-            // The device that withdrew it cleans up, and not this one.
+            // The device that withdrew the ID cleans up, not this one.
             assert!(driven.is_idle());
-            driven.sync(&yes("b"));
-            driven.read(&yes("b"));
+            driven.sync(&opted_in("b"));
+            driven.read(&opted_in("b"));
             assert_eq!(driven.gate(), GateState::Open);
         }
     }
 }
 
 #[tokio::test]
-async fn an_erasure_retires_and_names_the_id_that_it_finds() {
-    let mut driven = Driven::seeing(&yes("a"));
+async fn an_erasure_retires_and_reports_the_id_that_it_finds() {
+    let mut driven = Driven::seeing(&opted_in("a"));
     driven.opt_out(Removal::Event);
-    driven.read(&yes("b"));
+    driven.read(&opted_in("b"));
     assert_eq!(driven.write(), Change::Erase);
     driven.read(&Observed::UNSET);
     assert_eq!(driven.machine.take_removed_id(), Some(id("b")));
     for restored in ["a", "b"] {
-        driven.sync(&yes(restored));
-        driven.read(&yes(restored));
+        driven.sync(&opted_in(restored));
+        driven.read(&opted_in(restored));
         assert_eq!(driven.gate(), GateState::Closed(ClosedReason::Denied));
         if restored == "a" {
             driven.write();
@@ -284,7 +284,7 @@ async fn an_erasure_retires_and_names_the_id_that_it_finds() {
 }
 
 #[tokio::test]
-async fn evidence_that_a_lost_session_works_leads_to_an_answer_that_decides() {
+async fn evidence_that_a_lost_session_works_leads_to_a_read() {
     let lose: [fn(&mut Driven); 3] = [
         |driven| driven.machine.handle_session(Session::Lost, driven.now),
         |driven| driven.machine.handle_session(Session::SoftLogout, driven.now),
@@ -296,54 +296,54 @@ async fn evidence_that_a_lost_session_works_leads_to_an_answer_that_decides() {
     let evidence: [fn(&mut Driven); 4] = [
         |driven| driven.machine.handle_session(Session::Live, driven.now),
         |driven| driven.machine.handle_sync_delivers(driven.now),
-        |driven| driven.sync(&yes("a")),
+        |driven| driven.sync(&opted_in("a")),
         |driven| {
             driven.recheck();
         },
     ];
     for lose in lose {
         for evidence in evidence {
-            let mut driven = Driven::seeing(&yes("a"));
+            let mut driven = Driven::seeing(&opted_in("a"));
             lose(&mut driven);
             assert!(driven.is_idle());
             assert_ne!(driven.gate(), GateState::Open);
             evidence(&mut driven);
-            driven.read(&yes("a"));
+            driven.read(&opted_in("a"));
             assert_eq!(driven.gate(), GateState::Open);
         }
     }
 }
 
 #[tokio::test]
-async fn a_session_that_is_lost_again_is_newer_than_an_answer_that_is_out() {
-    let mut driven = Driven::seeing(&yes("a"));
+async fn a_session_lost_again_is_newer_than_a_read_in_flight() {
+    let mut driven = Driven::seeing(&opted_in("a"));
     driven.machine.handle_session(Session::Lost, driven.now);
     driven.machine.handle_sync_delivers(driven.now);
-    driven.asks();
+    driven.expect_read();
     driven.machine.handle_session(Session::Lost, driven.now);
-    driven.answer(&yes("a"));
+    driven.answer(&opted_in("a"));
     assert_eq!(driven.gate(), GateState::Closed(ClosedReason::SessionEnded));
 }
 
 #[tokio::test]
-async fn an_id_whose_opt_in_was_cut_by_a_lost_session_settles_and_is_not_asked_for_in_a_loop() {
+async fn an_opt_in_interrupted_by_a_lost_session_settles_without_a_request_loop() {
     let mut driven = Driven::seeing(&Observed::UNSET);
     driven.opt_in();
     driven.read(&Observed::UNSET);
-    driven.writes();
+    driven.expect_write();
     driven.machine.handle_session(Session::Lost, driven.now);
-    driven.sync(&yes("minted-1"));
-    driven.read(&yes("minted-1"));
+    driven.sync(&opted_in("minted-1"));
+    driven.read(&opted_in("minted-1"));
     assert_eq!(driven.gate(), GateState::Holding(HoldReason::Settling));
     let wait = driven.waits_for().unwrap();
     assert!(wait >= 2 * REQUEST_TIMEOUT);
     driven.now += wait;
-    driven.read(&yes("minted-1"));
+    driven.read(&opted_in("minted-1"));
     assert_eq!(driven.gate(), GateState::Open);
 }
 
 #[tokio::test]
-async fn a_lost_session_without_any_evidence_is_asked_about_within_twelve_hours() {
+async fn a_lost_session_without_evidence_is_rechecked_within_twelve_hours() {
     for session in [Session::Lost, Session::SoftLogout] {
         let mut driven = Driven::new();
         driven.machine.handle_session(session, driven.now);
@@ -351,21 +351,21 @@ async fn a_lost_session_without_any_evidence_is_asked_about_within_twelve_hours(
         assert!(wait <= LONGEST_RECHECK);
         driven.now += wait;
         driven.fail_read(refused(None));
-        // And not at once again.
+        // The next try is not immediate.
         assert!(driven.waits_for().is_some_and(|wait| wait >= LONGEST_RECHECK / 2));
     }
 }
 
 #[tokio::test]
-async fn a_user_whose_request_is_forbidden_once_is_no_guest() {
-    let mut driven = Driven::seeing(&yes("a"));
+async fn a_user_with_one_forbidden_request_is_not_treated_as_a_guest() {
+    let mut driven = Driven::seeing(&opted_in("a"));
     driven.recheck();
     driven.fail_read(Failure { kind: FailureKind::Locked, retry_after: None });
     assert_ne!(driven.machine.state().prompt(), Prompt::Unavailable);
     assert_ne!(driven.gate(), GateState::Open);
     let wait = driven.waits_for().unwrap();
     driven.now += wait;
-    driven.read(&yes("a"));
+    driven.read(&opted_in("a"));
     assert_eq!(driven.gate(), GateState::Open);
 }
 
@@ -380,9 +380,9 @@ async fn an_opt_in_after_the_end_of_the_session_starts_nothing() {
 }
 
 #[tokio::test]
-async fn an_opt_in_that_waits_for_its_turn_when_the_session_ends_starts_nothing() {
+async fn a_queued_opt_in_starts_nothing_when_the_session_ends() {
     let mut driven = Driven::new();
-    driven.asks();
+    driven.expect_read();
     let call = driven.opt_in();
     let end = driven.call();
     driven.machine.handle_end_session(end);

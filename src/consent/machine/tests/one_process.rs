@@ -1,18 +1,18 @@
 //! One process, its homeserver and another device, in many orders of calls, failures, lost
-//! sessions and restarts: when all has come to rest, what the user said last holds.
+//! sessions and restarts: once everything is idle, the user's last decision holds.
 
 use super::*;
 
-/// How many orders are tried.
+/// The number of orders to try.
 const SEEDS: u64 = 2_000;
 
-/// The same numbers in every run.
+/// A generator of pseudo-random numbers that are the same in every run.
 pub(super) struct Numbers(u64);
 
 impl Numbers {
     pub(super) fn new(seed: u64) -> Self {
         let mut numbers = Self(seed);
-        // The first ones of similar seeds are similar.
+        // The first numbers of similar seeds are similar.
         for _ in 0..3 {
             numbers.below(2);
         }
@@ -26,12 +26,12 @@ impl Numbers {
     }
 }
 
-/// The request that is out.
+/// The request in flight.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Out {
-    /// What was read.
+    /// A read, with its answer once the homeserver has processed it.
     Get(Option<Observed>),
-    /// Whether it was applied.
+    /// A write, and whether it was applied.
     Put(Change, bool),
 }
 
@@ -47,9 +47,9 @@ fn rest(seed: u64, opts_in: bool) {
     let mut out: Option<Out> = None;
     let mut inbox: Vec<Observed> = Vec::new();
     let mut shown: Vec<Observed> = Vec::new();
-    // A write of a process that has ended.
+    // The write of a process that has ended.
     let mut late: Option<Change> = None;
-    let mut says_no = false;
+    let mut is_withdrawn = false;
     let mut is_saved = false;
     let mut names = 0;
     let mut calls = 0;
@@ -102,28 +102,28 @@ fn rest(seed: u64, opts_in: bool) {
                 let erases = numbers.below(4) == 0;
                 log.push(format!("opt-out, erases: {erases}"));
                 driven.opt_out(if erases { Removal::Event } else { Removal::Id });
-                says_no = true;
+                is_withdrawn = true;
                 is_saved = false;
             }
             14 if calls < 5 => {
                 calls += 1;
                 names += 1;
-                server = yes(&format!("elsewhere-{names}"));
+                server = opted_in(&format!("elsewhere-{names}"));
                 log.push(format!("elsewhere {server:?}"));
                 inbox.push(server.clone());
-                says_no = false;
+                is_withdrawn = false;
             }
             15 if calls < 5 => {
                 calls += 1;
-                server = no();
-                log.push("elsewhere no".to_owned());
+                server = opted_out();
+                log.push("elsewhere: opt-out".to_owned());
                 inbox.push(server.clone());
             }
             16 if calls < 5 && opts_in => {
                 calls += 1;
                 log.push("opt-in".to_owned());
                 driven.opt_in();
-                says_no = false;
+                is_withdrawn = false;
             }
             17 | 18 => {
                 let kind = [
@@ -162,13 +162,13 @@ fn rest(seed: u64, opts_in: bool) {
                 inbox.push(server.clone());
             }
             22 if numbers.below(4) == 0 => {
-                // A crash; what was saved is all.
+                // The process crashes. Only the saved record is left.
                 let record = driven.machine.disk.stored.clone();
                 log.push("restart".to_owned());
                 if let Some(Out::Put(change, false)) = out.take() {
                     late = Some(change);
                 }
-                says_no &= is_saved;
+                is_withdrawn &= is_saved;
                 driven = Driven { machine: machine(&record), ..driven };
             }
             23 => {
@@ -190,7 +190,7 @@ fn rest(seed: u64, opts_in: bool) {
         if is_over && numbers.below(10) == 0 {
             driven.machine.handle_sync_delivers(driven.now);
         }
-        if says_no {
+        if is_withdrawn {
             let gate = driven.gate();
             assert!(
                 matches!(gate, GateState::Closed(_)),
@@ -199,7 +199,7 @@ fn rest(seed: u64, opts_in: bool) {
             );
         }
     }
-    // All comes to rest.
+    // From here on nothing fails until everything is idle.
     driven.machine.handle_allow_on_this_device();
     for _ in 0..40 {
         if let Some(Out::Put(change, false)) = &out {
@@ -231,7 +231,7 @@ fn rest(seed: u64, opts_in: bool) {
     let trace =
         || format!("seed {seed}: {server:?} {:?}\n{}", driven.machine.state(), log.join("\n"));
     let gate = driven.gate();
-    if says_no {
+    if is_withdrawn {
         assert!(matches!(gate, GateState::Closed(_)), "{}", trace());
         assert!(server.flag != Some(true) && !server.has_id_member(), "{}", trace());
     }
@@ -245,14 +245,14 @@ fn rest(seed: u64, opts_in: bool) {
 }
 
 #[tokio::test]
-async fn what_the_user_said_last_holds_once_all_is_at_rest() {
+async fn the_last_decision_holds_once_everything_is_idle() {
     for seed in 0..SEEDS {
         rest(seed, false);
     }
 }
 
 #[tokio::test]
-async fn what_the_user_said_last_holds_once_all_is_at_rest_with_opt_ins() {
+async fn the_last_decision_holds_once_everything_is_idle_with_opt_ins() {
     for seed in 0..SEEDS {
         rest(seed, true);
     }

@@ -1,5 +1,5 @@
-//! Two machines over one record, as two processes on one directory are: every order of
-//! their calls, of their saves and of what a homeserver tells them.
+//! Two machines on one record, like two processes on one directory: every order of their
+//! calls, their saves and the homeserver's answers.
 
 use std::collections::HashSet;
 
@@ -10,7 +10,7 @@ enum Step {
     OptOut,
     Deny,
     Allow,
-    /// The homeserver answers the read that is out with a yes under this ID.
+    /// The homeserver answers the read in flight with an opt-in under this ID.
     See(&'static str),
 }
 
@@ -18,14 +18,14 @@ enum Step {
 #[derive(Clone, PartialEq, Eq, Hash)]
 struct Process {
     machine: Machine,
-    /// What it last read or wrote.
+    /// The record that it last read or wrote.
     known: Record,
     saving: Option<Save>,
     reads: bool,
     script: &'static [Step],
     has_opted_out: bool,
     has_vetoed: bool,
-    /// The promises above are on the disk.
+    /// Whether these withdrawals are on the disk.
     is_saved: bool,
 }
 
@@ -33,7 +33,7 @@ struct Process {
 struct Both {
     stored: Record,
     processes: [Process; 2],
-    /// A veto that one of them has read may be lifted by it.
+    /// Whether a process may lift a veto that it has read.
     lifts_vetoes: bool,
 }
 
@@ -42,7 +42,7 @@ impl Process {
         let settings = Settings { do_not_track: false, request_timeout: REQUEST_TIMEOUT };
         let mut machine = Machine::new(record.clone(), record.clone(), settings, 0.0);
         assert_eq!(machine.poll(now), Action::Get);
-        machine.handle_got(Ok(yes("a")), now, &random());
+        machine.handle_got(Ok(opted_in("a")), now, &random());
         assert_eq!(machine.gate(), GateState::Open);
         Self {
             machine,
@@ -73,7 +73,7 @@ impl Process {
                 self.has_vetoed = false;
             }
             Step::See(id) if std::mem::take(&mut self.reads) => {
-                machine.handle_got(Ok(yes(id)), now, &random());
+                machine.handle_got(Ok(opted_in(id)), now, &random());
             }
             Step::See(_) => {}
         }
@@ -81,7 +81,7 @@ impl Process {
 }
 
 impl Both {
-    /// All that can happen next.
+    /// Returns every possible next state.
     fn steps(&self, now: Instant) -> Vec<Self> {
         let mut steps = Vec::new();
         for index in 0..2 {
@@ -134,7 +134,7 @@ impl Both {
             if has_vetoed && process.is_saved {
                 assert!(self.stored.device_veto);
             }
-            // A process that has read the record knows of a withdrawal that was in it.
+            // A process obeys a withdrawal in a record that it has read.
             if process.known.decision == Consent::Denied && !process.machine.is_unsaved() {
                 assert!(is_closed, "{gate:?}");
             }
@@ -146,7 +146,7 @@ impl Both {
         let record = self.stored.clone();
         let mut machine = Machine::new(record.clone(), record, settings, 0.0);
         assert_eq!(machine.poll(now), Action::Get);
-        machine.handle_got(Ok(yes("a")), now, &random());
+        machine.handle_got(Ok(opted_in("a")), now, &random());
         assert!(matches!(machine.gate(), GateState::Closed(_)));
     }
 }
@@ -156,7 +156,7 @@ fn random() -> Random {
 }
 
 #[tokio::test]
-async fn what_one_process_withdrew_no_other_process_takes_back() {
+async fn no_process_undoes_a_withdrawal_of_another() {
     use Step::{Allow, Deny, OptOut, See};
 
     let now = Instant::now();
@@ -187,18 +187,18 @@ async fn what_one_process_withdrew_no_other_process_takes_back() {
     }
 }
 
-/// The removal that is out writes a `false`, and the other process has the whole event erased.
+/// A removal in flight writes a `false`, while another process orders the event to be erased.
 #[tokio::test]
-async fn an_erasure_that_another_process_ordered_meanwhile_is_carried_out() {
-    let mut driven = Driven::seeing(&yes("a"));
+async fn an_erasure_ordered_by_another_process_is_carried_out() {
+    let mut driven = Driven::seeing(&opted_in("a"));
     driven.next();
     let base = driven.machine.record().clone();
     let call = driven.opt_out(Removal::Id);
-    driven.read(&yes("a"));
-    driven.writes();
+    driven.read(&opted_in("a"));
+    driven.expect_write();
     let mut other = Driven::with(base.clone());
     other.opt_out(Removal::Event);
-    // A save for another reason brings the two together.
+    // A save for another reason merges the two.
     let mine = driven.machine.record().clone();
     driven.machine.handle_deny_on_this_device();
     let Action::Save(save) = driven.machine.poll(driven.now) else { panic!() };
@@ -207,7 +207,7 @@ async fn an_erasure_that_another_process_ordered_meanwhile_is_carried_out() {
     let random = driven.random();
     driven.machine.handle_saved(Ok(stored), driven.now, &random);
 
-    driven.read(&no());
+    driven.read(&opted_out());
     assert_eq!(driven.write(), Change::Erase);
     driven.read(&Observed::UNSET);
     driven.next();

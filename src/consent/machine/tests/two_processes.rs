@@ -1,12 +1,12 @@
-//! Two processes on one record, the homeserver, and another device, in many orders: what the
-//! user said last holds.
+//! Two processes on one record, the homeserver and another device, in many orders of events:
+//! the user's last decision holds.
 
 use super::{
     one_process::{Numbers, Out, machine},
     *,
 };
 
-/// How many orders are tried.
+/// The number of orders to try.
 const SEEDS: u64 = 3_000;
 
 struct Process {
@@ -24,8 +24,8 @@ struct Sim {
     calls: u64,
     made: u64,
     /// The process in which the user opted out last, if the user has not opted in since.
-    last_no: Option<usize>,
-    /// A save that began after that no has ended.
+    last_opt_out: Option<usize>,
+    /// Whether a save that began after that opt-out has ended.
     is_saved: bool,
     has_begun: bool,
     opts_in: bool,
@@ -43,10 +43,10 @@ impl Sim {
             now: Instant::now(),
             processes: vec![process(), process()],
             stored: record.clone(),
-            server: yes("a"),
+            server: opted_in("a"),
             calls: 0,
             made: 0,
-            last_no: None,
+            last_opt_out: None,
             is_saved: false,
             has_begun: false,
             opts_in: false,
@@ -68,12 +68,12 @@ impl Sim {
     fn poll(&mut self, index: usize) {
         let now = self.now;
         let process = &mut self.processes[index];
-        // A request whose operation is gone goes on by itself; here it is simply gone.
+        // In reality a request whose operation was aborted continues. Here it is dropped.
         loop {
             match process.machine.poll(now) {
                 Action::Save(save) => {
                     process.saving = Some(*save);
-                    if self.last_no == Some(index) {
+                    if self.last_opt_out == Some(index) {
                         self.has_begun = true;
                     }
                 }
@@ -93,20 +93,20 @@ impl Sim {
                 self.calls += 1;
                 let call = CallId(self.calls);
                 self.processes[index].machine.handle_opt_out(call, Removal::Id);
-                self.last_no = Some(index);
+                self.last_opt_out = Some(index);
                 (self.is_saved, self.has_begun) = (false, false);
                 self.log.push(format!("{index}: opt-out"));
             }
             1 if self.calls < 6 => {
                 self.calls += 1;
-                self.write(&yes(&format!("elsewhere-{}", self.calls)));
-                self.last_no = None;
+                self.write(&opted_in(&format!("elsewhere-{}", self.calls)));
+                self.last_opt_out = None;
                 self.log.push(format!("elsewhere: {:?}", self.server));
             }
             2 if self.calls < 6 => {
                 self.calls += 1;
-                self.write(&no());
-                self.log.push("elsewhere: no".to_owned());
+                self.write(&opted_out());
+                self.log.push("elsewhere: opt-out".to_owned());
             }
             3..=7 => {
                 let stored = self.stored.clone();
@@ -116,13 +116,13 @@ impl Sim {
                     self.log.push(format!("{index}: saves {:?}/{:?}/e{} over {:?}/{:?}/e{} (base {:?}/{:?}/e{}) -> {:?}/{:?}/e{}", record.decision, record.removal, record.epoch, stored.decision, stored.removal, stored.epoch, base.decision, base.removal, base.epoch, merged.decision, merged.removal, merged.epoch));
                     process.machine.handle_saved(Ok(merged.clone()), now, &random);
                     self.stored = merged;
-                    if self.last_no == Some(index) && self.has_begun {
+                    if self.last_opt_out == Some(index) && self.has_begun {
                         self.is_saved = true;
                     }
                 }
             }
             8..=12 => {
-                // The homeserver takes what is out.
+                // The homeserver processes the request in flight.
                 let server = self.server.clone();
                 let mut written = None;
                 match &mut self.processes[index].out {
@@ -163,16 +163,17 @@ impl Sim {
                 self.calls += 1;
                 let call = CallId(self.calls);
                 self.processes[index].machine.handle_opt_in(call);
-                self.last_no = None;
+                self.last_opt_out = None;
                 self.log.push(format!("{index}: opt-in"));
             }
-            // An opt-in goes on if its ID cannot be saved, and no other process knows of it.
+            // If the ID of an opt-in cannot be saved, the opt-in continues and no other
+            // process knows the ID. So no save fails during an opt-in.
             22 if self.opts_in && !self.processes[index].machine.is_opting_in() => {
                 let process = &mut self.processes[index];
                 if let Some(Save { .. }) = process.saving.take() {
                     self.log.push(format!("{index}: a save fails"));
                     process.machine.handle_saved(Err(()), now, &random);
-                    if self.last_no == Some(index) {
+                    if self.last_opt_out == Some(index) {
                         self.has_begun = false;
                     }
                 }
@@ -182,7 +183,7 @@ impl Sim {
         }
     }
 
-    /// A restart from what is stored, while nothing else happens.
+    /// Checks that a restart from the stored record stays closed if nothing else happens.
     fn restart_stays_closed(&self) -> Result<(), String> {
         let mut driven = Driven::with(self.stored.clone());
         let mut server = self.server.clone();
@@ -203,17 +204,17 @@ impl Sim {
     }
 
     fn check(&self, who: &str) {
-        if self.last_no.is_some()
+        if self.last_opt_out.is_some()
             && self.is_saved
             && let Err(what) = self.restart_stays_closed()
         {
             panic!("{who}: {what}\n{}", self.log.join("\n"));
         }
-        if let Some(index) = self.last_no {
+        if let Some(index) = self.last_opt_out {
             let gate = self.processes[index].machine.gate();
             assert!(
                 matches!(gate, GateState::Closed(_)),
-                "{who}: the process of the last no is {gate:?}\n{}",
+                "{who}: the process of the last opt-out is {gate:?}\n{}",
                 self.log.join("\n")
             );
         }
@@ -221,12 +222,12 @@ impl Sim {
 }
 
 #[tokio::test]
-async fn what_the_user_said_last_holds_in_both_of_two_processes() {
+async fn the_last_decision_holds_in_two_processes() {
     search(false);
 }
 
 #[tokio::test]
-async fn what_the_user_said_last_holds_in_both_of_two_processes_that_opt_in() {
+async fn the_last_decision_holds_in_two_processes_that_opt_in() {
     search(true);
 }
 
@@ -241,10 +242,10 @@ fn search(opts_in: bool) {
     }
 }
 
-/// The record of two processes that withdrew in epochs of the same number: the second withdrawal
-/// is taken for the first, which is done.
+/// Two processes withdrew and began the same epoch. The second withdrawal must not be taken for
+/// the first, which is done.
 #[tokio::test]
-async fn a_removal_of_one_process_is_not_crossed_off_by_the_removal_of_another() {
+async fn a_removal_in_one_process_does_not_discharge_that_of_another() {
     let mut record = Record::default();
     record.decision = Consent::Granted;
     record.remember_id(&id("a"));
@@ -253,11 +254,11 @@ async fn a_removal_of_one_process_is_not_crossed_off_by_the_removal_of_another()
         machine.handle_opt_out(CallId(1), Removal::Id);
         machine.record().clone()
     };
-    // One has opted out, and saved it; the account is clean, and it is about to save that.
+    // One process has opted out and saved it. The account is clean, which it is about to save.
     let one = withdrawn(&record);
     let mut one_done = one.clone();
     one_done.removal = None;
-    // The user opts in elsewhere, and opts out in the other process, which had saved nothing.
+    // The user opts in elsewhere, then opts out in the other process, which has saved nothing.
     let other = withdrawn(&record);
     let stored = Record::merge(&record, &other, &one);
     assert_eq!(stored.removal, Some(Removal::Id));
@@ -265,9 +266,10 @@ async fn a_removal_of_one_process_is_not_crossed_off_by_the_removal_of_another()
     assert_eq!(stored.removal, Some(Removal::Id));
 }
 
-/// Base: denied. One process followed an opt-in and an opt-out elsewhere; the other saved the opt-in.
+/// The common base is denied. One process has followed an opt-in and an opt-out elsewhere, the
+/// other has saved only the opt-in.
 #[tokio::test]
-async fn a_no_from_elsewhere_stands_beside_a_yes_of_the_other_process() {
+async fn an_opt_out_elsewhere_outweighs_an_opt_in_saved_by_another_process() {
     let mut base = Record::default();
     base.decision = Consent::Denied;
     let mut theirs = base.clone();
@@ -278,9 +280,9 @@ async fn a_no_from_elsewhere_stands_beside_a_yes_of_the_other_process() {
     let now = Instant::now();
     assert_eq!(here.poll(now), Action::Get);
     let random = Random { id: id("m"), jitter: 0.0 };
-    here.handle_got(Ok(yes("b")), now, &random);
+    here.handle_got(Ok(opted_in("b")), now, &random);
     assert_eq!(here.gate(), GateState::Open);
-    here.handle_synced(&no(), now);
+    here.handle_synced(&opted_out(), now);
     assert_eq!(here.gate(), GateState::Closed(ClosedReason::Denied));
     let Action::Save(save) = here.poll(now) else { panic!() };
     let merged = Record::merge(&save.base, &save.record, &theirs);
@@ -288,9 +290,9 @@ async fn a_no_from_elsewhere_stands_beside_a_yes_of_the_other_process() {
     assert!(matches!(here.gate(), GateState::Closed(_)), "{:?}", here.gate());
 }
 
-/// The same for vetoes: one process lifts its own, and the other's of the same number goes too.
+/// Two processes set a veto and began the same epoch. One of them lifts its own.
 #[tokio::test]
-async fn a_veto_of_one_process_is_not_lifted_with_that_of_another() {
+async fn lifting_a_veto_in_one_process_does_not_lift_that_of_another() {
     let record = Record::default();
     let vetoed = || {
         let mut machine = machine(&record);
@@ -299,7 +301,7 @@ async fn a_veto_of_one_process_is_not_lifted_with_that_of_another() {
     };
     let (one, mut one_lifted) = (vetoed().record().clone(), vetoed());
     one_lifted.handle_allow_on_this_device();
-    // The other sets its own, without having read that of the first.
+    // The other process sets its veto without having read that of the first.
     let stored = Record::merge(&record, vetoed().record(), &one);
     assert!(stored.device_veto);
     let stored = Record::merge(&one, one_lifted.record(), &stored);

@@ -1,11 +1,11 @@
-//! What merging must never do, for records as a device makes them.
+//! Properties of merging, for records that a device can produce.
 
 use super::*;
 use crate::{analytics_id::AnalyticsId, consent::record::Removal};
 
 const SALT: &str = "salt";
 
-/// What a device does to its record.
+/// A change that a device makes to its record.
 #[derive(Clone, Copy, Debug)]
 enum Act {
     OptIn(usize),
@@ -37,7 +37,7 @@ fn id(number: usize) -> AnalyticsId {
     AnalyticsId::from_foreign(&format!("id-{number}")).unwrap()
 }
 
-/// Does `act` as the consent machine does it.
+/// Applies `act` in the same way as the consent machine.
 fn done(record: &Record, act: Act) -> Record {
     let mut record = record.clone();
     match act {
@@ -85,8 +85,8 @@ fn after(record: &Record, acts: &[Act]) -> Record {
     acts.iter().fold(record.clone(), |record, act| done(&record, *act))
 }
 
-/// Calls `check` with what was there, and with what two processes made of it by up to two
-/// acts each.
+/// Calls `check` with a base record and the records of two processes after up to two acts
+/// each.
 fn each(mut check: impl FnMut(&Record, &Record, &Record, &[Act], &[Act])) {
     let mut before = vec![
         vec![],
@@ -110,7 +110,7 @@ fn each(mut check: impl FnMut(&Record, &Record, &Record, &[Act], &[Act])) {
     }
 }
 
-/// Whether the last act that `matches` tells of is one that it says yes to.
+/// Returns the result of `matches` for the last act for which it returns one, else `false`.
 fn last(acts: &[Act], matches: impl Fn(Act) -> Option<bool>) -> bool {
     acts.iter().rev().find_map(|act| matches(*act)).unwrap_or(false)
 }
@@ -121,7 +121,7 @@ fn a_withdrawal_or_a_veto_of_either_side_survives() {
         let merged = Record::merge(base, mine, theirs);
         let context = || format!("{base:?}\n{mine_acts:?} {their_acts:?}\n{merged:?}");
         for (acts, side) in [(mine_acts, mine), (their_acts, theirs)] {
-            // What is lost knows nothing; that the other side does is tested below.
+            // A lost record knows nothing. The other side is tested below.
             if acts.iter().any(|act| matches!(act, Act::Lose)) {
                 continue;
             }
@@ -141,7 +141,7 @@ fn a_withdrawal_or_a_veto_of_either_side_survives() {
             });
             assert!(merged.device_veto || !vetoed, "{}", context());
         }
-        // And nothing is open that is closed on both.
+        // Nothing is open that is closed on both sides.
         let one_is = |open: fn(&Record) -> bool| open(mine) || open(theirs);
         assert!(merged.decision != Consent::Granted || one_is(|r| r.decision == Consent::Granted));
         assert!(merged.device_veto || one_is(|record| !record.device_veto), "{}", context());
@@ -150,7 +150,7 @@ fn a_withdrawal_or_a_veto_of_either_side_survives() {
 }
 
 #[test]
-fn what_one_side_changed_alone_is_taken_from_it() {
+fn a_change_on_one_side_only_is_kept() {
     each(|base, mine, theirs, mine_acts, their_acts| {
         let is_known = |acts: &[Act]| !acts.iter().any(|act| matches!(act, Act::Lose));
         if is_known(mine_acts) {
@@ -159,7 +159,7 @@ fn what_one_side_changed_alone_is_taken_from_it() {
         if is_known(their_acts) {
             assert_eq!(Record::merge(base, base, theirs), *theirs, "{their_acts:?}");
         }
-        // So are single members beside a change of the other side.
+        // The same holds for single members if the other side changed another member.
         if mine.epoch >= base.epoch && !mine.unreadable {
             let lifted = done(mine, Act::LiftVeto);
             let merged = Record::merge(mine, &lifted, &done(mine, Act::OptOut(Removal::Id)));
@@ -170,20 +170,21 @@ fn what_one_side_changed_alone_is_taken_from_it() {
 }
 
 #[test]
-fn merging_is_idempotent_and_the_same_from_both_sides() {
+fn merging_is_idempotent_and_symmetric() {
     each(|base, mine, theirs, mine_acts, their_acts| {
         let same = Record::merge(base, mine, mine);
+        // Two withdrawals, or two vetoes, become one in a new epoch.
         if mine.withdrawn_in == base.withdrawn_in && mine.vetoed_in == base.vetoed_in {
             assert_eq!(same, *mine);
         }
-        // Two withdrawals, or two vetoes, are not taken for one.
         let merged = Record::merge(base, mine, theirs);
+        // This process reads the result and has nothing to add.
         assert_eq!(Record::merge(mine, mine, &merged), merged);
-        // A record that was lost on one side is replaced by what the other knows.
+        // A record that was lost on one side is replaced by that of the other.
         if [mine_acts, their_acts].concat().iter().any(|act| matches!(act, Act::Lose)) {
             return;
         }
-        // The process whose record was merged reads it, and has nothing to add.
+        // Neither has the other process.
         assert_eq!(Record::merge(theirs, theirs, &merged), merged);
         let mut mirrored = Record::merge(base, theirs, mine);
         let sorted = |record: &mut Record| {
@@ -209,7 +210,7 @@ fn no_epoch_is_used_for_two_things() {
         if mine != theirs && mine.epoch > base.epoch && theirs.epoch > base.epoch {
             assert!(merged.epoch > mine.epoch.max(theirs.epoch));
         }
-        // Under one epoch there is one ID.
+        // There is one ID in each epoch.
         for side in [mine, theirs] {
             if side.current.is_some() && merged.current.is_some() && side.epoch == merged.epoch {
                 assert_eq!(side.current, merged.current, "{mine_acts:?} {their_acts:?}");
@@ -221,7 +222,7 @@ fn no_epoch_is_used_for_two_things() {
 #[test]
 fn an_id_that_either_side_retired_stays_retired() {
     each(|base, mine, theirs, mine_acts, their_acts| {
-        // Of a record that could not be read nothing is known. This process has read its own.
+        // Nothing is known of a record that could not be read. This process has read its own.
         let is_lost = mine_acts.iter().any(|act| matches!(act, Act::Lose));
         if is_lost || theirs.unreadable || base.unreadable {
             return;
@@ -236,7 +237,7 @@ fn an_id_that_either_side_retired_stays_retired() {
 }
 
 #[test]
-fn the_retired_ids_of_both_sides_are_bounded_and_the_oldest_go_first() {
+fn merged_retired_ids_are_bounded_and_the_oldest_are_dropped_first() {
     let mut base = Record::new(SALT.to_owned());
     let shared: Vec<_> = (0..MAX_RETIRED).map(id).collect();
     shared.iter().for_each(|id| base.retire(id));
@@ -251,7 +252,7 @@ fn the_retired_ids_of_both_sides_are_bounded_and_the_oldest_go_first() {
 }
 
 #[test]
-fn a_record_that_was_set_back_opens_nothing_that_is_closed() {
+fn restoring_an_older_record_opens_nothing_that_is_closed() {
     let fresh = Record::new(SALT.to_owned());
     let granted = done(&fresh, Act::OptIn(0));
     let withdrawn = after(&granted, &[Act::OptOut(Removal::Id), Act::Veto]);
@@ -262,11 +263,11 @@ fn a_record_that_was_set_back_opens_nothing_that_is_closed() {
         assert!(merged.device_veto && merged.removal.is_some());
         assert!(merged.epoch >= withdrawn.epoch && merged.is_retired(&id(0)));
     }
-    // Nor does a process that goes on from an older record than its base.
+    // The same holds for a process that continues from a record older than its base.
     let merged = Record::merge(&withdrawn, &granted, &withdrawn);
     assert_eq!(merged.decision, Consent::Denied);
     assert!(merged.device_veto && merged.removal.is_some() && merged.is_retired(&id(0)));
-    // One that cannot be read is replaced by what is known.
+    // An unreadable record is replaced by the known one.
     let lost = Record::unreadable(SALT.to_owned());
     assert_eq!(Record::merge(&withdrawn, &withdrawn, &lost), withdrawn);
     let changed = done(&withdrawn, Act::CleanUp);
@@ -274,7 +275,7 @@ fn a_record_that_was_set_back_opens_nothing_that_is_closed() {
 }
 
 #[test]
-fn digests_under_another_salt_are_not_taken_for_what_is_known() {
+fn digests_under_another_salt_are_not_compared() {
     let base = Record::new(SALT.to_owned());
     let mine = after(&base, &[Act::OptIn(0), Act::OptOut(Removal::Id), Act::OptIn(1)]);
     let theirs = Record { decision: Consent::Granted, ..Record::new("another".to_owned()) };

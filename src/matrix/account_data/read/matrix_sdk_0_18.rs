@@ -1,4 +1,4 @@
-//! The traits of ruma 0.16, which matrix-sdk 0.18 has.
+//! Request and response traits of ruma 0.16, which matrix-sdk 0.18 uses.
 
 use matrix_sdk::ruma::api::{
     EndpointError as _, IncomingResponse, Metadata, OutgoingRequest,

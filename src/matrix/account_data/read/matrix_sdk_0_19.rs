@@ -1,4 +1,4 @@
-//! The traits of ruma 0.17, which matrix-sdk 0.19 has.
+//! Request and response traits of ruma 0.17, which matrix-sdk 0.19 uses.
 
 use matrix_sdk::ruma::api::{
     IncomingResponse, Metadata, OutgoingRequest,
