@@ -111,7 +111,8 @@ async fn make_calls(analytics: &Analytics, calls: &[Call], witness: &dyn Witness
             }
             Call::OptIn => {
                 witness.report(Fact::OptInCalled).await;
-                if analytics.opt_in().await.is_err() {
+                let state = analytics.opt_in().await;
+                if !state.is_ok_and(|state| state.decision == Consent::Granted) {
                     // A withdrawal superseded it and continues on its own.
                     pending::<()>().await;
                 }
