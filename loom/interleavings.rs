@@ -1,47 +1,29 @@
-//! Interleavings of the real sink: gate, intake, queue and delivery, file for
-//! file as the library has them, run by [loom] in every order of the steps of
-//! their threads, and with every value that an atomic may still show.
+//! Checks the sink under [loom]: the library's own files for the gate, the intake, the
+//! queue and the lanes, in every order of the steps of their threads, and with every value
+//! that an atomic may return.
 //!
-//! The files are compiled once more, here, with loom's locks and atomics in the
-//! place of the standard library's (`src/locks.rs` is the one place that names
-//! those) and with stand-ins for tokio's `Notify` and time. A package of its own
-//! needs no `--cfg` that a dependency could react to, and no matrix-sdk.
+//! This package compiles those files again, with loom's locks and atomics instead of the
+//! standard library's (only `src/locks.rs` names those) and with stand-ins for tokio's
+//! `Notify` and time. As a separate package it needs neither matrix-sdk nor a `--cfg`,
+//! which dependencies could react to.
 //!
-//! | promise | interleavings | seconds, one after the other |
-//! |---|---|---|
-//! | `a_batch_that_is_refused_during_an_opt_out_is_not_kept` | 21 932 | 3 |
-//! | `a_doubt_that_passes_loses_no_event` | 25 968 | 3 |
-//! | `a_flush_ends_whatever_the_user_decides_meanwhile` | 77 506 | 9 |
-//! | `a_refused_batch_is_put_back_only_while_its_epoch_lasts` | 101 257 | 12 |
-//! | `a_shutdown_ends_and_counts_what_is_captured_meanwhile` | 147 909 | 19 |
-//! | `a_shutdown_that_runs_out_of_time_during_an_opt_out_ends_and_counts_everything` | 58 969 | 7 |
-//! | `an_event_that_is_on_its_way_at_an_opt_out_is_not_kept` | 7 676 | 1 |
-//! | `an_opt_out_returns_though_the_backend_never_answers` | 41 143 | 3 |
-//! | `no_connection_is_used_under_two_ids` | 25 569 | 3 |
-//! | `no_event_captured_before_an_opt_out_reaches_a_backend_after_it_returned` | 126 752 | 13 |
-//! | `no_event_of_an_epoch_is_sent_under_the_id_of_the_next` | 58 627 | 7 |
-//! | `nothing_said_of_the_user_before_an_opt_out_is_sent_under_the_next_id` | 680 | < 1 |
-//! | `the_counters_add_up_at_every_instant` | 37 755 | 5 |
-//! | together | 731 743 | 85 |
+//! `docs/measured.md` has the number of interleavings of each model. It counts all of them with at most two preemptions: three for
+//! `an_opt_out_returns_…` and `nothing_said_…`, and one for `a_flush_ends_…` with two
+//! backends. A switch at a wait or at the end of a thread is not a preemption. In every
+//! interleaving no lock waits for ever, the sum of P9 holds whenever it is checked, and no
+//! event is left at the end.
 //!
-//! Each is the number of all interleavings in which threads are taken off at most
-//! twice while they could go on: for `an_opt_out_returns_…` and `nothing_said_…` three
-//! times, and for `a_flush_ends_…` with two backends once. Waits and ends of threads are
-//! free. In each of them no lock waits for ever, the sum
-//! of P9 holds whenever it is looked at, and at the end nothing is left anywhere.
-//!
-//! What the models do not have: the lock of the consent machine (one thread does
-//! what `Inner::apply` does under it), the requests to the homeserver, a limit on
-//! an answer that runs out late (it does at once or never), the dice of `select!`
-//! (it tries its arms in their order), and more than two backends, three events or
-//! four threads.
+//! The models leave out the lock of the consent machine (one thread does the work that
+//! `Shared::apply` does under it), the requests to the homeserver, timeouts that expire
+//! late (each expires at once or never), the random order of `select!` (it polls its arms
+//! in order), and more than two backends, three events or four threads.
 //!
 //! ```sh
 //! cargo test -p matrix-analytics-loom --release -- --nocapture
 //! ```
 //!
-//! `LOOM_MAX_PREEMPTIONS` has no effect here; `LOOM_LOG=trace LOOM_LOCATION=1`
-//! tells each step.
+//! `LOOM_MAX_PREEMPTIONS` has no effect here. `LOOM_LOG=trace LOOM_LOCATION=1` logs each
+//! step.
 //!
 //! [loom]: https://docs.rs/loom
 
@@ -56,15 +38,15 @@ mod witness;
 
 pub(crate) use tokio_real::{io, join};
 
-/// tokio's `select!`, but always in the order of its arms: a model must not
-/// throw dice.
+/// tokio's `select!`, but always in the order of its arms, because a model must not depend
+/// on random numbers.
 macro_rules! select {
     (biased; $($arms:tt)*) => { tokio_real::select! { biased; $($arms)* } };
     ($($arms:tt)*) => { tokio_real::select! { biased; $($arms)* } };
 }
 pub(crate) use select;
 
-/// The real thing, file for file.
+/// The library's own files.
 #[path = "../src"]
 #[expect(
     dead_code,
@@ -77,16 +59,17 @@ mod pipeline {
     pub(crate) mod backend;
     pub(crate) mod event;
     pub(crate) mod gate;
+    pub(crate) mod json;
     pub(crate) mod sink;
     pub(crate) mod stop;
 }
 
-// As public as in the library, for what its files expect of the lints.
+// As public as in the library, because its files expect certain lints.
 pub use self::pipeline::backend::Batch;
-pub(crate) use self::pipeline::{backend, event, gate, sink, stop};
+pub(crate) use self::pipeline::{backend, event, gate, json, sink, stop};
 pub use guard::IdentifierKind;
 
-/// Stands in for `src/locks.rs`.
+/// A stand-in for `src/locks.rs`.
 mod locks {
     pub(crate) use std::sync::PoisonError;
 
@@ -96,15 +79,14 @@ mod locks {
     };
 }
 
-/// Stands in for the guard, whose own files see matrix-sdk: it lets everything
-/// pass, and no model is about what it finds.
+/// A stand-in for the guard, whose files depend on matrix-sdk. It accepts everything.
 pub(crate) mod guard {
     use std::{borrow::Cow, collections::BTreeMap};
 
     use crate::event::{Properties, UserProperties};
 
     #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-    /// None: nothing is found.
+    /// Has no variants, because nothing is found.
     pub enum IdentifierKind {}
 
     #[derive(Debug)]
@@ -131,11 +113,11 @@ pub(crate) mod guard {
     }
 }
 
-/// Stands in for the ID, whose own file sees matrix-sdk.
+/// A stand-in for the analytics ID, whose file depends on matrix-sdk.
 mod analytics_id {
     use std::fmt;
 
-    /// The epoch in which the account has it.
+    /// An ID that consists of the epoch in which the account has it.
     #[derive(Clone, PartialEq, Eq)]
     pub struct AnalyticsId(String);
 

@@ -1,5 +1,6 @@
-//! The models: one consent thread, which does what `Inner::apply` does under the
-//! lock of the machine, the background task of the sink, and threads of the app.
+//! The models. In each there are a consent thread, which does the work that
+//! `Shared::apply` does under the lock of the machine, the background task of the sink, and
+//! threads of the app.
 
 use std::{
     collections::BTreeSet,
@@ -29,15 +30,15 @@ use crate::{
     witness::{Answer, ERA, Watched, Witness},
 };
 
-/// How a model ended: what shows that the exploration came where it should.
+/// The results of all interleavings, which show that the exploration was deep enough.
 #[derive(Debug, Default)]
 struct Seen {
     drops: BTreeSet<DropReason>,
     delivered: BTreeSet<u64>,
 }
 
-/// Runs `model` once for every interleaving with at most `preemptions` switches
-/// away from a thread that could have gone on.
+/// Runs `model` once for every interleaving with at most `preemptions` switches away from
+/// a thread that could have continued.
 fn explore(preemptions: usize, model: impl Fn() -> Arc<App> + Send + Sync + 'static) -> Seen {
     let mut builder = Builder::new();
     builder.preemption_bound = Some(preemptions);
@@ -63,20 +64,20 @@ fn explore(preemptions: usize, model: impl Fn() -> Arc<App> + Send + Sync + 'sta
     seen
 }
 
-#[expect(clippy::print_stdout, reason = "what the numbers in the documentation come from")]
+#[expect(clippy::print_stdout, reason = "the documentation quotes these numbers")]
 fn report(count: usize, preemptions: usize, time: Duration, seen: &Seen) {
     let test = std::thread::current().name().unwrap_or_default().to_owned();
     println!("{test}: {count} interleavings, {preemptions} preemptions, {time:.1?}; {seen:?}");
 }
 
-/// A sink, and everybody who calls it.
+/// A sink and its callers.
 struct App {
     sink: Arc<Sink>,
     witness: Arc<Witness>,
 }
 
 impl App {
-    /// Opted in, in epoch 1.
+    /// Creates an app that has opted in, in epoch 1.
     fn new(witness: Arc<Witness>, backends: usize) -> Arc<Self> {
         Self::with_limits(witness, backends, Limits::default())
     }
@@ -93,7 +94,7 @@ impl App {
         app
     }
 
-    /// The background task, on its own thread.
+    /// Starts the background task, on its own thread.
     fn start(&self) -> JoinHandle<()> {
         let sink = self.sink.clone();
         thread::spawn(move || block_on(sink.run()))
@@ -104,13 +105,13 @@ impl App {
         thread::spawn(move || work(&app))
     }
 
-    /// What `Inner::apply` does with the sink.
+    /// Sets the gate, as `Shared::apply` does.
     fn apply(&self, phase: Phase, epoch: u64, wipe: Option<WipeReason>) {
         let id = (phase != Phase::Closed).then(|| AnalyticsId::of_epoch(epoch));
         drop(self.sink.set_gate(phase, epoch, id, wipe));
     }
 
-    /// The half of `opt_out().await` that the sink does, up to its return.
+    /// Does the sink's part of `opt_out().await`, up to its return.
     fn opt_out(&self) -> u64 {
         let era = self.withdraw();
         block_on(self.sink.disconnected());
@@ -118,15 +119,15 @@ impl App {
         era
     }
 
-    /// `opt_out()` polled once.
+    /// Does the sink's part of `opt_out()` polled once.
     fn withdraw(&self) -> u64 {
         let era = self.witness.opting_out();
         self.apply(Phase::Closed, era, Some(WipeReason::Withdrawn));
         era
     }
 
-    /// Captures an event that says in which era it was captured. The sink asks
-    /// for the properties once it has decided to take the event.
+    /// Captures an event that names the era of its capture. The sink reads the properties
+    /// once it has decided to take the event.
     fn capture(&self) {
         self.sink.capture("event", || Ok(self.says()));
     }
@@ -135,7 +136,7 @@ impl App {
         Properties::new().with(ERA, self.witness.era() as i64)
     }
 
-    /// Looks at the counters.
+    /// Checks that the counters add up.
     fn count(&self) {
         for backend in self.sink.stats().backends {
             if !backend.is_balanced() {
@@ -148,15 +149,15 @@ impl App {
         block_on(self.sink.flush());
     }
 
-    /// Flushes, with the background task on this thread: for a model that is about what
-    /// came before.
+    /// Flushes, with the background task on this thread, for a model of the calls before
+    /// the flush.
     fn flush_alone(&self) {
         let task = pin!(self.sink.clone().run());
         let flush = pin!(self.sink.flush());
         block_on(select(task, flush));
     }
 
-    /// The last handle is dropped.
+    /// Drops the last handle, and waits for `threads`.
     fn end(&self, threads: impl IntoIterator<Item = JoinHandle<()>>) {
         self.sink.stop();
         for thread in threads {

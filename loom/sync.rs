@@ -1,16 +1,16 @@
-//! Stands in for `tokio::sync`.
+//! A stand-in for `tokio::sync`.
 
 use std::{
     pin::Pin,
     task::{Context, Poll, Waker},
 };
 
-// Only `JsonLines` has one of these, and no model runs that.
+// Used only by `JsonLines`, which no model runs.
 pub(crate) use tokio_real::sync::Mutex;
 
-/// tokio's `Notify`, with all its promises that the pipeline relies on: a
-/// `notify_one` that nobody waits for is kept for the next who does, one at
-/// most; a `notify_waiters` reaches each [`Notified`] that exists, polled or not.
+/// A stand-in for tokio's `Notify`, with all guarantees that the sink relies on. A
+/// `notify_one` without a waiter is stored for the next one; at most one is stored. A
+/// `notify_waiters` reaches each [`Notified`] that exists, even if it was never polled.
 #[derive(Debug, Default)]
 pub(crate) struct Notify {
     state: loom::sync::Mutex<State>,
@@ -19,7 +19,7 @@ pub(crate) struct Notify {
 #[derive(Debug, Default)]
 struct State {
     permit: bool,
-    /// How often all were notified.
+    /// The number of calls of `notify_waiters`.
     rounds: u64,
     next_waiter: u64,
     waiters: Vec<Waiter>,
@@ -40,7 +40,7 @@ pub(crate) struct Notified<'a> {
     waiter: Option<u64>,
 }
 
-/// Stands in for `tokio::sync::futures`.
+/// A stand-in for `tokio::sync::futures`.
 pub(crate) mod futures {
     pub(crate) use super::Notified;
 }
@@ -95,7 +95,7 @@ impl Future for Notified<'_> {
         let notify = self.notify;
         let mut state = notify.lock();
         if state.rounds != self.made_in {
-            // Whatever this one was given beside it goes to the next.
+            // If this waiter was also notified by `notify_one`, that goes to the next one.
             self.waiter = None;
             return Poll::Ready(());
         }
@@ -111,7 +111,7 @@ impl Future for Notified<'_> {
             return Poll::Pending;
         };
         let place = state.waiters.iter().position(|waiter| waiter.number == number);
-        let place = place.expect("one that waits is registered until all are notified");
+        let place = place.expect("a waiter is registered until all are notified");
         if state.waiters[place].notified {
             state.waiters.remove(place);
             self.waiter = None;
@@ -129,7 +129,7 @@ impl Drop for Notified<'_> {
             let mut state = self.notify.lock();
             let place = state.waiters.iter().position(|waiter| waiter.number == number);
             let notified = place.is_some_and(|place| state.waiters.remove(place).notified);
-            // One that was notified and never knew passes it on.
+            // A waiter that was notified but never polled again passes the notification on.
             if notified { state.notify_one() } else { None }
         };
         if let Some(waker) = waker {

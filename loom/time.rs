@@ -1,5 +1,5 @@
-//! Stands in for `tokio::time`: every wait is over at once, and every limit on an
-//! answer or a signal is for ever, but for that of no time at all.
+//! A stand-in for `tokio::time`. Every sleep ends at once, and a timeout never expires,
+//! except a timeout of zero, which expires at once.
 
 use std::{
     future::{Ready, poll_fn, ready},

@@ -1,4 +1,4 @@
-//! A backend that knows what really happened, and in which order.
+//! A backend that checks everything it receives against the order of opt-outs.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -14,40 +14,42 @@ use crate::{
     event::OutgoingEvent,
 };
 
-/// What a backend answers to one batch. With no answer left it takes all.
+/// The response of a backend to one batch. A backend without responses left accepts all
+/// batches.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Answer {
-    /// A failure that may pass.
+    /// A temporary failure.
     Failure,
-    /// An event is at fault: the batch is halved.
+    /// A refusal of the batch, which halves it.
     Refusal,
     Never,
 }
 
-/// What several threads write is the model's, so that loom tries all orders of
-/// it, and relaxed, so that it orders nothing else.
+/// The shared record of all backends of a model.
+///
+/// The eras are loom's atomics, so that loom tries all orders of their accesses. The
+/// accesses are relaxed, so that they do not order anything else.
 #[derive(Debug)]
 pub(crate) struct Witness {
-    /// The epoch that the app lives in: it goes up when an `opt_out` is polled,
-    /// before anything else happens.
+    /// The app's epoch. It rises when an `opt_out` is polled, before anything else happens.
     era: AtomicU64,
-    /// The last era whose `opt_out` has returned.
+    /// The last era that ended with an `opt_out` that has returned.
     over: AtomicU64,
     facts: Mutex<Facts>,
 }
 
 #[derive(Debug, Default)]
 struct Facts {
-    /// The era whose ID the open connection was used under.
+    /// The era whose ID was sent over the open connection.
     connection: Option<u64>,
-    /// The era of a connection that was closed and has yet to let go.
+    /// The era of a connection that is closing.
     closing: Option<u64>,
     answers: VecDeque<Answer>,
     delivered: Vec<u64>,
     complaints: Vec<String>,
 }
 
-/// What tells an era in the properties of an event or of the user.
+/// The key of the property that names an era.
 pub(crate) const ERA: &str = "era";
 
 impl Witness {
@@ -64,12 +66,12 @@ impl Witness {
         self.era.load(Relaxed)
     }
 
-    /// An `opt_out` is polled.
+    /// Starts a new era, because an `opt_out` is polled.
     pub(crate) fn opting_out(&self) -> u64 {
         self.era.fetch_add(1, Relaxed) + 1
     }
 
-    /// The `opt_out` that began `era` has returned, with a receipt that says
+    /// Notes that the `opt_out` that began `era` has returned, with a receipt that says
     /// that no connection is left.
     pub(crate) fn opted_out(&self, era: u64) {
         self.over.store(era - 1, Relaxed);
@@ -78,7 +80,7 @@ impl Witness {
             facts.complaints.push("the opt-out returned with a connection open".to_owned());
         }
         if facts.closing.is_some_and(|connection| connection < era) {
-            facts.complaints.push("the opt-out returned before a connection let go".to_owned());
+            facts.complaints.push("the opt-out returned with a connection closing".to_owned());
         }
     }
 
@@ -90,7 +92,7 @@ impl Witness {
         self.facts().complaints.push(complaint.into());
     }
 
-    /// The model has come to its end.
+    /// Asserts, at the end of a model, that there are no complaints.
     pub(crate) fn examine(&self) {
         let complaints = self.facts().complaints.clone();
         assert!(complaints.is_empty(), "{complaints:#?}");
@@ -100,8 +102,8 @@ impl Witness {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Bytes of `batch` leave. What is wrong with that is kept for the end,
-    /// because the lane catches a panic.
+    /// Checks a batch of which bytes leave. Complaints are kept for the end, because the
+    /// lane would catch a panic.
     fn leaves(&self, batch: &Batch) {
         let id: u64 = batch.analytics_id().reveal().parse().unwrap();
         let over = self.over.load(Relaxed);
@@ -132,8 +134,8 @@ impl Witness {
     }
 }
 
-/// In which era the event was captured, and in which was said what it says about
-/// the user.
+/// Returns the era in which `event` was captured, and the era in which its user properties
+/// were set.
 fn eras(event: &OutgoingEvent) -> (Option<u64>, Option<u64>) {
     let [event, user] = [event.properties(), event.user_properties().set()].map(|properties| {
         properties.deserialize::<BTreeMap<String, u64>>().unwrap().get(ERA).copied()
@@ -141,7 +143,7 @@ fn eras(event: &OutgoingEvent) -> (Option<u64>, Option<u64>) {
     (event, user)
 }
 
-/// Lets the task that polls this look at everything else first.
+/// Yields once, so that the task that polls this checks everything else first.
 async fn once_more() {
     let mut polled = false;
     poll_fn(|context| {
@@ -154,7 +156,7 @@ async fn once_more() {
     .await;
 }
 
-/// One of several that see the same.
+/// A backend that reports to a [`Witness`].
 #[derive(Clone, Debug)]
 pub(crate) struct Watched(pub(crate) Arc<Witness>);
 

@@ -1,4 +1,4 @@
-//! Where events go: the open [`Backend`] trait and the backends of this crate.
+//! The [`Backend`] trait, and the backends that come with this crate.
 
 #[cfg(feature = "posthog")]
 mod http;
@@ -15,73 +15,72 @@ use crate::{analytics_id::AnalyticsId, event::OutgoingEvent};
 
 /// A service that takes batches of events.
 ///
-/// Implement it to send to a service of your own; `examples/custom_backend.rs`
-/// is a complete one, and `testing::contract` (feature `testing`) checks
-/// an implementation.
+/// Implement this trait to send events to a service of your own. See
+/// `examples/custom_backend.rs` for a complete implementation, and `testing::contract`
+/// (feature `testing`) for a suite that checks one.
 ///
-/// The sink calls [`send`](Backend::send) only while consent is proven, one
-/// batch at a time, and *drops the future* when consent ends: a backend must do
-/// all its work for a batch inside that future and leave nothing running behind
-/// it. A backend has no default endpoint and opens no connection before its
-/// first `send`.
+/// The sink calls [`send`](Backend::send) only while consent is proven, one batch at a
+/// time, and *drops the future* when consent ends. A backend must therefore do all its
+/// work for a batch inside that future, and leave nothing running when it is dropped. It
+/// must have no default endpoint, and open no connection before the first `send`.
 ///
-/// The trait is not dyn-compatible. To choose a backend at run time, branch where the
-/// builder is made: [`AnalyticsBuilder::backend`](crate::AnalyticsBuilder::backend)
-/// returns the builder, whatever the backend.
+/// The trait is not dyn-compatible. To choose a backend at run time, branch on the
+/// builder: [`AnalyticsBuilder::backend`](crate::AnalyticsBuilder::backend) returns the
+/// same builder type for every backend.
 pub trait Backend: Send + Sync + 'static {
-    /// A short name for counters and log lines, such as `"posthog"`. A durable queue
-    /// knows the backend by it, from one start to the next.
+    /// Returns a short name for counters and log lines, such as `"posthog"`.
+    ///
+    /// A durable queue identifies the backend by this name across restarts.
     fn name(&self) -> &'static str;
 
-    /// Sends one batch and says how it went.
+    /// Sends one batch.
     ///
-    /// It must not block its thread, with a synchronous client or file, say: one task
-    /// serves all backends, moves what is captured into their queues, and notices when
-    /// consent ends. While a `send` blocks, none of this happens, and neither
-    /// `send_timeout` nor a withdrawal can end it. Move such work to a thread that ends
-    /// when this future is dropped.
+    /// The future must not block its thread, for example with a synchronous client or
+    /// file. One task serves all backends, fills their queues, and notices when consent
+    /// ends. None of this happens while a `send` blocks, and neither `send_timeout` nor a
+    /// withdrawal can interrupt it. Move blocking work to a thread that stops when this
+    /// future is dropped.
     ///
     /// # Errors
     ///
-    /// [`DeliveryError`], whose variant decides whether and when the sink tries
-    /// again.
+    /// Returns a [`DeliveryError`] if the batch was not delivered. Its variant decides
+    /// whether and when the sink tries again.
     fn send(&self, batch: &Batch) -> impl Future<Output = Result<(), DeliveryError>> + Send;
 
-    /// Whether the service takes user properties that come with `event`; `true` unless
-    /// the backend knows better.
+    /// Returns whether the service accepts user properties on `event`; `true` by default.
     ///
-    /// User properties ride on an event. One for which this says no never has any; they
-    /// wait for one that can carry them.
+    /// User properties are sent as part of an event. If this returns `false`, the sink
+    /// attaches none to `event`, and they wait for an event that can carry them.
     fn carries_user_properties(&self, event: &OutgoingEvent) -> bool {
         let _ = event;
         true
     }
 
-    /// Lets go of everything held for the account: connections, buffers.
+    /// Releases everything held for the account, such as connections and buffers.
     ///
-    /// Called when the user withdraws, when the session ends, and at shutdown.
-    /// A later `send` begins anew. What takes time goes on after this returned, and
-    /// [`closed`](Self::closed) waits for it.
+    /// The sink calls this when the user withdraws, when the session ends, and at
+    /// shutdown. A later `send` starts from a clean state. Work that takes time may
+    /// continue after this returns; [`closed`](Self::closed) waits for it.
     fn close(&self) {}
 
-    /// Waits until all that was held at the last [`close`](Self::close) is really gone:
-    /// no connection of that time holds a part of a batch any more.
+    /// Waits until everything held at the last [`close`](Self::close) has been released,
+    /// so that no earlier connection holds a part of a batch.
     ///
-    /// [`OptOutReceipt::requests`](crate::OptOutReceipt::requests) is done only then.
-    /// The sink calls it after `close`, perhaps several times and while a later `send` is
-    /// under way, for which it must not wait. By default it is done at once, which is
-    /// right for a backend whose `close` leaves nothing behind.
+    /// [`OptOutReceipt::requests`](crate::OptOutReceipt::requests) is done only then. The
+    /// sink calls this after `close`, possibly several times, and possibly while a later
+    /// `send` is in progress, which it must not wait for. The default implementation
+    /// returns at once, which is right for a backend whose `close` releases everything.
     ///
     /// # Cancel safety
     ///
-    /// The sink waits for a bounded time only, and then drops the future. Nothing may
-    /// depend on it being polled.
+    /// The sink waits for a bounded time and then drops the future, so the release must
+    /// not depend on the future being polled.
     fn closed(&self) -> impl Future<Output = ()> + Send {
         std::future::ready(())
     }
 }
 
-/// A shared backend: the app keeps one handle, and the sink has the other.
+/// Lets an app keep a handle to a backend that the sink also uses.
 impl<B: Backend> Backend for Arc<B> {
     fn name(&self) -> &'static str {
         (**self).name()
@@ -104,7 +103,7 @@ impl<B: Backend> Backend for Arc<B> {
     }
 }
 
-/// Events that leave together, and the ID they leave under.
+/// Events that are sent together, and the analytics ID that they are sent under.
 #[derive(Clone, Debug)]
 pub struct Batch {
     id: AnalyticsId,
@@ -116,18 +115,18 @@ impl Batch {
         Self { id, events }
     }
 
-    /// The ID of the account, as the homeserver holds it.
+    /// Returns the analytics ID of the account, as the homeserver holds it.
     #[must_use]
     pub fn analytics_id(&self) -> &AnalyticsId {
         &self.id
     }
 
-    /// The events, oldest first.
+    /// Returns the events, oldest first.
     pub fn events(&self) -> impl ExactSizeIterator<Item = &OutgoingEvent> {
         self.events.iter().map(AsRef::as_ref)
     }
 
-    /// The number of events; at least 1.
+    /// Returns the number of events, which is at least 1.
     #[must_use]
     #[expect(clippy::len_without_is_empty, reason = "a batch is never empty")]
     pub fn len(&self) -> usize {
@@ -135,58 +134,64 @@ impl Batch {
     }
 }
 
-/// Why a backend did not take a batch, classified by what to do next.
+/// The reason why a batch was not delivered, classified by how the sink reacts.
 ///
-/// | | what happens to the batch | the next try |
+/// | | the batch | the next attempt |
 /// |---|---|---|
-/// | `Rejected`, `TooLarge` | it is halved; an event that is alone is dropped | at once; from the tenth refusal on, one in 6 seconds, and fewer if every batch is refused (up to 5 minutes apart) |
-/// | `Transient`, `Throttled` | it waits | after a second, then twice as long each time, up to 5 minutes; half of each wait is random; not before the time that the backend asked for (up to an hour) |
-/// | `Unauthorized`, `Misconfigured` | it waits | after an hour |
+/// | `Rejected`, `TooLarge` | is halved; a single event is dropped | at once; from the tenth refusal on, every 6 seconds, and less often if every batch is refused (up to 5 minutes apart) |
+/// | `Transient`, `Throttled` | waits | after a second, then twice as long each time, up to 5 minutes; half of each wait is random; never before the time that the backend asked for (up to an hour) |
+/// | `Unauthorized`, `Misconfigured` | waits | after an hour |
 ///
-/// What waits is dropped when it is older than
-/// [`queue_max_age`](crate::AnalyticsBuilder::queue_max_age), and for no number of
-/// tries. [`flush`](crate::Analytics::flush) and
-/// [`shutdown`](crate::Analytics::shutdown) make a try earlier.
+/// A waiting event is dropped once it is older than
+/// [`queue_max_age`](crate::AnalyticsBuilder::queue_max_age); the number of attempts is
+/// not limited. [`flush`](crate::Analytics::flush) and
+/// [`shutdown`](crate::Analytics::shutdown) bring the next attempt forward.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeliveryError {
-    /// The backend finds fault with an event (such as HTTP 400), or cannot put one into
-    /// its service's form: the batch is halved until the faulty event is alone, which is
-    /// dropped. A batch over which a backend panics is treated alike.
+    /// The backend rejects an event (for example with HTTP 400), or cannot serialise it.
+    ///
+    /// The sink halves the batch until the faulty event is alone, and drops that event. A
+    /// panic of the backend is treated the same way.
     #[error("the backend refuses an event of this batch")]
     Rejected(#[source] BoxError),
-    /// The backend asks to be left alone for a while (such as HTTP 429).
+    /// The backend asks the app to wait (for example with HTTP 429).
     #[error("the backend asks to wait")]
     Throttled {
-        /// How long the backend asked to wait, if it said so.
+        /// The time that the backend asked to wait, if it named one.
         retry_after: Option<Duration>,
-        /// What the backend answered.
+        /// The backend's response.
         #[source]
         source: BoxError,
     },
-    /// The batch is larger than the backend takes (such as HTTP 413): it is
-    /// halved; an event that is too large alone is dropped.
-    #[error("the batch is larger than the backend takes")]
+    /// The batch is larger than the backend accepts (for example HTTP 413).
+    ///
+    /// The sink halves the batch, and drops an event that is too large by itself.
+    #[error("the batch is larger than the backend accepts")]
     TooLarge(#[source] BoxError),
-    /// A failure that may pass (no network, HTTP 5xx): tried again, with growing pauses,
-    /// until the events are too old.
-    #[error("the backend cannot be reached now")]
+    /// A temporary failure, such as a missing network or HTTP 5xx.
+    ///
+    /// The sink tries again, at growing intervals, until the events are too old.
+    #[error("the backend cannot be reached")]
     Transient(#[source] BoxError),
-    /// The backend refuses this app's credentials (HTTP 401, 403): it is left
-    /// alone for long, and the events wait.
+    /// The backend refuses this app's credentials (HTTP 401, 403).
+    ///
+    /// The events wait, and the sink tries again after an hour.
     #[error("the backend refuses this app's credentials")]
     Unauthorized(#[source] BoxError),
-    /// The backend cannot take any event as it is set up now, such as an endpoint that
-    /// answers with a redirect, with HTTP 404 or from a proxy (HTTP 407), or a writer
-    /// that is closed: it is left alone for long, and the events wait.
-    #[error("the backend is not set up to take events")]
+    /// The backend cannot accept any event in its current configuration.
+    ///
+    /// Examples are an endpoint that answers with a redirect, with HTTP 404 or through a
+    /// proxy (HTTP 407), and a writer that is closed. The events wait, and the sink tries
+    /// again after an hour.
+    #[error("the backend is not configured to accept events")]
     Misconfigured(#[source] BoxError),
 }
 
 /// The cause of a [`DeliveryError`].
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// [`Backend`] behind a pointer.
+/// The dyn-compatible form of [`Backend`].
 pub(crate) trait DynBackend: Send + Sync {
     fn name(&self) -> &'static str;
     fn send<'a>(&'a self, batch: &'a Batch) -> SendFuture<'a>;

@@ -7,10 +7,8 @@ mod invalid;
 mod members;
 mod outgoing;
 mod properties;
-mod rfc3339;
-mod scratch;
-mod text;
 mod unique_ids;
+pub(crate) mod unix_time;
 mod user;
 mod value;
 

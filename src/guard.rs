@@ -1,8 +1,8 @@
-//! The guard of promise P8: looks at every name, key and text of an event before it
-//! enters a queue, and takes out what is personal.
+//! The guard (promise P8): checks every name, key and text of an event before the event
+//! enters a queue, and removes personal data.
 //!
-//! It runs in the background task, behind the intake. `docs/privacy.md` says what it
-//! finds, how, and what it cannot find.
+//! It runs in the background task, after the intake. `docs/privacy.md` documents its
+//! findings, its methods and its limits.
 
 mod assignment;
 mod boundary;
@@ -44,7 +44,7 @@ use std::{
 
 use tracing::warn;
 
-/// Tests the example of the page.
+/// Tests the example in `docs/privacy.md`.
 #[cfg(doctest)]
 #[doc = include_str!("../docs/privacy.md")]
 struct PrivacyPage;
@@ -63,33 +63,33 @@ use crate::{
     locks::{Mutex, MutexGuard, PoisonError},
 };
 
-/// What becomes of an event in which something personal was found.
+/// How an event that contains personal data is handled.
 ///
-/// Whatever the policy, each finding is counted in
+/// Under every policy, each finding is counted in
 /// [`Stats::guarded`](crate::Stats::guarded).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum GuardPolicy {
-    /// The event is dropped, and counted as
-    /// [`DropReason::Guarded`](crate::DropReason::Guarded). Of what is said about
-    /// the user, which goes with whatever event comes next, the property is.
+    /// Drops the event and counts it as
+    /// [`DropReason::Guarded`](crate::DropReason::Guarded). Of the user properties, which
+    /// travel with the next event of any kind, only the affected property is dropped.
     DropEvent,
-    /// The property whose key or text it is is dropped. An event cannot do without
-    /// its name: that is redacted.
+    /// Drops the property whose key or text contains the finding. A finding in the
+    /// event's name, which every event needs, is redacted.
     DropProperty,
-    /// A placeholder such as `[user_id]` takes its place. A text that would outgrow
-    /// [`MAX_EVENT_BYTES`](crate::MAX_EVENT_BYTES) with them, or make its event do so,
-    /// becomes `[redacted]` as a whole; where even that has no room, the property is
-    /// dropped.
+    /// Replaces the finding with a placeholder such as `[user_id]`. If the placeholders
+    /// would make the text or its event larger than
+    /// [`MAX_EVENT_BYTES`](crate::MAX_EVENT_BYTES), the whole text becomes `[redacted]`.
+    /// If even that does not fit, the property is dropped.
     #[default]
     Redact,
 }
 
-/// Looks at events, for one session.
+/// Checks the events of one session.
 pub(crate) struct Guard {
     policy: GuardPolicy,
     detectors: Arc<[Box<dyn Detector>]>,
-    /// Says what the session is known by now, if it still exists.
+    /// Returns the current identifiers of the session, if it still exists.
     session: OnceLock<SessionSource>,
     searching: Mutex<Searching>,
     found: Mutex<BTreeMap<IdentifierKind, u64>>,
@@ -99,9 +99,9 @@ type SessionSource = Box<dyn Fn() -> Option<OwnIdentifiers> + Send + Sync>;
 
 struct Searching {
     own: OwnIdentifiers,
-    /// Made for the first event: an idle account does without.
+    /// Created for the first event, so that an idle account does not pay for it.
     scanner: Option<Scanner>,
-    /// What the developer was told of: hashes of an event's name and a key.
+    /// Hashes of event name and key, one for each warning already logged.
     warned: HashSet<u64>,
 }
 
@@ -111,7 +111,7 @@ impl Searching {
     }
 }
 
-/// A detector of the app panicked: what it was given may be anything.
+/// An app-supplied detector panicked, so its input was never fully checked.
 struct DetectorPanicked;
 
 impl fmt::Debug for Guard {
@@ -139,23 +139,24 @@ impl Guard {
         }
     }
 
-    /// From here on, `session` is asked what to search for literally.
+    /// Registers `session` as the source of the identifiers that are searched for
+    /// literally.
     pub(crate) fn watch_session(
         &self,
         session: impl Fn() -> Option<OwnIdentifiers> + Send + Sync + 'static,
     ) {
-        // There is one session: a second one is not listened to.
+        // A guard serves one session, so a second source is ignored.
         let _ = self.session.set(Box::new(session));
     }
 
-    /// Takes over what the session is known by now: tokens are replaced at any time.
+    /// Reads the session's identifiers again, because tokens can be replaced at any time.
     pub(crate) fn refresh(&self) {
         if let Some(own) = self.session.get().and_then(|session| session()) {
             self.know(own);
         }
     }
 
-    /// Searches for `own` literally from here on.
+    /// Searches for `own` literally from now on.
     pub(crate) fn know(&self, own: OwnIdentifiers) {
         let mut searching = self.searching();
         let own = own.with_tokens_of(&searching.own);
@@ -165,8 +166,8 @@ impl Guard {
         }
     }
 
-    /// The name and the properties of an event as they may leave; `None` if the event
-    /// must not.
+    /// Returns the name and properties that may leave the device, or `None` if the event
+    /// must be dropped.
     pub(crate) fn event(
         &self,
         name: Cow<'static, str>,
@@ -179,10 +180,10 @@ impl Guard {
             .then_some((name, properties))
     }
 
-    /// What is said about the user as it may leave.
+    /// Returns the user properties that may leave the device.
     pub(crate) fn user(&self, event: &str, user: UserProperties) -> UserProperties {
         let mut search = self.search();
-        // What was not seen to its end is not said, nor what has grown past the limit.
+        // Skip properties that were not fully checked or that redaction made too large.
         let mut pass = |properties| {
             let properties = search.properties(event, properties);
             properties.filter(|properties| properties.check().is_ok()).unwrap_or_default()
@@ -190,19 +191,19 @@ impl Guard {
         UserProperties { set: pass(user.set), set_once: pass(user.set_once) }
     }
 
-    /// Returns whether there is something personal in `text`. Logs nothing of what it finds.
+    /// Returns whether `text` contains personal data. Logs nothing about the findings.
     pub(crate) fn finds_in(&self, text: &str) -> bool {
         !matches!(self.search().text(text, Place::Anywhere), Ok(None))
     }
 
-    /// Returns `text` as it may leave; `None` if a detector panicked.
+    /// Returns `text` with every finding redacted, or `None` if a detector panicked.
     #[cfg(feature = "testing")]
     pub(crate) fn redact<'t>(&self, text: &'t str) -> Option<Cow<'t, str>> {
         let redacted = self.search().text(text, Place::Anywhere).ok()?;
         Some(redacted.map_or(Cow::Borrowed(text), |redacted| Cow::Owned(redacted.text)))
     }
 
-    /// Returns what is found in `text`, in order.
+    /// Returns the kind of each finding in `text`, in order.
     #[cfg(feature = "testing")]
     pub(crate) fn kinds(&self, text: &str) -> Vec<IdentifierKind> {
         let mut searching = self.searching();
@@ -210,7 +211,7 @@ impl Guard {
         found.into_iter().map(|finding| finding.kind).collect()
     }
 
-    /// How many findings of each kind there were.
+    /// Returns the number of findings of each kind.
     pub(crate) fn found(&self) -> BTreeMap<IdentifierKind, u64> {
         self.found.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -224,12 +225,12 @@ impl Guard {
     }
 }
 
-/// The search of one event, or of what is said about the user.
+/// The search of one event, or of one set of user properties.
 struct Search<'a> {
     guard: &'a Guard,
     searching: MutexGuard<'a, Searching>,
     found: Vec<IdentifierKind>,
-    /// How many bytes the properties that are searched may still grow by.
+    /// How many bytes the properties may still grow by.
     room: usize,
 }
 
@@ -247,7 +248,7 @@ impl Search<'_> {
         searching.scanner(&guard.detectors)
     }
 
-    /// `None` if a detector gave up.
+    /// Returns `None` if a detector panicked.
     fn properties(&mut self, event: &str, properties: Properties) -> Option<Properties> {
         let is_clean = !properties.has_text()
             || (self.guard.detectors.is_empty() && self.scanner().is_clean(properties.members()));
@@ -293,9 +294,11 @@ impl Search<'_> {
         })
     }
 
-    /// Returns the property with its new key and text if there is room for them, with
-    /// none of its text if that is shorter, else nothing. As JSON a placeholder is as
-    /// long as here, and what it replaces is as long or longer.
+    /// Returns the replaced property if it fits: with its redacted text, or else with
+    /// `[redacted]` as its text.
+    ///
+    /// Lengths are compared unescaped. A placeholder needs no JSON escapes, so the JSON
+    /// text grows by no more than this.
     fn with_room(
         &mut self,
         (key, new_key): (&str, Option<String>),
@@ -316,7 +319,7 @@ impl Search<'_> {
 
     fn text(&mut self, text: &str, place: Place) -> Result<Option<Redacted>, DetectorPanicked> {
         let scanner = self.scanner();
-        // It holds nothing but a buffer that each search begins anew.
+        // Unwind safe: the scanner keeps only a buffer, which each search resets.
         let redacted = catch_unwind(AssertUnwindSafe(|| redact(scanner, text, place)));
         let redacted = redacted.map_err(|_panic| {
             warn!("a detector panicked; what it was given is dropped");
@@ -332,12 +335,12 @@ impl Search<'_> {
         Ok(redacted)
     }
 
-    /// Tells the developer, once for each place, where something personal was. Both
-    /// names are as they leave.
+    /// Warns the developer about a finding, once per event name and key. Both are logged
+    /// in their redacted form.
     fn warn(&mut self, event: &str, key: Option<&str>) {
         use std::hash::BuildHasher as _;
 
-        /// Names are made up at run time, too: there is an end to telling.
+        /// Limits the warnings, because names can be generated at run time.
         const MOST_WARNINGS: usize = 256;
 
         if !cfg!(debug_assertions) || self.searching.warned.len() >= MOST_WARNINGS {
@@ -354,8 +357,8 @@ impl Search<'_> {
     }
 }
 
-/// `redacted`, or nothing of it if it is longer than it may be: a placeholder can be
-/// longer than what it stands for.
+/// Returns the redacted text, or `[redacted]` if the text is longer than `max_bytes`: a
+/// placeholder can be longer than the finding it replaces.
 fn bounded(redacted: Redacted, max_bytes: usize) -> String {
     if redacted.text.len() <= max_bytes { redacted.text } else { kind::WHOLE.to_owned() }
 }

@@ -1,5 +1,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![doc = include_str!("../README.md")]
+// Not in Cargo.toml: only the library has a public API.
+#![warn(clippy::exhaustive_enums, clippy::exhaustive_structs, unnameable_types)]
 
 // Consent: what the user decides, and the account that holds the decision.
 mod analytics;
@@ -19,6 +21,7 @@ mod sink;
 mod backend;
 
 mod hex;
+mod json;
 mod locks;
 mod stop;
 

@@ -7,9 +7,8 @@
 //!                    └─────────┴────────┴────────┴─────────┴──▶ dropped(reason)
 //! ```
 //!
-//! A durable queue is a journal beside the queue in memory: what is to be queued is
-//! written down first, what has left is deleted after. Nothing reads it but the start
-//! of the next process.
+//! A durable queue is a journal of the queue in memory: events are written before they are
+//! queued, and deleted after they have left. Only the start of the next process reads it.
 
 pub(crate) mod counted;
 pub(crate) mod counters;
@@ -23,12 +22,7 @@ pub(crate) mod report;
 pub(crate) mod stats;
 mod user;
 
-use std::{
-    borrow::Cow,
-    collections::BTreeMap,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::SystemTime};
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
@@ -36,7 +30,7 @@ use tokio::time::Instant;
 #[cfg(feature = "sqlite")]
 use self::queue::{Refused, Restored};
 use self::{
-    counted::{Counted, Untold},
+    counted::{Counted, PendingSignal},
     counters::DropSignal,
     drain::{DrainCalls, Draining},
     intake::Intake,
@@ -48,26 +42,29 @@ use self::{
 use crate::{
     analytics_id::AnalyticsId,
     backend::DynBackend,
-    event::{CapturedEvent, InvalidEvent, OutgoingEvent, Properties, Said, UniqueIds, check_name},
+    event::{
+        CapturedEvent, InvalidEvent, OutgoingEvent, Properties, Said, UniqueIds, check_name,
+        unix_time::from_unix_nanos,
+    },
     gate::{Gate, Phase, WipeReason},
     guard::Guard,
     locks::Mutex,
     stop::Stop,
 };
 
-/// Everything between `capture` and the backends.
+/// The pipeline between `capture` and the backends.
 #[derive(Debug)]
 pub(crate) struct Sink {
     gate: Gate,
     intake: Intake,
     pub(crate) guard: Arc<Guard>,
     drain_calls: DrainCalls,
-    /// Locked before the intake and the lanes: a batch that moves keeps it, and no caller
-    /// of `capture` may wait for that.
+    /// Locked before the intake and the lanes. It is held while a batch moves to the
+    /// queues, so `capture` must not wait for it.
     draining: Counted<Draining>,
     lanes: Vec<Lane>,
     journal: Option<Arc<Journal>>,
-    /// What was said about the user since the last event left the intake.
+    /// User properties that were set since the last drain.
     user: Mutex<Said>,
     drop_signal: DropSignal,
     limits: Limits,
@@ -96,7 +93,7 @@ impl Sink {
         }
     }
 
-    /// Writes down what is queued, and queues what the last process left.
+    /// Adds a journal, and queues the events that the last process left in it.
     #[cfg(feature = "sqlite")]
     pub(crate) fn with_journal(mut self, journal: Arc<Journal>, mut restored: Restored) -> Self {
         let mut refused = Vec::new();
@@ -129,13 +126,13 @@ impl Sink {
         self
     }
 
-    // The caller's side: sync, from any thread.
+    // Called by the app, on any thread.
 
     pub(crate) fn is_open(&self) -> bool {
         self.gate.is_open()
     }
 
-    /// Takes an event of now, unless the gate is closed.
+    /// Captures an event that happens now, unless the gate is closed.
     pub(crate) fn capture(
         &self,
         name: impl Into<Cow<'static, str>>,
@@ -144,15 +141,18 @@ impl Sink {
         self.capture_with(name, SystemTime::now, properties);
     }
 
-    /// Takes an event that happened at `time`, unless the gate is closed. A time in the
-    /// future counts as now, one before 1677 as then: a file can tell no earlier one.
+    /// Captures an event that happened at `time`, unless the gate is closed.
+    ///
+    /// A time in the future becomes the current time. A time before 1677 becomes the
+    /// earliest time that a durable queue can store.
     pub(crate) fn capture_at(
         &self,
         time: SystemTime,
         name: impl Into<Cow<'static, str>>,
         properties: impl FnOnce() -> Result<Properties, InvalidEvent>,
     ) {
-        self.capture_with(name, || earliest_time().max(time).min(SystemTime::now()), properties);
+        let time = || from_unix_nanos(-i64::MAX).max(time).min(SystemTime::now());
+        self.capture_with(name, time, properties);
     }
 
     fn capture_with(
@@ -184,31 +184,31 @@ impl Sink {
         Ok(())
     }
 
-    // The side of consent.
+    // Called by the consent half.
 
-    /// Sets what may be done, and wipes if that is asked for: all of it before
-    /// this returns. Wipes are told of when the returned value is dropped.
+    /// Sets the gate, and wipes if `wipe` gives a reason. Both are complete when this
+    /// returns. Readers of drops learn of the wipe when the returned value is dropped.
     pub(crate) fn set_gate(
         &self,
         phase: Phase,
         epoch: u64,
         id: Option<AnalyticsId>,
         wipe: Option<WipeReason>,
-    ) -> Untold<'_> {
+    ) -> PendingSignal<'_> {
         if wipe.is_some() {
-            // Shut first, so that nothing gets in behind the wipe.
+            // Closed first, so that no event gets in after the wipe.
             self.gate.set(Phase::Closed, epoch, None);
         }
-        let untold = wipe.map(|wipe| self.wipe(wipe, epoch)).unwrap_or_default();
+        let signal = wipe.map(|wipe| self.wipe(wipe, epoch)).unwrap_or_default();
         self.gate.set(phase, epoch, id);
         for lane in &self.lanes {
             lane.wake();
         }
-        untold
+        signal
     }
 
-    /// Wipes what is of another epoch than the one that begins, `epoch`.
-    fn wipe(&self, wipe: WipeReason, epoch: u64) -> Untold<'_> {
+    /// Wipes everything that belongs to an epoch before `epoch`, which begins now.
+    fn wipe(&self, wipe: WipeReason, epoch: u64) -> PendingSignal<'_> {
         if let Some(journal) = &self.journal {
             journal.begin_wipe(epoch);
         }
@@ -217,7 +217,7 @@ impl Sink {
             WipeReason::NotConfirmed => DropReason::NotConfirmed,
         };
         *self.user() = Said::default();
-        let mut untold = {
+        let mut signal = {
             let mut intake = self.intake.lock();
             if wipe == WipeReason::Withdrawn {
                 intake.super_properties = None;
@@ -231,12 +231,12 @@ impl Sink {
             let events = state.queue.clear() + std::mem::take(&mut state.kept) as usize;
             state.drops.add(reason, events);
             state.user = PendingUser::default();
-            untold.join(state.unlock());
+            signal.join(state.unlock());
         }
-        untold
+        signal
     }
 
-    /// Waits until the wipes so far have reached the file.
+    /// Waits until all wipes so far have reached the file.
     pub(crate) async fn wiped(&self) -> Result<(), QueueError> {
         match &self.journal {
             Some(journal) => journal.wiped().await,
@@ -244,39 +244,40 @@ impl Sink {
         }
     }
 
-    /// Waits until no request is out and no connection is held. A task that is
-    /// told to stop has yet to do both.
+    /// Waits until no request is in flight and no connection is open. A background task
+    /// that was told to stop may still have both.
     pub(crate) async fn disconnected(&self) {
         join_all(self.lanes.iter().map(Lane::disconnected)).await;
     }
 
     // The background task.
 
-    /// Takes events to the backends until [`Sink::stop`].
+    /// Delivers events to the backends until [`Sink::stop`].
     pub(crate) fn run(self: Arc<Self>) -> impl Future<Output = ()> + Send {
-        // Not in the future: a runtime may end before it polls that.
+        // Made outside the future, because a runtime may end before it polls the future.
         let end = EndWhenDropped(self);
         async move {
             let sink = &*end.0;
             let lanes =
                 sink.lanes.iter().map(|lane| lane.run(&sink.gate, &sink.limits, &sink.stop));
-            tokio::join!(sink.drain_when_due(), join_all(lanes), sink.keep_journal());
+            tokio::join!(sink.drain_when_due(), join_all(lanes), sink.sync_journal());
             if sink.journal.is_some() {
-                // What was captured last is written down too.
+                // Write the events that were captured last.
                 sink.drain().await;
             }
         }
     }
 
-    /// Tells the journal what has left, until [`Sink::stop`].
-    async fn keep_journal(&self) {
+    /// Tells the journal which events have left, until [`Sink::stop`].
+    async fn sync_journal(&self) {
         if let Some(journal) = &self.journal {
             let lanes = self.lanes.iter().enumerate();
-            join_all(lanes.map(|(number, lane)| lane.keep(number, journal, &self.stop))).await;
+            join_all(lanes.map(|(number, lane)| lane.sync_journal(number, journal, &self.stop)))
+                .await;
         }
     }
 
-    /// Ends the background task. What is still queued is given up.
+    /// Ends the background task, which gives up the events that are still queued.
     pub(crate) fn stop(&self) {
         self.intake.close();
         self.stop.stop();
@@ -285,8 +286,8 @@ impl Sink {
         }
     }
 
-    /// Gives up what is left. The task has ended: by itself, with its runtime, or
-    /// by a panic.
+    /// Gives up all remaining events. Called when the background task has ended, whether
+    /// by itself, with its runtime, or by a panic.
     fn end(&self) {
         self.stop();
         {
@@ -300,17 +301,17 @@ impl Sink {
         if let Some(journal) = &self.journal {
             journal.begin_close(marks);
         }
-        // There is nothing more to wait for.
+        // The streams of drops end here.
         self.drop_signal.raise();
     }
 
-    /// The first row that a kill of the process does not lose.
+    /// Returns the first row that survives a kill of the process.
     fn durable_from(&self) -> Row {
         self.journal.as_ref().map_or(0, |journal| journal.durable_from())
     }
 
-    /// Completes an event that leaves the intake: its unique ID and the super
-    /// properties. All of it has been past the guard then.
+    /// Completes an event that leaves the intake: adds its unique ID and the super
+    /// properties, and passes all of it through the guard.
     fn prepare(
         &self,
         captured: CapturedEvent,
@@ -340,7 +341,7 @@ impl Sink {
         &self.drop_signal
     }
 
-    /// Whether the background task has ended, so that nothing is left anywhere.
+    /// Returns whether the background task has ended and no event is left.
     pub(crate) fn has_ended(&self) -> bool {
         self.lanes.iter().all(Lane::has_ended)
     }
@@ -371,17 +372,11 @@ impl Sink {
     }
 }
 
-/// Ends the sink with its task, however that ends.
+/// Ends the sink when its background task ends, for whatever reason.
 struct EndWhenDropped(Arc<Sink>);
 
 impl Drop for EndWhenDropped {
     fn drop(&mut self) {
         self.0.end();
     }
-}
-
-/// Returns the earliest time that nanoseconds since 1970 can tell in 64 bits.
-fn earliest_time() -> SystemTime {
-    let span = Duration::from_nanos(i64::MAX.unsigned_abs());
-    SystemTime::UNIX_EPOCH.checked_sub(span).unwrap_or(SystemTime::UNIX_EPOCH)
 }

@@ -1,35 +1,37 @@
-//! Test doubles for the integration tests of apps: feature `testing`.
+//! Test doubles for the integration tests of apps (feature `testing`).
 //!
-//! [`AccountDataServer`] is the part of a Matrix homeserver that holds account data: a stateful
-//! mock for any number of users, devices and event types, over real HTTP on loopback. It answers
-//! as Synapse 1.163 was measured to answer, delivers changes through both kinds of sync, and
-//! fails in every way of [`Fault`] when told to.
+//! [`AccountDataServer`] mocks the account-data part of a Matrix homeserver: a stateful
+//! mock for any number of users, devices and event types, over real HTTP on the loopback
+//! interface. It reproduces the measured answers of Synapse 1.163, delivers changes
+//! through both kinds of sync, and can simulate every [`Fault`].
 //!
-//! [`RecordingBackend`] keeps what it is sent, [`FailingBackend`] fails on command, and
-//! [`contract::check`] is the suite that every [`Backend`](crate::Backend) must pass.
-//! [`GuardProbe`] shows what the guard makes of a text, and [`consent_state`] makes what a
-//! settings page shows.
+//! [`RecordingBackend`] keeps the events it receives, [`FailingBackend`] fails on
+//! command, and [`contract::check`] is the test suite that every
+//! [`Backend`](crate::Backend) must pass. [`GuardProbe`] shows how the guard treats a
+//! text, and [`consent_state`] creates states for tests of a settings page.
 //!
-//! Everything here is for tests: functions panic where a test should fail.
+//! These items are for tests only: functions panic where a test should fail.
 //!
-//! # What a test has to mind
+//! # Before you write a test
 //!
-//! - Run with `DO_NOT_TRACK` unset or empty: the builder obeys it, and no gate opens.
-//!   `env -u DO_NOT_TRACK cargo test` does so once, and in `.cargo/config.toml` the line
-//!   `DO_NOT_TRACK = { value = "", force = true }` under `[env]` for everybody.
-//! - Do not pause Tokio's time: paused time jumps to the next timer whenever the runtime waits
-//!   for a socket, so that every bounded wait is over at once and no request is ever answered.
-//!   The one wait in real time is the settle time of a new ID. Make it short with
-//!   [`request_timeout`](crate::AnalyticsBuilder::request_timeout), or give the account a yes
+//! - Run tests with `DO_NOT_TRACK` unset or empty: the builder obeys it, and the gate
+//!   stays closed. `env -u DO_NOT_TRACK cargo test` unsets it once. To unset it for all
+//!   developers, add `DO_NOT_TRACK = { value = "", force = true }` under `[env]` in
+//!   `.cargo/config.toml`.
+//! - Do not pause Tokio's time. Paused time jumps to the next timer whenever the runtime
+//!   waits for a socket, so every timeout expires at once and no request is ever
+//!   answered. The only real-time wait is the settle time of a new ID. Shorten it with
+//!   [`request_timeout`](crate::AnalyticsBuilder::request_timeout), or opt the account in
 //!   with [`AccountDataServer::set_content`], which has no settle time.
-//! - A restart is tested with a store on disk ([`AccountDataServer::client_with`]):
-//!   `client_with(&device, |builder| builder.sqlite_store(directory, None))`. A store in memory
-//!   remembers no yes.
+//! - To test a restart, use a client with a store on disk
+//!   ([`AccountDataServer::client_with`]): `client_with(&device, |builder|
+//!   builder.sqlite_store(directory, None))`. An in-memory store does not remember the
+//!   opt-in.
 //!
 //! # Example
 //!
-//! Two devices of one account; the second learns from sync what the first wrote, and the first
-//! meets a server error.
+//! Two devices share one account: the second receives the first one's change through
+//! sync, and the first one then runs into a server error.
 //!
 //! ```
 //! use matrix_analytics::testing::{AccountDataMethod, AccountDataServer, Fault};

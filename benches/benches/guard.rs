@@ -1,22 +1,8 @@
 //! What the guard costs, for texts of 1 KB.
 //!
-//! | text of 1 KB | ns |
-//! |---|---|
-//! | clean prose, no digits | 615 |
-//! | clean names, no digits | 613 |
-//! | clean text like JSON, with numbers | 685 |
-//! | clean log lines, with times and versions | 2,510 |
-//! | 3 findings: found / and redacted | 1,700 / 2,960 |
-//! | 13 findings | 3,560 / 8,740 |
-//! | 13 findings in percent escapes | 10,100 / 10,900 |
-//! | 52 findings, links and e-mail among them | 32,300 / 29,000 |
-//!
-//! As a property, a clean text costs about 150 ns more, its copy included. 32 KB of the
-//! texts that repeat a costly start take 0.6 to 1.7 ms, the best of 21 runs.
-//!
-//! Lower quartiles of 301 runs on a machine of two cores that was busy with builds, without
-//! link-time optimisation, with x86-64's AVX2 where the `memchr` and `aho-corasick` crates
-//! use it. A text that is redacted is searched a second time.
+//! `docs/measured.md` has the figures. As a property, a text includes its copy. A text that is
+//! redacted is searched a second time. The searches use x86-64's AVX2 where the `memchr` and
+//! `aho-corasick` crates do.
 //!
 //! ```sh
 //! cargo bench -p matrix-analytics-benches --bench guard

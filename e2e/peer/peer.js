@@ -1,16 +1,18 @@
-// A client that is not ours: it treats the analytics event as Element Web does, over
-// matrix-js-sdk. One JSON command a line comes in by standard input, and one JSON answer
-// goes out for each, in the order in which they are done.
+// A client over matrix-js-sdk that treats the analytics event as Element Web does. It reads one
+// JSON command per line from standard input, and writes one JSON answer per command, in the order
+// of completion.
 //
-// What it shares with Element Web, faults included, because ours has to live with them:
-// - it reads the event from what sync last showed, never from the homeserver;
-// - a switch of the flag is merged into that, and may restore what another client removed;
-// - a yes without an ID makes it mint one, in hex without padding, and write it;
-// - it looks whether it may identify before it waits, and not after.
+// It shares these traits with Element Web, faults included, because our crate has to live with
+// them:
+// - it reads the event from the last sync, never from the homeserver;
+// - it merges a change of the flag into that content, which may restore members that another client
+//   removed;
+// - on an opt-in without an ID, it creates one, in hex without padding, and writes it;
+// - it checks whether it may identify before it waits, and not afterwards.
 
 import { createInterface } from "node:readline";
 
-// The SDK talks to the console; standard output is for answers alone.
+// The SDK logs to the console; standard output is for answers only.
 for (const method of ["debug", "info", "log", "trace", "warn"]) {
     console[method] = () => {};
 }
@@ -25,7 +27,7 @@ class Peer {
         // Whether events are sent, and the ID that they are sent under.
         this.enabled = false;
         this.id = null;
-        // The IDs that it made, what it does by itself, and what went wrong in that.
+        // The IDs created, the number of operations begun on its own, and their failures.
         this.minted = [];
         this.pending = 0;
         this.failures = [];
@@ -52,7 +54,7 @@ class Peer {
         return this.client.getAccountData(this.eventType)?.getContent() ?? {};
     }
 
-    // Only a boolean decides anything.
+    // Only a boolean counts as a decision.
     flag() {
         const flag = this.content()[FLAG];
         return typeof flag === "boolean" ? flag : null;
@@ -93,13 +95,13 @@ class Peer {
     }
 
     async erase() {
-        // With nothing there the SDK would wait for an event that no server sends.
+        // Without an existing event, the SDK would wait for one that no server sends.
         if (Object.keys(this.content()).length > 0) {
             await this.client.deleteAccountData(this.eventType);
         }
     }
 
-    // Waits until sync has come as far as this fence.
+    // Waits until sync has reached this fence.
     async fence(number) {
         const reached = () =>
             this.client.getAccountData(this.fenceType)?.getContent().number >= number;
@@ -116,7 +118,7 @@ class Peer {
         }
     }
 
-    // What it does by itself, without a command.
+    // An operation that it begins on its own, without a command.
     track(work) {
         this.pending += 1;
         work.catch((error) => this.failures.push(String(error))).finally(() => (this.pending -= 1));
@@ -129,7 +131,7 @@ class Peer {
     }
 }
 
-// 16 random bytes in hex; Element Web pads none of them.
+// 16 random bytes in hex; Element Web does not pad them.
 function mintId() {
     const bytes = crypto.getRandomValues(new Uint8Array(16));
     return [...bytes].map((byte) => byte.toString(16)).join("");
@@ -160,7 +162,7 @@ async function answer(line) {
 
 const lines = createInterface({ input: process.stdin });
 for await (const line of lines) {
-    // Not awaited: while one command waits, the next may begin.
+    // Not awaited, so that other commands can begin meanwhile.
     answer(line).then((done) => process.stdout.write(`${JSON.stringify(done)}\n`));
 }
 peer?.client.stopClient();

@@ -1,4 +1,4 @@
-//! Our own app: a client that syncs, and its analytics.
+//! The app under test: a client that syncs, and its analytics.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,21 +19,21 @@ use crate::{
     witness::Witness,
 };
 
-/// Short, for a new ID settles for twice this time; long enough for a busy machine.
+/// Short, because a new ID settles for twice this time; long enough for a busy machine.
 pub(crate) const REQUEST_TIMEOUT: Duration = Duration::from_millis(1500);
 
-/// What becomes of an access token that expires.
+/// The handling of an expired access token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Tokens {
-    /// It does not.
+    /// The token does not expire.
     Lasting,
-    /// The SDK gets a new one by itself.
+    /// The SDK refreshes the token.
     Refreshed,
-    /// The app has to see to it.
+    /// The app has to renew the token.
     Expiring,
 }
 
-/// Where an app is installed: its store, and how it reaches the homeserver.
+/// An installation of the app: its store, and its connection to the homeserver.
 #[derive(Clone, Debug)]
 pub(crate) struct Install {
     pub(crate) url: String,
@@ -49,7 +49,7 @@ impl Install {
         Self { url, kind, tokens, request_timeout, store: None }
     }
 
-    /// With a store that survives the process.
+    /// Uses a store that survives the process.
     pub(crate) fn durable(mut self) -> Result<Self> {
         self.store = Some(Arc::new(tempfile::tempdir()?));
         Ok(self)
@@ -59,7 +59,7 @@ impl Install {
         let mut builder = Client::builder()
             .homeserver_url(&self.url)
             .http_client(http_client())
-            // The server would name its own URL, and nothing would pass our wire.
+            // The server would announce its own URL, and requests would bypass the wire.
             .respect_login_well_known(false);
         if let Some(store) = &self.store {
             builder = builder.sqlite_store(store.path(), None);
@@ -70,7 +70,7 @@ impl Install {
         Ok(builder.build().await?)
     }
 
-    /// Logs a new device of `user` in.
+    /// Logs in a new device of `user`.
     pub(crate) async fn log_in(&self, user: &User, password: &str) -> Result<Client> {
         let client = self.client().await?;
         let mut login = client.matrix_auth().login_username(&user.name, password);
@@ -81,7 +81,7 @@ impl Install {
         Ok(client)
     }
 
-    /// The client of a session that was there before.
+    /// Restores the client of an earlier session.
     pub(crate) async fn restore(&self, session: MatrixSession) -> Result<Client> {
         let client = self.client().await?;
         client.matrix_auth().restore_session(session, RoomLoadSettings::default()).await?;
@@ -89,7 +89,7 @@ impl Install {
     }
 }
 
-/// The session of a user by raw HTTP.
+/// Returns the session of a user that was created by raw HTTP.
 pub(crate) fn session_of(user: &User) -> Result<MatrixSession> {
     let user_id: OwnedUserId = user.id.as_str().try_into()?;
     Ok(MatrixSession {
@@ -98,7 +98,7 @@ pub(crate) fn session_of(user: &User) -> Result<MatrixSession> {
     })
 }
 
-/// An app that runs.
+/// A running app.
 pub(crate) struct Device {
     pub(crate) client: Client,
     pub(crate) analytics: Analytics,
@@ -108,7 +108,7 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    /// Starts the app, and waits until the homeserver has answered once.
+    /// Starts the app, and waits for the homeserver's first answer.
     pub(crate) async fn start(install: Install, client: Client) -> Result<Self> {
         let device = Self::start_unconfirmed(install, client).await?;
         let is_confirmed = |state: &ConsentState| state.confirmed;
@@ -120,7 +120,7 @@ impl Device {
         let witness = Witness::default();
         let analytics = Analytics::builder(client.clone(), ELEMENT_EVENT_TYPE)
             .request_timeout(install.request_timeout)
-            // Events leave when they are flushed, and at no other time.
+            // Events leave only when they are flushed.
             .batch_max_age(Duration::from_secs(3600))
             .backend(witness.clone())
             .build()
@@ -129,7 +129,7 @@ impl Device {
         Ok(Self { client, analytics, witness, syncing, install })
     }
 
-    /// Ends the app; what is left is what it had stored, and its session.
+    /// Ends the app. Only its store and its session are left.
     pub(crate) async fn quit(self) -> Result<(Install, MatrixSession)> {
         let session = self.client.matrix_auth().session().ok_or("there is a session")?;
         self.analytics.shutdown(Duration::from_secs(2)).await;
@@ -159,9 +159,8 @@ impl Device {
         Ok(self.analytics.analytics_id().ok_or("an open gate has an ID")?.reveal().to_owned())
     }
 
-    /// Waits until this device has learnt of a change that `user` made elsewhere: from
-    /// sync, or, where that carries no account data, by asking, once sync has shown
-    /// nothing.
+    /// Waits until this device knows of a change that `user` made elsewhere. Where sync carries no
+    /// account data, asserts that sync did not show the change, and then rechecks.
     pub(crate) async fn learns(
         &self,
         user: &User,
@@ -178,7 +177,7 @@ impl Device {
         self.until(what, wanted).await
     }
 
-    /// Whether `id` is what this device sends under now.
+    /// Returns whether this device sends under `id`.
     pub(crate) fn has_id(&self, id: &str) -> bool {
         self.analytics.analytics_id().is_some_and(|now| now.reveal() == id)
     }
@@ -193,7 +192,7 @@ impl Device {
         self.analytics.capture_named(name, Properties::new());
     }
 
-    /// Captures an event, and sends what can be sent.
+    /// Captures an event, and flushes.
     pub(crate) async fn send(&self, name: &'static str) {
         self.capture(name);
         self.analytics.flush().await;

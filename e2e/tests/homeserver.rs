@@ -1,4 +1,4 @@
-//! A Synapse of our own, and how it is killed and started again.
+//! A Synapse for this run, which tests can kill and restart.
 
 use std::{
     path::{Path, PathBuf},
@@ -16,12 +16,12 @@ use crate::{
 const ADMIN: &str = "root";
 const PASSWORD: &str = "a-password-for-a-test";
 
-/// What is not as `scripts/synapse` has it: the cache of sync responses is stock, tokens
-/// that can be refreshed live for a moment, and requests are small.
+/// Settings that differ from those of `scripts/synapse`: the default cache of sync responses,
+/// refreshable tokens that expire soon, and a small limit on requests.
 const SETTINGS: [&str; 3] =
     ["caches={}", r#"refreshable_access_token_lifetime="6s""#, r#"max_upload_size="1M""#];
 
-/// The longest body that this server takes: Synapse has no lower limit than this.
+/// The longest request body that this server accepts. Synapse allows no lower limit.
 pub(crate) const MAX_REQUEST_BYTES: usize = 200 * 65536;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Msc3391 {
     }
 }
 
-/// A homeserver that ends with this.
+/// A homeserver that is stopped on drop.
 pub(crate) struct Homeserver {
     pub(crate) url: String,
     pub(crate) msc3391: Msc3391,
@@ -50,7 +50,7 @@ pub(crate) struct Homeserver {
 impl Homeserver {
     pub(crate) async fn start(name: &str, msc3391: Msc3391) -> Result<Self> {
         let directory = root().join("target/synapse").join(format!("{name}-{}", msc3391.name()));
-        // A run that was killed may have left its server.
+        // A killed run may have left its server running.
         synapse(&directory, &["stop"]).await?;
         let admin = format!("{ADMIN}:{PASSWORD}");
         let start = ["start", "--fresh", "--msc3391", msc3391.name(), "--admin", &admin];
@@ -59,7 +59,7 @@ impl Homeserver {
         Ok(Self { url, msc3391, directory, admin })
     }
 
-    /// Registers a user that nobody else has.
+    /// Registers a new user.
     pub(crate) async fn register(&self, name: &str) -> Result<User> {
         User::register(&self.url, name, PASSWORD).await
     }
@@ -68,7 +68,7 @@ impl Homeserver {
         PASSWORD
     }
 
-    /// Ends the server at once, in the middle of whatever it does.
+    /// Kills the server, whatever it is doing.
     pub(crate) async fn kill(&self) -> Result {
         let state = std::fs::read(self.directory.join("state.json"))?;
         let state: Value = serde_json::from_slice(&state)?;
@@ -78,7 +78,7 @@ impl Homeserver {
         run(kill).await.map(drop)
     }
 
-    /// Starts it again, with all that it had, where it was.
+    /// Restarts the server with the same data and address.
     pub(crate) async fn start_again(&self) -> Result {
         let (_, port) = self.url.rsplit_once(':').ok_or("the URL has a port")?;
         let start = ["start", "--port", port, "--msc3391", self.msc3391.name()];
@@ -86,7 +86,7 @@ impl Homeserver {
         ensure("the server is where it was", url == self.url)
     }
 
-    /// What an administrator does to `user`.
+    /// Calls the administrator API for `user`.
     pub(crate) async fn administer(
         &self,
         method: &str,
@@ -102,7 +102,7 @@ impl Homeserver {
 
 impl Drop for Homeserver {
     fn drop(&mut self) {
-        // Not awaited: nobody waits for a server that is not used any more.
+        // Not awaited, because the server is not needed any more.
         let mut stop = script(&self.directory, &["stop"]);
         let _ = stop.stdout(std::process::Stdio::null()).status();
     }
@@ -112,7 +112,7 @@ fn settings() -> Vec<&'static str> {
     SETTINGS.into_iter().flat_map(|setting| ["--set", setting]).collect()
 }
 
-/// The top of the project.
+/// Returns the root directory of the project.
 pub(crate) fn root() -> &'static Path {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().unwrap_or(here)
@@ -128,10 +128,10 @@ async fn synapse(directory: &Path, arguments: &[&str]) -> Result<String> {
     run(script(directory, arguments)).await
 }
 
-/// Runs `command` to its end, and returns what it printed.
+/// Runs `command`, and returns its output.
 async fn run(mut command: Command) -> Result<String> {
     let output = spawn_blocking(move || command.output()).await??;
-    let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    ensure(format!("the command works: {said}"), output.status.success())?;
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure(format!("the command works: {stderr}"), output.status.success())?;
     Ok(String::from_utf8(output.stdout)?.trim().to_owned())
 }

@@ -1,7 +1,7 @@
-//! Ours against the real thing: a Synapse, the ways in which apps sync, and clients that
-//! are not ours. `scripts/e2e` sets it all up and runs it.
+//! Runs the crate against a real Synapse, with the ways in which apps sync, and with other clients.
+//! `scripts/e2e` sets everything up and runs it.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it prints what it found")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it prints its results")]
 
 mod device;
 mod homeserver;
@@ -34,26 +34,26 @@ use self::{
 /// The end-to-end suite.
 #[derive(Parser)]
 struct Arguments {
-    /// Only these parts; all if there is none
+    /// Run only these parts (default: all)
     #[arg(value_enum)]
     parts: Vec<Part>,
-    /// Only scenarios whose name contains this
+    /// Run only scenarios whose name contains this
     #[arg(long, default_value = "")]
     scenario: String,
-    /// How many rounds of races there are at each homeserver
+    /// Number of rounds of races at each homeserver
     #[arg(long, default_value_t = 5)]
     rounds: u32,
-    /// What the rounds are drawn from
+    /// Seed of the rounds
     #[arg(long)]
     seed: Option<u64>,
-    /// How many scenarios run beside each other at one homeserver
+    /// Number of scenarios that run in parallel at one homeserver
     #[arg(long, default_value_t = 3)]
     jobs: usize,
 }
 
 #[derive(Clone, Copy, PartialEq, ValueEnum)]
 enum Part {
-    /// The table
+    /// The table of scenarios
     Scenarios,
     /// The races
     Rounds,
@@ -67,7 +67,7 @@ impl Arguments {
     }
 }
 
-/// No scenario takes longer, even on a busy machine.
+/// The time limit of a scenario. None takes longer, even on a busy machine.
 const LONGEST: Duration = Duration::from_secs(180);
 
 #[tokio::main]
@@ -82,7 +82,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Whether all went well.
+/// Runs the chosen parts. Returns whether all passed.
 async fn run(arguments: &Arguments) -> Result<bool> {
     let began = Instant::now();
     let (off, on, stories) = tokio::try_join!(
@@ -126,7 +126,7 @@ async fn examples(arguments: &Arguments) -> Result<Vec<Story>> {
     if arguments.want(Part::Examples) { products::run().await } else { Ok(Vec::new()) }
 }
 
-/// Every scenario, on every kind of sync, against one homeserver.
+/// Runs every scenario with every kind of sync against one homeserver.
 async fn against(
     arguments: &Arguments,
     msc3391: Msc3391,
@@ -166,7 +166,7 @@ async fn run_one(
     let number = scenarios::ALL.iter().position(|one| std::ptr::eq(one, scenario));
     let user_name = format!("user{}-{}", number.unwrap_or_default(), kind as usize);
     let cell = Cell { homeserver, kind, user_name };
-    // A panic fails one cell, and not all.
+    // A panic fails one cell, not the run.
     let run = AssertUnwindSafe((scenario.run)(cell)).catch_unwind();
     let result = match timeout(LONGEST, run).await {
         Ok(Ok(result)) => result,

@@ -1,4 +1,4 @@
-//! The client that is not ours, driven line by line.
+//! The other client, driven by lines on its standard input.
 
 use std::{
     collections::HashMap,
@@ -21,30 +21,30 @@ use crate::{
     waiting::{Result, within},
 };
 
-/// `e2e/peer/peer.js`, where `scripts/e2e` has put it; it ends with this.
+/// A process that runs `e2e/peer/peer.js`, where `scripts/e2e` has put it. Killed on drop.
 pub(crate) struct Peer {
     _process: Child,
     commands: AsyncMutex<(u64, ChildStdin)>,
     waiting: Arc<Mutex<HashMap<u64, oneshot::Sender<Value>>>>,
 }
 
-/// What the peer knows and does.
+/// The peer's state.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct PeerState {
     pub(crate) flag: Option<bool>,
     pub(crate) held_id: Option<String>,
-    /// What it sends under now.
+    /// The ID that it sends under.
     pub(crate) sends_under: Option<String>,
-    /// The IDs that it made, oldest first.
+    /// The IDs that it has created, oldest first.
     pub(crate) minted: Vec<String>,
-    /// What it began by itself and has not ended.
+    /// The number of operations that it began on its own and has not finished.
     pub(crate) pending: u64,
     pub(crate) failures: Vec<String>,
 }
 
 impl Peer {
-    /// Starts it on a device of `user`, and waits until it has synced once.
+    /// Starts the peer on a device of `user`, and waits for its first sync.
     pub(crate) async fn start(url: &str, user: &User) -> Result<Self> {
         let mut process = Command::new("node")
             .arg(root().join("target/e2e-peer/peer.js"))
@@ -66,7 +66,7 @@ impl Peer {
                     let _ = waiter.send(answer);
                 }
             }
-            // Whoever still waits learns that it is gone.
+            // Waiting callers learn that the peer has exited.
             answered.lock().unwrap_or_else(PoisonError::into_inner).clear();
         });
         let peer = Self { _process: process, commands: AsyncMutex::new((0, stdin)), waiting };
@@ -82,7 +82,7 @@ impl Peer {
         Ok(peer)
     }
 
-    /// As the switch in the settings does.
+    /// Sets the flag, as the switch in the settings does.
     pub(crate) async fn set_flag(&self, value: bool) -> Result {
         self.command("setFlag", json!({ "value": value })).await.map(drop)
     }
@@ -91,7 +91,7 @@ impl Peer {
         self.command("erase", json!({})).await.map(drop)
     }
 
-    /// Waits until its sync has shown the fence.
+    /// Waits until the peer's sync has shown the fence.
     pub(crate) async fn reaches(&self, fence: u64) -> Result {
         self.command("fence", json!({ "reach": fence })).await.map(drop)
     }

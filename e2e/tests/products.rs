@@ -1,4 +1,4 @@
-//! The examples, run as their users run them: against a real homeserver, from a terminal.
+//! The examples, run from a terminal against a real homeserver.
 
 mod bot;
 mod consent;
@@ -14,14 +14,14 @@ use crate::{
     waiting::Result,
 };
 
-/// One story about an example.
+/// The result of one story about an example.
 pub(crate) struct Story {
     pub(crate) name: &'static str,
     pub(crate) result: Result<String>,
     pub(crate) took: Duration,
 }
 
-/// Runs all stories, beside each other.
+/// Runs all stories in parallel.
 pub(crate) async fn run() -> Result<Vec<Story>> {
     let homeserver = Arc::new(Homeserver::start("products", Msc3391::Off).await?);
     let (bot, steps, watch, errors) = tokio::join!(
@@ -39,7 +39,7 @@ async fn timed(name: &'static str, story: impl Future<Output = Result<String>>) 
     Story { name, result, took: began.elapsed() }
 }
 
-/// In Markdown, with what each printed that is worth reading.
+/// Renders the stories as Markdown, with their output.
 pub(crate) fn render(stories: &[Story]) -> String {
     let mut text = "| example | |\n|---|---|\n".to_owned();
     let mut below = String::new();

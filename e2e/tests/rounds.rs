@@ -1,5 +1,5 @@
-//! Races on one account: two devices of ours, a client that is not ours, and one that
-//! overwrites, all at once; and after each round, whether all agree with the homeserver.
+//! Concurrent changes of one account by two devices, another client, and one that overwrites the
+//! event. After each round, all must agree with the homeserver.
 
 mod sight;
 mod tally;
@@ -26,46 +26,47 @@ use crate::{
     wire::{Asked, Wire},
 };
 
-/// Shorter than elsewhere, for most rounds wait for a new ID to settle.
+/// Shorter than elsewhere, because most rounds wait for a new ID to settle.
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(600);
 
-/// How far apart the calls of a round begin.
+/// The time over which the calls of a round are spread.
 const SPREAD: Duration = Duration::from_millis(40);
 
-/// Between two events of a device: so that one is on its way whenever something changes.
+/// The time between two events of a device, so that one is usually in flight when something
+/// changes.
 const PACE: Duration = Duration::from_millis(10);
 
-/// What somebody does in a round.
+/// A participant's action in a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Act {
     Nothing,
-    Yes,
-    No,
+    OptIn,
+    OptOut,
     Erase,
 }
 
 impl Act {
     fn choose(rng: &mut Rng) -> Self {
         match rng.u8(0..10) {
-            0..4 => Self::Yes,
-            4..7 => Self::No,
+            0..4 => Self::OptIn,
+            4..7 => Self::OptOut,
             7 => Self::Erase,
             _ => Self::Nothing,
         }
     }
 
-    /// Whether the account says in the end what this said; nothing if it said nothing.
+    /// Returns whether the final content agrees with this action; `None` if it writes no decision.
     fn won(self, held: &Held) -> Option<bool> {
         match self {
             Self::Nothing => None,
-            Self::Yes => Some(held.flag == Some(true)),
-            Self::No => Some(held.flag == Some(false)),
+            Self::OptIn => Some(held.flag == Some(true)),
+            Self::OptOut => Some(held.flag == Some(false)),
             Self::Erase => Some(held.flag.is_none() && held.id.is_none()),
         }
     }
 }
 
-/// What the homeserver holds.
+/// The content on the homeserver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Held {
     flag: Option<bool>,
@@ -78,21 +79,21 @@ impl Held {
         Self { flag: content["pseudonymousAnalyticsOptIn"].as_bool(), id }
     }
 
-    /// The ID that may be sent under.
+    /// Returns the ID that may be sent under.
     fn live_id(&self) -> Option<&str> {
         self.id.as_deref().filter(|_| self.flag == Some(true))
     }
 }
 
-/// One of our devices, what its sync shows, and the wire that it talks over.
+/// One of our devices, with a view of its sync, and a wire to the homeserver.
 struct Ours {
     device: Device,
     sight: Sight,
     wire: Wire,
     pacing: JoinHandle<()>,
-    /// The IDs under which it sent when its user said no, and when that was.
+    /// The IDs that it sent under when its user opted out, each with the time.
     withdrawn: Vec<(String, Instant)>,
-    /// Those, and what it found on the account when it cleaned that.
+    /// Those IDs, and the one that each clean-up found on the account.
     retired: BTreeSet<String>,
 }
 
@@ -115,14 +116,14 @@ impl Ours {
         Ok(Self { device, sight, wire, pacing, withdrawn: Vec::new(), retired: BTreeSet::new() })
     }
 
-    /// What the user does here; a failure is an outcome like another.
+    /// Performs the user's action. Failures are valid outcomes.
     async fn act(&mut self, act: Act) -> bool {
         let analytics = &self.device.analytics;
         let id = analytics.analytics_id();
         match act {
             Act::Nothing => true,
-            Act::Yes => analytics.opt_in().await.is_ok(),
-            Act::No | Act::Erase => {
+            Act::OptIn => analytics.opt_in().await.is_ok(),
+            Act::OptOut | Act::Erase => {
                 let mut opt_out = analytics.opt_out();
                 if act == Act::Erase {
                     opt_out = opt_out.erase_event();
@@ -135,16 +136,17 @@ impl Ours {
         }
     }
 
-    /// Notes what a no of this round retired: what was read before the first write.
+    /// Records the IDs retired by an opt-out of this round, from the content read before its first
+    /// write.
     fn note_retired(&mut self, act: Act) {
         let asked = self.wire.asked();
-        // An ID next to a `false` is retired wherever it is seen.
+        // An ID next to a `false` is retired as soon as it is seen.
         let answers = asked.iter().filter_map(|asked| serde_json::from_str(&asked.answer).ok());
         let shown = self.sight.shown().into_iter().map(|(_, content)| content);
         let seen = answers.chain(shown).map(|content: Value| Held::read(&content));
         let withdrawn = seen.filter(|held| held.flag == Some(false)).filter_map(|held| held.id);
         self.retired.extend(withdrawn);
-        if !matches!(act, Act::No | Act::Erase) {
+        if !matches!(act, Act::OptOut | Act::Erase) {
             return;
         }
         let cleaned = asked.iter().filter(|asked| asked.is_write()).map(|asked| asked.answered);
@@ -178,13 +180,13 @@ impl Drop for Ours {
     }
 }
 
-/// Everybody who has the account.
+/// The account, and all its clients.
 struct Account {
     user: User,
     ours: [Ours; 2],
     peer: Peer,
     peer_wire: Wire,
-    /// Element Android and Element iOS, by raw HTTP.
+    /// Element Android and Element iOS, simulated by raw HTTP.
     overwriter: User,
     overwriter_wire: Wire,
 }
@@ -240,8 +242,8 @@ impl Account {
                 sleep(delays[2]).await;
                 match peers {
                     Act::Nothing => Ok(()),
-                    Act::Yes => peer.set_flag(true).await,
-                    Act::No => peer.set_flag(false).await,
+                    Act::OptIn => peer.set_flag(true).await,
+                    Act::OptOut => peer.set_flag(false).await,
                     Act::Erase => peer.erase().await,
                 }
             },
@@ -283,7 +285,7 @@ impl Account {
         Ok(())
     }
 
-    /// Waits until nobody does anything, and sync has shown everybody all there is.
+    /// Waits until all clients are idle and have seen the final content in sync.
     async fn rest(&self) -> Result<PeerState> {
         loop {
             let idle = self.idle_after();
@@ -294,7 +296,7 @@ impl Account {
             }
             self.peer.reaches(fence).await?;
             let peer = self.peer.state().await?;
-            // Whoever has just been shown something asks the homeserver now, if ever.
+            // A client that has just seen a change sends its request now, if at all.
             sleep(TICK).await;
             let at_rest = peer.pending == 0 && self.ours.iter().all(Ours::is_at_rest);
             if at_rest && idle.is_some() && idle == self.idle_after() && states == self.states() {
@@ -307,14 +309,14 @@ impl Account {
         self.ours.each_ref().map(|ours| ours.device.analytics.state())
     }
 
-    /// How many requests there were in all; nothing while one is out.
+    /// Returns the total number of requests, or `None` while one is in flight.
     fn idle_after(&self) -> Option<usize> {
         let ours = self.ours.iter().map(|ours| &ours.wire);
         ours.chain([&self.peer_wire, &self.overwriter_wire]).map(Wire::idle_after).sum()
     }
 
-    /// Our devices that send nothing although the account says yes, for its ID was retired
-    /// there, and restored by the peer from its cache: see docs/consent.md.
+    /// Returns our devices that stay silent although the account is opted in, because the peer
+    /// restored from its cache an ID that they had retired. See docs/consent.md.
     fn silenced(&self, held: &Held) -> impl Iterator<Item = usize> {
         let live = held.live_id().map(str::to_owned);
         let silenced = self.ours.iter().map(move |ours| {
@@ -324,7 +326,7 @@ impl Account {
         silenced.enumerate().filter_map(|(number, silenced)| silenced.then_some(number))
     }
 
-    /// Who does not agree with the homeserver.
+    /// Returns the clients that do not agree with the homeserver.
     fn compare(&self, held: &Held, peer: &PeerState, tally: &mut Tally) -> Vec<String> {
         let (live, mut disagreements) = (held.live_id(), Vec::new());
         for (number, ours) in self.ours.iter().enumerate() {
@@ -347,13 +349,13 @@ impl Account {
             disagreements.push(format!("the peer has seen {peer:?}"));
         }
         if peer.sends_under.as_deref() != live {
-            // It has this from Element Web: see `peer.js`.
+            // Copied from Element Web: see `peer.js`.
             tally.peer_on_dead_id += 1;
         }
         disagreements
     }
 
-    /// Who asked what in this round, for whoever has to find out why.
+    /// Returns the requests of this round, for debugging.
     fn trace(&self, began: Instant) -> String {
         let [one, two] = &self.ours;
         let wires = [
@@ -376,13 +378,14 @@ impl Account {
         lines.collect()
     }
 
-    /// What was written and sent in this round.
+    /// Checks the writes and events of this round.
     fn judge(&mut self, acts: [Act; 2], tally: &mut Tally) -> Result {
         let ours = self.ours.each_ref().map(|ours| ours.wire.take());
         let others = [self.peer_wire.take(), self.overwriter_wire.take()];
         for (asked, act) in ours.iter().zip(acts) {
-            let yes = writes(asked).filter(|write| Held::read(&content(write)).flag == Some(true));
-            ensure("no yes is written but by opt_in()", act == Act::Yes || yes.count() == 0)?;
+            let opt_ins =
+                writes(asked).filter(|write| Held::read(&content(write)).flag == Some(true));
+            ensure("only opt_in() writes an opt-in", act == Act::OptIn || opt_ins.count() == 0)?;
         }
         tally.count_writes(&ours.concat(), &others);
         let all = [ours.concat(), others.concat()].concat();
@@ -394,17 +397,17 @@ impl Account {
     }
 }
 
-/// The requests that wrote, and were not refused.
+/// Returns the requests that wrote and were not refused.
 fn writes(asked: &[Asked]) -> impl Iterator<Item = &Asked> {
     asked.iter().filter(|asked| asked.is_write() && asked.status == 200)
 }
 
-/// What a write left; nothing after a deletion.
+/// Returns the content after a write; null after a deletion.
 fn content(write: &Asked) -> Value {
     serde_json::from_str(&write.body).unwrap_or_default()
 }
 
-/// Element Android forgets all but a new ID.
+/// Element Android overwrites everything with a new ID.
 fn android(rng: &mut Rng) -> Value {
     json!({ "id": uuid(rng) })
 }

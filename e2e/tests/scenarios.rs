@@ -1,4 +1,4 @@
-//! Every scenario, in the order of the table.
+//! All scenarios, in the order of the table.
 
 mod change;
 mod limits;
@@ -23,11 +23,11 @@ macro_rules! scenarios {
 scenarios! {
     "opt-in: another device follows" => change::opt_in;
     "opt-out: another device closes" => change::opt_out;
-    "erase: another device closes, and asks nobody" => change::erase;
-    "the app restarts, after a yes and after a no" => change::restart;
+    "erase: another device closes, and does not prompt" => change::erase;
+    "the app restarts, after an opt-in and after an opt-out" => change::restart;
     "a repeated first sync, from the stock cache" => change::cached_sync;
-    "Element Android overwrites a yes" => overwrite::android_over_a_yes;
-    "Element Android overwrites a no" => overwrite::android_over_a_no;
+    "Element Android overwrites an opt-in" => overwrite::android_over_an_opt_in;
+    "Element Android overwrites an opt-out" => overwrite::android_over_an_opt_out;
     "Element iOS writes its two keys" => overwrite::ios;
     "a guest" => session::guest;
     "the token expires, and the SDK refreshes it" => session::refreshed_token;
@@ -36,7 +36,7 @@ scenarios! {
     "the app logs out" => session::own_logout;
     "the user is locked, and unlocked" => session::locked;
     "the user is deactivated" => session::deactivated;
-    "an event at the server's limit of size" => limits::largest_event;
+    "an event at the server's size limit" => limits::largest_event;
     "opt-out, and the server dies before the write" => outage::opt_out_before, alone;
     "opt-out, and the server dies after the write" => outage::opt_out_after, alone;
     "opt-in, and the server dies before the write" => outage::opt_in_before, alone;

@@ -14,7 +14,7 @@ use crate::waiting::{Result, TICK, within};
 pub(crate) enum SyncKind {
     /// `Client::sync`.
     Classic,
-    /// `SyncService` of matrix-sdk-ui: sliding sync, with the account-data extension.
+    /// `SyncService` of matrix-sdk-ui: sliding sync with the account-data extension.
     Service,
     /// Sliding sync without the extension: it never carries global account data.
     Bare,
@@ -36,14 +36,14 @@ impl SyncKind {
     }
 }
 
-/// A sync loop as an app has one: it goes on after failures, until the session is lost.
+/// A sync loop like that of an app: it continues after failures, until the session is lost.
 pub(crate) struct Syncing {
     task: JoinHandle<()>,
     service: Option<SyncService>,
 }
 
 impl Syncing {
-    /// Returns when the first sync is done.
+    /// Starts to sync, and waits for the first response.
     pub(crate) async fn start(client: &Client, kind: SyncKind) -> Result<Self> {
         let client = client.clone();
         let (first, was_first) = oneshot::channel();
@@ -74,7 +74,7 @@ impl Syncing {
         Self { task: tokio::spawn(syncing), service: None }
     }
 
-    /// Lets a service go on that has given up: apps do so when they come back to the front.
+    /// Resumes a service that has given up, as apps do when they return to the foreground.
     pub(crate) async fn resume(&self) {
         if let Some(service) = &self.service
             && !matches!(service.state().get(), sync_service::State::Running)
@@ -101,7 +101,7 @@ async fn classic(client: Client, first: oneshot::Sender<()>) {
     let mut first = Some(first);
     loop {
         let synced = match first {
-            // A client that was here before would wait for news.
+            // A client with a sync token would wait for news.
             Some(_) => {
                 let now = SyncSettings::new().timeout(Duration::ZERO);
                 client.sync_once(now).await.map(drop)
@@ -111,7 +111,7 @@ async fn classic(client: Client, first: oneshot::Sender<()>) {
         match synced {
             Ok(()) => drop(first.take().map(|first| first.send(()))),
             Err(error) if is_session_lost(&error) => return,
-            // The SDK tries again by itself, but not what it takes for permanent.
+            // The SDK retries by itself, except after errors that it takes for permanent.
             Err(_) => sleep(TICK).await,
         }
     }

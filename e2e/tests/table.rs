@@ -1,4 +1,4 @@
-//! The scenarios, and what became of each on each kind of sync and of homeserver.
+//! The scenarios, and the result of each with each kind of sync and homeserver.
 
 use std::{fmt::Write as _, pin::Pin, sync::Arc, time::Duration};
 
@@ -10,12 +10,12 @@ use crate::{
     waiting::Result,
 };
 
-/// What a scenario is run against.
+/// The setting of one run of a scenario.
 #[derive(Clone)]
 pub(crate) struct Cell {
     pub(crate) homeserver: Arc<Homeserver>,
     pub(crate) kind: SyncKind,
-    /// A name for a user that no other cell has.
+    /// A user name that no other cell uses.
     pub(crate) user_name: String,
 }
 
@@ -28,7 +28,7 @@ impl Cell {
         Install::new(&self.homeserver.url, self.kind)
     }
 
-    /// A new device of `user`, with its app running.
+    /// Starts the app on a new device of `user`.
     pub(crate) async fn device(&self, user: &User) -> Result<Device> {
         self.device_of(self.install(), user).await
     }
@@ -39,12 +39,12 @@ impl Cell {
     }
 }
 
-/// How a scenario ended that did not fail.
+/// The outcome of a scenario that did not fail.
 pub(crate) enum Outcome {
     Works,
-    /// It works, and this was measured.
+    /// It works, with this measurement.
     Measured(String),
-    /// Synapse or the SDK cannot do it, and why.
+    /// Synapse or the SDK cannot do it, for this reason.
     NotPossible(&'static str),
 }
 
@@ -53,11 +53,11 @@ pub(crate) type Run = Pin<Box<dyn Future<Output = Result<Outcome>>>>;
 pub(crate) struct Scenario {
     pub(crate) name: &'static str,
     pub(crate) run: fn(Cell) -> Run,
-    /// It disturbs whatever else goes on at the homeserver.
+    /// It disturbs other scenarios at the same homeserver.
     pub(crate) is_alone: bool,
 }
 
-/// One scenario that was run.
+/// The result of one run of a scenario.
 pub(crate) struct Entry {
     pub(crate) scenario: &'static str,
     pub(crate) kind: SyncKind,
@@ -66,7 +66,7 @@ pub(crate) struct Entry {
     pub(crate) took: Duration,
 }
 
-/// The whole table, in Markdown, with what was measured and what failed below it.
+/// Renders the table as Markdown, followed by measurements and failures.
 pub(crate) fn render(scenarios: &[Scenario], entries: &[Entry]) -> String {
     let columns: Vec<_> = [Msc3391::Off, Msc3391::On]
         .into_iter()

@@ -1,4 +1,5 @@
-//! A user by raw HTTP: other eyes than ours, and the clients that overwrite.
+//! A user by raw HTTP, for checks that do not depend on the library, and for clients that
+//! overwrite.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,10 +9,10 @@ use serde_json::{Value, json};
 
 use crate::waiting::{Result, ensure};
 
-/// A type that nobody uses: to see how far sync has come.
+/// An event type that no client uses, which shows how far sync has come.
 pub(crate) const FENCE_TYPE: &str = "org.example.fence";
 
-/// A user, and a device of theirs that no client of ours uses.
+/// A user, and a device of theirs that only raw HTTP uses.
 #[derive(Clone, Debug)]
 pub(crate) struct User {
     pub(crate) id: String,
@@ -22,42 +23,41 @@ pub(crate) struct User {
     http: reqwest::Client,
 }
 
-/// The status of an answer, and its body.
+/// The status and body of a response.
 pub(crate) type Answer = (u16, String);
 
-/// The body of an answer that is a success.
+/// Returns the body of a successful response.
 pub(crate) fn answer_of((status, body): Answer) -> Result<Value> {
     ensure(format!("{status} is a success: {body}"), status == 200)?;
     Ok(serde_json::from_str(&body)?)
 }
 
-/// An HTTP client for loopback: reading the system's certificates is what takes longest in
-/// making one.
+/// Builds an HTTP client for loopback. It loads no system certificates, because that is slow.
 pub(crate) fn http_client() -> reqwest::Client {
     let built = reqwest::Client::builder().tls_certs_only([]).no_proxy().build();
-    built.expect("there is nothing to fail")
+    built.expect("the client loads no certificates")
 }
 
 impl User {
     pub(crate) async fn register(url: &str, name: &str, password: &str) -> Result<Self> {
         let auth = json!({ "type": "m.login.dummy" });
         let body = json!({ "username": name, "password": password, "auth": auth });
-        Self::nobody(url, name).into_session("/_matrix/client/v3/register", &body).await
+        Self::without_session(url, name).into_session("/_matrix/client/v3/register", &body).await
     }
 
     pub(crate) async fn register_guest(url: &str) -> Result<Self> {
         let path = "/_matrix/client/v3/register?kind=guest";
-        Self::nobody(url, "guest").into_session(path, &json!({})).await
+        Self::without_session(url, "guest").into_session(path, &json!({})).await
     }
 
     pub(crate) async fn log_in(url: &str, name: &str, password: &str) -> Result<Self> {
         let identifier = json!({ "type": "m.id.user", "user": name });
         let kind = "m.login.password";
         let body = json!({ "type": kind, "identifier": identifier, "password": password });
-        Self::nobody(url, name).into_session("/_matrix/client/v3/login", &body).await
+        Self::without_session(url, name).into_session("/_matrix/client/v3/login", &body).await
     }
 
-    fn nobody(url: &str, name: &str) -> Self {
+    fn without_session(url: &str, name: &str) -> Self {
         Self {
             id: String::new(),
             name: name.to_owned(),
@@ -79,12 +79,12 @@ impl User {
         Ok(self)
     }
 
-    /// This user by the access token of another device.
+    /// Returns this user with the access token of another device.
     pub(crate) fn with_token(&self, token: &str) -> Self {
         Self { token: token.to_owned(), ..self.clone() }
     }
 
-    /// This user by way of another URL.
+    /// Returns this user at another URL.
     pub(crate) fn via(&self, url: &str) -> Self {
         Self { url: url.to_owned(), ..self.clone() }
     }
@@ -107,7 +107,7 @@ impl User {
         Ok((answer.status().as_u16(), answer.text().await?))
     }
 
-    /// What the homeserver holds of the analytics event, as it answers.
+    /// Returns the homeserver's answer for the analytics event.
     pub(crate) async fn content(&self) -> Result<Answer> {
         self.request("GET", &self.account_data(ELEMENT_EVENT_TYPE), None).await
     }
@@ -118,7 +118,7 @@ impl User {
         answer_of(self.request("PUT", &path, Some(content.to_owned())).await?).map(drop)
     }
 
-    /// The analytics ID that the homeserver holds.
+    /// Returns the analytics ID on the homeserver.
     pub(crate) async fn held_id(&self) -> Result<Option<String>> {
         let (_, body) = self.content().await?;
         let content: Value = serde_json::from_str(&body)?;
@@ -140,7 +140,7 @@ impl User {
         format!("/_matrix/client/v3/user/{}/account_data/{event_type}", self.id)
     }
 
-    /// Makes a room without encryption, and returns its ID.
+    /// Creates an unencrypted room, and returns its ID.
     pub(crate) async fn create_room(&self, invited: &[&User]) -> Result<String> {
         let invited: Vec<_> = invited.iter().map(|user| &user.id).collect();
         let room = json!({ "preset": "private_chat", "invite": invited });

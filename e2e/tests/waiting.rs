@@ -1,4 +1,4 @@
-//! Waiting for conditions, each within a bound.
+//! Bounded waits for conditions.
 
 use std::{error::Error, fmt::Display, time::Duration};
 
@@ -6,10 +6,10 @@ use tokio::time::{sleep, timeout};
 
 pub(crate) type Result<T = (), E = Box<dyn Error + Send + Sync>> = std::result::Result<T, E>;
 
-/// The longest wait for anything: a machine that is busy takes seconds, none takes this.
+/// The longest wait for anything. A busy machine takes seconds, but never this long.
 const BOUND: Duration = Duration::from_secs(45);
 
-/// Between two looks at what nobody announces.
+/// The interval between two polls of a condition.
 pub(crate) const TICK: Duration = Duration::from_millis(20);
 
 /// Fails unless `claim` holds.
@@ -22,7 +22,7 @@ pub(crate) async fn within<F: Future>(what: impl Display, future: F) -> Result<F
     waited.map_err(|_| format!("waited in vain for: {what}").into())
 }
 
-/// Looks again and again until `look` finds something.
+/// Polls until `look` finds something.
 pub(crate) async fn eventually<T>(
     what: impl Display,
     look: impl AsyncFn() -> Result<Option<T>>,

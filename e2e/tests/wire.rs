@@ -1,5 +1,5 @@
-//! A proxy between one client and the homeserver, which writes down what the client asks of
-//! the analytics event, and can stop a write half way.
+//! A proxy between one client and the homeserver. It records the client's requests for the
+//! analytics event, and can stop a write halfway.
 
 use std::{
     net::SocketAddr,
@@ -28,13 +28,13 @@ use crate::{
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// What becomes of the next write.
+/// How the next write is handled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Writes {
     Pass,
-    /// The homeserver never sees it.
+    /// The homeserver never receives it.
     StopBefore,
-    /// The homeserver applies it, and the client never hears of that.
+    /// The homeserver applies it, and the client never receives the answer.
     StopAfter,
     /// A write was stopped, and its connection stays open.
     Stopped,
@@ -67,7 +67,7 @@ struct Shared {
     upstream: String,
     http: reqwest::Client,
     log: Mutex<Vec<Asked>>,
-    /// How many requests for the event came in, and how many were answered.
+    /// The number of requests for the event, and of answers to them.
     begun: AtomicUsize,
     ended: AtomicUsize,
     writes: watch::Sender<Writes>,
@@ -90,7 +90,7 @@ impl Wire {
             while let Ok((stream, _)) = listener.accept().await {
                 let shared = accepting.clone();
                 let service = service_fn(move |request| answer(shared.clone(), request));
-                // An upstream that gives no answer ends the connection.
+                // Serving fails if the upstream does not answer.
                 let connection = http1::Builder::new();
                 tokio::spawn(connection.serve_connection(TokioIo::new(stream), service));
             }
@@ -102,23 +102,23 @@ impl Wire {
         format!("http://{}", self.address)
     }
 
-    /// What was asked since the last call.
+    /// Returns the requests since the last call.
     pub(crate) fn take(&self) -> Vec<Asked> {
         std::mem::take(&mut *self.shared.log())
     }
 
-    /// What was asked since the last call of [`Self::take`].
+    /// Returns the requests since the last call of [`Self::take`].
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.shared.log().clone()
     }
 
-    /// How many requests there were in all; nothing while one is out.
+    /// Returns the total number of requests, or `None` while one is in flight.
     pub(crate) fn idle_after(&self) -> Option<usize> {
         let ended = self.shared.ended.load(Ordering::SeqCst);
         (self.shared.begun.load(Ordering::SeqCst) == ended).then_some(ended)
     }
 
-    /// The methods of what was asked since the last call, such as `"GET PUT"`.
+    /// Returns the methods of the requests since the last call, such as `"GET PUT"`.
     pub(crate) fn take_methods(&self) -> String {
         let methods: Vec<_> = self.take().iter().map(|asked| asked.method.to_string()).collect();
         methods.join(" ")
@@ -128,7 +128,7 @@ impl Wire {
         self.shared.writes.send_replace(writes);
     }
 
-    /// Waits until a write was stopped.
+    /// Waits until a write is stopped.
     pub(crate) async fn stopped(&self) -> Result {
         let mut writes = self.shared.writes.subscribe();
         within("a write", writes.wait_for(|writes| *writes == Writes::Stopped)).await??;
@@ -147,7 +147,7 @@ impl Shared {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Keeps the connection open until writes pass again, and then cuts it.
+    /// Keeps the connection open until writes pass again, and then closes it.
     async fn stop<T>(&self) -> Result<T, BoxError> {
         let mut writes = self.writes.subscribe();
         self.writes.send_replace(Writes::Stopped);

@@ -1,11 +1,11 @@
-//! A backend that takes everything, and remembers when.
+//! A backend that accepts everything, and records the time.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use matrix_analytics::{Backend, Batch, DeliveryError};
 use tokio::time::Instant;
 
-/// An event as it arrived.
+/// An event, and the time of its arrival.
 #[derive(Clone, Debug)]
 pub(crate) struct Arrival {
     pub(crate) at: Instant,
@@ -23,13 +23,13 @@ impl Witness {
         self.lock().clone()
     }
 
-    /// What arrived since the last call.
+    /// Returns the events since the last call.
     pub(crate) fn take(&self) -> Vec<Arrival> {
         std::mem::take(&mut *self.lock())
     }
 
-    /// The IDs and names of what arrived, such as `"abc:Opened"`.
-    pub(crate) fn said(&self) -> Vec<String> {
+    /// Returns the IDs and names of the events, such as `"abc:Opened"`.
+    pub(crate) fn received(&self) -> Vec<String> {
         self.lock().iter().map(|arrival| format!("{}:{}", arrival.id, arrival.name)).collect()
     }
 

@@ -13,7 +13,7 @@ use crate::{
     consent::{machine::Machine, state::GateState},
     gate::Phase,
     matrix::{account_data::AccountData, record_store::RecordStore},
-    sink::{Sink, counted::Untold},
+    sink::{Sink, counted::PendingSignal},
 };
 
 /// The state behind an `Analytics`. Tasks hold it weakly, because it owns the `Client`.
@@ -64,20 +64,20 @@ impl Shared {
     /// Makes a transition. Updates the gate, wipes if required, and wakes the consent task
     /// and all readers before it returns.
     pub(crate) fn apply<R>(&self, transition: impl FnOnce(&mut Machine) -> R) -> R {
-        let (result, untold) = self.transition(transition);
+        let (result, signal) = self.transition(transition);
         self.wake.notify_one();
-        self.tell(untold);
+        self.tell(signal);
         result
     }
 
     /// Makes a transition of the consent task itself, which needs no wake-up.
     pub(crate) fn apply_unnoticed<R>(&self, transition: impl FnOnce(&mut Machine) -> R) -> R {
-        let (result, untold) = self.transition(transition);
-        self.tell(untold);
+        let (result, signal) = self.transition(transition);
+        self.tell(signal);
         result
     }
 
-    fn transition<R>(&self, transition: impl FnOnce(&mut Machine) -> R) -> (R, Untold<'_>) {
+    fn transition<R>(&self, transition: impl FnOnce(&mut Machine) -> R) -> (R, PendingSignal<'_>) {
         let mut machine = self.machine();
         let result = transition(&mut machine);
         let phase = match machine.gate() {
@@ -86,14 +86,14 @@ impl Shared {
             GateState::Open => Phase::Open,
         };
         let wipe = machine.take_wipe();
-        let untold = self.sink.set_gate(phase, machine.epoch(), machine.id().cloned(), wipe);
-        (result, untold)
+        let signal = self.sink.set_gate(phase, machine.epoch(), machine.id().cloned(), wipe);
+        (result, signal)
     }
 
     /// Wakes the readers of drops and states while no lock is held, because their wakers are
     /// code of the app. A waker that panics must end neither the consent task nor a call.
-    fn tell(&self, untold: Untold<'_>) {
-        drop(untold);
+    fn tell(&self, signal: PendingSignal<'_>) {
+        drop(signal);
         self.wake_readers();
     }
 

@@ -27,7 +27,7 @@ use crate::{
     analytics_id::AnalyticsId,
     consent::{
         content::Change,
-        machine::{Action, Machine, Random, Session},
+        machine::{Action, Failure, Machine, Random, Session},
         record::Record,
     },
     matrix::account_data::AccountDataError,
@@ -144,25 +144,26 @@ impl Driver {
         let Some(shared) = self.shared.upgrade() else { return };
         let (now, random) = (Instant::now(), random());
         match answer {
-            Answer::Got(Ok(content)) => {
-                let seen = shared.account_data.observe(content.as_deref());
-                self.content = content;
-                shared.apply(|machine| machine.handle_got(Ok(seen), now, &random));
+            Answer::Got(answer) => {
+                let seen = answer.map_err(|error| self.failed(error)).map(|content| {
+                    let seen = shared.account_data.observe(content.as_deref());
+                    self.content = content;
+                    seen
+                });
+                shared.apply(|machine| machine.handle_got(seen, now, &random));
             }
-            Answer::Wrote(Ok(())) => {
-                shared.apply(|machine| machine.handle_put(Ok(()), now, &random));
-            }
-            Answer::Got(Err(error)) => {
-                let failure = failure(&error);
-                self.replies.request_error.get_or_insert(error);
-                shared.apply(|machine| machine.handle_got(Err(failure), now, &random));
-            }
-            Answer::Wrote(Err(error)) => {
-                let failure = failure(&error);
-                self.replies.request_error.get_or_insert(error);
-                shared.apply(|machine| machine.handle_put(Err(failure), now, &random));
+            Answer::Wrote(answer) => {
+                let answer = answer.map_err(|error| self.failed(error));
+                shared.apply(|machine| machine.handle_put(answer, now, &random));
             }
         }
+    }
+
+    /// Keeps the first error of a call for its caller.
+    fn failed(&mut self, error: AccountDataError) -> Failure {
+        let failure = failure(&error);
+        self.replies.request_error.get_or_insert(error);
+        failure
     }
 
     fn saved(&mut self, saved: Result<Record, StoreError>) {

@@ -31,7 +31,7 @@ impl Analytics {
     /// a lock that is only held for moments: about as much as one `serde_json::to_vec`.
     /// A call that finds the buffer empty wakes the background task, which takes
     /// longer; so does the one that completes a batch, and no other. All other work
-    /// is done by that task. `docs/speed.md` has the figures.
+    /// is done by that task. `docs/measured.md` has the figures.
     pub fn capture<E: AnalyticsEvent>(&self, event: &E) {
         self.inner().sink.capture(E::NAME, || Properties::from_serialize(event));
     }

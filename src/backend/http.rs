@@ -1,4 +1,5 @@
-//! HTTP for a backend: one client an epoch, and connections that are let go of.
+//! HTTP for a backend: one client per epoch, and a way to wait until its connections are
+//! closed.
 
 mod answer;
 mod exchange;
@@ -16,18 +17,17 @@ pub(super) use self::answer::Answer;
 use self::exchange::Exchange;
 use crate::backend::{BoxError, DeliveryError};
 
-/// How long what was sent may wait for its acknowledgement before the connection is
-/// given up. It also bounds how long a connection that closes waits for a service that
-/// does not read.
+/// How long sent data may stay unacknowledged before the connection is given up. This
+/// also bounds how long a closing connection waits for a service that does not read.
 #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
 const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
 
-/// The longest body of an answer that is read to its end, in bytes.
+/// The longest response body that is read to its end, in bytes.
 const LONGEST_ANSWER: usize = 64 * 1024;
 
 pub(super) type ClientFactory = Box<dyn Fn() -> Result<Client, reqwest::Error> + Send + Sync>;
 
-/// The client of one backend, and what it has yet to let go of.
+/// The client of one backend, and the earlier clients whose connections are closing.
 pub(super) struct HttpClient {
     make_client: ClientFactory,
     state: Mutex<State>,
@@ -36,8 +36,8 @@ pub(super) struct HttpClient {
 #[derive(Default)]
 struct State {
     open: Option<Open>,
-    /// Of the clients that were closed: each has a receiver for every request body that
-    /// something still holds.
+    /// One sender for each closed client. It has a receiver for every request body of
+    /// which the HTTP library still holds a part.
     closing: Vec<watch::Sender<()>>,
 }
 
@@ -47,18 +47,19 @@ struct Open {
 }
 
 impl HttpClient {
-    /// Makes nothing yet: the client comes from `factory`, or is our own, at the first
-    /// request and after each [`close`](Self::close).
+    /// Creates a backend's client without connecting. `factory`, or [`default_client`] if
+    /// there is none, makes the underlying client at the first request and again after
+    /// each [`close`](Self::close).
     pub(super) fn new(factory: Option<ClientFactory>) -> Self {
         let make_client = factory.unwrap_or_else(|| Box::new(default_client));
         Self { make_client, state: Mutex::default() }
     }
 
-    /// Posts `body` to `url` and waits for the whole answer, for `timeout` at most.
+    /// Posts `body` to `url` and waits for the whole response, for at most `timeout`.
     ///
     /// # Errors
     ///
-    /// There was no answer, or not from `url`.
+    /// Fails if there was no response, or if it did not come from `url`.
     ///
     /// # Cancel safety
     ///
@@ -72,14 +73,14 @@ impl HttpClient {
     ) -> Result<Answer, DeliveryError> {
         let (client, in_use) = self.open()?;
         let request = client.post(url.clone()).headers(headers).timeout(timeout);
-        // Lives until the answer is read: a service may answer before it has the whole
-        // request, and the rest must not go on behind our back.
+        // Kept until the response is read: a service may respond before it has received
+        // the whole request, and the rest must not be sent after this function returns.
         let mut exchange =
             Exchange::new(Bytes::from(body), in_use, |body| request.body(Body::wrap(body)).send());
-        let response = exchange.answer().await.map_err(unanswered)?;
+        let response = exchange.answer().await.map_err(request_error)?;
         if response.url() != url {
-            // The app's client followed a redirect. What answered is not the endpoint,
-            // and after a 301, 302 or 303 was not given the events.
+            // The app's client followed a redirect. The response is not the endpoint's,
+            // and after a 301, 302 or 303 the request had no body.
             return Err(DeliveryError::Misconfigured(Box::new(HttpError::Redirected)));
         }
         let answer = Answer::new(response.status(), response.headers());
@@ -91,7 +92,7 @@ impl HttpClient {
         if let Some(open) = &self.lock().open {
             return Ok((open.client.clone(), open.in_use.subscribe()));
         }
-        // The app's code, so not under the lock.
+        // This may run code of the app, so the lock is not held.
         let client = (self.make_client)().map_err(|error| {
             DeliveryError::Transient(HttpError::Client(error.without_url()).boxed())
         })?;
@@ -101,7 +102,7 @@ impl HttpClient {
         Ok((open.client.clone(), open.in_use.subscribe()))
     }
 
-    /// Closes the connections. Those that have nothing to write close at once.
+    /// Closes the connections. Those with nothing left to write close at once.
     pub(super) fn close(&self) {
         let mut state = self.lock();
         let open = state.open.take();
@@ -113,7 +114,7 @@ impl HttpClient {
         }
     }
 
-    /// Waits until no connection that was closed holds a part of a request.
+    /// Waits until no closed connection holds a part of a request.
     pub(super) async fn closed(&self) {
         let closing = self.lock().closing.clone();
         for in_use in closing {
@@ -126,9 +127,9 @@ impl HttpClient {
     }
 }
 
-/// Makes a client that takes nothing from the environment or the system (no proxy) and
-/// adds nothing (no redirects, cookies, default headers, referer, user agent or repeated
-/// requests). With HTTP/1, the connection of a request that is cut is closed.
+/// Makes a client that uses no proxy of the environment or the system, and adds nothing of
+/// its own (no redirects, cookies, default headers, referer, user agent or retries). It
+/// speaks HTTP/1, where cutting a request closes its connection.
 fn default_client() -> Result<Client, reqwest::Error> {
     let builder = Client::builder()
         .no_proxy()
@@ -141,8 +142,8 @@ fn default_client() -> Result<Client, reqwest::Error> {
     builder.build()
 }
 
-/// Reads what follows the head of an answer, without which the connection could not be
-/// used again. One that is too long, or breaks off, ends its connection; its status counts.
+/// Reads the body of a response, so that its connection can be reused. If the body is too
+/// long or incomplete, the connection is closed, and the status still counts.
 async fn read_to_end(mut response: Response) {
     let mut bytes = 0;
     while let Ok(Some(chunk)) = response.chunk().await {
@@ -153,9 +154,9 @@ async fn read_to_end(mut response: Response) {
     }
 }
 
-/// Returns what it says about the batch that there was no answer.
-fn unanswered(error: reqwest::Error) -> DeliveryError {
-    // The request could not be made of these settings, or was sent in circles.
+/// Classifies a request that got no response.
+fn request_error(error: reqwest::Error) -> DeliveryError {
+    // The settings do not make a valid request, or the endpoint redirects in a loop.
     let is_misconfigured = error.is_builder() || error.is_redirect();
     let source = HttpError::Request(error.without_url()).boxed();
     if is_misconfigured {
@@ -165,16 +166,16 @@ fn unanswered(error: reqwest::Error) -> DeliveryError {
     }
 }
 
-/// Why a batch was not taken.
+/// The reason why a batch was not accepted.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum HttpError {
     #[error("the HTTP client cannot be made")]
     Client(#[source] reqwest::Error),
     #[error("the endpoint redirects to another URL")]
     Redirected,
-    #[error("the request got no answer")]
+    #[error("the request got no response")]
     Request(#[source] reqwest::Error),
-    #[error("the endpoint answered with HTTP status {0}")]
+    #[error("the endpoint responded with HTTP status {0}")]
     Status(StatusCode),
 }
 
@@ -193,7 +194,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn closed_waits_for_what_was_closed_and_for_nothing_later() {
+    async fn closed_waits_for_closed_clients_and_not_for_later_ones() {
         let http = HttpClient::new(None);
         assert!(poll!(pin!(http.closed())).is_ready());
         let (_, first) = http.open().unwrap();
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_let_go_is_forgotten_at_the_next_close() {
+    fn a_close_forgets_earlier_clients_that_hold_nothing() {
         let http = HttpClient::new(None);
         let held = http.open().unwrap().1;
         http.close();

@@ -1,4 +1,4 @@
-//! The backend that writes lines of JSON.
+//! A backend that writes JSON Lines.
 
 use std::{fmt, io};
 
@@ -10,22 +10,21 @@ use tokio::{
 use super::{Backend, Batch, DeliveryError};
 use crate::event::OutgoingEvent;
 
-/// Writes each event as one line of JSON, to a file, a pipe, a socket or
+/// A backend that writes each event as one line of JSON, to a file, a pipe, a socket or
 /// memory.
 ///
-/// It answers the question "what exactly do you send?": an app that adds it
-/// next to its other backend shows its users each event as it leaves, with the
-/// ID and the time that it leaves with. It is as bound to consent as every
-/// other backend.
+/// It answers the question "what exactly do you send?". An app that adds it next to its
+/// other backend can show its users each event as it is sent, with its ID and time. It
+/// obeys consent like every other backend.
 ///
 /// ```json
 /// {"event":"JoinedRoom","uuid":"0b42f1a5-6f0c-4a38-9a1d-3c1f1b9f6d0e","timestamp":"2026-01-31T12:00:00.25Z","analytics_id":"9f1c2d7e-0d5e-4c9b-8a53-b6f1d1f1a0aa","properties":{"trigger":"Invite"},"set":{"app":"desktop"},"set_once":{"first_app":"desktop"}}
 /// ```
 ///
-/// `set` and `set_once` are there only if the event says something about the
-/// person. The writer is flushed after each batch, and a batch counts as delivered
-/// only once that flush has succeeded. For a file this means that the operating system
-/// has the lines, not that they are on the disk.
+/// `set` and `set_once` are present only if the event carries user properties. The writer
+/// is flushed after each batch, and a batch counts as delivered only once that flush has
+/// succeeded. For a file this means that the operating system has the lines, not that
+/// they are on the disk.
 ///
 /// ```
 /// use matrix_analytics::JsonLines;
@@ -33,7 +32,7 @@ use crate::event::OutgoingEvent;
 /// let backend = JsonLines::new(Vec::new());
 /// ```
 ///
-/// To a file that grows from one start to the next:
+/// To append to a file:
 ///
 /// ```no_run
 /// use matrix_analytics::JsonLines;
@@ -48,32 +47,31 @@ use crate::event::OutgoingEvent;
 ///
 /// # Cancel safety
 ///
-/// When the future of [`send`](Backend::send) is dropped, nothing more is
-/// written: neither the rest of the batch nor, because the user may have
-/// withdrawn, the rest of a line that is half out. That line stays as it is, and
-/// the next batch begins with a line break, so that a torn line never runs into
-/// another one. A reader skips a line that is not JSON.
+/// When the future of [`send`](Backend::send) is dropped, nothing more is written. The
+/// user may have withdrawn, so even a line that is partly written is left incomplete. The
+/// next batch begins with a line break, so that an incomplete line never runs into
+/// another one. Readers should skip lines that are not valid JSON.
 ///
-/// A writer that takes bytes into a buffer of its own, as `tokio::fs::File`
-/// does, may still pass those on. The next batch then begins with a line break as
-/// well, which leaves an empty line behind a complete one.
+/// A writer with a buffer of its own, such as `tokio::fs::File`, may still write the
+/// bytes that it has accepted. The next batch begins with a line break in that case as
+/// well, which leaves an empty line after a complete one.
 ///
 /// # Errors
 ///
-/// A writer that is gone (a broken pipe, a closed connection, one that takes no
-/// more bytes) is [`DeliveryError::Misconfigured`], for only the app can give another:
-/// events wait, those in a durable queue for the next start. Any other error is
-/// [`DeliveryError::Transient`]. After an error, of the flush too, the next batch begins
-/// on a new line. A batch that is tried again
-/// is written as a whole: a reader that sees a `uuid` twice ignores the second.
+/// A writer that is gone (a broken pipe, a closed connection, a writer that accepts no
+/// more bytes) leads to [`DeliveryError::Misconfigured`], because only the app can supply
+/// another one. The events wait; those in a durable queue wait for the next start. Any
+/// other error is [`DeliveryError::Transient`]. After an error, including one of the
+/// flush, the next batch begins on a new line. A batch that is sent again is written as a
+/// whole, so readers should ignore a `uuid` that they have seen before.
 pub struct JsonLines {
     out: Mutex<Out>,
 }
 
 struct Out {
     writer: Box<dyn AsyncWrite + Send + Unpin>,
-    /// Whether the last line may be incomplete: bytes were given to the writer that no
-    /// flush has confirmed.
+    /// Whether the last line may be incomplete, because bytes were written that no flush
+    /// has confirmed.
     torn: bool,
 }
 
@@ -84,7 +82,7 @@ impl fmt::Debug for JsonLines {
 }
 
 impl JsonLines {
-    /// A backend that writes to `writer`. Nothing is written yet.
+    /// Creates a backend that writes to `writer`. Nothing is written yet.
     pub fn new(writer: impl AsyncWrite + Send + Unpin + 'static) -> Self {
         Self { out: Mutex::new(Out { writer: Box::new(writer), torn: false }) }
     }
@@ -98,22 +96,22 @@ impl Backend for JsonLines {
     async fn send(&self, batch: &Batch) -> Result<(), DeliveryError> {
         let lines = lines(batch)
             .map_err(|error| DeliveryError::Rejected(Box::new(JsonLinesError::Serialize(error))))?;
-        self.out.lock().await.write(&lines).await.map_err(not_written)
+        self.out.lock().await.write(&lines).await.map_err(write_error)
     }
 }
 
 impl Out {
     /// Writes and flushes `lines`.
     ///
-    /// A writer may report a failed write as late as at the next flush, so that only a
-    /// flush that succeeds tells that the lines are complete.
+    /// A writer may report a failed write only at the next flush, so the lines are known
+    /// to be complete only once the flush has succeeded.
     async fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         if self.torn {
             self.writer.write_all(b"\n").await?;
         }
         let mut rest = lines;
         while !rest.is_empty() {
-            // Not `write_all`: dropped half way, it does not say where it was.
+            // Not `write_all`, which does not reveal how far it got if it is dropped.
             let written = match self.writer.write(rest).await? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
                 bytes => bytes,
@@ -127,7 +125,7 @@ impl Out {
     }
 }
 
-/// Why a batch was not written.
+/// The reason why a batch was not written.
 #[derive(Debug, thiserror::Error)]
 enum JsonLinesError {
     #[error("the batch cannot be serialised")]
@@ -136,7 +134,7 @@ enum JsonLinesError {
     Write(#[source] io::Error),
 }
 
-fn not_written(error: io::Error) -> DeliveryError {
+fn write_error(error: io::Error) -> DeliveryError {
     use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, WriteZero};
 
     let gone = matches!(

@@ -14,18 +14,17 @@ pub use self::builder::{PostHogBuildError, PostHogBuilder};
 use super::{Backend, Batch, DeliveryError, http::HttpClient};
 use crate::event::OutgoingEvent;
 
-/// The events whose `$set` and `$set_once` PostHog's ingestion drops: see
+/// Events whose `$set` and `$set_once` PostHog's ingestion drops: see
 /// `normalizeProcessPerson` and `NO_PERSON_UPDATE_EVENTS` in its sources.
 const WITHOUT_USER_PROPERTIES: [&str; 3] = ["$$heatmap", "$exception", "$groupidentify"];
 
-/// Sends events to [PostHog](https://posthog.com), its cloud or an instance of
-/// one's own.
+/// A backend that sends events to [PostHog](https://posthog.com), either its cloud or a
+/// self-hosted instance.
 ///
-/// There is no default endpoint. The one request that this type ever makes is
-/// a `POST` to `/batch/` below the endpoint that the app gives: no feature
-/// flags, no remote configuration. Nothing is connected before the first
-/// [`send`](Backend::send), and [`close`](Backend::close) closes what is
-/// connected.
+/// There is no default endpoint. The only request that this type makes is a `POST` to
+/// `/batch/` below the endpoint that the app gives: it fetches no feature flags and no
+/// remote configuration. It opens no connection before the first
+/// [`send`](Backend::send), and [`close`](Backend::close) closes its connections.
 ///
 /// ```
 /// use matrix_analytics::PostHog;
@@ -34,7 +33,7 @@ const WITHOUT_USER_PROPERTIES: [&str; 3] = ["$$heatmap", "$exception", "$groupid
 /// # Ok::<_, matrix_analytics::PostHogBuildError>(())
 /// ```
 ///
-/// # What leaves
+/// # The request
 ///
 /// ```json
 /// {
@@ -60,44 +59,45 @@ const WITHOUT_USER_PROPERTIES: [&str; 3] = ["$$heatmap", "$exception", "$groupid
 /// }
 /// ```
 ///
-/// `$set` and `$set_once` are there only if the event says something about the
-/// person. An `$exception`, a `$$heatmap`, a `$groupidentify` and an event with
-/// `$process_person_profile: false` never do, because PostHog would drop it. The headers are `content-type`, `content-length`, `accept`, `host`,
-/// with compression `content-encoding`, and `accept-encoding` whenever reqwest
-/// has its feature `gzip`, which matrix-sdk turns on; there is no user agent.
+/// `$set` and `$set_once` are present only if the event carries user properties. An
+/// `$exception`, a `$$heatmap`, a `$groupidentify` and an event with
+/// `$process_person_profile: false` never carry any, because PostHog would drop them.
 ///
-/// - `$ip` is a constant, because PostHog writes the address of the sender into
-///   an event that has none.
-/// - `$geoip_disable` keeps PostHog from looking up the place of an address.
-/// - There is no `sent_at`: PostHog would shift an event's time by how far the
-///   device's clock is from its own. The time that arrives is the time that was
-///   captured, on every try and at every backend.
-/// - There is no `$process_person_profile`, so PostHog keeps a person for the
-///   analytics ID, which is what an erasure request deletes. An app that wants
-///   no such profile gives its events a property of that name, `false`.
+/// The headers are `content-type`, `content-length`, `accept` and `host`, with compression
+/// also `content-encoding`, and `accept-encoding` if reqwest has its feature `gzip`, which
+/// matrix-sdk enables. There is no user agent.
 ///
-/// Keys by which an event could speak for another person, or tell PostHog what
-/// to do with it, are left out of the app's properties: `$anon_distinct_id`,
-/// `$cookieless_mode`, `$device_id`, `$distinct_id`, `$geoip_disable`,
-/// `$ignore_sent_at`, `$ip`, `$is_identified`, `$lib`, `$lib_version`, `$set`,
-/// `$set_once`, `$token`, `$unset`, `$user_id`, `alias`, `api_key`,
-/// `capture_internal`, `distinct_id` and `token`.
+/// - `$ip` is a constant, because PostHog adds the sender's address to an event that has
+///   no `$ip`.
+/// - `$geoip_disable` keeps PostHog from looking up the location of an address.
+/// - There is no `sent_at`, because PostHog would shift the time of an event by the
+///   difference between the device's clock and its own. PostHog receives the time of the
+///   capture, on every attempt.
+/// - There is no `$process_person_profile`, so PostHog keeps a person profile for the
+///   analytics ID, which is what an erasure request deletes. To avoid such a profile, give
+///   the events a property of that name with the value `false`.
+///
+/// Keys that could attribute an event to another person, or control how PostHog processes
+/// it, are removed from the app's properties: `$anon_distinct_id`, `$cookieless_mode`,
+/// `$device_id`, `$distinct_id`, `$geoip_disable`, `$ignore_sent_at`, `$ip`,
+/// `$is_identified`, `$lib`, `$lib_version`, `$set`, `$set_once`, `$token`, `$unset`,
+/// `$user_id`, `alias`, `api_key`, `capture_internal`, `distinct_id` and `token`.
 ///
 /// The sources are PostHog's documentation (*Capture and batch API endpoints*,
 /// *Anonymous vs identified events*) and the source of its server:
-/// `rust/capture/src/v0_request.rs` for the body, `rust/capture/src/api.rs` for
-/// the answers, `rust/common/types/src/{event,timestamp}.rs` for the fields, and
-/// the ingestion's `sanitizeEvent` for `$ip`, `normalizeProcessPerson` and
+/// `rust/capture/src/v0_request.rs` for the body, `rust/capture/src/api.rs` for the
+/// responses, `rust/common/types/src/{event,timestamp}.rs` for the fields, and the
+/// ingestion's `sanitizeEvent` for `$ip`, `normalizeProcessPerson` and
 /// `NO_PERSON_UPDATE_EVENTS` (in `person-update.ts`) for the events whose `$set` it drops.
 ///
-/// PostHog copies some properties of an event onto the person by itself, unless the
-/// event has `$process_person_profile: false`. Among them are `$os`, `$os_version`,
-/// `$app_version`, `$current_url`, `$referrer`, `utm_source` and the other `utm_*`, and
-/// the click IDs of advertisers, such as `gclid`. The first value of each stays there as
-/// `$initial_…`. Name a property otherwise if it must not become a trait of the person.
-/// The list is `eventToPersonProperties`, in PostHog's `person-property-utils.ts`.
+/// PostHog itself copies some properties of an event to the person, unless the event has
+/// `$process_person_profile: false`. Among them are `$os`, `$os_version`, `$app_version`,
+/// `$current_url`, `$referrer`, `utm_source` and the other `utm_*`, and the click IDs of
+/// advertisers, such as `gclid`. The first value of each is kept as `$initial_…`. Choose
+/// another key for a property that must not become a trait of the person. The list is
+/// `eventToPersonProperties`, in PostHog's `person-property-utils.ts`.
 ///
-/// # What the answers mean
+/// # Responses
 ///
 /// | status | [`DeliveryError`] |
 /// |---|---|
@@ -106,57 +106,56 @@ const WITHOUT_USER_PROPERTIES: [&str; 3] = ["$$heatmap", "$exception", "$groupid
 /// | 401, 403 | `Unauthorized` |
 /// | 413 | `TooLarge` |
 /// | 429, and 503 with `Retry-After` | `Throttled` |
-/// | 408, 425, other 5xx, no answer | `Transient` |
+/// | 408, 425, other 5xx, no response | `Transient` |
 /// | 3xx, 501, 505, anything else | `Misconfigured` |
 ///
 /// PostHog's capture server answers 200, 400, 401, 413, 429 or 503
 /// (`rust/capture/src/api.rs`; 413 comes from the limit on the body in `router.rs`).
 /// A redirect, a 404, 405, 407, 410, 415 or 501 therefore comes from something else: the
-/// endpoint has a wrong path, or a proxy stands in between. The events wait until
-/// that is put right.
+/// endpoint has a wrong path, or there is a proxy in between. The events wait until the
+/// configuration is corrected.
 ///
-/// **A 200 does not say that an event was stored.** `/batch/` answers 200 also when the
+/// **A 200 does not mean that an event was stored.** `/batch/` answers 200 even when the
 /// project is over its quota (`rust/capture/src/v0_endpoint.rs`, which returns `Ok` for
-/// `BillingLimit`), and with a well-formed key that belongs to no project, because the
-/// key is looked up only later (`rust/capture/src/token.rs`). PostHog then drops the
-/// events, and [`BackendStats::delivered`](crate::BackendStats::delivered) counts them
-/// as delivered: that number means "accepted by the endpoint" here.
+/// `BillingLimit`), or when a well-formed key belongs to no project, because the key is
+/// looked up only later (`rust/capture/src/token.rs`). PostHog then drops the events, and
+/// [`BackendStats::delivered`](crate::BackendStats::delivered) counts them as delivered:
+/// for this backend, that counter means "accepted by the endpoint".
 ///
-/// The body of an answer is read, so that the next batch can use the connection, and
-/// thrown away. After 64 KiB the connection is closed instead.
+/// The body of a response is read and discarded, so that the next batch can reuse the
+/// connection. After 64 KiB the connection is closed instead.
 ///
-/// # What is taken from the environment
+/// # Environment
 ///
-/// Nothing by our client: no proxy (`HTTP_PROXY`, `HTTPS_PROXY`, `ALL_PROXY`), whatever
-/// features reqwest has, and no `SSLKEYLOGFILE`. The TLS library finds the system's
-/// certificates; on Linux and other Unix systems it reads `SSL_CERT_FILE` and
-/// `SSL_CERT_DIR` for that (the crate `rustls-native-certs`).
+/// The crate's own client reads nothing from the environment: no proxy (`HTTP_PROXY`,
+/// `HTTPS_PROXY`, `ALL_PROXY`), whatever features reqwest has, and no `SSLKEYLOGFILE`. The
+/// TLS library loads the system's certificates; on Linux and other Unix systems it reads
+/// `SSL_CERT_FILE` and `SSL_CERT_DIR` for that (the crate `rustls-native-certs`).
 ///
 /// # Cancel safety
 ///
-/// Dropping the future of [`send`](Backend::send) cuts its request: no more of it is
-/// produced, and its connection is closed. What the operating system had taken may still
-/// leave.
+/// Dropping the future of [`send`](Backend::send) cuts the request: no more of it is
+/// produced, and its connection is closed. Bytes that the operating system has already
+/// accepted may still be sent.
 ///
-/// A connection that waits for a service to read is dropped at once, with what it holds,
-/// on every platform. There are three exceptions, in which the HTTP library first writes
-/// what it holds, 16 KiB at most:
+/// A connection that waits for the service to read is dropped at once, together with the
+/// bytes that it holds, on every platform. In three cases the HTTP library first writes
+/// the bytes that it holds, at most 16 KiB:
 ///
 /// - It was about to write when the request was cut.
 /// - It had taken the last piece of the request.
 /// - The app's own client speaks HTTP/2.
 ///
-/// [`closed`](Backend::closed) waits for this, and so does
+/// [`closed`](Backend::closed) waits for this write, and so does
 /// [`OptOutReceipt::requests`](crate::OptOutReceipt::requests). On Linux and Android the
-/// system gives up a connection of our client when nothing was acknowledged for five
-/// seconds (`TCP_USER_TIMEOUT`). Elsewhere it may take as long as the service
-/// keeps it open.
+/// operating system gives up a connection of our client when nothing has been
+/// acknowledged for five seconds (`TCP_USER_TIMEOUT`). On other platforms the wait can
+/// last for as long as the service keeps the connection open.
 ///
-/// The end of a request that the TLS library has taken is not seen: 64 KiB at most with
-/// rustls. A client with `native-tls` copies up to 400 KiB more, which is not seen
-/// either.
+/// Neither waits for the last bytes of a request that the TLS library has accepted: at
+/// most 64 KiB with rustls, and up to 400 KiB more with `native-tls`.
 pub struct PostHog {
-    /// The endpoint with `/batch/`.
+    /// The endpoint, including `/batch/`.
     url: Url,
     key: ApiKey,
     http: HttpClient,
@@ -165,7 +164,7 @@ pub struct PostHog {
     gzip: bool,
 }
 
-/// Prints the origin of the endpoint only: its path and the key may be secret.
+/// Prints only the origin of the endpoint, because its path and the key may be secret.
 impl fmt::Debug for PostHog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostHog")
@@ -175,12 +174,12 @@ impl fmt::Debug for PostHog {
 }
 
 impl PostHog {
-    /// Starts to set up a backend that sends to `endpoint`, to the project of
+    /// Returns a builder for a backend that sends to `endpoint`, to the project of
     /// `api_key`.
     ///
-    /// The endpoint is the base that `/batch/` is appended to, such as
-    /// `https://eu.i.posthog.com`, or `https://example.org/posthog` for a reverse
-    /// proxy. The key is the project's own (`phc_…`), which can only write.
+    /// The endpoint is the base URL that `/batch/` is appended to, such as
+    /// `https://eu.i.posthog.com`, or `https://example.org/posthog` for a reverse proxy.
+    /// The key is the project's own key (`phc_…`), which can only write.
     pub fn builder(endpoint: &str, api_key: &str) -> PostHogBuilder {
         PostHogBuilder::new(endpoint, api_key)
     }
@@ -217,7 +216,7 @@ impl Backend for PostHog {
 
     fn carries_user_properties(&self, event: &OutgoingEvent) -> bool {
         !WITHOUT_USER_PROPERTIES.contains(&event.name())
-            // Within a text each quote has a backslash before it, so this is the property.
+            // Quotes inside a JSON string are escaped, so this can only be the property.
             && !event.properties().members().contains(r#""$process_person_profile":false"#)
     }
 
@@ -230,10 +229,10 @@ impl Backend for PostHog {
     }
 }
 
-/// A project's key. Neither `Debug` nor `Display` shows it.
+/// A project's key, which implements neither `Debug` nor `Display`.
 struct ApiKey(Box<str>);
 
-/// Why a batch has no body.
+/// The reason why a request body could not be made.
 #[derive(Debug, thiserror::Error)]
 enum PostHogError {
     #[cfg(feature = "posthog-gzip")]

@@ -5,13 +5,9 @@
 //! large integer and reject a lone surrogate. Synapse 1.163 stores and returns both
 //! unchanged.
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
-};
 use serde_json::value::RawValue;
 
-use crate::analytics_id::AnalyticsId;
+use crate::{analytics_id::AnalyticsId, json};
 
 /// The member that holds the decision (`AnalyticsEvent` of Element Web's
 /// `matrix-analytics-events`, read by Element Web as a boolean only).
@@ -46,7 +42,7 @@ impl Observed {
     /// which `is_personal` returns `true` is not usable.
     pub(crate) fn read(content: &RawValue, is_personal: impl Fn(&str) -> bool) -> Self {
         let mut observed = Self::UNSET;
-        let Ok(members) = members(content) else {
+        let Ok(members) = json::members(content.get()) else {
             return observed;
         };
         for (key, value) in members {
@@ -123,7 +119,7 @@ impl Change {
             Self::Erase => return RawValue::from_string("{}".to_owned()).map_err(|_| MergeError),
         };
         let members = match content {
-            Some(content) => members(content).map_err(|_| MergeError)?,
+            Some(content) => json::members(content.get()).map_err(|_| MergeError)?,
             None => Vec::new(),
         };
 
@@ -151,40 +147,6 @@ pub(crate) struct MergeError;
 /// that we know has.
 fn name_of(key: &RawValue) -> Option<String> {
     serde_json::from_str(key.get()).ok()
-}
-
-/// Returns the members of an object as raw text, in order, including repeated ones.
-fn members(content: &RawValue) -> serde_json::Result<Vec<(&RawValue, &RawValue)>> {
-    struct Members<'a>(Vec<(&'a RawValue, &'a RawValue)>);
-
-    impl<'de> Deserialize<'de> for Members<'de> {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            struct Object;
-
-            impl<'de> Visitor<'de> for Object {
-                type Value = Members<'de>;
-
-                fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                    f.write_str("a JSON object")
-                }
-
-                fn visit_map<A: MapAccess<'de>>(
-                    self,
-                    mut map: A,
-                ) -> Result<Members<'de>, A::Error> {
-                    let mut members = Vec::new();
-                    while let Some(member) = map.next_entry()? {
-                        members.push(member);
-                    }
-                    Ok(Members(members))
-                }
-            }
-
-            deserializer.deserialize_map(Object)
-        }
-    }
-
-    serde_json::from_str::<Members<'_>>(content.get()).map(|members| members.0)
 }
 
 #[cfg(test)]

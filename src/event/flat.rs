@@ -1,8 +1,10 @@
-//! Writes a value that serialises flat as JSON members without braces.
+//! Serialises a flat value as JSON members without braces.
 
 #[cfg(test)]
 mod tests;
 mod write;
+
+use std::cell::Cell;
 
 use serde::{
     Serialize,
@@ -10,22 +12,40 @@ use serde::{
 };
 
 use self::write::{FlatError, push_bool, push_float, push_key, push_number, push_text};
-use super::{InvalidEvent, PropertyValue, scratch::Scratch, text::Text as _};
+use super::{InvalidEvent, PropertyValue};
 
 pub(super) struct Flat {
     pub(super) members: String,
     pub(super) has_text: bool,
 }
 
-/// The members that `value` serialises to.
+thread_local! {
+    /// Holds an event while it is written, so that `capture` allocates once, and no more
+    /// than it keeps.
+    static BUFFER: Cell<String> = const { Cell::new(String::new()) };
+}
+
+/// Twice the size of a usual event.
+const BUFFER_BYTES: usize = 256;
+/// Larger buffers are not kept, because few events need them.
+const LARGEST_KEPT_BYTES: usize = 4096;
+
+/// Serialises `value` to JSON members.
 pub(super) fn members<T: Serialize + ?Sized>(value: &T) -> Result<Flat, InvalidEvent> {
-    let mut out = Scratch::new();
-    let keys = value.serialize(Object { out: &mut out }).map_err(|FlatError(problem)| problem)?;
-    let members = str::from_utf8(out.as_bytes()).map_err(|_| InvalidEvent::Serialize)?;
-    Ok(Flat {
-        members: members.to_owned(),
+    // Taken, not borrowed: `value` may capture another event while it is serialised.
+    let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
+    buffer.clear();
+    buffer.reserve(BUFFER_BYTES);
+    let keys = value.serialize(Object { out: &mut buffer }).map_err(|FlatError(error)| error)?;
+    let flat = Flat {
+        members: buffer.as_str().to_owned(),
         has_text: !matches!(keys, Keys::Fixed { has_text: false }),
-    })
+    };
+    if buffer.capacity() <= LARGEST_KEPT_BYTES {
+        // Fails on a thread that is ending.
+        let _ = BUFFER.try_with(|kept| kept.set(buffer));
+    }
+    Ok(flat)
 }
 
 /// Adds `"key":value` to `members`.
@@ -49,7 +69,8 @@ pub(super) fn push_member(
     })
 }
 
-/// Adds `"key":value` to `members`, for members that were checked before.
+/// Adds `"key":value` to `members` without validation, for members that were checked
+/// before.
 pub(super) fn push_raw(members: &mut String, key: &str, value: &str) {
     if !members.is_empty() {
         members.push(',');
@@ -59,13 +80,13 @@ pub(super) fn push_raw(members: &mut String, key: &str, value: &str) {
     members.push_str(value);
 }
 
-/// What the names of the structs begin with that `serde_json` reserves for itself: see
+/// The prefix of the struct names that `serde_json` reserves for itself: see
 /// `serde_json::value::RawValue` and its feature `arbitrary_precision`.
 const SERDE_JSON_PRIVATE: &str = "$serde_json::private::";
 
 const NOT_FLAT: FlatError = FlatError(InvalidEvent::NotFlat);
 
-/// Implements the serialiser methods that are no part of a flat event.
+/// Implements the serialiser methods that a flat event does not use.
 macro_rules! not_flat {
     (value: $($method:ident($($argument:ty),*);)*) => {
         $(fn $method(self, $(_: $argument),*) -> Result<Self::Ok, FlatError> { Err(NOT_FLAT) })*
@@ -75,29 +96,68 @@ macro_rules! not_flat {
     };
 }
 
-/// What an event was serialised to.
+/// Implements the methods that all serialisers here share: options and newtypes serialise as
+/// their content, and nested values are errors.
+macro_rules! unwraps_and_nests_nothing {
+    ($ok:ty) => {
+        type Ok = $ok;
+        type Error = FlatError;
+        type SerializeSeq = Impossible<$ok, FlatError>;
+        type SerializeTuple = Impossible<$ok, FlatError>;
+        type SerializeTupleStruct = Impossible<$ok, FlatError>;
+        type SerializeTupleVariant = Impossible<$ok, FlatError>;
+        type SerializeStructVariant = Impossible<$ok, FlatError>;
+
+        not_flat! { compound:
+            serialize_seq(Option<usize>) -> SerializeSeq;
+            serialize_tuple(usize) -> SerializeTuple;
+            serialize_tuple_struct(&'static str, usize) -> SerializeTupleStruct;
+            serialize_tuple_variant(&'static str, u32, &'static str, usize) -> SerializeTupleVariant;
+            serialize_struct_variant(&'static str, u32, &'static str, usize) -> SerializeStructVariant;
+        }
+
+        fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<$ok, FlatError> {
+            value.serialize(self)
+        }
+
+        fn serialize_newtype_struct<T: Serialize + ?Sized>(
+            self,
+            _name: &'static str,
+            value: &T,
+        ) -> Result<$ok, FlatError> {
+            value.serialize(self)
+        }
+
+        fn serialize_newtype_variant<T: Serialize + ?Sized>(
+            self,
+            _name: &'static str,
+            _index: u32,
+            _variant: &'static str,
+            _value: &T,
+        ) -> Result<$ok, FlatError> {
+            Err(NOT_FLAT)
+        }
+    };
+}
+
+/// A serialised event.
 enum Keys {
-    /// Those that the run of the program chose.
+    /// Chosen at run time.
     Dynamic,
-    /// Those of a type.
+    /// Field names of a type.
     Fixed { has_text: bool },
 }
 
-/// Serialises the event itself: a struct or a map.
+/// Serialises the event itself, a struct or a map.
 struct Object<'a> {
-    out: &'a mut Scratch,
+    out: &'a mut String,
 }
 
 impl<'a> Serializer for Object<'a> {
-    type Ok = Keys;
-    type Error = FlatError;
-    type SerializeSeq = Impossible<Keys, FlatError>;
-    type SerializeTuple = Impossible<Keys, FlatError>;
-    type SerializeTupleStruct = Impossible<Keys, FlatError>;
-    type SerializeTupleVariant = Impossible<Keys, FlatError>;
     type SerializeMap = MapMembers<'a>;
     type SerializeStruct = StructMembers<'a>;
-    type SerializeStructVariant = Impossible<Keys, FlatError>;
+
+    unwraps_and_nests_nothing! { Keys }
 
     not_flat! { value:
         serialize_bool(bool); serialize_i8(i8); serialize_i16(i16); serialize_i32(i32);
@@ -107,20 +167,8 @@ impl<'a> Serializer for Object<'a> {
         serialize_unit_variant(&'static str, u32, &'static str);
     }
 
-    not_flat! { compound:
-        serialize_seq(Option<usize>) -> SerializeSeq;
-        serialize_tuple(usize) -> SerializeTuple;
-        serialize_tuple_struct(&'static str, usize) -> SerializeTupleStruct;
-        serialize_tuple_variant(&'static str, u32, &'static str, usize) -> SerializeTupleVariant;
-        serialize_struct_variant(&'static str, u32, &'static str, usize) -> SerializeStructVariant;
-    }
-
     fn serialize_none(self) -> Result<Keys, FlatError> {
         self.serialize_unit()
-    }
-
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Keys, FlatError> {
-        value.serialize(self)
     }
 
     fn serialize_unit(self) -> Result<Keys, FlatError> {
@@ -129,24 +177,6 @@ impl<'a> Serializer for Object<'a> {
 
     fn serialize_unit_struct(self, _name: &'static str) -> Result<Keys, FlatError> {
         Ok(Keys::Fixed { has_text: false })
-    }
-
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(
-        self,
-        _name: &'static str,
-        value: &T,
-    ) -> Result<Keys, FlatError> {
-        value.serialize(self)
-    }
-
-    fn serialize_newtype_variant<T: Serialize + ?Sized>(
-        self,
-        _name: &'static str,
-        _index: u32,
-        _variant: &'static str,
-        _value: &T,
-    ) -> Result<Keys, FlatError> {
-        Err(NOT_FLAT)
     }
 
     fn serialize_map(self, _length: Option<usize>) -> Result<MapMembers<'a>, FlatError> {
@@ -158,8 +188,8 @@ impl<'a> Serializer for Object<'a> {
         name: &'static str,
         _length: usize,
     ) -> Result<StructMembers<'a>, FlatError> {
-        // `serde_json` passes JSON text, and numbers of any length, as structs of its own,
-        // which only its serialiser understands.
+        // `serde_json` represents raw JSON and arbitrary-precision numbers as private
+        // structs that only its own serialiser understands.
         if name.starts_with(SERDE_JSON_PRIVATE) {
             return Err(NOT_FLAT);
         }
@@ -168,7 +198,7 @@ impl<'a> Serializer for Object<'a> {
 }
 
 struct StructMembers<'a> {
-    out: &'a mut Scratch,
+    out: &'a mut String,
     has_text: bool,
 }
 
@@ -191,8 +221,8 @@ impl SerializeStruct for StructMembers<'_> {
 }
 
 struct MapMembers<'a> {
-    out: &'a mut Scratch,
-    /// The length of `out` before the key whose value is awaited.
+    out: &'a mut String,
+    /// The length of `out` before the key whose value comes next.
     before_key: usize,
 }
 
@@ -202,8 +232,7 @@ impl SerializeMap for MapMembers<'_> {
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), FlatError> {
         self.before_key = self.out.len();
-        let key = key.serialize(MapKey)?;
-        push_key(self.out, &key)
+        key.serialize(MapKey { out: self.out })
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), FlatError> {
@@ -218,9 +247,9 @@ impl SerializeMap for MapMembers<'_> {
     }
 }
 
-/// Says whether the property has text.
+/// Adds a property. Returns whether its value is text.
 fn push_property<T: Serialize + ?Sized>(
-    out: &mut Scratch,
+    out: &mut String,
     key: &str,
     value: &T,
 ) -> Result<bool, FlatError> {
@@ -233,19 +262,19 @@ fn push_property<T: Serialize + ?Sized>(
     Ok(matches!(written, Written::Text))
 }
 
-/// What one property was serialised to.
+/// The kind of value that was written for a property.
 enum Written {
-    /// What the type alone allows: a number, a boolean, the name of a variant.
+    /// A value constrained by its type: a number, a boolean, the name of a variant.
     Fixed,
-    /// There was no property: `None` and `null` are none.
+    /// No property, because the value was `None` or `null`.
     Nothing,
-    /// Text that may be anything.
+    /// Arbitrary text.
     Text,
 }
 
-/// Serialises one property.
+/// Serialises one property value.
 struct Scalar<'a> {
-    out: &'a mut Scratch,
+    out: &'a mut String,
 }
 
 macro_rules! scalar {
@@ -257,15 +286,10 @@ macro_rules! scalar {
 }
 
 impl Serializer for Scalar<'_> {
-    type Ok = Written;
-    type Error = FlatError;
-    type SerializeSeq = Impossible<Written, FlatError>;
-    type SerializeTuple = Impossible<Written, FlatError>;
-    type SerializeTupleStruct = Impossible<Written, FlatError>;
-    type SerializeTupleVariant = Impossible<Written, FlatError>;
     type SerializeMap = Impossible<Written, FlatError>;
     type SerializeStruct = Impossible<Written, FlatError>;
-    type SerializeStructVariant = Impossible<Written, FlatError>;
+
+    unwraps_and_nests_nothing! { Written }
 
     scalar! {
         serialize_i8(i8); serialize_i16(i16); serialize_i32(i32); serialize_i64(i64);
@@ -299,13 +323,8 @@ impl Serializer for Scalar<'_> {
     not_flat! { value: serialize_bytes(&[u8]); }
 
     not_flat! { compound:
-        serialize_seq(Option<usize>) -> SerializeSeq;
-        serialize_tuple(usize) -> SerializeTuple;
-        serialize_tuple_struct(&'static str, usize) -> SerializeTupleStruct;
-        serialize_tuple_variant(&'static str, u32, &'static str, usize) -> SerializeTupleVariant;
         serialize_map(Option<usize>) -> SerializeMap;
         serialize_struct(&'static str, usize) -> SerializeStruct;
-        serialize_struct_variant(&'static str, u32, &'static str, usize) -> SerializeStructVariant;
     }
 
     fn serialize_f32(self, value: f32) -> Result<Written, FlatError> {
@@ -328,10 +347,6 @@ impl Serializer for Scalar<'_> {
         Ok(Written::Nothing)
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<Written, FlatError> {
-        value.serialize(self)
-    }
-
     fn serialize_unit_variant(
         self,
         _name: &'static str,
@@ -340,39 +355,18 @@ impl Serializer for Scalar<'_> {
     ) -> Result<Written, FlatError> {
         push_text(self.out, variant).map(|()| Written::Fixed)
     }
-
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(
-        self,
-        _name: &'static str,
-        value: &T,
-    ) -> Result<Written, FlatError> {
-        value.serialize(self)
-    }
-
-    fn serialize_newtype_variant<T: Serialize + ?Sized>(
-        self,
-        _name: &'static str,
-        _index: u32,
-        _variant: &'static str,
-        _value: &T,
-    ) -> Result<Written, FlatError> {
-        Err(NOT_FLAT)
-    }
 }
 
-/// Serialises a map's key, which must be text.
-struct MapKey;
+/// Serialises a map key, which must be text.
+struct MapKey<'a> {
+    out: &'a mut String,
+}
 
-impl Serializer for MapKey {
-    type Ok = String;
-    type Error = FlatError;
-    type SerializeSeq = Impossible<String, FlatError>;
-    type SerializeTuple = Impossible<String, FlatError>;
-    type SerializeTupleStruct = Impossible<String, FlatError>;
-    type SerializeTupleVariant = Impossible<String, FlatError>;
-    type SerializeMap = Impossible<String, FlatError>;
-    type SerializeStruct = Impossible<String, FlatError>;
-    type SerializeStructVariant = Impossible<String, FlatError>;
+impl Serializer for MapKey<'_> {
+    type SerializeMap = Impossible<(), FlatError>;
+    type SerializeStruct = Impossible<(), FlatError>;
+
+    unwraps_and_nests_nothing! { () }
 
     not_flat! { value:
         serialize_bool(bool); serialize_i8(i8); serialize_i16(i16); serialize_i32(i32);
@@ -382,21 +376,16 @@ impl Serializer for MapKey {
     }
 
     not_flat! { compound:
-        serialize_seq(Option<usize>) -> SerializeSeq;
-        serialize_tuple(usize) -> SerializeTuple;
-        serialize_tuple_struct(&'static str, usize) -> SerializeTupleStruct;
-        serialize_tuple_variant(&'static str, u32, &'static str, usize) -> SerializeTupleVariant;
         serialize_map(Option<usize>) -> SerializeMap;
         serialize_struct(&'static str, usize) -> SerializeStruct;
-        serialize_struct_variant(&'static str, u32, &'static str, usize) -> SerializeStructVariant;
     }
 
-    fn serialize_str(self, value: &str) -> Result<String, FlatError> {
-        Ok(value.to_owned())
+    fn serialize_str(self, value: &str) -> Result<(), FlatError> {
+        push_key(self.out, value)
     }
 
-    fn serialize_char(self, value: char) -> Result<String, FlatError> {
-        Ok(value.to_string())
+    fn serialize_char(self, value: char) -> Result<(), FlatError> {
+        self.serialize_str(value.encode_utf8(&mut [0; 4]))
     }
 
     fn serialize_unit_variant(
@@ -404,29 +393,7 @@ impl Serializer for MapKey {
         _name: &'static str,
         _index: u32,
         variant: &'static str,
-    ) -> Result<String, FlatError> {
-        Ok(variant.to_owned())
-    }
-
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<String, FlatError> {
-        value.serialize(self)
-    }
-
-    fn serialize_newtype_struct<T: Serialize + ?Sized>(
-        self,
-        _name: &'static str,
-        value: &T,
-    ) -> Result<String, FlatError> {
-        value.serialize(self)
-    }
-
-    fn serialize_newtype_variant<T: Serialize + ?Sized>(
-        self,
-        _name: &'static str,
-        _index: u32,
-        _variant: &'static str,
-        _value: &T,
-    ) -> Result<String, FlatError> {
-        Err(NOT_FLAT)
+    ) -> Result<(), FlatError> {
+        self.serialize_str(variant)
     }
 }

@@ -1,24 +1,23 @@
-//! Reads JSON members without braces back: as `flat` wrote them, or as a parser would.
+//! Reads JSON members without braces, in the form that `flat` writes or in any form.
 
 use std::borrow::Cow;
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
-};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
-/// One member that `flat` wrote: its key with quotes, as it is spelled, and the
-/// whole of it.
+use crate::json;
+
+/// A member written by `flat`: its key as spelled, with quotes, and the complete member.
 pub(super) struct Member<'a> {
     pub(super) key: &'a str,
     pub(super) text: &'a str,
 }
 
-/// The members that `flat` wrote, in order, repeats included; `None` for
-/// anything else. Each key has one spelling, so that spellings can be compared.
+/// Returns the members that `flat` wrote, in order and including duplicates. Returns
+/// `None` for any other text. Each key has exactly one spelling, so spellings can be
+/// compared.
 pub(super) fn split(members: &str) -> Option<Vec<Member<'_>>> {
-    // A member is rarely shorter than that.
+    // Members are rarely shorter than that.
     let mut found = Vec::with_capacity(members.len() / 16 + 1);
     let mut rest = members;
     while !rest.is_empty() {
@@ -43,7 +42,7 @@ pub(super) fn split(members: &str) -> Option<Vec<Member<'_>>> {
     Some(found)
 }
 
-/// The length of the JSON string that `text` begins with, quotes included.
+/// Returns the length of the JSON string at the start of `text`, including its quotes.
 fn string_length(text: &[u8]) -> Option<usize> {
     let mut at = 1;
     if text.first() != Some(&b'"') {
@@ -58,39 +57,11 @@ fn string_length(text: &[u8]) -> Option<usize> {
     }
 }
 
-/// The members of the JSON object `json`, in order, repeats included.
-pub(super) fn parse(json: &str) -> serde_json::Result<Vec<(Cow<'_, str>, &RawValue)>> {
-    struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-    impl<'de> Deserialize<'de> for Members<'de> {
-        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-            struct Object;
-
-            impl<'de> Visitor<'de> for Object {
-                type Value = Members<'de>;
-
-                fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                    f.write_str("an object")
-                }
-
-                fn visit_map<A: MapAccess<'de>>(
-                    self,
-                    mut map: A,
-                ) -> Result<Members<'de>, A::Error> {
-                    let mut members = Vec::new();
-                    while let Some(key) = map.next_key::<Key<'de>>()? {
-                        members.push((key.0, map.next_value()?));
-                    }
-                    Ok(Members(members))
-                }
-            }
-
-            deserializer.deserialize_map(Object)
-        }
-    }
-
-    #[derive(Deserialize)]
-    struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
-
-    serde_json::from_str::<Members<'_>>(json).map(|members| members.0)
+/// Parses the members of the JSON object `json`, in order and including duplicates.
+pub(super) fn parse(json: &str) -> serde_json::Result<Vec<(Key<'_>, &RawValue)>> {
+    json::members(json)
 }
+
+/// A key, borrowed unless it has escapes.
+#[derive(Deserialize)]
+pub(super) struct Key<'a>(#[serde(borrow)] pub(super) Cow<'a, str>);

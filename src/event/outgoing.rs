@@ -4,24 +4,24 @@ use std::{borrow::Cow, fmt, time::SystemTime};
 
 use uuid::Uuid;
 
-use super::{Properties, UserProperties, captured::counted_bytes, rfc3339};
+use super::{Properties, UserProperties, captured::counted_bytes, unix_time};
 
 /// An event on its way to a backend: name, time, unique ID and properties.
 ///
-/// The analytics ID is not part of it: the [`Batch`](crate::Batch) has it, for
-/// an event is stamped when it leaves.
+/// The analytics ID is part of the [`Batch`](crate::Batch) instead, because it is
+/// assigned at the time of sending.
 #[derive(Clone)]
 pub struct OutgoingEvent {
     pub(crate) uuid: Uuid,
     pub(crate) name: Cow<'static, str>,
     pub(crate) at: SystemTime,
     pub(crate) properties: Properties,
-    /// Few events have any.
+    /// Boxed because few events have user properties.
     pub(crate) user: Option<Box<UserProperties>>,
     pub(crate) epoch: u64,
 }
 
-/// Prints the unique ID only: names and properties may be personal.
+/// Prints only the unique ID, because names and properties can be personal.
 impl fmt::Debug for OutgoingEvent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OutgoingEvent").field("uuid", &self.uuid).finish_non_exhaustive()
@@ -29,38 +29,39 @@ impl fmt::Debug for OutgoingEvent {
 }
 
 impl OutgoingEvent {
-    /// The unique ID of this event, the same on every try.
+    /// Returns the unique ID of this event. It is the same on every attempt.
     #[must_use]
     pub fn uuid(&self) -> Uuid {
         self.uuid
     }
 
-    /// The name of the event.
+    /// Returns the name of the event.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// When the event happened, by this device's clock: when it was captured, or what
-    /// [`Analytics::capture_at`](crate::Analytics::capture_at) was given.
+    /// Returns when the event happened, by this device's clock: the time of capture, or
+    /// the time given to [`Analytics::capture_at`](crate::Analytics::capture_at).
     #[must_use]
     pub fn time(&self) -> SystemTime {
         self.at
     }
 
-    /// [`OutgoingEvent::time`] in the form of RFC 3339, in UTC.
+    /// Returns [`OutgoingEvent::time`] in RFC 3339 format, in UTC.
     #[must_use]
     pub fn rfc3339_time(&self) -> String {
-        rfc3339::format(self.at)
+        unix_time::rfc3339(self.at)
     }
 
-    /// The event's properties, with the super properties.
+    /// Returns the event's properties, including the super properties.
     #[must_use]
     pub fn properties(&self) -> &Properties {
         &self.properties
     }
 
-    /// What this event says about the person, rather than about itself.
+    /// Returns the user properties: what this event says about the person rather than
+    /// about itself.
     #[must_use]
     pub fn user_properties(&self) -> &UserProperties {
         const NONE: &UserProperties = &UserProperties::none();
@@ -68,8 +69,8 @@ impl OutgoingEvent {
         self.user.as_deref().unwrap_or(NONE)
     }
 
-    /// Returns what the limits count for this event if it was not captured by this
-    /// process; else [`CapturedEvent::bytes`](super::CapturedEvent::bytes) counts.
+    /// Returns the size for the limits of an event that was restored. Events captured by
+    /// this process use [`CapturedEvent::bytes`](super::CapturedEvent::bytes).
     pub(crate) fn bytes(&self) -> usize {
         counted_bytes(&self.name, self.properties.held_bytes())
     }

@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer, de::DeserializeOwned, ser::SerializeMap as _}
 
 use super::{
     DeserializeError, InvalidEvent, MAX_EVENT_BYTES, PropertyValue, flat,
-    members::{self, Member},
+    members::{self, Key, Member},
 };
 
 /// Flat properties: keys with a string, an integer, a finite float or a boolean.
@@ -207,7 +207,7 @@ impl Properties {
         let mut members = String::with_capacity(self.members.len());
         // What this type wrote is always an object; were it not, nothing may
         // leave under its name.
-        for (key, value) in members::parse(&json).unwrap_or_default() {
+        for (Key(key), value) in members::parse(&json).unwrap_or_default() {
             if !unwanted(&key) {
                 flat::push_raw(&mut members, &key, value.get());
             }
@@ -257,7 +257,7 @@ impl Properties {
         // What this type wrote is always an object; were it not, nothing may
         // leave under its name.
         let Ok(parsed) = members::parse(&json) else { return Some(Self::default()) };
-        for (key, value) in parsed {
+        for (Key(key), value) in parsed {
             let text: Option<String> = serde_json::from_str(value.get()).ok();
             let fate = decide(&key, text.as_deref());
             all_kept &= matches!(fate, PropertyFate::Kept);
@@ -342,7 +342,7 @@ impl Serialize for Properties {
         let members = members::parse(&json)
             .map_err(|_| serde::ser::Error::custom("the properties are no JSON object"))?;
         let mut map = serializer.serialize_map(Some(members.len()))?;
-        for (key, value) in members {
+        for (Key(key), value) in members {
             map.serialize_entry(&key, value)?;
         }
         map.end()

@@ -1,12 +1,12 @@
-//! Unique IDs for many events at once.
+//! Unique event IDs, generated in blocks.
 
 use uuid::{Builder, Uuid};
 
 const ID_BYTES: usize = 16;
-/// Asking the operating system costs the same for one ID as for several.
+/// One call to the operating system costs the same for several IDs as for one.
 const IDS_AT_ONCE: usize = 16;
 
-/// Version 4 UUIDs, from randomness of the operating system.
+/// A generator of version 4 UUIDs from the operating system's randomness.
 pub(crate) struct UniqueIds {
     random: [u8; ID_BYTES * IDS_AT_ONCE],
     left: usize,
@@ -19,7 +19,7 @@ impl UniqueIds {
 
     pub(crate) fn next(&mut self) -> Uuid {
         if self.left == 0 {
-            // To tell events apart, any randomness will do: this is not the
+            // Any randomness is good enough to distinguish events: this is not the
             // analytics ID.
             if getrandom::fill(&mut self.random).is_err() {
                 fastrand::fill(&mut self.random);

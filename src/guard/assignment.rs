@@ -1,34 +1,34 @@
-//! Reads what stands between the name of a secret and its value, in any language and
-//! log format.
+//! Parses the text between the name of a secret and its value, in any language and log
+//! format.
 
 use super::work;
 
-/// The longest assignment without its spaces, with names of types around the value, in
-/// bytes.
+/// The longest assignment in bytes, without spaces and including the type names around
+/// the value.
 const MAX_ASSIGNMENT: usize = 64;
-/// The longest name of a type or of a field in it.
+/// The longest name of a type or field within an assignment.
 const MAX_WORD: usize = 32;
-/// The most number signs around a raw string.
+/// The maximum number of number signs around a raw string.
 const MAX_HASHES: usize = 8;
 
-/// What stands between a name and its value.
+/// The text between a name and its value.
 pub(super) struct Assignment {
-    /// Where the value starts.
+    /// The position where the value starts.
     pub(super) end: usize,
-    /// How clearly something is assigned.
+    /// How clearly the text assigns a value.
     pub(super) clarity: Clarity,
-    /// The quote that is open where the value starts.
+    /// The quote that is open at the start of the value.
     pub(super) quote: Option<Quote>,
 }
 
-/// How clearly something is assigned. A clearer clarity is greater.
+/// How clearly a text assigns a value, in ascending order.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Clarity {
-    /// By spaces, or by a comma, which is in lists and in prose.
+    /// Spaces alone, or a comma, which also occurs in lists and prose.
     None,
-    /// By the line between two columns of a table.
+    /// A bar, as between the columns of a table.
     Bar,
-    /// By anything else.
+    /// Any other assignment.
     Clear,
 }
 
@@ -40,16 +40,16 @@ pub(super) struct Quote {
 }
 
 impl Quote {
-    /// Returns the quotation mark that is at `at`.
+    /// Returns the quotation mark at `at`.
     fn at(bytes: &[u8], at: usize) -> Self {
         Self { mark: bytes[at], layer: layer_of_quote(bytes, at) }
     }
 
-    /// Returns where this quotation, of which the text starts at `start`, is closed in its
-    /// line.
+    /// Returns where the quotation whose text starts at `start` is closed on its line.
     ///
-    /// A mark that opens a quotation also closes the one before it, if both are of one
-    /// layer. With three marks in four layers, no byte is searched more than 12 times.
+    /// A mark that opens a quotation also closes the previous one if both have the same
+    /// layer. With three kinds of marks and four layers, no byte is searched more than 12
+    /// times.
     pub(super) fn end(self, bytes: &[u8], start: usize) -> Option<usize> {
         let mut from = start;
         loop {
@@ -67,9 +67,9 @@ impl Quote {
     }
 }
 
-/// Returns which layer of escapes the quotation mark at `at` belongs to, by the number of
-/// backslashes before it: 0 for `"` and for `\\"`, which ends with a backslash; 1 for `\"`;
-/// 3 for `\\\"`, which is an escaped mark in the layer of `\"`; 7 for all that are deeper.
+/// Returns the escape layer of the quotation mark at `at`, from the number of backslashes
+/// before it: 0 for `"` and for `\\"`, which ends with a backslash; 1 for `\"`; 3 for
+/// `\\\"`, an escaped mark in the layer of `\"`; 7 for all deeper layers.
 fn layer_of_quote(bytes: &[u8], at: usize) -> usize {
     let count = bytes[..at].iter().rev().take_while(|byte| **byte == b'\\').count();
     work::looked_at(count);
@@ -82,9 +82,9 @@ fn layer_of_quote(bytes: &[u8], at: usize) -> usize {
 }
 
 impl Assignment {
-    /// Returns the assignment behind the name that ends at `start`: any run of its signs,
-    /// of quotes and brackets of all scripts, and of the names of the types and fields
-    /// around a value.
+    /// Parses the assignment after the name that ends at `start`: any sequence of
+    /// assignment signs, quotes and brackets of all scripts, and the names of types and
+    /// fields around a value.
     pub(super) fn after(text: &str, start: usize) -> Option<Self> {
         let is_plural = matches!(text.as_bytes().get(start), Some(b's' | b'S'));
         let start = start + usize::from(is_plural);
@@ -92,13 +92,13 @@ impl Assignment {
         (assignment.end > start).then_some(assignment)
     }
 
-    /// Returns what is left of an assignment at the start of `text`, the key before which
-    /// is the name.
+    /// Parses the remainder of an assignment at the start of `text`, a text whose key is
+    /// the name.
     pub(super) fn within(text: &str) -> Option<Self> {
         Some(Self { clarity: Clarity::Clear, ..Self::read(text, 0, true)? })
     }
 
-    /// Reads on from `start`. A value may begin there if something `is_assigned`.
+    /// Parses from `start`. A value may begin there only if `is_assigned`.
     fn read(text: &str, start: usize, is_assigned: bool) -> Option<Self> {
         let bytes = text.as_bytes();
         let (mut at, mut spaces) = (start, 0);
@@ -151,8 +151,8 @@ impl Assignment {
     }
 }
 
-/// Returns where the quotation mark of the string literal at `at` is, if it has a prefix:
-/// `b"…"`, `r#"…"#`.
+/// Returns the position of the quotation mark of the string literal at `at` if the
+/// literal has a prefix: `b"…"`, `r#"…"#`.
 fn string_prefix(bytes: &[u8], at: usize) -> Option<usize> {
     let rest = &bytes[at..];
     let letters =
@@ -163,9 +163,9 @@ fn string_prefix(bytes: &[u8], at: usize) -> Option<usize> {
     (letters > 0 && has_mark).then_some(at + letters + hashes)
 }
 
-/// Returns the end of the name of a type at `at` that something opens behind, as in
-/// `Some(` and `Token {`, or of a field in one, as in `value: `; and whether it opens a
-/// struct.
+/// Returns the end of the type name at `at` that is followed by an opening bracket, as in
+/// `Some(` and `Token {`, or of a field name, as in `value: `. The second value is true
+/// if it opens a struct.
 fn wrapper_at(bytes: &[u8], at: usize, in_struct: bool) -> Option<(usize, bool)> {
     let word = &bytes[at..bytes.len().min(at + MAX_WORD + 1)];
     let is_path = |at: usize| word.get(at..at + 2) == Some(b"::");

@@ -1,33 +1,33 @@
-//! Tells where a word ends, in every script.
+//! Word boundaries in every script.
 
-/// The scripts that are told apart: each of them writes words of its own.
+/// A group of scripts. A word does not continue from one group into another.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Script {
-    /// Latin letters, accented ones too, and the digits of ASCII.
+    /// Latin letters, including accented ones, and ASCII digits.
     Latin,
     /// All other scripts with spaces between words.
     Spaced,
 }
 
-/// Returns whether a word with `inside` at its edge ends there, if `outside` is the
-/// character next to it.
+/// Returns whether a word whose edge is `inside` ends before or after the neighbouring
+/// character `outside`.
 ///
-/// A letter or digit continues a word of its own script only: `morgan` is part of
-/// `morgané` and `morgan2`, but not of `用户morgan`. Punctuation, spaces, combining and
-/// format characters continue nothing. Nor do the letters of a script that has no
-/// spaces between words, such as Chinese, Japanese or Thai.
+/// A letter or digit continues only a word of its own script: `morgan` is part of
+/// `morgané` and `morgan2`, but not of `用户morgan`. Punctuation, spaces, and combining and
+/// format characters never continue a word. Neither do letters of scripts without spaces
+/// between words, such as Chinese, Japanese or Thai.
 pub(super) fn is_boundary(inside: char, outside: char) -> bool {
     let continued = script(outside);
     continued.is_none() || continued != script(inside)
 }
 
-/// Returns whether `c` is a letter of a script that no identifier in ASCII continues.
+/// Returns whether `c` is a letter of a script that never continues an ASCII identifier.
 pub(super) fn is_foreign(c: char) -> bool {
     !c.is_ascii() && script(c) != Some(Script::Latin)
 }
 
-/// Returns whether `c` may be part of a name outside ASCII: a letter, a digit, or a
-/// mark on one.
+/// Returns whether `c` can be part of a non-ASCII name: a letter, a digit, or a mark on
+/// one.
 pub(super) fn is_name_char(c: char) -> bool {
     c.is_alphanumeric() || is_mark(c)
 }
@@ -46,8 +46,8 @@ fn script(c: char) -> Option<Script> {
     Some(if is_latin { Script::Latin } else { Script::Spaced })
 }
 
-/// Returns whether `c` is of a script that writes no spaces between words, or glues
-/// particles to them, as Korean does.
+/// Returns whether the script of `c` has no spaces between words, or appends particles to
+/// them, as Korean does.
 fn has_no_spaces(c: char) -> bool {
     matches!(c,
         // Thai to Myanmar, Hangul, Khmer.
@@ -57,12 +57,12 @@ fn has_no_spaces(c: char) -> bool {
         | '\u{ff66}'..='\u{ffdc}' | '\u{1b000}'..='\u{1b16f}' | '\u{20000}'..='\u{3ffff}')
 }
 
-/// Returns whether `c` is a mark on the letter before it that counts as no letter by
-/// itself. The standard library does not tell them from punctuation.
+/// Returns whether `c` is a mark on the previous letter that does not count as a letter
+/// itself. The standard library does not distinguish these from punctuation.
 fn is_mark(c: char) -> bool {
     matches!(c,
         '\u{300}'..='\u{36f}' | '\u{591}'..='\u{5bd}' | '\u{64b}'..='\u{65f}'
-        // Vowel signs and viramas of India, tones of Thailand and Laos.
+        // Vowel signs and viramas of Indian scripts, tone marks of Thai and Lao.
         | '\u{93c}' | '\u{94d}' | '\u{9bc}' | '\u{9cd}' | '\u{a3c}' | '\u{a4d}' | '\u{abc}'
         | '\u{acd}' | '\u{b3c}' | '\u{b4d}' | '\u{bcd}' | '\u{c4d}' | '\u{cbc}' | '\u{ccd}'
         | '\u{d4d}' | '\u{dca}' | '\u{e38}'..='\u{e4e}' | '\u{eb8}'..='\u{ecd}'

@@ -1,25 +1,25 @@
-//! Undoes one layer of escapes, and remembers where each byte came from: percent
-//! escapes, those of JSON, Rust, C and JavaScript, and the backslash that Markdown puts
-//! before punctuation.
+//! Decodes one layer of escapes and keeps the origin of each byte. Handles percent
+//! escapes, the escapes of JSON, Rust, C and JavaScript, and the backslash that Markdown
+//! puts before punctuation.
 
 use memchr::memchr2_iter;
 
-/// A text with its escapes undone.
+/// A text whose escapes have been decoded.
 pub(super) struct Decoded {
     pub(super) text: String,
-    /// For each byte of `text`, where it began in the escaped text; then the end
-    /// of that.
+    /// The offset in the escaped text where each byte of `text` began, followed by the
+    /// length of the escaped text.
     origins: Vec<usize>,
 }
 
 impl Decoded {
-    /// Where the byte `at` of the decoded text began in the escaped one.
+    /// Returns the offset in the escaped text where byte `at` of the decoded text began.
     pub(super) fn origin(&self, at: usize) -> usize {
         self.origins[at]
     }
 }
 
-/// `escaped` with one layer of escapes undone, if there is any.
+/// Decodes one layer of escapes. Returns `None` if `escaped` has none.
 pub(super) fn decode(escaped: &str) -> Option<Decoded> {
     let bytes = escaped.as_bytes();
     let mut out = Out { bytes: Vec::new(), origins: Vec::new() };
@@ -66,11 +66,11 @@ enum Escape {
     Char(char),
 }
 
-/// The escape that `bytes` begin with, and its length.
+/// Returns the escape at the start of `bytes`, and its length.
 fn escape(bytes: &[u8]) -> Option<(Escape, usize)> {
     let character = |c, length| Some((Escape::Char(c), length));
     match (bytes.first()?, bytes.get(1)?) {
-        // What JavaScript's `escape` writes.
+        // Written by JavaScript's `escape`.
         (b'%', b'u') => character(char::from_u32(hex(bytes, 2, 4)?)?, 6),
         (b'%', _) => Some((Escape::Byte(u8::try_from(hex(bytes, 1, 2)?).ok()?), 3)),
         (b'\\', b'u') if bytes.get(2) == Some(&b'{') => {
@@ -88,8 +88,8 @@ fn escape(bytes: &[u8]) -> Option<(Escape, usize)> {
         (b'\\', b'U') => character(char::from_u32(hex(bytes, 2, 8)?)?, 10),
         (b'\\', b'x') => character(char::from_u32(hex(bytes, 2, 2)?)?, 4),
         (b'\\', b'a' | b'b' | b'e' | b'f' | b'n' | b'r' | b't' | b'v') => character('\n', 2),
-        // The bytes of UTF-8, as C and Git write them. One digit alone refers to a group of
-        // a regular expression, but for that of NUL.
+        // Bytes of UTF-8 as C and Git write them. A single digit is a group of a regular
+        // expression, except in the escape of NUL.
         (b'\\', first @ b'0'..=b'7') => {
             let is_octal = |byte: &&u8| matches!(**byte, b'0'..=b'7');
             let most = if *first <= b'3' { 3 } else { 2 };
@@ -106,7 +106,7 @@ fn hex(bytes: &[u8], from: usize, digits: usize) -> Option<u32> {
     number(bytes, from, digits, 16)
 }
 
-/// Returns the number that `digits` of `radix` at `from` write, if there is any digit.
+/// Parses `digits` digits of `radix` at `from`. Returns `None` if `digits` is 0.
 fn number(bytes: &[u8], from: usize, digits: usize, radix: u32) -> Option<u32> {
     let digits = bytes.get(from..from + digits).filter(|digits| !digits.is_empty())?;
     digits
@@ -114,8 +114,8 @@ fn number(bytes: &[u8], from: usize, digits: usize, radix: u32) -> Option<u32> {
         .try_fold(0, |value, digit| Some(value * radix + char::from(*digit).to_digit(radix)?))
 }
 
-/// `bytes` as text of the same length: what is no UTF-8 becomes control characters,
-/// which are part of nothing.
+/// Converts `bytes` to text of the same length. Invalid UTF-8 becomes control characters,
+/// which are not part of any identifier.
 fn into_text(bytes: Vec<u8>) -> String {
     String::from_utf8(bytes).unwrap_or_else(|error| {
         let mut text = String::with_capacity(error.as_bytes().len());

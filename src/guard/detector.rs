@@ -1,13 +1,14 @@
-//! What an app adds to the guard.
+//! The app's own extension of the guard.
 
 use std::ops::Range;
 
-/// Finds what only the app knows to be personal: phone numbers, paths with a
-/// user's name in them, secrets of its own.
+/// Finds personal data that only the app can recognise, such as phone numbers, paths that
+/// contain a user's name, or the app's own secrets.
 ///
-/// It is asked for the name of each event, and each key and text that was not
-/// fixed when the app was compiled; then again for each of them with its escapes
-/// undone, such as those of URLs and of JSON. What it finds is treated as every other finding.
+/// The guard runs a detector on the name of each event, and on each key and text that was
+/// not fixed at compile time. It then runs the detector again on each of them with its
+/// escapes decoded, such as those of URLs and JSON. Findings of a detector are treated
+/// like those of the guard.
 ///
 /// ```
 /// use std::ops::Range;
@@ -49,16 +50,17 @@ use std::ops::Range;
 /// assert!(PhoneNumbers.find("Call [phone_number], or 1 + 1 = 2").is_empty());
 /// ```
 ///
-/// Give it to [`AnalyticsBuilder::detector`](crate::AnalyticsBuilder::detector).
+/// Register a detector with
+/// [`AnalyticsBuilder::detector`](crate::AnalyticsBuilder::detector).
 pub trait Detector: Send + Sync + 'static {
-    /// A short name, such as `phone_number`: in brackets it is what a redacted
-    /// text has in the place of a finding. [`find`](Detector::find) should not
-    /// find it, or a text that has it is redacted as a whole.
+    /// Returns a short name, such as `phone_number`. In a redacted text, this name in
+    /// brackets replaces the finding. If [`find`](Detector::find) matches the placeholder
+    /// itself, the whole text is redacted.
     fn name(&self) -> &'static str;
 
-    /// Where in `text` there is something to keep back, in bytes.
+    /// Returns the byte ranges of `text` that must not leave the device.
     ///
-    /// It is called in the background task. If it panics, the event is dropped, for
-    /// nobody has looked at it to the end.
+    /// Called in the background task. If it panics, the event is dropped, because it was
+    /// not fully checked.
     fn find(&self, text: &str) -> Vec<Range<usize>>;
 }

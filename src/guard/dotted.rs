@@ -1,4 +1,4 @@
-//! Finds IPv4 addresses among numbers with dots between them.
+//! Finds IPv4 addresses in dotted numbers.
 
 use std::ops::Range;
 
@@ -9,11 +9,11 @@ use super::{
     work,
 };
 
-/// The lowest port that is read behind a fifth dot, as in `192.0.2.1.443`: versions and
+/// The lowest port recognised after a fifth dot, as in `192.0.2.1.443`. Versions and
 /// object identifiers have small numbers there.
 const LOWEST_DOTTED_PORT: u16 = 10;
 
-/// Looks at numbers with dots between them.
+/// Searches numbers that are separated by dots.
 pub(super) struct Dotted<'a> {
     pub(super) text: &'a str,
     pub(super) version_like: VersionLike,
@@ -21,8 +21,9 @@ pub(super) struct Dotted<'a> {
 }
 
 impl Dotted<'_> {
-    /// Passes on the IPv4 addresses in `part`, with their ports, and the IPv6 address
-    /// that the first of them ends, with the `groups` before it. Returns where to go on.
+    /// Passes each IPv4 address in `part`, with its port, to `found`. If the first
+    /// address is the end of an IPv6 address that starts with `groups`, passes that one
+    /// instead. Returns where to continue.
     pub(super) fn addresses(
         &self,
         part: Range<usize>,
@@ -34,7 +35,8 @@ impl Dotted<'_> {
         let mut start = part.start;
         let mut is_first = true;
         while start < part.end {
-            // Two dots are no part of an address, and one at the end ends a sentence.
+            // An address cannot contain two dots in a row, and a dot at the end ends a
+            // sentence.
             let length = bytes[start..part.end]
                 .windows(2)
                 .position(|pair| pair == b"..")
@@ -63,7 +65,7 @@ impl Dotted<'_> {
         next
     }
 
-    /// Returns the IPv6 address that `groups` are with the IPv4 address `numbers`.
+    /// Returns the IPv6 address that `groups` form with the IPv4 address `numbers`.
     fn embedded(&self, numbers: &Range<usize>, groups: &Groups) -> Option<Range<usize>> {
         let (_, end) = self.quad(numbers)?;
         if groups.count == 0 || groups.range.end + 1 != numbers.start {
@@ -72,7 +74,7 @@ impl Dotted<'_> {
         groups.address(self.text, self.run, end)
     }
 
-    /// Returns the IPv4 address, with its port, that `numbers` are.
+    /// Returns the range of the IPv4 address in `numbers`, with its port.
     fn address(&self, numbers: Range<usize>) -> Option<Range<usize>> {
         let bytes = self.text.as_bytes();
         let (octets, quad_end) = self.quad(&numbers)?;
@@ -84,7 +86,8 @@ impl Dotted<'_> {
         if !has_port {
             let port = port_length(&bytes[end..]);
             let after = &bytes[end + port..];
-            // What goes on with a dot is the next address, not the port of this one.
+            // A further dot means that the number belongs to the next address and is not
+            // a port.
             let goes_on = matches!(after, [b'.', byte, ..] if byte.is_ascii_digit());
             has_port = port > 0 && !goes_on;
             end += if has_port { port } else { 0 };
@@ -99,8 +102,8 @@ impl Dotted<'_> {
         (!is_version).then_some(numbers.start..end)
     }
 
-    /// Returns the four numbers that `numbers` begin with, and where they end, if there
-    /// are no more of them, or a port behind them.
+    /// Returns the first four numbers in `numbers` and where they end. Returns `None` if
+    /// more numbers follow, unless the next one is a port.
     fn quad(&self, numbers: &Range<usize>) -> Option<([u8; 4], usize)> {
         let mut octets = [0; 4];
         let mut parts = self.text.get(numbers.clone())?.split('.');
@@ -109,7 +112,8 @@ impl Dotted<'_> {
             let part = parts.next()?;
             let is_number =
                 (1..=3).contains(&part.len()) && part.bytes().all(|byte| byte.is_ascii_digit());
-            // Zeros may lead: `081` is 81 in a log, whatever it is in C.
+            // Leading zeros are decimal: logs write `081` for 81, even though C would
+            // read octal.
             *octet = part.parse().ok().filter(|_| is_number)?;
             end += part.len() + 1;
         }
@@ -124,8 +128,8 @@ impl Dotted<'_> {
     }
 }
 
-/// Returns `numbers` without the names before and behind them of which letters are digits
-/// in base 16: `node.192.0.2.1`, `192.0.2.1.backup`.
+/// Removes words before and after `numbers` whose letters are hexadecimal digits:
+/// `node.192.0.2.1`, `192.0.2.1.backup`.
 fn without_words(bytes: &[u8], numbers: Range<usize>) -> Range<usize> {
     let is_number = |label: &[u8]| label.iter().all(u8::is_ascii_digit);
     let mut range = numbers;
@@ -143,7 +147,7 @@ fn without_words(bytes: &[u8], numbers: Range<usize>) -> Range<usize> {
     range
 }
 
-/// Returns whether an object identifier begins so, if it has more than four numbers:
+/// Returns whether an object identifier of more than four numbers can begin like this:
 /// those of ISO, ITU and countries.
 fn is_object_id(octets: [u8; 4]) -> bool {
     matches!(octets, [1, 2 | 3, ..] | [2, 5 | 16 | 23, ..] | [0, ..])

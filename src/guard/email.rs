@@ -1,4 +1,4 @@
-//! Finds e-mail addresses in a text, by their `@`.
+//! Finds email addresses by their `@`.
 
 use std::{net::Ipv4Addr, ops::Range};
 
@@ -8,24 +8,24 @@ use super::{
     work,
 };
 
-/// How far from its `@` an address is looked for, in bytes: mail servers take no
-/// longer one.
+/// The maximum distance of an address from its `@`, in bytes. Mail servers reject longer
+/// addresses.
 const MAX_EMAIL_BYTES: usize = 254;
-/// The longest local part in quotation marks.
+/// The longest quoted local part.
 const MAX_QUOTED_BYTES: usize = 66;
 
-/// Returns the e-mail address whose `@` is at `at`, if it starts at `floor` or later.
+/// Returns the email address whose `@` is at `at`, if it starts at `floor` or later.
 ///
-/// The longest one counts: `a&b@example.org` is one address, although `b@example.org`
-/// would be one as well.
+/// The longest match wins: `a&b@example.org` is one address, although `b@example.org` is
+/// one as well.
 pub(super) fn email_at(text: &str, at: usize, floor: usize) -> Option<Range<usize>> {
     let start = quoted_start(text, at, floor).or_else(|| local_start(text, at, floor))?;
     let end = domain_end(text, at + 1)?;
     (!is_something_else(&text[at + 1..end], host_run(text, at + 1))).then_some(start..end)
 }
 
-/// Returns the start of the local part that ends at `at`. Servers take more than the
-/// grammar allows, such as two dots in a row.
+/// Returns the start of the local part that ends at `at`. Servers accept more than the
+/// grammar allows, such as two consecutive dots.
 fn local_start(text: &str, at: usize, floor: usize) -> Option<usize> {
     let before = &text[text.ceil_char_boundary(floor.max(at.saturating_sub(MAX_EMAIL_BYTES)))..at];
     let (mut start, mut follows_sign, mut is_padding) = (at, false, true);
@@ -34,20 +34,19 @@ fn local_start(text: &str, at: usize, floor: usize) -> Option<usize> {
         if !(is_usual(c) || (is_sign && !follows_sign)) {
             break;
         }
-        // The padding of base64 and empty parts of a path: `YWxpY2U==@example.org`.
+        // Base64 padding and empty path segments, as in `YWxpY2U==@example.org`.
         is_padding &= matches!(c, '=' | '/');
         follows_sign = is_sign && !is_padding;
         start = at - before.len() + index;
     }
     work::looked_at(at - start + 1);
-    // Quotation marks and the like stand before an address more often than in it.
+    // Quotation marks and similar signs more often precede an address than belong to it.
     let local = &text[start..at];
     let local = local.trim_start_matches(|c| is_sign(c) || matches!(c, '.' | '\'' | '-' | '%'));
     local.contains(|c: char| is_usual(c) && c != '.').then_some(at - local.len())
 }
 
-/// Returns the start of the local part in quotation marks that ends at `at`:
-/// `"al ice"@example.org`.
+/// Returns the start of the quoted local part that ends at `at`: `"al ice"@example.org`.
 fn quoted_start(text: &str, at: usize, floor: usize) -> Option<usize> {
     let closing = at.checked_sub(1).filter(|closing| text.as_bytes()[*closing] == b'"')?;
     let before = text.as_bytes()[floor.max(at.saturating_sub(MAX_QUOTED_BYTES))..closing].iter();
@@ -56,7 +55,7 @@ fn quoted_start(text: &str, at: usize, floor: usize) -> Option<usize> {
     Some(closing - length? - 1)
 }
 
-/// Returns whether `c` is usual in a local part.
+/// Returns whether `c` is common in a local part.
 fn is_usual(c: char) -> bool {
     match c {
         '.' | '_' | '+' | '-' | '%' | '\'' => true,
@@ -65,16 +64,15 @@ fn is_usual(c: char) -> bool {
     }
 }
 
-/// Returns whether the grammar allows `c` in a local part (`atext` of RFC 5322) although
-/// it is hardly ever in one. Two in a row are taken for markup or the parts of a URL,
-/// unless they are padding at its end.
+/// Returns whether `c` is allowed in a local part (`atext` of RFC 5322) but rarely used.
+/// Two in a row are treated as markup or as separators of a URL, unless they are padding
+/// at its end.
 fn is_sign(c: char) -> bool {
     matches!(c, '!' | '#' | '$' | '&' | '*' | '/' | '=' | '?' | '^' | '`' | '{' | '|' | '}' | '~')
 }
 
-/// Returns whether what follows an `@` is a version (`react@19.0.0-rc.next`), the
-/// density of an image (`logo@2x.png`) or the variant of a locale
-/// (`sr_RS@latin.UTF-8`).
+/// Returns whether the text after an `@` is a version (`react@19.0.0-rc.next`), the
+/// density of an image (`logo@2x.png`) or the variant of a locale (`sr_RS@latin.UTF-8`).
 fn is_something_else(host: &str, run: &str) -> bool {
     let number = |label: &str| !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_digit());
     let is_density = || {
@@ -98,7 +96,7 @@ fn is_something_else(host: &str, run: &str) -> bool {
     is_version() || is_density() || is_locale()
 }
 
-/// Returns whether files with this extension are images, or sets of them.
+/// Returns whether `extension` is that of an image file or image set.
 fn is_of_image(extension: &str) -> bool {
     const EXTENSIONS: [&str; 14] = [
         "appiconset",

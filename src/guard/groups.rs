@@ -1,10 +1,10 @@
-//! Finds the IPv6 address that groups with colons between them are.
+//! Recognises IPv6 addresses in colon-separated groups.
 
 use std::ops::Range;
 
 use super::{host::port_length, work};
 
-/// Groups of an IPv6 address with nothing but colons between them.
+/// Groups of an IPv6 address, separated only by colons.
 pub(super) struct Groups {
     pub(super) range: Range<usize>,
     pub(super) count: usize,
@@ -20,34 +20,35 @@ impl Groups {
         self.range.end = group.end;
     }
 
-    /// Passes on the address that these are.
+    /// Passes the address that the groups form, if any, to `found`.
     pub(super) fn end(&self, text: &str, run: &Range<usize>, found: &mut impl FnMut(Range<usize>)) {
         found_if(self.address(text, run, self.range.end), found);
     }
 
-    /// Returns the address that these groups are with what follows up to `end`, which
-    /// is nothing or an IPv4 address.
+    /// Returns the address that the groups form with the text that follows up to `end`,
+    /// which is empty or an IPv4 address.
     pub(super) fn address(
         &self,
         text: &str,
         run: &Range<usize>,
         end: usize,
     ) -> Option<Range<usize>> {
-        // Eight groups, a label or the colons of a sentence before and after, a port.
+        // At most eight groups, a label, the colons of a sentence before and after, and a
+        // port.
         if self.count < 2 || self.count > 12 {
             return None;
         }
         let bytes = text.as_bytes();
         let has_quad = end > self.range.end;
         let mut range = self.range.start..end;
-        // In `peer_2001:db8::1_443` an address stands between other parts of a name; words
+        // In `peer_2001:db8::1_443` the address is between other parts of a name. Words
         // such as `is_fade::b1_c` are paths.
         let group = bytes[range.clone()].iter().take_while(|byte| **byte != b':');
         let is_number = group.clone().any(u8::is_ascii_digit);
         work::looked_at(group.count());
         let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || (*byte == b'_' && !is_number);
         let before = bytes[..range.start].last();
-        // `line:fe80::1`: a label, of which the last letters may be digits in base 16.
+        // In `line:fe80::1` the last letters of the label may be hexadecimal digits.
         if range.start == run.start && before.is_some_and(is_word) {
             range.start += text[range.clone()].find(':')? + 1;
         }
@@ -84,7 +85,7 @@ pub(super) fn found_if(address: Option<Range<usize>>, found: &mut impl FnMut(Ran
     }
 }
 
-/// Returns `address` without a port behind eight groups.
+/// Removes a port after eight groups from `address`.
 fn without_port(address: &str) -> &str {
     match address.rsplit_once(':') {
         Some((address, port))
@@ -99,12 +100,12 @@ fn without_port(address: &str) -> &str {
     }
 }
 
-/// Returns whether the groups of `address` are an IPv6 address in use. The last of them
-/// may be an IPv4 address, which was looked at, and then counts twice.
+/// Returns whether the groups of `address` form an IPv6 address in real use. The last
+/// group may be an IPv4 address that was already checked and counts as two groups.
 fn is_ipv6(address: &str, has_quad: bool, after: Option<&u8>) -> bool {
     let first = address.split(':').next().unwrap_or_default();
-    // `1::2`, `x: 5::3`: a short address in use begins with a group of three digits or
-    // more, or with `::`.
+    // `1::2` and `x: 5::3` are not addresses: a short address in real use begins with
+    // `::` or with a group of at least three digits.
     if matches!(first.len(), 1 | 2) && address.contains("::") {
         let prefix = "64:ff9b::";
         if !address.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix)) {
@@ -114,13 +115,14 @@ fn is_ipv6(address: &str, has_quad: bool, after: Option<&u8>) -> bool {
     let groups = address.split(':').count() + usize::from(has_quad);
     let is_complete = match address.match_indices("::").count() {
         0 => groups == 8,
-        // At an end of the address it makes an empty group of its own.
+        // At either end of the address, `::` produces one more empty group.
         1 => groups <= 8 + usize::from(address.starts_with("::") || address.ends_with("::")),
         _ => false,
     };
-    // `a::b` is a path as often as an address: no address in use has no digit.
+    // `a::b` is as likely a path as an address, and every address in real use has a
+    // digit.
     let has_digit = address.bytes().any(|byte| byte.is_ascii_digit());
-    // The types of Rust: `f32::MAX`, `f32::<_`.
+    // Paths of Rust types: `f32::MAX`, `f32::<_`.
     let is_path = address.ends_with("::")
         && (matches!(first, "f16" | "f32" | "f64" | "f128")
             || (address.find(':') == Some(address.len() - 2)

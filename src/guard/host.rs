@@ -1,4 +1,4 @@
-//! Finds the end of a host and of a server name in a text.
+//! Finds the end of a host or server name in a text.
 
 use std::{
     borrow::Cow,
@@ -10,24 +10,24 @@ use super::{
     work,
 };
 
-/// The longest host that is looked at, in bytes.
+/// The longest host, in bytes.
 const MAX_HOST_BYTES: usize = 255;
-/// The longest IPv6 address in brackets, with the zone of an interface.
+/// The longest IPv6 address in brackets, including a zone.
 const MAX_LITERAL_BYTES: usize = 72;
 
-/// What stands in for the host of an identifier.
+/// Which names are accepted as the host of an identifier.
 #[derive(Clone, Copy)]
 pub(super) enum Servers<'a> {
-    /// Any name: what stands before it says that this is a server.
+    /// Any name, because the preceding text shows that this is a server.
     Any,
-    /// Names that servers have. `hover` in `#menu:hover` is a valid name, too. The
-    /// name in here is one even if it has no dot.
+    /// Only plausible server names: `hover` in `#menu:hover` is a valid name as well. The
+    /// given name, if any, is accepted even if it contains no dot.
     Plausible(Option<&'a str>),
 }
 
-/// Returns the end of the server name, with or without a port, that starts at
-/// `start`. What stands there may go on in the same characters: the longest name that
-/// can be one counts.
+/// Returns the end of the server name that starts at `start`, including its port. The
+/// following text can continue in characters that are valid in a host, so the longest
+/// valid name is used.
 pub(super) fn server_end(text: &str, start: usize, servers: Servers<'_>) -> Option<usize> {
     let bytes = text.as_bytes();
     if bytes.get(start) == Some(&b'[') {
@@ -59,7 +59,7 @@ pub(super) fn server_end(text: &str, start: usize, servers: Servers<'_>) -> Opti
     (length > 0).then_some(start + length)
 }
 
-/// Returns the end of the domain with a dot, or of the IP address, at `start`.
+/// Returns the end of the IP address, or of the domain with at least one dot, at `start`.
 pub(super) fn domain_end(text: &str, start: usize) -> Option<usize> {
     if text.as_bytes().get(start) == Some(&b'[') {
         return literal_end(text, start);
@@ -67,7 +67,7 @@ pub(super) fn domain_end(text: &str, start: usize) -> Option<usize> {
     Some(start + domain_length(trimmed(host_run(text, start)))?)
 }
 
-/// Returns all that can be of a host at `start`.
+/// Returns the longest run of host characters at `start`.
 pub(super) fn host_run(text: &str, start: usize) -> &str {
     let rest = &text[start..];
     let mut length = 0;
@@ -81,8 +81,8 @@ pub(super) fn host_run(text: &str, start: usize) -> &str {
     &rest[..length]
 }
 
-/// Returns whether `c` may be part of a host: internationalised domain names have
-/// letters of all scripts, and hosts that are no domain names have underscores.
+/// Returns whether `c` can be part of a host. Internationalised domain names contain
+/// letters of all scripts, and hosts that are not domain names can contain underscores.
 pub(super) fn is_host_char(c: char) -> bool {
     match c {
         '.' | '-' | '_' => true,
@@ -91,14 +91,14 @@ pub(super) fn is_host_char(c: char) -> bool {
     }
 }
 
-/// Returns whether internationalised domain names have `c` between letters only: the
-/// characters of CONTEXTJ and CONTEXTO (RFC 5892, appendix A) that are no letters.
+/// Returns whether internationalised domain names allow `c` only between letters: the
+/// non-letters of CONTEXTJ and CONTEXTO (RFC 5892, appendix A).
 fn is_joiner(c: char) -> bool {
     matches!(c, '\u{b7}' | '\u{375}' | '\u{5f3}' | '\u{5f4}' | '\u{200c}' | '\u{200d}' | '\u{30fb}')
 }
 
-/// Returns `server` as it can be given to a parser that knows neither
-/// internationalised domain names, nor underscores, nor zones.
+/// Rewrites `server` for a parser that does not support internationalised domain names,
+/// underscores or zones.
 pub(super) fn plain(server: &str) -> Cow<'_, str> {
     if let Some((address, rest)) = server.split_once(['%', ']'])
         && server.starts_with('[')
@@ -113,7 +113,7 @@ pub(super) fn plain(server: &str) -> Cow<'_, str> {
     Cow::Owned(server.chars().map(plain).collect())
 }
 
-/// Returns the length of the `:8448` that `bytes` begin with, if they do.
+/// Returns the length of a port such as `:8448` at the start of `bytes`, or 0.
 pub(super) fn port_length(bytes: &[u8]) -> usize {
     let digits = bytes.iter().skip(1).take(6).take_while(|byte| byte.is_ascii_digit()).count();
     let is_port = bytes.first() == Some(&b':')
@@ -121,8 +121,9 @@ pub(super) fn port_length(bytes: &[u8]) -> usize {
     if is_port { 1 + digits } else { 0 }
 }
 
-/// Returns the end of the IPv6 address in brackets at `start`: `[fe80::1%eth0]`. In
-/// e-mail an IPv4 address may be there too, and `IPv6:` before the other.
+/// Returns the end of the IPv6 address in brackets at `start`: `[fe80::1%eth0]`. In an
+/// email address, the brackets may also contain an IPv4 address, or `IPv6:` before an
+/// IPv6 address.
 fn literal_end(text: &str, start: usize) -> Option<usize> {
     let bytes = &text.as_bytes()[start + 1..];
     let length = bytes.iter().take(MAX_LITERAL_BYTES).position(|byte| *byte == b']');
@@ -135,8 +136,8 @@ fn literal_end(text: &str, start: usize) -> Option<usize> {
         .then_some(start + inside.len() + 2)
 }
 
-/// Returns `run` without what follows a name in a sentence: punctuation, and text
-/// without a space in a script that the last label is not of.
+/// Removes from `run` what follows a name in a sentence: punctuation, and text without
+/// spaces whose script differs from that of the last label.
 fn trimmed(run: &str) -> &str {
     let ends_sentence = |c: char| matches!(c, '.' | '-' | '_') || is_joiner(c);
     let run = run.trim_end_matches(ends_sentence);
@@ -148,8 +149,8 @@ fn trimmed(run: &str) -> &str {
     }
 }
 
-/// Returns the length of the longest domain with a dot, or of the IPv4 address, that
-/// `name` begins with: top-level domains begin with a letter.
+/// Returns the length of the IPv4 address, or of the longest domain with at least one
+/// dot, at the start of `name`. Top-level domains begin with a letter.
 fn domain_length(name: &str) -> Option<usize> {
     let mut domain = name;
     while let Some((rest, top)) = domain.rsplit_once('.') {

@@ -1,5 +1,5 @@
-//! Finds IP addresses in a text. Each run of digits, dots and colons is looked at once,
-//! part by part: what may be an address is a question of how many there are.
+//! Finds IP addresses in a text. Each run of digits, dots and colons is examined once,
+//! part by part, because the number of its parts decides whether it can be an address.
 
 use std::ops::Range;
 
@@ -7,19 +7,19 @@ use memchr::memchr2_iter;
 
 use super::{dotted::Dotted, groups::Groups, version::VersionLike, work};
 
-/// How many places are looked at together: compilers make vector instructions of it.
+/// How many positions are examined together. The compiler vectorises this.
 const BLOCK: usize = 64;
-/// How far behind a place [`may_be_ip`] looks.
+/// How far beyond a position [`may_be_ip`] looks.
 const BEHIND: usize = 5;
 
-/// Passes on every IP address in `text`, in order.
+/// Passes each IP address in `text` to `found`, in order.
 pub(super) fn ip_addresses(
     text: &str,
     version_like: VersionLike,
     mut found: impl FnMut(Range<usize>),
 ) {
     let bytes = text.as_bytes();
-    // An address without a digit is not in use: most texts are done here.
+    // Addresses in real use contain a digit. Most texts end the search here.
     if !bytes.iter().fold(false, |any, byte| any | byte.is_ascii_digit()) {
         return;
     }
@@ -46,8 +46,8 @@ pub(super) fn ip_addresses(
     }
 }
 
-/// Returns whether there is a dot with a digit and soon another dot behind it, or a
-/// colon with soon another colon behind it.
+/// Returns whether a dot with a digit is soon followed by another dot, or a colon by
+/// another colon.
 #[inline(always)]
 fn may_be_ip(block: &[u8; BLOCK + BEHIND], at: usize) -> bool {
     let is = |behind: usize, byte: u8| block[at + behind] == byte;
@@ -58,7 +58,7 @@ fn may_be_ip(block: &[u8; BLOCK + BEHIND], at: usize) -> bool {
     v4 | v6
 }
 
-/// Returns all around `at`, from `floor` on, that addresses consist of.
+/// Returns the run of address characters around `at`, from `floor` on.
 fn run_around(bytes: &[u8], at: usize, floor: usize) -> Range<usize> {
     let is_part = |byte: &&u8| byte.is_ascii_hexdigit() || matches!(byte, b'.' | b':');
     let start = at - bytes[floor..at].iter().rev().take_while(is_part).count();
@@ -67,7 +67,7 @@ fn run_around(bytes: &[u8], at: usize, floor: usize) -> Range<usize> {
     start..end
 }
 
-/// Returns whether `run` has as many dots and colons as an address: most times and
+/// Returns whether `run` has as many dots and colons as an address. Most times and
 /// versions have fewer.
 fn may_have_address(run: &[u8]) -> bool {
     let count = |byte: u8| run.iter().filter(|b| **b == byte).count();
@@ -75,10 +75,10 @@ fn may_have_address(run: &[u8]) -> bool {
     count(b'.') >= 3 || colons >= 7 || (colons >= 2 && run.windows(2).any(|pair| pair == b"::"))
 }
 
-/// Passes on the addresses in the run `run`.
+/// Passes each address in `run` to `found`.
 ///
-/// Between its colons are groups of an IPv6 address, or numbers with dots between them.
-/// Groups in a row are one address or none; an IPv4 address may be the last of them.
+/// The parts between colons are groups of an IPv6 address, or dotted numbers. Consecutive
+/// groups form at most one address, whose last group may be an IPv4 address.
 fn addresses_in(
     text: &str,
     run: Range<usize>,
@@ -107,7 +107,8 @@ fn addresses_in(
             next = numbers.addresses(part.clone(), &groups, found);
             groups = Groups::from(next);
             if bytes[part.end..run.end].starts_with(b"::") && next == part.end + 1 {
-                // They belong to what follows: `192.0.2.1::1` are two addresses.
+                // The numbers belong to the next address: `192.0.2.1::1` is two
+                // addresses.
                 groups = Groups { range: part.end..part.end, count: 1 };
             }
         }

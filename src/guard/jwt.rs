@@ -1,4 +1,4 @@
-//! Finds JSON Web Tokens in a text: RFC 7519.
+//! Finds JSON Web Tokens (RFC 7519).
 
 use std::{ops::Range, sync::LazyLock};
 
@@ -6,14 +6,14 @@ use memchr::memmem::Finder;
 
 use super::{runs::Runs, token::is_base64url};
 
-/// What the header begins with, which is JSON in base64: `{"`.
+/// The start of every header: JSON in base64, which begins with `{"`.
 const START: &str = "eyJ";
 /// The shortest header and payload.
 const HEADER_CHARS: usize = 12;
 const PAYLOAD_CHARS: usize = 8;
 
-/// Passes on every JSON Web Token in `text`. A signed one has three parts with dots
-/// between them, an encrypted one five.
+/// Passes each JSON Web Token in `text` to `found`. A signed token has three parts
+/// separated by dots, an encrypted one has five.
 pub(super) fn json_web_tokens(text: &str, mut found: impl FnMut(Range<usize>)) {
     static STARTS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(START));
 

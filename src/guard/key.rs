@@ -1,4 +1,4 @@
-//! Finds keys and signatures in a text, by the shape that they have.
+//! Finds keys and signatures by their shape.
 
 use std::ops::Range;
 
@@ -6,19 +6,20 @@ use matrix_sdk::ruma::DeviceKeyId;
 
 use super::{matrix::is_base64, work};
 
-/// 32 bytes in base64 without padding.
+/// The length of 32 bytes in base64 without padding.
 const KEY_CHARS: usize = 43;
-/// 64 bytes in base64 without padding.
+/// The length of 64 bytes in base64 without padding.
 const SIGNATURE_CHARS: usize = 86;
-/// The shortest ID of a stored secret's key that is told from a word.
+/// The shortest ID of a secret storage key that can be distinguished from a word.
 const SHORTEST_KEY_ID: usize = 8;
 
-/// Passes on every run that is 32 or 64 random bytes in base64: the public keys of
-/// devices and users, the IDs of sessions, which are such keys, and signatures.
+/// Passes each run of 32 or 64 random bytes in base64 to `found`: the public keys of
+/// devices and users, session IDs, which are such keys, and signatures.
 pub(super) fn keys(text: &str, mut found: impl FnMut(Range<usize>)) {
     let bytes = text.as_bytes();
     let mut start = 0;
-    // From the far end of each window: in a text of words that is soon over.
+    // Each window is searched from its far end, which soon ends the search in ordinary
+    // words.
     while let Some(window) = bytes.get(start..start + KEY_CHARS) {
         let run = window.iter().rev().take_while(|byte| is_base64(**byte)).count();
         work::looked_at(run + 1);
@@ -36,15 +37,15 @@ pub(super) fn keys(text: &str, mut found: impl FnMut(Range<usize>)) {
     }
 }
 
-/// Returns whether `run` is the mangled name of a function, which has hashes in base62:
-/// `_ZN…` or `_RN…`.
+/// Returns whether `run` is the mangled name of a function, `_ZN…` or `_RN…`, which
+/// contains base62 hashes.
 fn is_symbol(run: &[u8]) -> bool {
     let is_path = |byte: &u8| b"NIMXYC".contains(byte);
     run.starts_with(b"_ZN")
         || (run.len() > KEY_CHARS && run.starts_with(b"_R") && run.get(2).is_some_and(is_path))
 }
 
-/// Passes on the signatures in a run, then the keys in what is left of it.
+/// Passes the signatures in a run to `found`, then the keys in the remainder.
 fn keys_in(bytes: &[u8], run: Range<usize>, found: &mut impl FnMut(Range<usize>)) {
     let mut left = run.start;
     random_parts(bytes, run.clone(), SIGNATURE_CHARS, &mut |signature: Range<usize>| {
@@ -55,8 +56,8 @@ fn keys_in(bytes: &[u8], run: Range<usize>, found: &mut impl FnMut(Range<usize>)
     random_parts(bytes, left..run.end, KEY_CHARS, found);
 }
 
-/// Passes on each random part of `run` that has `length` characters: all of it, or what
-/// stands between such of its characters as also part words.
+/// Passes each random part of `run` with `length` characters to `found`: the whole run,
+/// or a part between characters that also separate words.
 fn random_parts(
     bytes: &[u8],
     run: Range<usize>,
@@ -83,14 +84,14 @@ fn random_parts(
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Class {
+pub(super) enum Class {
     Digit,
     Capital,
     Small,
     Sign,
 }
 
-fn class(byte: u8) -> Class {
+pub(super) fn class(byte: u8) -> Class {
     match byte {
         b'0'..=b'9' => Class::Digit,
         b'A'..=b'Z' => Class::Capital,
@@ -99,10 +100,10 @@ fn class(byte: u8) -> Class {
     }
 }
 
-/// What tells random text from words.
+/// Statistics that distinguish random text from words.
 struct Counts {
     seen: [usize; 4],
-    /// How often the class changes from one character to the next.
+    /// How often the character class changes from one character to the next.
     changes: usize,
 }
 
@@ -117,7 +118,8 @@ impl Counts {
         Self { seen, changes }
     }
 
-    /// Moves on by one character; `text` is what was counted and the next one.
+    /// Moves the window by one character. `text` is the current window and the next
+    /// character.
     fn slide(&mut self, text: &[u8]) {
         let [first, second, .., last, new] = text else { return };
         work::looked_at(1);
@@ -127,25 +129,25 @@ impl Counts {
         self.changes += usize::from(class(*last) != class(*new));
     }
 
-    /// Returns whether `text`, which is what was counted, is random. The numbers are for
-    /// [`KEY_CHARS`] characters, and grow with the length.
+    /// Returns whether the window, `text`, is random. The thresholds apply to
+    /// [`KEY_CHARS`] characters and scale with the length.
     ///
-    /// The class changes 27 times in 43 random characters on average, in names and paths
-    /// 12 to 20 times. Text without a digit has to be clearer. Of random keys 3 in 10,000
-    /// are missed.
+    /// The class changes 27 times in 43 random characters on average, and 12 to 20 times
+    /// in names and paths. Text without a digit must meet a stricter threshold. Of random
+    /// keys, 3 in 10,000 are missed.
     fn is_random(&self, text: &[u8]) -> bool {
         let scaled = |count: usize| count * KEY_CHARS / text.len();
         let [digits, capitals, small, _] = self.seen;
         let least = if digits > 0 { 13 } else { 17 };
         let changes_enough = scaled(self.changes) >= least;
-        // At 18 places in random text a digit meets a letter, or two capitals meet; and of
-        // paths and names half are words.
+        // On average, random text has 18 places where a digit meets a letter or two
+        // capitals meet, and half of each path or name consists of words.
         let is_regular = || scaled(irregularities(text)) <= 7 && scaled(in_words(text)) >= 20;
         capitals > 2 && small > 2 && changes_enough && !is_regular()
     }
 }
 
-/// Returns how often in `text` a digit meets a letter, or two capitals meet.
+/// Counts the places in `text` where a digit meets a letter, or two capitals meet.
 fn irregularities(text: &[u8]) -> usize {
     work::looked_at(text.len());
     let is_irregular = |pair: &&[u8]| {
@@ -159,15 +161,14 @@ fn irregularities(text: &[u8]) -> usize {
     text.windows(2).filter(is_irregular).count()
 }
 
-/// Returns how many characters of `text` are in rows of at least three small letters.
+/// Counts the characters of `text` in sequences of at least three lower-case letters.
 fn in_words(text: &[u8]) -> usize {
     work::looked_at(text.len());
     let rows = text.split(|byte| !byte.is_ascii_lowercase()).map(<[u8]>::len);
     rows.filter(|length| *length >= 3).sum()
 }
 
-/// Returns the device's name behind the algorithm of a key ID, which is from `at` to
-/// `colon`.
+/// Returns the device ID in a key ID whose algorithm is between `at` and `colon`.
 pub(super) fn device_of_key_at(text: &str, at: usize, colon: usize) -> Option<Range<usize>> {
     let start = colon + 1;
     let length = text.as_bytes()[start..].iter().take(255).take_while(|b| is_base64(**b)).count();
@@ -176,7 +177,7 @@ pub(super) fn device_of_key_at(text: &str, at: usize, colon: usize) -> Option<Ra
         .then_some(start..start + length)
 }
 
-/// Returns the ID of a key of the secret storage that starts at `at`.
+/// Returns the ID of a secret storage key that starts at `at`.
 pub(super) fn stored_key_id_at(text: &str, at: usize) -> Option<Range<usize>> {
     let length = text.as_bytes()[at..].iter().take(255).take_while(|b| is_base64(**b)).count();
     work::looked_at(length);

@@ -1,29 +1,29 @@
-//! What the guard tells apart, and what it puts in the place of each.
+//! The kinds of findings, and the placeholders that replace them.
 
-/// What stands for a text that could not be cleaned piece by piece.
+/// Replaces a text that could not be redacted finding by finding.
 pub(super) const WHOLE: &str = "[redacted]";
 
-/// A kind of thing that must not leave.
+/// A kind of personal data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[non_exhaustive]
 pub enum IdentifierKind {
-    /// What a [`Detector`](crate::Detector) of the app found; its name.
+    /// A finding of the app's [`Detector`](crate::Detector) with this name.
     Custom(&'static str),
-    /// The user and the password in a URL, a password, a secret or an API key behind
+    /// A user name and password in a URL, or a password, secret or API key that follows
     /// its name.
     Credentials,
-    /// This session's device ID, or the one in the ID of a device's key.
+    /// This session's device ID, or a device ID that is part of the ID of a device key.
     DeviceId,
-    /// An e-mail address.
+    /// An email address.
     Email,
-    /// An event ID, of any room version.
+    /// An event ID of any room version.
     EventId,
     /// An IPv4 or IPv6 address.
     IpAddress,
-    /// A key or a session ID of Matrix's encryption, which are 32 random bytes in base64,
-    /// a signature, a recovery key, or the ID of a key of the secret storage.
+    /// A key or session ID of Matrix's encryption (32 random bytes in base64), a
+    /// signature, a recovery key, or the ID of a secret storage key.
     Key,
-    /// A `matrix:` URI, or a link of matrix.to.
+    /// A `matrix:` URI or a matrix.to link.
     MatrixUri,
     /// An `mxc:` URI, or the download link of a media file.
     MediaUri,
@@ -31,18 +31,18 @@ pub enum IdentifierKind {
     RoomAlias,
     /// A room ID, with or without a server.
     RoomId,
-    /// The name of this session's server, of the host that serves it, or of another
-    /// host of their domains.
+    /// The name of this session's server, of the host that serves it, or of another host
+    /// in their domains.
     ServerName,
-    /// An access token, a refresh token, or another token that opens something: a JSON
-    /// Web Token, one of GitHub, or what a push gateway knows a device by.
+    /// An access token, a refresh token, or another token that grants access: a JSON Web
+    /// Token, a GitHub token, or a device's push token.
     Token,
-    /// A user ID, or the localpart of this session's own.
+    /// A user ID, or the localpart of this session's user ID.
     UserId,
 }
 
 impl IdentifierKind {
-    /// The kinds that this crate itself finds.
+    /// The kinds that the guard finds without a detector of the app.
     pub const BUILT_IN: &'static [Self] = &[
         Self::Credentials,
         Self::DeviceId,
@@ -59,8 +59,8 @@ impl IdentifierKind {
         Self::UserId,
     ];
 
-    /// A short name, such as `user_id`. In brackets it is what a redacted text
-    /// has in the place of the identifier.
+    /// Returns a short name, such as `user_id`. In a redacted text, this name in brackets
+    /// replaces the finding.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {

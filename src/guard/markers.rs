@@ -1,4 +1,5 @@
-//! Knows the literal texts that announce something, and finds what follows them.
+//! Literal texts that announce an identifier or a secret, and the search for what
+//! follows.
 
 use std::ops::Range;
 
@@ -10,7 +11,7 @@ use super::{
     uri,
 };
 
-/// What a literal text announces.
+/// The literal texts, each with what it announces.
 pub(super) const MARKERS: [(&str, Marker); 41] = [
     ("mxc://", Marker::Mxc),
     ("_matrix/", Marker::MediaLink),
@@ -69,8 +70,7 @@ pub(super) enum Marker {
     StoredKey,
 }
 
-/// Returns the name of a secret that the key `key` ends with, whatever punctuation is
-/// behind it.
+/// Returns the name of a secret that `key` ends with, ignoring trailing punctuation.
 pub(super) fn secret_name(key: &str) -> Option<SecretName> {
     let key = key.trim_end_matches(|c: char| !c.is_alphanumeric());
     let folded = key.to_ascii_lowercase();
@@ -82,7 +82,7 @@ pub(super) fn secret_name(key: &str) -> Option<SecretName> {
     })
 }
 
-/// What the signs in a text announce.
+/// Finds what the markers in a text announce.
 pub(super) struct Announced<'a> {
     text: &'a str,
     secrets: NamedSecrets<'a>,
@@ -94,7 +94,8 @@ impl<'a> Announced<'a> {
         Self { text, secrets: NamedSecrets::new(text), tokens: Tokens::new(text) }
     }
 
-    /// Returns what the marker at `at` announces. The places of signs must grow.
+    /// Returns the finding that the marker at `at` announces. Calls must be in ascending
+    /// order of `at`.
     pub(super) fn by(
         &mut self,
         marker: Marker,

@@ -1,5 +1,4 @@
-//! Finds Matrix identifiers in a text: candidates by their sigil, which ruma's parsers
-//! then confirm.
+//! Finds Matrix identifiers: candidates by their sigil, confirmed by ruma's parsers.
 
 use std::{borrow::Cow, ops::Range};
 
@@ -11,30 +10,33 @@ use super::{
     work,
 };
 
-/// The longest identifier that Matrix allows, in bytes.
+/// The maximum length of a Matrix identifier, in bytes.
 pub(super) const MAX_BYTES: usize = 255;
-/// 32 bytes in base64 without padding: the IDs that are hashes.
+/// The length of 32 bytes in base64 without padding, as in IDs that are hashes.
 pub(super) const HASH_CHARS: usize = 43;
 
-/// Walks from sigil to sigil, and remembers enough to look at no byte twice.
+/// Walks from sigil to sigil and remembers what it has read, so that it reads no byte
+/// twice.
 pub(super) struct Sigils<'a> {
     text: &'a str,
     own_server: Option<&'a str>,
-    /// Where the last identifier ended.
+    /// The end of the previous identifier.
     resume: usize,
     /// The first colon or delimiter after the last sigil.
     stop: Option<usize>,
-    /// The colon whose server name was looked at last, and where that ends.
+    /// The last colon after which a server name was searched for, and the end of that
+    /// name.
     server: Option<(usize, Option<usize>)>,
 }
 
 impl<'a> Sigils<'a> {
-    /// `own_server` is believed to be a server name even if it has no dot.
+    /// Accepts `own_server` as a server name even if it contains no dot.
     pub(super) fn new(text: &'a str, own_server: Option<&'a str>) -> Self {
         Self { text, own_server, resume: 0, stop: None, server: None }
     }
 
-    /// The identifier whose sigil is at `at`. Positions must grow.
+    /// Returns the identifier whose sigil is at `at`. Calls must be in ascending order of
+    /// `at`.
     pub(super) fn identifier_at(&mut self, at: usize) -> Option<(Range<usize>, IdentifierKind)> {
         let bytes = self.text.as_bytes();
         if at < self.resume {
@@ -56,7 +58,7 @@ impl<'a> Sigils<'a> {
         Some((at..end, kind))
     }
 
-    /// The end of the identifier at `at`, if it has a server part.
+    /// Returns the end of the identifier at `at`, if it has a server part.
     fn with_server(&mut self, at: usize) -> Option<usize> {
         let bytes = self.text.as_bytes();
         let stop = match self.stop {
@@ -77,13 +79,13 @@ impl<'a> Sigils<'a> {
             _ => server_end(self.text, stop + 1, Servers::Plausible(self.own_server)),
         };
         self.server = Some((stop, end));
-        // Letters may follow that are no part of the server, but look like it.
+        // Following letters may look like part of the server name.
         let longest = self.text.floor_char_boundary(at + MAX_BYTES);
         end.map(|end| end.min(longest)).filter(|end| *end > stop + 1)
     }
 }
 
-/// Whether the whole of `text` is an identifier, whatever its localpart has in it.
+/// Returns the kind of identifier that all of `text` is, whatever its localpart contains.
 pub(super) fn whole(text: &str, own_server: Option<&str>) -> Option<IdentifierKind> {
     let text = text.trim();
     if !text.starts_with(['@', '#', '!', '$']) || text.len() > MAX_BYTES || !is_identifier(text) {
@@ -99,7 +101,7 @@ pub(super) fn whole(text: &str, own_server: Option<&str>) -> Option<IdentifierKi
     })
 }
 
-/// Whether ruma takes `text` for an identifier with the sigil that it has.
+/// Returns whether ruma accepts `text` as an identifier of its sigil's kind.
 pub(super) fn is_identifier(text: &str) -> bool {
     let text = match text.split_once(':') {
         Some((localpart, server)) => match plain(server) {
@@ -118,20 +120,21 @@ pub(super) fn is_identifier(text: &str) -> bool {
     }
 }
 
-/// What no localpart in the middle of a text has. The grammar of historical ones
-/// allows the visible ones among these; then only [`whole`] sees all of it.
+/// Returns whether `byte` ends a localpart within a longer text. The grammar of
+/// historical localparts allows the visible ones of these bytes; only [`whole`]
+/// recognises those.
 pub(super) fn ends_localpart(byte: u8) -> bool {
     matches!(byte, 0..=b' ' | 0x7f | b':' | b'"' | b'<' | b'>' | b',' | b'`')
 }
 
-/// The end of a hash in base64 of either alphabet that starts at `start`.
+/// Returns the end of the hash at `start`, in either base64 alphabet.
 fn hash_end(bytes: &[u8], start: usize) -> Option<usize> {
     let length = bytes[start..].iter().take_while(|byte| is_base64(**byte)).count();
     work::looked_at(length);
     (length >= HASH_CHARS).then_some(start + length)
 }
 
-/// Whether `byte` is of one of the two alphabets of base64.
+/// Returns whether `byte` belongs to one of the two base64 alphabets.
 pub(super) fn is_base64(byte: u8) -> bool {
     static IS_BASE64: [bool; 256] = {
         let mut table = [false; 256];

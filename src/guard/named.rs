@@ -1,9 +1,9 @@
-//! Finds secrets in a text that have no form of their own, by the name before them:
-//! `access_token: Some("…")`, `apiKey=…`, `Authorization: Basic …`.
+//! Finds secrets without a recognisable form by the name before them: `access_token:
+//! Some("…")`, `apiKey=…`, `Authorization: Basic …`.
 //!
-//! A name is known by its last word, however it is spelled. Then comes what assigns, in
-//! any language and log format; then the value, which has to look like a secret: prose
-//! such as "access token expired" has these words, too.
+//! A name is recognised by its last word, in any spelling. An assignment of any language
+//! or log format must follow, then a value that looks like a secret. Prose such as
+//! "access token expired" contains the same words.
 
 use std::ops::Range;
 
@@ -15,13 +15,13 @@ use super::{
     work,
 };
 
-/// What the name of a secret ends with.
+/// The last word of a secret's name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Name {
-    /// `token`: a secret if another word before says so, else if its value is clearly
-    /// random. Servers call positions in a list tokens, too.
+    /// `token`: a secret if a preceding word says so, or if its value is clearly random.
+    /// Servers also use the word for stream positions.
     Token,
-    /// `bearer`, which no assignment has to follow.
+    /// `bearer`, which needs no assignment.
     Bearer,
     /// `authorization`, whose value has a scheme before the secret.
     Authorization,
@@ -45,31 +45,32 @@ const QUALIFIERS: [&[u8]; 11] = [
     b"bearer",
     b"id",
 ];
-/// The schemes of `Authorization` behind which a list of parameters stands.
+/// The schemes of `Authorization` that are followed by a list of parameters.
 const SCHEMES_WITH_PARAMETERS: [&[u8]; 6] =
     [b"digest", b"oauth", b"hawk", b"signature", b"x-matrix", b"aws4-hmac-sha256"];
 /// The longest scheme of `Authorization`.
 const MAX_SCHEME: usize = 24;
 
-/// The shortest value with a digit that is taken for a secret, and without.
+/// The shortest value that is treated as a secret: the first with a digit, the second
+/// without.
 const SHORTEST_SECRET: usize = 16;
 const SHORTEST_LETTERS: usize = 20;
 const SHORTEST_PASSWORD: usize = 6;
-/// How much of a value without a digit decides.
+/// The length of the prefix that is examined of a value without a digit.
 const DECISIVE: usize = 32;
-/// The longest password in quotes, which may have spaces.
+/// The longest quoted password, which may contain spaces.
 const MAX_QUOTED: usize = 256;
 
-/// The whole name of a secret.
+/// The complete name of a secret.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct SecretName {
     name: Name,
-    /// Whether `name` alone, or a word before it, says that this is a secret.
+    /// Whether `name` itself, or a word before it, marks the value as a secret.
     is_qualified: bool,
 }
 
 impl SecretName {
-    /// Returns the name of which the last word, `name`, is at `at` of `text`.
+    /// Returns the name whose last word, `name`, is at `at` in `text`.
     pub(super) fn at(name: Name, text: &str, at: usize) -> Self {
         let is_qualified = name != Name::Token || is_qualified(text.as_bytes(), at);
         Self { name, is_qualified }
@@ -82,11 +83,11 @@ impl SecretName {
         }
     }
 
-    /// Returns the least sign that has to assign the value.
+    /// Returns the least clear assignment that is accepted after this name.
     fn least_clarity(self) -> Clarity {
         match self.name {
-            // Only these two are read together with a value by a space alone: in
-            // `access_token abc` and in `Bearer abc`.
+            // Only these two are recognised with a space alone before the value, as in
+            // `access_token abc` and `Bearer abc`.
             Name::Bearer => Clarity::None,
             Name::Token if self.is_qualified => Clarity::None,
             // Their values do not look like the title of the next column.
@@ -96,20 +97,20 @@ impl SecretName {
     }
 }
 
-/// Looks for secrets behind names from the start of a text to its end.
+/// Searches for secrets after names, from the start of a text to its end.
 pub(super) struct NamedSecrets<'a> {
     text: &'a str,
-    /// What passwords and other secrets without quotes consist of.
+    /// Bytes of passwords and other secrets without quotes.
     passwords: Runs,
     secrets: Runs,
     lines: Runs,
-    /// What is between spaces, digits and letters.
+    /// Runs between white space. The next two are runs between digits and between letters.
     solid: Runs,
     without_digit: Runs,
     without_letter: Runs,
 }
 
-/// Returns whether `byte` may be in a password without quotes.
+/// Returns whether `byte` can be part of an unquoted password.
 fn is_password_byte(byte: u8) -> bool {
     !matches!(byte, 0..=b' ' | 0x7f | b'"' | b'\'' | b'`' | b'&' | b',' | b';')
         && !matches!(byte, b')' | b']' | b'}' | b'<' | b'>')
@@ -130,7 +131,7 @@ impl<'a> NamedSecrets<'a> {
         }
     }
 
-    /// Returns the secret behind the name of which the last word is at `word`.
+    /// Returns the secret after the name whose last word is at `word`.
     pub(super) fn behind(
         &mut self,
         name: Name,
@@ -148,7 +149,7 @@ impl<'a> NamedSecrets<'a> {
         Some((range?, name.kind()))
     }
 
-    /// Returns the secret that the text has if `name` is the key of its property.
+    /// Returns the secret in the text, given that the key of its property is `name`.
     pub(super) fn under(&mut self, name: SecretName) -> Option<(Range<usize>, IdentifierKind)> {
         let range = match name.name {
             Name::Password => Some(0..self.text.len()).filter(|all| self.is_password(all)),
@@ -157,8 +158,8 @@ impl<'a> NamedSecrets<'a> {
         Some((range?, name.kind()))
     }
 
-    /// Returns the secret behind `assignment`: all that is in quotes, if there is no space
-    /// in it, else all up to a sign that ends it.
+    /// Returns the secret after `assignment`: the whole quotation if it contains no
+    /// space, or else everything up to a byte that ends the secret.
     fn secret(&mut self, name: SecretName, assignment: &Assignment) -> Option<Range<usize>> {
         let bytes = self.text.as_bytes();
         let quoted = assignment.quote.and_then(|quote| quote.end(bytes, assignment.end));
@@ -168,7 +169,7 @@ impl<'a> NamedSecrets<'a> {
         {
             let scheme = &bytes[range];
             if scheme.eq_ignore_ascii_case(b"bearer") {
-                // That is a name of its own.
+                // The value is a name of its own.
                 return None;
             }
             let has_parameters =
@@ -186,8 +187,8 @@ impl<'a> NamedSecrets<'a> {
         is_secret.then_some(range)
     }
 
-    /// Returns what is at `start` up to `quoted`, the end of its quotation, if there is no
-    /// space before that.
+    /// Returns the text from `start` to `quoted`, the end of its quotation, or to the
+    /// first space before that.
     fn word(&mut self, start: usize, quoted: Option<usize>) -> Range<usize> {
         let bytes = self.text.as_bytes();
         let start = start.min(bytes.len());
@@ -197,8 +198,8 @@ impl<'a> NamedSecrets<'a> {
         }
     }
 
-    /// Returns the password behind `assignment`: all that is in quotes, else all without
-    /// a space.
+    /// Returns the password after `assignment`: the whole quotation, or else everything
+    /// up to a space.
     fn password(&mut self, assignment: &Assignment) -> Option<Range<usize>> {
         let (start, bytes) = (assignment.end, self.text.as_bytes());
         let quoted = assignment.quote.and_then(|quote| quote.end(bytes, start));
@@ -209,7 +210,7 @@ impl<'a> NamedSecrets<'a> {
         Some(start..end).filter(|range| self.is_password(range))
     }
 
-    /// Returns whether `range`, behind the name of a password, is one.
+    /// Returns whether `range`, which follows the name of a password, is one.
     fn is_password(&mut self, range: &Range<usize>) -> bool {
         let bytes = self.text.as_bytes();
         let is_chosen = range.len() >= SHORTEST_PASSWORD
@@ -218,7 +219,7 @@ impl<'a> NamedSecrets<'a> {
         (is_chosen && !is_error_code(&bytes[range.clone()])) || self.is_secret(range)
     }
 
-    /// Returns whether `range`, behind the name of a secret, is one.
+    /// Returns whether `range`, which follows the name of a secret, is one.
     fn is_secret(&mut self, range: &Range<usize>) -> bool {
         let value = &self.text.as_bytes()[range.clone()];
         if is_error_code(value) {
@@ -235,8 +236,8 @@ impl<'a> NamedSecrets<'a> {
     }
 }
 
-/// Returns where the secret behind the scheme of `Authorization` starts, if `word` may be
-/// a scheme: any is taken for one.
+/// Returns the start of the secret after the scheme of `Authorization`, if `word` can be
+/// a scheme. Any scheme is accepted.
 fn behind_scheme(bytes: &[u8], word: &Range<usize>) -> Option<usize> {
     let scheme = bytes.get(word.clone()).filter(|scheme| scheme.len() <= MAX_SCHEME)?;
     let is_scheme = scheme.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
@@ -245,14 +246,14 @@ fn behind_scheme(bytes: &[u8], word: &Range<usize>) -> Option<usize> {
     (is_scheme && !scheme.is_empty() && spaces > 0).then_some(word.end + spaces)
 }
 
-/// Returns `end` without the backslashes that escape the quotation mark there.
+/// Moves `end` before the backslashes that escape the quotation mark there.
 fn without_backslashes(bytes: &[u8], start: usize, end: usize) -> usize {
     let count = bytes[start..end].iter().rev().take_while(|byte| **byte == b'\\').count();
     work::looked_at(count);
     end - count
 }
 
-/// Returns whether `value` is an error code of Matrix, such as `M_WEAK_PASSWORD`.
+/// Returns whether `value` is a Matrix error code, such as `M_WEAK_PASSWORD`.
 fn is_error_code(value: &[u8]) -> bool {
     const LONGEST: usize = 64;
 
@@ -261,7 +262,7 @@ fn is_error_code(value: &[u8]) -> bool {
     value.starts_with(b"M_") && value.len() <= LONGEST && value.iter().all(is_code)
 }
 
-/// Returns whether a word before the `token` at `at` makes it a secret.
+/// Returns whether a word before the `token` at `at` marks it as a secret.
 fn is_qualified(bytes: &[u8], at: usize) -> bool {
     let before = &bytes[..at];
     let separator = before.last().is_some_and(|byte| matches!(byte, b'_' | b'-' | b' ' | b'.'));
@@ -269,7 +270,7 @@ fn is_qualified(bytes: &[u8], at: usize) -> bool {
     QUALIFIERS.iter().any(|word| {
         let Some(start) = before.len().checked_sub(word.len()) else { return false };
         let found = &before[start..];
-        // `id` is the end of other words, such as `invalid`.
+        // `id` is also the end of other words, such as `invalid`.
         let begins = word.len() > 2
             || before[..start].last().is_none_or(|byte| {
                 !byte.is_ascii_alphabetic()
@@ -279,13 +280,13 @@ fn is_qualified(bytes: &[u8], at: usize) -> bool {
     })
 }
 
-/// Returns whether `value` is random, whatever its name.
+/// Returns whether `value` is random enough to be a secret under any name.
 fn is_random(value: &[u8]) -> bool {
     value.len() >= SHORTEST_LETTERS && is_mixed(value)
 }
 
-/// Returns whether `text` consists of words as programs join them: `snake_case`,
-/// `camelCase`, each of three to 14 letters.
+/// Returns whether `text` consists of words as programs join them, `snake_case` or
+/// `camelCase`, each of 3 to 14 letters.
 fn reads_like_words(text: &[u8]) -> bool {
     text.split(|byte| !byte.is_ascii_alphabetic()).filter(|part| !part.is_empty()).all(|part| {
         let words = part.chunk_by(|a, b| !(a.is_ascii_lowercase() && b.is_ascii_uppercase()));

@@ -1,4 +1,4 @@
-//! What this session is known by, to be searched for literally.
+//! The session's own identifiers, which are searched for literally.
 
 use std::{fmt, ops::Range};
 
@@ -10,32 +10,32 @@ use super::{
     work,
 };
 
-/// The shortest word that is searched for, in bytes: a localpart like `max` would be
-/// found in half of all texts.
+/// The shortest word to search for, in bytes. A localpart like `max` would be found in
+/// half of all texts.
 const SHORTEST_WORD: usize = 5;
-/// The shortest domain name, such as `hs.io`.
+/// The shortest domain to search for, such as `hs.io`.
 const SHORTEST_DOMAIN: usize = 4;
-/// The shortest secret.
+/// The shortest token to search for.
 const SHORTEST_SECRET: usize = 8;
 /// The longest host, in bytes.
 const MAX_HOST_BYTES: usize = 255;
-/// How many tokens are remembered after they were replaced: what was captured
-/// before has the old ones.
+/// How many tokens are kept, including replaced ones: events captured before a refresh
+/// may contain an old token.
 const OLD_TOKENS: usize = 8;
 
-/// What the client knows of its session, in plain text.
+/// The identifiers of the session, in plain text.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub(crate) struct OwnIdentifiers {
     pub(crate) user_id: String,
     pub(crate) localpart: String,
     pub(crate) device_id: String,
     pub(crate) server_name: String,
-    /// The hosts that serve it, without ports.
+    /// The hosts that serve the homeserver, without ports.
     pub(crate) hosts: Vec<String>,
     pub(crate) tokens: Vec<String>,
 }
 
-/// Prints nothing of it.
+/// Prints no identifier.
 impl fmt::Debug for OwnIdentifiers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OwnIdentifiers").finish_non_exhaustive()
@@ -43,7 +43,7 @@ impl fmt::Debug for OwnIdentifiers {
 }
 
 impl OwnIdentifiers {
-    /// These, with the tokens that `older` had and these have not.
+    /// Adds the tokens of `older` that are not in `self`.
     pub(super) fn with_tokens_of(mut self, older: &Self) -> Self {
         for token in &older.tokens {
             if self.tokens.len() < OLD_TOKENS && !self.tokens.contains(token) {
@@ -72,8 +72,8 @@ impl OwnIdentifiers {
         .collect()
     }
 
-    /// Returns the domains of the server and of the hosts that serve it, each in every
-    /// form that it has. A host that has none, such as an IP address, stands for itself.
+    /// Returns the domains of the server and of the hosts that serve it, each in all its
+    /// forms. A host without a domain, such as an IP address, is returned as it is.
     fn domains(&self) -> Vec<(String, Extent)> {
         let server = self.server_name.as_str();
         let is_port = |at: &usize| at + port_length(&server.as_bytes()[*at..]) == server.len();
@@ -104,18 +104,19 @@ fn is_punycode(prefix: &str) -> bool {
     prefix.eq_ignore_ascii_case("xn--")
 }
 
-/// What of a text is found with a literal text.
+/// How much of the text around a literal belongs to the finding.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Extent {
-    /// The literal, whatever is before and after it.
+    /// The literal alone, regardless of its neighbours.
     Anywhere,
-    /// The literal, where a word begins before it and ends after it.
+    /// The literal alone, and only as a whole word.
     Word,
-    /// The same, with the labels before it: this is a domain, and they name its hosts.
+    /// The literal as a whole word, together with the labels before it: the literal is a
+    /// domain, and the labels name its hosts.
     Domain,
 }
 
-/// A text to search for, whatever the case of its ASCII letters.
+/// A text to search for, ignoring the case of ASCII letters.
 pub(super) struct Literal {
     pub(super) folded: Vec<u8>,
     pub(super) kind: IdentifierKind,
@@ -125,8 +126,8 @@ pub(super) struct Literal {
 }
 
 impl Literal {
-    /// Returns `None` if `text` is too short to search for, or if the guard itself
-    /// writes it: else that would be found again.
+    /// Returns `None` if `text` is too short to search for, or if the guard's own
+    /// placeholders contain it, because the guard would then find what it has written.
     fn new(text: &str, kind: IdentifierKind, extent: Extent) -> Option<Self> {
         let shortest = match kind {
             IdentifierKind::Token => SHORTEST_SECRET,
@@ -144,8 +145,8 @@ impl Literal {
         Some(Self { folded: lower.into_bytes(), kind, extent, edges })
     }
 
-    /// Returns what is found in `text` if this stands at `at` in it; `folded` is `text`
-    /// in lower case. A host is not looked for before `floor`.
+    /// Returns the finding if this literal is at `at` in `text`. `folded` is `text` in
+    /// lower case. A host does not extend to before `floor`.
     pub(super) fn found_at(
         &self,
         text: &str,
@@ -175,19 +176,19 @@ impl Literal {
     }
 }
 
-/// Returns whether `word`, which has these `edges`, would be found in `text`.
+/// Returns whether `text` contains `word`, whose edges are `edges`, as a whole word.
 fn has_word(text: &str, word: &str, edges: (char, char)) -> bool {
     text.match_indices(word).any(|(at, _)| is_word(text, at..at + word.len(), edges))
 }
 
-/// Returns whether a word begins and ends where `range` of `text` does.
+/// Returns whether `range` of `text` is a whole word.
 fn is_word(text: &str, range: Range<usize>, (first, last): (char, char)) -> bool {
     text[..range.start].chars().next_back().is_none_or(|c| is_boundary(first, c))
         && text[range.end..].chars().next().is_none_or(|c| is_boundary(last, c))
 }
 
-/// Returns the start of the host whose last labels are at `at`. It does not reach into
-/// words of another script before it, where no space is between them.
+/// Returns the start of the host whose last labels are at `at`. It stops at words of
+/// another script that precede it without a space.
 fn host_start(text: &str, at: usize, floor: usize) -> usize {
     let floor = text.ceil_char_boundary(floor.max(at.saturating_sub(MAX_HOST_BYTES))).min(at);
     let before = &text[floor..at];

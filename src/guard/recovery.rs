@@ -1,5 +1,5 @@
-//! Finds recovery keys in a text: the private keys of the secret storage and of the key
-//! backup, as they are shown to users.
+//! Finds recovery keys: the private keys of secret storage and key backup, in the form
+//! shown to users.
 
 use std::{ops::Range, sync::LazyLock};
 
@@ -7,19 +7,20 @@ use memchr::memmem::Finder;
 
 use super::work;
 
-/// Two bytes that say what it is, the key, and one byte of parity.
+/// Two header bytes, the key, and a parity byte.
 /// <https://spec.matrix.org/v1.18/appendices/#cryptographic-key-representation>
 const BYTES: usize = 2 + 32 + 1;
 const HEADER: [u8; 2] = [0x8b, 0x01];
-/// That many bytes with this header are always 48 characters in base58, and begin so.
+/// With this header, the bytes always have 48 characters in base58 and the same first
+/// ones.
 const CHARS: usize = 48;
 static START: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new("Es"));
-/// A separator stands behind so many characters, or nowhere.
+/// The number of characters between separators, if there are any.
 const GROUP: usize = 4;
-/// The longest separator, in characters: a line may be broken there, too.
+/// The longest separator, in characters. It may be a line break with indentation.
 const SEPARATOR: usize = 4;
 
-/// Passes on every recovery key in `text`, with or without its spaces.
+/// Passes each recovery key in `text`, with or without spaces, to `found`.
 pub(super) fn recovery_keys(text: &str, mut found: impl FnMut(Range<usize>)) {
     let mut from = 0;
     for at in START.find_iter(text.as_bytes()) {
@@ -32,7 +33,7 @@ pub(super) fn recovery_keys(text: &str, mut found: impl FnMut(Range<usize>)) {
     }
 }
 
-/// Returns the end of the recovery key at `at`, which stands alone.
+/// Returns the end of the recovery key at `at`, if it is not part of a longer word.
 fn recovery_key_at(text: &str, at: usize) -> Option<usize> {
     if text.as_bytes()[..at].last().is_some_and(u8::is_ascii_alphanumeric) {
         return None;
@@ -46,7 +47,7 @@ fn recovery_key_at(text: &str, at: usize) -> Option<usize> {
                 digits[count] = digit;
                 (count, separator) = (count + 1, 0);
             }
-            // Most are told by their first separator already.
+            // Most candidates fail at their first separator.
             None => {
                 separator += 1;
                 let is_separator = c.is_whitespace() || matches!(c, '+' | '-' | '\u{200b}');
@@ -64,12 +65,12 @@ fn recovery_key_at(text: &str, at: usize) -> Option<usize> {
     None
 }
 
-/// Returns whether `digits` in base 58 are a key with its header and its parity.
+/// Returns whether the base58 `digits` are a key with valid header and parity.
 fn is_recovery_key(digits: &[u8; CHARS]) -> bool {
     const LIMBS: usize = BYTES.div_ceil(4);
 
     work::looked_at(CHARS);
-    // The number that they are, its lowest 32 bits first.
+    // The number as 32-bit limbs, lowest first.
     let mut limbs = [0_u32; LIMBS];
     for group in digits.chunks_exact(GROUP) {
         let (mut carry, mut base) = (0, 1);
@@ -91,7 +92,7 @@ fn is_recovery_key(digits: &[u8; CHARS]) -> bool {
         && bytes.iter().fold(0, |parity, byte| parity ^ byte) == 0
 }
 
-/// Returns the value of `c` as a digit in base 58.
+/// Returns the value of `c` as a base58 digit.
 fn digit(c: char) -> Option<u8> {
     const NONE: u8 = u8::MAX;
     static VALUES: [u8; 128] = {

@@ -1,4 +1,4 @@
-//! Replaces what was found, until nothing is found any more.
+//! Replaces findings until a search finds nothing more.
 
 use super::{
     kind::{IdentifierKind, WHOLE},
@@ -7,19 +7,22 @@ use super::{
 };
 use crate::event::MAX_EVENT_BYTES;
 
-/// How often a text is searched: what is left of one identifier may, with its
-/// neighbours, be another one, hardly ever twice.
+/// How often a text is searched. The remainder of one identifier can form another one
+/// with its neighbours, but hardly ever twice.
 const MAX_ROUNDS: usize = 4;
 
-/// A text without what was found in it.
+/// A text whose findings have been replaced.
 #[derive(Debug)]
 pub(super) struct Redacted {
     pub(super) text: String,
     pub(super) kinds: Vec<IdentifierKind>,
 }
 
-/// `text` with a placeholder for each finding, if there is any. Nothing is found in
-/// what this returns. It is not longer than an event may be, unless `text` is.
+/// Replaces each finding in `text` with a placeholder. Returns `None` if there is no
+/// finding.
+///
+/// A search of the returned text finds nothing. The text is not longer than an event may
+/// be, unless `text` is.
 pub(super) fn redact(scanner: &mut Scanner, text: &str, place: Place) -> Option<Redacted> {
     let max_bytes = text.len().max(MAX_EVENT_BYTES);
     let mut redacted: Option<Redacted> = None;

@@ -1,18 +1,18 @@
-//! Tells which domain a host belongs to.
+//! The registrable domain of a host.
 
-/// Labels that registries of countries sell names under: `co.uk`, `com.au`, `ne.jp`.
+/// Labels under which the registries of countries sell names: `co.uk`, `com.au`, `ne.jp`.
 const REGISTRIES: [&str; 36] = [
     "ac", "ad", "asso", "co", "com", "conf", "ed", "edu", "firm", "gen", "go", "gob", "gouv",
     "gov", "govt", "gr", "gv", "id", "ind", "info", "lg", "ltd", "me", "mil", "ne", "net", "nhs",
     "nic", "nom", "or", "org", "plc", "res", "sch", "school", "web",
 ];
 
-/// Returns the domain that was registered for `host`, as far as its labels tell: the
-/// last two, or the last three where the second to last is one of [`REGISTRIES`] and
-/// the last is that of a country.
+/// Returns the registrable domain of `host`, as far as its labels tell: the last two
+/// labels, or the last three if the second to last is one of [`REGISTRIES`] and the last
+/// is that of a country.
 ///
-/// The list of public suffixes would tell more, but is far larger than the guard. So a
-/// name under the domain of a hosting company is taken to be the company's.
+/// The public suffix list would be more precise but is far larger than the guard. A name
+/// under the domain of a hosting company is therefore attributed to the company.
 pub(super) fn registrable(host: &str) -> Option<&str> {
     let mut dots = host.rmatch_indices('.').map(|(dot, _)| dot);
     let last = dots.next()?;
@@ -26,7 +26,7 @@ pub(super) fn registrable(host: &str) -> Option<&str> {
         top.len() == 2 && REGISTRIES.iter().any(|known| known.eq_ignore_ascii_case(label));
     let start = match (is_registry, second) {
         (false, second) => second,
-        // A suffix without a name.
+        // A public suffix without a name.
         (true, None) => return None,
         (true, Some(_)) => dots.next(),
     };

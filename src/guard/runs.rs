@@ -1,16 +1,16 @@
-//! Finds the ends of runs of one class of bytes, and looks at no byte twice.
+//! Finds the ends of runs of one class of bytes without reading a byte twice.
 
 use std::ops::Range;
 
 use super::work;
 
-/// Remembers the run that was looked at last.
+/// Remembers the last run.
 pub(super) struct Runs {
     is_part: fn(u8) -> bool,
-    /// What a run may end with that does not belong to it, such as the end of a sentence.
+    /// Bytes that do not belong to the run at its end, such as the end of a sentence.
     is_tail: fn(u8) -> bool,
     last: Range<usize>,
-    /// Where the tail of that run begins.
+    /// The start of that run's tail.
     tail: usize,
 }
 
@@ -19,13 +19,13 @@ impl Runs {
         Self::trimmed(is_part, |_| false)
     }
 
-    /// Returns runs that end before all the bytes at their end that are a tail.
+    /// Returns runs that exclude trailing bytes for which `is_tail` returns true.
     pub(super) fn trimmed(is_part: fn(u8) -> bool, is_tail: fn(u8) -> bool) -> Self {
         Self { is_part, is_tail, last: 0..0, tail: 0 }
     }
 
-    /// Returns the end of the run that `at` is in; `at` itself if it is in none, or in
-    /// its tail.
+    /// Returns the end of the run that contains `at`, or `at` itself if it is outside a
+    /// run or in the tail of one.
     pub(super) fn end(&mut self, bytes: &[u8], at: usize) -> usize {
         if !self.last.contains(&at) {
             let rest = bytes.get(at..).unwrap_or_default();

@@ -1,8 +1,8 @@
-//! Finds everything that must not leave in one text.
+//! Finds all personal data in one text.
 //!
-//! A first look finds the places where something could be, many bytes at a time:
-//! sigils and escapes, literal texts, dots and colons near to each other, and long
-//! runs of base64. A second look at each of these places decides.
+//! The first pass finds candidates, many bytes at a time: sigils and escapes, literal
+//! texts, dots and colons close together, and long runs of base64. The second pass
+//! examines each candidate.
 
 use std::{ops::Range, sync::Arc};
 
@@ -31,17 +31,17 @@ use super::{
     work,
 };
 
-/// How many layers of escapes are undone.
+/// How many layers of escapes are decoded.
 const MAX_DEPTH: usize = 4;
 
-/// Something that must not leave, and where it is.
+/// A range of a text that must not leave the device.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Finding {
     pub(super) range: Range<usize>,
     pub(super) kind: IdentifierKind,
 }
 
-/// Searches texts, for one session.
+/// Searches texts for the identifiers of one session.
 pub(super) struct Scanner {
     own_server: Option<String>,
     own: Vec<Literal>,
@@ -70,8 +70,8 @@ impl Scanner {
         }
     }
 
-    /// Whether the JSON text `members` has nothing at all to look at twice: then
-    /// neither has any name or value in it.
+    /// Returns whether the JSON text `members` contains no candidate at all. If so, none
+    /// of its keys and values contains a finding.
     pub(super) fn is_clean(&mut self, members: &str) -> bool {
         let bytes = members.as_bytes();
         if memchr3(b'@', b'!', b'$', bytes).is_some() || memchr3(b'#', b'%', b'\\', bytes).is_some()
@@ -81,16 +81,16 @@ impl Scanner {
         let mut is_clean = true;
         with_form(members, |_, _| is_clean = false);
         self.fold(members);
-        // What is a version here may be none without the key before it.
+        // Treat versions as addresses here: the key that marks a version may not be seen.
         ip::ip_addresses(members, VersionLike::Address, |_| is_clean = false);
         is_clean && self.literals.next(&self.folded, 0).is_none()
     }
 
-    /// Everything in `text`, in order and with none touching another.
+    /// Returns all findings in `text`, in order and merged where they touch.
     pub(super) fn scan(&mut self, text: &str, place: Place) -> Vec<Finding> {
         let mut found = Vec::new();
         let mut may_have_escapes = self.scan_layer(text, place, &mut found);
-        // To `text` from the layer that is looked at.
+        // The decoded layers, from `text` to the layer that is being searched.
         let mut layers: Vec<Decoded> = Vec::new();
         while may_have_escapes && layers.len() < MAX_DEPTH {
             let last = layers.last().map_or(text, |layer| &layer.text);
@@ -107,7 +107,8 @@ impl Scanner {
         joined(found)
     }
 
-    /// Everything in `text` as it is. Says whether it may have escapes.
+    /// Collects the findings in `text` without decoding it. Returns whether it may
+    /// contain escapes.
     fn scan_layer(&mut self, text: &str, place: Place, found: &mut Vec<Finding>) -> bool {
         let may_have_escapes = self.sigils(text, found);
         with_form(text, |range, kind| found.push(Finding { range, kind }));
@@ -136,7 +137,8 @@ impl Scanner {
         self.folded.extend(text.bytes().map(|byte| byte.to_ascii_lowercase()));
     }
 
-    /// Says, by the way, whether there may be escapes.
+    /// Collects the identifiers that begin with a sigil. Returns whether there may be
+    /// escapes.
     fn sigils(&self, text: &str, found: &mut Vec<Finding>) -> bool {
         let bytes = text.as_bytes();
         let own_server = self.own_server.as_deref();
@@ -163,7 +165,7 @@ impl Scanner {
         may_have_escapes
     }
 
-    /// What a literal text announces, and what is one.
+    /// Collects the session's own identifiers and the findings announced by a marker.
     fn markers(&self, text: &str, found: &mut Vec<Finding>) {
         let folded = &self.folded;
         let mut announced = Announced::new(text);
@@ -177,7 +179,8 @@ impl Scanner {
                     && folded[at..].starts_with(marker.as_bytes())
                     && let Some((range, kind)) = announced.by(*meaning, at..at + marker.len())
                 {
-                    // The next one may begin inside of it, and reach over its end.
+                    // Do not skip to the end: the next marker may begin inside this range
+                    // and reach beyond it.
                     found.push(Finding { range, kind });
                 }
             }
@@ -191,7 +194,7 @@ impl Scanner {
     }
 }
 
-/// Passes on what is known by its form alone.
+/// Passes findings that are recognised by their form alone to `found`.
 fn with_form(text: &str, mut found: impl FnMut(Range<usize>, IdentifierKind)) {
     key::keys(text, |range| found(range, IdentifierKind::Key));
     recovery_keys(text, |range| found(range, IdentifierKind::Key));
@@ -208,18 +211,17 @@ fn ip_addresses(text: &str, place: Place, found: &mut Vec<Finding>) {
     });
 }
 
-/// Where the byte `at` of the last of `layers` is in the text that the first was
-/// decoded from.
+/// Returns the offset in the original text of byte `at` of the last of `layers`.
 fn origin(layers: &[Decoded], at: usize) -> usize {
     layers.iter().rev().fold(at, |at, layer| layer.origin(at))
 }
 
-/// The smallest range of whole characters of `text` that has `range` in it.
+/// Extends `range` to whole characters of `text`.
 fn whole_chars(text: &str, range: Range<usize>) -> Range<usize> {
     text.floor_char_boundary(range.start)..text.ceil_char_boundary(range.end)
 }
 
-/// `found` in order; what overlaps is one.
+/// Sorts `found` and merges overlapping findings.
 fn joined(mut found: Vec<Finding>) -> Vec<Finding> {
     found.retain(|finding| !finding.range.is_empty());
     found.sort_by_key(|finding| (finding.range.start, usize::MAX - finding.range.end));
@@ -235,12 +237,13 @@ fn joined(mut found: Vec<Finding>) -> Vec<Finding> {
     joined
 }
 
-/// Literal texts in lower case, to be found together.
+/// Literal texts in lower case that are searched for together.
 enum Literals {
-    /// By vector instructions, which not every machine has.
+    /// Searched with vector instructions, which not every machine has.
     Packed(Searcher),
     Automaton(AhoCorasick),
-    /// None, or more than can be found together: every place is looked at.
+    /// Nothing to search for, or too much to search for together: every position is
+    /// checked.
     Everywhere,
 }
 
@@ -254,7 +257,7 @@ impl Literals {
         })
     }
 
-    /// The first place at `from` or later where one of them begins.
+    /// Returns the first position from `from` on where a literal may begin.
     fn next(&self, folded: &[u8], from: usize) -> Option<usize> {
         if from >= folded.len() {
             return None;

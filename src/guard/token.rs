@@ -1,30 +1,33 @@
-//! Finds tokens in a text, by the form that they have.
+//! Finds tokens by their form.
 
 use std::ops::Range;
 
-use super::{runs::Runs, work};
+use super::{
+    key::{Class, class},
+    runs::Runs,
+    work,
+};
 
-/// The shortest random part of a token of a homeserver, and its checksum.
+/// The shortest random part of a homeserver token, including its checksum.
 const RANDOM_CHARS: usize = 20;
 const CHECKSUM_CHARS: usize = 6;
-/// The shortest token of GitHub behind its prefix.
+/// The minimum length of a GitHub token after its prefix.
 const GITHUB_CHARS: usize = 30;
-/// The shortest registration token of Firebase behind its ID of an installation, which
-/// has 11 or 22 characters. They have 140 to 180.
+/// The minimum length of a Firebase registration token after its installation ID, which
+/// has 11 or 22 characters. Real ones have 140 to 180.
 const FIREBASE_CHARS: usize = 60;
 const INSTALLATION_CHARS: usize = 64;
 
-/// Looks for tokens from the start of a text to its end.
+/// Searches for tokens from the start of a text to its end.
 pub(super) struct Tokens<'a> {
     text: &'a str,
-    /// What a token of a homeserver consists of.
+    /// Bytes of homeserver tokens.
     homeserver: Runs,
-    /// What tokens of GitHub consist of.
+    /// Bytes of GitHub tokens.
     github: Runs,
-    /// What tokens of Firebase consist of.
+    /// Bytes of Firebase tokens.
     firebase: Runs,
-    /// The end of the run that was looked at last, and where the random part in it
-    /// starts.
+    /// The end of the last run, and the start of the random part in it.
     random: Option<(usize, Option<usize>)>,
 }
 
@@ -42,10 +45,10 @@ impl<'a> Tokens<'a> {
         }
     }
 
-    /// Returns the token at `at`, where one of the prefixes is that homeservers give to
-    /// theirs: `syt_`, `syr_` and `syl_` (Synapse), `mat_`, `mar_`, `mct_`, `mcr_` and
-    /// `mpt_` (Matrix Authentication Service). All end in random letters and a checksum
-    /// of six.
+    /// Returns the token at `at`, where a prefix of homeserver tokens is: `syt_`, `syr_`
+    /// and `syl_` (Synapse), `mat_`, `mar_`, `mct_`, `mcr_` and `mpt_` (Matrix
+    /// Authentication Service). All of them end with random letters and a checksum of six
+    /// characters.
     pub(super) fn homeserver_token_at(&mut self, at: usize) -> Option<Range<usize>> {
         let bytes = self.text.as_bytes();
         let end = self.homeserver.end(bytes, at);
@@ -60,11 +63,10 @@ impl<'a> Tokens<'a> {
         (random? > at).then_some(at..end)
     }
 
-    /// Returns the token at `at`, where one of GitHub's prefixes is, which ends at
-    /// `start`.
+    /// Returns the token at `at`, where a GitHub prefix is that ends at `start`.
     ///
-    /// Theirs have 36 letters and digits behind `ghp_`, 82 with underscores behind
-    /// `github_pat_`; newer ones are longer, and have dots and hyphens.
+    /// `ghp_` is followed by 36 letters and digits, `github_pat_` by 82 including
+    /// underscores. Newer tokens are longer and contain dots and hyphens.
     pub(super) fn github_token_at(&mut self, at: usize, start: usize) -> Option<Range<usize>> {
         let bytes = self.text.as_bytes();
         if bytes[..at].last().is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_') {
@@ -75,7 +77,7 @@ impl<'a> Tokens<'a> {
         is_mixed(value).then_some(at..end)
     }
 
-    /// Returns the registration token of Firebase whose `APA91b` is at `at`.
+    /// Returns the Firebase registration token whose `APA91b` is at `at`.
     pub(super) fn firebase_token_at(&mut self, at: usize) -> Option<Range<usize>> {
         let bytes = self.text.as_bytes();
         let end = self.firebase.end(bytes, at);
@@ -90,7 +92,7 @@ impl<'a> Tokens<'a> {
     }
 }
 
-/// Returns where the random part of `token` starts, which a checksum follows.
+/// Returns the start of the random part of `token`, which a checksum follows.
 fn random_part(token: &str) -> Option<usize> {
     let (rest, checksum) = token.rsplit_once('_')?;
     let (_, random) = rest.rsplit_once('_')?;
@@ -103,24 +105,21 @@ fn random_part(token: &str) -> Option<usize> {
     is_random.then(|| rest.len() - random.len())
 }
 
-/// Returns whether `value` has letters of both cases and digits, and changes between
-/// them more often than words do. The start of it decides.
+/// Returns whether `value` contains digits and letters of both cases, and changes between
+/// them more often than words do. Only the start of the value is examined.
 pub(super) fn is_mixed(value: &[u8]) -> bool {
     const DECISIVE: usize = 64;
 
     let value = &value[..value.len().min(DECISIVE)];
     work::looked_at(value.len());
-    let class = |byte: &u8| match byte {
-        b'0'..=b'9' => 0,
-        b'A'..=b'Z' => 1,
-        b'a'..=b'z' => 2,
-        _ => 3,
+    let has = |wanted: Class, least: usize| {
+        value.iter().filter(|byte| class(**byte) == wanted).count() >= least
     };
-    let has = |wanted: u8, least: usize| {
-        value.iter().filter(|byte| class(byte) == wanted).count() >= least
-    };
-    let changes = value.windows(2).filter(|pair| class(&pair[0]) != class(&pair[1])).count();
-    has(0, 1) && has(1, 2) && has(2, 2) && 3 * changes >= value.len()
+    let changes = value.windows(2).filter(|pair| class(pair[0]) != class(pair[1])).count();
+    has(Class::Digit, 1)
+        && has(Class::Capital, 2)
+        && has(Class::Small, 2)
+        && 3 * changes >= value.len()
 }
 
 pub(super) fn is_base64url(byte: u8) -> bool {

@@ -1,9 +1,9 @@
-//! Finds the URIs of Matrix in a text: `matrix:` and `mxc:` URIs, links of matrix.to,
-//! and the links that media is downloaded by.
+//! Finds Matrix URIs: `matrix:` and `mxc:` URIs, matrix.to links and media download
+//! links.
 //!
-//! A URI ends where the grammar of its identifier ends, whatever follows: in Markdown,
-//! in lists and in other URLs that may be nearly anything. Percent escapes are not
-//! undone here, for every text is searched without them, too.
+//! A URI ends where the grammar of its identifier ends, because in Markdown, lists and
+//! other URLs nearly any text can follow. Percent escapes are not decoded here: every
+//! text is also searched in its decoded form.
 
 use std::ops::Range;
 
@@ -14,9 +14,9 @@ use super::{
     work,
 };
 
-/// How far behind its `_matrix/` a link names a media file, in bytes.
+/// How far after `_matrix/` a link may name a media file, in bytes.
 const MAX_PATH_BYTES: usize = 128;
-/// How much of a query is part of a URI, in bytes.
+/// The longest query that is treated as part of a URI, in bytes.
 const MAX_QUERY_BYTES: usize = 255;
 
 /// Returns the `mxc:` URI at `at`.
@@ -26,8 +26,8 @@ pub(super) fn mxc_uri_at(text: &str, at: usize) -> Option<Range<usize>> {
     Some(at..media_end(text, at + SCHEME)?)
 }
 
-/// Returns where the link at `at`, which is at the `_matrix/` of its path, names a
-/// media file.
+/// Returns the part of a link that names a media file. `at` is the position of `_matrix/`
+/// in its path.
 pub(super) fn media_link_at(text: &str, at: usize) -> Option<Range<usize>> {
     const PREFIX: usize = "_matrix/".len();
 
@@ -76,7 +76,7 @@ pub(super) fn matrix_uri_at(text: &str, at: usize) -> Option<Range<usize>> {
     Some(at..query_end(text, end))
 }
 
-/// Returns the link of matrix.to whose host is at `at`.
+/// Returns the matrix.to link whose host is at `at`.
 pub(super) fn matrix_to_at(text: &str, at: usize) -> Option<Range<usize>> {
     const BASE: usize = "matrix.to/#/".len();
 
@@ -97,8 +97,8 @@ pub(super) fn matrix_to_at(text: &str, at: usize) -> Option<Range<usize>> {
     Some(at - scheme.map_or(0, <[u8]>::len)..query_end(text, end))
 }
 
-/// Returns the sigil that the type of the segment at `start` stands for, and where the
-/// identifier of that type starts.
+/// Returns the sigil for the type of the segment at `start`, and where the identifier of
+/// that type starts.
 fn typed(bytes: &[u8], start: usize) -> Option<(char, usize)> {
     const TYPES: [(&[u8], char); 7] = [
         (b"u", '@'),
@@ -116,8 +116,8 @@ fn typed(bytes: &[u8], start: usize) -> Option<(char, usize)> {
     Some((*sigil, start + length + 1))
 }
 
-/// Returns the end of the identifier that starts at `start`, behind its sigil or its
-/// type. That tells that it is one, so its server may have any name.
+/// Returns the end of the identifier that starts at `start`, after its sigil or type.
+/// Because that prefix already identifies it, its server may have any name.
 fn id_end(text: &str, start: usize, sigil: char) -> Option<usize> {
     let bytes = &text.as_bytes()[start..];
     let localpart = bytes.iter().take(MAX_BYTES).take_while(|byte| !ends_localpart(**byte)).count();
@@ -134,7 +134,7 @@ fn id_end(text: &str, start: usize, sigil: char) -> Option<usize> {
     if !matches!(sigil, '!' | '$') {
         return None;
     }
-    // Hashes of old room versions have slashes.
+    // Hashes of old room versions contain slashes.
     let hash = bytes.iter().take(MAX_BYTES).take_while(|byte| is_base64(**byte)).count();
     let opaque = bytes[..hash].iter().position(|byte| *byte == b'/').unwrap_or(hash);
     work::looked_at(hash);
@@ -142,8 +142,8 @@ fn id_end(text: &str, start: usize, sigil: char) -> Option<usize> {
     (length > 0).then_some(start + length)
 }
 
-/// Returns the end of the query at `start`, without what may be the end of a sentence
-/// or of emphasis; `start` if there is none.
+/// Returns the end of the query at `start`, excluding characters that can end a sentence
+/// or emphasis. Returns `start` if there is no query.
 fn query_end(text: &str, start: usize) -> usize {
     let Some(query) = text[start..].strip_prefix('?') else { return start };
     let is_query = |c: char| match c {

@@ -1,4 +1,4 @@
-//! Finds who logs in by a URL: the user and the password before its host.
+//! Finds the user and password before the host of a URL.
 
 use std::{ops::Range, sync::LazyLock};
 
@@ -6,10 +6,10 @@ use memchr::memmem::Finder;
 
 use super::{kind::IdentifierKind, work};
 
-/// What stands before the host of a URL, and the user before that.
+/// Precedes the host of a URL, or the user information before it.
 const START: &str = "://";
 
-/// Passes on the user information of every URL in `text`.
+/// Passes the user information of each URL in `text` to `found`.
 pub(super) fn user_infos(text: &str, mut found: impl FnMut(Range<usize>)) {
     static STARTS: LazyLock<Finder<'static>> = LazyLock::new(|| Finder::new(START));
 
@@ -27,16 +27,16 @@ fn user_info_at(text: &str, start: usize) -> Option<Range<usize>> {
             || c.is_control()
             || matches!(c, '/' | '?' | '#' | '\\' | '"' | '<' | '>' | '^' | '`' | '|' | '{' | '}')
     };
-    // Each of these slashes ends the one before: no byte is looked at twice.
+    // Each `://` ends the authority before it, so no byte is read twice.
     let authority = &text[start..];
     let authority = &authority[..authority.find(ends_authority).unwrap_or(authority.len())];
     work::looked_at(authority.len() + 1);
-    // A password may have an `@` itself.
+    // A password may itself contain an `@`.
     let user_info = &authority[..authority.rfind('@')?];
     (!user_info.is_empty() && !is_redacted(user_info)).then_some(start..start + user_info.len())
 }
 
-/// Returns whether this is what the guard writes.
+/// Returns whether `user_info` is a placeholder of the guard.
 fn is_redacted(user_info: &str) -> bool {
     let name = user_info.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
     name == Some(IdentifierKind::Credentials.name())

@@ -1,12 +1,12 @@
-//! Counts the bytes that the guard looks at one by one, so that a test can see
-//! that they grow with the text and no faster.
+//! Counts the bytes that the guard reads one by one, so that a test can check that the
+//! cost grows linearly with the text.
 
 #[cfg(test)]
 thread_local! {
     static BYTES: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
 }
 
-/// Notes that `bytes` more were looked at.
+/// Records that `bytes` more bytes were read.
 #[inline]
 pub(super) fn looked_at(bytes: usize) {
     #[cfg(test)]
@@ -15,7 +15,7 @@ pub(super) fn looked_at(bytes: usize) {
     let _ = bytes;
 }
 
-/// What was counted on this thread since the last call.
+/// Returns the count of this thread and resets it.
 #[cfg(test)]
 pub(super) fn take() -> usize {
     BYTES.take()

@@ -1,7 +1,7 @@
-//! A lock over counters of drops that tells of a drop only after it was released.
+//! A lock around counters of drops, which signals a drop only after it is released.
 //!
-//! A reader of [`Analytics::drops`](crate::Analytics::drops) brings a waker of its own,
-//! which may call anything of this crate: none of our locks may be held when it runs.
+//! Readers of [`Analytics::drops`](crate::Analytics::drops) supply their own wakers, which
+//! may call any function of this crate. None of our locks may be held when one runs.
 
 use std::{
     fmt,
@@ -14,60 +14,61 @@ use tracing::warn;
 use super::counters::{DropSignal, Drops};
 use crate::locks::{Mutex, MutexGuard, PoisonError};
 
-/// What a [`Counted`] lock protects.
+/// A value that a [`Counted`] lock protects.
 pub(crate) trait HasDrops {
     fn drops(&mut self) -> &mut Drops;
 }
 
-/// Something with counters of drops, behind a lock.
+/// A lock around a value with counters of drops.
 pub(crate) struct Counted<T> {
-    held: Mutex<T>,
+    value: Mutex<T>,
     signal: DropSignal,
 }
 
 impl<T: fmt::Debug> fmt::Debug for Counted<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.held.fmt(f)
+        self.value.fmt(f)
     }
 }
 
 impl<T: HasDrops> Counted<T> {
-    /// Protects `held`, and raises `signal` after each drop.
-    pub(crate) fn new(held: T, signal: &DropSignal) -> Self {
-        Self { held: Mutex::new(held), signal: signal.clone() }
+    /// Creates a lock around `value` that raises `signal` after each drop.
+    pub(crate) fn new(value: T, signal: &DropSignal) -> Self {
+        Self { value: Mutex::new(value), signal: signal.clone() }
     }
 
-    /// Locks. When the guard is dropped it unlocks, and then raises the signal if
-    /// something was dropped meanwhile.
+    /// Acquires the lock. When the guard is dropped, it releases the lock, and then raises
+    /// the signal if a drop was counted.
     ///
-    /// A caller that holds several of these locks ends with [`CountedGuard::unlock`] for
-    /// each.
+    /// A caller that holds several of these locks must release each of them with
+    /// [`CountedGuard::unlock`].
     #[inline]
     pub(crate) fn lock(&self) -> CountedGuard<'_, T> {
-        let guard = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        CountedGuard { guard, untold: Untold::default(), signal: &self.signal }
+        let guard = self.value.lock().unwrap_or_else(PoisonError::into_inner);
+        CountedGuard { guard, pending: PendingSignal::default(), signal: &self.signal }
     }
 }
 
-/// The lock is held. Its fields are dropped in their order: it unlocks, then it tells.
+/// Holds the lock. The order of the fields matters: the lock is released before the signal
+/// is raised.
 pub(crate) struct CountedGuard<'a, T: HasDrops> {
     guard: MutexGuard<'a, T>,
-    untold: Untold<'a>,
+    pending: PendingSignal<'a>,
     signal: &'a DropSignal,
 }
 
 impl<'a, T: HasDrops> CountedGuard<'a, T> {
-    /// Unlocks, and leaves it to the caller to tell what was dropped, once no other lock
-    /// is held either.
-    pub(crate) fn unlock(mut self) -> Untold<'a> {
+    /// Releases the lock without raising the signal. The caller drops the returned value
+    /// once it holds no other lock.
+    pub(crate) fn unlock(mut self) -> PendingSignal<'a> {
         self.note();
-        std::mem::take(&mut self.untold)
+        std::mem::take(&mut self.pending)
     }
 
     #[inline]
     fn note(&mut self) {
-        if self.guard.drops().take_news() {
-            self.untold.0 = Some(self.signal);
+        if self.guard.drops().take_changed() {
+            self.pending.0 = Some(self.signal);
         }
     }
 }
@@ -95,24 +96,24 @@ impl<T: HasDrops> DerefMut for CountedGuard<'_, T> {
     }
 }
 
-/// A drop that no reader was told of yet: dropping this tells of it.
+/// A signal that has yet to be raised, which happens when this value is dropped.
 #[derive(Debug, Default)]
 #[must_use = "dropping it runs wakers of the app, so no lock may be held"]
-pub(crate) struct Untold<'a>(Option<&'a DropSignal>);
+pub(crate) struct PendingSignal<'a>(Option<&'a DropSignal>);
 
-impl<'a> Untold<'a> {
-    /// Tells of `other` together with this one.
-    pub(crate) fn join(&mut self, mut other: Untold<'a>) {
+impl<'a> PendingSignal<'a> {
+    /// Raises `other` together with this one.
+    pub(crate) fn join(&mut self, mut other: PendingSignal<'a>) {
         self.0 = self.0.or(other.0.take());
     }
 }
 
-impl Drop for Untold<'_> {
+impl Drop for PendingSignal<'_> {
     #[inline]
     fn drop(&mut self) {
         if let Some(signal) = self.0.take() {
-            // A waker of the app that panics must end neither the caller of `capture` nor
-            // the task that delivers.
+            // The app's waker may panic, which must end neither the caller of `capture` nor
+            // the background task.
             if catch_unwind(AssertUnwindSafe(|| signal.raise())).is_err() {
                 warn!("a reader of drops panicked when it was woken");
             }

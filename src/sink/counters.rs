@@ -1,4 +1,4 @@
-//! Counts the events that left undelivered, and tells the readers that there are more.
+//! Counters of undelivered events, and the signal that wakes their readers.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -6,25 +6,25 @@ use tokio::sync::{Notify, futures::Notified};
 
 use super::stats::DropReason;
 
-/// The counters of the events that left undelivered.
+/// Counters of the events that were dropped, by reason.
 #[derive(Debug, Default)]
 pub(crate) struct Drops {
     counts: BTreeMap<DropReason, u64>,
-    /// Something was added that no reader was told of.
-    has_news: bool,
+    /// Whether a drop was added that the readers have not been woken for.
+    changed: bool,
 }
 
 impl Drops {
     pub(crate) fn add(&mut self, reason: DropReason, events: usize) {
         if events > 0 {
             *self.counts.entry(reason).or_default() += events as u64;
-            self.has_news = true;
+            self.changed = true;
         }
     }
 
-    /// Whether anything was added since this was last asked.
-    pub(crate) fn take_news(&mut self) -> bool {
-        std::mem::take(&mut self.has_news)
+    /// Returns whether a drop was added since the last call.
+    pub(crate) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.changed)
     }
 
     #[cfg(test)]
@@ -37,7 +37,7 @@ impl Drops {
         self.counts.values().sum()
     }
 
-    /// Adds these to `sum`, reason by reason.
+    /// Adds these counts to `sum`.
     pub(crate) fn add_to(&self, sum: &mut BTreeMap<DropReason, u64>) {
         for (reason, events) in &self.counts {
             *sum.entry(*reason).or_default() += events;
@@ -54,7 +54,7 @@ impl DropSignal {
         self.0.notify_waiters();
     }
 
-    /// Waits until it is raised after this call.
+    /// Returns a future that waits until the signal is raised after this call.
     pub(super) fn raised(&self) -> Notified<'_> {
         self.0.notified()
     }

@@ -1,4 +1,5 @@
-//! Moves events from the intake to the queues, by way of the file if there is one.
+//! Moves events from the intake to the queues, and writes them to the file in between if
+//! there is one.
 
 use tokio::{
     sync::Notify,
@@ -19,8 +20,8 @@ use crate::{
     stop::Stop,
 };
 
-/// What left the intake and is on its way into the queues. It has counters of its
-/// own, so that no caller waits while a batch moves.
+/// Counters of the events between the intake and the queues. They have a lock of their
+/// own, so that no caller of `capture` waits while a batch moves.
 #[derive(Debug, Default)]
 pub(super) struct Draining {
     pub(super) events: usize,
@@ -33,11 +34,11 @@ impl HasDrops for Draining {
     }
 }
 
-/// Calls that ask the background task to drain.
+/// Requests to the background task to drain the intake.
 ///
-/// That task alone drains. A call that runs out of time must not take along what it was
-/// about to write, and no caller may hold a lock while code of the app runs: a detector,
-/// or a reader of drops that is woken.
+/// Only that task drains. A caller that runs out of time must not lose the events that it
+/// was about to write, and must not hold a lock while code of the app runs: a detector, or
+/// the waker of a reader of drops.
 #[derive(Debug, Default)]
 pub(super) struct DrainCalls {
     asked: AtomicU64,
@@ -47,8 +48,8 @@ pub(super) struct DrainCalls {
 }
 
 impl DrainCalls {
-    /// Waits until all that was in the intake at the time of the call has left it, or
-    /// `stop`.
+    /// Waits until all events that were in the intake at the time of the call have left
+    /// it, or until `stop`.
     async fn drained(&self, stop: &Stop) {
         let call = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
         self.asked_again.notify_one();
@@ -69,15 +70,15 @@ impl DrainCalls {
     }
 }
 
-/// Events that have left the intake and are in no queue yet. If they never get there,
-/// because the runtime ends, they count as given up.
-struct Moving<'a> {
+/// Events that have left the intake and are not in a queue yet. If the runtime ends before
+/// they are queued, they are counted as [`DropReason::Shutdown`].
+struct InTransit<'a> {
     sink: &'a Sink,
     number: usize,
     events: Vec<Result<Queued, DropReason>>,
 }
 
-impl Drop for Moving<'_> {
+impl Drop for InTransit<'_> {
     fn drop(&mut self) {
         if self.number > 0 {
             let mut draining = self.sink.draining();
@@ -93,7 +94,7 @@ impl Sink {
             let due = async {
                 self.intake.filled().await;
                 tokio::select! {
-                    () = self.intake.ripe() => {}
+                    () = self.intake.batch_ready() => {}
                     () = sleep(self.limits.batch_age) => {}
                 }
             };
@@ -106,30 +107,32 @@ impl Sink {
         }
     }
 
-    /// Waits until all that was captured before is in the queues.
+    /// Waits until all events captured before this call are in the queues.
     pub(super) async fn drained(&self) {
         self.drain_calls.drained(&self.stop).await;
     }
 
-    /// Moves what is in the intake to the queues. Only the background task may call this.
+    /// Moves the events in the intake to the queues. Only the background task may call
+    /// this.
     pub(super) async fn drain(&self) {
         let calls = self.drain_calls.asked.load(Ordering::Acquire);
-        if let Some(mut moving) = self.take_captured() {
+        if let Some(mut in_transit) = self.take_captured() {
             if let Some(journal) = &self.journal {
-                // First, so that what was said is in the file when the events are.
+                // Before the events, so that user properties set before them are in the
+                // file when the events are.
                 self.keep_user();
-                journal.write(&mut moving.events).await;
+                journal.write(&mut in_transit.events).await;
             }
-            self.enqueue(moving);
+            self.enqueue(in_transit);
         }
         self.drain_calls.done.store(calls, Ordering::Release);
         self.drain_calls.progressed.notify_waiters();
     }
 
-    /// Takes what is in the intake, and completes it; and tells the lanes what was said
-    /// about the user meanwhile. The work on each event happens while no lock is held that
-    /// a caller could wait for.
-    fn take_captured(&self) -> Option<Moving<'_>> {
+    /// Takes the events in the intake and completes them, and passes new user properties
+    /// to the lanes. No lock that `capture` could wait for is held while an event is
+    /// completed.
+    fn take_captured(&self) -> Option<InTransit<'_>> {
         let captured = {
             let mut draining = self.draining();
             let mut intake = self.intake.lock();
@@ -139,24 +142,24 @@ impl Sink {
         if captured.is_empty() && self.user().user.is_empty() {
             return None;
         }
-        let mut moving = Moving { sink: self, number: captured.len(), events: Vec::new() };
+        let mut in_transit = InTransit { sink: self, number: captured.len(), events: Vec::new() };
         self.guard.refresh();
         let (mut ids, now) = (UniqueIds::new(), Instant::now());
         let events = captured.into_iter().map(|event| self.prepare(event, &mut ids, now));
-        moving.events.extend(events);
+        in_transit.events.extend(events);
         self.tell_lanes(&self.take_said());
-        Some(moving)
+        Some(in_transit)
     }
 
-    fn enqueue(&self, mut moving: Moving<'_>) {
+    fn enqueue(&self, mut in_transit: InTransit<'_>) {
         let mut draining = self.draining();
         let mut lanes: Vec<_> = self.lanes.iter().map(Lane::lock).collect();
         let epoch = self.gate.epoch();
-        // A lane that has ended would keep them for ever.
+        // A lane that has ended never delivers or drops them.
         let stopped = self.stop.is_stopped();
         let durable_from = self.durable_from();
         let mut refused = Vec::new();
-        for event in std::mem::take(&mut moving.events) {
+        for event in std::mem::take(&mut in_transit.events) {
             match event {
                 Ok(queued) if queued.event.epoch != epoch => {
                     draining.drops.add(DropReason::Withdrawn, 1);
@@ -174,12 +177,12 @@ impl Sink {
                 Err(reason) => draining.drops.add(reason, 1),
             }
         }
-        draining.events -= std::mem::take(&mut moving.number);
-        let mut untold = draining.unlock();
+        draining.events -= std::mem::take(&mut in_transit.number);
+        let mut signal = draining.unlock();
         for lane in lanes {
-            untold.join(lane.unlock());
+            signal.join(lane.unlock());
         }
-        drop(untold);
+        drop(signal);
         for lane in &self.lanes {
             lane.wake();
         }

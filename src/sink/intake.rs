@@ -1,5 +1,5 @@
-//! The bounded buffer in memory that `capture` fills: all that a caller touches
-//! behind the gate.
+//! The bounded buffer that `capture` fills: all that a caller touches once the gate has
+//! let the event pass.
 
 use std::sync::Arc;
 
@@ -13,20 +13,21 @@ use super::{
 };
 use crate::event::{CapturedEvent, Properties};
 
-/// A batch may be set to any size; what is reserved for it may not have any.
+/// The largest number of events that memory is reserved for, because the app may set any
+/// batch size.
 const MOST_RESERVED: usize = 128;
 
 #[derive(Debug)]
 pub(crate) struct Intake {
     contents: Counted<Contents>,
-    /// The buffer went from empty to non-empty.
+    /// Notified when the buffer is no longer empty.
     filled: Notify,
-    /// There is enough for a batch.
-    ripe: Notify,
+    /// Notified when the buffer holds a batch.
+    batch_ready: Notify,
     max_events: usize,
     max_bytes: usize,
-    ripe_events: usize,
-    ripe_bytes: usize,
+    batch_events: usize,
+    batch_bytes: usize,
 }
 
 #[derive(Default)]
@@ -35,7 +36,7 @@ pub(crate) struct Contents {
     bytes: usize,
     pub(crate) captured: u64,
     pub(crate) drops: Drops,
-    /// What each event is given, here so that a caller takes one lock only.
+    /// Added to each captured event. Kept here so that a capture takes only one lock.
     pub(crate) super_properties: Option<Arc<Properties>>,
     closed: bool,
 }
@@ -65,24 +66,25 @@ impl Contents {
 }
 
 impl Intake {
-    /// A buffer of bounded size, which asks to be emptied early once it holds a batch, by
-    /// count or by bytes.
+    /// Creates an empty buffer, bounded by `limits`. It asks to be drained as soon as it
+    /// holds a batch, measured in events or in bytes.
     pub(crate) fn new(limits: &Limits, signal: &DropSignal) -> Self {
         Self {
             contents: Counted::new(Contents::default(), signal),
             filled: Notify::new(),
-            ripe: Notify::new(),
+            batch_ready: Notify::new(),
             max_events: limits.intake_events,
             max_bytes: limits.intake_bytes,
-            ripe_events: limits.batch_events.min(limits.intake_events),
-            // At half, there is room for what is captured until the task has come.
-            ripe_bytes: limits.batch_bytes.min(limits.intake_bytes / 2),
+            batch_events: limits.batch_events.min(limits.intake_events),
+            // Half of the buffer is left for events that are captured before it is drained.
+            batch_bytes: limits.batch_bytes.min(limits.intake_bytes / 2),
         }
     }
 
-    /// Takes `event`, with the super properties of now, or counts why not.
+    /// Adds `event`, together with the current super properties, or counts why it was
+    /// dropped.
     pub(crate) fn push(&self, mut event: CapturedEvent) {
-        let (is_first, is_ripe) = {
+        let (is_first, has_batch) = {
             let mut contents = self.lock();
             contents.captured += 1;
             if contents.closed {
@@ -97,32 +99,32 @@ impl Intake {
                 contents.drops.add(DropReason::IntakeFull, 1);
                 return;
             }
-            let was_ripe = self.is_ripe(&contents);
+            let had_batch = self.has_batch(&contents);
             contents.bytes += bytes;
             if contents.events.capacity() == 0 {
-                // For a batch, at once: growing to it would copy each event.
-                contents.events.reserve(self.ripe_events.min(MOST_RESERVED));
+                // Reserve a whole batch, because growing step by step copies each event.
+                contents.events.reserve(self.batch_events.min(MOST_RESERVED));
             }
             contents.events.push(event);
-            (contents.events.len() == 1, !was_ripe && self.is_ripe(&contents))
+            (contents.events.len() == 1, !had_batch && self.has_batch(&contents))
         };
-        // Once for many events: waking a task costs more than all the rest.
+        // Notify once per batch: waking a task costs more than everything else here.
         if is_first {
             self.filled.notify_one();
         }
-        if is_ripe {
-            self.ripe.notify_one();
+        if has_batch {
+            self.batch_ready.notify_one();
         }
     }
 
-    /// Counts a capture that was refused.
+    /// Counts a refused capture.
     pub(crate) fn refuse(&self, reason: DropReason) {
         let mut contents = self.lock();
         contents.captured += 1;
         contents.drops.add(reason, 1);
     }
 
-    /// Refuses everything from here on.
+    /// Refuses all further events.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
     }
@@ -138,14 +140,14 @@ impl Intake {
         }
     }
 
-    /// Waits until there is enough for a batch.
-    pub(crate) async fn ripe(&self) {
-        while !self.is_ripe(&self.lock()) {
-            self.ripe.notified().await;
+    /// Waits until the buffer holds a batch.
+    pub(crate) async fn batch_ready(&self) {
+        while !self.has_batch(&self.lock()) {
+            self.batch_ready.notified().await;
         }
     }
 
-    fn is_ripe(&self, contents: &Contents) -> bool {
-        contents.events.len() >= self.ripe_events || contents.bytes >= self.ripe_bytes
+    fn has_batch(&self, contents: &Contents) -> bool {
+        contents.events.len() >= self.batch_events || contents.bytes >= self.batch_bytes
     }
 }

@@ -1,7 +1,7 @@
-//! Takes events from the queue to one backend: batches, retries, cuts.
+//! Delivers events from a queue to one backend: batches, retries, cuts.
 //!
-//! One lane a backend, so that the outage of one delays no other. All lanes run
-//! in the one task of [`Sink::run`](crate::sink::Sink::run).
+//! Each backend has its own lane, so that an outage of one backend does not delay another.
+//! All lanes run in the task of [`Sink::run`](crate::sink::Sink::run).
 
 mod flush;
 mod refusals;
@@ -20,8 +20,8 @@ use tokio::{
 };
 use tracing::warn;
 
-pub(crate) use self::{flush::Occasion, user::PendingUser};
-use self::{retry_state::RetryState, settle::Load, state::LaneState};
+pub(crate) use self::{flush::FlushKind, user::PendingUser};
+use self::{retry_state::RetryState, settle::SentBatch, state::LaneState};
 use super::{
     counted::{Counted, CountedGuard},
     counters::DropSignal,
@@ -36,29 +36,29 @@ use crate::{
     stop::Stop,
 };
 
-/// One backend, and what waits for it.
+/// A backend and its queue.
 #[derive(Debug)]
 pub(crate) struct Lane {
     backend: Box<dyn DynBackend>,
-    /// Asked once: the backend's code runs under none of our locks.
+    /// Read once, because the backend's code must not run under our locks.
     name: &'static str,
     state: Counted<LaneState>,
-    /// There may be something new to do.
+    /// Notified when the lane may have work to do.
     wake: Notify,
-    /// Something was done.
+    /// Notified when the state of the lane has changed.
     progressed: Notify,
 }
 
-/// How one try ended.
+/// The outcome of one attempt.
 enum Outcome {
     Answered(Result<(), DeliveryError>),
-    /// Consent ended, or is in doubt, while the request was out.
+    /// The gate closed or is holding, so the request was cut.
     Cut,
     Panicked,
     Stopped,
 }
 
-/// A backend took longer for a batch than it may.
+/// The error of a backend that exceeded the time limit for a batch.
 #[derive(Debug, thiserror::Error)]
 #[error("the backend did not answer in time")]
 struct TooSlow;
@@ -86,17 +86,17 @@ impl Lane {
         self.wake.notify_one();
     }
 
-    /// Waits until no request is out, and no connection is left: neither one that the
-    /// backend holds nor one that is closing and still has a part of a batch.
+    /// Waits until no request is in flight and no connection is left: neither an open one
+    /// nor a closing one that still holds a part of a batch.
     ///
-    /// That may take for ever, and the lane does not wait for it: a later epoch has
-    /// connections of its own.
+    /// This may never complete. The lane itself does not wait for it, because each epoch
+    /// has its own connections.
     pub(crate) async fn disconnected(&self) {
         self.until(|state| state.in_flight == 0 && state.connected.is_none()).await;
         let closed = AssertUnwindSafe(async { self.backend.closed().await }).catch_unwind();
         if closed.await.is_err() {
             warn!(backend = self.name(), "the backend panicked while its connections closed");
-            // It cannot tell any more. A caller has a bound.
+            // The backend can no longer report it. The caller's wait is bounded.
             std::future::pending::<()>().await;
         }
     }
@@ -111,11 +111,11 @@ impl Lane {
         }
     }
 
-    /// Delivers until `stop`.
+    /// Delivers events until `stop`.
     pub(crate) async fn run(&self, gate: &Gate, limits: &Limits, stop: &Stop) {
         let mut retries = RetryState::new(limits.batch_events);
         while !stop.is_stopped() {
-            // Two epochs may have two IDs: one connection would tie them together.
+            // Epochs may have different IDs, which a shared connection would link.
             let connected = self.lock().connected;
             if connected.is_some_and(|epoch| gate.capture_epoch() != Some(epoch)) {
                 self.disconnect();
@@ -129,21 +129,21 @@ impl Lane {
             }
             match self.next_batch(gate, limits, &retries) {
                 Some((pass, batch)) => {
-                    // The backend is asked while no lock is held.
+                    // The lock is released before the backend's code is called.
                     let said = self.lock().user.offer(pass.epoch);
                     let (events, said) =
                         user::attach(&batch, said, |event| self.carries_user_properties(event));
                     let request = Batch::new(pass.id.clone(), events);
                     let outcome = self.send(gate, limits, stop, &pass, &request).await;
-                    let load = Load { batch, carried: said };
-                    self.settle(&outcome, load, gate, &pass, limits, &mut retries);
+                    let sent = SentBatch { batch, carried: said };
+                    self.settle(&outcome, sent, gate, &pass, limits, &mut retries);
                 }
                 None => self.woken_or_expired(limits).await,
             }
         }
     }
 
-    /// Drops what has waited for too long.
+    /// Drops the events that have exceeded the maximum age.
     fn expire(&self, limits: &Limits, retries: &RetryState) {
         let mut state = self.lock();
         let expired = state.queue.expire(Instant::now(), limits.queue_age);
@@ -155,7 +155,7 @@ impl Lane {
         }
     }
 
-    /// Waits until there may be something to do, or an event has waited for too long.
+    /// Waits until the lane may have work to do, or an event exceeds the maximum age.
     async fn woken_or_expired(&self, limits: &Limits) {
         let expiry = self.lock().queue.next_expiry(limits.queue_age);
         match expiry {
@@ -168,9 +168,9 @@ impl Lane {
         self.lock().ended
     }
 
-    /// Tells `journal`, which knows this lane by its number, what has left, until
-    /// `stop`.
-    pub(crate) async fn keep(&self, number: usize, journal: &Journal, stop: &Stop) {
+    /// Tells `journal` which events have left, until `stop`. The journal identifies this
+    /// lane by `number`.
+    pub(crate) async fn sync_journal(&self, number: usize, journal: &Journal, stop: &Stop) {
         loop {
             let progressed = self.progressed.notified();
             let done = self.lock().done();
@@ -184,18 +184,19 @@ impl Lane {
         }
     }
 
-    /// Tells `journal` what is still to be said about the user, if that has changed. Only the
-    /// background task may call this, so that an older state never follows a newer one.
+    /// Gives the waiting user properties to `journal`, if they have changed. Only the
+    /// background task may call this, so that a newer state is never overwritten by an
+    /// older one.
     pub(crate) fn keep_user(&self, number: usize, journal: &Journal) {
-        let news = self.lock().user.news();
-        if let Some(said) = news {
+        let changed = self.lock().user.take_changed();
+        if let Some(said) = changed {
             journal.keep_user(number, said);
         }
     }
 
-    /// Gives up what is left, after the task that delivers has ended, but for what
-    /// is in a file from the row `durable_from` on. Returns the last row up to which
-    /// all have left.
+    /// Ends the lane after the background task has ended. Events in the file, from the row
+    /// `durable_from` on, are kept for the next process; all others are dropped. Returns
+    /// the row up to which all events have left.
     pub(crate) fn end(&self, durable_from: Row) -> Row {
         let done = {
             let mut state = self.lock();
@@ -212,7 +213,7 @@ impl Lane {
         done
     }
 
-    /// The next batch and the leave to send it, if there are both.
+    /// Returns the next batch and the gate's pass for it, if there are both.
     fn next_batch(
         &self,
         gate: &Gate,
@@ -223,17 +224,17 @@ impl Lane {
         let pass = gate.pass();
         if let (Some(pass), false) = (pass, state.queue.is_empty()) {
             if state.connected.is_some_and(|epoch| epoch != pass.epoch) {
-                // The gate moved on since `run` looked: it must look again.
+                // The epoch has changed since `run` checked it, so `run` must check again.
                 self.wake();
                 return None;
             }
             let batch = state.queue.take(retries.batch_events, limits.batch_bytes);
-            // Whatever else went wrong, an event of another epoch is not sent.
+            // The last check before sending, should an earlier wipe have missed an event.
             let (batch, withdrawn): (Vec<_>, Vec<_>) =
                 batch.into_iter().partition(|queued| queued.event.epoch == pass.epoch);
             state.drops.add(DropReason::Withdrawn, withdrawn.len());
             if !batch.is_empty() {
-                state.took_off(&batch);
+                state.start_flight(&batch);
                 state.connected = Some(pass.epoch);
                 return Some((pass, batch));
             }
@@ -277,7 +278,7 @@ impl Lane {
     fn carries_user_properties(&self, event: &OutgoingEvent) -> bool {
         let asked = AssertUnwindSafe(|| self.backend.carries_user_properties(event));
         std::panic::catch_unwind(asked).unwrap_or_else(|_| {
-            warn!(backend = self.name(), "the backend panicked over user properties");
+            warn!(backend = self.name(), "the backend panicked in carries_user_properties");
             false
         })
     }
@@ -286,7 +287,7 @@ impl Lane {
         if std::panic::catch_unwind(AssertUnwindSafe(|| self.backend.close())).is_err() {
             warn!(backend = self.name(), "the backend panicked while it closed");
         }
-        // Only now may a withdrawal count it as closed.
+        // Set after `close`, because a withdrawal then considers the connection closed.
         self.lock().connected = None;
         self.progressed.notify_waiters();
     }

@@ -1,4 +1,4 @@
-//! What waits for the backends: in memory, and in a file beside it if the app gives
+//! The events that wait for the backends: in memory, and also in a file if the app chooses
 //! one.
 
 #[cfg(not(feature = "sqlite"))]
@@ -23,14 +23,14 @@ use super::stats::DropReason;
 #[cfg(feature = "sqlite")]
 use crate::event::Said;
 
-/// The number of an event's row in the file: from 1, without gaps, in the order in
-/// which events leave the intake.
+/// The number of an event's row in the file. Rows count from 1, without gaps, in the order
+/// in which events leave the intake.
 pub(crate) type Row = u64;
 
-/// The last row up to which all have left, for each lane in its order.
+/// For each lane, in order, the row up to which all events have left.
 pub(crate) type Marks = Vec<Row>;
 
-/// Rows that one lane did not take, though later ones may wait for it.
+/// Rows that one lane did not take, although later rows may wait for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Refused {
     pub(crate) lane: usize,
@@ -39,7 +39,7 @@ pub(crate) struct Refused {
 }
 
 impl Refused {
-    /// Adds `row` of `lane` to `all`, as one with its neighbour if it has one.
+    /// Adds `row` of `lane` to `all`, merging it with the row before it if that is there.
     pub(crate) fn note(all: &mut Vec<Self>, lane: usize, row: Row) {
         match all.iter_mut().rev().find(|refused| refused.lane == lane) {
             Some(refused) if refused.last + 1 == row => refused.last = row,
@@ -48,24 +48,24 @@ impl Refused {
     }
 }
 
-/// What the last process left in the file.
+/// The content that the last process left in the file.
 #[cfg(feature = "sqlite")]
 #[derive(Debug, Default)]
 pub(crate) struct Restored {
-    /// Every row, oldest first; or why its event is not to be delivered.
+    /// The event of each row, or the reason why it is dropped, oldest first.
     pub(crate) rows: Vec<(Row, Result<Queued, DropReason>)>,
-    /// For each lane, the last row up to which it has seen all.
+    /// For each lane, the row up to which all events have left.
     pub(crate) done: Marks,
     pub(crate) refused: Vec<Refused>,
-    /// For each lane that has something left to say about the user, what that is.
+    /// The user properties that still wait, by lane.
     pub(crate) users: BTreeMap<usize, Said>,
-    /// The last row that ever was.
+    /// The highest row number that was ever used.
     pub(crate) last: Row,
 }
 
 #[cfg(feature = "sqlite")]
 impl Restored {
-    /// Whether `row` still waits for `lane`.
+    /// Returns whether `row` still waits for `lane`.
     pub(crate) fn waits(&self, lane: usize, row: Row) -> bool {
         let refused = |refused: &&Refused| {
             refused.lane == lane && (refused.first..=refused.last).contains(&row)

@@ -7,7 +7,7 @@ use tokio::time::timeout;
 
 use super::{
     Sink,
-    lane::Occasion,
+    lane::FlushKind,
     stats::{BackendStats, DropReason, Stats},
 };
 
@@ -50,7 +50,7 @@ impl Sink {
     /// Uses no timer: the caller may have no runtime.
     pub(crate) async fn flush(&self) -> DeliveryReport {
         let before = self.stats();
-        self.try_everything(Occasion::Flush).await;
+        self.try_everything(FlushKind::Flush).await;
         self.report_since(&before)
     }
 
@@ -58,7 +58,7 @@ impl Sink {
         let before = self.stats();
         self.intake.close();
         // Out of time is no error: the report says what was left.
-        let _ = timeout(deadline, self.try_everything(Occasion::Shutdown)).await;
+        let _ = timeout(deadline, self.try_everything(FlushKind::Shutdown)).await;
         self.stop();
         if let Some(journal) = &self.journal {
             // The next start finds the file free. A shutdown does not wait for a disk that hangs.
@@ -91,7 +91,7 @@ impl Sink {
         report
     }
 
-    async fn try_everything(&self, occasion: Occasion) {
+    async fn try_everything(&self, kind: FlushKind) {
         if self.stop.is_stopped() {
             return;
         }
@@ -106,7 +106,7 @@ impl Sink {
             .lanes
             .iter()
             .zip(last_events)
-            .map(|(lane, last_event)| lane.ask_flush(occasion, last_event))
+            .map(|(lane, last_event)| lane.ask_flush(kind, last_event))
             .collect();
         join_all(self.lanes.iter().zip(flushes).map(|(lane, flush)| lane.flushed(flush))).await;
     }

@@ -1,4 +1,4 @@
-//! What the app says about the user, on its way to the lanes and into the file.
+//! Passes user properties from the app to the lanes and into the file.
 
 use super::Sink;
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
 };
 
 impl Sink {
-    /// Remembers what to say about the user, until each backend was told.
+    /// Sets user properties, which are kept until each backend has accepted them.
     pub(crate) fn set_user_properties(
         &self,
         set: &Properties,
@@ -19,8 +19,8 @@ impl Sink {
             return Ok(());
         };
         let mut said = self.user();
-        // A wipe may have been here since: what was said before it must not be
-        // sent in the next epoch.
+        // A wipe may have happened before the lock was taken. Properties that were set
+        // before the wipe must not be sent in the next epoch.
         if self.gate.capture_epoch() != Some(epoch) {
             return Ok(());
         }
@@ -36,7 +36,8 @@ impl Sink {
         self.user.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes what was said about the user since the last time, past the guard.
+    /// Takes the user properties that were set since the last call, and passes them
+    /// through the guard.
     pub(super) fn take_said(&self) -> Said {
         let said = std::mem::take(&mut *self.user());
         if said.user.is_empty() {
@@ -45,21 +46,21 @@ impl Sink {
         Said { user: self.guard.user("user properties", said.user), ..said }
     }
 
-    /// Tells each lane what was `said`, unless that is withdrawn.
+    /// Adds `said` to each lane, unless it was withdrawn.
     pub(super) fn tell_lanes(&self, said: &Said) {
         if said.user.is_empty() {
             return;
         }
         for lane in &self.lanes {
             let mut state = lane.lock();
-            // Under the lock: a wipe, which takes it too, moves the gate before.
+            // Checked under the lock. A wipe advances the epoch before it takes this lock.
             if said.epoch == self.gate.epoch() {
-                state.user.say(said);
+                state.user.add(said);
             }
         }
     }
 
-    /// Tells the file, if there is one, what each lane has still to say.
+    /// Writes the user properties that wait in each lane to the file, if there is one.
     pub(super) fn keep_user(&self) {
         if let Some(journal) = &self.journal {
             for (number, lane) in self.lanes.iter().enumerate() {

@@ -1,12 +1,12 @@
-//! States of consent, as an app would observe them.
+//! Consent states, as an app observes them.
 
 use crate::consent::state::{Consent, ConsentState, GateState};
 
-/// A state to test a settings page with, without a homeserver: confirmed, and with
-/// nothing left to remove. Both fields can be set after.
+/// Creates a state for tests of a settings page, without a homeserver. The state is
+/// confirmed and has no pending removal; both fields can be changed afterwards.
 ///
-/// Nothing keeps a test from making a state that never comes about, such as a no with an
-/// open gate.
+/// The function does not reject impossible states, such as a denied decision with an open
+/// gate.
 ///
 /// ```
 /// use matrix_analytics::{ClosedReason, Consent, GateState, Prompt, testing};

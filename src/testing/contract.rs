@@ -1,8 +1,8 @@
-//! The suite that every [`Backend`] must pass.
+//! The test suite that every [`Backend`] must pass.
 //!
-//! A backend's own tests implement [`BackendHarness`], which stands between the
-//! suite and the service that the backend sends to (a collector on a loopback
-//! address, the other end of a pipe), and call [`check`].
+//! A backend's own tests implement [`BackendHarness`], which connects the suite with the
+//! service that the backend sends to (a collector on a loopback address, the other end of
+//! a pipe), and call [`check`].
 //!
 //! ```
 //! # #[tokio::main(flavor = "current_thread")]
@@ -62,106 +62,110 @@ use crate::{
     event::{OutgoingEvent, Properties},
 };
 
-/// What the suite asks of the tests of a backend.
+/// Connects the suite with a backend and its service.
 ///
 /// # Cancel safety
 ///
-/// The suite drops none of the futures of a harness but that of
-/// [`stalled`](BackendHarness::stalled), after it has gone wrong.
+/// The suite awaits every future of a harness to its end. The only exception is
+/// [`stalled`](BackendHarness::stalled), whose future the suite may drop when the check
+/// has already failed.
 pub trait BackendHarness {
     /// The backend to check.
     type Backend: Backend;
 
-    /// What the service can be made to do, and what the backend adds.
+    /// Returns the modes of the service and the behaviour of the backend to check.
     fn promises(&self) -> Promises;
 
-    /// The backend: always the same one. It must not have sent anything yet
-    /// when the suite begins.
+    /// Returns the backend, always the same one. It must not have sent anything before
+    /// the suite begins.
     fn backend(&self) -> &Self::Backend;
 
-    /// Whether the backend has ever touched the service: a connection is
-    /// enough.
+    /// Returns whether the backend has ever contacted the service. Opening a connection
+    /// counts.
     fn was_contacted(&self) -> impl Future<Output = bool>;
 
-    /// What the service has accepted so far, oldest first.
+    /// Returns the events that the service has accepted so far, oldest first.
     ///
-    /// If the backend has given up a connection, it must wait until the service
-    /// has seen that connection end, so that nothing on its way is missed.
+    /// If the backend has dropped a connection, this must wait until the service has seen
+    /// that connection end, so that no event in transit is missed.
     fn received(&self) -> impl Future<Output = Vec<ReceivedEvent>>;
 
-    /// What the service does with what is sent from now on. It begins in
-    /// [`Mode::Accept`]. What stalls when the mode changes is not to be
+    /// Sets how the service answers requests from now on. The initial mode is
+    /// [`Mode::Accept`]. Requests that are stalled when the mode changes must not be
     /// accepted afterwards.
     fn set_mode(&self, mode: Mode) -> impl Future<Output = ()>;
 
-    /// Waits until something has stalled since [`Mode::Stall`] was set; never
-    /// called if [`Promises::modes`] does not have that.
+    /// Waits until a request has stalled since [`Mode::Stall`] was set. Never called
+    /// unless [`Promises::modes`] contains that mode.
     fn stalled(&self) -> impl Future<Output = ()>;
 }
 
-/// What a service does with what it is sent.
+/// How a service answers requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Mode {
-    /// It takes it.
+    /// Accepts them.
     Accept,
-    /// It refuses it in the way that the backend must report as this failure.
+    /// Refuses them in a way that the backend must report as this failure.
     Refuse(DeliveryFailure),
-    /// It stops reading, and never answers.
+    /// Stops reading and never answers.
     Stall,
 }
 
-/// What a harness declares: the suite checks all of it, and leaves out only
-/// what is not in here.
+/// The declarations of a harness. The suite checks everything that is declared here.
 #[derive(Clone, Copy, Debug)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "a harness has to declare all of it: the suite would not check a field left out"
+)]
 pub struct Promises {
-    /// The modes that the service can be put into, besides [`Mode::Accept`].
+    /// The modes that the service supports in addition to [`Mode::Accept`].
     pub modes: &'static [Mode],
-    /// The keys of the properties that the backend adds to an event's own.
+    /// The keys of the properties that the backend adds to those of an event.
     pub added_properties: &'static [&'static str],
-    /// Whether the backend sends what an event says about the person.
+    /// Whether the backend sends user properties.
     pub user_properties: UserPropertySupport,
-    /// Texts that no error may show, such as the backend's key.
+    /// Texts that must not appear in an error, such as the backend's key.
     pub secrets: &'static [&'static str],
 }
 
-/// Whether a backend sends what an event says about the person.
+/// Whether a backend sends user properties.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum UserPropertySupport {
-    /// It does not: [`ReceivedEvent::set`] and [`ReceivedEvent::set_once`] stay
-    /// empty.
+    /// Not sent: [`ReceivedEvent::set`] and [`ReceivedEvent::set_once`] stay empty.
     Left,
-    /// It does.
+    /// Sent with the event.
     Sent,
 }
 
 /// An analytics ID that needs escapes in JSON.
 const ID: &str = "id \"with\" \\ and ü 4f1d";
 const OTHER_ID: &str = "9f1c2d7e-0d5e-4c9b-8a53-b6f1d1f1a0aa";
-/// A value that can be found again wherever it turns up.
+/// A value that is recognised wherever it appears.
 const MARK: &str = "mark-7c0a93";
 
-/// Checks that the backend of `harness` keeps the contract of [`Backend`].
+/// Checks that the backend of `harness` keeps the contract of [`Backend`]:
 ///
-/// - It has a name, always the same.
-/// - It touches nothing before the first `send`.
-/// - It delivers each event once, in order, with its unique ID, its time (to
-///   the millisecond), the batch's analytics ID and its properties, and with no
-///   property that is not declared.
-/// - A batch sent twice has the same unique IDs twice.
-/// - What is refused is an error, of the right kind, that shows neither the
-///   analytics ID nor a property, nor a secret.
-/// - A `send` that is dropped while it stalls delivers nothing afterwards, and
-///   the next one works.
-/// - It works again after `close`, however often that is called.
+/// - Its name is not empty and never changes.
+/// - It does not contact the service before the first `send`.
+/// - It delivers each event once and in order, with its unique ID, its time (to the
+///   millisecond), the batch's analytics ID and its properties, and adds only declared
+///   properties.
+/// - A batch that is sent twice has the same unique IDs both times.
+/// - A refusal is an error of the right kind that contains neither the analytics ID, nor
+///   a property, nor a secret.
+/// - A `send` that is dropped while it stalls delivers nothing afterwards, and the next
+///   `send` works.
+/// - It works again after `close`, even if that was called several times.
 ///
 /// # Panics
 ///
-/// If the backend breaks the contract; the message says how.
+/// Panics if the backend breaks the contract. The message says how.
 ///
 /// # Cancel safety
 ///
-/// It can be dropped; the harness is then of no further use.
+/// The future can be dropped, but the harness must not be reused afterwards.
 pub async fn check<H: BackendHarness>(harness: &H) {
     let name = harness.backend().name();
     assert!(!name.trim().is_empty(), "a backend has a name");

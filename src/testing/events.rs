@@ -1,4 +1,4 @@
-//! Events and batches as a backend gets them.
+//! Events and batches as a backend receives them.
 
 use std::{
     sync::Arc,
@@ -11,20 +11,20 @@ use crate::{
     event::{OutgoingEvent, Properties, UserProperties},
 };
 
-/// An event as a backend gets it, with a new unique ID, captured on 31 January
-/// 2026 at 12:00:00.25 UTC.
+/// Creates an event as a backend receives it, with a new unique ID, captured on 31
+/// January 2026 at 12:00:00.25 UTC.
 #[must_use]
 pub fn event(name: &str, properties: Properties) -> OutgoingEvent {
     event_at(name, properties, SystemTime::UNIX_EPOCH + Duration::from_millis(1_769_860_800_250))
 }
 
-/// An event as a backend gets it, with a new unique ID.
+/// Creates an event as a backend receives it, with a new unique ID.
 #[must_use]
 pub fn event_at(name: &str, properties: Properties, time: SystemTime) -> OutgoingEvent {
     OutgoingEvent::for_testing(name, properties, time)
 }
 
-/// `event`, which also says `set` and `set_once` about the person.
+/// Adds the user properties `set` and `set_once` to `event`.
 #[must_use]
 pub fn with_user_properties(
     event: OutgoingEvent,
@@ -34,7 +34,7 @@ pub fn with_user_properties(
     OutgoingEvent { user: Some(Box::new(UserProperties { set, set_once })), ..event }
 }
 
-/// A batch as a backend gets it, under the analytics ID `id`.
+/// Creates a batch as a backend receives it, under the analytics ID `id`.
 ///
 /// ```
 /// use matrix_analytics::{Properties, testing};
@@ -46,7 +46,7 @@ pub fn with_user_properties(
 ///
 /// # Panics
 ///
-/// If there is no event: a batch is never empty.
+/// Panics if there is no event, because a batch is never empty.
 #[must_use]
 pub fn batch(id: &str, events: impl IntoIterator<Item = OutgoingEvent>) -> Batch {
     let events: Vec<_> = events.into_iter().map(Arc::new).collect();

@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use super::recording::{Log, ReceivedBatch, ReceivedEvent};
 use crate::backend::{Backend, Batch, DeliveryError};
 
-/// A failure that a test asks for: the variants of [`DeliveryError`].
+/// A failure to simulate: one for each variant of [`DeliveryError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum DeliveryFailure {
@@ -21,7 +21,7 @@ pub enum DeliveryFailure {
     Rejected,
     /// [`DeliveryError::Throttled`].
     Throttled {
-        /// How long the backend asks to wait.
+        /// The wait that the backend asks for.
         retry_after: Option<Duration>,
     },
     /// [`DeliveryError::TooLarge`].
@@ -32,7 +32,7 @@ pub enum DeliveryFailure {
     Unauthorized,
 }
 
-/// The cause of the errors of [`FailingBackend`].
+/// The source of the errors of [`FailingBackend`].
 #[derive(Debug, thiserror::Error)]
 #[error("the test asked for this failure")]
 struct Simulated;
@@ -66,14 +66,13 @@ impl From<&DeliveryError> for DeliveryFailure {
     }
 }
 
-/// A backend that takes everything and keeps it in memory, until it is told to
-/// fail, to stall or to panic.
+/// A backend that accepts every batch and keeps it in memory, until it is told to fail,
+/// stall or panic.
 ///
-/// Each try first waits while the backend is stalled. Then it does what comes
-/// first: what [`fail_next`](Self::fail_next) and
-/// [`panic_next`](Self::panic_next) have lined up, what
-/// [`fail_always`](Self::fail_always) says, or it takes the batch. A clone is
-/// the same backend.
+/// Each attempt first waits while the backend is stalled. It then takes the first of
+/// these actions that applies: the next one queued by [`fail_next`](Self::fail_next) and
+/// [`panic_next`](Self::panic_next), the failure set by
+/// [`fail_always`](Self::fail_always), or accepting the batch. Clones share their state.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -97,7 +96,7 @@ pub struct FailingBackend {
 struct Shared {
     accepted: Log,
     plan: Mutex<Plan>,
-    /// Told of every change of `plan`.
+    /// Notified of every change to `plan`.
     changed: Notify,
 }
 
@@ -116,68 +115,68 @@ enum Mishap {
 }
 
 impl FailingBackend {
-    /// A backend that takes everything.
+    /// Creates a backend that accepts every batch.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Lets one more try fail, after those that are lined up already.
+    /// Queues a failure for one attempt, after the actions already queued.
     pub fn fail_next(&self, failure: DeliveryFailure) {
         self.change(|plan| plan.next.push_back(Mishap::Failure(failure)));
     }
 
-    /// Lets every try fail, once those that are lined up are over.
+    /// Makes every attempt fail once the queued actions are used up.
     pub fn fail_always(&self, failure: DeliveryFailure) {
         self.change(|plan| plan.always = Some(failure));
     }
 
-    /// Lets one more try panic, after those that are lined up already.
+    /// Queues a panic for one attempt, after the actions already queued.
     pub fn panic_next(&self) {
         self.change(|plan| plan.next.push_back(Mishap::Panic));
     }
 
-    /// Takes everything again: forgets what is lined up, and ends
+    /// Accepts every batch again: discards the queued actions and ends
     /// [`fail_always`](Self::fail_always) and [`stall`](Self::stall).
     pub fn heal(&self) {
         self.change(|plan| *plan = Plan { attempts: plan.attempts, ..Plan::default() });
     }
 
-    /// Lets every try wait, those under way excepted, until
-    /// [`release`](Self::release).
+    /// Makes every new attempt wait until [`release`](Self::release). Attempts under way
+    /// are not affected.
     pub fn stall(&self) {
         self.change(|plan| plan.stalled = true);
     }
 
-    /// Lets the tries that wait go on.
+    /// Resumes the stalled attempts.
     pub fn release(&self) {
         self.change(|plan| plan.stalled = false);
     }
 
-    /// The batches taken, oldest first.
+    /// Returns the accepted batches, oldest first.
     #[must_use]
     pub fn accepted(&self) -> Vec<ReceivedBatch> {
         self.shared.accepted.batches().clone()
     }
 
-    /// The events taken, oldest first.
+    /// Returns the accepted events, oldest first.
     #[must_use]
     pub fn accepted_events(&self) -> Vec<ReceivedEvent> {
         self.accepted().into_iter().flat_map(|batch| batch.events).collect()
     }
 
-    /// The number of tries so far, those under way included.
+    /// Returns the number of attempts so far, including those under way.
     #[must_use]
     pub fn attempts(&self) -> usize {
         self.shared.plan().attempts
     }
 
-    /// Waits until there were at least `count` tries; a try counts when it
-    /// begins.
+    /// Waits until there have been at least `count` attempts. An attempt counts as soon
+    /// as it begins.
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing: it can be dropped and called again.
+    /// This method only waits. It can be dropped and called again.
     pub async fn wait_for_attempts(&self, count: usize) {
         self.shared.wait_until(|plan| plan.attempts >= count).await;
     }
@@ -195,7 +194,8 @@ impl Shared {
 
     async fn wait_until(&self, met: impl Fn(&Plan) -> bool) {
         loop {
-            // Before the look, so that no change after it is missed.
+            // Create the future before the check, so that no change after the check is
+            // missed.
             let changed = self.changed.notified();
             if met(&self.plan()) {
                 return;
@@ -212,7 +212,7 @@ impl Backend for FailingBackend {
 
     /// # Panics
     ///
-    /// If the test asked for it.
+    /// Panics if the test asked for it.
     async fn send(&self, batch: &Batch) -> Result<(), DeliveryError> {
         self.change(|plan| plan.attempts += 1);
         self.shared.wait_until(|plan| !plan.stalled).await;

@@ -1,59 +1,62 @@
-//! The ways in which an account-data request can fail, and when.
+//! Failures of account-data requests, and the rules for when they occur.
 
 use std::time::{Duration, SystemTime};
 
 use super::homeserver::{AccountDataMethod, Caller, DeviceLogin, Reply};
 
-/// A way for the [`AccountDataServer`](super::AccountDataServer) to fail an account-data request.
+/// A way for the [`AccountDataServer`](super::AccountDataServer) to fail an account-data
+/// request.
 ///
-/// Unless the variant says otherwise, nothing is applied. Bodies and headers are those of Synapse
-/// 1.163 where it can produce the failure; section "Standard error response" of the client-server
-/// API has the error codes.
+/// Unless the variant says otherwise, the request is not applied. Bodies and headers are
+/// those of Synapse 1.163 where it can produce the failure. The error codes are from the
+/// section "Standard error response" of the client-server API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Fault {
-    /// 200 without a body, such as a proxy that lost it sends.
+    /// 200 without a body, as from a proxy that lost it.
     Empty,
     /// 403 `M_FORBIDDEN`.
     Forbidden,
-    /// 403 `M_GUEST_ACCESS_FORBIDDEN`: what a guest gets, for GET too.
+    /// 403 `M_GUEST_ACCESS_FORBIDDEN`: the answer to a guest, including for GET.
     GuestForbidden,
-    /// An HTML page with this status, such as a captive portal (200) or a proxy (502) sends.
+    /// An HTML page with this status, as from a captive portal (200) or a proxy (502).
     Html(u16),
     /// 404 `M_UNRECOGNIZED`: a server or proxy that does not know the endpoint.
     ///
-    /// Not to be taken for the 404 `M_NOT_FOUND` of data that was never set.
+    /// Not the same as the 404 `M_NOT_FOUND` for data that was never set.
     NotFoundUnrecognized,
     /// 429 `M_LIMIT_EXCEEDED`.
     RateLimited {
-        /// Sent as the header `Retry-After` (whole seconds, rounded up) and as `retry_after_ms`
-        /// in the body; both are left out if `None`.
+        /// Sent as the header `Retry-After` (whole seconds, rounded up) and as
+        /// `retry_after_ms` in the body. Both are left out if `None`.
         retry_after: Option<Duration>,
     },
-    /// 429 `M_LIMIT_EXCEEDED`, with a `Retry-After` that is a date.
+    /// 429 `M_LIMIT_EXCEEDED`, with a date in `Retry-After`.
     RateLimitedUntil(SystemTime),
-    /// **Applied**, then the connection is dropped: the answer is lost.
+    /// **Applied**, then the connection is dropped without an answer.
     ResetAfter,
-    /// The connection is dropped before anything is applied.
+    /// The connection is dropped before the request is applied.
     ResetBefore,
     /// This status with a JSON body, `M_UNKNOWN` "Internal server error".
     ServerError(u16),
-    /// **Applied** at once and answered as usual, but so much later, in real time.
+    /// **Applied** at once and answered as usual after this delay, in real time.
     Slow(Duration),
-    /// 401 `M_UNKNOWN_TOKEN` with `soft_logout: true`: what an expired token gets.
+    /// 401 `M_UNKNOWN_TOKEN` with `soft_logout: true`: the answer to an expired token.
     SoftLogout,
-    /// **Applied**, but no answer comes for as long as a test can run.
+    /// **Applied**, but never answered during a test.
     StallAfter,
-    /// Neither applied nor answered for as long as a test can run.
+    /// Neither applied nor answered during a test.
     StallBefore,
-    /// 401 `M_UNKNOWN_TOKEN` with `soft_logout: false`: what a device that was logged out gets.
+    /// 401 `M_UNKNOWN_TOKEN` with `soft_logout: false`: the answer to a device that was
+    /// logged out.
     UnknownToken,
     /// 401 `M_USER_LOCKED` with `soft_logout: true`: an administrator locked the account.
     UserLocked,
 }
 
 impl Fault {
-    /// The answer that stands in for the real one; `None` for a fault that is not an answer.
+    /// Returns the answer that replaces the real one, or `None` if the fault is not an
+    /// answer.
     pub(super) fn reply(&self) -> Option<Reply> {
         Some(match self {
             Self::Empty => Reply::empty(),
@@ -84,7 +87,7 @@ impl Fault {
     }
 }
 
-/// A [`Fault`], with the requests that meet it.
+/// A [`Fault`] and the requests that it applies to.
 ///
 /// ```
 /// # use matrix_analytics::testing::{AccountDataMethod, AccountDataServer, Fault, FaultRule};
@@ -109,28 +112,29 @@ pub struct FaultRule {
 }
 
 impl FaultRule {
-    /// Fail every request, until [`AccountDataServer::heal`](super::AccountDataServer::heal).
+    /// Fails every request, until
+    /// [`AccountDataServer::heal`](super::AccountDataServer::heal).
     pub fn always(fault: Fault) -> Self {
         Self { fault, remaining: None, method: None, device: None }
     }
 
-    /// Fail one request.
+    /// Fails one request.
     pub fn next(fault: Fault) -> Self {
         Self::times(1, fault)
     }
 
-    /// Fail this many requests.
+    /// Fails `count` requests.
     pub fn times(count: usize, fault: Fault) -> Self {
         Self { remaining: Some(count), ..Self::always(fault) }
     }
 
-    /// Only requests with this method.
+    /// Limits the rule to requests with this method.
     pub fn on(mut self, method: AccountDataMethod) -> Self {
         self.method = Some(method);
         self
     }
 
-    /// Only requests from this device, whatever its token is by then.
+    /// Limits the rule to requests from this device, even after its token has changed.
     pub fn from(mut self, device: &DeviceLogin) -> Self {
         self.device = Some((device.user_id.clone(), device.device_id.clone()));
         self
@@ -147,7 +151,7 @@ impl FaultRule {
     }
 }
 
-/// The rules in force.
+/// The active rules.
 #[derive(Debug, Default)]
 pub(super) struct FaultRules {
     counted: Vec<FaultRule>,
@@ -163,10 +167,12 @@ impl FaultRules {
         *self = Self::default();
     }
 
-    /// The fault for a request, used up if its rule is a counted one.
+    /// Returns the fault for a request, and uses it up if its rule is limited to a number
+    /// of requests.
     ///
-    /// Counted rules come first, oldest first, so that a script of failures runs in the order it
-    /// was written in; of the standing ones the newest holds, so that it can be changed at will.
+    /// Limited rules apply first, oldest first, so that a script of failures runs in the
+    /// order in which it was written. Of the permanent rules, only the newest applies, so
+    /// that a test can replace it at any time.
     pub(super) fn take(
         &mut self,
         method: AccountDataMethod,

@@ -1,4 +1,4 @@
-//! The guard by itself, for tests.
+//! The guard on its own, for tests.
 
 use std::borrow::Cow;
 
@@ -7,10 +7,10 @@ use crate::{
     guard::{Detector, Guard, GuardPolicy, IdentifierKind, OwnIdentifiers},
 };
 
-/// The guard by itself: shows what it makes of a text or of properties.
+/// The guard on its own: shows how it treats a text or properties.
 ///
-/// For an app that wants to see that its own texts pass, or that its own
-/// [`Detector`] finds what it should.
+/// Use it to test that your app's texts pass unchanged, or that your [`Detector`] finds
+/// what it should.
 ///
 /// ```
 /// use matrix_analytics::testing::GuardProbe;
@@ -24,8 +24,8 @@ pub struct GuardProbe {
     guard: Guard,
 }
 
-/// A guard that redacts, with no detector beside its own, and of no session: there
-/// is nothing that it searches for literally.
+/// A guard that redacts, without detectors of an app and without a session, so that it
+/// searches for no literal identifiers.
 impl Default for GuardProbe {
     fn default() -> Self {
         Self::new(GuardPolicy::default(), Vec::new())
@@ -33,14 +33,14 @@ impl Default for GuardProbe {
 }
 
 impl GuardProbe {
-    /// A guard with the detectors of an app beside its own.
+    /// Creates a guard with `detectors` in addition to the built-in ones.
     #[must_use]
     pub fn new(policy: GuardPolicy, detectors: Vec<Box<dyn Detector>>) -> Self {
         Self { guard: Guard::new(policy, detectors) }
     }
 
-    /// This guard as that of a session, on the server and with the host that the user
-    /// ID names.
+    /// Adds the identifiers of a session, whose server and host are taken from the user
+    /// ID.
     #[must_use]
     pub fn of_session(self, user_id: &str, device_id: &str, access_token: &str) -> Self {
         let (localpart, server_name) =
@@ -58,23 +58,24 @@ impl GuardProbe {
         self
     }
 
-    /// `text` as it may leave by [`GuardPolicy::Redact`].
+    /// Returns `text` as redacted by [`GuardPolicy::Redact`].
     ///
     /// # Panics
     ///
-    /// If a detector does.
+    /// Panics if a detector panics.
     #[must_use]
     pub fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
         self.guard.redact(text).unwrap_or_else(|| panic!("a detector panicked"))
     }
 
-    /// What is found in `text`, in order.
+    /// Returns the kind of each finding in `text`, in order.
     #[must_use]
     pub fn kinds(&self, text: &str) -> Vec<IdentifierKind> {
         self.guard.kinds(text)
     }
 
-    /// The properties of an event as they may leave; `None` if it must not.
+    /// Returns the properties that may leave the device, or `None` if the event must be
+    /// dropped.
     #[must_use]
     pub fn properties(&self, properties: Properties) -> Option<Properties> {
         self.guard.event(Cow::Borrowed("Probe"), properties).map(|(_, properties)| properties)

@@ -35,24 +35,28 @@ use self::{
 pub(super) use self::{reply::Reply, state::Caller};
 use super::{Fault, FaultRule};
 
-/// A mock homeserver that holds account data.
+/// A mock homeserver that stores account data.
 ///
-/// Cheap to clone: all clones are the same homeserver. Contents, devices and faults can be changed
-/// at any time, also while clients talk to it.
+/// Cheap to clone: all clones share one homeserver. Contents, devices and faults can be
+/// changed at any time, even while clients use it.
 ///
-/// What it answers is what Synapse 1.163 answers, with these differences: a content is kept byte
-/// for byte (Synapse drops white space and duplicate keys); sync carries nothing but account data
-/// and obeys no filter; a sync with nothing to say is answered after 20 ms, whatever its
-/// `timeout`, or at once if that is 0; and a refresh token is dead as soon as it was used (Synapse
-/// lets it live until one of its successors is used), so that a client which loses the answer of a
-/// refresh loses its session, as it may on other servers.
+/// Its answers are those of Synapse 1.163, with these differences:
 ///
-/// # Beside other mocks
+/// - A content is kept byte for byte. Synapse drops white space and duplicate keys.
+/// - Sync carries only account data and ignores filters.
+/// - A sync without news is answered after 20 ms regardless of its `timeout`, or at once
+///   if that is 0.
+/// - A refresh token is invalid as soon as it has been used, whereas Synapse accepts it
+///   until one of its successors is used. A client that loses the answer to a refresh
+///   therefore loses its session, as it can on other servers.
 ///
-/// Its mocks have the priority [`PRIORITY`](Self::PRIORITY), which wins over wiremock's default of
-/// 5 that the mocks of matrix-sdk's `MatrixMockServer` have. To override one of its answers, mount
-/// a mock of priority 1. Requests that are none of its own go to the other mocks. With
-/// [`mount_account_data_only`](Self::mount_account_data_only) even sync and login do.
+/// # With other mocks
+///
+/// Its mocks have the priority [`PRIORITY`](Self::PRIORITY), which takes precedence over
+/// wiremock's default of 5, used by the mocks of matrix-sdk's `MatrixMockServer`. To
+/// override an answer, mount a mock with priority 1. Requests for other endpoints go to
+/// the other mocks. With [`mount_account_data_only`](Self::mount_account_data_only), so
+/// do sync and login.
 ///
 /// ```
 /// use matrix_analytics::testing::AccountDataServer;
@@ -74,30 +78,31 @@ use super::{Fault, FaultRule};
 #[must_use = "a mock homeserver is of use only to the clients of its devices"]
 pub struct AccountDataServer {
     shared: Arc<Shared>,
-    /// Kept alive here and not in `Shared`: the server's own mocks hold that.
+    /// Kept alive here and not in `Shared`, which the server's own mocks hold.
     _server: Option<Arc<MockServer>>,
 }
 
 impl AccountDataServer {
-    /// The wiremock priority of the mocks; see [Beside other mocks](#beside-other-mocks).
+    /// The wiremock priority of the mocks; see [With other mocks](#with-other-mocks).
     pub const PRIORITY: u8 = 2;
 
-    /// Start a server of its own, which lives as long as this handle and its clones.
+    /// Starts a server, which lives as long as this handle and its clones.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the server ends.
+    /// If the future is dropped, the server stops.
     pub async fn start() -> Self {
-        // Not one of wiremock's pool, whose address another test of the process may have had.
+        // Do not use wiremock's pool: another test of the process may have had the same
+        // address.
         let server = MockServer::builder().start().await;
         let homeserver = Self::mount(&server).await;
         Self { _server: Some(Arc::new(server)), ..homeserver }
     }
 
-    /// Mount on a server, with all endpoints: account data, both kinds of sync, login, logout,
+    /// Mounts all endpoints on a server: account data, both kinds of sync, login, logout,
     /// refresh, whoami, filters and `/versions`.
     ///
-    /// It stays mounted until the server is dropped or reset.
+    /// They stay mounted until the server is dropped or reset.
     ///
     /// # Cancel safety
     ///
@@ -106,7 +111,7 @@ impl AccountDataServer {
         Self::mount_scoped(server, Scope::Everything).await
     }
 
-    /// Mount on a server only what reads and writes account data.
+    /// Mounts only the account-data endpoints on a server.
     ///
     /// Sync, login and `/versions` are left to other mocks.
     ///
@@ -121,27 +126,28 @@ impl AccountDataServer {
         Self { shared: Shared::mount(server, scope).await, _server: None }
     }
 
-    /// The base URL.
+    /// Returns the base URL.
     pub fn uri(&self) -> &str {
         &self.shared.uri
     }
 
     // Users and devices.
 
-    /// Log a device in, whose access token never expires.
+    /// Logs a device in, with an access token that never expires.
     ///
-    /// A device that was there already gets a new token; the old one is unknown from then on.
+    /// If the device already exists, it gets a new token and the old one becomes unknown.
     pub fn add_device(&self, user_id: &str, device_id: &str) -> DeviceLogin {
         self.state().log_in(user_id, device_id, unique_token("access"), None).login()
     }
 
-    /// Log a device in, with a refresh token. See [`expire_token`](Self::expire_token).
+    /// Logs a device in with a refresh token. See [`expire_token`](Self::expire_token).
     pub fn add_device_with_refresh(&self, user_id: &str, device_id: &str) -> DeviceLogin {
         let refresh_token = Some(unique_token("refresh"));
         self.state().log_in(user_id, device_id, unique_token("access"), refresh_token).login()
     }
 
-    /// Log a guest in: sync works, account data is 403 `M_GUEST_ACCESS_FORBIDDEN`, GET too.
+    /// Logs a guest in. Guests can sync, but every account-data request, including GET,
+    /// fails with 403 `M_GUEST_ACCESS_FORBIDDEN`.
     pub fn add_guest(&self, user_id: &str, device_id: &str) -> DeviceLogin {
         let mut state = self.state();
         let device = state.log_in(user_id, device_id, unique_token("access"), None);
@@ -149,13 +155,14 @@ impl AccountDataServer {
         device.login()
     }
 
-    /// Let a user log in with this password, at `POST /_matrix/client/v3/login`.
+    /// Allows a user to log in with this password at `POST /_matrix/client/v3/login`.
     pub fn add_password_login(&self, user_id: &str, password: &str) {
         self.state().passwords.insert(user_id.to_owned(), password.to_owned());
     }
 
-    /// Accept the session of a client that was logged in by other means, such as those that
-    /// matrix-sdk's `MatrixMockServer` builds; `None` if it has no session.
+    /// Accepts the session of a client that was logged in by other means, such as a
+    /// client built by matrix-sdk's `MatrixMockServer`. Returns `None` if the client has
+    /// no session.
     pub fn add_session_of(&self, client: &matrix_sdk::Client) -> Option<DeviceLogin> {
         let (meta, tokens) = client.session_meta().zip(client.session_tokens())?;
         let (user_id, device_id) = (meta.user_id.as_str(), meta.device_id.as_str());
@@ -164,7 +171,7 @@ impl AccountDataServer {
         Some(device.login())
     }
 
-    /// The devices of a user, with the tokens that they have now.
+    /// Returns the devices of a user, with their current tokens.
     pub fn devices(&self, user_id: &str) -> Vec<DeviceLogin> {
         let state = self.state();
         state
@@ -175,14 +182,15 @@ impl AccountDataServer {
             .collect()
     }
 
-    /// Log a device out from elsewhere: its token is 401 `M_UNKNOWN_TOKEN`, `soft_logout: false`.
+    /// Logs a device out from elsewhere. Its token then gets 401 `M_UNKNOWN_TOKEN` with
+    /// `soft_logout: false`.
     pub fn remove_device(&self, device: &DeviceLogin) {
         self.state()
             .devices
             .retain(|known| known.user_id != device.user_id || known.device_id != device.device_id);
     }
 
-    /// Deactivate an account: all its devices are logged out, its data is gone.
+    /// Deactivates an account: logs out all its devices and deletes its data.
     pub fn deactivate(&self, user_id: &str) {
         let mut state = self.state();
         state.devices.retain(|device| device.user_id != user_id);
@@ -190,20 +198,20 @@ impl AccountDataServer {
         state.erase(user_id);
     }
 
-    /// Let the access token of a device expire: 401 `M_UNKNOWN_TOKEN`, `soft_logout: true`, until
-    /// the device refreshes or logs in again.
+    /// Expires the access token of a device. It gets 401 `M_UNKNOWN_TOKEN` with
+    /// `soft_logout: true` until the device refreshes or logs in again.
     pub fn expire_token(&self, device: &DeviceLogin) {
         if let Some(device) = self.state().device_mut(&device.user_id, &device.device_id) {
             device.expired = true;
         }
     }
 
-    /// How many refreshes succeeded.
+    /// Returns the number of successful refreshes.
     pub fn refreshes(&self) -> usize {
         self.state().refreshes
     }
 
-    /// Hold back the answers of refreshes, in real time; the tokens change at once all the same.
+    /// Delays the answers to refreshes, in real time. The tokens still change at once.
     pub fn set_refresh_delay(&self, delay: Duration) {
         self.state().refresh_delay = delay;
     }
@@ -216,15 +224,17 @@ impl AccountDataServer {
 
     // Contents.
 
-    /// The raw JSON text that a GET shows now: byte for byte what was PUT; `None` for a 404.
+    /// Returns the raw JSON text that GET returns now, byte for byte as it was PUT, or
+    /// `None` for a 404.
     pub fn content(&self, user_id: &str, event_type: &str) -> Option<String> {
         self.state().content(user_id, event_type).map(str::to_owned)
     }
 
-    /// Set a content as if another client had PUT it: all devices learn of it by sync.
+    /// Sets a content as if another client had PUT it. All devices receive it through
+    /// sync.
     ///
-    /// Any JSON is taken, also what Synapse would refuse, such as an array: another server may
-    /// hold it.
+    /// Any JSON is accepted, even an array, which Synapse would refuse, because another
+    /// server may hold it.
     ///
     /// # Panics
     ///
@@ -237,68 +247,68 @@ impl AccountDataServer {
         self.state().put(user_id, event_type, raw_json);
     }
 
-    /// Have the next sync of every device deliver what is held once more, unchanged.
+    /// Makes the next sync of every device deliver the current content again, unchanged.
     ///
-    /// Real servers do so now and then; a PUT of what is there already looks the same.
+    /// Real servers occasionally do this. A PUT of unchanged content has the same effect.
     pub fn redeliver(&self, user_id: &str, event_type: &str) {
         self.state().redeliver(user_id, event_type);
     }
 
-    /// Say whether the server has MSC3391; it has not, to begin with.
+    /// Sets whether the server supports MSC3391. By default, it does not.
     pub fn set_msc3391(&self, msc3391: Msc3391) {
         self.state().msc3391 = msc3391;
     }
 
-    /// Say what initial syncs answer with: the truth, to begin with.
+    /// Sets how initial syncs are answered. By default, they show the current data.
     pub fn set_initial_sync(&self, initial_sync: InitialSync) {
         self.state().initial_sync = initial_sync;
     }
 
     // Requests and faults.
 
-    /// All account-data requests, in the order in which they were applied.
+    /// Returns all account-data requests, in the order in which they were applied.
     pub fn requests(&self) -> Vec<AccountDataRequest> {
         self.state().requests.clone()
     }
 
-    /// Forget the requests so far.
+    /// Discards the requests recorded so far.
     pub fn clear_requests(&self) {
         self.state().requests.clear();
     }
 
-    /// Fail account-data requests by a rule. Other requests never fail.
+    /// Adds a rule by which account-data requests fail. Other requests never fail.
     ///
-    /// Rules that end are used up first, in the order in which they came; then the newest of the
-    /// standing ones holds.
+    /// Rules for a number of requests are used up first, oldest first. After that, the
+    /// newest permanent rule applies.
     pub fn fail(&self, rule: FaultRule) {
         self.state().faults.add(rule);
     }
 
-    /// Fail the next account-data request.
+    /// Fails the next account-data request.
     pub fn fail_next(&self, fault: Fault) {
         self.fail(FaultRule::next(fault));
     }
 
-    /// Fail the next account-data request with this method.
+    /// Fails the next account-data request with this method.
     pub fn fail_next_on(&self, method: AccountDataMethod, fault: Fault) {
         self.fail(FaultRule::next(fault).on(method));
     }
 
-    /// Fail every account-data request from now on.
+    /// Fails every account-data request from now on.
     pub fn fail_all(&self, fault: Fault) {
         self.fail(FaultRule::always(fault));
     }
 
-    /// Forget all faults.
+    /// Removes all faults.
     pub fn heal(&self) {
         self.state().faults.clear();
     }
 
-    /// Run something just before the next request with this method is applied.
+    /// Runs `action` just before the next request with this method is applied.
     ///
-    /// So a test puts another device's write between a client's read and its write, whatever the
-    /// timing. The action runs in the server's thread and holds up all requests: it must not wait
-    /// for any.
+    /// With it, a test can place another device's write between a client's read and its
+    /// write, regardless of timing. The action runs on the server's thread and blocks all
+    /// requests, so it must not wait for one.
     pub fn before_next(
         &self,
         method: AccountDataMethod,
@@ -308,10 +318,11 @@ impl AccountDataServer {
         self.state().hooks.push(Hook { method, moment, action: Box::new(action) });
     }
 
-    /// Run something when the next request with this method is applied and not yet answered.
+    /// Runs `action` once the next request with this method has been applied but not yet
+    /// answered.
     ///
-    /// It runs also if a fault keeps the request from being applied or answered.
-    /// As for [`before_next`](Self::before_next), the action must not wait for a request.
+    /// It runs even if a fault prevents the request from being applied or answered. As
+    /// with [`before_next`](Self::before_next), the action must not wait for a request.
     pub fn after_next(
         &self,
         method: AccountDataMethod,
@@ -323,25 +334,25 @@ impl AccountDataServer {
 
     // Waiting.
 
-    /// Wait until the account-data requests so far are what the test waits for.
+    /// Waits until `satisfied` returns true for the account-data requests so far.
     ///
-    /// It waits for ever if they never are: put a `tokio::time::timeout` around it.
+    /// It waits forever if that never happens, so wrap it in `tokio::time::timeout`.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: it changes nothing.
+    /// This method only waits. It can be dropped and called again.
     pub async fn wait_for(&self, mut satisfied: impl FnMut(&[AccountDataRequest]) -> bool) {
         self.wait_until(|state| satisfied(&state.requests)).await;
     }
 
-    /// Wait until a device has handled all that sync had to deliver when this was called.
+    /// Waits until a device has handled everything that sync had to deliver when this was
+    /// called, which the device shows by asking for what comes after it.
     ///
-    /// That is so when the device asks for what comes after it. It waits for ever if the device
-    /// does not sync.
+    /// It waits forever if the device does not sync.
     ///
     /// # Cancel safety
     ///
-    /// Cancel safe: it changes nothing.
+    /// This method only waits. It can be dropped and called again.
     pub async fn wait_for_sync(&self, device: &DeviceLogin) {
         let position = self.state().position;
         self.wait_until(|state| {
@@ -356,7 +367,7 @@ impl AccountDataServer {
     async fn wait_until(&self, mut satisfied: impl FnMut(&State) -> bool) {
         let mut activity = self.shared.activity.subscribe();
         while !satisfied(&self.state()) {
-            // The sender is in `self`: it cannot be gone.
+            // `self` holds the sender, so it cannot be gone.
             let _ = activity.changed().await;
         }
     }

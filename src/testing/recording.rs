@@ -1,4 +1,4 @@
-//! A backend that keeps what it is sent.
+//! A backend that keeps the events it receives.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -14,8 +14,12 @@ use crate::{
     event::{OutgoingEvent, Properties},
 };
 
-/// An event as a service has received it.
+/// An event as received by a service.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(
+    clippy::exhaustive_structs,
+    reason = "a harness has to fill all of it: the suite would not check a field left out"
+)]
 pub struct ReceivedEvent {
     /// The name of the event.
     pub name: String,
@@ -25,16 +29,17 @@ pub struct ReceivedEvent {
     pub analytics_id: String,
     /// When the event happened.
     pub time: SystemTime,
-    /// The properties of the event.
+    /// The event's own properties and the super properties.
     pub properties: Map<String, Value>,
-    /// Properties of the person that replace others.
+    /// User properties that replace existing ones.
     pub set: Map<String, Value>,
-    /// Properties of the person that replace no others.
+    /// User properties that do not replace existing ones.
     pub set_once: Map<String, Value>,
 }
 
 impl ReceivedEvent {
-    /// What a service receives that gets all of `event`, under `analytics_id`.
+    /// Returns the event as a service receives it if the backend sends all of `event`
+    /// under `analytics_id`.
     #[must_use]
     pub fn new(analytics_id: &str, event: &OutgoingEvent) -> Self {
         Self {
@@ -53,8 +58,9 @@ fn object(properties: &Properties) -> Map<String, Value> {
     properties.deserialize().unwrap_or_default()
 }
 
-/// A batch as a service has received it.
+/// A batch as received by a service.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct ReceivedBatch {
     /// The analytics ID under which the batch was sent.
     pub analytics_id: String,
@@ -72,10 +78,9 @@ impl From<&Batch> for ReceivedBatch {
     }
 }
 
-/// A backend that takes everything and keeps it in memory.
+/// A backend that accepts every batch and keeps it in memory.
 ///
-/// A clone shows the same batches, so that a test keeps one and gives the
-/// other away.
+/// Clones share their batches, so a test can keep one clone and hand over the other.
 ///
 /// ```
 /// # #[tokio::main(flavor = "current_thread")]
@@ -93,46 +98,46 @@ pub struct RecordingBackend {
 }
 
 impl RecordingBackend {
-    /// A backend that has received nothing.
+    /// Creates a backend that has received nothing.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The batches received, oldest first.
+    /// Returns the received batches, oldest first.
     #[must_use]
     pub fn batches(&self) -> Vec<ReceivedBatch> {
         self.log.batches().clone()
     }
 
-    /// The events received, oldest first.
+    /// Returns the received events, oldest first.
     #[must_use]
     pub fn events(&self) -> Vec<ReceivedEvent> {
         self.log.batches().iter().flat_map(|batch| batch.events.clone()).collect()
     }
 
-    /// The names of the events received, oldest first.
+    /// Returns the names of the received events, oldest first.
     #[must_use]
     pub fn names(&self) -> Vec<String> {
         self.events().into_iter().map(|event| event.name).collect()
     }
 
-    /// The analytics IDs of the batches received, oldest first.
+    /// Returns the analytics IDs of the received batches, oldest first.
     #[must_use]
     pub fn ids(&self) -> Vec<String> {
         self.batches().into_iter().map(|batch| batch.analytics_id).collect()
     }
 
-    /// Forgets what was received.
+    /// Discards everything received so far.
     pub fn clear(&self) {
         self.log.batches().clear();
     }
 
-    /// Waits until there are at least `count` events.
+    /// Waits until at least `count` events have been received.
     ///
     /// # Cancel safety
     ///
-    /// It changes nothing: it can be dropped and called again.
+    /// This method only waits. It can be dropped and called again.
     pub async fn wait_for(&self, count: usize) {
         let events = |batches: &[ReceivedBatch]| -> usize {
             batches.iter().map(|batch| batch.events.len()).sum()
@@ -171,7 +176,8 @@ impl Log {
 
     async fn wait_until(&self, met: impl Fn(&[ReceivedBatch]) -> bool) {
         loop {
-            // Before the look, so that nothing added after it is missed.
+            // Create the future before the check, so that no event added after the check
+            // is missed.
             let added = self.added.notified();
             if met(&self.batches()) {
                 return;

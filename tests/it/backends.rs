@@ -1,4 +1,4 @@
-//! The backends of this crate, against the contract and against their services.
+//! The crate's backends, tested against the backend contract and against their services.
 
 mod doubles;
 mod jsonl;
@@ -21,7 +21,7 @@ fn text(value: &Value) -> String {
     value.as_str().unwrap().to_owned()
 }
 
-/// The object under `key`, or an empty one.
+/// Removes the object under `key`; returns an empty one if there is none.
 fn object(of: &mut Map<String, Value>, key: &str) -> Map<String, Value> {
     match of.remove(key) {
         None => Map::new(),

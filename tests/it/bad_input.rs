@@ -1,4 +1,4 @@
-//! What bad input gets: a typed error, a bounded wait, and nothing lost.
+//! Bad input leads to a typed error and a bounded wait, and loses no data.
 
 use std::{error::Error as _, time::Duration};
 
@@ -19,7 +19,7 @@ async fn a_client_without_a_session_is_refused_at_build() {
 }
 
 #[tokio::test]
-async fn an_event_type_that_is_none_is_refused_at_build() {
+async fn an_invalid_event_type_is_refused_at_build() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     for event_type in ["", "m.direct", "a b"] {
@@ -29,7 +29,7 @@ async fn an_event_type_that_is_none_is_refused_at_build() {
 }
 
 #[test]
-fn a_build_outside_of_a_runtime_is_refused() {
+fn a_build_outside_a_runtime_is_refused() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let client = runtime.block_on(async {
         let world = World::new().await;
@@ -42,7 +42,7 @@ fn a_build_outside_of_a_runtime_is_refused() {
 }
 
 #[tokio::test]
-async fn a_guest_cannot_be_asked_and_writes_nothing() {
+async fn a_guest_is_not_asked_and_writes_nothing() {
     let world = World::new().await;
     let login = world.server.add_guest(ALICE, "GUEST");
     let device = world.device_of(login).await;
@@ -55,10 +55,10 @@ async fn a_guest_cannot_be_asked_and_writes_nothing() {
     assert!(!world.take_requests().contains("PUT"));
 }
 
-type IsToldBy = fn(&AccountDataError) -> bool;
+type ErrorCheck = fn(&AccountDataError) -> bool;
 
-/// Every fault that a request can meet, and the error it is told by.
-fn faults() -> Vec<(Fault, IsToldBy)> {
+/// Returns every fault that a request can meet, with a check for the error that reports it.
+fn faults() -> Vec<(Fault, ErrorCheck)> {
     use AccountDataError as E;
 
     vec![
@@ -82,7 +82,7 @@ fn faults() -> Vec<(Fault, IsToldBy)> {
     ]
 }
 
-/// Waits for `what`, and lets the bound on a request pass if `fault` stalls it.
+/// Waits for `what`. If `fault` stalls the request, lets the request timeout elapse first.
 async fn outlasting<T>(world: &World, fault: &Fault, what: impl Future<Output = T>) -> T {
     let mut what = Box::pin(what);
     if matches!(fault, Fault::StallAfter | Fault::StallBefore) {
@@ -98,9 +98,9 @@ async fn outlasting<T>(world: &World, fault: &Fault, what: impl Future<Output = 
 
 #[tokio::test]
 async fn an_opt_in_that_meets_a_fault_changes_nothing_and_succeeds_later() {
-    for (fault, is_told_by) in faults() {
+    for (fault, is_expected) in faults() {
         for method in [AccountDataMethod::Get, AccountDataMethod::Put] {
-            // An HTML page with status 200 answers a write as well as `{}` does.
+            // An HTML page with status 200 is as good an answer to a write as `{}`.
             if fault == Fault::Html(200) && method == AccountDataMethod::Put {
                 continue;
             }
@@ -110,7 +110,7 @@ async fn an_opt_in_that_meets_a_fault_changes_nothing_and_succeeds_later() {
             world.server.fail_next_on(method, fault.clone());
             let error = outlasting(&world, &fault, analytics.opt_in()).await.unwrap_err();
             let OptInError::AccountData(error) = error else { panic!("{case}: {error}") };
-            assert!(is_told_by(&error), "{case}: {error:?}");
+            assert!(is_expected(&error), "{case}: {error:?}");
             let has_source = !matches!(error, AccountDataError::Timeout);
             assert_eq!(error.source().is_some(), has_source, "{case}");
             assert_eq!(analytics.state().decision, Consent::Undecided, "{case}");
@@ -124,8 +124,8 @@ async fn an_opt_in_that_meets_a_fault_changes_nothing_and_succeeds_later() {
 }
 
 #[tokio::test]
-async fn an_opt_out_that_meets_a_fault_stands_here_and_cleans_up_later() {
-    for (fault, is_told_by) in faults() {
+async fn an_opt_out_that_meets_a_fault_stands_locally_and_cleans_up_later() {
+    for (fault, is_expected) in faults() {
         for method in [AccountDataMethod::Get, AccountDataMethod::Put] {
             if fault == Fault::Html(200) && method == AccountDataMethod::Put {
                 continue;
@@ -139,7 +139,7 @@ async fn an_opt_out_that_meets_a_fault_stands_here_and_cleans_up_later() {
             let WithdrawalStep::Pending(Some(error)) = &receipt.account else {
                 panic!("{case}: {receipt:?}")
             };
-            assert!(is_told_by(error), "{case}: {error:?}");
+            assert!(is_expected(error), "{case}: {error:?}");
             assert_eq!(analytics.state().decision, Consent::Denied, "{case}");
 
             let receipt = eventually(analytics.opt_out().into_future()).await;
@@ -150,17 +150,17 @@ async fn an_opt_out_that_meets_a_fault_stands_here_and_cleans_up_later() {
 }
 
 #[tokio::test]
-async fn a_recheck_that_meets_a_fault_keeps_what_was_proven() {
-    for (fault, is_told_by) in faults() {
+async fn a_recheck_that_meets_a_fault_keeps_the_gate_open() {
+    for (fault, is_expected) in faults() {
         if matches!(fault, Fault::Forbidden | Fault::UserLocked) {
-            // These say something about the session: see below and P2.
+            // These faults affect the session; they are tested elsewhere (here below, and P2).
             continue;
         }
         let world = World::new().await;
         let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
         world.server.fail_next(fault.clone());
         let error = outlasting(&world, &fault, analytics.recheck()).await.unwrap_err();
-        assert!(is_told_by(&error), "{fault:?}: {error:?}");
+        assert!(is_expected(&error), "{fault:?}: {error:?}");
         assert!(analytics.is_open(), "{fault:?}");
         eventually(analytics.recheck()).await.unwrap();
         assert!(analytics.is_open(), "{fault:?}");
@@ -168,7 +168,7 @@ async fn a_recheck_that_meets_a_fault_keeps_what_was_proven() {
 }
 
 #[tokio::test]
-async fn an_account_that_is_forbidden_once_holds_and_opens_with_a_new_proof() {
+async fn a_single_forbidden_answer_holds_the_gate_until_the_next_get() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
     world.server.fail_next(Fault::Forbidden);
@@ -180,7 +180,7 @@ async fn an_account_that_is_forbidden_once_holds_and_opens_with_a_new_proof() {
 }
 
 #[tokio::test]
-async fn a_content_that_is_no_object_is_reported_and_left_alone() {
+async fn content_that_is_not_an_object_is_reported_and_left_alone() {
     for held in ["[1]", "\"text\"", "7", "null"] {
         let world = World::new().await;
         world.set_content(held);
@@ -201,7 +201,7 @@ async fn a_content_that_is_no_object_is_reported_and_left_alone() {
             "{held}: {receipt:?}"
         );
         assert_eq!(world.content().unwrap(), held);
-        // The user can still have it all removed.
+        // The user can still remove everything.
         let receipt = eventually(analytics.opt_out().erase_event().into_future()).await;
         assert!(receipt.is_complete(), "{held}: {receipt:?}");
         assert_eq!(world.content().unwrap(), "{}");
@@ -209,7 +209,7 @@ async fn a_content_that_is_no_object_is_reported_and_left_alone() {
 }
 
 #[tokio::test]
-async fn contents_that_only_raw_json_can_hold_are_read() {
+async fn content_that_only_raw_json_can_hold_is_read() {
     let deep = format!("{}{}", "[".repeat(900), "]".repeat(900));
     for (member, id) in [
         (r#""\ud800":1"#, FOREIGN_ID),
@@ -223,7 +223,7 @@ async fn contents_that_only_raw_json_can_hold_are_read() {
         let device = world.device("PHONE").await;
         let (analytics, _) = device.start_confirmed().await;
         assert_eq!(analytics.analytics_id().unwrap().reveal(), id);
-        // And in sync it is what is held.
+        // Sync delivers the same content, so nothing is requested.
         device.sync().await;
         assert!(analytics.is_open());
         assert_eq!(world.take_requests(), "GET");
@@ -231,7 +231,7 @@ async fn contents_that_only_raw_json_can_hold_are_read() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_late_is_not_taken_for_the_next_one() {
+async fn a_late_answer_is_not_taken_for_the_next_one() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
     world.server.fail_next_on(AccountDataMethod::Put, Fault::StallAfter);

@@ -1,10 +1,10 @@
-//! Every public future may be dropped wherever it waits, and every call may come from
-//! any thread: the promises hold all the same.
+//! Every public future may be dropped at any await point, and every call may come from any thread,
+//! without breaking a promise.
 //!
-//! - Each call is dropped while each of its requests to the homeserver is out, before
-//!   it was applied and after: 66 drops, of which the test asserts the number.
-//! - The calls that send no request are dropped after each of their polls.
-//! - Four threads call whatever there is, against another client that writes.
+//! - Each call is dropped during each of its requests to the homeserver, before and after the
+//!   request is applied.
+//! - Calls that send no request are dropped after each of their polls.
+//! - Four threads make every call, while another client writes.
 
 use std::{
     future::poll_fn,
@@ -52,7 +52,7 @@ impl Call {
     }
 }
 
-/// When a call is dropped while a request of its is out.
+/// The state of the request when its call is dropped.
 #[derive(Clone, Copy, Debug)]
 enum Moment {
     NotYetApplied,
@@ -60,7 +60,7 @@ enum Moment {
 }
 
 #[tokio::test]
-async fn a_call_may_be_dropped_while_any_of_its_requests_is_out() {
+async fn a_call_may_be_dropped_during_any_of_its_requests() {
     let starts = [
         None,
         Some(content(Some(true), Some(FOREIGN_ID))),
@@ -82,8 +82,8 @@ async fn a_call_may_be_dropped_while_any_of_its_requests_is_out() {
     assert_eq!(drops, 68);
 }
 
-/// Drops `call` while its `request`-th request is out, and checks what becomes of it.
-/// Returns whether there was such a request.
+/// Drops `call` during its `request`-th request, and checks the outcome. Returns whether there was
+/// such a request.
 async fn drop_during(start: Option<&str>, call: Call, request: usize, moment: Moment) -> bool {
     let case = format!("{start:?}, {call:?}, request {request}, {moment:?}");
     let world = World::new().await;
@@ -123,13 +123,13 @@ async fn drop_during(start: Option<&str>, call: Call, request: usize, moment: Mo
     assert!(analytics.stats().backends[0].is_balanced(), "{case}");
 
     if call != Call::EndSession {
-        works_as_before(&world, &analytics, &recorder, &case).await;
+        still_opts_in_and_out(&world, &analytics, &recorder, &case).await;
     }
     passing.abort();
     true
 }
 
-/// Drives `call` until its `request`-th request is out, and drops it there.
+/// Drives `call` until its `request`-th request is sent, and drops it there.
 async fn drop_call(
     mut call: BoxFuture<'static, ()>,
     proxy: &mut GatedProxy,
@@ -168,7 +168,7 @@ fn is_clean(world: &World) -> bool {
     id_in(&held).is_none() && !held.contains("true")
 }
 
-/// Open means: under the ID that the account holds.
+/// Asserts that an open gate uses the ID that the account holds.
 fn follows_the_account(world: &World, analytics: &Analytics, case: &str) {
     let held = world.content().and_then(|held| id_in(&held));
     if analytics.is_open() {
@@ -177,8 +177,8 @@ fn follows_the_account(world: &World, analytics: &Analytics, case: &str) {
     }
 }
 
-/// The user can still say yes, and no.
-async fn works_as_before(
+/// Asserts that the user can still opt in and out.
+async fn still_opts_in_and_out(
     world: &World,
     analytics: &Analytics,
     recorder: &RecordingBackend,
@@ -194,7 +194,7 @@ async fn works_as_before(
     assert!(is_clean(world), "{case}");
 }
 
-/// Calls that send no request, or none of their own.
+/// Covers the calls that send no request, or none of their own.
 #[tokio::test]
 async fn a_call_may_be_dropped_after_any_of_its_polls() {
     type Begin = fn(Analytics) -> BoxFuture<'static, ()>;
@@ -224,7 +224,7 @@ async fn a_call_may_be_dropped_after_any_of_its_polls() {
     }
 }
 
-/// Whether the call was still waiting after that many polls.
+/// Returns whether the call was still pending after that many polls.
 async fn drop_after(
     name: &str,
     begin: fn(Analytics) -> BoxFuture<'static, ()>,
@@ -245,12 +245,12 @@ async fn drop_after(
         if is_ready {
             return false;
         }
-        // Until it would be polled again.
+        // Wait until the call would be polled again.
         tokio::task::yield_now().await;
     }
     drop(call);
 
-    // What was begun goes on, and ends.
+    // Work that has begun continues and ends.
     let is_begun = polls > 0;
     let is_opt_out = name.starts_with("opt_out");
     if is_begun && is_opt_out {
@@ -266,7 +266,7 @@ async fn drop_after(
         tokio::time::advance(Duration::from_millis(1_001)).await;
     } else if name != "end_session" {
         eventually(analytics.allow_on_this_device()).await.unwrap();
-        works_as_before(&world, &analytics, &recorder, &case).await;
+        still_opts_in_and_out(&world, &analytics, &recorder, &case).await;
     }
     assert!(analytics.stats().backends[0].is_balanced(), "{case}");
     true
@@ -303,9 +303,9 @@ async fn a_build_that_is_dropped_has_started_nothing() {
     assert!(world.take_requests().is_empty());
 }
 
-/// Calls from threads that have no runtime, while sync runs and another client writes.
+/// Calls from threads without a runtime, while sync runs and another client writes.
 #[tokio::test]
-async fn calls_from_many_threads_end_and_leave_one_id_and_no_event_unaccounted_for() {
+async fn calls_from_many_threads_return_and_leave_one_id_and_every_event_accounted_for() {
     const THREADS: u64 = 4;
     const CALLS: usize = 60;
 
@@ -317,7 +317,7 @@ async fn calls_from_many_threads_end_and_leave_one_id_and_no_event_unaccounted_f
         .map(|seed| {
             let (world, analytics) = (world.clone(), analytics.clone());
             let (opt_ins, runtime) = (opt_ins.clone(), Handle::current());
-            #[expect(clippy::disallowed_methods, reason = "an app has threads")]
+            #[expect(clippy::disallowed_methods, reason = "apps call from plain threads")]
             std::thread::spawn(move || {
                 let mut dice = fastrand::Rng::with_seed(seed);
                 for _ in 0..CALLS {
@@ -325,7 +325,7 @@ async fn calls_from_many_threads_end_and_leave_one_id_and_no_event_unaccounted_f
                     match dice.u8(..12) {
                         0..=2 => {
                             opt_ins.fetch_add(1, Ordering::SeqCst);
-                            // Fails if another thread withdraws after it.
+                            // Fails if another thread opts out after this call.
                             let _ = runtime.block_on(analytics.opt_in());
                         }
                         3 => drop(runtime.block_on(analytics.opt_out().into_future())),
@@ -343,7 +343,7 @@ async fn calls_from_many_threads_end_and_leave_one_id_and_no_event_unaccounted_f
         .collect();
     while threads.iter().any(|thread| !thread.is_finished()) {
         device.sync().await;
-        // New IDs settle, retries come.
+        // Give new IDs time to settle, and retries time to run.
         tokio::time::advance(Duration::from_secs(5)).await;
     }
     for thread in threads {
@@ -353,14 +353,17 @@ async fn calls_from_many_threads_end_and_leave_one_id_and_no_event_unaccounted_f
     let requests = world.server.requests();
     let writes = requests.iter().filter(|request| request.method == AccountDataMethod::Put);
     let written: Vec<_> = writes.map(|request| request.body.as_str()).collect();
-    let yeses = written.iter().filter(|content| content.contains("true")).count();
-    assert!(yeses <= opt_ins.load(Ordering::SeqCst), "a yes that nobody said");
+    let opt_ins_written = written.iter().filter(|content| content.contains("true")).count();
+    assert!(
+        opt_ins_written <= opt_ins.load(Ordering::SeqCst),
+        "more opt-ins were written than were made"
+    );
     let held: Vec<_> = written.iter().filter_map(|content| id_in(content)).collect();
     for id in recorder.ids() {
-        assert!(id == FOREIGN_ID || held.contains(&id), "sent under an ID that nobody wrote");
+        assert!(id == FOREIGN_ID || held.contains(&id), "sent under an ID that was never written");
     }
 
     eventually(analytics.allow_on_this_device()).await.unwrap();
-    works_as_before(&world, &analytics, &recorder, "after all threads").await;
+    still_opts_in_and_out(&world, &analytics, &recorder, "after all threads").await;
     assert!(analytics.stats().backends[0].is_balanced());
 }

@@ -1,22 +1,21 @@
-//! Promises P1 to P6 hold after the process stopped anywhere in an opt-in, an
-//! opt-out, or the resumption of one.
+//! Promises P1 to P6 hold wherever the process stops during an opt-in, an opt-out, or the
+//! resumption of one.
 //!
-//! - [`in_process`] stops a process, its client and all its tasks before and after
-//!   every write to the client's store, and before every account-data request is
-//!   sent and after it was applied but before its answer came (that an answer came is
-//!   the next point, or the end).
-//! - [`kill`] does the same to a real process on a real SQLite store, with SIGKILL.
-//! - [`store_failures`] has what a store can do other than stop.
+//! - [`in_process`] stops a process, with its client and all its tasks, before and after each write
+//!   to the client's store, before each account-data request is sent, and after it is applied but
+//!   before it is answered. (The moment after the answer is the next point, or the end.)
+//! - [`kill`] stops a real process on a real SQLite store with SIGKILL.
+//! - [`store_failures`] covers stores that fail instead of stopping.
 //!
-//! The points are enumerated by running until nothing was left to stop at: 764 stops
-//! in process and 59 kills, whose numbers the tests assert.
+//! The points are enumerated: a run continues until there is no further point to stop at. The tests
+//! assert their numbers.
 //!
-//! Each time the device then restarts on what is left, and the test asks: is a no
-//! that was written still a no, and the homeserver clean? Was no `true` written
-//! without an opt-in? Is the gate open only for what the homeserver holds, under its
-//! ID, and was nothing sent under another? Is nobody asked who has decided? Do other
-//! people's members survive? Is the next start quiet? And does a client that restores
-//! the retired ID open nothing?
+//! After each stop, the device restarts on the store and account left behind, and the test checks
+//! that a written opt-out is still an opt-out and the homeserver is clean; that `true` was written
+//! only by an opt-in; that the gate is open only for an opt-in that the homeserver holds, under its
+//! ID, and that no event was sent under another; that a user who has decided is not asked again;
+//! that members of other clients survive; that the following start sends nothing but its GET; and
+//! that a client that restores the retired ID opens nothing.
 
 mod in_process;
 #[cfg(unix)]
@@ -51,58 +50,58 @@ use crate::support::{
     ALICE, AnalyticsExt as _, SETTLE, content, eventually, id_in, plain_http_client,
 };
 
-/// A member of another client, which has to survive all that is not an erasure.
+/// A member of another client. It must survive everything except an erasure.
 const THEIRS: &str = r#""theirs":{"big":123456789012345678901234567890}"#;
-/// An ID of a third client.
+/// The ID of a third client.
 const OTHER_ID: &str = "7a6b5c4d3e2f1";
 
-/// A content with the flag and the ID given, and a member of another client.
-fn beside_theirs(flag: Option<bool>, id: Option<&str>) -> String {
+/// Returns event content with the given flag and ID, and a member of another client.
+fn content_with_theirs(flag: Option<bool>, id: Option<&str>) -> String {
     match content(flag, id).strip_prefix('{').unwrap() {
         "}" => format!("{{{THEIRS}}}"),
         rest => format!("{{{THEIRS},{rest}"),
     }
 }
 
-/// What an app does, one after the other.
+/// One step of an app. Steps run in sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Call {
     /// Waits for the homeserver's first answer.
     Confirm,
     OptIn,
-    /// Waits until the ID that an opt-in made is in use.
+    /// Waits until the ID created by the opt-in is in use.
     Settle,
     OptOut,
     Erase,
 }
 
-/// What an app, or the store under it, lets the test know at once.
+/// A fact that the app, or the store under it, reports to the test as it happens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Fact {
     OptInCalled,
-    /// The future of an opt-out was polled once; `erase`: of one that erases.
+    /// The future of an opt-out was polled once; `erase` if it erases the event.
     OptOutPolled {
         erase: bool,
     },
     OptOutReturned,
-    /// All calls were made, and what they left to do is done.
+    /// All calls have returned, and the work that they left is done.
     Complete,
     WriteBegins,
     WriteEnds,
-    WriteOfNoBegins,
+    WriteOfOptOutBegins,
     /// Events were sent under this ID.
     Sent {
         id: String,
     },
 }
 
-/// Takes a fact down; what happens next waits for it.
+/// Records facts. The reporter waits until its fact is recorded.
 trait Witness: Send + Sync {
-    fn tell(&self, fact: Fact) -> BoxFuture<'_, ()>;
+    fn report(&self, fact: Fact) -> BoxFuture<'_, ()>;
 }
 
-/// Makes `calls`. The facts are told before anything else can happen.
-async fn act(analytics: &Analytics, calls: &[Call], witness: &dyn Witness) {
+/// Makes `calls`. Each fact is recorded before the next step.
+async fn make_calls(analytics: &Analytics, calls: &[Call], witness: &dyn Witness) {
     analytics.capture_one("AtStart");
     for call in calls {
         match call {
@@ -111,9 +110,9 @@ async fn act(analytics: &Analytics, calls: &[Call], witness: &dyn Witness) {
                 analytics.capture_one("Confirmed");
             }
             Call::OptIn => {
-                witness.tell(Fact::OptInCalled).await;
+                witness.report(Fact::OptInCalled).await;
                 if analytics.opt_in().await.is_err() {
-                    // A withdrawal overtook it, and is what goes on.
+                    // A withdrawal superseded it and continues on its own.
                     pending::<()>().await;
                 }
                 analytics.capture_one("OptedIn");
@@ -134,19 +133,19 @@ async fn act(analytics: &Analytics, calls: &[Call], witness: &dyn Witness) {
                     Poll::Ready(())
                 })
                 .await;
-                witness.tell(Fact::OptOutPolled { erase }).await;
+                witness.report(Fact::OptOutPolled { erase }).await;
                 analytics.capture_one("OptedOut");
                 opt_out.await;
-                witness.tell(Fact::OptOutReturned).await;
+                witness.report(Fact::OptOutReturned).await;
             }
         }
     }
-    // Is answered after what is left to do; offline, it fails.
+    // Answered after all outstanding work; it fails when offline.
     let _ = analytics.recheck().await;
-    witness.tell(Fact::Complete).await;
+    witness.report(Fact::Complete).await;
 }
 
-/// Tells under which ID it was sent something.
+/// A backend that reports the ID of each batch.
 struct Service {
     witness: Arc<dyn Witness>,
     names: Arc<Mutex<Vec<String>>>,
@@ -165,7 +164,7 @@ impl Backend for Service {
 
     async fn send(&self, batch: &Batch) -> Result<(), DeliveryError> {
         let id = batch.analytics_id().reveal().to_owned();
-        self.witness.tell(Fact::Sent { id }).await;
+        self.witness.report(Fact::Sent { id }).await;
         lock(&self.names).extend(batch.events().map(|event| event.name().to_owned()));
         Ok(())
     }
@@ -175,27 +174,27 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What the test knows of the process that it stops.
+/// The state of one process, as reported to the test.
 #[derive(Clone, Debug)]
-struct Told {
-    /// What may hold by what the user had said before that process began.
+struct Observed {
+    /// The decisions that are possible from before this process.
     before: Vec<Consent>,
-    /// An erasure was ordered before.
+    /// Whether an erasure was ordered by an earlier process.
     erased_before: bool,
     opt_in_called: bool,
     opt_out_polled: bool,
     erase_polled: bool,
-    /// The write now out has the no of the opt-out that was polled.
-    write_has_no: bool,
-    /// The no is in the store.
-    no_written: bool,
+    /// Whether the write in progress contains the opt-out that was polled.
+    write_has_opt_out: bool,
+    /// Whether the opt-out is in the store.
+    opt_out_written: bool,
     opt_out_returned: bool,
     complete: bool,
-    /// What broke a promise while it ran.
-    broken: Vec<String>,
+    /// Broken promises, as noticed while the process ran.
+    violations: Vec<String>,
 }
 
-impl Told {
+impl Observed {
     fn new(before: Vec<Consent>) -> Self {
         Self {
             before,
@@ -203,15 +202,15 @@ impl Told {
             opt_in_called: false,
             opt_out_polled: false,
             erase_polled: false,
-            write_has_no: false,
-            no_written: false,
+            write_has_opt_out: false,
+            opt_out_written: false,
             opt_out_returned: false,
             complete: false,
-            broken: Vec::new(),
+            violations: Vec::new(),
         }
     }
 
-    /// What is known when the next process begins.
+    /// Returns the initial state for the process after this one.
     fn next_process(&self) -> Self {
         Self { erased_before: self.may_be_erased(), ..Self::new(self.allowed()) }
     }
@@ -220,7 +219,7 @@ impl Told {
         self.erased_before || self.erase_polled
     }
 
-    fn hear(&mut self, fact: &Fact, content: Option<&str>) {
+    fn note(&mut self, fact: &Fact, content: Option<&str>) {
         match fact {
             Fact::OptInCalled => self.opt_in_called = true,
             Fact::OptOutPolled { erase } => {
@@ -229,32 +228,33 @@ impl Told {
             }
             Fact::OptOutReturned => {
                 self.opt_out_returned = true;
-                if !self.no_written {
-                    self.broken.push("the opt-out returned before it was written".to_owned());
+                if !self.opt_out_written {
+                    self.violations.push("the opt-out returned before it was written".to_owned());
                 }
             }
             Fact::Complete => self.complete = true,
-            // A record is copied before it is brought together with what is stored.
-            Fact::WriteBegins => self.write_has_no = false,
-            Fact::WriteOfNoBegins => self.write_has_no = self.opt_out_polled,
-            Fact::WriteEnds => self.no_written |= self.write_has_no,
+            // The record is copied before it is merged with the stored one.
+            Fact::WriteBegins => self.write_has_opt_out = false,
+            Fact::WriteOfOptOutBegins => self.write_has_opt_out = self.opt_out_polled,
+            Fact::WriteEnds => self.opt_out_written |= self.write_has_opt_out,
             Fact::Sent { id } => {
-                let standing_no = self.before == [Consent::Denied] && !self.opt_in_called;
-                if self.opt_out_polled || standing_no {
-                    self.broken.push("sent after a no".to_owned());
+                let standing_opt_out = self.before == [Consent::Denied] && !self.opt_in_called;
+                if self.opt_out_polled || standing_opt_out {
+                    self.violations.push("sent after an opt-out".to_owned());
                 }
-                if content != Some(&beside_theirs(Some(true), Some(id)))
+                if content != Some(&content_with_theirs(Some(true), Some(id)))
                     && content != Some(&crate::support::content(Some(true), Some(id)))
                 {
-                    self.broken.push("sent under what the homeserver does not hold".to_owned());
+                    self.violations
+                        .push("sent under an ID that the homeserver does not hold".to_owned());
                 }
             }
         }
     }
 
-    /// Which decisions a restart may find.
+    /// Returns the decisions that a restart may find.
     fn allowed(&self) -> Vec<Consent> {
-        if self.no_written {
+        if self.opt_out_written {
             return vec![Consent::Denied];
         }
         if self.complete && self.opt_in_called {
@@ -271,27 +271,27 @@ impl Told {
     }
 }
 
-/// The ID that is never to be used again after a no.
+/// The ID that must never be used again after an opt-out.
 #[derive(Clone, Debug)]
 enum Retired {
-    /// The last that an opt-in made, or this one that the account had before.
+    /// The ID of the last opt-in, or else this one, which the account had before.
     Known(Option<String>),
-    /// One that the device never saw.
+    /// An ID that the device never saw.
     Unknown,
 }
 
-/// Alice's account and one device of hers.
+/// Alice's account, and one of her devices.
 struct Account {
     server: AccountDataServer,
     login: DeviceLogin,
-    told: Mutex<Told>,
+    observed: Mutex<Observed>,
     opt_out_polled: Notify,
 }
 
 impl Witness for Account {
-    fn tell(&self, fact: Fact) -> BoxFuture<'_, ()> {
-        // Not in the future: a stopped process had no chance to wait for it.
-        self.hear(&fact);
+    fn report(&self, fact: Fact) -> BoxFuture<'_, ()> {
+        // Recorded outside the future, because a stopped process does not poll it.
+        self.note(&fact);
         Box::pin(std::future::ready(()))
     }
 }
@@ -302,23 +302,23 @@ impl Account {
         if let Some(held) = held {
             server.set_content(ALICE, ELEMENT_EVENT_TYPE, held);
         }
-        // A name of its own: an `Analytics` leaves what it could not save to the next one of
-        // its device in this process, which here stands for processes that know nothing of
-        // each other.
+        // Each account needs a unique device name. An `Analytics` hands its unsaved record to the
+        // next one for the same device in this process, but here the two stand for separate
+        // processes.
         static DEVICES: AtomicUsize = AtomicUsize::new(0);
         let number = DEVICES.fetch_add(1, Ordering::Relaxed);
         let login = server.add_device(ALICE, &format!("PHONE{number}"));
         Arc::new(Self {
             server,
             login,
-            told: Mutex::new(Told::new(vec![Consent::Undecided])),
+            observed: Mutex::new(Observed::new(vec![Consent::Undecided])),
             opt_out_polled: Notify::new(),
         })
     }
 
-    fn hear(&self, fact: &Fact) {
+    fn note(&self, fact: &Fact) {
         let content = self.content();
-        lock(&self.told).hear(fact, content.as_deref());
+        lock(&self.observed).note(fact, content.as_deref());
         if matches!(fact, Fact::OptOutPolled { .. }) {
             self.opt_out_polled.notify_one();
         }
@@ -332,25 +332,25 @@ impl Account {
         self.server.set_content(ALICE, ELEMENT_EVENT_TYPE, content);
     }
 
-    /// The methods and bodies of the requests since the last call.
+    /// Returns the methods and bodies of the requests since the last call.
     fn take_requests(&self) -> Vec<(AccountDataMethod, String)> {
         let requests = self.server.requests();
         self.server.clear_requests();
         requests.into_iter().map(|request| (request.method, request.body)).collect()
     }
 
-    /// Begins the life of a process.
+    /// Resets the state for a process that starts after `before`.
     fn process_begins(&self, before: Consent) {
-        *lock(&self.told) = Told::new(vec![before]);
+        *lock(&self.observed) = Observed::new(vec![before]);
     }
 
-    /// Begins the life of a process after one that was stopped.
+    /// Resets the state for a process that starts after one that was stopped.
     fn next_process_begins(&self) {
-        let mut told = lock(&self.told);
-        *told = told.next_process();
+        let mut observed = lock(&self.observed);
+        *observed = observed.next_process();
     }
 
-    /// Checks what a restart finds, on a store that `open` opens anew each time.
+    /// Restarts twice, and checks each state; `open` opens the store for each restart.
     ///
     /// `retired` is the ID that the account had before, if a withdrawal retires it.
     async fn check_restart(
@@ -359,25 +359,25 @@ impl Account {
         retired: &Retired,
         case: &str,
     ) {
-        let told = lock(&self.told).clone();
+        let observed = lock(&self.observed).clone();
         let held_before = self.content();
-        assert_eq!(told.broken, Vec::<String>::new(), "{case}: {told:?}");
+        assert_eq!(observed.violations, Vec::<String>::new(), "{case}: {observed:?}");
         let made = self.take_requests().into_iter().rev().find_map(|(method, body)| {
             (method == AccountDataMethod::Put).then(|| id_in(&body)).flatten()
         });
         let retired = match retired {
-            // A device remembers the last ID that it retired.
+            // The device remembers only the last ID that it retired.
             Retired::Known(before) => made.or_else(|| before.clone()),
             Retired::Unknown => None,
         };
-        let allowed = told.allowed();
+        let allowed = observed.allowed();
         self.next_process_begins();
 
         let (analytics, names) = self.start(open().await, self.clone()).await;
         analytics.capture_one("AtRestart");
         let state = analytics.until(|state| state.confirmed && !state.removal_pending).await;
         let case =
-            format!("{case}: {told:?} -> {state:?}, {held_before:?} -> {:?}", self.content());
+            format!("{case}: {observed:?} -> {state:?}, {held_before:?} -> {:?}", self.content());
         analytics.capture_one("Later");
         eventually(analytics.flush()).await;
         eventually(analytics.recheck()).await.unwrap();
@@ -385,7 +385,7 @@ impl Account {
         let held = self.content();
         assert!(allowed.contains(&state.decision), "{case}");
         assert_eq!(analytics.state(), state, "{case}");
-        assert_eq!(lock(&self.told).broken, Vec::<String>::new(), "{case}");
+        assert_eq!(lock(&self.observed).violations, Vec::<String>::new(), "{case}");
         let names = lock(&names).clone();
         let from_before = names.iter().any(|name| name != "AtRestart" && name != "Later");
         assert!(!from_before, "{case}: {names:?}");
@@ -412,16 +412,16 @@ impl Account {
             }
             _ => unreachable!("{case}"),
         }
-        // Other people's members survive, and nobody said yes in this process.
+        // Members of other clients survive, and this process writes no opt-in.
         let theirs =
             |held: &Option<String>| held.as_ref().is_some_and(|held| held.contains(THEIRS));
-        assert!(told.may_be_erased() || theirs(&held) == theirs(&held_before), "{case}");
+        assert!(observed.may_be_erased() || theirs(&held) == theirs(&held_before), "{case}");
         for (method, body) in self.take_requests() {
             assert!(method != AccountDataMethod::Put || flag_in(&body) != Some(true), "{case}");
         }
         drop(analytics);
 
-        // It is over: the next start only asks.
+        // Nothing is left to do: the next start only reads.
         let (analytics, _) = self.start(open().await, self.clone()).await;
         analytics.confirmed().await;
         assert_eq!(analytics.state(), state, "{case}");
@@ -430,7 +430,7 @@ impl Account {
             return;
         }
 
-        // A client that restores the ID of before is no new yes.
+        // A client that restores the previous ID does not opt in.
         if let Some(retired) = retired {
             self.process_begins(Consent::Denied);
             self.set_content(&content(Some(true), Some(&retired)));
@@ -462,7 +462,7 @@ async fn start(client: Client, witness: Arc<dyn Witness>) -> (Analytics, Arc<Mut
     (analytics, names)
 }
 
-/// A client of Alice's device, which may be in another process than its homeserver.
+/// Creates a client for Alice's device. It may run in another process than its homeserver.
 pub(crate) async fn client_of(
     homeserver: &str,
     device_id: &str,
@@ -484,7 +484,7 @@ pub(crate) async fn client_of(
     client
 }
 
-/// The flag of a content.
+/// Returns the flag in `content`.
 fn flag_in(content: &str) -> Option<bool> {
     let content: serde_json::Value = serde_json::from_str(content).unwrap();
     content.get("pseudonymousAnalyticsOptIn").and_then(serde_json::Value::as_bool)

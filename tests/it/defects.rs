@@ -1,11 +1,10 @@
-//! What other clients get wrong, one test for each, numbered as in our list of
-//! their defects. None of them may be ours.
+//! Known defects of other Matrix clients, numbered as in the list of them that this project keeps.
+//! Each test shows that this crate does not have one.
 //!
-//! Three cannot be tested here. D26 (a raw room ID as a property) and D27 (a room
-//! name in a path) are what an app captures: the guard of promise P8 is for them.
-//! D29 (free text of an error as a property; an event counted as reported although
-//! consent dropped it) is the app's own: `capture` says nothing of whether it took
-//! an event, so nothing can be built on that.
+//! Three cannot be tested here. D26 (a raw room ID as a property) and D27 (a room name in a path)
+//! depend on what the app captures; the guard of P8 is for those. D29 (free text of an error as a
+//! property; an event counted as reported although consent dropped it) is up to the app: `capture`
+//! does not say whether it accepted an event, so an app cannot rely on that.
 
 use std::{
     collections::BTreeSet,
@@ -22,7 +21,7 @@ use crate::support::{
     AnalyticsExt as _, FOREIGN_ID, GatedProxy, SETTLE, World, content, eventually, id_in,
 };
 
-/// A device whose account-data requests wait for the test, and its first answer.
+/// Starts a device whose account-data requests are held, and releases its first answer.
 async fn gated(world: &World, name: &str) -> (GatedProxy, Analytics, RecordingBackend) {
     let (mut proxy, device) = world.gated_device(name).await;
     let (analytics, recorder) = device.start().await;
@@ -32,7 +31,7 @@ async fn gated(world: &World, name: &str) -> (GatedProxy, Analytics, RecordingBa
 }
 
 #[tokio::test]
-async fn d01_d02_the_loser_of_a_race_for_the_id_takes_the_winners() {
+async fn d01_d02_the_loser_of_a_race_takes_the_winners_id() {
     let world = World::new().await;
     let (mut first, loser, sent) = gated(&world, "PHONE").await;
     let (mut second, winner, _) = gated(&world, "LAPTOP").await;
@@ -40,7 +39,7 @@ async fn d01_d02_the_loser_of_a_race_for_the_id_takes_the_winners() {
         .into_iter()
         .map(|analytics| tokio::spawn(async move { analytics.opt_in().await }))
         .collect();
-    // Both read before either writes: the last write holds.
+    // Both read before either writes: the last write stands.
     first.next(Method::GET).await.pass().await;
     second.next(Method::GET).await.pass().await;
     first.next(Method::PUT).await.pass().await;
@@ -86,7 +85,7 @@ async fn d04_an_id_that_could_not_be_stored_is_not_used() {
 }
 
 #[tokio::test]
-async fn d05_a_falsy_id_is_replaced_and_none_is_ever_written() {
+async fn d05_a_falsy_id_is_replaced_and_never_written() {
     for falsy in ["null", "\"\""] {
         let world = World::new().await;
         world.set_content(&format!(r#"{{"id":{falsy},"pseudonymousAnalyticsOptIn":true}}"#));
@@ -101,7 +100,7 @@ async fn d05_a_falsy_id_is_replaced_and_none_is_ever_written() {
 }
 
 #[tokio::test]
-async fn d06_an_overwrite_without_the_flag_takes_back_no_decision() {
+async fn d06_an_overwrite_without_the_flag_changes_no_decision() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let (analytics, _) = device.start_opted_in().await;
@@ -114,7 +113,7 @@ async fn d06_an_overwrite_without_the_flag_takes_back_no_decision() {
 }
 
 #[tokio::test]
-async fn d07_members_of_others_are_written_back() {
+async fn d07_members_of_other_clients_are_written_back() {
     let world = World::new().await;
     world.set_content(r#"{"showPseudonymousAnalyticsPrompt":false,"x":{"y":1.0}}"#);
     let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
@@ -127,13 +126,13 @@ async fn d07_members_of_others_are_written_back() {
 }
 
 #[tokio::test]
-async fn d08_d09_what_is_merged_is_what_the_homeserver_holds_now() {
+async fn d08_d09_writes_merge_into_the_current_content_of_the_homeserver() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     world.set_content(r#"{"old":1}"#);
     device.sync().await;
     let (analytics, _) = device.start_confirmed().await;
-    // Written elsewhere while this device was away.
+    // Another client wrote this while the device was offline.
     world.set_content(&format!(
         r#"{{"new":2,"id":"{FOREIGN_ID}","pseudonymousAnalyticsOptIn":true}}"#
     ));
@@ -144,17 +143,17 @@ async fn d08_d09_what_is_merged_is_what_the_homeserver_holds_now() {
 }
 
 #[tokio::test]
-async fn d10_a_write_waits_for_no_echo() {
+async fn d10_a_write_does_not_wait_for_sync() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
-    // No sync runs at all.
+    // No sync runs in this test.
     analytics.opt_in_and_settle().await;
     eventually(analytics.opt_in()).await.unwrap();
     assert!(eventually(analytics.opt_out().into_future()).await.is_complete());
 }
 
 #[tokio::test]
-async fn d11_there_is_no_id_to_hand_on_where_none_is_proven() {
+async fn d11_an_account_without_an_id_yields_none() {
     let world = World::new().await;
     world.set_content(&content(Some(true), None));
     let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
@@ -179,7 +178,7 @@ async fn d13_opting_out_deletes_the_id() {
 }
 
 #[tokio::test]
-async fn d14_d22_a_no_of_another_device_holds_here() {
+async fn d14_d22_an_opt_out_on_another_device_applies_here() {
     let world = World::new().await;
     let (phone, laptop) = (world.device("PHONE").await, world.device("LAPTOP").await);
     let (here, _) = phone.start_opted_in().await;
@@ -191,7 +190,7 @@ async fn d14_d22_a_no_of_another_device_holds_here() {
 }
 
 #[tokio::test]
-async fn d15_d16_d19_nothing_that_was_queued_leaves_because_of_an_opt_out_or_after_it() {
+async fn d15_d16_d19_no_queued_event_is_sent_during_or_after_an_opt_out() {
     let world = World::new().await;
     let backend = FailingBackend::new();
     let device = world.device("PHONE").await;
@@ -209,14 +208,14 @@ async fn d15_d16_d19_nothing_that_was_queued_leaves_because_of_an_opt_out_or_aft
     assert_eq!(backend.attempts(), before);
 
     analytics.opt_in_and_settle().await;
-    analytics.capture_one("Anew");
+    analytics.capture_one("Again");
     eventually(analytics.flush()).await;
     let names: Vec<_> = backend.accepted_events().into_iter().map(|event| event.name).collect();
-    assert_eq!(names, ["Anew"]);
+    assert_eq!(names, ["Again"]);
 }
 
 #[tokio::test]
-async fn d17_a_new_yes_has_a_new_id() {
+async fn d17_each_opt_in_has_a_new_id() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
     let mut ids = BTreeSet::new();
@@ -228,7 +227,7 @@ async fn d17_a_new_yes_has_a_new_id() {
 }
 
 #[tokio::test]
-async fn d18_a_no_that_comes_while_the_yes_is_written_wins() {
+async fn d18_an_opt_out_during_the_write_of_an_opt_in_wins() {
     let world = World::new().await;
     let (mut proxy, analytics, recorder) = gated(&world, "PHONE").await;
     let opt_in = {
@@ -240,7 +239,7 @@ async fn d18_a_no_that_comes_while_the_yes_is_written_wins() {
     analytics.capture_one("Held");
     let opt_out = tokio::spawn(analytics.opt_out().into_future());
     analytics.until(|state| state.decision == Consent::Denied).await;
-    // The write is applied after the no, and is cleaned up.
+    // The write is applied after the opt-out, and must be cleaned up.
     written.pass().await;
     assert!(eventually(opt_in).await.unwrap().is_err());
     proxy.next(Method::GET).await.pass().await;
@@ -253,7 +252,7 @@ async fn d18_a_no_that_comes_while_the_yes_is_written_wins() {
 }
 
 #[tokio::test]
-async fn d20_d21_nobody_is_opted_in_who_was_not_asked() {
+async fn d20_d21_a_user_who_was_not_asked_is_not_opted_in() {
     for held in ["{}".to_owned(), content(Some(false), None)] {
         let world = World::new().await;
         world.set_content(&held);
@@ -288,7 +287,7 @@ async fn d23_d24_the_next_account_inherits_nothing() {
 }
 
 #[tokio::test]
-async fn d25_what_is_captured_before_the_id_waits_for_it() {
+async fn d25_events_captured_before_the_id_wait_for_it() {
     let world = World::new().await;
     let (analytics, recorder) = world.device("PHONE").await.start_confirmed().await;
     let state = eventually(analytics.opt_in()).await.unwrap();
@@ -303,7 +302,7 @@ async fn d25_what_is_captured_before_the_id_waits_for_it() {
 }
 
 #[tokio::test]
-async fn d28_no_line_of_a_log_has_the_id() {
+async fn d28_no_log_line_contains_the_id() {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
@@ -336,7 +335,7 @@ async fn d28_no_line_of_a_log_has_the_id() {
     }
 }
 
-/// A log in memory.
+/// An in-memory log.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 

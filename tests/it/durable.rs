@@ -1,4 +1,4 @@
-//! The durable queue: what survives what.
+//! The durable queue, over restarts, crashes, disk failures and withdrawals.
 
 mod contract;
 mod encryption;
@@ -30,7 +30,7 @@ use tempfile::TempDir;
 
 use crate::support::{AnalyticsExt as _, Device, FOREIGN_ID, World, content, eventually};
 
-/// A device whose app has a durable queue, and an account that has said yes.
+/// A device whose app has a durable queue, on an account that has opted in.
 struct Durable {
     world: World,
     device: Device,
@@ -53,7 +53,7 @@ impl Durable {
         self.device.builder().queue(SqliteQueue::new(self.path()))
     }
 
-    /// A process with one backend, whose homeserver has answered.
+    /// Starts a process with one backend, and waits for the homeserver's answer.
     async fn start(&self) -> (Analytics, FailingBackend) {
         self.start_with(FailingBackend::new()).await
     }
@@ -64,19 +64,19 @@ impl Durable {
         (analytics, backend)
     }
 
-    /// A process whose backend is down.
+    /// Starts a process whose backend is down.
     async fn start_offline(&self) -> (Analytics, FailingBackend) {
         let backend = FailingBackend::new();
         backend.fail_always(DeliveryFailure::Transient);
         self.start_with(backend).await
     }
 
-    /// Ends the process of `analytics` in order, and waits until its file is free.
+    /// Shuts `analytics` down, and waits until its file is free.
     async fn end(&self, analytics: Analytics) {
         eventually(analytics.shutdown(Duration::ZERO)).await;
     }
 
-    /// How many rows are in the file, which no process has open.
+    /// Returns the number of events in the file, which must not be open in any process.
     fn rows(&self) -> i64 {
         rows(&self.path())
     }
@@ -87,7 +87,7 @@ fn rows(path: &Path) -> i64 {
     connection.query_row("SELECT count(*) FROM events", [], |row| row.get(0)).unwrap()
 }
 
-/// The counters of the first backend, which balance.
+/// Returns the counters of the first backend, and asserts that those of all backends balance.
 fn counters(analytics: &Analytics) -> BackendStats {
     let stats = analytics.stats();
     assert!(stats.backends.iter().all(BackendStats::is_balanced), "{stats:?}");
@@ -99,7 +99,7 @@ fn dropped(counters: &BackendStats, reason: DropReason) -> u64 {
 }
 
 #[test]
-fn every_test_that_the_documentation_names_is_there() {
+fn every_test_named_in_the_documentation_exists() {
     let sources = [
         ("contract", include_str!("durable/contract.rs")),
         ("encryption", include_str!("durable/encryption.rs")),
@@ -136,7 +136,7 @@ async fn flush(analytics: &Analytics) {
     eventually(analytics.flush()).await;
 }
 
-/// Moves time on until `done`, within a day of it.
+/// Advances time until `done`, for a day at most.
 async fn in_time(what: &str, done: impl Fn() -> bool) {
     for _ in 0..24 * 360 {
         if done() {

@@ -1,8 +1,8 @@
-//! Promise P6: two devices that opt in at once end on the ID that the homeserver
-//! holds, whatever the order of their reads and writes, and send under no other.
+//! P6: two devices that opt in at the same time end on the ID that the homeserver holds, whatever
+//! the order of their reads and writes, and send under no other.
 //!
-//! The orders are enumerated, not sampled: a proxy in front of each device holds
-//! every request until its turn.
+//! The orders are enumerated, not sampled. A proxy in front of each device holds every request
+//! until its turn.
 
 mod calls;
 
@@ -17,21 +17,20 @@ use crate::support::{
     id_in,
 };
 
-/// What one device does: read, write, and read again after the settle time.
+/// A step of one device: read, write, and read again after the settle time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum WithdrawalStep {
+enum RaceStep {
     Read,
     Write,
     ReadBack,
 }
 
-type Order = Vec<(usize, WithdrawalStep)>;
+type Order = Vec<(usize, RaceStep)>;
 
-/// All orders of three steps of two devices.
+/// Returns all orders of three steps of two devices.
 fn orders() -> Vec<Order> {
     fn extend(order: &Order, done: [usize; 2], orders: &mut Vec<Order>) {
-        const STEPS: [WithdrawalStep; 3] =
-            [WithdrawalStep::Read, WithdrawalStep::Write, WithdrawalStep::ReadBack];
+        const STEPS: [RaceStep; 3] = [RaceStep::Read, RaceStep::Write, RaceStep::ReadBack];
         if order.len() == 6 {
             orders.push(order.clone());
         }
@@ -50,28 +49,26 @@ fn orders() -> Vec<Order> {
     orders
 }
 
-fn position(order: &Order, step: (usize, WithdrawalStep)) -> usize {
+fn position(order: &Order, step: (usize, RaceStep)) -> usize {
     order.iter().position(|other| *other == step).unwrap()
 }
 
-/// Whether `device` can write after the other has read back although it read
-/// before the other wrote: its bound on a read and a write rules that out, for
-/// the other waits at least as long before it reads back.
+/// Returns whether `device` would write after the other has read back, although it read before the
+/// other wrote. Its request timeouts rule that out: the other waits at least as long before it
+/// reads back.
 fn outlasts_the_settle_time(order: &Order, device: usize) -> bool {
     let other = 1 - device;
-    position(order, (device, WithdrawalStep::Read))
-        < position(order, (other, WithdrawalStep::Write))
-        && position(order, (device, WithdrawalStep::Write))
-            > position(order, (other, WithdrawalStep::ReadBack))
+    position(order, (device, RaceStep::Read)) < position(order, (other, RaceStep::Write))
+        && position(order, (device, RaceStep::Write)) > position(order, (other, RaceStep::ReadBack))
 }
 
 struct Racer {
     proxy: GatedProxy,
     analytics: Analytics,
     recorder: RecordingBackend,
-    /// Its write, which waits for its turn.
+    /// The held write.
     write: Option<(HeldRequest, JoinHandle<Result<ConsentState, OptInError>>)>,
-    /// When its write is due to be read back.
+    /// The time at which the write is read back.
     settled_at: Option<Instant>,
 }
 
@@ -99,7 +96,7 @@ async fn two_devices_that_opt_in_at_once_end_on_the_id_that_the_homeserver_holds
             both_wrote += usize::from(race(start.as_deref(), order).await);
         }
     }
-    // In the orders in which both read before either wrote, both wrote.
+    // In these orders, both read before either wrote, so both wrote.
     assert!(both_wrote > 0);
 }
 
@@ -126,7 +123,7 @@ async fn race(start: Option<&str>, order: &Order) -> bool {
         assert_eq!(racer.analytics.analytics_id().unwrap().reveal(), held, "{case}");
         let ids: BTreeSet<_> = racer.recorder.ids().into_iter().collect();
         assert_eq!(ids, BTreeSet::from([held.clone()]), "{case}");
-        // What was captured while the ID settled is not lost.
+        // Events captured while the ID settled are not lost.
         let names = racer.recorder.names();
         assert!(names.contains(&"While".to_owned()), "{case}: {names:?}");
         assert!(racer.proxy.is_idle(), "{case}");
@@ -143,9 +140,9 @@ async fn racer(world: &World, name: &str) -> Racer {
 }
 
 impl Racer {
-    async fn take(&mut self, step: WithdrawalStep) {
+    async fn take(&mut self, step: RaceStep) {
         match step {
-            WithdrawalStep::Read => {
+            RaceStep::Read => {
                 let analytics = self.analytics.clone();
                 let mut opt_in = tokio::spawn(async move { analytics.opt_in().await });
                 self.proxy.next(Method::GET).await.pass().await;
@@ -158,11 +155,12 @@ impl Racer {
                     }
                 }
             }
-            WithdrawalStep::Write => {
+            RaceStep::Write => {
                 if let Some((held, mut opt_in)) = self.write.take() {
                     held.pass().await;
                     let state = tokio::select! {
-                        // The write of a flag beside an ID that it kept is read back at once.
+                        // A write that only sets the flag, next to an existing ID, is read back at
+                        // once.
                         read = self.proxy.next(Method::GET) => {
                             read.pass().await;
                             eventually(opt_in).await
@@ -173,7 +171,7 @@ impl Racer {
                     self.settled_at = (!state.is_open()).then(|| Instant::now() + SETTLE);
                 }
             }
-            WithdrawalStep::ReadBack => {
+            RaceStep::ReadBack => {
                 if let Some(settled_at) = self.settled_at {
                     tokio::time::advance(settled_at.duration_since(Instant::now())).await;
                     self.proxy.next(Method::GET).await.pass().await;

@@ -1,5 +1,4 @@
-//! A change made by another device shows here, through classic sync and through
-//! sliding sync, as an app runs them.
+//! Changes made by another device arrive through classic sync and through sliding sync.
 
 use futures_util::StreamExt as _;
 use matrix_analytics::{Consent, ConsentState};
@@ -8,7 +7,7 @@ use matrix_sdk::{SlidingSyncList, config::SyncSettings, ruma::api::client::sync:
 use crate::support::{AnalyticsExt as _, FOREIGN_ID, World, content, eventually};
 
 #[tokio::test]
-async fn another_devices_change_shows_through_classic_sync() {
+async fn a_change_on_another_device_arrives_through_classic_sync() {
     let world = World::new().await;
     let (phone, laptop) = (world.device("PHONE").await, world.device("LAPTOP").await);
     let (here, _) = phone.start_confirmed().await;
@@ -26,7 +25,7 @@ async fn another_devices_change_shows_through_classic_sync() {
 }
 
 #[tokio::test]
-async fn another_devices_change_shows_through_sliding_sync() {
+async fn a_change_on_another_device_arrives_through_sliding_sync() {
     let world = World::new().await;
     let phone = world.device("PHONE").await;
     let (here, _) = phone.start_confirmed().await;
@@ -35,7 +34,7 @@ async fn another_devices_change_shows_through_sliding_sync() {
         .sliding_sync("test")
         .unwrap()
         .version(matrix_sdk::sliding_sync::Version::Native)
-        // The SDK handles global account data only beside a list (0.18).
+        // The SDK handles global account data only in a response with a list (0.18).
         .add_list(SlidingSyncList::builder("all"))
         .with_account_data_extension(matrix_sdk::ruma::assign!(
             sync_events::v5::request::AccountData::default(),
@@ -71,7 +70,7 @@ async fn a_running_sync_loop_keeps_the_state_up_to_date() {
             if state.is_open() {
                 return;
             }
-            // The SDK waits for a second between two syncs that found nothing.
+            // The SDK pauses for a second between two empty syncs.
             tokio::time::advance(std::time::Duration::from_secs(1)).await;
         }
     };
@@ -82,7 +81,7 @@ async fn a_running_sync_loop_keeps_the_state_up_to_date() {
 const LONGEST_RECHECK: std::time::Duration = std::time::Duration::from_secs(12 * 3600);
 
 #[tokio::test]
-async fn where_sync_carries_no_account_data_the_homeserver_is_asked_from_time_to_time() {
+async fn the_homeserver_is_asked_from_time_to_time_if_sync_carries_no_account_data() {
     let world = World::new().await;
     let (here, _) = world.device("PHONE").await.start_opted_in().await;
     world.set_content(&content(Some(false), None));
@@ -97,18 +96,18 @@ async fn where_sync_carries_no_account_data_the_homeserver_is_asked_from_time_to
 }
 
 #[tokio::test]
-async fn where_sync_keeps_carrying_account_data_the_homeserver_is_not_asked_again() {
+async fn the_homeserver_is_not_asked_again_while_sync_carries_account_data() {
     let world = World::new().await;
     let phone = world.device("PHONE").await;
     let (here, _) = phone.start_opted_in().await;
     world.take_requests();
     for n in 0..10 {
         tokio::time::advance(LONGEST_RECHECK / 3).await;
-        // Of whatever type.
+        // Any event type counts.
         world.server.set_content(crate::support::ALICE, &format!("org.example.{n}"), "{}");
         phone.sync().await;
     }
-    // Answered after whatever the time gave to do.
+    // Answered after all work that the elapsed time triggered.
     eventually(here.recheck()).await.unwrap();
     assert_eq!(world.take_requests(), "GET");
 }

@@ -1,6 +1,6 @@
-//! The integration tests: one file a promise, and the tables of the design.
+//! Integration tests: one file per promise, the consent tables, and tests that cut across promises.
 
-#![expect(clippy::unwrap_used, reason = "a test may fail")]
+#![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod backends;
 mod bad_input;

@@ -1,5 +1,5 @@
-//! P1: no byte to a backend, and no connection, before this process has confirmed
-//! the opt-in with the homeserver. Asserted at the socket.
+//! P1: no byte and no connection to a backend before this process has confirmed the opt-in with the
+//! homeserver. Asserted at the socket.
 
 use matrix_analytics::{
     Analytics, AnalyticsBuilder, ConsentState, DropReason, GateState, HoldReason, PostHog,
@@ -19,7 +19,7 @@ async fn start(builder: AnalyticsBuilder, collector: &Collector) -> Analytics {
 }
 
 #[tokio::test]
-async fn a_remembered_yes_is_a_hint_and_connects_to_nothing() {
+async fn a_remembered_opt_in_is_a_hint_and_opens_no_connection() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     device.start_opted_in().await;
@@ -39,7 +39,7 @@ async fn a_remembered_yes_is_a_hint_and_connects_to_nothing() {
     assert_eq!(report.backends[0].undelivered, 1);
     assert_eq!(collector.seen().opened, 0);
 
-    // The homeserver confirms: only now there is a connection.
+    // The first connection follows the homeserver's confirmation.
     eventually(analytics.recheck()).await.unwrap();
     assert!(analytics.is_open());
     assert!(eventually(analytics.flush()).await.is_complete());
@@ -49,7 +49,7 @@ async fn a_remembered_yes_is_a_hint_and_connects_to_nothing() {
 }
 
 #[tokio::test]
-async fn a_user_who_did_not_say_yes_is_never_connected() {
+async fn no_connection_is_opened_for_a_user_who_has_not_opted_in() {
     for held in ["{}".to_owned(), content(Some(false), None), content(None, Some(FOREIGN_ID))] {
         let world = World::new().await;
         world.set_content(&held);
@@ -66,7 +66,7 @@ async fn a_user_who_did_not_say_yes_is_never_connected() {
 }
 
 #[tokio::test]
-async fn events_of_an_opt_in_leave_only_after_the_id_has_settled() {
+async fn events_after_an_opt_in_are_sent_only_once_the_id_has_settled() {
     let world = World::new().await;
     let collector = Collector::start();
     let analytics = start(world.device("PHONE").await.builder(), &collector).await;
@@ -83,7 +83,7 @@ async fn events_of_an_opt_in_leave_only_after_the_id_has_settled() {
 }
 
 #[tokio::test]
-async fn what_was_held_for_a_yes_that_is_not_confirmed_is_dropped_and_counted() {
+async fn events_held_for_an_unconfirmed_opt_in_are_dropped_and_counted() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     device.start_opted_in().await;
@@ -99,9 +99,9 @@ async fn what_was_held_for_a_yes_that_is_not_confirmed_is_dropped_and_counted() 
     assert_eq!(collector.seen().opened, 0);
 }
 
-/// A captive portal, or a proxy that lost the request, answers 200.
+/// A captive portal, or a proxy that lost the request, may answer 200.
 #[tokio::test]
-async fn an_opt_in_that_was_answered_and_not_applied_opens_nothing() {
+async fn an_opt_in_that_was_answered_but_not_applied_opens_nothing() {
     for lie in [Fault::Html(200), Fault::Empty] {
         let world = World::new().await;
         world.set_content(&content(None, Some(FOREIGN_ID)));
@@ -109,7 +109,7 @@ async fn an_opt_in_that_was_answered_and_not_applied_opens_nothing() {
         let (analytics, recorder) = device.start_confirmed().await;
         world.server.fail_next_on(AccountDataMethod::Put, lie);
         let state = eventually(analytics.opt_in()).await;
-        analytics.capture_one("DecisionErased");
+        analytics.capture_one("Never");
         eventually(analytics.flush()).await;
         assert_eq!(world.content().unwrap(), content(None, Some(FOREIGN_ID)));
         assert!(recorder.events().is_empty(), "{state:?}, sent {:?}", recorder.ids());

@@ -1,4 +1,4 @@
-//! P2: any sign of withdrawal closes at once; only a fresh GET opens.
+//! P2: any sign of withdrawal closes the gate at once, and only a fresh GET opens it.
 
 use std::time::Duration;
 
@@ -53,13 +53,13 @@ async fn a_change_in_sync_holds_until_a_get_decides() {
     analytics.until(ConsentState::is_open).await;
     analytics.capture_one("Proven");
     eventually(analytics.flush()).await;
-    // Another ID: what was queued for the first one is gone.
+    // Events queued for the previous ID are gone.
     assert_eq!(recorder.names(), ["Proven"]);
     assert_eq!(recorder.ids(), [FOREIGN_ID]);
 }
 
 #[tokio::test]
-async fn doubt_that_ends_well_keeps_the_queue() {
+async fn a_hold_that_ends_with_consent_keeps_the_queue() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let (analytics, recorder) = device.start_opted_in().await;
@@ -79,7 +79,7 @@ async fn doubt_that_ends_well_keeps_the_queue() {
     assert_eq!(recorder.names(), ["Queued"]);
 }
 
-/// The answer of a GET is held while something else happens.
+/// Runs `during` while the answer of a GET is held.
 async fn late_answer(during: impl AsyncFnOnce(&World, &Analytics, &matrix_sdk::Client)) {
     let world = World::new().await;
     let (mut proxy, device) = world.gated_device("PHONE").await;
@@ -90,7 +90,7 @@ async fn late_answer(during: impl AsyncFnOnce(&World, &Analytics, &matrix_sdk::C
     during(&world, &analytics, &client).await;
     late.deliver();
 
-    // Had it been taken as proof, the gate would be open by the next request.
+    // If it had counted as confirmation, the gate would be open by the next request.
     proxy.next(Method::GET).await.pass().await;
     let state = analytics.state();
     assert_eq!(state.decision, Consent::Denied);
@@ -98,7 +98,7 @@ async fn late_answer(during: impl AsyncFnOnce(&World, &Analytics, &matrix_sdk::C
 }
 
 #[tokio::test]
-async fn a_get_sent_before_an_opt_out_proves_nothing() {
+async fn a_get_sent_before_an_opt_out_confirms_nothing() {
     late_answer(async |_, analytics, _| {
         let mut opt_out = analytics.opt_out().into_future();
         assert!(futures_util::poll!(&mut opt_out).is_pending());
@@ -107,7 +107,7 @@ async fn a_get_sent_before_an_opt_out_proves_nothing() {
 }
 
 #[tokio::test]
-async fn a_get_sent_before_a_false_in_sync_proves_nothing() {
+async fn a_get_sent_before_a_false_in_sync_confirms_nothing() {
     late_answer(async |world, _, client| {
         world.set_content(&content(Some(false), None));
         let settings = matrix_sdk::config::SyncSettings::new();
@@ -125,7 +125,7 @@ async fn a_stale_sync_opens_nothing() {
     device.sync().await;
     world.set_content(&content(Some(false), None));
 
-    // The client restarts, and its first sync shows the old yes again.
+    // The client restarts, and its first sync shows the old opt-in again.
     let device = world.device_of(device.login.clone()).await;
     let (analytics, recorder) = device.start_confirmed().await;
     device.sync().await;
@@ -163,7 +163,7 @@ async fn a_lost_session_closes_and_a_soft_logout_holds() {
 }
 
 #[tokio::test]
-async fn a_locked_user_holds_until_the_homeserver_answers_again() {
+async fn the_gate_of_a_locked_user_holds_until_the_homeserver_answers_again() {
     let world = World::new().await;
     let (analytics, recorder) = world.device("PHONE").await.start_opted_in().await;
     analytics.capture_one("Queued");
@@ -173,7 +173,7 @@ async fn a_locked_user_holds_until_the_homeserver_answers_again() {
     eventually(analytics.flush()).await;
     assert!(recorder.events().is_empty());
 
-    // Nobody tells that the user was unlocked: it is asked, from time to time.
+    // There is no signal for an unlocked user: the crate asks from time to time.
     world.server.heal();
     tokio::time::advance(Duration::from_secs(2)).await;
     analytics.until(ConsentState::is_open).await;
@@ -213,7 +213,7 @@ async fn under_a_veto_both_decisions_are_written_and_the_gate_stays_closed() {
 }
 
 #[tokio::test]
-async fn a_no_that_an_opt_in_itself_finds_closes_even_if_its_write_fails() {
+async fn an_opt_out_found_by_an_opt_in_closes_the_gate_even_if_the_write_fails() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let (analytics, recorder) = device.start_opted_in().await;
@@ -257,7 +257,7 @@ async fn a_recheck_after_a_soft_logout_opens_only_with_its_answer() {
 }
 
 #[tokio::test]
-async fn an_opt_in_that_fails_before_the_first_answer_leaves_nobody_waiting() {
+async fn after_an_opt_in_that_fails_before_the_first_answer_the_user_is_asked() {
     let world = World::new().await;
     world.server.fail_next(Fault::ServerError(503));
     let (analytics, _) = world.device("PHONE").await.start().await;
@@ -267,7 +267,7 @@ async fn an_opt_in_that_fails_before_the_first_answer_leaves_nobody_waiting() {
 }
 
 #[tokio::test]
-async fn following_a_yes_of_another_device_keeps_what_the_app_says_of_all_events() {
+async fn following_an_opt_in_on_another_device_keeps_the_super_properties() {
     let world = World::new().await;
     world.set_content(&content(Some(false), None));
     let device = world.device("PHONE").await;
@@ -301,7 +301,7 @@ async fn a_gate_that_an_opt_in_opened_before_the_first_answer_asks_again_within_
 }
 
 #[tokio::test]
-async fn a_sync_that_carried_account_data_once_and_then_stops_is_not_waited_for() {
+async fn a_sync_that_stops_carrying_account_data_does_not_delay_the_recheck() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let (analytics, _) = device.start_opted_in().await;
@@ -316,7 +316,7 @@ async fn a_sync_that_carried_account_data_once_and_then_stops_is_not_waited_for(
 }
 
 #[tokio::test]
-async fn a_session_that_works_again_is_asked_for_its_consent() {
+async fn a_session_that_works_again_has_its_consent_confirmed_again() {
     for fault in [Fault::UnknownToken, Fault::Forbidden, Fault::SoftLogout] {
         let world = World::new().await;
         let device = world.device("PHONE").await;
@@ -326,7 +326,7 @@ async fn a_session_that_works_again_is_asked_for_its_consent() {
         assert!(eventually(analytics.recheck()).await.is_err());
         analytics.until(|state| !state.is_open()).await;
 
-        // Sync carries account data, and nothing of it has changed.
+        // Sync carries account data without a change.
         world.server.redeliver(ALICE, ELEMENT_EVENT_TYPE);
         device.sync().await;
         world.pass(Duration::from_secs(600), Duration::from_secs(10)).await;
@@ -338,7 +338,7 @@ async fn a_session_that_works_again_is_asked_for_its_consent() {
 }
 
 #[tokio::test]
-async fn one_refusal_does_not_make_a_guest_of_a_signed_in_user() {
+async fn a_single_forbidden_answer_does_not_mark_the_user_as_a_guest() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     world.server.fail_next(Fault::Forbidden);

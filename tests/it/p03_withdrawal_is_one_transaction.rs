@@ -1,5 +1,5 @@
-//! P3: when `opt_out()` is polled the gate shuts, the request in flight is cut,
-//! the queue is wiped, and the ID goes; polled once and dropped, it completes.
+//! P3: when `opt_out()` is first polled, the gate shuts, the request in flight is cut, the queue is
+//! wiped, and the ID is removed. Polled once and dropped, it still completes.
 
 mod connections;
 
@@ -34,7 +34,7 @@ async fn opting_out_empties_the_queue_before_it_first_waits() {
 }
 
 #[tokio::test]
-async fn what_waits_behind_a_backend_that_is_away_is_wiped_like_what_was_just_captured() {
+async fn events_waiting_for_an_unreachable_backend_are_wiped_like_new_ones() {
     let world = World::new().await;
     let backend = FailingBackend::new();
     let device = world.device("PHONE").await;
@@ -66,13 +66,13 @@ async fn polled_once_and_dropped_it_still_completes() {
     analytics.until(|state| !state.removal_pending).await;
     assert_eq!(world.content().unwrap(), content(Some(false), None));
     drop(analytics);
-    // And this device remembers.
+    // The device remembers the opt-out.
     let (analytics, _) = device.start().await;
     assert_eq!(analytics.state().decision, Consent::Denied);
 }
 
 #[tokio::test]
-async fn a_request_that_is_out_is_cut_and_its_events_are_counted_as_unknown() {
+async fn a_request_in_flight_is_cut_and_its_events_are_counted_as_unknown() {
     let world = World::new().await;
     let backend = FailingBackend::new();
     let device = world.device("PHONE").await;
@@ -99,7 +99,7 @@ async fn a_request_that_is_out_is_cut_and_its_events_are_counted_as_unknown() {
 
 #[cfg(feature = "posthog")]
 #[tokio::test]
-async fn after_opt_out_returned_no_connection_is_open_and_none_is_opened() {
+async fn after_opt_out_returns_no_connection_is_open_or_opened() {
     use crate::{
         p01_silence_before_proof::posthog,
         support::collector::{Answer, Collector, OK},
@@ -110,7 +110,7 @@ async fn after_opt_out_returned_no_connection_is_open_and_none_is_opened() {
     let device = world.device("PHONE").await;
     let analytics = device.builder().backend(posthog(&collector)).build().await.unwrap();
     analytics.opt_in_and_settle().await;
-    // One request is answered, so that a connection idles; one is out.
+    // One request is answered, which leaves an idle connection; another is in flight.
     analytics.capture_one("BackendReport");
     assert!(eventually(analytics.flush()).await.is_complete());
     collector.set_answer(Answer::Never);
@@ -136,18 +136,18 @@ async fn after_opt_out_returned_no_connection_is_open_and_none_is_opened() {
 }
 
 #[tokio::test]
-async fn what_was_said_about_the_user_is_forgotten() {
+async fn super_and_user_properties_are_forgotten() {
     let world = World::new().await;
     let (analytics, recorder) = world.device("PHONE").await.start_opted_in().await;
     analytics.set_super_properties(Properties::new().with("plan", "old")).unwrap();
     analytics.set_user_properties(&Properties::new().with("rooms", 5)).unwrap();
     analytics.set_user_properties_once(&Properties::new().with("first", "old")).unwrap();
     eventually(analytics.opt_out().into_future()).await;
-    // At a closed gate nothing is taken.
+    // A closed gate accepts nothing.
     analytics.set_user_properties(&Properties::new().with("rooms", 6)).unwrap();
 
     analytics.opt_in_and_settle().await;
-    analytics.capture_one("Anew");
+    analytics.capture_one("Again");
     eventually(analytics.flush()).await;
     let events = recorder.events();
     assert_eq!(events.len(), 1);
@@ -164,7 +164,7 @@ async fn a_withdrawal_whose_handle_is_dropped_is_still_remembered() {
     assert!(futures_util::poll!(&mut opt_out).is_pending());
     drop((opt_out, analytics));
 
-    // The store is written by a task of its own: the next start comes after it.
+    // The store is written by a task of its own, which must run before the next start.
     tokio::task::yield_now().await;
     let (analytics, _) = device.start().await;
     assert_eq!(analytics.state().decision, Consent::Denied);
@@ -196,7 +196,7 @@ async fn a_second_backend_is_cut_and_wiped_like_the_first() {
 }
 
 #[tokio::test]
-async fn the_receipt_names_the_id_that_the_account_lost() {
+async fn the_receipt_names_the_removed_id() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let (analytics, _) = device.start_opted_in().await;
@@ -206,13 +206,13 @@ async fn the_receipt_names_the_id_that_the_account_lost() {
     assert_eq!(receipt.analytics_id, id);
     assert!(!format!("{receipt:?}").contains(id.unwrap().reveal()));
 
-    // There is none to lose any more.
+    // There is no ID left to remove.
     let receipt = eventually(analytics.opt_out().into_future()).await;
     assert_eq!(receipt.analytics_id, None);
 }
 
 #[tokio::test]
-async fn the_receipt_names_an_id_that_could_not_be_sent_under() {
+async fn the_receipt_names_an_id_that_was_never_used_here() {
     let world = World::new().await;
     world.set_content(&content(Some(true), Some(FOREIGN_ID)));
     let device = world.device("PHONE").await;
@@ -223,7 +223,7 @@ async fn the_receipt_names_an_id_that_could_not_be_sent_under() {
 }
 
 #[tokio::test]
-async fn the_receipt_names_an_id_that_is_still_to_be_removed() {
+async fn the_receipt_names_an_id_whose_removal_is_pending() {
     let world = World::new().await;
     world.set_content(&content(Some(true), Some(FOREIGN_ID)));
     let device = world.device("PHONE").await;
@@ -235,7 +235,7 @@ async fn the_receipt_names_an_id_that_is_still_to_be_removed() {
 }
 
 #[tokio::test]
-async fn an_id_that_was_removed_by_itself_is_told_by_the_next_receipt() {
+async fn the_next_receipt_names_an_id_that_was_removed_in_the_background() {
     let world = World::new().await;
     world.set_content(&content(Some(true), Some(FOREIGN_ID)));
     let device = world.device("PHONE").await;
@@ -252,7 +252,7 @@ async fn an_id_that_was_removed_by_itself_is_told_by_the_next_receipt() {
 }
 
 #[tokio::test]
-async fn the_end_of_a_session_takes_no_id_from_the_account() {
+async fn the_end_of_a_session_removes_no_id_from_the_account() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
     let receipt = eventually(analytics.end_session()).await;
@@ -264,12 +264,12 @@ async fn the_receipt_of_an_erasure_names_the_id_that_the_account_held_last() {
     let world = World::new().await;
     world.set_content(&content(Some(true), Some(FOREIGN_ID)));
     let (analytics, recorder) = world.device("PHONE").await.start_confirmed().await;
-    // Another device changes the ID, and sync has not shown it.
+    // Another device changes the ID, and sync has not shown it yet.
     world.set_content(&content(Some(true), Some("another-id")));
     let receipt = eventually(analytics.opt_out().erase_event().into_future()).await;
     assert_eq!(receipt.analytics_id.unwrap().reveal(), "another-id");
 
-    // Nor is it used again when a client restores it.
+    // It is not used again when another client restores it.
     world.set_content(&content(Some(true), Some("another-id")));
     eventually(analytics.recheck()).await.unwrap();
     assert!(!analytics.is_open());
@@ -279,11 +279,11 @@ async fn the_receipt_of_an_erasure_names_the_id_that_the_account_held_last() {
 }
 
 #[tokio::test]
-async fn a_removal_that_was_answered_and_not_applied_is_not_called_done() {
+async fn a_removal_that_was_answered_but_not_applied_is_not_reported_as_done() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
     let held = world.content();
-    // A captive portal.
+    // As a captive portal answers.
     world.server.fail_next_on(AccountDataMethod::Put, Fault::Html(200));
     let receipt = eventually(analytics.opt_out().into_future()).await;
     assert!(receipt.account.is_done() == (world.content() != held), "{receipt:?}");

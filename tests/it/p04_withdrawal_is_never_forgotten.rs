@@ -1,5 +1,5 @@
-//! P4: a no stands on this device until the server copy is clean; a server that
-//! still says yes does not lift it.
+//! P4: an opt-out stands on this device until the server's copy is clean. A server that still says
+//! `true` does not lift it.
 
 mod late_writes;
 
@@ -15,7 +15,7 @@ use crate::support::{
 };
 
 #[tokio::test]
-async fn an_offline_no_is_carried_out_by_itself_when_the_network_is_back() {
+async fn an_offline_opt_out_is_completed_in_the_background_when_the_network_is_back() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
     world.opt_out_offline(&analytics).await;
@@ -27,14 +27,14 @@ async fn an_offline_no_is_carried_out_by_itself_when_the_network_is_back() {
 }
 
 #[tokio::test]
-async fn a_server_that_still_says_yes_does_not_lift_a_no() {
+async fn a_server_that_still_says_true_does_not_lift_an_opt_out() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let (analytics, recorder) = device.start_opted_in().await;
     world.opt_out_offline(&analytics).await;
     drop(analytics);
 
-    // After a restart too, and with sync showing the yes.
+    // Nor after a restart, with sync showing the opt-in.
     let (analytics, _) = device.start().await;
     device.sync().await;
     assert!(eventually(analytics.recheck()).await.is_err());
@@ -46,7 +46,7 @@ async fn a_server_that_still_says_yes_does_not_lift_a_no() {
 }
 
 #[tokio::test]
-async fn a_pending_removal_wins_over_a_yes_of_another_device() {
+async fn a_pending_removal_wins_over_an_opt_in_on_another_device() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let (analytics, _) = device.start_opted_in().await;
@@ -61,7 +61,7 @@ async fn a_pending_removal_wins_over_a_yes_of_another_device() {
 }
 
 #[tokio::test]
-async fn an_opt_in_that_fails_leaves_the_no_and_its_removal_standing() {
+async fn a_failed_opt_in_leaves_the_opt_out_and_its_removal_standing() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let (analytics, _) = device.start_opted_in().await;
@@ -79,7 +79,7 @@ async fn an_opt_in_that_fails_leaves_the_no_and_its_removal_standing() {
 }
 
 #[tokio::test]
-async fn a_new_yes_discharges_the_removal_once_it_is_read_back() {
+async fn a_new_opt_in_discharges_the_removal_once_it_is_read_back() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let (analytics, _) = device.start_opted_in().await;
@@ -94,7 +94,7 @@ async fn a_new_yes_discharges_the_removal_once_it_is_read_back() {
 }
 
 #[tokio::test]
-async fn a_yes_that_has_not_settled_is_forgotten_with_the_process() {
+async fn an_opt_in_that_has_not_settled_is_forgotten_with_the_process() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let (analytics, _) = device.start_opted_in().await;
@@ -110,7 +110,7 @@ async fn a_yes_that_has_not_settled_is_forgotten_with_the_process() {
 }
 
 #[tokio::test]
-async fn a_new_yes_under_a_veto_discharges_the_removal_too() {
+async fn a_new_opt_in_under_a_veto_discharges_the_removal() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let (analytics, _) = device.start_opted_in().await;
@@ -131,7 +131,7 @@ async fn a_new_yes_under_a_veto_discharges_the_removal_too() {
 }
 
 #[tokio::test]
-async fn a_no_is_remembered_while_a_request_is_out() {
+async fn an_opt_out_is_saved_while_a_request_is_in_flight() {
     let world = World::new().await;
     let directory = tempfile::tempdir().unwrap();
     let (device, next) = two_on_one_directory(&world, directory.path()).await;
@@ -143,7 +143,7 @@ async fn a_no_is_remembered_while_a_request_is_out() {
 
     let mut opt_out = analytics.opt_out().into_future();
     assert!(futures_util::poll!(&mut opt_out).is_pending());
-    // As a process that starts now would read it.
+    // The record as a process that starts now would read it.
     eventually(async {
         while !next.record().await.unwrap().contains("denied") {
             tokio::task::yield_now().await;
@@ -156,7 +156,7 @@ async fn a_no_is_remembered_while_a_request_is_out() {
 }
 
 #[tokio::test]
-async fn a_removal_that_was_forbidden_once_goes_on() {
+async fn a_removal_continues_after_a_single_forbidden_answer() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
     world.server.fail_next(Fault::Forbidden);
@@ -175,7 +175,7 @@ fn a_thread_without_a_runtime_opts_out_and_drops_the_last_handle() {
         let analytics = device.start_opted_in().await.0;
         (world, device, analytics)
     });
-    // As a thread of a user interface does it.
+    // As a user-interface thread may do it.
     let mut opt_out = analytics.opt_out().into_future();
     let polled = futures_util::FutureExt::now_or_never(&mut opt_out);
     assert!(polled.is_none());
@@ -191,7 +191,7 @@ fn a_thread_without_a_runtime_opts_out_and_drops_the_last_handle() {
 }
 
 #[tokio::test]
-async fn a_record_that_cannot_be_read_opens_nothing_by_itself() {
+async fn an_unreadable_record_opens_nothing_by_itself() {
     for garbage in ["", "garbage", "{}", r#"{"version":1,"decision":"perhaps"}"#] {
         for held in [content(Some(true), Some(FOREIGN_ID)), content(Some(false), None)] {
             let world = World::new().await;
@@ -202,7 +202,7 @@ async fn a_record_that_cannot_be_read_opens_nothing_by_itself() {
             assert_eq!(analytics.state().decision, Consent::Denied, "{garbage}, {held}");
             assert_eq!(world.content().unwrap(), held, "{garbage}");
 
-            // The user's own yes does, under a new ID.
+            // Only the user's own opt-in opens the gate, under a new ID.
             analytics.opt_in_and_settle().await;
             assert_ne!(analytics.analytics_id().unwrap().reveal(), FOREIGN_ID);
         }
@@ -210,7 +210,7 @@ async fn a_record_that_cannot_be_read_opens_nothing_by_itself() {
 }
 
 #[tokio::test]
-async fn a_record_that_cannot_be_read_matters_not_where_nothing_is_held() {
+async fn an_unreadable_record_does_not_matter_if_the_account_has_no_event() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     device.overwrite_record("garbage").await;
@@ -246,7 +246,7 @@ async fn a_rebuild_at_once_knows_of_a_withdrawal_that_was_polled_once_and_droppe
         let (rebuilt, recorder) = device.start().await;
         assert_eq!(rebuilt.state().decision, Consent::Denied);
         rebuilt.capture_one("Never");
-        // Whatever this process saves, it saves the removal with it.
+        // Every later save of this process includes the removal.
         eventually(rebuilt.deny_on_this_device()).await.unwrap();
         eventually(rebuilt.allow_on_this_device()).await.unwrap();
         drop(rebuilt);
@@ -258,13 +258,13 @@ async fn a_rebuild_at_once_knows_of_a_withdrawal_that_was_polled_once_and_droppe
     }
 }
 
-/// Waits until nothing is left to save: two that write at once can meet the window in which
-/// the SDK's store replaces a value.
+/// Waits until nothing is left to save. Two simultaneous writes can hit the window in which the
+/// SDK's store replaces a value.
 async fn saved(analytics: &Analytics) {
     eventually(analytics.recheck()).await.unwrap();
 }
 
-/// Two clients of one account on one directory, as two processes are.
+/// Creates two clients of one account on one directory, as two processes would.
 async fn two_on_one_directory(world: &World, directory: &std::path::Path) -> (Device, Device) {
     let login = world.server.add_device(ALICE, "PHONE");
     let one = world.device_on_disk(&login, directory).await;
@@ -273,7 +273,7 @@ async fn two_on_one_directory(world: &World, directory: &std::path::Path) -> (De
 }
 
 #[tokio::test]
-async fn an_opt_out_survives_what_another_client_on_the_same_directory_saves() {
+async fn an_opt_out_survives_a_save_by_another_client_on_the_same_directory() {
     let world = World::new().await;
     let directory = tempfile::tempdir().unwrap();
     let (one, other) = two_on_one_directory(&world, directory.path()).await;
@@ -294,7 +294,7 @@ async fn an_opt_out_survives_what_another_client_on_the_same_directory_saves() {
 }
 
 #[tokio::test]
-async fn a_second_opt_out_survives_what_another_client_on_the_same_directory_saves() {
+async fn a_second_opt_out_survives_a_save_by_another_client_on_the_same_directory() {
     let world = World::new().await;
     let directory = tempfile::tempdir().unwrap();
     let (one, other) = two_on_one_directory(&world, directory.path()).await;
@@ -303,11 +303,11 @@ async fn a_second_opt_out_survives_what_another_client_on_the_same_directory_sav
     saved(&here).await;
     saved(&there).await;
     world.opt_out_offline(&here).await;
-    // The other one cleans the account, and its user opts in.
+    // The other client cleans the account, and its user opts in.
     world.server.heal();
     there.opt_in_and_settle().await;
     saved(&there).await;
-    // The user opts out here again, while that has not been seen.
+    // The user opts out here again before this client has seen that.
     world.opt_out_offline(&here).await;
     drop((here, there, one, other));
 
@@ -318,7 +318,7 @@ async fn a_second_opt_out_survives_what_another_client_on_the_same_directory_sav
 }
 
 #[tokio::test]
-async fn a_veto_that_was_lifted_here_is_not_put_back_by_another_client_on_the_same_directory() {
+async fn a_veto_lifted_here_is_not_restored_by_another_client_on_the_same_directory() {
     let world = World::new().await;
     let directory = tempfile::tempdir().unwrap();
     let (one, other) = two_on_one_directory(&world, directory.path()).await;
@@ -327,7 +327,7 @@ async fn a_veto_that_was_lifted_here_is_not_put_back_by_another_client_on_the_sa
     let (there, _) = other.start().await;
     eventually(there.allow_on_this_device()).await.unwrap();
     saved(&there).await;
-    // This one saves something else.
+    // This client saves something else.
     assert!(eventually(here.opt_out().into_future()).await.record.is_done());
     drop((here, there, one, other));
 
@@ -337,12 +337,12 @@ async fn a_veto_that_was_lifted_here_is_not_put_back_by_another_client_on_the_sa
 }
 
 #[tokio::test]
-async fn two_clients_that_begin_at_once_recognise_the_ids_that_each_retires() {
+async fn two_clients_that_start_together_recognise_each_others_retired_ids() {
     let world = World::new().await;
     world.set_content(&content(Some(true), Some(FOREIGN_ID)));
     let directory = tempfile::tempdir().unwrap();
     let (one, other) = two_on_one_directory(&world, directory.path()).await;
-    // Both begin before there is a record.
+    // Both start before there is a record.
     world.server.fail_all(Fault::ResetBefore);
     let ((here, _), (there, _)) = (one.start().await, other.start().await);
     assert_eq!(one.record().await, None);
@@ -359,12 +359,12 @@ async fn two_clients_that_begin_at_once_recognise_the_ids_that_each_retires() {
 }
 
 #[tokio::test]
-async fn a_record_with_an_epoch_that_cannot_be_opens_nothing_by_itself() {
+async fn a_record_with_an_impossible_epoch_opens_nothing_by_itself() {
     for epoch in [u64::MAX, u64::MAX >> 1, u64::MAX >> 2] {
         let world = World::new().await;
         let device = world.device("PHONE").await;
         let (analytics, _) = device.start_opted_in().await;
-        // As the process that ended left it.
+        // The record as the ended process left it.
         drop(analytics);
         tokio::task::yield_now().await;
         let mut record: serde_json::Value =
@@ -437,7 +437,7 @@ fn an_opt_out_whose_runtime_ended_before_it_was_saved_is_known_to_the_next_build
 }
 
 #[tokio::test]
-async fn a_clean_up_that_was_answered_and_not_applied_is_made_again() {
+async fn a_clean_up_that_was_answered_but_not_applied_is_repeated() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let (analytics, _) = device.start_opted_in().await;

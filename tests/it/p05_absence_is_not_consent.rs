@@ -1,13 +1,13 @@
-//! P5: a missing, empty, malformed or foreign event opens nothing and changes no
-//! decision, and only `opt_in()` ever writes `true`. The table's cells are in
-//! `table.rs`; here are the writers that other clients are.
+//! P5: a missing, empty, malformed or foreign event opens nothing and changes no decision, and only
+//! `opt_in()` writes `true`. `table.rs` has the cells of the table; this file simulates clients
+//! that write such events.
 
 use matrix_analytics::{ClosedReason, Consent, GateState, Prompt};
 
 use crate::support::{AnalyticsExt as _, FOREIGN_ID, World, content, eventually};
 
 #[tokio::test]
-async fn an_overwrite_without_a_flag_asks_nobody_again_and_is_not_fought() {
+async fn an_overwrite_without_a_flag_does_not_prompt_again_and_is_not_reverted() {
     for decided in [true, false] {
         let world = World::new().await;
         let device = world.device("PHONE").await;
@@ -16,8 +16,8 @@ async fn an_overwrite_without_a_flag_asks_nobody_again_and_is_not_fought() {
             eventually(analytics.opt_out().into_future()).await;
         }
         device.sync().await;
-        // Element Android writes the whole event as `{"id":…}`
-        // (AnalyticsAccountDataViewModel.kt), again and again.
+        // Element Android repeatedly overwrites the whole event with `{"id":…}`
+        // (AnalyticsAccountDataViewModel.kt).
         let overwrite = content(None, Some(FOREIGN_ID));
         world.take_requests();
         for _ in 0..3 {

@@ -1,5 +1,5 @@
-//! P6: one account, one ID, a new one after every re-opt-in. That two devices end
-//! on the same one is enumerated in `interleavings.rs`.
+//! P6: one account has one ID, and each re-opt-in gets a new one. `interleavings.rs` enumerates how
+//! two devices agree on one.
 
 mod withdrawn_ids;
 
@@ -46,15 +46,15 @@ async fn a_retired_id_that_another_client_restores_is_never_used_again() {
     device.sync().await;
     world.take_requests();
 
-    // A yes is written by a call only: one that nobody gives now could overwrite a no
-    // that was given elsewhere meanwhile.
+    // Only a call writes an opt-in. One written now, without the user, could overwrite an opt-out
+    // made elsewhere in the meantime.
     world.set_content(&retired);
     device.sync().await;
     analytics.until(|state| state.gate == GateState::Holding(HoldReason::MissingId)).await;
     assert!(analytics.analytics_id().is_none());
     assert_eq!(world.take_requests(), "GET");
 
-    // The user says yes again.
+    // The user opts in again.
     analytics.opt_in_and_settle().await;
     let last = id_in(&world.content().unwrap()).unwrap();
     assert_ne!(Some(&last), id_in(&retired).as_ref());
@@ -79,14 +79,14 @@ async fn a_reader_of_the_states_is_woken_when_only_the_id_has_changed() {
 }
 
 #[tokio::test]
-async fn a_write_whose_answer_was_lost_is_read_back_and_counts() {
+async fn a_write_without_an_answer_is_read_back_and_counts() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
     world.take_requests();
     world.server.fail_next_on(AccountDataMethod::Put, Fault::ResetAfter);
     let state = eventually(analytics.opt_in()).await.unwrap();
     assert_eq!(world.take_requests(), "GET PUT GET");
-    // It was written a moment ago: another device may be writing its own.
+    // It was written just now, so another device may be writing its own.
     assert_eq!(state.gate, GateState::Holding(HoldReason::Settling));
     let written = id_in(&world.content().unwrap()).unwrap();
     tokio::time::advance(SETTLE + BOUND).await;
@@ -96,7 +96,7 @@ async fn a_write_whose_answer_was_lost_is_read_back_and_counts() {
 }
 
 #[tokio::test]
-async fn a_write_that_was_not_applied_is_an_error_and_the_user_has_not_decided() {
+async fn a_write_that_was_not_applied_is_an_error_and_leaves_the_user_undecided() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
     world.take_requests();
@@ -108,7 +108,7 @@ async fn a_write_that_was_not_applied_is_an_error_and_the_user_has_not_decided()
 }
 
 #[tokio::test]
-async fn a_write_that_nobody_can_tell_of_leaves_the_decision_open_and_makes_no_second_id() {
+async fn a_write_with_an_unknown_outcome_leaves_the_decision_open_and_creates_no_second_id() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
     world.take_requests();
@@ -119,7 +119,7 @@ async fn a_write_that_nobody_can_tell_of_leaves_the_decision_open_and_makes_no_s
     let unreadable = FaultRule::always(Fault::ServerError(502)).on(AccountDataMethod::Get);
     world.server.fail(unreadable);
     assert!(eventually(opt_in).await.is_err());
-    // Nobody says that the user has not decided, before the homeserver has said so.
+    // No claim that the user is undecided before the homeserver has said so.
     assert_eq!(analytics.prompt(), Prompt::Wait);
     let written = id_in(&world.content().unwrap()).unwrap();
     eventually(world.server.wait_for(|requests| requests.len() == 4)).await;
@@ -133,7 +133,7 @@ async fn a_write_that_nobody_can_tell_of_leaves_the_decision_open_and_makes_no_s
 }
 
 #[tokio::test]
-async fn a_write_is_read_back_under_a_veto_too() {
+async fn a_write_is_read_back_even_under_a_veto() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let analytics = device.builder().do_not_track().build().await.unwrap();
@@ -144,7 +144,7 @@ async fn a_write_is_read_back_under_a_veto_too() {
 }
 
 #[tokio::test]
-async fn a_no_while_a_write_is_read_back_wins() {
+async fn an_opt_out_while_a_write_is_read_back_wins() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
     world.take_requests();
@@ -154,7 +154,7 @@ async fn a_no_while_a_write_is_read_back_wins() {
     eventually(world.server.wait_for(|requests| requests.len() == 1)).await;
     world.server.fail_next_on(AccountDataMethod::Get, Fault::StallBefore);
     world.until_stalled().await;
-    // Until that is known, events are held as before.
+    // Until the outcome is known, events are held.
     assert_eq!(analytics.state().gate, GateState::Holding(HoldReason::OptingIn));
 
     let mut opt_out = analytics.opt_out().into_future();
@@ -179,7 +179,7 @@ async fn an_id_of_another_client_is_kept_as_it_is() {
 }
 
 #[tokio::test]
-async fn element_webs_flag_first_and_id_later_is_waited_for() {
+async fn events_wait_for_element_web_to_add_the_id_after_the_flag() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     world.set_content(&content(Some(true), None));
@@ -210,7 +210,7 @@ async fn two_ids_never_share_a_connection() {
     analytics.capture_one("First");
     assert!(eventually(analytics.flush()).await.is_complete());
 
-    // Another device changed the ID, and this one learns it in one step.
+    // Another device changed the ID, and this one learns of it in a single step.
     world.set_content(&content(Some(true), Some(FOREIGN_ID)));
     eventually(analytics.recheck()).await.unwrap();
     analytics.capture_one("Second");
@@ -221,12 +221,12 @@ async fn two_ids_never_share_a_connection() {
 }
 
 #[tokio::test]
-async fn what_was_captured_under_one_id_does_not_leave_under_the_next() {
+async fn events_captured_under_one_id_are_never_sent_under_the_next() {
     for changed in ["{}".to_owned(), content(Some(true), None), content(Some(false), None)] {
         let world = World::new().await;
         let (analytics, recorder) = world.device("PHONE").await.start_opted_in().await;
         analytics.capture_one("Old");
-        // Another client took the ID away, and sync has not shown it.
+        // Another client removed the ID, and sync has not shown it yet.
         world.set_content(&changed);
         analytics.opt_in_and_settle().await;
         analytics.capture_one("New");
@@ -236,7 +236,7 @@ async fn what_was_captured_under_one_id_does_not_leave_under_the_next() {
 }
 
 #[tokio::test]
-async fn two_calls_at_once_make_one_id_and_wait_for_it_to_settle() {
+async fn two_concurrent_opt_ins_create_one_id_and_wait_for_it_to_settle() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
     let (one, other) = tokio::join!(analytics.opt_in(), analytics.opt_in());
@@ -249,13 +249,13 @@ async fn two_calls_at_once_make_one_id_and_wait_for_it_to_settle() {
 }
 
 #[tokio::test]
-async fn a_stale_no_in_sync_does_not_shorten_the_settle_time() {
+async fn a_stale_opt_out_in_sync_does_not_shorten_the_settle_time() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let (analytics, _) = device.start_confirmed().await;
     eventually(analytics.opt_in()).await.unwrap();
     let held = world.content().unwrap();
-    // Sync replays an old no, and then shows what was written.
+    // Sync replays an old opt-out, and then shows the new content.
     world.set_content(&content(Some(false), None));
     device.sync().await;
     assert_eq!(analytics.state().decision, Consent::Denied);
@@ -267,7 +267,7 @@ async fn a_stale_no_in_sync_does_not_shorten_the_settle_time() {
 }
 
 #[tokio::test]
-async fn an_id_that_a_pending_removal_was_to_remove_is_not_taken_up_again() {
+async fn an_id_with_a_pending_removal_is_not_used_again() {
     let world = World::new().await;
     world.set_content(&content(Some(true), Some(FOREIGN_ID)));
     let device = world.device("PHONE").await;
@@ -281,7 +281,7 @@ async fn an_id_that_a_pending_removal_was_to_remove_is_not_taken_up_again() {
 }
 
 #[tokio::test]
-async fn the_echo_of_an_own_opt_out_is_no_foreign_sign() {
+async fn the_echo_of_an_opt_out_is_not_taken_for_another_clients_write() {
     let world = World::new().await;
     let (mut proxy, device) = world.gated_device("PHONE").await;
     let client = device.client.clone();
@@ -293,10 +293,10 @@ async fn the_echo_of_an_own_opt_out_is_no_foreign_sign() {
     let opt_out = tokio::spawn(analytics.opt_out().into_future());
     proxy.next(Method::GET).await.pass().await;
     let answer = proxy.next(Method::PUT).await.apply().await;
-    // Sync shows the write before its own answer does.
+    // Sync shows the write before the write is answered.
     eventually(client.sync_once(matrix_sdk::config::SyncSettings::new())).await.unwrap();
     answer.deliver();
-    // The write is verified, and nothing else is asked.
+    // The write is verified, and there is no other request.
     proxy.next(Method::GET).await.pass().await;
     assert!(eventually(opt_out).await.unwrap().is_complete());
     assert!(proxy.is_idle());
@@ -316,7 +316,7 @@ async fn an_id_is_remembered_as_retired_before_it_is_removed() {
     let device = Device { client, login };
     let (analytics, _) = device.start().await;
 
-    // The device has not seen the ID before, and may stop once it is removed.
+    // The device has not seen the ID before, and may stop right after the removal.
     let opt_out = tokio::spawn(analytics.opt_out().into_future());
     let removal = loop {
         let held = eventually(proxy.next_of_any_method()).await;
@@ -333,7 +333,7 @@ async fn an_id_is_remembered_as_retired_before_it_is_removed() {
 }
 
 #[tokio::test]
-async fn an_id_that_tells_who_someone_is_or_stands_for_nothing_is_no_id() {
+async fn a_personal_or_placeholder_id_is_not_an_id() {
     let longest = "x".repeat(200);
     let too_long = "x".repeat(201);
     let world = World::new().await;
@@ -388,7 +388,7 @@ async fn an_id_that_was_seen_withdrawn_on_another_device_is_not_used_again() {
     let device = world.device("PHONE").await;
     let (analytics, recorder) = device.start_confirmed().await;
     assert!(analytics.is_open());
-    // Another device opts out, and a third client restores what it had cached.
+    // Another device opts out, and a third client restores its cached content.
     world.set_content(&content(Some(false), None));
     device.sync().await;
     assert_eq!(analytics.state().decision, Consent::Denied);

@@ -1,12 +1,12 @@
-//! P7: members that we do not know survive our writes byte for byte. The merge
-//! itself is tested beside its code; here it goes over the wire.
+//! P7: members that this crate does not know survive its writes byte for byte. Unit tests cover the
+//! merge; these tests send it over the wire.
 
 use matrix_analytics::{AccountDataError, OptInError, Prompt, WithdrawalStep, testing::Fault};
 
 use crate::support::{World, eventually};
 
 #[tokio::test]
-async fn opting_in_and_out_leaves_the_members_of_others_as_they_were() {
+async fn opting_in_and_out_preserves_the_members_of_other_clients() {
     let digits = "7".repeat(400);
     let deep = format!("{}1{}", "[".repeat(900), "]".repeat(900));
     let others = format!(
@@ -21,7 +21,7 @@ async fn opting_in_and_out_leaves_the_members_of_others_as_they_were() {
     let expected =
         format!(r#"{{{others},"id":"{}","pseudonymousAnalyticsOptIn":true}}"#, id.reveal());
     assert_eq!(world.content().unwrap(), expected);
-    // What sync shows of it is what is held.
+    // Sync shows the content that is already known.
     world.take_requests();
     device.sync().await;
     assert!(analytics.is_open());
@@ -33,7 +33,7 @@ async fn opting_in_and_out_leaves_the_members_of_others_as_they_were() {
 }
 
 #[tokio::test]
-async fn an_answer_without_a_body_is_no_answer_and_nothing_is_written() {
+async fn an_answer_without_a_body_does_not_count_and_nothing_is_written() {
     let world = World::new().await;
     let held = r#"{"theirs":1}"#;
     world.set_content(held);
@@ -47,7 +47,7 @@ async fn an_answer_without_a_body_is_no_answer_and_nothing_is_written() {
     assert_eq!(world.content().unwrap(), held);
     assert!(!world.take_requests().contains("PUT"));
 
-    // Nor is an account clean that answers so.
+    // Such an answer does not prove that the account is clean, either.
     let receipt = eventually(analytics.opt_out().into_future()).await;
     assert!(matches!(
         receipt.account,

@@ -25,7 +25,7 @@ async fn opted_in(world: &World, policy: GuardPolicy) -> (Analytics, RecordingBa
     (analytics, recorder)
 }
 
-/// Finds `<mark>`, and panics at `<panic>`.
+/// Reports `<mark>` as an identifier, and panics on `<panic>`.
 struct Marks;
 
 impl Detector for Marks {
@@ -69,7 +69,7 @@ async fn names_keys_and_texts_are_redacted_and_counted_by_kind() {
 }
 
 #[tokio::test]
-async fn a_property_is_dropped_if_the_app_says_so() {
+async fn a_property_is_dropped_under_that_policy() {
     let world = World::new().await;
     let (analytics, recorder) = opted_in(&world, GuardPolicy::DropProperty).await;
     let properties = Properties::new().with(ROOM, 1).with("where", ROOM).with("count", 2);
@@ -80,7 +80,7 @@ async fn a_property_is_dropped_if_the_app_says_so() {
 }
 
 #[tokio::test]
-async fn an_event_is_dropped_and_counted_if_the_app_says_so_and_what_is_said_of_the_user_is_not() {
+async fn an_event_is_dropped_and_counted_under_that_policy_and_user_properties_are_kept() {
     let world = World::new().await;
     let (analytics, recorder) = opted_in(&world, GuardPolicy::DropEvent).await;
     let user = Properties::new().with("rooms", 5).with("mail", "a.b@example.net");
@@ -98,7 +98,7 @@ async fn an_event_is_dropped_and_counted_if_the_app_says_so_and_what_is_said_of_
 }
 
 #[tokio::test]
-async fn an_event_over_which_a_detector_panics_is_dropped_and_the_sink_goes_on() {
+async fn an_event_that_makes_a_detector_panic_is_dropped_and_the_sink_continues() {
     let world = World::new().await;
     let (analytics, recorder) = opted_in(&world, GuardPolicy::Redact).await;
     analytics.capture_named("Bad", Properties::new().with("text", "<panic>"));
@@ -111,7 +111,7 @@ async fn an_event_over_which_a_detector_panics_is_dropped_and_the_sink_goes_on()
 
 #[derive(Serialize)]
 struct Typed {
-    /// Would be taken for an address, were it text.
+    /// Would be taken for an IP address if it were searched.
     kind: Kind,
     count: u32,
     ratio: f64,
@@ -129,7 +129,7 @@ impl AnalyticsEvent for Typed {
 }
 
 #[tokio::test]
-async fn what_a_type_fixes_is_not_searched_and_one_text_makes_all_of_it_searched() {
+async fn a_typed_event_is_searched_only_if_it_contains_free_text() {
     let world = World::new().await;
     let (analytics, recorder) = opted_in(&world, GuardPolicy::Redact).await;
     analytics.capture(&Typed { kind: Kind::Five, count: 1, ratio: 0.5, note: None });
@@ -142,7 +142,7 @@ async fn what_a_type_fixes_is_not_searched_and_one_text_makes_all_of_it_searched
 }
 
 #[tokio::test]
-async fn keys_that_become_the_same_are_one_and_a_key_does_not_outgrow_its_bound() {
+async fn keys_that_become_equal_are_merged_and_redacted_keys_keep_the_length_limit() {
     let world = World::new().await;
     let (analytics, recorder) = opted_in(&world, GuardPolicy::Redact).await;
     let long = "::1 ".repeat(50);
@@ -154,7 +154,7 @@ async fn keys_that_become_the_same_are_one_and_a_key_does_not_outgrow_its_bound(
 }
 
 #[tokio::test]
-async fn a_token_is_known_as_soon_as_it_is_refreshed() {
+async fn a_refreshed_token_is_redacted_at_once() {
     let world = World::new().await;
     let login = world.server.add_device_with_refresh(ALICE, "QZXJKVBWPL");
     let device = world.device_of(login.clone()).await;
@@ -169,7 +169,7 @@ async fn a_token_is_known_as_soon_as_it_is_refreshed() {
         eventually(tokio::time::timeout(BOUND, analytics.flush())).await.unwrap().is_complete()
     );
     let found = analytics.stats().guarded;
-    // The first one was replaced before it was ever looked at.
+    // The first token was replaced before any text was searched for it.
     assert!(found[&IdentifierKind::Token] >= 2, "{found:?}");
     for event in &recorder.events()[1..] {
         assert_eq!(event.properties["text"], "<[token]>");
@@ -178,7 +178,7 @@ async fn a_token_is_known_as_soon_as_it_is_refreshed() {
 }
 
 #[tokio::test]
-async fn a_version_is_what_stands_under_its_key_and_nothing_else_is() {
+async fn only_a_version_key_exempts_a_text_that_looks_like_an_ip_address() {
     let world = World::new().await;
     let (analytics, recorder) = opted_in(&world, GuardPolicy::Redact).await;
     let address = "10.20.30.40";

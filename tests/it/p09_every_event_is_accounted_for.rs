@@ -1,5 +1,5 @@
-//! P9: for each backend captured + restored = delivered + queued + in flight +
-//! dropped, and every way out has its reason.
+//! P9: for each backend, captured + restored = delivered + queued + in flight + kept + dropped, and
+//! each drop has a reason.
 
 mod user_properties;
 
@@ -34,8 +34,7 @@ fn dropped(analytics: &Analytics, backend: usize, reason: DropReason) -> u64 {
     stats.backends[backend].dropped.get(&reason).copied().unwrap_or_default()
 }
 
-/// Flushes once the time has passed in which a flush causes no try after a failure,
-/// and before a try comes by itself.
+/// Flushes after the time in which a flush does not retry, and before the next retry by timer.
 async fn flush_after_the_floor(analytics: &Analytics) -> DeliveryReport {
     tokio::time::advance(Duration::from_millis(500)).await;
     eventually(analytics.flush()).await
@@ -74,7 +73,7 @@ async fn one_poison_event_does_not_sink_its_neighbours() {
     assert_eq!(dropped(&analytics, 0, DropReason::Rejected), 1);
 }
 
-/// Refuses a batch that has an event named `Poison`.
+/// Rejects a batch with an event named `Poison`.
 #[derive(Clone)]
 struct Picky(RecordingBackend);
 
@@ -106,7 +105,7 @@ async fn a_backend_that_comes_back_gets_everything_under_the_same_unique_ids() {
     assert_eq!(eventually(analytics.flush()).await.backends[0].undelivered, 1);
     assert_eq!(flush_after_the_floor(&analytics).await.backends[0].undelivered, 1);
     assert_eq!(backend.attempts(), 2);
-    // The backend asked to wait: a flush does not shorten that.
+    // The backend asked for a delay, and a flush does not shorten it.
     assert_eq!(eventually(analytics.flush()).await.backends[0].undelivered, 1);
     assert_eq!(backend.attempts(), 2);
 
@@ -118,7 +117,7 @@ async fn a_backend_that_comes_back_gets_everything_under_the_same_unique_ids() {
 }
 
 #[tokio::test]
-async fn a_parked_backend_gets_one_try_an_hour_and_one_at_each_flush_and_at_shutdown() {
+async fn a_backend_that_needs_the_app_gets_one_attempt_an_hour_and_at_each_flush_and_shutdown() {
     for failure in [DeliveryFailure::Unauthorized, DeliveryFailure::Misconfigured] {
         let world = World::new().await;
         let backend = FailingBackend::new();
@@ -130,7 +129,7 @@ async fn a_parked_backend_gets_one_try_an_hour_and_one_at_each_flush_and_at_shut
         }
         assert_eq!(eventually(analytics.flush()).await.backends[0].undelivered, 150);
         assert_eq!(backend.attempts(), 1, "{failure:?}");
-        // By itself it is left alone for an hour.
+        // Without a flush, there is one attempt per hour.
         for minute in 1..=125 {
             tokio::time::advance(Duration::from_millis(60_001)).await;
             for _ in 0..10 {
@@ -141,7 +140,7 @@ async fn a_parked_backend_gets_one_try_an_hour_and_one_at_each_flush_and_at_shut
         assert_eq!(eventually(analytics.flush()).await.backends[0].undelivered, 150);
         assert_eq!(backend.attempts(), 4, "{failure:?}");
 
-        // It has been put right, and the app exits soon after the try that failed.
+        // The backend is repaired, and the app exits soon after the failed attempt.
         backend.heal();
         tokio::time::advance(Duration::from_millis(101)).await;
         let shutdown = analytics.shutdown(Duration::from_secs(1));
@@ -151,7 +150,7 @@ async fn a_parked_backend_gets_one_try_an_hour_and_one_at_each_flush_and_at_shut
 }
 
 #[tokio::test]
-async fn an_event_expires_on_time_while_its_backend_is_left_alone_or_its_gate_is_shut_to_it() {
+async fn an_event_expires_on_time_even_if_its_backend_is_paused_or_the_gate_holds() {
     const AGE: Duration = Duration::from_secs(600);
 
     for (failure, reason) in [
@@ -169,7 +168,7 @@ async fn an_event_expires_on_time_while_its_backend_is_left_alone_or_its_gate_is
         assert_eq!(eventually(analytics.flush()).await.backends[0].undelivered, 1);
         tokio::time::advance(AGE - Duration::from_secs(1)).await;
         assert_eq!(analytics.stats().backends[0].queued, 1, "{failure:?}");
-        // Nothing wakes the lane but the age of what waits in it.
+        // Only the age of the waiting events wakes the lane.
         tokio::time::advance(Duration::from_secs(2)).await;
         let dropped = eventually(drops.next()).await.unwrap();
         assert_eq!((dropped.reason, dropped.events), (reason, 1), "{failure:?}");
@@ -193,7 +192,7 @@ async fn an_event_expires_on_time_while_its_backend_is_left_alone_or_its_gate_is
 }
 
 #[tokio::test]
-async fn a_try_that_failed_just_now_is_the_one_at_shutdown() {
+async fn a_shutdown_right_after_a_failed_attempt_makes_no_other() {
     let world = World::new().await;
     let backend = FailingBackend::new();
     let device = world.device("PHONE").await;
@@ -206,7 +205,7 @@ async fn a_try_that_failed_just_now_is_the_one_at_shutdown() {
 }
 
 #[tokio::test]
-async fn a_backend_that_asked_for_time_is_not_asked_at_shutdown_either() {
+async fn a_throttling_backend_is_not_contacted_at_shutdown() {
     let world = World::new().await;
     let backend = FailingBackend::new();
     let device = world.device("PHONE").await;
@@ -214,7 +213,7 @@ async fn a_backend_that_asked_for_time_is_not_asked_at_shutdown_either() {
     backend.fail_next(DeliveryFailure::Throttled { retry_after: Some(Duration::from_secs(60)) });
     analytics.capture_one("Left");
     eventually(analytics.flush()).await;
-    // Nor does it keep the app from its exit until the deadline.
+    // Nor does it delay the app's exit until the deadline.
     let report = eventually(analytics.shutdown(Duration::from_secs(3600))).await;
     assert_eq!((report.backends[0].delivered, report.backends[0].undelivered), (0, 1));
     assert_eq!(backend.attempts(), 1);
@@ -292,7 +291,7 @@ async fn an_event_that_waited_too_long_expires() {
 }
 
 #[tokio::test]
-async fn a_backend_that_panics_over_one_event_loses_that_event_and_nothing_else() {
+async fn a_backend_that_panics_over_one_event_loses_only_that_event() {
     let world = World::new().await;
     let backend = FailingBackend::new();
     let device = world.device("PHONE").await;
@@ -307,7 +306,7 @@ async fn a_backend_that_panics_over_one_event_loses_that_event_and_nothing_else(
 }
 
 #[tokio::test]
-async fn shutdown_keeps_its_deadline_and_names_what_is_left() {
+async fn shutdown_keeps_its_deadline_and_reports_undelivered_events() {
     let world = World::new().await;
     let backend = FailingBackend::new();
     let device = world.device("PHONE").await;
@@ -332,7 +331,7 @@ async fn shutdown_keeps_its_deadline_and_names_what_is_left() {
 }
 
 #[tokio::test]
-async fn events_leave_by_count_and_by_time_without_a_flush() {
+async fn events_are_sent_by_count_and_by_time_without_a_flush() {
     let world = World::new().await;
     let (analytics, recorder) = world.device("PHONE").await.start_opted_in().await;
     for _ in 0..100 {
@@ -366,7 +365,7 @@ impl AnalyticsEvent for Number {
 }
 
 #[tokio::test]
-async fn an_invalid_event_is_counted_and_the_sink_goes_on() {
+async fn an_invalid_event_is_counted_and_the_sink_continues() {
     let world = World::new().await;
     let (analytics, recorder) = world.device("PHONE").await.start_opted_in().await;
     let bad = |key: &str| Properties::new().with(key, 1);
@@ -385,7 +384,7 @@ async fn an_invalid_event_is_counted_and_the_sink_goes_on() {
     analytics.capture_named("Value", Properties::new().with("value", text.as_str()));
     assert_eq!(dropped(&analytics, 0, DropReason::TooLarge), 1);
 
-    // One that is too large only with the super properties.
+    // Too large only together with the super properties.
     let half = "x".repeat(MAX_EVENT_BYTES / 2);
     analytics.set_super_properties(Properties::new().with("base", half.as_str())).unwrap();
     analytics.capture_named("Sum", Properties::new().with("own", half.as_str()));
@@ -419,7 +418,7 @@ async fn super_and_user_properties_go_with_the_next_event_and_the_event_wins() {
 }
 
 #[tokio::test]
-async fn every_drop_is_told_once_also_to_a_reader_that_is_slow() {
+async fn every_drop_is_reported_once_even_to_a_slow_reader() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let builder = device.builder().backend(RecordingBackend::new()).intake_max_events(3);
@@ -430,25 +429,25 @@ async fn every_drop_is_told_once_also_to_a_reader_that_is_slow() {
         analytics.capture_one("Event");
     }
     analytics.capture_one("");
-    let told = async |drops: &mut (dyn Stream<Item = Dropped> + Send + Unpin)| {
+    let next_drop = async |drops: &mut (dyn Stream<Item = Dropped> + Send + Unpin)| {
         let dropped = eventually(drops.next()).await.unwrap();
         (dropped.backend, dropped.reason, dropped.events)
     };
-    assert_eq!(told(&mut drops).await, ("recording", DropReason::IntakeFull, 2));
-    assert_eq!(told(&mut drops).await, ("recording", DropReason::Invalid, 1));
+    assert_eq!(next_drop(&mut drops).await, ("recording", DropReason::IntakeFull, 2));
+    assert_eq!(next_drop(&mut drops).await, ("recording", DropReason::Invalid, 1));
     assert_eq!(futures_util::poll!(drops.next()), Poll::Pending);
 
-    // A drop about which the reader captures is one event.
+    // An event that the reader captures after a drop is not itself a drop.
     eventually(analytics.opt_out().into_future()).await;
-    assert_eq!(told(&mut drops).await, ("recording", DropReason::Withdrawn, 3));
-    analytics.capture_one("Told");
+    assert_eq!(next_drop(&mut drops).await, ("recording", DropReason::Withdrawn, 3));
+    analytics.capture_one("Again");
     assert_eq!(futures_util::poll!(drops.next()), Poll::Pending);
     drop(analytics);
     assert_eq!(eventually(drops.next()).await, None);
 }
 
 #[tokio::test]
-async fn an_outage_of_hours_loses_nothing_and_one_of_days_only_by_name() {
+async fn an_outage_of_hours_loses_nothing_and_one_of_days_only_with_a_reason() {
     const STEP: Duration = Duration::from_secs(60);
 
     for (hours, is_lossless) in [(20, true), (60, false)] {
@@ -457,7 +456,7 @@ async fn an_outage_of_hours_loses_nothing_and_one_of_days_only_by_name() {
         let device = world.device("PHONE").await;
         let analytics = opted_in(device.builder().backend(backend.clone())).await;
         for minute in 0..hours * 60 {
-            // Each kind of failure that passes, in turn.
+            // Each kind of transient failure in turn.
             backend.fail_always(match minute / 20 % 3 {
                 0 => DeliveryFailure::Transient,
                 1 => DeliveryFailure::Throttled { retry_after: Some(2 * STEP) },
@@ -471,7 +470,7 @@ async fn an_outage_of_hours_loses_nothing_and_one_of_days_only_by_name() {
             assert!(analytics.stats().backends[0].is_balanced());
         }
         backend.heal();
-        // A backend that asked to be left alone for an hour is.
+        // A backend that asked for an hour's pause gets it.
         for _ in 0..70 {
             tokio::task::yield_now().await;
             tokio::time::advance(STEP).await;
@@ -484,13 +483,14 @@ async fn an_outage_of_hours_loses_nothing_and_one_of_days_only_by_name() {
         assert_eq!(stats.dropped.is_empty(), is_lossless, "{stats:?}");
         let named = [DropReason::Expired, DropReason::Unauthorized];
         assert!(stats.dropped.keys().all(|reason| named.contains(reason)), "{stats:?}");
-        // A day is what the queue keeps.
+        // The queue keeps a day of events.
         assert!(stats.delivered >= (24 * 12).min(stats.captured) - 12, "{stats:?}");
         assert_eq!(stats.delivered as usize, backend.accepted_events().len());
     }
 }
 
-/// What the limits count for an event, as `AnalyticsBuilder::intake_max_bytes` documents.
+/// Returns an event's size as the limits count it, documented in
+/// `AnalyticsBuilder::intake_max_bytes`.
 fn counted(name: &str, own: &Properties, shared: &Properties) -> usize {
     let members = |properties: &Properties| properties.json_bytes() - "{}".len();
     160 + name.len() + members(own) + members(shared)
@@ -506,7 +506,7 @@ async fn a_burst_that_fits_the_limits_loses_no_event_in_the_intake_or_in_the_que
         let mut burst = Vec::new();
         for _ in 0..dice.usize(1..60) {
             let own = Properties::new().with("own", text(dice.usize(..largest)));
-            // Some replace the super property: it counts all the same.
+            // A super property that the event replaces counts as well.
             burst.push(if dice.bool() { own } else { own.with("shared", dice.bool()) });
         }
         let bytes = burst.iter().map(|own| counted("Burst", own, &shared)).sum();
@@ -527,7 +527,7 @@ async fn a_burst_that_fits_the_limits_loses_no_event_in_the_intake_or_in_the_que
         let stats = analytics.stats();
         assert_eq!(stats.backends[0].dropped_total(), 0, "{round}: {stats:?}");
         assert_eq!(stats.backends[0].queued, burst.len() as u64, "{round}");
-        // What is waiting is exactly what the limits allow.
+        // The waiting events are exactly at the limits.
         analytics.capture_one("One");
         eventually(analytics.flush()).await;
         assert!(dropped(&analytics, 0, DropReason::QueueFull) > 0, "{round}");
@@ -544,7 +544,7 @@ async fn large_events_for_an_idle_backend_do_not_wait_until_the_intake_is_full()
     let text = "x".repeat(30_000);
     for _ in 0..500 {
         analytics.capture_named("Large", Properties::new().with("text", text.as_str()));
-        // An app that leaves the runtime a moment now and then, and never 10 seconds.
+        // The app yields to the runtime now and then, but never for 10 seconds.
         tokio::task::yield_now().await;
     }
     assert!(eventually(analytics.flush()).await.is_complete());
@@ -553,7 +553,7 @@ async fn large_events_for_an_idle_backend_do_not_wait_until_the_intake_is_full()
 }
 
 #[tokio::test]
-async fn an_event_that_can_never_fit_makes_no_other_leave() {
+async fn an_event_that_can_never_fit_evicts_no_other() {
     let world = World::new().await;
     let backend = FailingBackend::new();
     let device = world.device("PHONE").await;
@@ -571,7 +571,7 @@ async fn an_event_that_can_never_fit_makes_no_other_leave() {
 }
 
 #[tokio::test]
-async fn an_event_that_happened_earlier_has_its_own_time_and_the_age_of_its_capture() {
+async fn an_earlier_event_keeps_its_time_and_ages_from_its_capture() {
     const DAY: Duration = Duration::from_secs(24 * 3600);
 
     let world = World::new().await;
@@ -584,9 +584,9 @@ async fn an_event_that_happened_earlier_has_its_own_time_and_the_age_of_its_capt
     analytics.capture_at(earlier, &Number { value: 1.0 });
     analytics.capture_named_at(earlier, "Named", Properties::new());
     analytics.capture_named_at(start + DAY, "Future", Properties::new());
-    // A time that a file could not hold.
+    // A time that no file could store.
     analytics.capture_named_at(start - 500 * 365 * DAY, "Antiquity", Properties::new());
-    // Older than the queue may be, but captured just now.
+    // Older than the queue's age limit, but captured just now.
     assert!(eventually(analytics.flush()).await.is_complete());
     assert_eq!(analytics.stats().backends[0].dropped_total(), 0);
     let events = recorder.events();
@@ -598,7 +598,7 @@ async fn an_event_that_happened_earlier_has_its_own_time_and_the_age_of_its_capt
 
 #[cfg(feature = "posthog")]
 #[tokio::test]
-async fn posthog_is_told_when_an_event_happened() {
+async fn posthog_receives_the_time_of_an_event() {
     let collector = Collector::start();
     let world = World::new().await;
     let device = world.device("PHONE").await;

@@ -1,5 +1,5 @@
-//! P10: capture never blocks, waits or panics, from any thread, in a runtime or
-//! out of one. What it costs in time is measured in the benchmarks.
+//! P10: capture never blocks, waits or panics, on any thread, inside or outside a runtime. The
+//! benchmarks measure its time.
 
 use std::{
     sync::{
@@ -19,7 +19,7 @@ use matrix_analytics::{
 use crate::support::{AnalyticsExt as _, World, eventually};
 
 #[tokio::test]
-async fn threads_without_a_runtime_capture() {
+async fn threads_without_a_runtime_can_capture() {
     let world = World::new().await;
     let (analytics, recorder) = world.device("PHONE").await.start_opted_in().await;
     std::thread::scope(|scope| {
@@ -39,7 +39,7 @@ async fn threads_without_a_runtime_capture() {
 }
 
 #[test]
-fn capturing_after_the_runtime_is_gone_is_counted() {
+fn capturing_after_the_runtime_has_ended_is_counted() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let analytics = runtime.block_on(async {
         let world = World::new().await;
@@ -66,7 +66,7 @@ async fn a_denied_capture_takes_nothing() {
     assert_eq!(analytics.stats(), before);
 }
 
-/// A waker that calls everything that can be called from one.
+/// A waker that calls every method that can be called from a waker.
 struct Caller {
     analytics: Analytics,
     calls: AtomicUsize,
@@ -77,29 +77,31 @@ impl Wake for Caller {
         let analytics = &self.analytics;
         let stats = analytics.stats();
         assert!(stats.backends.iter().all(BackendStats::is_balanced), "{stats:?}");
-        analytics.capture_one("Told");
+        analytics.capture_one("FromWaker");
         analytics.set_super_properties(Properties::new()).unwrap();
         analytics.set_user_properties(&Properties::new().with("a", 1)).unwrap();
         let _ = (analytics.state(), analytics.analytics_id(), analytics.prompt());
         drop(analytics.drops());
         drop(analytics.state_stream());
-        // Polled once, as an executor does that runs a task where it is woken.
+        // Polled once, as by an executor that runs a woken task in place.
         drop(analytics.flush().now_or_never());
         self.calls.fetch_add(1, Ordering::Relaxed);
     }
 }
 
 #[test]
-fn a_waker_of_the_app_may_call_anything_wherever_an_event_is_dropped() {
+fn the_apps_waker_may_call_any_method_wherever_an_event_is_dropped() {
     let (done, is_done) = std::sync::mpsc::channel();
-    // A deadlock is seen from outside.
-    #[expect(clippy::disallowed_methods, reason = "a test may start threads")]
+    // A separate thread, so that a deadlock can be noticed.
+    #[expect(clippy::disallowed_methods, reason = "the test uses a plain thread")]
     std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(every_drop_wakes_a_caller());
         done.send(()).unwrap();
     });
-    is_done.recv_timeout(Duration::from_secs(60)).expect("a waker waits for a lock of ours");
+    is_done
+        .recv_timeout(Duration::from_secs(60))
+        .expect("a waker is blocked by a lock of this crate");
 }
 
 async fn every_drop_wakes_a_caller() {
@@ -114,37 +116,37 @@ async fn every_drop_wakes_a_caller() {
     let waker = Waker::from(caller.clone());
     let mut context = Context::from_waker(&waker);
     let (mut drops, mut states) = (analytics.drops(), analytics.state_stream());
-    let mut told = 0;
-    // Reads all there is, so that the next news wakes the caller, and says whether it was
-    // woken since the last time.
-    let mut is_told = |what: &str| {
+    let mut seen_calls = 0;
+    // Drains both streams, so that the next item wakes the caller, and checks that it was woken
+    // since the last time.
+    let mut check_woken = |what: &str| {
         while let Poll::Ready(Some(_)) = drops.poll_next_unpin(&mut context) {}
         while let Poll::Ready(Some(_)) = states.poll_next_unpin(&mut context) {}
         let calls = caller.calls.load(Ordering::Relaxed);
-        assert!(what.is_empty() || calls > told, "{what}");
-        told = calls;
+        assert!(what.is_empty() || calls > seen_calls, "{what}");
+        seen_calls = calls;
     };
 
-    is_told("");
+    check_woken("");
     analytics.capture_one("");
-    is_told("an invalid event");
+    check_woken("an invalid event");
     for _ in 0..6 {
         analytics.capture_one("Full");
     }
-    is_told("a full intake");
+    check_woken("a full intake");
     backend.fail_always(DeliveryFailure::Transient);
     eventually(analytics.flush()).await;
-    is_told("a full queue");
+    check_woken("a full queue");
     backend.fail_always(DeliveryFailure::Rejected);
-    // Longer than a flush makes no try after one that failed.
+    // Longer than the time in which a flush does not retry.
     tokio::time::advance(Duration::from_secs(6)).await;
     eventually(analytics.flush()).await;
-    is_told("a refusal");
+    check_woken("a refusal");
     eventually(analytics.opt_out().into_future()).await;
-    is_told("a withdrawal");
+    check_woken("a withdrawal");
     analytics.opt_in_and_settle().await;
-    is_told("a change of the state");
+    check_woken("a change of the state");
     eventually(analytics.shutdown(Duration::ZERO)).await;
     analytics.capture_one("Late");
-    is_told("the end");
+    check_woken("the end");
 }

@@ -1,4 +1,4 @@
-//! P11: every wait has an end, and the session's tokens are never put at risk.
+//! P11: every wait ends, and the session's tokens are never put at risk.
 
 mod outside_a_runtime;
 mod panics;
@@ -15,7 +15,7 @@ use tokio::sync::Semaphore;
 use crate::support::{ALICE, AnalyticsExt as _, BOUND, World, content, eventually};
 
 #[tokio::test]
-async fn a_homeserver_that_never_answers_is_waited_for_within_the_bound() {
+async fn the_wait_for_a_silent_homeserver_ends_at_the_request_timeout() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
     world.server.fail_all(Fault::StallBefore);
@@ -26,7 +26,7 @@ async fn a_homeserver_that_never_answers_is_waited_for_within_the_bound() {
     tokio::time::advance(BOUND + Duration::from_millis(1)).await;
     assert!(eventually(opt_in).await.is_err());
 
-    // So is an opt-out, which counts although the account could not be cleaned.
+    // An opt-out is bounded as well, and counts although the account could not be cleaned.
     let mut opt_out = analytics.opt_out().into_future();
     assert!(futures_util::poll!(&mut opt_out).is_pending());
     eventually(world.server.wait_for(|requests| requests.len() == 3)).await;
@@ -37,7 +37,7 @@ async fn a_homeserver_that_never_answers_is_waited_for_within_the_bound() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_dropped_in_the_middle_of_a_token_refresh_costs_no_session() {
+async fn dropping_a_call_during_a_token_refresh_does_not_end_the_session() {
     let world = World::new().await;
     let login = world.server.add_device_with_refresh(ALICE, "PHONE");
     let client = world.server.client(&login).await.unwrap();
@@ -46,13 +46,13 @@ async fn a_call_that_is_dropped_in_the_middle_of_a_token_refresh_costs_no_sessio
     world.server.expire_token(&login);
     world.take_requests();
 
-    // The call meets the expired token, and is dropped while the SDK refreshes.
+    // The call uses the expired token, and is dropped while the SDK refreshes it.
     let mut opt_in = Box::pin(analytics.opt_in());
     assert!(futures_util::poll!(&mut opt_in).is_pending());
     eventually(world.server.wait_for(|requests| !requests.is_empty())).await;
     drop(opt_in);
 
-    // The refresh was not cut: the session has its new tokens, and works.
+    // The refresh was not cancelled: the session has new tokens, and works.
     eventually(analytics.opt_in()).await.unwrap();
     assert_eq!(world.server.refreshes(), 1);
     tokio::time::advance(crate::support::SETTLE).await;
@@ -61,11 +61,11 @@ async fn a_call_that_is_dropped_in_the_middle_of_a_token_refresh_costs_no_sessio
 }
 
 #[tokio::test]
-async fn the_last_handle_takes_its_tasks_and_its_handler_along() {
+async fn dropping_the_last_handle_ends_its_tasks_and_its_event_handler() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
-    // The client's own connection is there from its first request on.
+    // The first request opens the client's own connection, which has a task.
     eventually(device.client.whoami()).await.unwrap();
     let before = tasks();
 
@@ -82,7 +82,7 @@ async fn the_last_handle_takes_its_tasks_and_its_handler_along() {
         }
     })
     .await;
-    // The handler is gone too: a change in sync asks for nothing.
+    // The handler is gone: a change in sync triggers no request.
     world.take_requests();
     world.set_content(&content(Some(true), None));
     device.sync().await;
@@ -90,10 +90,10 @@ async fn the_last_handle_takes_its_tasks_and_its_handler_along() {
 }
 
 #[tokio::test]
-async fn the_last_handle_lets_the_client_go_whatever_is_still_to_be_done() {
+async fn dropping_the_last_handle_releases_the_client_even_if_work_is_left() {
     let world = World::new().await;
     let (mut proxy, device) = world.gated_device("PHONE").await;
-    // The client holds this for as long as it lives.
+    // The client holds this value for as long as it lives.
     let alive = Arc::new(());
     device.client.add_event_handler_context(alive.clone());
     let tasks = || tokio::runtime::Handle::current().metrics().num_alive_tasks();
@@ -103,7 +103,7 @@ async fn the_last_handle_lets_the_client_go_whatever_is_still_to_be_done() {
     proxy.next(Method::GET).await.pass().await;
     analytics.confirmed().await;
 
-    // A write is out, and a withdrawal after it; the caller waits for neither.
+    // A write is in flight, with a withdrawal behind it. The caller waits for neither.
     let mut opt_in = Box::pin(analytics.opt_in());
     assert!(futures_util::poll!(&mut opt_in).is_pending());
     proxy.next(Method::GET).await.pass().await;
@@ -117,7 +117,7 @@ async fn the_last_handle_lets_the_client_go_whatever_is_still_to_be_done() {
 
     eventually(async {
         while Arc::strong_count(&alive) > 1 {
-            // What is left is bounded: the requests that were out, the waits for them.
+            // Only bounded work is left: the requests in flight, and the waits for them.
             tokio::time::advance(Duration::from_secs(1)).await;
         }
     })
@@ -131,7 +131,7 @@ async fn the_last_handle_lets_the_client_go_whatever_is_still_to_be_done() {
     .await;
 }
 
-/// Takes one batch for each permit.
+/// Accepts one batch per permit.
 struct OneByOne(Semaphore);
 
 impl Backend for OneByOne {
@@ -140,13 +140,13 @@ impl Backend for OneByOne {
     }
 
     async fn send(&self, _batch: &Batch) -> Result<(), DeliveryError> {
-        self.0.acquire().await.expect("it is never closed").forget();
+        self.0.acquire().await.expect("the semaphore is never closed").forget();
         Ok(())
     }
 }
 
 #[tokio::test]
-async fn a_flush_ends_with_what_was_there_when_it_began() {
+async fn a_flush_covers_only_the_events_captured_before_it() {
     let world = World::new().await;
     let backend = Arc::new(OneByOne(Semaphore::new(0)));
     let device = world.device("PHONE").await;
@@ -156,7 +156,7 @@ async fn a_flush_ends_with_what_was_there_when_it_began() {
     analytics.capture_one("First");
     let mut flush = Box::pin(analytics.flush());
     assert!(futures_util::poll!(&mut flush).is_pending());
-    // While it waits, more and more is captured.
+    // While it waits, more events are captured.
     for _ in 0..5 {
         analytics.capture_one("Later");
     }
@@ -169,7 +169,7 @@ async fn a_flush_ends_with_what_was_there_when_it_began() {
 }
 
 #[test]
-fn a_flush_after_the_runtime_is_gone_ends_and_everything_is_counted() {
+fn a_flush_after_the_runtime_has_ended_returns_and_every_event_is_counted() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let analytics = runtime.block_on(async {
         let world = World::new().await;
@@ -219,7 +219,7 @@ async fn the_largest_settings_do_no_harm() {
 }
 
 #[tokio::test]
-async fn a_backend_that_refuses_everything_is_not_asked_for_ever() {
+async fn a_backend_that_rejects_everything_gets_few_requests() {
     let world = World::new().await;
     let backend = FailingBackend::new();
     let device = world.device("PHONE").await;
@@ -236,10 +236,10 @@ async fn a_backend_that_refuses_everything_is_not_asked_for_ever() {
 const HOUR: Duration = Duration::from_secs(3600);
 
 #[tokio::test]
-async fn a_date_until_which_to_wait_is_obeyed() {
+async fn a_retry_after_date_is_obeyed() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
-    // By the clock of the system, which a test cannot stop.
+    // By the system clock, which a test cannot freeze.
     let date = std::time::SystemTime::now() + Duration::from_secs(500);
     world.server.fail_all(Fault::RateLimitedUntil(date));
     assert!(!eventually(analytics.opt_out().into_future()).await.account.is_done());
@@ -252,12 +252,12 @@ async fn a_date_until_which_to_wait_is_obeyed() {
 }
 
 #[tokio::test]
-async fn a_removal_that_fails_costs_at_most_forty_requests_an_hour_and_fewer_as_it_lasts() {
+async fn a_failing_removal_costs_at_most_forty_requests_an_hour_and_fewer_over_time() {
     for fault in [
         Some(Fault::ServerError(503)),
         Some(Fault::RateLimited { retry_after: None }),
         Some(Fault::Forbidden),
-        // Nothing fails, but what the homeserver holds cannot be merged with.
+        // The requests succeed, but the content cannot be merged.
         None,
     ] {
         let world = World::new().await;
@@ -283,7 +283,7 @@ async fn a_removal_that_fails_costs_at_most_forty_requests_an_hour_and_fewer_as_
 }
 
 #[tokio::test]
-async fn sync_does_not_shorten_the_time_that_the_homeserver_asked_to_wait() {
+async fn sync_does_not_shorten_a_wait_requested_by_the_homeserver() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let (analytics, _) = device.start_opted_in().await;
@@ -303,10 +303,10 @@ async fn sync_does_not_shorten_the_time_that_the_homeserver_asked_to_wait() {
 }
 
 #[tokio::test]
-async fn a_homeserver_that_asks_for_an_hour_gets_an_hour() {
+async fn a_requested_wait_of_an_hour_is_obeyed() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
-    // Longer than an hour is cut to one.
+    // A wait of more than an hour is cut to one hour.
     let retry_after = Some(24 * HOUR);
     world.server.fail_all(Fault::RateLimited { retry_after });
     assert!(!eventually(analytics.opt_out().into_future()).await.account.is_done());

@@ -1,4 +1,4 @@
-//! P12: no `Debug` and no error of ours shows an analytics ID, a key or a value.
+//! P12: no `Debug` output and no error of this crate contains an analytics ID, a key or a value.
 
 use matrix_analytics::{Properties, testing};
 
@@ -51,9 +51,9 @@ fn an_invalid_event_is_described_without_its_value() {
     assert!(!format!("{problem} {problem:?}").contains(VALUE));
 }
 
-/// Everything public that can fail on what the app gives it, given a canary.
+/// Passes a canary to every public operation that can fail on the app's input.
 #[tokio::test]
-async fn no_error_quotes_what_it_was_given() {
+async fn no_error_quotes_its_input() {
     use std::{collections::BTreeMap, error::Error};
 
     let world = World::new().await;
@@ -102,7 +102,7 @@ async fn no_error_quotes_what_it_was_given() {
 }
 
 #[tokio::test]
-async fn a_content_that_is_no_object_is_not_quoted() {
+async fn content_that_is_not_an_object_is_not_quoted() {
     let world = World::new().await;
     world.set_content(&format!("\"{FOREIGN_ID}\""));
     let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
@@ -116,8 +116,8 @@ async fn a_content_that_is_no_object_is_not_quoted() {
     assert!(!printed.contains(FOREIGN_ID), "{printed}");
 }
 
-/// The SDK's SQLite store encrypts the key of a record like ours and, in 0.18, not its
-/// value: nothing may be in it that says who the user is to a service.
+/// The SDK's SQLite store (0.18) encrypts the key of our record, but not its value. The value must
+/// not reveal the user's ID at the service.
 #[tokio::test]
 async fn the_local_record_on_disk_has_no_id_with_a_passphrase_or_without() {
     let world = World::new().await;
@@ -132,7 +132,7 @@ async fn the_local_record_on_disk_has_no_id_with_a_passphrase_or_without() {
         let device = Device { client, login };
         let (analytics, _) = device.start_opted_in().await;
         let id = analytics.analytics_id().unwrap();
-        // Whatever is still to be written is written first.
+        // Wait until all pending saves are written.
         eventually(analytics.recheck()).await.unwrap();
         assert!(device.record().await.unwrap().contains("granted"));
 

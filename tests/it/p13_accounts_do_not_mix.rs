@@ -29,7 +29,7 @@ async fn ending_the_session_closes_wipes_and_leaves_the_account_alone() {
     assert!(recorder.events().is_empty());
     assert_eq!(world.content(), held);
 
-    // The next login proves the yes anew: nothing is held for it before that.
+    // The next login confirms the opt-in again, and holds no event before that.
     drop(analytics);
     let (analytics, _) = device.start().await;
     assert_eq!(analytics.state().gate, GateState::Closed(ClosedReason::Unknown));
@@ -37,7 +37,7 @@ async fn ending_the_session_closes_wipes_and_leaves_the_account_alone() {
 }
 
 #[tokio::test]
-async fn ending_the_session_gives_a_pending_removal_one_try() {
+async fn ending_the_session_gives_a_pending_removal_one_attempt() {
     for reachable in [true, false] {
         let world = World::new().await;
         let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
@@ -107,14 +107,14 @@ async fn another_user_on_the_same_store_inherits_nothing() {
     eventually(bob.opt_out().into_future()).await;
     drop(bob);
 
-    // And Alice's own decision is still there.
+    // Alice's decision is unchanged.
     let (alice, _) = start(&alices).await;
     assert_eq!(alice.state().gate, GateState::Holding(HoldReason::Unverified));
     alice.until(ConsentState::is_open).await;
 }
 
 #[tokio::test]
-async fn an_event_type_of_the_apps_own_never_touches_elements() {
+async fn an_event_type_of_the_app_never_touches_elements_event() {
     let world = World::new().await;
     let elements = content(Some(true), Some("elements-own-id"));
     world.set_content(&elements);
@@ -143,10 +143,10 @@ async fn a_second_analytics_of_one_account_and_type_is_refused_while_the_first_l
     let clone = analytics.clone();
     drop(analytics);
     assert!(matches!(device.builder().build().await, Err(BuildError::AlreadyBuilt)));
-    // A consent of its own.
+    // Another event type has a consent of its own.
     let other = Analytics::builder(device.client.clone(), "org.example.analytics");
     let other = other.build().await.unwrap();
-    // A session that is over has still a handle.
+    // A session that has ended still has a handle.
     eventually(clone.end_session()).await;
     assert!(matches!(device.builder().build().await, Err(BuildError::AlreadyBuilt)));
 
@@ -155,7 +155,7 @@ async fn a_second_analytics_of_one_account_and_type_is_refused_while_the_first_l
 }
 
 #[tokio::test]
-async fn of_two_that_are_built_at_once_one_is_refused() {
+async fn of_two_concurrent_builds_one_is_refused() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let (one, other) = tokio::join!(device.builder().build(), device.builder().build());

@@ -1,4 +1,4 @@
-//! The design's step table: which account-data requests each step costs.
+//! The account-data requests of each step, as the design lists them.
 
 use matrix_analytics::{GateState, HoldReason, WithdrawalStep, testing::Fault};
 
@@ -44,7 +44,7 @@ async fn starting_under_a_veto_costs_nothing() {
     world.set_content(&content(Some(true), Some(FOREIGN_ID)));
     let device = world.device("PHONE").await;
     let analytics = device.builder().do_not_track().build().await.unwrap();
-    // A recheck is answered after whatever the start had to do.
+    // The recheck is answered after all work of the start.
     eventually(analytics.recheck()).await.unwrap();
     assert_eq!(world.take_requests(), "");
     drop(analytics);
@@ -65,7 +65,7 @@ async fn starting_under_a_veto_costs_nothing() {
 }
 
 #[tokio::test]
-async fn opting_in_where_all_is_there_costs_one_get() {
+async fn opting_in_with_an_id_and_a_true_flag_costs_one_get() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
     world.set_content(&content(Some(true), Some(FOREIGN_ID)));
@@ -77,7 +77,7 @@ async fn opting_in_where_all_is_there_costs_one_get() {
 }
 
 #[tokio::test]
-async fn opting_in_with_an_id_to_keep_costs_a_get_a_put_and_a_get_that_proves_it() {
+async fn opting_in_with_an_existing_id_costs_a_get_a_put_and_a_get_that_confirms_it() {
     let world = World::new().await;
     world.set_content(&content(None, Some(FOREIGN_ID)));
     let (analytics, _) = world.device("PHONE").await.start_confirmed().await;
@@ -169,7 +169,7 @@ async fn erasing_costs_a_get_a_put_and_a_get_that_verifies_it() {
 }
 
 #[tokio::test]
-async fn a_sync_event_equal_to_what_is_held_costs_nothing() {
+async fn a_sync_event_equal_to_the_known_content_costs_nothing() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let (analytics, _) = device.start_opted_in().await;
@@ -184,7 +184,7 @@ async fn a_sync_event_equal_to_what_is_held_costs_nothing() {
     eventually(analytics.opt_out().into_future()).await;
     world.take_requests();
     device.sync().await;
-    // Answered after whatever the sync gave to do.
+    // Answered after all work that the sync triggered.
     eventually(analytics.recheck()).await.unwrap();
     assert_eq!(world.take_requests(), "GET");
 }

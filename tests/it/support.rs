@@ -1,5 +1,5 @@
-//! What the tests share: a homeserver, devices of an account, time that stands
-//! still, and a proxy that holds requests.
+//! Shared test fixtures: a homeserver, devices of one account, frozen time, and a proxy that holds
+//! requests.
 
 #[cfg(feature = "posthog")]
 pub(crate) mod collector;
@@ -29,19 +29,18 @@ use tokio::time::timeout;
 pub(crate) use self::gated_proxy::{GatedProxy, HeldRequest, plain_http_client};
 
 pub(crate) const ALICE: &str = "@alice:example.org";
-/// The default bound on one request.
+/// The default timeout of one request.
 pub(crate) const BOUND: Duration = Duration::from_secs(10);
-/// Longer than a new ID settles, by the granularity of Tokio's timers.
+/// Just over the settle time of a new ID. Tokio's timers have a granularity of one millisecond.
 pub(crate) const SETTLE: Duration = Duration::from_millis(20_001);
-/// An ID as another client would have made it.
+/// An ID in the format of another client.
 pub(crate) const FOREIGN_ID: &str = "9F1C2D7E-0A4B-4C1D-9E2F-3A4B5C6D7E8F";
 
-/// Tokio's time stands still until a test moves it.
+/// Freezes Tokio's clock; only a test moves it.
 ///
-/// Paused time alone would jump to the next timer whenever the runtime waits for
-/// a socket. It does not while a blocking task runs, so this keeps one. A test
-/// that hangs is let go after a real minute: then time jumps on, and the test fails when
-/// this is dropped, unless it fails before.
+/// Paused time alone would jump to the next timer whenever the runtime waits for a socket. It does
+/// not while a blocking task runs, so this type keeps one running. If a test hangs, the task ends
+/// after one real minute: time then jumps, and the drop of this value fails the test.
 pub(crate) struct FrozenTime {
     _thaw_when_dropped: mpsc::Sender<()>,
     has_hung: Arc<AtomicBool>,
@@ -63,20 +62,20 @@ impl FrozenTime {
 
 impl Drop for FrozenTime {
     fn drop(&mut self) {
-        // A test may make one world after another.
+        // One test may create several worlds in turn.
         tokio::time::resume();
         if self.has_hung.load(Ordering::Relaxed) && !std::thread::panicking() {
-            panic!("the test waited for time to pass");
+            panic!("the test hung: it waited for frozen time to advance");
         }
     }
 }
 
-/// Waits for something that must happen without time moving.
+/// Waits for something that must happen without moving time.
 pub(crate) async fn eventually<F: Future>(what: F) -> F::Output {
-    timeout(Duration::from_secs(1_000_000), what).await.expect("it never happened")
+    timeout(Duration::from_secs(1_000_000), what).await.expect("the awaited event never happened")
 }
 
-/// A homeserver with frozen time.
+/// A homeserver and frozen time.
 pub(crate) struct World {
     pub(crate) server: AccountDataServer,
     _frozen: FrozenTime,
@@ -88,7 +87,7 @@ impl World {
         Self { server: AccountDataServer::start().await, _frozen: frozen }
     }
 
-    /// A logged-in device of Alice.
+    /// Logs in a device of Alice.
     pub(crate) async fn device(&self, name: &str) -> Device {
         let login = self.server.add_device(ALICE, name);
         self.device_of(login).await
@@ -99,7 +98,7 @@ impl World {
         Device { client, login }
     }
 
-    /// A logged-in device of Alice whose account-data requests wait for the test.
+    /// Logs in a device of Alice whose account-data requests are held until the test releases them.
     pub(crate) async fn gated_device(&self, name: &str) -> (GatedProxy, Device) {
         let proxy = GatedProxy::start(self.server.uri()).await;
         let login = self.server.add_device(ALICE, name);
@@ -111,7 +110,7 @@ impl World {
         (proxy, Device { client, login })
     }
 
-    /// Lets the user opt out while the homeserver cannot be reached.
+    /// Opts out while the homeserver is unreachable.
     pub(crate) async fn opt_out_offline(&self, analytics: &Analytics) {
         self.server.fail_all(Fault::ResetBefore);
         let receipt = eventually(analytics.opt_out().into_future()).await;
@@ -122,13 +121,12 @@ impl World {
         self.server.content(ALICE, ELEMENT_EVENT_TYPE)
     }
 
-    /// Lets another client write the event.
+    /// Writes the event as another client would.
     pub(crate) fn set_content(&self, content: &str) {
         self.server.set_content(ALICE, ELEMENT_EVENT_TYPE, content);
     }
 
-    /// Brings the account to hold `content`, or no event at all, as a server with
-    /// MSC3391 does.
+    /// Sets the event to `content`, or deletes it, which takes a server with MSC3391.
     pub(crate) fn set(&self, content: Option<&str>) {
         if content.is_none() {
             self.server.set_msc3391(Msc3391::On);
@@ -136,16 +134,16 @@ impl World {
         self.set_content(content.unwrap_or("{}"));
     }
 
-    /// Lets `time` pass in steps, each of which waits for the requests that it brings about.
+    /// Lets `time` pass in steps, and waits after each for the requests that it triggers.
     ///
-    /// The homeserver answers one request after the other: one that is sent after those
-    /// requests is answered after them.
+    /// The homeserver answers requests in order, so a probe sent after those requests is also
+    /// answered after them.
     pub(crate) async fn pass(&self, time: Duration, step: Duration) {
         let http = plain_http_client();
         let versions = format!("{}/_matrix/client/versions", self.server.uri());
         for _ in 0..time.as_secs() / step.as_secs() {
             tokio::time::advance(step).await;
-            // A GET, and the PUT after it.
+            // Three rounds cover a GET and the PUT that follows it.
             for _ in 0..3 {
                 for _ in 0..8 {
                     tokio::task::yield_now().await;
@@ -155,14 +153,14 @@ impl World {
         }
     }
 
-    /// A client of `login` whose store is an SQLite database in `directory`.
+    /// Creates a client for `login` whose store is an SQLite database in `directory`.
     pub(crate) async fn device_on_disk(&self, login: &DeviceLogin, directory: &Path) -> Device {
         let on_disk = |builder: ClientBuilder| builder.sqlite_store(directory, None);
         let client = self.server.client_with(login, on_disk).await.unwrap();
         Device { client, login: login.clone() }
     }
 
-    /// Waits until the newest account-data request is one that gets no answer.
+    /// Waits until the newest account-data request stalls.
     pub(crate) async fn until_stalled(&self) {
         let is_stalled = |requests: &[AccountDataRequest]| {
             requests.last().is_some_and(|last| last.outcome == Outcome::Stalled)
@@ -170,7 +168,7 @@ impl World {
         eventually(self.server.wait_for(is_stalled)).await;
     }
 
-    /// The account-data requests since the last call, such as `"GET PUT"`.
+    /// Returns the methods of the account-data requests since the last call, such as `"GET PUT"`.
     pub(crate) fn take_requests(&self) -> String {
         let requests = self.server.requests();
         self.server.clear_requests();
@@ -187,20 +185,20 @@ fn method_of(request: &AccountDataRequest) -> &'static str {
     }
 }
 
-/// A content with the flag and the ID given.
+/// Returns event content with the given flag and ID.
 pub(crate) fn content(flag: Option<bool>, id: Option<&str>) -> String {
     let id = id.map(|id| format!(r#""id":"{id}""#));
     let flag = flag.map(|flag| format!(r#""pseudonymousAnalyticsOptIn":{flag}"#));
     format!("{{{}}}", id.into_iter().chain(flag).collect::<Vec<_>>().join(","))
 }
 
-/// The `id` member of a content.
+/// Returns the `id` member of `content`.
 pub(crate) fn id_in(content: &str) -> Option<String> {
     let content: serde_json::Value = serde_json::from_str(content).unwrap();
     content.get("id").and_then(|id| id.as_str()).map(str::to_owned)
 }
 
-/// A client of one device.
+/// A logged-in device and its client.
 pub(crate) struct Device {
     pub(crate) client: Client,
     pub(crate) login: DeviceLogin,
@@ -211,28 +209,28 @@ impl Device {
         Analytics::builder(self.client.clone(), ELEMENT_EVENT_TYPE)
     }
 
-    /// Starts analytics that deliver to the recorder returned.
+    /// Builds an `Analytics` that delivers to the returned recorder.
     pub(crate) async fn start(&self) -> (Analytics, RecordingBackend) {
         let recorder = RecordingBackend::new();
         let analytics = self.builder().backend(recorder.clone()).build().await.unwrap();
         (analytics, recorder)
     }
 
-    /// Starts analytics, and waits for the homeserver's first answer.
+    /// Builds an `Analytics`, and waits for the homeserver's first answer.
     pub(crate) async fn start_confirmed(&self) -> (Analytics, RecordingBackend) {
         let (analytics, recorder) = self.start().await;
         analytics.confirmed().await;
         (analytics, recorder)
     }
 
-    /// Starts analytics, opts in, and lets the ID settle.
+    /// Builds an `Analytics`, opts in, and lets the ID settle.
     pub(crate) async fn start_opted_in(&self) -> (Analytics, RecordingBackend) {
         let (analytics, recorder) = self.start_confirmed().await;
         analytics.opt_in_and_settle().await;
         (analytics, recorder)
     }
 
-    /// Where the local record of Alice is in the client's store.
+    /// Returns the key of Alice's local record in the client's store.
     fn record_key() -> Vec<u8> {
         use sha2::{Digest as _, Sha256};
         use std::fmt::Write as _;
@@ -254,14 +252,14 @@ impl Device {
         self.client.state_store().set_custom_value(&key, record).await.unwrap();
     }
 
-    /// Takes over what sync has to show.
+    /// Runs one sync.
     pub(crate) async fn sync(&self) {
         let settings = SyncSettings::new().timeout(Duration::ZERO);
         eventually(self.client.sync_once(settings)).await.unwrap();
     }
 }
 
-/// What the tests do with analytics.
+/// Shorthands for calls on an `Analytics`.
 pub(crate) trait AnalyticsExt {
     async fn until(&self, wanted: impl Fn(&ConsentState) -> bool) -> ConsentState;
     async fn confirmed(&self) -> ConsentState;
@@ -274,7 +272,7 @@ impl AnalyticsExt for Analytics {
         let mut states = self.state_stream();
         eventually(async {
             loop {
-                let state = states.next().await.expect("the handle is alive");
+                let state = states.next().await.expect("a handle is alive");
                 if wanted(&state) {
                     return state;
                 }
@@ -300,8 +298,8 @@ impl AnalyticsExt for Analytics {
     }
 }
 
-/// Returns the IDs that the device sends under once sync has shown what the account holds, and
-/// all timers have fired.
+/// Returns the IDs that the device sends under after sync has shown the account's content and all
+/// timers have fired.
 pub(crate) async fn sent_under(
     device: &Device,
     analytics: &Analytics,
@@ -318,7 +316,7 @@ pub(crate) async fn sent_under(
     recorder.ids()
 }
 
-/// Passes every request on from here on.
+/// Passes every further request.
 pub(crate) fn pass_everything(mut proxy: GatedProxy) -> tokio::task::JoinHandle<()> {
     tokio::spawn(async move {
         loop {
@@ -327,7 +325,7 @@ pub(crate) fn pass_everything(mut proxy: GatedProxy) -> tokio::task::JoinHandle<
     })
 }
 
-/// Returns the body of the last write that was not applied.
+/// Returns the body of the last PUT that was not applied.
 pub(crate) fn lost_write(world: &World) -> String {
     let mut puts = world.server.requests().into_iter();
     puts.rfind(|request| request.method == AccountDataMethod::Put && !request.applied).unwrap().body

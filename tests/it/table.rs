@@ -1,8 +1,8 @@
-//! The design's tables: what this device remembers × what a GET answers, and what
-//! it holds × what sync shows.
+//! The consent tables: the device's memory × the homeserver's answer, and the device's state × the
+//! content in sync.
 //!
-//! Each row of [`CELLS`] and of [`SYNC_CELLS`] is one cell, and `docs/consent.md` has
-//! both. What is remembered is brought about by what a user really did.
+//! Each row of [`CELLS`] and [`SYNC_CELLS`] is one cell, and `docs/consent.md` contains both
+//! tables. Each remembered state is reached through the user's own actions.
 
 use matrix_analytics::{
     Analytics, ClosedReason, Consent, ConsentState, GateState, HoldReason, Prompt,
@@ -11,51 +11,51 @@ use matrix_analytics::{
 
 use crate::support::{AnalyticsExt as _, Device, FOREIGN_ID, World, content, eventually, id_in};
 
-/// What this device remembers when the process starts.
+/// The device's memory when the process starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Remembered {
     Nothing,
     Granted,
-    /// Said in words of the account only: granted, and no ID was there.
+    /// As for the account: granted, without an ID.
     GrantedNoId,
     Denied,
     DeniedPending,
 }
 
-/// What the homeserver answers.
+/// The homeserver's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answer {
-    /// `true` and the ID that this device had.
+    /// The flag `true` and the ID that this device had.
     SameId,
-    /// `true` and another ID.
+    /// The flag `true` and another ID.
     OtherId,
-    /// `true` and no `id`, or none that is usable.
+    /// The flag `true` and no `id`, or no usable one.
     NoId,
     NullId,
     False,
     FalseWithId,
     NotFound,
     Empty,
-    /// A flag that is no boolean, beside no ID.
+    /// A flag that is not a boolean, and no ID.
     Malformed,
-    /// No flag beside an ID: Element Android's overwrite.
+    /// An ID without a flag, as Element Android overwrites the event.
     IdAlone,
 }
 
-/// What must come of it.
+/// The expected outcome of a cell.
 struct Expected {
     decision: Consent,
     gate: GateState,
     prompt: Prompt,
     requests: &'static str,
-    /// Which ID events are sent under.
+    /// The ID that events are sent under.
     sends_under: Option<Answer>,
 }
 
 const OPEN: GateState = GateState::Open;
 const DENIED: GateState = GateState::Closed(ClosedReason::Denied);
 const UNDECIDED: GateState = GateState::Closed(ClosedReason::Undecided);
-const UNPROVEN: GateState = GateState::Closed(ClosedReason::DecisionErased);
+const DECISION_ERASED: GateState = GateState::Closed(ClosedReason::DecisionErased);
 const NO_ID: GateState = GateState::Holding(HoldReason::MissingId);
 
 #[rustfmt::skip]
@@ -80,15 +80,15 @@ const CELLS: &[(Remembered, Answer, GateState, &str)] = {
         (Granted, NullId, NO_ID, "GET"),
         (Granted, False, DENIED, "GET"),
         (Granted, FalseWithId, DENIED, "GET"),
-        (Granted, NotFound, UNPROVEN, "GET"),
-        (Granted, Empty, UNPROVEN, "GET"),
-        (Granted, Malformed, UNPROVEN, "GET"),
-        (Granted, IdAlone, UNPROVEN, "GET"),
+        (Granted, NotFound, DECISION_ERASED, "GET"),
+        (Granted, Empty, DECISION_ERASED, "GET"),
+        (Granted, Malformed, DECISION_ERASED, "GET"),
+        (Granted, IdAlone, DECISION_ERASED, "GET"),
 
         (GrantedNoId, OtherId, OPEN, "GET"),
         (GrantedNoId, NoId, NO_ID, "GET"),
         (GrantedNoId, False, DENIED, "GET"),
-        (GrantedNoId, NotFound, UNPROVEN, "GET"),
+        (GrantedNoId, NotFound, DECISION_ERASED, "GET"),
 
         (Denied, SameId, DENIED, "GET PUT GET"),
         (Denied, OtherId, OPEN, "GET"),
@@ -126,7 +126,7 @@ impl Expected {
 }
 
 #[tokio::test]
-async fn every_cell_of_the_table_holds() {
+async fn every_cell_of_the_start_table_holds() {
     for &(remembered, answer, gate, requests) in CELLS {
         let expected = Expected::of(answer, gate, requests);
         check(remembered, answer, &expected).await;
@@ -148,13 +148,13 @@ async fn check(remembered: Remembered, answer: Answer, expected: &Expected) {
     assert_eq!(state.decision, expected.decision, "{cell}");
     assert_eq!(state.prompt(), expected.prompt, "{cell}");
 
-    // Answered after whatever the first answer gave to do.
+    // Answered after all work that the first answer triggered.
     let rechecked = eventually(analytics.recheck()).await.unwrap();
     assert_eq!(rechecked.gate, expected.gate, "{cell}, asked again");
     let repeated = format!("{} GET", expected.requests);
     assert_eq!(world.take_requests(), repeated, "{cell}");
 
-    // Where nothing was to be written, nothing was.
+    // Without a PUT, the content is unchanged.
     match expected.requests {
         "GET" => assert_eq!(world.content(), answered, "{cell}"),
         _ => {
@@ -170,16 +170,16 @@ fn settled(state: &ConsentState) -> bool {
     state.confirmed && !state.removal_pending
 }
 
-/// Lets the user do on `device` what leads to `remembered`, and ends the process.
-/// Returns the ID that the device had.
+/// Takes the user's steps to `remembered` on `device`, and ends the process. Returns the device's
+/// ID.
 async fn remember(world: &World, device: &Device, remembered: Remembered) -> String {
     if remembered == Remembered::Nothing {
-        return "an-id-that-nobody-had".to_owned();
+        return "an-unused-id".to_owned();
     }
     if remembered == Remembered::GrantedNoId {
         world.set_content(&content(Some(true), None));
         device.start_confirmed().await;
-        return "an-id-that-nobody-had".to_owned();
+        return "an-unused-id".to_owned();
     }
     let (analytics, _) = device.start_opted_in().await;
     let id = analytics.analytics_id().unwrap().reveal().to_owned();
@@ -215,8 +215,7 @@ impl Answer {
     }
 }
 
-/// Whatever is captured leaves only if the gate is open, and then under the
-/// expected ID.
+/// Asserts that events leave only if the gate is open, and under the expected ID.
 async fn sends_only_under(
     analytics: &Analytics,
     recorder: &RecordingBackend,
@@ -235,7 +234,7 @@ async fn sends_only_under(
     assert!(analytics.stats().backends.iter().all(|backend| backend.is_balanced()), "{cell}");
 }
 
-/// What the running process holds when sync shows something.
+/// The state of the running process when sync shows an answer.
 #[rustfmt::skip]
 const SYNC_CELLS: &[(Remembered, Answer, GateState, &str)] = {
     use Answer::*;
@@ -253,14 +252,14 @@ const SYNC_CELLS: &[(Remembered, Answer, GateState, &str)] = {
         (Granted, NoId, NO_ID, "GET"),
         (Granted, False, DENIED, ""),
         (Granted, FalseWithId, DENIED, ""),
-        (Granted, Empty, UNPROVEN, "GET"),
-        (Granted, Malformed, UNPROVEN, "GET"),
-        (Granted, IdAlone, UNPROVEN, "GET"),
+        (Granted, Empty, DECISION_ERASED, "GET"),
+        (Granted, Malformed, DECISION_ERASED, "GET"),
+        (Granted, IdAlone, DECISION_ERASED, "GET"),
 
         (GrantedNoId, OtherId, OPEN, "GET"),
         (GrantedNoId, NoId, NO_ID, ""),
         (GrantedNoId, False, DENIED, ""),
-        (GrantedNoId, Empty, UNPROVEN, "GET"),
+        (GrantedNoId, Empty, DECISION_ERASED, "GET"),
 
         (Denied, SameId, DENIED, "GET PUT GET"),
         (Denied, OtherId, OPEN, "GET"),
@@ -281,14 +280,14 @@ const SYNC_CELLS: &[(Remembered, Answer, GateState, &str)] = {
 };
 
 #[tokio::test]
-async fn every_cell_of_what_sync_shows_holds() {
+async fn every_cell_of_the_sync_table_holds() {
     for &(remembered, answer, gate, requests) in SYNC_CELLS {
         let cell = format!("{remembered:?} × {answer:?} in sync");
         let world = World::new().await;
         let device = world.device("PHONE").await;
         let (analytics, own_id) = hold(&world, &device, remembered).await;
         if remembered != Remembered::DeniedPending {
-            // A sync would let the removal be tried, and that is the cell's to see.
+            // A sync would trigger the removal, which is what the cell is about.
             device.sync().await;
         }
         let shown = answer.content(&own_id).unwrap();
@@ -301,7 +300,7 @@ async fn every_cell_of_what_sync_shows_holds() {
         eventually(world.server.wait_for(|seen| seen.len() >= count)).await;
         let state = analytics.until(|state| state.gate == gate && !state.removal_pending).await;
         assert_eq!(state.prompt() == Prompt::Ask, gate == UNDECIDED, "{cell}");
-        // Answered after whatever sync gave to do.
+        // Answered after all work that sync triggered.
         eventually(analytics.recheck()).await.unwrap();
         let expected: Vec<_> = requests.split_whitespace().chain(["GET"]).collect();
         assert_eq!(world.take_requests(), expected.join(" "), "{cell}");
@@ -309,14 +308,14 @@ async fn every_cell_of_what_sync_shows_holds() {
     }
 }
 
-/// Lets the user do on `device` what leads to `remembered`, in a process that runs on.
+/// Takes the user's steps to `remembered` on `device`, in a process that keeps running.
 async fn hold(world: &World, device: &Device, remembered: Remembered) -> (Analytics, String) {
-    let nobodys = "an-id-that-nobody-had".to_owned();
+    let unused = "an-unused-id".to_owned();
     match remembered {
-        Remembered::Nothing => (device.start_confirmed().await.0, nobodys),
+        Remembered::Nothing => (device.start_confirmed().await.0, unused),
         Remembered::GrantedNoId => {
             world.set_content(&content(Some(true), None));
-            (device.start_confirmed().await.0, nobodys)
+            (device.start_confirmed().await.0, unused)
         }
         Remembered::Granted | Remembered::Denied | Remembered::DeniedPending => {
             let (analytics, _) = device.start_opted_in().await;
@@ -333,14 +332,14 @@ async fn hold(world: &World, device: &Device, remembered: Remembered) -> (Analyt
 }
 
 #[test]
-fn the_tables_in_the_docs_are_these() {
+fn the_docs_contain_both_tables() {
     let docs = include_str!("../../docs/consent.md");
     let (start, sync) = (rendered(CELLS), rendered(SYNC_CELLS));
     assert!(docs.contains(&start), "docs/consent.md has to have this table:\n\n{start}");
     assert!(docs.contains(&sync), "docs/consent.md has to have this table:\n\n{sync}");
 }
 
-/// The cells as a table of Markdown.
+/// Renders the cells as a Markdown table.
 fn rendered(cells: &[(Remembered, Answer, GateState, &str)]) -> String {
     use std::fmt::Write as _;
 

@@ -1,4 +1,4 @@
-//! The bot, its operator, and somebody else, in a room.
+//! The bot, its operator, and a stranger, in a room.
 
 use matrix_analytics_examples::Collector;
 use serde_json::{Value, json};
@@ -13,7 +13,7 @@ use crate::{
 const EVENT_TYPE: &str = "org.example.bot.analytics";
 const ROOM_NAME: &str = "The secret garden";
 
-/// A room with the bot in it.
+/// A room that the bot has joined.
 struct Room {
     id: String,
     bot: String,
@@ -27,7 +27,7 @@ impl Room {
         answer_of(who.request("PUT", &path, Some(message.to_string())).await?).map(drop)
     }
 
-    /// What the bot has said, oldest first.
+    /// Returns the bot's messages, oldest first.
     async fn answers(&self, who: &User) -> Result<Vec<String>> {
         let path = format!("/_matrix/client/v3/rooms/{}/messages?dir=b&limit=100", self.id);
         let messages = answer_of(who.request("GET", &path, None).await?)?;
@@ -37,7 +37,7 @@ impl Room {
         Ok(notices.map(str::to_owned).collect())
     }
 
-    /// Says something, and waits for the bot's answer.
+    /// Sends a message, and waits for the bot's answer.
     async fn ask(&self, who: &User, text: &str) -> Result<String> {
         let before = self.answers(who).await?.len();
         self.say(who, text, &format!("ask{before}")).await?;
@@ -71,7 +71,7 @@ pub(super) async fn operator_decides(homeserver: &Homeserver) -> Result<String> 
     bot.says("that it listens", 0, |line| line == format!("{} listens", robot.id)).await?;
     let room = enter(&operator, &stranger, &robot).await?;
 
-    // Nobody has agreed to anything.
+    // Consent has not been given yet.
     ensure("pong", room.ask(&operator, "!ping").await? == "pong")?;
     ensure("pong", room.ask(&stranger, "!ping").await? == "pong")?;
     for wish in ["!analytics on", "!analytics off"] {
@@ -103,7 +103,7 @@ pub(super) async fn operator_decides(homeserver: &Homeserver) -> Result<String> 
     let ended = bot.end().await?;
     ensure(format!("it ends well: {ended:?}"), ended.code == Some(0))?;
     ensure("nothing more arrived", collector.requests().len() == 2)?;
-    ensure("nobody connected again", collector.connections() == connections)?;
+    ensure("no connection was opened again", collector.connections() == connections)?;
 
     let personal = [
         "olga",
@@ -120,7 +120,7 @@ pub(super) async fn operator_decides(homeserver: &Homeserver) -> Result<String> 
     without_a_trace(&collector, &personal)
 }
 
-/// The operator makes a room, and asks both into it.
+/// Creates a room as the operator, and invites both.
 async fn enter(operator: &User, stranger: &User, robot: &User) -> Result<Room> {
     let room = operator.create_room(&[robot, stranger]).await?;
     let name = format!("/_matrix/client/v3/rooms/{room}/state/m.room.name");
@@ -142,7 +142,7 @@ async fn arrived(collector: &Collector, count: usize) -> Result {
     eventually(format!("{count} batches"), look).await
 }
 
-/// That what arrived says which commands the operator used, and nothing of anybody.
+/// Asserts that the events contain the operator's commands, and nothing personal.
 fn without_a_trace(collector: &Collector, personal: &[&str]) -> Result<String> {
     let (mut commands, mut ids, mut shown) = (Vec::new(), Vec::new(), String::new());
     for (path, body) in collector.requests() {

@@ -1,4 +1,4 @@
-//! `consent`: what its user decides, and what it shows of what others do.
+//! The `consent` example: the user's decisions, and changes made elsewhere.
 
 use serde_json::Value;
 use tokio::time::Instant;
@@ -23,10 +23,10 @@ pub(super) async fn watch(homeserver: &Homeserver) -> Result<String> {
         program.says("that nothing is decided", 0, |line| is(line, "prompt", "ask")).await?;
 
     let mut lags = Vec::new();
-    let yes = format!(r#"{{"id":"{ID}","pseudonymousAnalyticsOptIn":true}}"#);
+    let opted_in = format!(r#"{{"id":"{ID}","pseudonymousAnalyticsOptIn":true}}"#);
     let no = r#"{"pseudonymousAnalyticsOptIn":false}"#;
     let mut after = at + 1;
-    for (content, key, value) in [(&*yes, "gate", "open"), (no, "decision", "denied")] {
+    for (content, key, value) in [(&*opted_in, "gate", "open"), (no, "decision", "denied")] {
         let began = Instant::now();
         user.overwrite(content).await?;
         let (at, _) = program.says(value, after, |line| is(line, key, value)).await?;
@@ -36,14 +36,14 @@ pub(super) async fn watch(homeserver: &Homeserver) -> Result<String> {
     program.interrupt().await?;
     let ended = program.end().await?;
     ensure(format!("it ends well: {ended:?}"), ended.code == Some(0))?;
-    ensure("the ID is not shown unasked", !ended.said.contains(ID))?;
+    ensure("the ID is not shown unasked", !ended.output.contains(ID))?;
     Ok(format!("    {}", lags.join(", ")))
 }
 
-/// Each run logs in anew: each is another device of the same account.
+/// Each run logs in again, and is therefore another device of the account.
 pub(super) async fn steps(homeserver: &Homeserver) -> Result<String> {
     let user = homeserver.register("carl").await?;
-    // Another client's member survives everything but an erasure.
+    // Another client's member survives everything except an erasure.
     let others = r#""org.example.other":{"big":1180591620717411303424}"#;
     let step = async |action: &str, says: &str| {
         let login = ["--homeserver", &homeserver.url, "--user", "carl", "--password"];
@@ -51,7 +51,7 @@ pub(super) async fn steps(homeserver: &Homeserver) -> Result<String> {
         let ended = Program::start("consent", &arguments)?.end().await?;
         ensure(format!("{action} ends well: {ended:?}"), ended.code == Some(0))?;
         let decision = format!("decision:     {says}");
-        ensure(format!("{decision:?} is in {ended:?}"), ended.said.contains(&decision))?;
+        ensure(format!("{decision:?} is in {ended:?}"), ended.output.contains(&decision))?;
         user.content().await
     };
 
@@ -69,7 +69,7 @@ pub(super) async fn steps(homeserver: &Homeserver) -> Result<String> {
 
     let (_, opted_out) = step("opt-out", "denied").await?;
     let no = format!(r#"{{{others},"pseudonymousAnalyticsOptIn":false}}"#);
-    ensure(format!("a no, and no ID: {opted_out}"), opted_out == no)?;
+    ensure(format!("an opt-out, and no ID: {opted_out}"), opted_out == no)?;
     let (_, seen) = step("status", "denied").await?;
     ensure("another device changes nothing", seen == opted_out)?;
 
@@ -78,7 +78,7 @@ pub(super) async fn steps(homeserver: &Homeserver) -> Result<String> {
     Ok("    status, opt-in, status, opt-out, status, erase".to_owned())
 }
 
-/// Lower-case and hyphenated, version 4.
+/// Checks for a version 4 UUID in lower case with hyphens.
 fn is_random_uuid(id: &str) -> bool {
     id.len() == 36
         && id.bytes().enumerate().all(|(at, byte)| match at {

@@ -1,4 +1,4 @@
-//! What the examples say when something is wrong: one line, that names what to mend.
+//! The errors of the examples: one line that names the thing to fix.
 
 use matrix_analytics_examples::Collector;
 use tokio::net::TcpListener;
@@ -10,7 +10,7 @@ use crate::{
     waiting::{Result, ensure},
 };
 
-/// What is wrong, how it is called, and what it should end with and say.
+/// A mistake, the arguments that contain it, and the expected exit code and message.
 struct Case<'a> {
     what: &'static str,
     homeserver: &'a str,
@@ -23,10 +23,10 @@ pub(super) async fn read_well(homeserver: &Homeserver) -> Result<String> {
     homeserver.register("erna").await?;
     let guest = User::register_guest(&homeserver.url).await?;
     let website = Collector::start().await?;
-    // Takes connections, and says nothing.
+    // Accepts connections, and never answers.
     let mute = TcpListener::bind("127.0.0.1:0").await?;
     let mute_url = format!("http://{}", mute.local_addr()?);
-    // Nobody listens where somebody has just been.
+    // A port that was in use a moment ago, and is free now.
     let gone = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
     let gone_url = format!("http://{gone}");
     let website_url = website.url();
@@ -39,7 +39,7 @@ pub(super) async fn read_well(homeserver: &Homeserver) -> Result<String> {
     let case = |what, homeserver, login, code, says| Case { what, homeserver, login, code, says };
     let cases = [
         case("no URL", "matrix.example.org", &right[..], 2, "`matrix.example.org` is no URL"),
-        case("nobody there", &gone_url, &right, 4, unreachable),
+        case("no server", &gone_url, &right, 4, unreachable),
         case("no such host", "https://homeserver.invalid", &right, 4, unreachable),
         case("no answer", &mute_url, &right, 4, unreachable),
         case("another web server", &website_url, &right, 4, "this is no Matrix homeserver: "),
@@ -55,11 +55,11 @@ pub(super) async fn read_well(homeserver: &Homeserver) -> Result<String> {
     ];
     let mut shown = String::new();
     for case in cases {
-        let said = consent(&case).await?;
-        shown.push_str(&format!("    {:<19} {said}\n", case.what));
+        let output = consent(&case).await?;
+        shown.push_str(&format!("    {:<19} {output}\n", case.what));
         if case.login.contains(&"--user") {
-            let said = bot(&case).await?;
-            shown.push_str(&format!("    {:<19} {said}\n", ""));
+            let output = bot(&case).await?;
+            shown.push_str(&format!("    {:<19} {output}\n", ""));
         }
     }
     Ok(shown)
@@ -77,14 +77,14 @@ async fn bot(case: &Case<'_>) -> Result<String> {
 
 async fn run(example: &str, arguments: &[&str], case: &Case<'_>, code: i32) -> Result<String> {
     let ended = Program::start(example, arguments)?.end().await?;
-    let said = &ended.said;
+    let output = &ended.output;
     let words = format!("{example}: {}", case.says);
     ensure(format!("{}: ends with {code}: {ended:?}", case.what), ended.code == Some(code))?;
-    ensure(format!("{}: begins with {words:?}: {said}", case.what), said.starts_with(&words))?;
-    ensure(format!("one line: {said}"), said.lines().count() == 1 && said.len() < 240)?;
-    // Words for people: no Rust, and nothing that was to be secret.
+    ensure(format!("{}: begins with {words:?}: {output}", case.what), output.starts_with(&words))?;
+    ensure(format!("one line: {output}"), output.lines().count() == 1 && output.len() < 240)?;
+    // The message is for users: no Rust, and no secret.
     for bad in ["{", "Some(", "Error(", "not-the-password", "not-a-token"] {
-        ensure(format!("no {bad:?} in: {said}"), !said.contains(bad))?;
+        ensure(format!("no {bad:?} in: {output}"), !output.contains(bad))?;
     }
-    Ok(ended.said)
+    Ok(ended.output)
 }

@@ -1,4 +1,4 @@
-//! A program that runs, and what it says.
+//! A running program, and its output.
 
 use std::{
     process::Stdio,
@@ -13,20 +13,20 @@ use tokio::{
 
 use crate::waiting::{Result, ensure, eventually, within};
 
-/// An example that was built; it ends with this.
+/// A running example. Killed on drop.
 pub(super) struct Program {
     process: Child,
-    said: Lines,
+    output: Lines,
     reading: [JoinHandle<()>; 2],
 }
 
 type Lines = Arc<Mutex<Vec<String>>>;
 
-/// How a program ended, and all that it said.
+/// A program's exit status and output.
 #[derive(Debug)]
 pub(super) struct Ended {
     pub(super) code: Option<i32>,
-    pub(super) said: String,
+    pub(super) output: String,
 }
 
 impl Program {
@@ -37,21 +37,21 @@ impl Program {
         ensure(format!("{} is built", path.display()), path.exists())?;
         let mut process = Command::new(path)
             .args(arguments)
-            // Of whoever runs the suite: it would close every gate.
+            // The variable may be set in the environment of the suite, and would close every gate.
             .env_remove("DO_NOT_TRACK")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
-        let said = Lines::default();
+        let output = Lines::default();
         let stdout = process.stdout.take().ok_or("it has a standard output")?;
         let stderr = process.stderr.take().ok_or("it has a standard error")?;
-        let reading = [read(stdout, said.clone()), read(stderr, said.clone())];
-        Ok(Self { process, said, reading })
+        let reading = [read(stdout, output.clone()), read(stderr, output.clone())];
+        Ok(Self { process, output, reading })
     }
 
-    /// Waits for a line, looking from number `from` on; returns it, and its number.
+    /// Waits for a matching line, starting at line `from`. Returns the line and its number.
     pub(super) async fn says(
         &self,
         what: &str,
@@ -59,15 +59,15 @@ impl Program {
         is_it: impl Fn(&str) -> bool,
     ) -> Result<(usize, String)> {
         let look = async || {
-            let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut lines = said.iter().enumerate().skip(from);
+            let output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut lines = output.iter().enumerate().skip(from);
             Ok(lines.find(|(_, line)| is_it(line)).map(|(at, line)| (at, line.clone())))
         };
         let found = eventually(what, look).await;
-        found.map_err(|error| format!("{error}; it said {:?}", self.said).into())
+        found.map_err(|error| format!("{error}; its output: {:?}", self.output).into())
     }
 
-    /// As Ctrl-C does.
+    /// Interrupts the program, as Ctrl-C does.
     pub(super) async fn interrupt(&self) -> Result {
         let pid = self.process.id().ok_or("it runs")?.to_string();
         let killed = Command::new("kill").args(["-INT", &pid]).status().await?;
@@ -79,8 +79,8 @@ impl Program {
         for reading in &mut self.reading {
             within("its last words", reading).await??;
         }
-        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner).join("\n");
-        Ok(Ended { code: status.code(), said })
+        let output = self.output.lock().unwrap_or_else(PoisonError::into_inner).join("\n");
+        Ok(Ended { code: status.code(), output })
     }
 }
 

@@ -1,4 +1,4 @@
-//! What sync shows one device, seen by other eyes than those of the library.
+//! A view of a device's sync that does not depend on the library.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -44,7 +44,7 @@ impl Sight {
         Ok(())
     }
 
-    /// Every content of the analytics event, and when it was shown.
+    /// Returns each content of the analytics event in sync, with the time.
     pub(super) fn shown(&self) -> Vec<(Instant, Value)> {
         self.shown.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }

@@ -1,4 +1,4 @@
-//! What the rounds come to.
+//! The results of the rounds.
 
 use std::{collections::BTreeSet, fmt::Write as _, time::Duration};
 
@@ -7,8 +7,8 @@ use serde_json::Value;
 use super::{Held, Ours, content, writes};
 use crate::{homeserver::Msc3391, wire::Asked};
 
-/// How long an event that is on its way may still take, on a busy machine, after sync has
-/// shown that its ID is gone.
+/// How long an event in flight may still take, on a busy machine, after sync has shown that its ID
+/// is gone.
 const ON_ITS_WAY: Duration = Duration::from_millis(250);
 
 #[derive(Debug, Default)]
@@ -33,7 +33,7 @@ pub(crate) struct Tally {
     seed: u64,
     pub(super) ours: Score,
     pub(super) peers: Score,
-    /// Calls of ours that were overtaken, or did not end in one go.
+    /// Our calls that were superseded, or did not finish at once.
     pub(super) unfinished: usize,
     minted: BTreeSet<String>,
     pub(super) peer_minted: usize,
@@ -44,19 +44,19 @@ pub(crate) struct Tally {
     pub(super) failures: Vec<String>,
     /// Rounds after which the peer sent under an ID that the account does not hold.
     pub(super) peer_on_dead_id: usize,
-    /// Where a device of ours kept silent after a round, for the peer had restored an ID
-    /// that this device had retired.
+    /// Devices of ours that stayed silent after a round, because the peer had restored an ID that
+    /// they had retired.
     pub(super) restored: Vec<String>,
-    /// Every write of everybody.
+    /// The number of all writes.
     pub(super) history: Vec<Asked>,
     arrivals: usize,
-    /// Events under an ID that nobody had written yet.
+    /// Events under an ID that had not been written yet.
     unwritten: usize,
     /// Events under an ID that this device had withdrawn.
     withdrawn: usize,
-    /// Events under an ID that sync had shown this device to be gone.
+    /// Events under an ID that sync had already shown to be gone.
     dead: usize,
-    /// Events that left after another write, before sync showed it or a moment later.
+    /// Events sent after another client's write, and before or shortly after sync showed it.
     unaware: usize,
     longest_unaware: Duration,
 }
@@ -96,7 +96,7 @@ impl Tally {
         self.peer_writes.push(writes(&others[0]).count());
     }
 
-    /// Whether what a device sent in this round went under an ID that was alive.
+    /// Checks that each event of a device in this round had a valid ID.
     pub(super) fn judge_arrivals(&mut self, ours: &Ours) {
         let shown = ours.sight.shown();
         for arrival in ours.device.witness.take() {
@@ -111,7 +111,7 @@ impl Tally {
             if ours.withdrawn.iter().any(|(id, at)| *id == arrival.id && *at < arrival.at) {
                 self.withdrawn += 1;
             }
-            // The writes that came after the last one with this ID, without a doubt.
+            // The writes that certainly came after the last one with this ID.
             let deaths = self.history.iter().filter(|write| {
                 write.sent > last_birth && write.answered < arrival.at && !lives(&content(write))
             });
@@ -119,7 +119,7 @@ impl Tally {
             let Some(death) = deaths.iter().map(|write| write.answered).min() else { continue };
             self.unaware += 1;
             self.longest_unaware = self.longest_unaware.max(arrival.at - death);
-            // What is shown may be older than the write: it has to be what was written.
+            // Sync may still show older content, so compare it with the written one.
             let is_shown = deaths.iter().any(|death| {
                 let written = Held::read(&content(death));
                 shown.iter().any(|(at, content)| {
@@ -131,12 +131,12 @@ impl Tally {
         }
     }
 
-    /// Events that must not have been.
+    /// Returns the number of events that must not have been sent.
     pub(super) fn dead(&self) -> usize {
         self.unwritten + self.withdrawn + self.dead
     }
 
-    /// Whether everything was as it must be.
+    /// Returns whether there was no violation.
     pub(crate) fn is_clean(&self) -> bool {
         self.disagreements.is_empty() && self.failures.is_empty() && self.dead() == 0
     }
@@ -160,7 +160,7 @@ impl Tally {
         line("writes of ours per round", spread(&self.our_writes));
         line("writes of the peer per round", spread(&self.peer_writes));
         line("events sent", self.arrivals.to_string());
-        line("events under an ID that nobody had written", self.unwritten.to_string());
+        line("events under an ID that had not been written", self.unwritten.to_string());
         line("events under an ID that the device had withdrawn", self.withdrawn.to_string());
         line("events under an ID that sync had shown to be gone", self.dead.to_string());
         line(
@@ -172,7 +172,7 @@ impl Tally {
             self.peer_on_dead_id.to_string(),
         );
         line(
-            "devices that kept silent after a round, for the peer had restored an ID retired there",
+            "devices that stayed silent after a round, because the peer had restored an ID retired there",
             self.restored.len().to_string(),
         );
         line("disagreements", self.disagreements.len().to_string());

@@ -1,4 +1,4 @@
-//! What one device decides, and what another sees of it.
+//! Decisions on one device, as seen by another.
 
 use std::sync::{Arc, Mutex};
 
@@ -20,17 +20,17 @@ use crate::{
 };
 
 const ID: &str = "9f1c2d7e-0a4b-4c1d-9e2f-3a4b5c6d7e8f";
-/// What another client keeps there, with a number that no float holds.
+/// A member of another client, with a number that no float can represent.
 const OTHERS: &str = r#""org.example.other":{"big":1180591620717411303424}"#;
 
-fn yes() -> String {
+fn opted_in() -> String {
     format!(r#"{{{OTHERS},"id":"{ID}","pseudonymousAnalyticsOptIn":true}}"#)
 }
 
-/// Two devices of a user who said yes elsewhere.
+/// Starts two devices of a user who opted in elsewhere.
 async fn two_open(cell: &Cell) -> Result<(User, Device, Device)> {
     let user = cell.user().await?;
-    user.overwrite(&yes()).await?;
+    user.overwrite(&opted_in()).await?;
     let (here, there) = (cell.device(&user).await?, cell.device(&user).await?);
     for device in [&here, &there] {
         ensure("the ID of the account", device.until_open().await? == ID)?;
@@ -49,9 +49,9 @@ pub(crate) async fn opt_in(cell: Cell) -> Result<Outcome> {
 
     here.analytics.opt_in().await?;
     here.send("Held").await;
-    ensure("nothing leaves before the ID has settled", here.witness.said().is_empty())?;
+    ensure("nothing leaves before the ID has settled", here.witness.received().is_empty())?;
     let id = here.until_open().await?;
-    there.learns(&user, "the yes of another device", ConsentState::is_open).await?;
+    there.learns(&user, "the opt-in on another device", ConsentState::is_open).await?;
     ensure("one ID", there.until_open().await? == id)?;
     ensure("the server's ID", user.held_id().await?.as_deref() == Some(&*id))?;
     let (_, body) = user.content().await?;
@@ -63,8 +63,8 @@ pub(crate) async fn opt_in(cell: Cell) -> Result<Outcome> {
     here.send("After").await;
     there.send("After").await;
     let expected = vec![format!("{id}:Held"), format!("{id}:After")];
-    ensure("what was held, and what came after", here.witness.said() == expected)?;
-    ensure("what came after", there.witness.said() == expected[1..])?;
+    ensure("the held event, and the one after it", here.witness.received() == expected)?;
+    ensure("the event after the opt-in", there.witness.received() == expected[1..])?;
     Ok(Outcome::Works)
 }
 
@@ -77,20 +77,20 @@ pub(crate) async fn opt_out(cell: Cell) -> Result<Outcome> {
     let receipt = here.analytics.opt_out().await;
     ensure(format!("the withdrawal is complete: {receipt:?}"), receipt.is_complete())?;
     let denied = |state: &ConsentState| state.decision == Consent::Denied;
-    let state = there.learns(&user, "the no of another device", denied).await?;
+    let state = there.learns(&user, "the opt-out on another device", denied).await?;
     let lag = began.elapsed();
     ensure("closed", state.gate == GateState::Closed(ClosedReason::Denied))?;
 
     for device in [&here, &there] {
         device.send("After").await;
-        ensure("nobody is asked again", device.analytics.prompt() == Prompt::DontAsk)?;
+        ensure("the user is not asked again", device.analytics.prompt() == Prompt::DontAsk)?;
     }
-    ensure("nothing left here", here.witness.said().is_empty())?;
-    ensure("what waited is wiped", there.witness.said() == [format!("{ID}:Before")])?;
+    ensure("nothing left here", here.witness.received().is_empty())?;
+    ensure("waiting events are wiped", there.witness.received() == [format!("{ID}:Before")])?;
     let stats = there.analytics.stats();
     ensure("every event is accounted for", stats.backends.iter().all(|b| b.is_balanced()))?;
     let kept = format!(r#"{{{OTHERS},"pseudonymousAnalyticsOptIn":false}}"#);
-    ensure("a no, no ID, and others' data", same(&user.content().await?.1, &kept)?)?;
+    ensure("an opt-out, no ID, and others' data", same(&user.content().await?.1, &kept)?)?;
     Ok(if cell.kind.carries_account_data() {
         Outcome::Measured(format!(
             "the other device was closed {} ms after the call",
@@ -112,12 +112,12 @@ pub(crate) async fn erase(cell: Cell) -> Result<Outcome> {
         Msc3391::On => ensure(format!("no event: {status}"), status == 404)?,
     }
 
-    // Absence is no change of mind: it closes, and asks nobody.
+    // Absence does not change the decision: it closes the gate, and does not prompt.
     let unproven = GateState::Closed(ClosedReason::DecisionErased);
     let state = there.learns(&user, "nothing to be held", |state| state.gate == unproven).await?;
-    ensure("nobody is asked", state.prompt() == Prompt::DontAsk)?;
+    ensure("the user is not asked", state.prompt() == Prompt::DontAsk)?;
     there.send("After").await;
-    ensure("nothing was sent", there.witness.said().is_empty())?;
+    ensure("nothing was sent", there.witness.received().is_empty())?;
     let fresh = cell.device(&user).await?;
     ensure("a fresh device may ask", fresh.analytics.prompt() == Prompt::Ask)?;
     Ok(Outcome::Works)
@@ -136,26 +136,29 @@ pub(crate) async fn restart(cell: Cell) -> Result<Outcome> {
     wire.take();
     let held = GateState::Holding(HoldReason::Unverified);
     let started = device.analytics.state();
-    // The answer may have been here before we looked.
-    ensure("a yes is remembered", started.gate == held || started.is_open())?;
+    // The answer may have arrived before the test looked.
+    ensure("the opt-in is remembered", started.gate == held || started.is_open())?;
     device.capture("Started");
     ensure("the same ID", device.until_open().await? == id)?;
     device.analytics.flush().await;
-    ensure("what was held is sent", device.witness.said() == [format!("{id}:Started")])?;
+    ensure("the held event is sent", device.witness.received() == [format!("{id}:Started")])?;
 
-    ensure("the no is complete", device.analytics.opt_out().await.is_complete())?;
+    ensure("the opt-out is complete", device.analytics.opt_out().await.is_complete())?;
     let device = reopen(device).await?;
-    ensure("a no is remembered", device.analytics.state().decision == Consent::Denied)?;
+    ensure("the opt-out is remembered", device.analytics.state().decision == Consent::Denied)?;
     let confirmed = |state: &ConsentState| state.confirmed;
     device.until("an answer", confirmed).await?;
     device.send("Never").await;
-    ensure("nothing is sent", device.witness.said().is_empty())?;
+    ensure("nothing is sent", device.witness.received().is_empty())?;
     let methods = wire.take_methods();
-    ensure(format!("no write but the no: {methods}"), methods.matches("PUT").count() == 1)?;
+    ensure(
+        format!("only the opt-out was written: {methods}"),
+        methods.matches("PUT").count() == 1,
+    )?;
     Ok(Outcome::Works)
 }
 
-/// The app ends, and starts anew with what it had stored.
+/// Ends the app, and starts it again on its store.
 async fn reopen(device: Device) -> Result<Device> {
     let (install, session) = device.quit().await?;
     let client = install.restore(session).await?;
@@ -167,9 +170,9 @@ pub(crate) async fn cached_sync(cell: Cell) -> Result<Outcome> {
         return Ok(Outcome::NotPossible("Synapse caches no answer of sliding sync"));
     }
     let (user, here, there) = two_open(&cell).await?;
-    // Its store is in memory: after a restart its first sync is the same request again.
+    // Its store is in memory, so the first sync after a restart repeats the same request.
     let (install, session) = there.quit().await?;
-    ensure("the no is complete", here.analytics.opt_out().await.is_complete())?;
+    ensure("the opt-out is complete", here.analytics.opt_out().await.is_complete())?;
 
     let client = install.restore(session).await?;
     let shown = Arc::<Mutex<Vec<Value>>>::default();
@@ -187,7 +190,7 @@ pub(crate) async fn cached_sync(cell: Cell) -> Result<Outcome> {
     let denied = |state: &ConsentState| state.decision == Consent::Denied;
     there.until("what the homeserver really holds", denied).await?;
     there.send("After").await;
-    ensure("nothing was sent", there.witness.said().is_empty())?;
+    ensure("nothing was sent", there.witness.received().is_empty())?;
     let stale = json!(true);
     let first = shown.lock().map_err(|_| "poisoned")?.first().cloned().unwrap_or_default();
     ensure(format!("sync was stale: {first}"), first["pseudonymousAnalyticsOptIn"] == stale)?;
@@ -195,7 +198,7 @@ pub(crate) async fn cached_sync(cell: Cell) -> Result<Outcome> {
     Ok(Outcome::Works)
 }
 
-/// Whether two contents are the same, but for the order of their members.
+/// Returns whether two contents are equal, apart from the order of their members.
 fn same(one: &str, other: &str) -> Result<bool> {
     Ok(serde_json::from_str::<Value>(one)? == serde_json::from_str::<Value>(other)?)
 }

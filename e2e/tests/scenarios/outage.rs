@@ -1,4 +1,4 @@
-//! The homeserver dies in the middle of a decision, and comes back.
+//! The homeserver dies during a decision, and comes back.
 
 use matrix_analytics::{ClosedReason, ConsentState, GateState, OptInError};
 use tokio::time::Instant;
@@ -11,10 +11,10 @@ use crate::{
     wire::{Wire, Writes},
 };
 
-const YES: &str =
+const OPTED_IN: &str =
     r#"{"id":"9f1c2d7e-0a4b-4c1d-9e2f-3a4b5c6d7e8f","pseudonymousAnalyticsOptIn":true}"#;
 
-/// An app that reaches the homeserver through a wire.
+/// Starts an app that reaches the homeserver through a wire.
 async fn wired(cell: &Cell) -> Result<(User, Wire, Device)> {
     let user = cell.user().await?;
     let wire = Wire::start(&cell.homeserver.url).await?;
@@ -24,7 +24,7 @@ async fn wired(cell: &Cell) -> Result<(User, Wire, Device)> {
     Ok((user, wire, device))
 }
 
-/// Kills the homeserver while the write that was stopped is out.
+/// Kills the homeserver during the stopped write.
 async fn crash(cell: &Cell, wire: &Wire) -> Result {
     cell.homeserver.kill().await?;
     wire.set_writes(Writes::Pass);
@@ -33,7 +33,7 @@ async fn crash(cell: &Cell, wire: &Wire) -> Result {
 
 async fn opt_out(cell: Cell, writes: Writes) -> Result<Outcome> {
     let (user, wire, device) = wired(&cell).await?;
-    user.overwrite(YES).await?;
+    user.overwrite(OPTED_IN).await?;
     device.analytics.recheck().await?;
     device.until_open().await?;
     device.capture("Waiting");
@@ -54,9 +54,9 @@ async fn opt_out(cell: Cell, writes: Writes) -> Result<Outcome> {
     device.until("a clean account", clean).await?;
     let took = back.elapsed();
     let no = r#"{"pseudonymousAnalyticsOptIn":false}"#;
-    ensure("a no, and no ID", user.content().await?.1 == no)?;
+    ensure("an opt-out, and no ID", user.content().await?.1 == no)?;
     device.send("After").await;
-    ensure("nothing was sent", device.witness.said().is_empty())?;
+    ensure("nothing was sent", device.witness.received().is_empty())?;
     let seconds = took.as_secs_f64();
     Ok(Outcome::Measured(format!("clean {seconds:.1} s after the server was back")))
 }
@@ -69,7 +69,7 @@ pub(crate) async fn opt_out_after(cell: Cell) -> Result<Outcome> {
     opt_out(cell, Writes::StopAfter).await
 }
 
-/// An opt-in whose write is stopped while the homeserver dies.
+/// Starts an opt-in whose write is stopped while the homeserver dies.
 async fn broken_opt_in(cell: &Cell, writes: Writes) -> Result<(User, Wire, Device)> {
     let (user, wire, device) = wired(cell).await?;
     wire.set_writes(writes);
@@ -95,7 +95,7 @@ pub(crate) async fn opt_in_before(cell: Cell) -> Result<Outcome> {
     device.analytics.opt_in().await?;
     let id = device.until_open().await?;
     device.send("After").await;
-    ensure("what was captured before is gone", device.witness.said() == [format!("{id}:After")])?;
+    ensure("earlier events are gone", device.witness.received() == [format!("{id}:After")])?;
     ensure("the server's ID", user.held_id().await?.as_deref() == Some(&*id))?;
     Ok(Outcome::Works)
 }
@@ -103,13 +103,13 @@ pub(crate) async fn opt_in_before(cell: Cell) -> Result<Outcome> {
 pub(crate) async fn opt_in_after(cell: Cell) -> Result<Outcome> {
     let (user, wire, device) = broken_opt_in(&cell, Writes::StopAfter).await?;
     let written = user.held_id().await?.ok_or("the write was applied")?;
-    // The app tries again, for the user had said yes.
+    // The app tries again, because the user had opted in.
     device.analytics.opt_in().await?;
     ensure("no second ID", device.until_open().await? == written)?;
     device.send("After").await;
-    ensure("sent under it", device.witness.said() == [format!("{written}:After")])?;
+    ensure("sent under it", device.witness.received() == [format!("{written}:After")])?;
     let puts = wire.take_methods().matches("PUT").count();
-    ensure(format!("{puts} writes, of which one was heard of by nobody"), puts == 1)?;
+    ensure(format!("{puts} writes, one of them unanswered"), puts == 1)?;
     Ok(Outcome::Works)
 }
 
@@ -118,17 +118,17 @@ pub(crate) async fn settling(cell: Cell) -> Result<Outcome> {
     device.analytics.opt_in().await?;
     device.capture("Held");
     cell.homeserver.kill().await?;
-    // The ID has settled, and nobody is there who could confirm it.
+    // The ID has settled, but the homeserver cannot confirm it.
     let look = async || Ok(device.analytics.recheck().await.is_err().then_some(()));
     eventually("a read that fails", look).await?;
-    ensure("nothing was sent", device.witness.said().is_empty())?;
+    ensure("nothing was sent", device.witness.received().is_empty())?;
     cell.homeserver.start_again().await?;
     let back = Instant::now();
     device.syncing.resume().await;
     let id = device.until_open().await?;
     let took = back.elapsed();
     device.analytics.flush().await;
-    ensure("what was held is sent", device.witness.said() == [format!("{id}:Held")])?;
+    ensure("the held event is sent", device.witness.received() == [format!("{id}:Held")])?;
     ensure("the server's ID", user.held_id().await?.as_deref() == Some(&*id))?;
     let seconds = took.as_secs_f64();
     Ok(Outcome::Measured(format!("open {seconds:.1} s after the server was back")))

@@ -1,5 +1,5 @@
-//! Clients that overwrite the event, by raw HTTP: what Element Android and Element iOS
-//! write, whatever was there.
+//! Clients that overwrite the event, by raw HTTP: Element Android and Element iOS write their
+//! content whatever was there.
 
 use matrix_analytics::{ClosedReason, Consent, ConsentState, GateState, Prompt};
 
@@ -14,12 +14,12 @@ use crate::{
 const ANDROID_ID: &str = "1b0ed3a1-6f1c-4c63-a9b1-2f0f4f4f1c55";
 const IOS_ID: &str = "5D2F6C4A-98D5-4A0E-8C8B-0B6D4C3E2F11";
 
-/// Element Android forgets the flag, and everything else.
+/// Element Android drops the flag, and everything else.
 fn android() -> String {
     format!(r#"{{"id":"{ANDROID_ID}"}}"#)
 }
 
-/// An app that a wire watches, of a user who has said yes.
+/// Starts an app behind a wire, for a user who has opted in.
 async fn opened(cell: &Cell) -> Result<(User, Wire, Device, String)> {
     let user = cell.user().await?;
     let wire = Wire::start(&cell.homeserver.url).await?;
@@ -33,51 +33,52 @@ async fn opened(cell: &Cell) -> Result<(User, Wire, Device, String)> {
     Ok((user, wire, device, id))
 }
 
-/// That this app wrote nothing, and the server holds what the other client wrote.
+/// Asserts that this app wrote nothing, and that the other client's content is still there.
 async fn unanswered(user: &User, wire: &Wire, written: &str) -> Result {
     let methods = wire.take_methods();
     ensure(format!("no write: {methods}"), !methods.contains("PUT"))?;
     ensure("what the other client wrote", user.content().await?.1 == written)
 }
 
-pub(crate) async fn android_over_a_yes(cell: Cell) -> Result<Outcome> {
+pub(crate) async fn android_over_an_opt_in(cell: Cell) -> Result<Outcome> {
     let (user, wire, device, id) = opened(&cell).await?;
     device.send("Before").await;
     device.capture("Waiting");
     user.overwrite(&android()).await?;
 
     let unproven = GateState::Closed(ClosedReason::DecisionErased);
-    let state = device.learns(&user, "no yes any more", |state| state.gate == unproven).await?;
-    ensure("not taken for a no", state.decision == Consent::Granted)?;
-    ensure("nobody is asked", state.prompt() == Prompt::DontAsk)?;
+    let state =
+        device.learns(&user, "the opt-in to be gone", |state| state.gate == unproven).await?;
+    ensure("not taken for an opt-out", state.decision == Consent::Granted)?;
+    ensure("the user is not asked", state.prompt() == Prompt::DontAsk)?;
     device.send("After").await;
-    ensure("nothing was sent after it", device.witness.said() == [format!("{id}:Before")])?;
+    ensure("nothing was sent after it", device.witness.received() == [format!("{id}:Before")])?;
     unanswered(&user, &wire, &android()).await?;
 
-    // The user says yes again, in the settings.
+    // The user opts in again, in the settings.
     device.analytics.opt_in().await?;
     ensure("one ID: the one that is there", device.until_open().await? == ANDROID_ID)?;
     device.send("Again").await;
     let expected = [format!("{id}:Before"), format!("{ANDROID_ID}:Again")];
-    ensure("sent under that", device.witness.said() == expected)?;
+    ensure("sent under the new ID", device.witness.received() == expected)?;
     Ok(Outcome::Works)
 }
 
-pub(crate) async fn android_over_a_no(cell: Cell) -> Result<Outcome> {
+pub(crate) async fn android_over_an_opt_out(cell: Cell) -> Result<Outcome> {
     let (user, wire, device, _) = opened(&cell).await?;
-    ensure("the no is complete", device.analytics.opt_out().await.is_complete())?;
+    ensure("the opt-out is complete", device.analytics.opt_out().await.is_complete())?;
     wire.take();
     user.overwrite(&android()).await?;
 
-    // It learns that there is nothing to learn: the no is as it was.
+    // Its answer to the overwrite is that the opt-out stands.
     let passed = |state: &ConsentState| state.decision == Consent::Denied;
-    device.learns(&user, "the no to stand", passed).await?;
+    device.learns(&user, "the opt-out to stand", passed).await?;
     device.analytics.recheck().await?;
     let state = device.analytics.state();
-    ensure("the no stands", state.gate == GateState::Closed(ClosedReason::Denied))?;
-    ensure("nobody is asked again", state.prompt() == Prompt::DontAsk)?;
+    ensure("the opt-out stands", state.gate == GateState::Closed(ClosedReason::Denied))?;
+    ensure("the user is not asked again", state.prompt() == Prompt::DontAsk)?;
     device.send("After").await;
-    ensure("nothing was sent", device.witness.said().is_empty())?;
+    ensure("nothing was sent", device.witness.received().is_empty())?;
     unanswered(&user, &wire, &android()).await?;
     Ok(Outcome::Works)
 }
@@ -86,7 +87,7 @@ pub(crate) async fn ios(cell: Cell) -> Result<Outcome> {
     let (user, wire, device, id) = opened(&cell).await?;
     device.send("Before").await;
     device.capture("Waiting");
-    // It keeps no member but these two.
+    // It preserves no member except these two.
     let written = format!(r#"{{"id":"{IOS_ID}","pseudonymousAnalyticsOptIn":true}}"#);
     user.overwrite(&written).await?;
 
@@ -94,8 +95,8 @@ pub(crate) async fn ios(cell: Cell) -> Result<Outcome> {
     device.learns(&user, "the other ID", open).await?;
     device.send("After").await;
     let expected = [format!("{id}:Before"), format!("{IOS_ID}:After")];
-    let said = device.witness.said();
-    ensure(format!("what waited went under neither ID: {said:?}"), said == expected)?;
+    let received = device.witness.received();
+    ensure(format!("the waiting event went under neither ID: {received:?}"), received == expected)?;
     unanswered(&user, &wire, &written).await?;
     Ok(Outcome::Works)
 }

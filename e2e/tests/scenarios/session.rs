@@ -1,4 +1,4 @@
-//! Sessions that are none, end, or have to be renewed.
+//! Guest sessions, and sessions that end or have to be renewed.
 
 use matrix_analytics::{
     AccountDataError, ClosedReason, ConsentState, GateState, HoldReason, OptInError, Prompt,
@@ -14,13 +14,13 @@ use crate::{
 };
 
 const ID: &str = "9f1c2d7e-0a4b-4c1d-9e2f-3a4b5c6d7e8f";
-const YES: &str =
+const OPTED_IN: &str =
     r#"{"id":"9f1c2d7e-0a4b-4c1d-9e2f-3a4b5c6d7e8f","pseudonymousAnalyticsOptIn":true}"#;
 
-/// An open app of a user who said yes elsewhere.
+/// Starts an app with an open gate, for a user who opted in elsewhere.
 async fn opened(cell: &Cell, tokens: Tokens) -> Result<(User, Device)> {
     let user = cell.user().await?;
-    user.overwrite(YES).await?;
+    user.overwrite(OPTED_IN).await?;
     let mut install = cell.install();
     install.tokens = tokens;
     let device = cell.device_of(install, &user).await?;
@@ -49,12 +49,12 @@ pub(crate) async fn guest(cell: Cell) -> Result<Outcome> {
     let client = install.restore(session_of(&guest)?).await?;
     let device = Device::start_unconfirmed(install, client).await?;
     device.until("that a guest has no account data", is_closed(ClosedReason::Unavailable)).await?;
-    ensure("there is nobody to ask", device.analytics.prompt() == Prompt::Unavailable)?;
+    ensure("there is no user to ask", device.analytics.prompt() == Prompt::Unavailable)?;
     let refused = device.analytics.opt_in().await;
     let forbidden = matches!(refused, Err(OptInError::AccountData(AccountDataError::Forbidden(_))));
     ensure(format!("a guest cannot opt in: {refused:?}"), forbidden)?;
     device.send("Never").await;
-    ensure("nothing was sent", device.witness.said().is_empty())?;
+    ensure("nothing was sent", device.witness.received().is_empty())?;
     Ok(Outcome::Works)
 }
 
@@ -74,7 +74,7 @@ pub(crate) async fn refreshed_token(cell: Cell) -> Result<Outcome> {
     ensure("the SDK has got a new one", first != second)?;
     refused(&user, &second).await?;
     let receipt = device.analytics.opt_out().await;
-    ensure(format!("a no with a token that has expired: {receipt:?}"), receipt.is_complete())?;
+    ensure(format!("an opt-out with an expired token: {receipt:?}"), receipt.is_complete())?;
     device.client.whoami().await?;
     Ok(Outcome::Works)
 }
@@ -83,17 +83,17 @@ pub(crate) async fn soft_logout(cell: Cell) -> Result<Outcome> {
     let (user, device) = opened(&cell, Tokens::Expiring).await?;
     let token = device.client.access_token().ok_or("there is a session")?;
     refused(&user, &token).await?;
-    // Sync is on its long poll: whatever the app asks next is refused.
+    // Sync is in its long poll, so the app's next request is refused.
     ensure("refused", device.client.whoami().await.is_err())?;
     let held = GateState::Holding(HoldReason::SoftLogout);
     device.until("a session to be renewed", |state| state.gate == held).await?;
     device.send("Held").await;
-    ensure("nothing leaves meanwhile", device.witness.said().is_empty())?;
+    ensure("nothing leaves meanwhile", device.witness.received().is_empty())?;
 
     device.client.refresh_access_token().await?;
     device.until_open().await?;
     device.analytics.flush().await;
-    ensure("what was held is sent", device.witness.said() == [format!("{ID}:Held")])?;
+    ensure("the held event is sent", device.witness.received() == [format!("{ID}:Held")])?;
     Ok(Outcome::Works)
 }
 
@@ -104,22 +104,22 @@ pub(crate) async fn hard_logout(cell: Cell) -> Result<Outcome> {
     let logout = "/_matrix/client/v3/logout";
     user.with_token(&token).request("POST", logout, Some("{}".into())).await?;
     if cell.kind == SyncKind::Bare {
-        // Its poll ends at its timeout, half a minute later; the app's next request says it.
+        // The poll ends only at its timeout, half a minute later. The app's next request notices.
         ensure("refused", device.client.whoami().await.is_err())?;
     }
     gone(&device).await?;
-    ensure("the account is as it was", user.content().await?.1 == YES)?;
+    ensure("the account is as it was", user.content().await?.1 == OPTED_IN)?;
     Ok(Outcome::Works)
 }
 
-/// That the session is over, and nothing was or will be sent.
+/// Asserts that the session has ended, and that nothing was or will be sent.
 async fn gone(device: &Device) -> Result {
     device.until("the end of the session", is_closed(ClosedReason::SessionEnded)).await?;
-    ensure("there is nobody to ask", device.analytics.prompt() == Prompt::Unavailable)?;
+    ensure("there is no user to ask", device.analytics.prompt() == Prompt::Unavailable)?;
     device.send("After").await;
-    ensure("nothing was sent", device.witness.said().is_empty())?;
-    // A session that the homeserver ended may work again, so that it is asked; one that the
-    // app ended is not.
+    ensure("nothing was sent", device.witness.received().is_empty())?;
+    // A session that the homeserver ended may work again, so the crate asks. A session that the app
+    // ended is final.
     use OptInError::{AccountData, SessionEnded};
     let refused = device.analytics.opt_in().await;
     let is_refused =
@@ -134,7 +134,7 @@ pub(crate) async fn own_logout(cell: Cell) -> Result<Outcome> {
     ensure(format!("nothing is left to do: {receipt:?}"), receipt.is_complete())?;
     device.client.logout().await?;
     gone(&device).await?;
-    ensure("the account is as it was", user.content().await?.1 == YES)?;
+    ensure("the account is as it was", user.content().await?.1 == OPTED_IN)?;
     Ok(Outcome::Works)
 }
 
@@ -148,12 +148,12 @@ pub(crate) async fn locked(cell: Cell) -> Result<Outcome> {
     let held = GateState::Holding(HoldReason::Unverified);
     ensure("held", device.analytics.state().gate == held)?;
     device.send("Held").await;
-    ensure("nothing leaves meanwhile", device.witness.said().is_empty())?;
+    ensure("nothing leaves meanwhile", device.witness.received().is_empty())?;
 
     cell.homeserver.administer("PUT", "v2/users", &user, &lock(false)).await?;
     device.until_open().await?;
     device.analytics.flush().await;
-    ensure("what was held is sent", device.witness.said() == [format!("{ID}:Held")])?;
+    ensure("the held event is sent", device.witness.received() == [format!("{ID}:Held")])?;
     Ok(Outcome::Works)
 }
 

@@ -1,4 +1,4 @@
-//! What an HTTP answer says about a batch.
+//! Classifies an HTTP response.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,11 +10,11 @@ use reqwest::{
 use super::HttpError;
 use crate::backend::DeliveryError;
 
-/// The answer to a request, without its body.
+/// A response without its body.
 #[derive(Debug)]
 pub(in crate::backend) struct Answer {
     status: StatusCode,
-    /// How long the service asked to wait.
+    /// The time that the service asked to wait.
     retry_after: Option<Duration>,
 }
 
@@ -27,10 +27,12 @@ impl Answer {
         Self { status, retry_after }
     }
 
-    /// Returns what the status means for a service that takes the whole batch or nothing.
+    /// Returns the meaning of the status, for a service that accepts either the whole
+    /// batch or nothing.
     ///
-    /// No status condemns the batch: one that the service itself would never send comes
-    /// from a wrong URL or from a proxy, which can be put right while the events wait.
+    /// Only a status that blames the batch itself can cost events. A status that the
+    /// service never sends comes from a wrong URL or a proxy, which can be corrected while
+    /// the events wait.
     pub(in crate::backend) fn verdict(&self) -> Result<(), DeliveryError> {
         let Self { status, retry_after } = *self;
         let source = Box::new(HttpError::Status(status));
@@ -41,7 +43,7 @@ impl Answer {
             413 => DeliveryError::TooLarge(source),
             429 => DeliveryError::Throttled { retry_after, source },
             503 if retry_after.is_some() => DeliveryError::Throttled { retry_after, source },
-            // The server does not know the method or the version of HTTP.
+            // The server does not support the method or the HTTP version.
             501 | 505 => DeliveryError::Misconfigured(source),
             408 | 425 | 500..=599 => DeliveryError::Transient(source),
             _ => DeliveryError::Misconfigured(source),
@@ -49,7 +51,7 @@ impl Answer {
     }
 }
 
-/// The time to wait that a `Retry-After` header asks for: seconds, or a date.
+/// Parses a `Retry-After` header, which is a number of seconds or a date.
 fn parse_retry_after(value: &str, now: SystemTime) -> Option<Duration> {
     let value = value.trim();
     if let Ok(seconds) = value.parse() {
@@ -126,9 +128,10 @@ mod tests {
     }
 
     #[test]
-    fn no_status_condemns_a_batch() {
+    fn only_a_status_that_blames_the_batch_can_drop_an_event() {
         for status in 100..=999 {
-            assert_ne!(outcome(status, None), "permanent", "{status}");
+            let can_drop = matches!(&*outcome(status, None), "rejected" | "too large");
+            assert_eq!(can_drop, [400, 413, 422].contains(&status), "{status}");
         }
     }
 

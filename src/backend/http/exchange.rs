@@ -1,4 +1,4 @@
-//! One request and its body, cut together.
+//! A request whose body is cut together with it.
 
 use std::{
     pin::Pin,
@@ -10,26 +10,26 @@ use bytes::Bytes;
 use http_body::{Frame, SizeHint};
 use tokio::sync::watch;
 
-/// The most of a body that the HTTP library holds: one TLS record.
+/// The size of the pieces that the HTTP library gets a body in, in bytes: one TLS record.
 pub(super) const PIECE: usize = 16 * 1024;
 
-/// A request that is cut when this is dropped.
+/// A request that is cut when this value is dropped.
 ///
-/// A task of the HTTP library drives the connection. Once the future of the request is
-/// dropped, that task closes the connection, but only after it has written what it holds
-/// (hyper 1.12 flushes in `Buffered::poll_shutdown`). A service that does not read makes
-/// it wait for as long as the operating system lets it. If the *body* fails instead, the
-/// task drops the connection at once, with everything in it. So the body fails first, and
-/// the future of the request is dropped with the body.
+/// A task of the HTTP library drives the connection. If the future of the request is
+/// dropped, that task closes the connection, but only after it has written its buffer
+/// (hyper 1.12 flushes in `Buffered::poll_shutdown`). If the service does not read, this
+/// takes as long as the operating system allows. If the *body* fails instead, the task
+/// drops the connection at once, together with its buffer. A cut therefore fails the body
+/// first, and the future of the request is dropped with the body.
 pub(super) struct Exchange<F: Future + Send + 'static> {
     shared: Arc<Shared>,
-    /// None once it is answered.
+    /// `None` once there is a response.
     request: Option<Pin<Box<F>>>,
 }
 
 impl<F: Future + Send + 'static> Exchange<F> {
-    /// Makes the request that sends `whole`. Everything that holds a part of it holds a
-    /// clone of `in_use`.
+    /// Makes the request that sends `whole`. Every part of the body holds a clone of
+    /// `in_use`.
     pub(super) fn new(
         whole: Bytes,
         in_use: watch::Receiver<()>,
@@ -40,7 +40,7 @@ impl<F: Future + Send + 'static> Exchange<F> {
         Self { shared, request: Some(Box::pin(send(body))) }
     }
 
-    /// Waits for the answer; called once.
+    /// Waits for the response. Must be called only once.
     pub(super) async fn answer(&mut self) -> F::Output {
         match &mut self.request {
             Some(request) => {
@@ -60,16 +60,16 @@ impl<F: Future + Send + 'static> Drop for Exchange<F> {
     }
 }
 
-/// What a request and its body know of each other.
+/// State that a request and its body share.
 #[derive(Default)]
 struct Shared(Mutex<Progress>);
 
 #[derive(Default)]
 struct Progress {
     cut: bool,
-    /// The connection has a piece that it has not written.
+    /// Whether the connection holds a piece that it has not written.
     piece_out: bool,
-    /// Wakes the connection, which waits for the next piece.
+    /// Wakes the connection if it waits for the next piece.
     waiting: Option<Waker>,
     /// The future of a request that was cut while the connection waited.
     request: Option<Box<dyn Send>>,
@@ -89,8 +89,8 @@ impl Shared {
                 drop(progress);
                 connection.wake();
             }
-            // No connection has begun with the body, or it has taken all of it, or it
-            // would not ask for more before it has written what it holds.
+            // No connection has polled the body, or it has taken all of the body, or it
+            // will poll again only after it has written its piece.
             None => {
                 drop(progress);
                 drop(request);
@@ -111,8 +111,8 @@ impl Shared {
 
 /// A request body that ends in an error once the request is cut.
 ///
-/// The connection gets the next piece when it has written the one before, so that it
-/// always has a reason to look at the body, and little to write after a cut.
+/// The connection gets the next piece only after it has written the previous one. It
+/// therefore keeps polling the body, and has little left to write after a cut.
 pub(super) struct CuttableBody {
     rest: Bytes,
     shared: Arc<Shared>,
@@ -120,17 +120,17 @@ pub(super) struct CuttableBody {
 }
 
 #[derive(Debug, thiserror::Error)]
-#[error("the request was given up")]
-pub(super) struct GivenUp;
+#[error("the request was cut")]
+pub(super) struct RequestCut;
 
 impl http_body::Body for CuttableBody {
     type Data = Bytes;
-    type Error = GivenUp;
+    type Error = RequestCut;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, GivenUp>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestCut>>> {
         if self.is_end_stream() {
             return Poll::Ready(None);
         }
@@ -138,7 +138,7 @@ impl http_body::Body for CuttableBody {
             let mut progress = self.shared.lock();
             progress.waiting = None;
             if progress.cut {
-                return Poll::Ready(Some(Err(GivenUp)));
+                return Poll::Ready(Some(Err(RequestCut)));
             }
             if progress.piece_out {
                 progress.waiting = Some(cx.waker().clone());
@@ -173,7 +173,7 @@ impl Drop for CuttableBody {
     }
 }
 
-/// A part of a body, until the connection has written it or dropped it.
+/// A part of a body, which the connection drops once it has written it.
 struct Piece {
     bytes: Bytes,
     shared: Arc<Shared>,

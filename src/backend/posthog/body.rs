@@ -6,15 +6,15 @@ use crate::{
     event::{OutgoingEvent, Properties},
 };
 
-/// The constants that every event carries, as JSON members.
+/// JSON members that are the same in every event.
 const CONSTANTS: &str = concat!(
     r#""$lib":"matrix-analytics","$lib_version":""#,
     env!("CARGO_PKG_VERSION"),
     r#"","$geoip_disable":true,"$ip":"0.0.0.0""#,
 );
 
-/// The property keys that say who an event is about, or that PostHog takes as
-/// an instruction, in alphabetical order.
+/// Property keys that name the person an event is about, or that control how PostHog
+/// processes it, in alphabetical order.
 const RESERVED_KEYS: [&str; 20] = [
     "$anon_distinct_id",
     "$cookieless_mode",
@@ -89,7 +89,7 @@ fn push_event(out: &mut Vec<u8>, id: &str, event: &OutgoingEvent) -> serde_json:
     Ok(())
 }
 
-/// Adds the members and the comma that parts them from what follows.
+/// Appends the members of `properties`, followed by a comma.
 fn push_members(out: &mut Vec<u8>, properties: &Properties) {
     if !properties.is_empty() {
         out.extend_from_slice(properties.members().as_bytes());
@@ -97,10 +97,12 @@ fn push_members(out: &mut Vec<u8>, properties: &Properties) {
     }
 }
 
-/// Whether a reserved key may be among `members`: exact but for values that are
-/// themselves such a key. It spares nearly every event from being parsed.
+/// Returns whether `members` may contain a reserved key.
+///
+/// The only false positives are strings that equal such a key, and keys or texts with
+/// Unicode escapes. This saves parsing nearly every event.
 fn may_have_reserved_key(members: &str) -> bool {
-    // A key may be spelled with escapes, which only a parser can see through.
+    // A key may be spelled with escapes, which only a parser can resolve.
     members.contains(r"\u")
         || members.match_indices('"').any(|(quote, _)| {
             let rest = &members[quote + 1..];
@@ -128,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_cheap_test_finds_every_reserved_key() {
+    fn the_quick_check_finds_every_reserved_key() {
         for key in RESERVED_KEYS {
             assert!(may_have_reserved_key(&format!(r#""{key}":1"#)), "{key} alone");
             assert!(may_have_reserved_key(&format!(r#""a":"b","{key}":"c""#)), "{key} later");
@@ -139,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cheap_test_spares_other_keys() {
+    fn the_quick_check_ignores_other_keys() {
         for members in [
             "",
             r#""trigger":"Invite","is_dm":true,"members":3"#,

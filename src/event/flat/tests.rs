@@ -1,5 +1,5 @@
 use super::*;
-use crate::event::members::{parse, split};
+use crate::event::members::{Key, parse, split};
 
 const TEXTS: [&str; 15] = [
     "a",
@@ -33,7 +33,7 @@ fn members_are_split_where_a_parser_splits_them() {
             let parsed = parse(&json).unwrap();
             let split = split(&members).unwrap();
             assert_eq!(split.len(), parsed.len(), "{members}");
-            for (member, (parsed_key, parsed_value)) in split.iter().zip(parsed) {
+            for (member, (Key(parsed_key), parsed_value)) in split.iter().zip(parsed) {
                 assert_eq!(serde_json::from_str::<String>(member.key).unwrap(), parsed_key);
                 assert_eq!(member.text, format!("{}:{parsed_value}", member.key));
             }
@@ -88,4 +88,31 @@ fn an_event_is_written_as_serde_json_writes_it() {
         assert_eq!(format!("{{{members}}}"), serde_json::to_string(&all).unwrap());
         assert_eq!(members.capacity(), members.len());
     }
+}
+
+#[test]
+fn an_event_may_serialise_another_while_it_is_serialised() {
+    struct Nested;
+
+    impl Serialize for Nested {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            let mut map = serializer.serialize_map(None)?;
+            map.serialize_entry("outer", &1)?;
+            let inner = members(&std::collections::BTreeMap::from([("inner", 2)]));
+            assert_eq!(inner.unwrap().members, r#""inner":2"#);
+            map.serialize_entry("last", &3)?;
+            map.end()
+        }
+    }
+
+    for _ in 0..2 {
+        assert_eq!(members(&Nested).unwrap().members, r#""outer":1,"last":3"#);
+    }
+}
+
+#[test]
+fn an_event_after_one_that_was_refused_is_whole() {
+    assert!(members(&[("unfinished", 1)]).is_err());
+    assert!(members(&std::collections::BTreeMap::from([("a", f64::NAN)])).is_err());
+    assert_eq!(members(&std::collections::BTreeMap::from([("b", 2)])).unwrap().members, r#""b":2"#);
 }

@@ -1,12 +1,12 @@
-//! Writes one key or one value as JSON.
+//! Writes a key or value as JSON.
 
 use std::fmt::Display;
 
 use serde::{Serialize, ser};
 
-use crate::event::{InvalidEvent, MAX_EVENT_BYTES, MAX_KEY_BYTES, text::Text};
+use crate::event::{InvalidEvent, MAX_EVENT_BYTES, MAX_KEY_BYTES};
 
-/// Why something cannot be part of an event, as the error of a serialiser.
+/// Why a value cannot be part of an event, as a serialiser's error.
 #[derive(Debug)]
 pub(super) struct FlatError(pub(super) InvalidEvent);
 
@@ -19,13 +19,13 @@ impl Display for FlatError {
 impl std::error::Error for FlatError {}
 
 impl ser::Error for FlatError {
-    /// The message is left out: a type may put a value into it.
+    /// Discards the message, because a type can put a value into it.
     fn custom<T: Display>(_message: T) -> Self {
         Self(InvalidEvent::Serialize)
     }
 }
 
-/// The bytes that stand for themselves within quotes.
+/// Bytes that need no escape within quotes.
 const PLAIN: [bool; 256] = {
     let mut plain = [false; 256];
     let mut byte = b' ';
@@ -36,12 +36,12 @@ const PLAIN: [bool; 256] = {
     plain
 };
 
-/// Whether `text` is itself within quotes: most is.
+/// Returns whether `text` needs no escapes, which is true of most text.
 fn is_plain(text: &str) -> bool {
     text.bytes().all(|byte| PLAIN[usize::from(byte)])
 }
 
-pub(super) fn push_key(out: &mut impl Text, key: &str) -> Result<(), FlatError> {
+pub(super) fn push_key(out: &mut String, key: &str) -> Result<(), FlatError> {
     if key.len() > MAX_KEY_BYTES {
         return Err(FlatError(InvalidEvent::KeyTooLong));
     }
@@ -50,21 +50,29 @@ pub(super) fn push_key(out: &mut impl Text, key: &str) -> Result<(), FlatError> 
         return Err(FlatError(InvalidEvent::Key));
     }
     match (out.len(), plain) {
-        (0, true) => out.push_framed(*b"\"", key, *b"\":"),
-        (_, true) => out.push_framed(*b",\"", key, *b"\":"),
-        (0, false) => out.push_framed([], &escaped(key)?, *b":"),
-        (_, false) => out.push_framed(*b",", &escaped(key)?, *b":"),
+        (0, true) => push_framed(out, "\"", key, "\":"),
+        (_, true) => push_framed(out, ",\"", key, "\":"),
+        (0, false) => push_framed(out, "", &escaped(key)?, ":"),
+        (_, false) => push_framed(out, ",", &escaped(key)?, ":"),
     }
     check_size(out)
 }
 
-pub(super) fn push_text(out: &mut impl Text, text: &str) -> Result<(), FlatError> {
-    // Before it is copied: a text of a gigabyte is not.
+/// Adds `before`, `text` and `after` after one check of the capacity.
+fn push_framed(out: &mut String, before: &str, text: &str, after: &str) {
+    out.reserve(before.len() + text.len() + after.len());
+    out.push_str(before);
+    out.push_str(text);
+    out.push_str(after);
+}
+
+pub(super) fn push_text(out: &mut String, text: &str) -> Result<(), FlatError> {
+    // Checked before copying, so that a text of a gigabyte is not copied.
     if text.len() > MAX_EVENT_BYTES {
         return Err(FlatError(InvalidEvent::TooLarge));
     }
     if is_plain(text) {
-        out.push_framed(*b"\"", text, *b"\"");
+        push_framed(out, "\"", text, "\"");
     } else {
         out.push_str(&escaped(text)?);
     }
@@ -75,7 +83,7 @@ fn escaped(text: &str) -> Result<String, FlatError> {
     serde_json::to_string(text).map_err(|_| FlatError(InvalidEvent::Serialize))
 }
 
-pub(super) fn push_bool(out: &mut impl Text, value: bool) -> Result<(), FlatError> {
+pub(super) fn push_bool(out: &mut String, value: bool) -> Result<(), FlatError> {
     if value {
         out.push_str("true");
     } else {
@@ -85,24 +93,25 @@ pub(super) fn push_bool(out: &mut impl Text, value: bool) -> Result<(), FlatErro
 }
 
 pub(super) fn push_float<T: Serialize>(
-    out: &mut impl Text,
+    out: &mut String,
     value: T,
     is_finite: bool,
 ) -> Result<(), FlatError> {
     if is_finite { push_number(out, &value) } else { Err(FlatError(InvalidEvent::NotFinite)) }
 }
 
-pub(super) fn push_number<T: Serialize>(out: &mut impl Text, value: &T) -> Result<(), FlatError> {
+pub(super) fn push_number<T: Serialize>(out: &mut String, value: &T) -> Result<(), FlatError> {
     const LONGEST: usize = 32;
 
     let mut digits = [0; LONGEST];
     let mut rest = &mut digits[..];
     serde_json::to_writer(&mut rest, value).map_err(|_| FlatError(InvalidEvent::Serialize))?;
     let length = LONGEST - rest.len();
-    out.push_ascii(&digits[..length]);
+    let digits = str::from_utf8(&digits[..length]);
+    out.push_str(digits.map_err(|_| FlatError(InvalidEvent::Serialize))?);
     check_size(out)
 }
 
-fn check_size(out: &impl Text) -> Result<(), FlatError> {
+fn check_size(out: &str) -> Result<(), FlatError> {
     if out.len() > MAX_EVENT_BYTES { Err(FlatError(InvalidEvent::TooLarge)) } else { Ok(()) }
 }

@@ -3,7 +3,7 @@
 //! The answer of the SDK itself reads a missing body as `{}` (ruma 0.16,
 //! `get_global_account_data`), as if the account had no event.
 
-// There is one file for each version of matrix-sdk. `scripts/with-sdk` switches to the other.
+// One file for each version of matrix-sdk. `sdk/` lists the path for the others.
 #[path = "read/matrix_sdk_0_18.rs"]
 mod matrix_sdk_traits;
 

@@ -1,15 +1,15 @@
-//! Tries that the app asks for.
+//! Attempts that the app requests.
 
 use tokio::time::{Instant, sleep_until};
 
 use super::{Lane, retry_state::Pause};
 use crate::{gate::Gate, sink::limits::Limits, stop::Stop};
 
-/// What asks for a try.
+/// The call that requests an attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Occasion {
+pub(crate) enum FlushKind {
     Flush,
-    /// The last try of this process, which is made earlier or not at all.
+    /// The last attempt of this process, which waits less than a flush does.
     Shutdown,
 }
 
@@ -17,7 +17,7 @@ pub(crate) enum Occasion {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Flush {
     number: u64,
-    /// The number of the last event that it waits for.
+    /// The number of the last event that the flush waits for.
     last_event: u64,
 }
 
@@ -27,21 +27,21 @@ impl Lane {
         self.lock().last_number
     }
 
-    /// Asks for everything up to `last_event` to be tried now, if the backend may be asked
-    /// now.
-    pub(crate) fn ask_flush(&self, occasion: Occasion, last_event: u64) -> Flush {
+    /// Requests an attempt to deliver all events up to `last_event`, if the backend may be
+    /// contacted now.
+    pub(crate) fn ask_flush(&self, kind: FlushKind, last_event: u64) -> Flush {
         let flush = {
             let mut state = self.lock();
             state.flush_asked += 1;
-            state.shutting_down |= occasion == Occasion::Shutdown;
+            state.shutting_down |= kind == FlushKind::Shutdown;
             Flush { number: state.flush_asked, last_event }
         };
         self.wake();
         flush
     }
 
-    /// Waits until all that waited when `flush` was asked for has left, or could
-    /// not.
+    /// Waits until all events of `flush` have left, or an attempt has failed, or no
+    /// attempt is allowed now.
     pub(crate) async fn flushed(&self, flush: Flush) {
         self.until(|state| {
             state.flush_done >= flush.number
@@ -50,8 +50,8 @@ impl Lane {
         .await;
     }
 
-    /// Waits until the pause is over (`true`) or there may be something else to
-    /// do (`false`).
+    /// Waits, and returns `true` when the pause is over. Returns `false` when there may be
+    /// other work to do first.
     pub(super) async fn pause_is_over(
         &self,
         pause: Pause,

@@ -1,4 +1,4 @@
-//! How fast a backend may refuse.
+//! Limits the rate of requests that a backend refuses.
 
 use std::time::Duration;
 
@@ -6,40 +6,40 @@ use tokio::time::Instant;
 
 use super::retry;
 
-/// How many refusals cost no time. To find one bad event of a hundred takes eight at
-/// most.
+/// The number of refusals that cause no pause. Finding one bad event among a hundred takes
+/// at most eight.
 const FREE: u32 = 10;
-/// How long it takes until one more is free, whatever was delivered meanwhile.
+/// The time after which one more refusal is free.
 const INTERVAL: Duration = Duration::from_secs(6);
 
-/// Paces refusals: a batch that was halved, an event that was dropped.
+/// The rate limit of refusals, each of which halves a batch or drops an event.
 ///
-/// They are paced by time alone, as by a bucket of [`FREE`] tokens, because a backend
-/// that refuses every second event has a success after each. If it refuses everything,
-/// the pauses also grow.
+/// This is a token bucket of [`FREE`] tokens. Successes do not refill it, because a backend
+/// that refuses every second event succeeds after each refusal. If a backend refuses
+/// everything, the pauses also grow.
 #[derive(Debug, Default)]
 pub(super) struct Refusals {
-    in_a_row: u32,
-    /// When all are free again.
+    streak: u32,
+    /// The time at which all [`FREE`] refusals are free again.
     all_free_at: Option<Instant>,
 }
 
 impl Refusals {
-    /// Counts a refusal, and returns how long to leave the backend alone. `jitter` is
-    /// at least 0 and below 1.
+    /// Counts a refusal, and returns the pause that must follow it, if any. `jitter` is at
+    /// least 0 and below 1.
     pub(super) fn add(&mut self, now: Instant, jitter: f64) -> Option<Duration> {
-        self.in_a_row = self.in_a_row.saturating_add(1);
+        self.streak = self.streak.saturating_add(1);
         let all_free_at = self.all_free_at.map_or(now, |time| time.max(now)) + INTERVAL;
         self.all_free_at = Some(all_free_at);
         let owed = (all_free_at - now).saturating_sub(INTERVAL * FREE);
-        let row = self.in_a_row.checked_sub(FREE).filter(|more| *more > 0);
+        let row = self.streak.checked_sub(FREE).filter(|more| *more > 0);
         let pause = owed.max(row.map_or(Duration::ZERO, |more| retry::backoff(more, jitter)));
         (!pause.is_zero()).then_some(pause)
     }
 
-    /// Notes that the backend has taken a batch.
-    pub(super) fn interrupt(&mut self) {
-        self.in_a_row = 0;
+    /// Notes that the backend has accepted a batch.
+    pub(super) fn end_streak(&mut self) {
+        self.streak = 0;
     }
 }
 
@@ -48,15 +48,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_few_refusals_are_free_and_the_rest_are_paced_whatever_succeeds_between_them() {
+    fn ten_refusals_are_free_and_further_ones_are_paced_even_between_successes() {
         let (mut refusals, mut now) = (Refusals::default(), Instant::now());
         for _ in 0..FREE {
             assert_eq!(refusals.add(now, 0.5), None);
-            refusals.interrupt();
+            refusals.end_streak();
         }
         for _ in 0..100 {
             assert_eq!(refusals.add(now, 0.5), Some(INTERVAL));
-            refusals.interrupt();
+            refusals.end_streak();
             now += INTERVAL;
         }
         now += INTERVAL * 3;
@@ -64,7 +64,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backend_that_refuses_everything_is_left_alone_for_longer_and_longer() {
+    fn the_pauses_of_a_backend_that_refuses_everything_grow() {
         let (mut refusals, mut now) = (Refusals::default(), Instant::now());
         let mut pauses = Vec::new();
         for _ in 0..40 {

@@ -1,49 +1,49 @@
-//! What to do after a backend's answer: decisions as data, without I/O.
+//! Decides how to continue after a failed attempt, without I/O.
 
 use std::time::Duration;
 
 use crate::{backend::DeliveryError, sink::stats::DropReason};
 
-/// The wait after the first failure, before it is spread.
+/// The wait after the first failure, before jitter.
 const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// The longest wait between two tries.
+/// The longest wait between two attempts.
 const LONGEST_WAIT: Duration = Duration::from_secs(300);
-/// The longest wait that a backend can ask for: more would be an outage of its
-/// own making.
+/// The longest wait that a backend can ask for. A wrong `Retry-After` must not stop
+/// delivery for days.
 const LONGEST_ASKED_WAIT: Duration = Duration::from_secs(3600);
-/// How long a backend is left alone that takes nothing until its setup changes.
+/// The wait after a failure that only a change of the configuration can end.
 const PARKED: Duration = Duration::from_secs(3600);
-/// The shortest wait after a failure, whatever asks for the next try.
+/// The shortest wait after a failure, even before a flush or a shutdown.
 const FLOOR: Duration = Duration::from_millis(100);
-/// The longest time after a failure in which a flush causes no other try. An app that
-/// flushes in a loop during an outage causes one request in this time.
+/// The longest wait before a flush makes an attempt. An app that flushes in a loop during
+/// an outage causes one request in this time.
 const LONGEST_FLUSH_WAIT: Duration = Duration::from_secs(5);
 
-/// What to do with a batch that was not delivered.
+/// A decision about a batch that was not delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RetryDecision {
     Drop(DropReason),
-    /// Try the first half alone.
+    /// Send the first half by itself.
     Halve,
-    /// Keep everything, and leave the backend alone for long.
+    /// Keep all events, and wait until the configuration may have changed.
     Park(Wait),
     Wait(Wait),
 }
 
-/// How long to leave a backend alone.
+/// The time to wait before the next attempt, depending on its cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Wait {
-    /// Before the next try that nothing asks for.
+    /// The wait before the next scheduled attempt.
     pub(super) scheduled: Duration,
-    /// Before a flush gets a try.
+    /// The wait before an attempt for a flush.
     pub(super) flush: Duration,
-    /// Before a shutdown gets a try.
+    /// The wait before an attempt for a shutdown.
     pub(super) shutdown: Duration,
 }
 
 impl Wait {
-    /// Returns the wait after so many `failures` in a row. It grows with the time that
-    /// the outage lasts, and with it the wait before a flush.
+    /// Returns the wait after `failures` failures in a row. The longer an outage lasts,
+    /// the longer are the waits before scheduled attempts and flushes.
     fn after(failures: u32, jitter: f64) -> Self {
         Self {
             scheduled: backoff(failures, jitter),
@@ -70,10 +70,10 @@ impl Wait {
     }
 }
 
-/// Decides about a batch of `events` events after so many `failures` in a row, this
-/// one included. `jitter` is at least 0 and below 1.
+/// Decides about a batch of `events` events after `failures` failures in a row, including
+/// this one. `jitter` is at least 0 and below 1.
 ///
-/// A failure that may pass costs no event, however often it comes: only age does.
+/// Temporary failures never drop an event, however many there are; only its age does.
 pub(super) fn decide(
     error: &DeliveryError,
     events: usize,
@@ -87,7 +87,7 @@ pub(super) fn decide(
             RetryDecision::Park(Wait::parked())
         }
         DeliveryError::Throttled { retry_after, .. } => {
-            // A backend that asks for no wait gets the one that it would get otherwise.
+            // The usual wait is the minimum, even if the backend asks for none.
             let asked = retry_after.unwrap_or_default().min(LONGEST_ASKED_WAIT);
             RetryDecision::Wait(Wait::after(failures, jitter).at_least(asked))
         }
@@ -95,17 +95,15 @@ pub(super) fn decide(
     }
 }
 
-/// Decides about a batch in which the backend finds fault with an event, or over which
-/// it panicked: the batch is halved until that event is alone, which is dropped for
-/// `reason`.
+/// Decides about a batch that the backend refused, or that made it panic. The batch is
+/// halved until the faulty event is alone, which is dropped for `reason`.
 pub(super) fn refused(events: usize, reason: DropReason) -> RetryDecision {
     if events <= 1 { RetryDecision::Drop(reason) } else { RetryDecision::Halve }
 }
 
-/// Returns a wait that doubles with each of the `failures` up to a cap, with equal
-/// jitter: half of it is certain, so that no try follows at once, and the rest is
-/// drawn by lot, so that many clients that lost one backend at the same moment do not
-/// come back at the same moment.
+/// Returns a wait that doubles with each of the `failures` up to a cap, with equal jitter.
+/// Half of it is fixed, so that no attempt follows at once. The other half is random, so
+/// that clients that lost a backend at the same moment do not all return at once.
 pub(super) fn backoff(failures: u32, jitter: f64) -> Duration {
     nominal(failures).mul_f64(0.5 + jitter / 2.0)
 }
@@ -160,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn no_number_of_failures_that_may_pass_drops_an_event() {
+    fn temporary_failures_never_drop_an_event() {
         for failures in (0..100).chain([u32::MAX]) {
             for error in [DeliveryError::Transient(source()), throttled(None), throttled(Some(7))] {
                 let decision = decide(&error, 1, failures, 0.5);
@@ -170,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_doubles_up_to_a_cap_and_half_of_it_is_spread() {
+    fn the_wait_doubles_up_to_a_cap_and_half_of_it_is_random() {
         let wait = |failures, jitter| backoff(failures, jitter).as_millis();
         assert_eq!([wait(1, 0.0), wait(2, 0.0), wait(3, 0.0)], [500, 1000, 2000]);
         assert_eq!([wait(1, 0.5), wait(2, 0.5), wait(3, 0.5)], [750, 1500, 3000]);
@@ -179,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_before_a_flush_is_half_of_the_wait_up_to_five_seconds() {
+    fn the_wait_before_a_flush_is_half_of_the_scheduled_wait_up_to_five_seconds() {
         let wait = |failures| Wait::after(failures, 0.9).flush.as_millis();
         assert_eq!([1, 2, 3, 4, 5, 40].map(wait), [500, 1000, 2000, 4000, 5000, 5000]);
     }

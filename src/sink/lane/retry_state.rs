@@ -1,25 +1,26 @@
-//! What a lane keeps between two tries.
+//! The state that a lane keeps between two attempts.
 
 use tokio::time::Instant;
 
 use super::{refusals::Refusals, retry::Wait};
 
-/// What a lane keeps between two tries.
+/// The state that a lane keeps between two attempts.
 #[derive(Debug)]
 pub(super) struct RetryState {
-    /// Failures in a row. A try that a flush made early does not count: the schedule
-    /// goes on as if it had not been made.
+    /// Failures in a row. An attempt that a flush brought forward does not count and
+    /// leaves the schedule unchanged.
     pub(super) failures: u32,
-    /// How many events the next batch may have; fewer after a refusal.
+    /// The maximum number of events in the next batch. A refusal reduces it.
     pub(super) batch_events: usize,
-    /// How many of the next events are known to have a bad one among them.
+    /// The number of next events among which there is a bad one.
     suspects: usize,
     pub(super) refusals: Refusals,
-    /// The app was told that this backend fails.
+    /// Whether a warning about this outage has been logged.
     pub(super) warned: bool,
     pub(super) parked: bool,
     pub(super) pause: Option<Pause>,
-    /// When the last pause was to end. It is still to come if a flush cut it short.
+    /// The scheduled end of the last pause. It is in the future if a flush ended the pause
+    /// early.
     scheduled: Option<Instant>,
 }
 
@@ -37,19 +38,19 @@ impl RetryState {
         }
     }
 
-    /// Goes on after `events` events were delivered, with batches of at most
-    /// `most_events`.
+    /// Updates the state after `events` events were delivered. `most_events` is the limit
+    /// for batches.
     pub(super) fn succeed(&mut self, events: usize, most_events: usize) {
         let mut refusals = std::mem::take(&mut self.refusals);
-        refusals.interrupt();
-        // While a bad event is being looked for, the batches do not grow past it.
+        refusals.end_streak();
+        // During the search for a bad event, batches do not grow beyond the suspects.
         let suspects = self.suspects.saturating_sub(events);
         let next = if suspects > 0 { suspects / 2 } else { self.batch_events.saturating_mul(2) };
         let batch_events = next.clamp(1, most_events.max(1));
         *self = Self { suspects, refusals, ..Self::new(batch_events) };
     }
 
-    /// Counts a failure, and returns how many there were in a row.
+    /// Counts a failure, and returns the number of failures in a row.
     pub(super) fn fail(&mut self, now: Instant) -> u32 {
         if self.rest_of_schedule(now).is_none() {
             self.failures = self.failures.saturating_add(1);
@@ -57,7 +58,7 @@ impl RetryState {
         self.failures
     }
 
-    /// Pauses after a failure that may pass.
+    /// Pauses after a temporary failure.
     pub(super) fn wait(&mut self, now: Instant, wait: Wait) {
         let mut pause = Pause::new(now, wait);
         if let Some(scheduled) = self.rest_of_schedule(now) {
@@ -67,7 +68,7 @@ impl RetryState {
         self.pause = Some(pause);
     }
 
-    /// Pauses for long.
+    /// Pauses until the configuration may have changed.
     pub(super) fn park(&mut self, now: Instant, wait: Wait) {
         self.failures = 0;
         self.scheduled = None;
@@ -75,15 +76,15 @@ impl RetryState {
         self.pause = Some(Pause::new(now, wait));
     }
 
-    /// Goes on after a refusal of `events` events, at once or after a pause. One that was
-    /// alone is gone.
+    /// Updates the state after a refusal of `events` events, and pauses if refusals are
+    /// too frequent. A single event has been dropped.
     pub(super) fn refuse(&mut self, now: Instant, events: usize) {
         self.failures = 0;
         self.scheduled = None;
         self.parked = false;
         self.batch_events = (events / 2).max(1);
         self.suspects = if events > 1 { events } else { 0 };
-        // Nothing shortens this pause: the app cannot know that the next event is good.
+        // Not even a flush shortens this pause, because the next event may be bad as well.
         let pause = self.refusals.add(now, fastrand::f64());
         self.pause = pause.map(|time| Pause::new(now, Wait::fixed(time)));
     }
@@ -93,20 +94,20 @@ impl RetryState {
         self.scheduled = self.pause.take().map(|pause| pause.scheduled);
     }
 
-    /// When the next try is due by the schedule, if the last one came before its time.
+    /// Returns the time of the next scheduled attempt, if the last one was made early.
     fn rest_of_schedule(&self, now: Instant) -> Option<Instant> {
         self.scheduled.filter(|scheduled| *scheduled > now && !self.parked)
     }
 }
 
-/// A time to leave a backend alone.
+/// A pause between two attempts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pause {
-    /// Until when, if nothing asks for a try before.
+    /// The time of the next scheduled attempt.
     pub(super) scheduled: Instant,
-    /// From when on a flush gets a try.
+    /// The time from which a flush may make an attempt.
     flush: Instant,
-    /// From when on a shutdown gets a try.
+    /// The time from which a shutdown may make an attempt.
     shutdown: Instant,
 }
 
@@ -119,8 +120,7 @@ impl Pause {
         }
     }
 
-    /// Returns whether to make the try that a flush or a shutdown asks for. One that
-    /// failed just now was as good as another.
+    /// Returns whether a flush or a shutdown may make an attempt now.
     pub(super) fn may_be_cut_short(&self, now: Instant, shutting_down: bool) -> bool {
         now >= if shutting_down { self.shutdown } else { self.flush }
     }
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn tries_that_a_flush_makes_early_leave_the_schedule_as_it_was() {
+    fn early_attempts_of_a_flush_leave_the_schedule_unchanged() {
         let begin = Instant::now();
         let (mut retries, mut now) = (RetryState::new(100), begin);
         for _ in 0..8 {
@@ -151,7 +151,7 @@ mod tests {
             now = retries.pause.unwrap().scheduled;
             retries.resume();
         }
-        // 64 s after the next failure comes the one after it: with flushes, too.
+        // The ninth failure waits 128 s (jitter is 0), with or without flushes.
         fail(&mut retries, now);
         let scheduled = retries.pause.unwrap().scheduled;
         assert_eq!(scheduled - now, Duration::from_secs(128));

@@ -1,4 +1,4 @@
-//! What becomes of a batch once its try is over.
+//! Accounts for a batch after an attempt.
 
 use tokio::time::Instant;
 use tracing::warn;
@@ -14,38 +14,39 @@ use crate::{
     sink::{limits::Limits, queue::Queued, stats::DropReason},
 };
 
-/// What one request took to the backend.
-pub(super) struct Load {
+/// The events and user properties of one request.
+pub(super) struct SentBatch {
     pub(super) batch: Vec<Queued>,
-    /// What one of the events said about the user.
+    /// The user properties that one of the events carried.
     pub(super) carried: Option<UserProperties>,
 }
 
 impl Lane {
-    /// Accounts for `load`, and decides what comes next.
+    /// Accounts for `sent`, and schedules the next attempt.
     pub(super) fn settle(
         &self,
         outcome: &Outcome,
-        load: Load,
+        sent: SentBatch,
         gate: &Gate,
         pass: &Pass,
         limits: &Limits,
         retries: &mut RetryState,
     ) {
-        let Load { batch, carried } = load;
-        // Before the lock: a subscriber of the app is told, and what it does is its own.
+        let SentBatch { batch, carried } = sent;
+        // Made before the lock is taken, because it logs, and the log subscriber is code of
+        // the app.
         let decision = match outcome {
             Outcome::Answered(Err(_)) | Outcome::Panicked => {
-                // User properties count like an event: a backend that refuses an event
-                // which carries them is tried once more without.
+                // User properties count as one more event, so that a refused event which
+                // carries them is sent again without them.
                 let events = batch.len() + usize::from(carried.is_some());
                 Some(self.decide(outcome, events, retries))
             }
             Outcome::Answered(Ok(())) | Outcome::Cut | Outcome::Stopped => None,
         };
-        let mut forgets = false;
+        let mut gave_up_user = false;
         let mut state = self.lock();
-        state.landed();
+        state.end_flight();
         match outcome {
             Outcome::Answered(Ok(())) => {
                 state.delivered += batch.len() as u64;
@@ -54,7 +55,7 @@ impl Lane {
             }
             Outcome::Answered(Err(_)) | Outcome::Panicked => {
                 if matches!(decision, Some(RetryDecision::Drop(_) | RetryDecision::Halve)) {
-                    forgets = state.user.refused(carried.is_some());
+                    gave_up_user = state.user.refused(carried.is_some());
                 }
                 match decision {
                     Some(RetryDecision::Drop(reason)) => state.drops.add(reason, batch.len()),
@@ -64,29 +65,29 @@ impl Lane {
                     state.flush_done = state.flush_asked;
                 }
             }
-            // In doubt, the events wait for what the homeserver says; withdrawn,
-            // they are gone, and whether they arrived is unknown.
+            // If consent is only being rechecked, keep the batch. If it was withdrawn, drop
+            // the batch; whether it arrived is unknown.
             Outcome::Cut if gate.epoch() == pass.epoch => state.queue.put_back(batch),
             Outcome::Cut => state.drops.add(DropReason::CutAtWithdrawal, batch.len()),
-            // What ends the lane knows what becomes of it.
+            // `Lane::end` drops or keeps the batch.
             Outcome::Stopped => state.put_back(batch, gate.epoch()),
         }
         drop(state);
         self.progressed.notify_waiters();
-        if forgets {
-            warn!(backend = self.name(), "user properties were refused too often: forgotten");
+        if gave_up_user {
+            warn!(backend = self.name(), "user properties were refused too often: dropped");
         }
     }
 
     /// Decides what to do with a batch of `events` events that was not delivered, and
-    /// sets the retries.
+    /// updates `retries`.
     fn decide(&self, outcome: &Outcome, events: usize, retries: &mut RetryState) -> RetryDecision {
         let now = Instant::now();
         let warned = std::mem::replace(&mut retries.warned, true);
         let decision = match outcome {
             Outcome::Answered(Err(error)) => {
                 if !warned {
-                    // The class only: a cause may quote what was sent.
+                    // Without the source, which may quote parts of the batch.
                     warn!(backend = self.name(), "events are not delivered: {error}");
                 }
                 retry::decide(error, events, retries.fail(now), fastrand::f64())

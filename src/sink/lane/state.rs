@@ -1,4 +1,4 @@
-//! What a lane holds under its lock: events, and the counters over them.
+//! The state of a lane that its lock protects: events and counters.
 
 use std::num::NonZeroU64;
 
@@ -15,7 +15,7 @@ use crate::sink::{
 pub(crate) struct LaneState {
     pub(crate) queue: Queue,
     pub(crate) in_flight: usize,
-    /// How many of those in flight are written down, and the first row of these.
+    /// The number of events in flight that have a row, and the first of these rows.
     pub(super) in_flight_rows: usize,
     pub(super) in_flight_row: Option<Row>,
     /// The number of the first event in flight.
@@ -24,21 +24,21 @@ pub(crate) struct LaneState {
     pub(super) last_number: u64,
     pub(crate) restored: u64,
     pub(crate) delivered: u64,
-    /// Left to the next process.
+    /// Events that are left to the next process.
     pub(crate) kept: u64,
     pub(crate) drops: Drops,
-    /// What is to be said about the user.
+    /// The user properties that wait to be sent.
     pub(crate) user: PendingUser,
     /// The last row that was offered.
     pub(super) last_row: Row,
-    /// Nothing is delivered any more.
+    /// Whether delivery has ended for good.
     pub(super) ended: bool,
-    /// The number of the last flush that was asked for, and that was done.
+    /// The numbers of the last flush that was requested and of the last that was done.
     pub(super) flush_asked: u64,
     pub(super) flush_done: u64,
-    /// The last try of this process was asked for.
+    /// Whether the last attempt of this process was requested.
     pub(super) shutting_down: bool,
-    /// The epoch in which the backend was last used: it may hold a connection.
+    /// The epoch in which the backend was last used. It may still hold a connection.
     pub(super) connected: Option<u64>,
 }
 
@@ -49,8 +49,8 @@ impl HasDrops for LaneState {
 }
 
 impl LaneState {
-    /// Takes an event if there is room for it. Rows that had none, and lie behind one
-    /// that still waits, are given to `lost`.
+    /// Adds an event to the queue. Passes to `lost` the rows that were dropped for lack of
+    /// room and that a mark up to [`LaneState::done`] may not cover.
     pub(crate) fn push(&mut self, mut queued: Queued, limits: &Limits, mut lost: impl FnMut(Row)) {
         if self.ended {
             self.kept += 1;
@@ -68,7 +68,8 @@ impl LaneState {
         });
     }
 
-    /// How many of the events that have not left a kill of the process does not lose.
+    /// Returns the number of events that have not left and would survive a kill of the
+    /// process.
     pub(crate) fn durable(&self, durable_from: Row) -> u64 {
         let in_flight = match self.in_flight_row {
             Some(row) if row >= durable_from => self.in_flight_rows,
@@ -77,25 +78,25 @@ impl LaneState {
         (self.queue.durable(durable_from) + in_flight) as u64
     }
 
-    /// Counts `row` as offered.
+    /// Notes that `row` was offered.
     pub(crate) fn see(&mut self, row: Row) {
         self.last_row = self.last_row.max(row);
     }
 
-    /// The last row up to which all have left: events leave in the order in which
-    /// they came.
+    /// Returns the row up to which all events have left. Events leave in the order in
+    /// which they arrived.
     pub(super) fn done(&self) -> Row {
         let first = self.in_flight_row.or_else(|| self.queue.first_row());
         first.map_or(self.last_row, |row| row - 1)
     }
 
-    /// The number of the oldest event that has not left.
+    /// Returns the number of the oldest event that has not left.
     pub(super) fn first_number(&self) -> Option<u64> {
         self.in_flight_number.or_else(|| self.queue.first_number())
     }
 
     /// Notes that `batch` is in flight.
-    pub(super) fn took_off(&mut self, batch: &[Queued]) {
+    pub(super) fn start_flight(&mut self, batch: &[Queued]) {
         self.in_flight = batch.len();
         self.in_flight_number = batch.first().map(|queued| queued.number);
         let mut rows = batch.iter().filter_map(|queued| queued.durable_row(0));
@@ -103,14 +104,15 @@ impl LaneState {
         self.in_flight_rows = usize::from(self.in_flight_row.is_some()) + rows.count();
     }
 
-    /// Notes that nothing is in flight any more.
-    pub(super) fn landed(&mut self) {
+    /// Notes that no event is in flight.
+    pub(super) fn end_flight(&mut self) {
         self.in_flight = 0;
         self.in_flight_number = None;
         self.in_flight_row = None;
     }
 
-    /// Puts `batch` back, unless it was withdrawn while the backend answered.
+    /// Puts the events of `batch` back into the queue, except those that were withdrawn
+    /// during the request.
     pub(super) fn put_back(&mut self, batch: Vec<Queued>, epoch: u64) {
         let (batch, withdrawn): (Vec<_>, Vec<_>) =
             batch.into_iter().partition(|queued| queued.event.epoch == epoch);

@@ -1,4 +1,4 @@
-//! What is to be said about the user to one backend, until it has taken it.
+//! The user properties that wait to be sent to one backend.
 
 #[cfg(test)]
 mod tests;
@@ -10,93 +10,94 @@ use crate::{
     sink::queue::Queued,
 };
 
-/// So many refusals in a row, of whatever carried them, are put down to the user
-/// properties. One bad event of a batch causes fewer, because each refusal halves the
-/// batch.
+/// After this many refusals in a row of requests that carried them, user properties are
+/// considered the cause. A single bad event causes fewer refusals, because each one halves
+/// the batch.
 const MOST_REFUSALS: u32 = 10;
 
-/// The user properties that wait for a request that can carry them.
+/// User properties that wait for a request that can carry them.
 #[derive(Debug, Default)]
 pub(crate) struct PendingUser {
-    said: UserProperties,
+    properties: UserProperties,
     epoch: u64,
-    /// They have changed since [`PendingUser::news`] last returned them.
-    has_news: bool,
+    /// Whether they have changed since the last call of [`PendingUser::take_changed`].
+    changed: bool,
     /// Refusals in a row of requests that carried them.
     refusals: u32,
-    /// The last request that carried them was refused: the next one goes without, to
-    /// show whether the events are to blame.
-    rests: bool,
+    /// Whether the next request must not carry them, because the last one that did was
+    /// refused. This shows whether the events are the cause.
+    skip_next: bool,
 }
 
 impl PendingUser {
-    /// Takes what another process left in the file.
+    /// Restores user properties that another process left in the file.
     #[cfg(feature = "sqlite")]
     pub(crate) fn restored(Said { user, epoch }: Said) -> Self {
-        Self { said: user, epoch, ..Self::default() }
+        Self { properties: user, epoch, ..Self::default() }
     }
 
-    /// Adds what was said later. If both together exceed the limit of one event, the newer
-    /// alone stays.
-    pub(crate) fn say(&mut self, newer: &Said) {
+    /// Adds newer properties. If both together exceed the size limit of one event, only
+    /// the newer ones are kept.
+    pub(crate) fn add(&mut self, newer: &Said) {
         if newer.user.is_empty() {
             return;
         }
         if self.epoch != newer.epoch {
             *self = Self { epoch: newer.epoch, ..Self::default() };
         }
-        self.said.add(&newer.user);
-        if self.said.check().is_err() {
-            self.said = newer.user.clone();
+        self.properties.add(&newer.user);
+        if self.properties.check().is_err() {
+            self.properties = newer.user.clone();
         }
-        self.has_news = true;
-        // What was refused may have been replaced.
+        self.changed = true;
+        // The refused properties may have been replaced.
         self.refusals = 0;
     }
 
-    /// Returns what is still to be said, for the file, if that has changed since the last
+    /// Returns the waiting properties, for the file, if they have changed since the last
     /// call.
-    pub(crate) fn news(&mut self) -> Option<Said> {
-        let has_news = std::mem::take(&mut self.has_news);
-        has_news.then(|| Said { user: self.said.clone(), epoch: self.epoch })
+    pub(crate) fn take_changed(&mut self) -> Option<Said> {
+        let changed = std::mem::take(&mut self.changed);
+        changed.then(|| Said { user: self.properties.clone(), epoch: self.epoch })
     }
 
-    /// Returns what the next request of `epoch` may carry.
+    /// Returns the properties that the next request of `epoch` may carry.
     pub(super) fn offer(&self, epoch: u64) -> Option<UserProperties> {
-        let may_ride = self.epoch == epoch && !self.rests;
-        (may_ride && !self.said.is_empty()).then(|| self.said.clone())
+        let may_carry = self.epoch == epoch && !self.skip_next;
+        (may_carry && !self.properties.is_empty()).then(|| self.properties.clone())
     }
 
-    /// Notes that a backend took a request, and what it carried.
+    /// Notes that the backend accepted a request, which carried `carried`.
     pub(super) fn delivered(&mut self, carried: Option<&UserProperties>) {
-        self.rests = false;
+        self.skip_next = false;
         if let Some(carried) = carried {
             self.refusals = 0;
-            self.said.remove(carried);
-            self.has_news = true;
+            self.properties.remove(carried);
+            self.changed = true;
         }
     }
 
-    /// Notes that a backend refused a request, and whether it carried these. Returns whether
-    /// they are forgotten: that was one refusal too many.
+    /// Notes that the backend refused a request, and whether the request carried these
+    /// properties. Returns whether they were dropped, because they were refused too often.
     pub(super) fn refused(&mut self, carried: bool) -> bool {
         if !carried {
             return false;
         }
-        self.rests = true;
+        self.skip_next = true;
         self.refusals += 1;
-        let is_last = self.refusals >= MOST_REFUSALS && !self.said.is_empty();
+        let is_last = self.refusals >= MOST_REFUSALS && !self.properties.is_empty();
         if is_last {
-            self.said = UserProperties::default();
+            self.properties = UserProperties::default();
             self.refusals = 0;
-            self.has_news = true;
+            self.changed = true;
         }
         is_last
     }
 }
 
-/// Returns the events of `batch` as they leave: the first that `carries` user properties
-/// has those that are `offered`, and no other has any. Says what is carried.
+/// Returns the events of `batch` as they are sent, and the user properties that one of them
+/// carries. The first event for which `carries` returns `true` gets the `offered`
+/// properties.
 pub(super) fn attach(
     batch: &[Queued],
     offered: Option<UserProperties>,

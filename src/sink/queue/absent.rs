@@ -1,4 +1,4 @@
-//! Stands in for the file where the feature `sqlite` is off: there never is one.
+//! The journal of a build without the feature `sqlite`, which never exists.
 
 use super::{Marks, QueueError, Queued, Refused, Row};
 use crate::{
@@ -9,7 +9,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) enum Journal {}
 
-#[expect(clippy::unused_async, reason = "as the journal that there is")]
+#[expect(clippy::unused_async, reason = "has the same signatures as the SQLite journal")]
 impl Journal {
     pub(crate) async fn write(&self, _events: &mut [Result<Queued, DropReason>]) {
         match *self {}

@@ -1,34 +1,33 @@
-//! What can go wrong with a durable queue.
+//! The error of a durable queue.
 
 use crate::backend::BoxError;
 
-/// Why a durable queue cannot be used.
+/// The reason why a durable queue cannot be used.
 ///
-/// What goes wrong later, while events are written, is no error of any call: they
-/// wait in memory, and [`QueueStats`](crate::QueueStats) counts them.
+/// A failure to write events later is not reported by any call. The events wait in memory,
+/// and [`QueueStats`](crate::QueueStats) counts them.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QueueError {
-    /// Another process, or another [`Analytics`](crate::Analytics), has the file
-    /// open.
-    #[error("the file of the queue is in use")]
+    /// The file is open in another process, or in another [`Analytics`](crate::Analytics).
+    #[error("the queue file is in use")]
     InUse,
-    /// In the place of a file of the queue there is a link, a file that has another name
-    /// too, or no regular file at all. It was not touched, and no link was followed.
-    #[error("in the place of a file of the queue there is something else")]
+    /// One of the queue's paths leads to a link, a file with several names, or something
+    /// other than a regular file. It was not changed, and no link was followed.
+    #[error("a queue file is not a regular file with a single name")]
     NotARegularFile,
-    /// What is in the file could not be deleted.
-    #[error("the file of the queue could not be wiped")]
+    /// The content of the file could not be deleted.
+    #[error("the queue file could not be wiped")]
     NotWiped(#[source] BoxError),
     /// The file was written by a newer version of this crate.
-    #[error("the file of the queue was written by a newer version")]
+    #[error("the queue file was written by a newer version")]
     Newer,
-    /// The file is a database of something else. It was not touched.
-    #[error("the file of the queue is a database of something else")]
+    /// The file is a database of another program. It was not changed.
+    #[error("the queue file is a database of another program")]
     NotOurs,
-    /// The file cannot be opened, made or written. The source says why, and may name
-    /// the path, so it is no part of this error's text.
-    #[error("the file of the queue cannot be opened")]
+    /// The file cannot be opened, created or written. The source has the cause. It may
+    /// contain the path, so the text of this error does not include it.
+    #[error("the queue file cannot be opened")]
     Open(#[source] BoxError),
     /// The file is encrypted with another passphrase, or no passphrase was given.
     #[error("the passphrase of the queue is missing or wrong")]

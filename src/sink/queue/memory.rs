@@ -1,4 +1,4 @@
-//! What waits for one backend, in memory: bounded in events, bytes and age.
+//! The events that wait for one backend, in memory: bounded in number, bytes and age.
 
 #[cfg(test)]
 mod tests;
@@ -23,28 +23,29 @@ pub(crate) struct Queue {
     bytes: usize,
 }
 
-/// An event, and since when it waits: by the monotonic clock, so that setting
-/// the wall clock expires nothing.
+/// A waiting event.
 #[derive(Clone, Debug)]
 pub(crate) struct Queued {
     pub(crate) event: Arc<OutgoingEvent>,
+    /// The start of the wait, by the monotonic clock, so that setting the wall clock
+    /// expires no event.
     pub(crate) since: Instant,
-    /// Where it is written down, if it is.
+    /// The row in the file, if the event was written.
     pub(crate) row: Option<NonZeroU64>,
-    /// Its place in the order in which events were offered to this backend: from 1.
+    /// The position in the order in which events were offered to this backend, from 1.
     pub(crate) number: u64,
-    /// What the limits count for it.
+    /// The size that counts towards the limits.
     pub(crate) bytes: usize,
 }
 
 impl Queued {
-    /// An event that waits from `since` on and is not written down.
+    /// Creates an event that waits from `since` on and has no row.
     pub(crate) fn new(event: Arc<OutgoingEvent>, since: Instant) -> Self {
         Self { bytes: event.bytes(), event, since, row: None, number: 0 }
     }
 
-    /// The row of an event that a kill of the process does not lose; what was
-    /// written before `durable_from` is lost already.
+    /// Returns the row of the event if it would survive a kill of the process. Rows before
+    /// `durable_from` were in a file that is gone.
     pub(crate) fn durable_row(&self, durable_from: Row) -> Option<Row> {
         self.row.map(NonZeroU64::get).filter(|row| *row >= durable_from)
     }
@@ -59,9 +60,9 @@ impl Queue {
         self.events.is_empty()
     }
 
-    /// Adds `queued`; whatever has no room is counted in `drops`, and its row, if it has
-    /// one, given to `lost`. An event that could not fit into an empty queue is refused
-    /// before anything makes room for it.
+    /// Adds `queued`. Counts dropped events in `drops`, and passes their rows to `lost`. An
+    /// event that would not fit into an empty queue is dropped before any other event is
+    /// evicted for it.
     pub(crate) fn push(
         &mut self,
         queued: Queued,
@@ -97,22 +98,23 @@ impl Queue {
         self.events.push_back(queued);
     }
 
-    /// The first row that waits here.
+    /// Returns the first row in the queue.
     pub(crate) fn first_row(&self) -> Option<Row> {
         self.events.iter().find_map(|queued| queued.row).map(NonZeroU64::get)
     }
 
-    /// The number of the oldest event here.
+    /// Returns the number of the oldest event.
     pub(crate) fn first_number(&self) -> Option<u64> {
         self.events.front().map(|queued| queued.number)
     }
 
-    /// How many of the events a kill of the process does not lose.
+    /// Returns the number of events that would survive a kill of the process.
     pub(crate) fn durable(&self, durable_from: Row) -> usize {
         self.events.iter().filter(|queued| queued.durable_row(durable_from).is_some()).count()
     }
 
-    /// Puts `events`, which were taken from the front, back there. They had room.
+    /// Puts `events` back to the front, where they were taken from. No limit is checked,
+    /// because they had room before.
     pub(crate) fn put_back(&mut self, events: Vec<Queued>) {
         for queued in events.into_iter().rev() {
             self.bytes += queued.bytes;
@@ -120,7 +122,8 @@ impl Queue {
         }
     }
 
-    /// Takes the oldest events, as many as fit into one batch, at least one.
+    /// Takes the oldest events: as many as fit into one batch, and at least one if there
+    /// is any.
     pub(crate) fn take(&mut self, max_events: usize, max_bytes: usize) -> Vec<Queued> {
         let mut batch = Vec::new();
         let mut bytes = 0;
@@ -134,7 +137,7 @@ impl Queue {
         batch
     }
 
-    /// Drops what has waited for longer than `age`, and says how many.
+    /// Drops the events that have waited for longer than `age`, and returns their number.
     pub(crate) fn expire(&mut self, now: Instant, age: Duration) -> usize {
         let before = self.events.len();
         while self.events.front().is_some_and(|oldest| now - oldest.since > age) {
@@ -143,13 +146,13 @@ impl Queue {
         before - self.events.len()
     }
 
-    /// Returns when the oldest event will have waited for longer than `age`.
+    /// Returns the time at which the oldest event will have waited for longer than `age`.
     pub(crate) fn next_expiry(&self, age: Duration) -> Option<Instant> {
-        // Later than that, by as little as a timer can tell.
+        // One millisecond later, which is the resolution of a timer.
         self.events.front()?.since.checked_add(age)?.checked_add(Duration::from_millis(1))
     }
 
-    /// Drops everything, and says how many.
+    /// Drops all events, and returns their number.
     pub(crate) fn clear(&mut self) -> usize {
         self.bytes = 0;
         std::mem::take(&mut self.events).len()

@@ -1,4 +1,4 @@
-//! Tests of the sink's parts, each by itself.
+//! Tests of single parts of the sink.
 
 mod intake;
 mod lane;

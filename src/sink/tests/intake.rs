@@ -1,4 +1,4 @@
-//! Tests of the intake: when it asks to be emptied, and what it counts.
+//! Tests of the intake: when it asks to be drained, and how it counts.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -24,37 +24,37 @@ fn intake(limits: &Limits) -> Intake {
 }
 
 #[test]
-fn it_is_ripe_by_count_or_by_bytes_whichever_is_first() {
+fn a_batch_is_ready_by_count_or_by_bytes_whichever_is_first() {
     let batch =
         |events, bytes| Limits { batch_events: events, batch_bytes: bytes, ..Limits::default() };
     let of_three = event(100).bytes() * 3;
     for limits in [batch(3, usize::MAX), batch(usize::MAX, of_three), batch(3, of_three)] {
         let intake = intake(&limits);
         for _ in 0..2 {
-            // Twice: the next batch ripens like the first.
+            // Twice, because the second batch follows the same rule.
             for number in 1..=3 {
-                assert!(intake.ripe().now_or_never().is_none(), "{number} of {limits:?}");
+                assert!(intake.batch_ready().now_or_never().is_none(), "{number} of {limits:?}");
                 intake.push(event(100));
             }
-            assert!(intake.ripe().now_or_never().is_some(), "{limits:?}");
+            assert!(intake.batch_ready().now_or_never().is_some(), "{limits:?}");
             assert_eq!(intake.lock().take().len(), 3);
         }
     }
 }
 
 #[test]
-fn it_is_ripe_before_it_is_full_whatever_fills_it() {
+fn a_batch_is_ready_before_the_buffer_is_full() {
     let limits = Limits { intake_bytes: 10 * event(100).bytes(), ..Limits::default() };
     let intake = intake(&limits);
     for _ in 0..5 {
         intake.push(event(100));
     }
-    assert!(intake.ripe().now_or_never().is_some());
+    assert!(intake.batch_ready().now_or_never().is_some());
     assert_eq!(intake.lock().drops.total(), 0);
 }
 
 #[test]
-fn super_properties_count_like_the_event_s_own() {
+fn super_properties_count_towards_the_size_of_an_event() {
     let said = Properties::new().with("app", "x".repeat(500));
     let limits = Limits { intake_bytes: event(0).bytes() + said.held_bytes(), ..Limits::default() };
     let intake = intake(&limits);

@@ -1,7 +1,7 @@
 //! Tests of one lane in simulated time: outages, refusals, flushes.
 //!
-//! A test of the whole sink keeps time still. These let it run, so that a day passes
-//! in milliseconds.
+//! Tests of the whole sink advance time by hand. These let paused time run, so that a day
+//! passes in milliseconds.
 
 mod flushes;
 mod outages;
@@ -22,14 +22,14 @@ use crate::{
     gate::{Gate, Phase},
     sink::{
         counters::DropSignal,
-        lane::{Lane, Occasion},
+        lane::{FlushKind, Lane},
         limits::Limits,
         queue::Queued,
     },
     stop::Stop,
 };
 
-/// An open lane, and a backend that answers as the test says.
+/// An open lane whose backend responds as the test says.
 struct Rig {
     lane: Lane,
     gate: Gate,
@@ -73,11 +73,11 @@ impl Rig {
     }
 
     async fn flush(&self) {
-        let flush = self.lane.ask_flush(Occasion::Flush, self.lane.last_event());
+        let flush = self.lane.ask_flush(FlushKind::Flush, self.lane.last_event());
         self.lane.flushed(flush).await;
     }
 
-    /// Waits until nothing waits any more.
+    /// Waits until no event is queued or in flight.
     async fn emptied(&self) {
         while self.waiting() > 0 {
             tokio::time::sleep(Duration::from_secs(1)).await;
@@ -113,12 +113,12 @@ where
     }
 }
 
-/// The shortest time between two tries.
+/// Returns the shortest time between two attempts.
 fn shortest_wait(tries: &[Instant]) -> Duration {
     tries.windows(2).map(|pair| pair[1] - pair[0]).min().unwrap_or(Duration::MAX)
 }
 
-/// The most tries within any `window`.
+/// Returns the largest number of attempts within any `window`.
 fn most_within(tries: &[Instant], window: Duration) -> usize {
     let within = |first: &Instant| {
         let after = tries.iter().filter(|time| *time >= first);

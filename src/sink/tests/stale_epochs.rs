@@ -1,5 +1,5 @@
-//! Tests of the last line behind every wipe: an event of another epoch that is in a
-//! queue after all is not sent.
+//! Tests of the last check after every wipe: an event of another epoch that is still in a
+//! queue is not sent.
 
 use std::{
     sync::{Arc, Mutex},
@@ -16,7 +16,7 @@ use crate::{
     gate::{Gate, Phase},
     sink::{
         counters::DropSignal,
-        lane::{Lane, Occasion},
+        lane::{FlushKind, Lane},
         limits::Limits,
         queue::Queued,
         stats::DropReason,
@@ -24,7 +24,7 @@ use crate::{
     stop::Stop,
 };
 
-/// Takes everything, and tells what it was.
+/// A backend that records the names of events.
 #[derive(Clone, Default)]
 struct Witness(Arc<Mutex<Vec<String>>>);
 
@@ -53,7 +53,7 @@ fn queued(name: &'static str, epoch: u64) -> Queued {
 }
 
 #[tokio::test]
-async fn an_event_of_another_epoch_that_is_queued_after_all_is_dropped_unsent() {
+async fn a_queued_event_of_another_epoch_is_dropped_unsent() {
     let witness = Witness::default();
     let lane = Lane::new(Box::new(witness.clone()), &DropSignal::default());
     let (gate, limits, stop) = (Gate::closed(), Limits::default(), Stop::default());
@@ -61,7 +61,7 @@ async fn an_event_of_another_epoch_that_is_queued_after_all_is_dropped_unsent() 
     for event in [queued("Old", 1), queued("New", 2), queued("Newer", 3)] {
         lane.lock().push(event, &limits, |_| {});
     }
-    let flush = lane.ask_flush(Occasion::Flush, lane.last_event());
+    let flush = lane.ask_flush(FlushKind::Flush, lane.last_event());
     tokio::select! {
         () = lane.run(&gate, &limits, &stop) => {}
         () = lane.flushed(flush) => {}

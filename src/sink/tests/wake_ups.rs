@@ -1,5 +1,5 @@
-//! Tests of how often the background task is woken: each wake-up costs more than a
-//! hundred captures.
+//! Tests of how often the background task is woken. A wake-up costs more than a hundred
+//! captures.
 
 use std::{
     pin::Pin,
@@ -22,7 +22,7 @@ use crate::{
     sink::{Sink, limits::Limits},
 };
 
-/// The background task, which runs only when told to.
+/// The background task, which the test polls by hand.
 struct Task {
     future: Pin<Box<dyn Future<Output = ()> + Send>>,
     wake_ups: Arc<WakeUps>,
@@ -48,7 +48,7 @@ impl Task {
         task
     }
 
-    /// Whether the task was woken since it last ran. Lets it run until it waits.
+    /// Runs the task until it waits. Returns whether it was woken since it last ran.
     fn run(&mut self) -> bool {
         let mut woken = false;
         while self.wake_ups.0.swap(0, Ordering::Relaxed) > 0 {
@@ -63,13 +63,13 @@ impl Task {
         assert_eq!(polled, Poll::Pending);
     }
 
-    /// How often it was woken since it last ran.
+    /// Returns how often the task was woken since it last ran.
     fn wake_ups(&self) -> usize {
         self.wake_ups.0.load(Ordering::Relaxed)
     }
 }
 
-/// Takes everything.
+/// A backend that discards all events.
 struct Nowhere;
 
 impl Backend for Nowhere {
@@ -99,7 +99,7 @@ fn delivered(sink: &Sink) -> u64 {
 }
 
 #[tokio::test]
-async fn the_first_event_wakes_the_task_and_those_that_follow_do_not() {
+async fn the_first_event_wakes_the_task_and_the_following_ones_do_not() {
     pause();
     let sink = open_sink();
     let mut task = Task::of(&sink);
@@ -112,7 +112,7 @@ async fn the_first_event_wakes_the_task_and_those_that_follow_do_not() {
 }
 
 #[tokio::test]
-async fn enough_for_a_batch_wakes_the_task_once() {
+async fn a_full_batch_wakes_the_task_once() {
     pause();
     let sink = open_sink();
     let mut task = Task::of(&sink);
@@ -125,11 +125,11 @@ async fn enough_for_a_batch_wakes_the_task_once() {
 }
 
 #[tokio::test]
-async fn a_burst_wakes_the_task_no_more_often_than_it_runs() {
+async fn a_burst_wakes_a_task_that_has_not_run_only_once() {
     pause();
     let sink = open_sink();
     let mut task = Task::of(&sink);
-    // It is woken for the first event, and has not run when there are enough.
+    // The first event wakes the task. It has not run when the batch is full.
     capture(&sink, 5_000);
     assert_eq!(task.wake_ups(), 1);
     task.run();
@@ -137,7 +137,7 @@ async fn a_burst_wakes_the_task_no_more_often_than_it_runs() {
 }
 
 #[tokio::test]
-async fn time_wakes_the_task_once_and_then_nothing_does() {
+async fn the_batch_timer_wakes_the_task_once_and_nothing_does_after_that() {
     pause();
     let sink = open_sink();
     let mut task = Task::of(&sink);

@@ -1,4 +1,4 @@
-//! GET, PUT and DELETE of account data, and the faults in their way.
+//! GET, PUT and DELETE of account data, with injected faults.
 
 use std::convert;
 
@@ -13,11 +13,12 @@ use super::{
 };
 use crate::testing::Fault;
 
-/// Above this, Synapse 1.163 drops the connection without a status (stock `max_upload_size`).
+/// The largest body. Above it, Synapse 1.163 drops the connection without a status
+/// (default `max_upload_size`).
 const MAX_BODY_BYTES: usize = 52_428_800;
 
 impl State {
-    /// Answer an account-data request, and write it down.
+    /// Handles an account-data request and records it.
     pub(super) fn account_data(&mut self, path: AccountDataPath, request: &Request) -> Decision {
         let caller = self.authenticate(request);
         let fault = self.faults.take(path.method, caller.as_ref().ok());
@@ -65,7 +66,7 @@ impl State {
         decision
     }
 
-    /// The order of the checks is Synapse's.
+    /// Applies a request. The checks are in the order in which Synapse makes them.
     fn apply(
         &mut self,
         caller: Result<Caller, Reply>,

@@ -1,4 +1,4 @@
-//! Clients of matrix-sdk that are logged in.
+//! Logged-in clients of matrix-sdk.
 
 use matrix_sdk::{
     Client, ClientBuildError, ClientBuilder, SessionMeta, SessionTokens,
@@ -8,14 +8,14 @@ use matrix_sdk::{
 
 use super::{AccountDataServer, DeviceLogin};
 
-/// Why [`AccountDataServer::client`] has no client to give.
+/// Why [`AccountDataServer::client`] could not create a client.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum ClientError {
     /// The client could not be built, for example because its store could not be opened.
     #[error("the client could not be built")]
     Build(#[source] ClientBuildError),
-    /// The client could not take the session.
+    /// The session could not be restored.
     #[error("the session could not be restored")]
     Restore(#[source] matrix_sdk::Error),
     /// The user ID of the login is not a Matrix ID.
@@ -24,26 +24,28 @@ pub enum ClientError {
 }
 
 impl AccountDataServer {
-    /// A client that is logged in as this device, with a store in memory and without retries.
+    /// Creates a client that is logged in as this device, with an in-memory store and
+    /// without retries.
     ///
-    /// Each call makes another client: call it again to play a restart of the app. The session has
-    /// the tokens that the device has now, also after a refresh. A device with a refresh token
-    /// gets a client that refreshes by itself
+    /// Each call creates a new client: call this again to simulate a restart of the app.
+    /// The session has the device's current tokens, even after a refresh. The client of a
+    /// device with a refresh token refreshes automatically
     /// ([`ClientBuilder::handle_refresh_tokens`]).
     ///
     /// # Errors
     ///
-    /// Fails if the user ID is not a Matrix ID, or if the client cannot be built or cannot take
-    /// the session.
+    /// Fails if the user ID is not a Matrix ID, if the client cannot be built, or if it
+    /// cannot restore the session.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, there is no client.
+    /// If the future is dropped, the client is not created.
     pub async fn client(&self, device: &DeviceLogin) -> Result<Client, ClientError> {
         self.client_with(device, |builder| builder).await
     }
 
-    /// As [`client`](Self::client), with changes to the builder: a store on disk, say, or retries.
+    /// Creates a client like [`client`](Self::client), with changes to the builder, such
+    /// as a store on disk or retries.
     ///
     /// # Errors
     ///
@@ -51,7 +53,7 @@ impl AccountDataServer {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, there is no client.
+    /// If the future is dropped, the client is not created.
     pub async fn client_with(
         &self,
         device: &DeviceLogin,

@@ -1,27 +1,27 @@
-//! Which JSON texts Synapse accepts, without changing a byte of them.
+//! Checks which JSON texts Synapse accepts, without changing a byte of them.
 
 use serde_json::value::RawValue;
 
 /// The deepest nesting that Synapse 1.163 on Python 3.11 was seen to accept.
 const MAX_DEPTH: usize = 950;
 
-/// The longest integer that Python 3.11 turns into a number.
+/// The longest integer that Python 3.11 converts to a number.
 const MAX_INTEGER_DIGITS: usize = 4300;
 
-/// How Synapse judges the body of a PUT.
+/// Synapse's verdict on the body of a PUT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Object,
     NotAnObject,
     NotJson,
-    /// A number such as `1e400` becomes an infinity, which cannot be written out again.
+    /// A number such as `1e400` becomes infinity, which cannot be serialised again.
     Unprintable,
 }
 
-/// Judge a body.
+/// Judges a body.
 ///
-/// `RawValue` checks the grammar and nothing else: it takes the lone surrogates, huge integers and
-/// deep nesting that servers hold and that `serde_json::Value` refuses.
+/// `RawValue` checks only the grammar. It accepts lone surrogates, huge integers and deep
+/// nesting, which servers may hold and `serde_json::Value` refuses.
 pub(super) fn judge(body: &[u8]) -> Verdict {
     let Ok(raw) = serde_json::from_slice::<&RawValue>(body) else {
         return Verdict::NotJson;
@@ -39,7 +39,7 @@ pub(super) fn judge(body: &[u8]) -> Verdict {
     }
 }
 
-/// Whether a text is `{}`, however it is spaced.
+/// Returns whether `text` is `{}`, with any white space.
 pub(super) fn is_empty_object(text: &str) -> bool {
     text.trim()
         .strip_prefix('{')
@@ -47,7 +47,7 @@ pub(super) fn is_empty_object(text: &str) -> bool {
         .is_some_and(|inner| inner.trim().is_empty())
 }
 
-/// A JSON string literal.
+/// Returns `text` as a JSON string literal.
 pub(super) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
@@ -59,7 +59,7 @@ struct Scan {
     infinite: bool,
 }
 
-/// Measure a text that is known to be JSON.
+/// Measures the nesting and the numbers of a valid JSON text.
 fn scan(text: &str) -> Scan {
     let bytes = text.as_bytes();
     let mut scan = Scan::default();

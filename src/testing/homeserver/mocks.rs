@@ -1,4 +1,4 @@
-//! The two wiremock mocks that stand for the homeserver.
+//! The two wiremock mocks that make up the homeserver.
 
 use std::{
     convert, io, mem,
@@ -19,9 +19,10 @@ pub(super) struct Shared {
     pub(super) uri: String,
     scope: Scope,
     state: Mutex<State>,
-    /// What the first mock decided about the request at hand, for whoever is to carry it out.
+    /// The first mock's decision about the current request, for the mock that carries it
+    /// out.
     decision: Mutex<Option<Decision>>,
-    /// Counts what clients did, to wake up those who wait for it.
+    /// Counts client activity, to wake up waiting tests.
     pub(super) activity: watch::Sender<u64>,
 }
 
@@ -40,7 +41,8 @@ impl Shared {
             decision: Mutex::default(),
             activity: watch::Sender::new(0),
         });
-        // The order counts: wiremock asks mocks of one priority in the order of mounting.
+        // The order matters: wiremock asks mocks of equal priority in the order of
+        // mounting.
         Mock::given(Answering(Arc::clone(&shared)))
             .respond_with(Answering(Arc::clone(&shared)))
             .with_priority(AccountDataServer::PRIORITY)
@@ -64,7 +66,7 @@ impl Shared {
         self.decision.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Apply a request; `None` if it is not for us.
+    /// Applies a request. Returns `None` if the request is for another mock.
     fn decide(self: &Arc<Self>, request: &Request) -> Option<Decision> {
         let route = Route::of(request)?;
         if self.scope == Scope::AccountData && !route.is_account_data() {
@@ -84,7 +86,7 @@ impl Shared {
         Some(decision)
     }
 
-    /// Run without the lock, so that the hook can change the state.
+    /// Runs the hook without holding the lock, so that it can change the state.
     fn run_hook(self: &Arc<Self>, method: AccountDataMethod, moment: Moment) {
         let hook = {
             let mut state = self.state();
@@ -119,10 +121,12 @@ impl State {
     }
 }
 
-/// The first mock: it applies the request and answers it, unless the connection is to be reset.
+/// The first mock: applies a request and answers it, unless the connection is to be
+/// reset.
 ///
-/// A matcher with effects is sound here because wiremock handles one request at a time, asks
-/// matchers in order until one says yes, and asks the responder right after that.
+/// A matcher with side effects is sound here, because wiremock handles one request at a
+/// time, tries matchers in order until one matches, and calls the responder right after
+/// that.
 struct Answering(Arc<Shared>);
 
 impl Match for Answering {
@@ -143,7 +147,7 @@ impl Respond for Answering {
     }
 }
 
-/// The second mock: it is asked only about requests that the first one did not answer.
+/// The second mock: tried only for requests that the first one did not answer.
 struct Resetting(Arc<Shared>);
 
 impl Match for Resetting {

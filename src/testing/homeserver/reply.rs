@@ -1,4 +1,4 @@
-//! What goes back over the wire.
+//! Answers, and how they are sent.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +8,7 @@ use wiremock::ResponseTemplate;
 /// Longer than any test runs, and short enough for every timer.
 const FOREVER: Duration = Duration::from_secs(60 * 60 * 24);
 
-/// What becomes of a connection.
+/// How a request is answered, if at all.
 #[derive(Debug)]
 pub(in crate::testing) enum Decision {
     Answer(Reply),
@@ -27,7 +27,8 @@ pub(in crate::testing) struct Reply {
 
 impl Reply {
     pub(super) fn raw_json(status: u16, body: String) -> Self {
-        // A status outside this range would panic in the server's thread, far from the test.
+        // A status outside this range would panic on the server's thread, far from the
+        // test.
         let status = if (200..=599).contains(&status) { status } else { 500 };
         Self { status, mime: "application/json", body, retry_after: None, delay: None }
     }

@@ -1,4 +1,4 @@
-//! The record of what clients asked.
+//! The recorded account-data requests.
 
 /// The method of an account-data request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -12,7 +12,7 @@ pub enum AccountDataMethod {
     Put,
 }
 
-/// What became of an account-data request.
+/// How an account-data request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Outcome {
@@ -20,34 +20,36 @@ pub enum Outcome {
     Answered(u16),
     /// The connection was dropped without an answer.
     Reset,
-    /// No answer will come.
+    /// It will never be answered.
     Stalled,
 }
 
-/// One account-data request that reached the [`AccountDataServer`](super::AccountDataServer).
+/// An account-data request that reached the
+/// [`AccountDataServer`](super::AccountDataServer).
 ///
-/// Its `Debug` output shows the body, which in a test is what one wants to see.
+/// Its `Debug` output contains the body, which is useful in a failing test.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct AccountDataRequest {
     /// The method.
     pub method: AccountDataMethod,
-    /// The user whose data it is about, from the path.
+    /// The user who owns the data, from the path.
     pub user_id: String,
     /// The event type, from the path.
     pub event_type: String,
-    /// The device that sent it; `None` if the access token is missing or unknown.
+    /// The device that sent it, or `None` if the access token is missing or unknown.
     pub device_id: Option<String>,
-    /// The body as it came; bytes that are not UTF-8 are replaced by U+FFFD.
+    /// The received body. Bytes that are not UTF-8 are replaced with U+FFFD.
     pub body: String,
-    /// Whether the server did what was asked, whatever the client got to hear of it.
+    /// Whether the server applied the request, regardless of the answer to the client.
     pub applied: bool,
-    /// What became of it.
+    /// How the request ended.
     pub outcome: Outcome,
 }
 
 impl AccountDataRequest {
-    /// The HTTP status it was answered with; `None` if it was never answered.
+    /// Returns the HTTP status of the answer, or `None` if the request was never
+    /// answered.
     pub fn status(&self) -> Option<u16> {
         match self.outcome {
             Outcome::Answered(status) => Some(status),

@@ -1,14 +1,14 @@
-//! From a path to what is asked.
+//! Routes from paths to endpoints.
 
 use wiremock::{Request, http::Method};
 
 use super::AccountDataMethod;
 
-/// A request that the mock answers.
+/// An endpoint of the mock.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Route {
     AccountData(AccountDataPath),
-    /// A method that Synapse does not have at the path of account data.
+    /// A method that Synapse does not support for account data.
     AccountDataWrongMethod,
     Filter,
     Login,
@@ -22,7 +22,7 @@ pub(super) enum Route {
     Whoami,
 }
 
-/// Whose data of which type, and what to do with it.
+/// The user, event type and operation of an account-data request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct AccountDataPath {
     pub(super) method: AccountDataMethod,
@@ -31,10 +31,10 @@ pub(super) struct AccountDataPath {
 }
 
 impl Route {
-    /// The route of a request; `None` if it is not for us.
+    /// Returns the route of a request, or `None` if it is for another mock.
     pub(super) fn of(request: &Request) -> Option<Self> {
         let path = request.url.path().strip_prefix("/_matrix/client/")?;
-        // Split first: a `%2F` in an event type is no separator.
+        // Split before decoding: a `%2F` in an event type is not a separator.
         let segments: Vec<String> = path.split('/').map(decoded).collect::<Option<_>>()?;
         let segments: Vec<&str> = segments.iter().map(String::as_str).collect();
         let rest = match segments.as_slice() {
@@ -88,7 +88,7 @@ impl Route {
     }
 }
 
-/// Undo percent-encoding; `None` if it is broken or not UTF-8.
+/// Decodes percent-encoding. Returns `None` if it is malformed or not UTF-8.
 fn decoded(segment: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(segment.len());
     let mut rest = segment.as_bytes();

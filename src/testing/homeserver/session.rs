@@ -1,4 +1,4 @@
-//! Logging in and out, and the life of tokens.
+//! Login, logout, and the lifetime of tokens.
 
 use serde::Deserialize;
 use serde_json::json;
@@ -10,11 +10,12 @@ use super::{
     state::{Device, State, unique_token},
 };
 
-/// How long an access token that can be refreshed says it lives. Time does not end it:
-/// [`AccountDataServer::expire_token`](super::AccountDataServer::expire_token) does.
+/// The advertised lifetime of an access token with a refresh token. The token does not
+/// expire by time, only by
+/// [`AccountDataServer::expire_token`](super::AccountDataServer::expire_token).
 const EXPIRES_IN_MS: u64 = 300_000;
 
-/// A device of a user, as it was when it logged in.
+/// A device of a user, as of its login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DeviceLogin {
@@ -22,9 +23,9 @@ pub struct DeviceLogin {
     pub user_id: String,
     /// The device ID.
     pub device_id: String,
-    /// The access token; a refresh makes another.
+    /// The access token. A refresh replaces it.
     pub access_token: String,
-    /// The refresh token, for a device that has one; a refresh makes another.
+    /// The refresh token, if the device has one. A refresh replaces it.
     pub refresh_token: Option<String>,
 }
 
@@ -121,7 +122,8 @@ impl State {
 
     /// `POST /refresh`: section "Refreshing access tokens" of the client-server API.
     ///
-    /// The rotation holds from the moment the request comes in, however late the answer.
+    /// The tokens are replaced as soon as the request arrives, even if its answer is
+    /// delayed.
     pub(super) fn refresh(&mut self, request: &Request) -> Reply {
         let Ok(body) = serde_json::from_slice::<RefreshBody>(&request.body) else {
             return Reply::error(400, "M_BAD_JSON", "Content must be a JSON object.");
@@ -155,7 +157,8 @@ struct LoginBody {
     #[serde(rename = "type")]
     kind: String,
     identifier: Option<Identifier>,
-    /// Where the name was before identifiers; clients still send it.
+    /// The place of the user name before identifiers were introduced. Some clients still
+    /// use it.
     user: Option<String>,
     password: Option<String>,
     device_id: Option<String>,

@@ -1,4 +1,4 @@
-//! What the homeserver remembers.
+//! The state of the homeserver.
 
 use std::{
     collections::BTreeMap,
@@ -9,37 +9,39 @@ use std::{
 use super::{AccountDataMethod, AccountDataRequest, AccountDataServer, json, reply::Reply};
 use crate::testing::fault::FaultRules;
 
-/// Whether the server has MSC3391, "Removing account data".
+/// Whether the server supports MSC3391, "Removing account data".
 ///
-/// It decides what a PUT of `{}` means. Synapse 1.163 has it behind the setting
-/// `experimental_features.msc3391_enabled`, off by default.
+/// It determines the effect of a PUT of `{}`. Synapse 1.163 supports it behind the
+/// setting `experimental_features.msc3391_enabled`, which is off by default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Msc3391 {
-    /// `{}` is a content like any other: stored, read back and synced. DELETE is not known.
+    /// `{}` is stored, returned and synced like any other content. DELETE is not
+    /// supported.
     #[default]
     Off,
-    /// `{}` is a removal, as DELETE is: GET answers 404, an initial sync leaves the type out, an
-    /// incremental one carries `{}` once.
+    /// `{}` removes the content, as DELETE does. GET answers 404, an initial sync leaves
+    /// the type out, and an incremental sync carries `{}` once.
     On,
 }
 
-/// What an initial sync answers with.
+/// The contents of the answer to an initial sync.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InitialSync {
-    /// What is true now.
+    /// The current data.
     #[default]
     Fresh,
-    /// What the device was told the last time it made an initial sync, if it ever did.
+    /// The answer to the device's previous initial sync, if there was one.
     ///
-    /// Synapse does so for two minutes (setting `caches.sync_response_cache_duration`), also after
-    /// a restart of the client and a new login of the same device. The old answer brings its old `next_batch`, so that the sync after
-    /// it delivers the changes since. Sliding sync is never cached.
+    /// Synapse caches it for two minutes (setting `caches.sync_response_cache_duration`),
+    /// even across a restart of the client or a new login of the same device. The cached
+    /// answer has its original `next_batch`, so the next sync delivers the changes since
+    /// then. Sliding sync is never cached.
     Cached,
 }
 
-/// Who sent a request, by its access token.
+/// The sender of a request, identified by its access token.
 #[derive(Clone, Debug)]
 pub(in crate::testing) struct Caller {
     pub(in crate::testing) user_id: String,
@@ -55,7 +57,7 @@ pub(super) struct Device {
     pub(super) refresh_token: Option<String>,
     pub(super) guest: bool,
     pub(super) expired: bool,
-    /// The stream position up to which the device has handled what sync delivered.
+    /// The stream position up to which the device has handled the synced changes.
     pub(super) synced_to: Option<u64>,
 }
 
@@ -65,7 +67,7 @@ pub(super) struct Entry {
     pub(super) position: u64,
 }
 
-/// Something to do at the moment when a request is applied.
+/// An action to run when a request is applied.
 pub(super) struct Hook {
     pub(super) method: AccountDataMethod,
     pub(super) moment: Moment,
@@ -82,7 +84,8 @@ pub(super) enum Moment {
 pub(super) struct State {
     pub(super) msc3391: Msc3391,
     pub(super) initial_sync: InitialSync,
-    /// The last answer to an initial sync, by user and device ID: a new login does not clear it.
+    /// The last answer to an initial sync, by user and device ID. A new login does not
+    /// clear it.
     pub(super) initial_syncs: BTreeMap<(String, String), String>,
     pub(super) refresh_delay: Duration,
     pub(super) refreshes: usize,
@@ -96,14 +99,15 @@ pub(super) struct State {
 }
 
 impl State {
-    /// The content as a GET shows it.
+    /// Returns the content as GET shows it.
     pub(super) fn content(&self, user_id: &str, event_type: &str) -> Option<&str> {
         let entry = self.data.get(user_id)?.get(event_type)?;
         let removed = self.msc3391 == Msc3391::On && json::is_empty_object(&entry.content);
         (!removed).then_some(entry.content.as_str())
     }
 
-    /// Store a content. It is an event for every device, also if nothing changes by it.
+    /// Stores a content. Every device receives an event, even if the content is
+    /// unchanged.
     pub(super) fn put(&mut self, user_id: &str, event_type: &str, content: &str) {
         if self.msc3391 == Msc3391::On && json::is_empty_object(content) {
             self.remove(user_id, event_type);
@@ -112,7 +116,7 @@ impl State {
         }
     }
 
-    /// Remove a content. Without one there is nothing to tell the devices.
+    /// Removes a content. If there is none, devices receive no event.
     pub(super) fn remove(&mut self, user_id: &str, event_type: &str) {
         if self.content(user_id, event_type).is_some_and(|held| !json::is_empty_object(held)) {
             self.store(user_id, event_type, "{}");
@@ -125,7 +129,7 @@ impl State {
         self.data.entry(user_id.to_owned()).or_default().insert(event_type.to_owned(), entry);
     }
 
-    /// Have sync deliver what is held once more.
+    /// Makes sync deliver the current content again.
     pub(super) fn redeliver(&mut self, user_id: &str, event_type: &str) {
         let entry = self.data.get_mut(user_id).and_then(|types| types.get_mut(event_type));
         if let Some(entry) = entry {
@@ -138,8 +142,8 @@ impl State {
         self.data.remove(user_id);
     }
 
-    /// The events of a sync answer: of each type changed after `since` the newest content, or all
-    /// types if `since` is `None`.
+    /// Returns the events of a sync answer: the newest content of each type that changed
+    /// after `since`, or of all types if `since` is `None`.
     pub(super) fn events(&self, user_id: &str, since: Option<u64>) -> Vec<String> {
         let Some(types) = self.data.get(user_id) else {
             return Vec::new();
@@ -160,7 +164,7 @@ impl State {
             .collect()
     }
 
-    /// Add a device, or give an existing one new tokens as a new login does.
+    /// Adds a device, or gives an existing one new tokens, as a new login does.
     pub(super) fn log_in(
         &mut self,
         user_id: &str,
@@ -194,7 +198,7 @@ impl State {
             .find(|device| device.user_id == user_id && device.device_id == device_id)
     }
 
-    /// Who sent a request, or the answer that it gets instead.
+    /// Returns the sender of a request, or the answer to an unauthenticated request.
     pub(super) fn authenticate(&self, request: &wiremock::Request) -> Result<Caller, Reply> {
         let token = request
             .headers
@@ -226,7 +230,8 @@ impl Device {
     }
 }
 
-/// A token that no server of this process gives out twice: a token of one is unknown to another.
+/// Returns a token that is unique in this process, so that one server's token is unknown
+/// to all others.
 pub(super) fn unique_token(kind: &str) -> String {
     static ISSUED: AtomicU64 = AtomicU64::new(0);
     format!("{kind}-{}", ISSUED.fetch_add(1, Ordering::Relaxed))

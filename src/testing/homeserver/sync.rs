@@ -1,4 +1,4 @@
-//! Both kinds of sync, as far as they carry account data.
+//! The account-data part of both kinds of sync.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -7,8 +7,8 @@ use wiremock::Request;
 
 use super::{InitialSync, json, reply::Reply, state::State};
 
-/// How long a sync with nothing to say waits at most: a real server waits for the whole timeout,
-/// a mock need only keep a sync loop from spinning.
+/// The longest wait of a sync without news. A real server waits for the whole timeout; a
+/// mock only has to keep a sync loop from spinning.
 const LONGEST_POLL: Duration = Duration::from_millis(20);
 
 impl State {
@@ -41,8 +41,8 @@ impl State {
         Ok(polled(Reply::raw_json(200, answer), request, idle))
     }
 
-    /// Simplified sliding sync: MSC4186, with the extension of MSC3959 for account data. Every list
-    /// is empty.
+    /// Simplified sliding sync: MSC4186, with the account-data extension of MSC3959.
+    /// Every list is empty.
     pub(super) fn sliding_sync(&mut self, request: &Request) -> Result<Reply, Reply> {
         let caller = self.authenticate(request)?;
         let since = stream_position(request, "pos", 'p')?;
@@ -79,7 +79,8 @@ impl State {
 }
 
 impl State {
-    /// A device that asks for what comes after a position has handled what came before it.
+    /// Records that the device has handled everything before `position`, because it asks
+    /// for what comes after it.
     fn has_synced_to(&mut self, user_id: &str, device_id: &str, position: u64) {
         if let Some(device) = self.device_mut(user_id, device_id) {
             device.synced_to = Some(position);
@@ -122,7 +123,7 @@ fn stream_position(request: &Request, name: &str, prefix: char) -> Result<Option
         .transpose()
 }
 
-/// Hold back an answer that says nothing, for no longer than the client asked.
+/// Delays an answer without news, for no longer than the client asked.
 fn polled(reply: Reply, request: &Request, idle: bool) -> Reply {
     let timeout = query(request, "timeout").and_then(|timeout| timeout.parse().ok()).unwrap_or(0);
     let delay = Duration::from_millis(timeout).min(LONGEST_POLL);

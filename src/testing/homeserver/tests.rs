@@ -1,5 +1,5 @@
-//! Over real HTTP on loopback: with matrix-sdk where it gets there, with bare requests where its
-//! types are in the way.
+//! Tests over real HTTP on the loopback interface. They use matrix-sdk where possible,
+//! and plain requests where its types do not allow the case.
 
 mod account_data;
 mod faults;
@@ -47,7 +47,7 @@ impl Answer {
     }
 }
 
-/// A device that speaks bare HTTP.
+/// A device that sends plain HTTP requests.
 struct Http<'a> {
     homeserver: &'a AccountDataServer,
     token: Option<String>,
@@ -84,7 +84,7 @@ impl<'a> Http<'a> {
         self.send(Method::DELETE, &path, "").await
     }
 
-    /// The token to go on with, and the events as (type, raw content).
+    /// Returns the token for the next sync, and the events as (type, raw content).
     async fn sync(&self, since: Option<&str>) -> (String, Vec<(String, String)>) {
         let since = since.map(|since| format!("&since={since}")).unwrap_or_default();
         let answer = self.send(Method::GET, &format!("v3/sync?timeout=0{since}"), "").await;
@@ -164,7 +164,7 @@ fn raw<T>(json: &str) -> Raw<T> {
     Raw::from_json_string(json.to_owned()).unwrap()
 }
 
-/// The deadline that turns a wait for ever into a failure.
+/// Fails the test instead of waiting forever.
 async fn soon<T>(future: impl Future<Output = T>) -> T {
     tokio::time::timeout(Duration::from_secs(20), future).await.unwrap()
 }

@@ -1,4 +1,4 @@
-//! What a backend that speaks HTTP does with its connections, down to the socket.
+//! Connection handling of an HTTP backend, observed at the socket.
 
 use std::{
     pin::pin,
@@ -32,7 +32,7 @@ async fn close_ends_the_connection_and_the_next_send_opens_another() {
 }
 
 #[tokio::test]
-async fn the_client_is_made_at_the_first_send_and_after_close() {
+async fn the_client_is_built_at_the_first_send_and_after_close() {
     let collector = Collector::start();
     let made = Arc::new(AtomicUsize::new(0));
     let count = made.clone();
@@ -82,9 +82,9 @@ async fn dropping_a_send_ends_its_connection_with_the_request_unfinished() {
     assert_eq!(collector.seen().requests.len(), 1, "the dropped request is not repeated");
 }
 
-/// The test that is the child.
+/// The name of the child's test.
 const CHILD: &str = "backends::connections::a_child_sends_to_the_endpoints_in_its_environment";
-/// Where the child sends to, in a child only.
+/// The endpoints of the child. Set in the child process only.
 const ENDPOINTS: &str = "MATRIX_ANALYTICS_TEST_ENDPOINTS";
 
 #[tokio::test]
@@ -109,19 +109,19 @@ async fn a_proxy_in_the_environment_is_not_used() {
 }
 
 #[tokio::test]
-#[expect(clippy::disallowed_methods, reason = "this is how the parent tells its child")]
+#[expect(clippy::disallowed_methods, reason = "the parent passes the endpoints in the environment")]
 async fn a_child_sends_to_the_endpoints_in_its_environment() {
     let Ok(endpoints) = std::env::var(ENDPOINTS) else {
         return;
     };
     for endpoint in endpoints.split(' ') {
-        // No service here speaks TLS: it is enough where the client tried to.
+        // None of the services speaks TLS. The attempt to connect is enough.
         let _ = posthog(endpoint).send(&opened()).await;
     }
 }
 
 #[tokio::test]
-async fn twenty_batches_use_one_connection_though_each_body_comes_after_its_head() {
+async fn twenty_batches_use_one_connection_even_if_each_body_comes_after_its_head() {
     let collector = Collector::start();
     collector.set_answer(Answer::HeadFirst);
     let backend = posthog(&collector.url());
@@ -138,7 +138,7 @@ async fn twenty_batches_use_one_connection_though_each_body_comes_after_its_head
 }
 
 #[tokio::test]
-async fn an_answer_longer_than_the_bound_counts_by_its_status_and_ends_the_connection() {
+async fn a_response_over_the_size_limit_counts_by_its_status_and_ends_the_connection() {
     let collector = Collector::start();
     let backend = posthog(&collector.url());
     for (bytes, connections) in [(64 * 1024, 1), (64 * 1024, 1), (1024 * 1024, 1), (12, 2)] {

@@ -80,7 +80,7 @@ async fn the_failing_backend_keeps_the_contract() {
     contract::check(&Failing::default()).await;
 }
 
-/// A backend of somebody else's with the fault that `name` says.
+/// A backend with the fault that `name` describes.
 struct Faulty {
     name: &'static str,
     inner: RecordingBackend,
@@ -176,9 +176,9 @@ async fn the_contract_finds_every_fault() {
     ] {
         let faulty = Faulty { name, inner: RecordingBackend::new() };
         let panic = AssertUnwindSafe(contract::check(&faulty)).catch_unwind().await.unwrap_err();
-        let said = panic.downcast_ref::<String>().map(String::as_str);
-        let said = said.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap();
-        assert!(said.contains(message), "{name:?} was found as {said:?}");
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let panic = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap();
+        assert!(panic.contains(message), "{name:?} was found as {panic:?}");
     }
     let sound = Faulty { name: "sound", inner: RecordingBackend::new() };
     contract::check(&sound).await;
@@ -206,7 +206,7 @@ async fn the_recording_backend_shows_what_it_received() {
 }
 
 #[tokio::test]
-async fn waiting_for_events_ends_with_the_last_of_them() {
+async fn waiting_for_events_ends_when_the_last_one_arrives() {
     let backend = RecordingBackend::new();
     let mut two = pin!(backend.wait_for(2));
     assert!(poll!(&mut two).is_pending());
@@ -217,7 +217,7 @@ async fn waiting_for_events_ends_with_the_last_of_them() {
 }
 
 #[tokio::test]
-async fn failures_that_are_lined_up_come_in_order_before_the_constant_one() {
+async fn queued_failures_come_in_order_before_the_constant_one() {
     let backend = FailingBackend::new();
     backend.fail_always(DeliveryFailure::Unauthorized);
     for failure in FAILURES {

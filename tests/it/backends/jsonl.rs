@@ -20,7 +20,7 @@ use tokio::{
 
 use super::{object, text, time};
 
-/// The far end of a [`JsonLines`]: memory that can be made to fail.
+/// The writer behind a [`JsonLines`]: memory that can be made to fail.
 #[derive(Clone, Default)]
 struct Sink(Arc<Shared>);
 
@@ -34,9 +34,9 @@ struct Shared {
 struct State {
     written: Vec<u8>,
     flushed: usize,
-    /// How many more bytes are taken.
+    /// The number of bytes that it still accepts; `None` is unlimited.
     room: Option<usize>,
-    /// What happens when there is no room; nothing ever if it is `None`.
+    /// The error when it is full. If `None`, writes stall.
     error: Option<io::ErrorKind>,
 }
 
@@ -186,14 +186,14 @@ async fn a_line_has_the_documented_form() {
 }
 
 #[tokio::test]
-async fn a_torn_line_is_left_torn_and_the_next_one_is_whole() {
+async fn a_torn_line_stays_torn_and_the_next_line_is_whole() {
     let whole = Sink::default();
     let first = testing::batch("id", [testing::event("First", Properties::new())]);
     let second = testing::batch("id", [testing::event("Second", Properties::new())]);
     JsonLines::new(whole.clone()).send(&first).await.unwrap();
     let line = whole.text();
 
-    // Every byte of the line is a place where it can be torn.
+    // A write can be cut at every byte of the line.
     for room in 0..line.len() {
         let sink = Sink::default();
         let backend = JsonLines::new(sink.clone());
@@ -215,8 +215,7 @@ async fn a_torn_line_is_left_torn_and_the_next_one_is_whole() {
     }
 }
 
-/// A writer that tells of a failed write at the next flush only, as `tokio::fs::File`
-/// does.
+/// A writer that reports a failed write only at the next flush, as `tokio::fs::File` does.
 #[derive(Default)]
 struct Buffering {
     buffer: Vec<u8>,
@@ -226,7 +225,7 @@ struct Buffering {
 #[derive(Default)]
 struct Disk {
     written: Vec<u8>,
-    /// How many more bytes there is room for.
+    /// The number of bytes that still fit.
     room: usize,
 }
 
@@ -256,13 +255,13 @@ impl AsyncWrite for Buffering {
 }
 
 #[tokio::test]
-async fn what_was_reported_delivered_is_readable_after_a_flush_that_failed() {
+async fn events_reported_as_delivered_are_readable_after_a_failed_flush() {
     let event = testing::event("Opened", Properties::new().with("text", "some words"));
     let batch = testing::batch("id", [event]);
     let whole = Sink::default();
     JsonLines::new(whole.clone()).send(&batch).await.unwrap();
 
-    // Every byte of the line is a place where the disk can be full.
+    // The disk can be full at every byte of the line.
     for room in 0..whole.text().len() {
         let writer = Buffering::default();
         let disk = writer.disk.clone();
@@ -278,14 +277,14 @@ async fn what_was_reported_delivered_is_readable_after_a_flush_that_failed() {
         }
         let text = String::from_utf8(disk.lock().unwrap().written.clone()).unwrap();
         let readable = text.lines().filter(|line| format!("{line}\n") == whole.text());
-        // A line that was not reported delivered may be complete, too.
+        // A line whose delivery was not reported may still be complete.
         assert!(readable.count() >= 2, "room for {room} bytes: {text:?}");
     }
 }
 
 #[cfg(target_os = "linux")]
 #[tokio::test]
-async fn a_file_on_a_full_disk_takes_no_batch() {
+async fn a_file_on_a_full_disk_accepts_no_batch() {
     let file = tokio::fs::OpenOptions::new().write(true).open("/dev/full").await.unwrap();
     let backend = JsonLines::new(file);
     for _ in 0..3 {
@@ -309,7 +308,7 @@ async fn every_batch_is_flushed() {
 }
 
 #[tokio::test]
-async fn only_a_writer_that_is_gone_needs_the_app() {
+async fn only_a_closed_writer_counts_as_misconfigured() {
     use io::ErrorKind as Kind;
 
     for (kind, failure) in [
@@ -332,6 +331,6 @@ async fn only_a_writer_that_is_gone_needs_the_app() {
 }
 
 #[test]
-fn json_lines_print_as_their_name() {
+fn the_debug_output_of_json_lines_is_its_name() {
     assert_eq!(format!("{:?}", JsonLines::new(Vec::new())), "JsonLines { .. }");
 }

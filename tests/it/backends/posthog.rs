@@ -126,7 +126,7 @@ async fn posthog_keeps_the_contract() {
 }
 
 #[tokio::test]
-async fn the_body_is_exactly_the_documented_one() {
+async fn the_body_has_exactly_the_documented_members() {
     let server = MockServer::start().await;
     let only = Mock::given(method("POST")).and(path("/prefix/batch/"));
     only.respond_with(ResponseTemplate::new(200)).expect(1).mount(&server).await;
@@ -186,7 +186,7 @@ async fn the_body_is_exactly_the_documented_one() {
 }
 
 #[tokio::test]
-async fn no_property_of_an_app_replaces_one_of_ours() {
+async fn no_property_of_the_app_replaces_one_of_the_crate() {
     let server = MockServer::start().await;
     Mock::given(any()).respond_with(ResponseTemplate::new(200)).mount(&server).await;
     let reserved = [
@@ -239,7 +239,7 @@ async fn no_property_of_an_app_replaces_one_of_ours() {
 
 #[cfg(feature = "posthog-gzip")]
 #[tokio::test]
-async fn a_compressed_body_says_so_and_is_the_same_inside() {
+async fn a_compressed_body_has_the_header_and_the_same_content() {
     use std::io::Read as _;
 
     let server = MockServer::start().await;
@@ -255,7 +255,7 @@ async fn a_compressed_body_says_so_and_is_the_same_inside() {
     assert_eq!(inside, requests[0].body);
 }
 
-/// Two servers: the first redirects to the second with `status`.
+/// Starts two servers, of which the first redirects to the second with `status`.
 async fn redirecting(status: u16) -> (MockServer, MockServer) {
     let (first, second) = (MockServer::start().await, MockServer::start().await);
     Mock::given(any()).respond_with(ResponseTemplate::new(200)).mount(&second).await;
@@ -276,7 +276,7 @@ async fn redirects_are_not_followed() {
 }
 
 #[tokio::test]
-async fn an_answer_to_a_redirected_request_is_no_delivery() {
+async fn a_redirected_request_does_not_count_as_delivered() {
     for status in [301, 302, 303, 307, 308] {
         let (first, _second) = redirecting(status).await;
         let backend = PostHog::builder(&first.uri(), KEY).http_client(|| Client::builder().build());
@@ -309,7 +309,7 @@ async fn retry_after_is_read_from_the_answer() {
             (DeliveryError::Transient(_), None) => {}
             (DeliveryError::Throttled { retry_after: None, .. }, Some(None)) => {}
             (DeliveryError::Throttled { retry_after: Some(wait), .. }, Some(Some(seconds))) => {
-                // A date is some time away, less what has passed since.
+                // The wait until a date is shorter by the time that has passed since.
                 let wait = wait.as_secs();
                 assert!((seconds.min(3000)..=seconds).contains(&wait), "{header:?}: {wait}");
             }
@@ -319,7 +319,7 @@ async fn retry_after_is_read_from_the_answer() {
 }
 
 #[tokio::test]
-async fn a_client_that_cannot_be_made_is_asked_for_again() {
+async fn a_client_that_cannot_be_built_is_a_transient_failure() {
     let backend = PostHog::builder("http://127.0.0.1:9", KEY)
         .http_client(|| Client::builder().user_agent("no\nheader").build())
         .build()
@@ -331,7 +331,7 @@ async fn a_client_that_cannot_be_made_is_asked_for_again() {
 }
 
 #[tokio::test]
-async fn a_service_that_is_away_is_a_transient_failure() {
+async fn an_unreachable_service_is_a_transient_failure() {
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let error = posthog(&format!("http://{address}")).send(&opened()).await.unwrap_err();
     assert!(matches!(error, DeliveryError::Transient(_)), "{error:?}");
@@ -347,7 +347,7 @@ async fn a_service_that_never_answers_is_a_transient_failure() {
 }
 
 #[test]
-fn settings_that_cannot_be_right_are_refused() {
+fn invalid_settings_are_refused() {
     use PostHogBuildError as Error;
 
     type Check = fn(&Error) -> bool;
@@ -384,7 +384,7 @@ fn settings_that_cannot_be_right_are_refused() {
 }
 
 #[test]
-fn a_key_that_is_not_a_projects_own_is_refused() {
+fn a_key_that_is_not_a_project_key_is_refused() {
     use PostHogBuildError as Error;
 
     type Check = fn(&Error) -> bool;
@@ -406,14 +406,14 @@ fn a_key_that_is_not_a_projects_own_is_refused() {
         assert!(is_expected(&error), "{key:?}: {error:?}");
         assert!(!format!("{error} {error:?}").contains("4b1d0"), "{error:?}");
     }
-    // The key of a self-hosted instance may have any form.
+    // Keys of self-hosted instances may have any form.
     for key in ["phc_4b1d0c", "4b1d0c", &*"4".repeat(64)] {
         PostHog::builder("https://example.org", key).build().unwrap();
     }
 }
 
 #[test]
-fn neither_the_key_nor_the_path_is_printed() {
+fn debug_output_shows_neither_the_key_nor_the_path() {
     let builder = PostHog::builder("https://example.org/hidden", KEY);
     let shown = format!("{builder:?}");
     assert_eq!(shown, "PostHogBuilder { timeout: 10s, .. }");

@@ -1,9 +1,9 @@
-//! The process stops in process: its runtime is dropped, with all its tasks, at a
-//! point, and the store and the homeserver stay as they are.
+//! Stops a simulated process: its runtime is dropped at a point, with all its tasks, while the
+//! store and the homeserver keep their state.
 //!
-//! - 246 points of 22 scenarios, one stop each;
-//! - 326 stops after an opt-out that came at any point of an opt-in;
-//! - 192 pairs of a stop, and another stop of the process that resumed.
+//! - One stop at each point of each scenario.
+//! - Stops after an opt-out that was made at any point of an opt-in.
+//! - Pairs of a stop, and another stop of the process that resumes.
 
 use std::{
     future::pending,
@@ -20,7 +20,7 @@ use matrix_sdk::{
 use tokio::{runtime, sync::Notify};
 
 use super::{
-    Account, Call, OTHER_ID, Retired, Witness as _, act, beside_theirs, lock, start,
+    Account, Call, OTHER_ID, Retired, Witness as _, content_with_theirs, lock, make_calls, start,
     store::{GatedStore, Moment, Passing, StoreGate},
 };
 use crate::support::{FOREIGN_ID, FrozenTime, GatedProxy, id_in};
@@ -28,11 +28,11 @@ use crate::support::{FOREIGN_ID, FrozenTime, GatedProxy, id_in};
 /// Counts the points of a process, and stops it at one of them.
 struct Points {
     account: Arc<Account>,
-    /// The points so far.
+    /// The points passed so far.
     passed: Mutex<Vec<String>>,
     stop_at: usize,
     stopped: Notify,
-    /// Where the user changes their mind.
+    /// The point at which the user opts out.
     interrupt_at: usize,
     interrupted: Notify,
 }
@@ -60,7 +60,7 @@ impl Points {
 impl StoreGate for Points {
     fn reach(&self, moment: Moment) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            self.account.tell(moment.into()).await;
+            self.account.report(moment.into()).await;
             Points::reach(self, format!("{moment:?}")).await;
             Ok(())
         })
@@ -73,7 +73,7 @@ struct Device {
     store: Arc<DynStateStore>,
 }
 
-/// How a process ended.
+/// The outcome of a process.
 #[derive(Debug)]
 #[expect(dead_code, reason = "shown when an assertion fails")]
 enum End {
@@ -83,11 +83,11 @@ enum End {
     Stopped {
         after: String,
     },
-    /// The point of the change of mind was never reached.
+    /// The process ended before the point of the opt-out.
     NotInterrupted,
 }
 
-/// Where a process stops, and where the user changes their mind.
+/// The point at which a process stops, and the one at which the user opts out.
 #[derive(Clone, Copy, Debug)]
 struct Plan {
     stop_at: usize,
@@ -108,7 +108,7 @@ impl Device {
         Self { account, store: MemoryStore::new().into_state_store() }
     }
 
-    /// Runs a process that makes `calls`. What is left of it ends with its runtime.
+    /// Runs a process that makes `calls`. Its tasks end with its runtime.
     fn run(&self, calls: &[Call], plan: Plan) -> End {
         in_runtime(async {
             let _frozen = FrozenTime::new();
@@ -147,10 +147,10 @@ impl Device {
         })
     }
 
-    /// Returns whether the change of mind, if one was planned, happened.
+    /// Returns whether the planned opt-out, if any, was made.
     async fn live(&self, client: Client, calls: &[Call], points: &Points, plan: Plan) -> bool {
         let (analytics, _) = start(client, self.account.clone()).await;
-        let calls = act(&analytics, calls, &*self.account);
+        let calls = make_calls(&analytics, calls, &*self.account);
         if plan.interrupt_at == NEVER {
             calls.await;
             return true;
@@ -163,7 +163,7 @@ impl Device {
         }
         tokio::select! {
             biased;
-            () = act(&analytics, &[Call::OptOut], &*self.account) => true,
+            () = make_calls(&analytics, &[Call::OptOut], &*self.account) => true,
             () = async { calls.await; pending().await } => true,
         }
     }
@@ -183,26 +183,26 @@ fn in_runtime<T>(life: impl Future<Output = T>) -> T {
     runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(life)
 }
 
-/// What happened before the process that is stopped.
+/// An event before the process that is stopped.
 #[derive(Clone, Debug)]
 enum Before {
     /// A process made these calls, and ended.
     Calls(&'static [Call]),
-    /// As above, without a network.
+    /// A process made these calls while offline, and ended.
     Offline(&'static [Call]),
-    /// Another client wrote.
+    /// Another client wrote this content.
     Content(String),
 }
 
 struct Scenario {
     name: &'static str,
     before: Vec<Before>,
-    /// What the user had said before.
-    said: Consent,
+    /// The user's decision before the process.
+    decision_before: Consent,
     calls: &'static [Call],
-    /// Whether the device can know which ID a no retires.
+    /// Whether the device can know which ID an opt-out retires.
     knows_id: bool,
-    /// How many points there are.
+    /// The number of points.
     points: usize,
 }
 
@@ -215,11 +215,11 @@ impl Scenario {
     fn new(
         name: &'static str,
         points: usize,
-        said: Consent,
+        decision_before: Consent,
         before: Vec<Before>,
         calls: &'static [Call],
     ) -> Self {
-        Self { name, before, said, calls, knows_id: true, points }
+        Self { name, before, decision_before, calls, knows_id: true, points }
     }
 
     fn undecided(n: &'static str, p: usize, before: Vec<Before>, calls: &'static [Call]) -> Self {
@@ -234,16 +234,16 @@ impl Scenario {
         Self::new(n, p, Consent::Denied, before, calls)
     }
 
-    /// An erasure reads nothing, so that it may remove an ID that it never saw; and
-    /// an ID that was restored is cleaned up but once an epoch.
+    /// Marks the retired ID as unknown. An erasure reads nothing, so it may remove an ID that the
+    /// device never saw. A restored ID is cleaned up only once per epoch.
     fn without_knowing_the_id(self) -> Self {
         Self { knows_id: false, ..self }
     }
 
-    /// The device, and its retired ID.
+    /// Returns the device after `before`, and its retired ID.
     fn prepare(&self) -> (Device, Retired) {
         let device = in_runtime(Device::new(None));
-        // Whatever the processes before tell is not what is checked.
+        // Facts reported by the earlier processes are not under test.
         for before in &self.before {
             match before {
                 Before::Calls(calls) => {
@@ -263,14 +263,14 @@ impl Scenario {
             Retired::Unknown
         };
         device.account.take_requests();
-        device.account.process_begins(self.said);
+        device.account.process_begins(self.decision_before);
         (device, retired)
     }
 }
 
 fn scenarios() -> Vec<Scenario> {
-    let yes = || Before::Content(beside_theirs(Some(true), Some(FOREIGN_ID)));
-    let other_yes = || Before::Content(beside_theirs(Some(true), Some(OTHER_ID)));
+    let foreign_opt_in = || Before::Content(content_with_theirs(Some(true), Some(FOREIGN_ID)));
+    let other_opt_in = || Before::Content(content_with_theirs(Some(true), Some(OTHER_ID)));
     vec![
         Scenario::undecided(
             "an opt-in that makes an ID",
@@ -281,14 +281,19 @@ fn scenarios() -> Vec<Scenario> {
         Scenario::undecided(
             "an opt-in that keeps an ID",
             14,
-            vec![Before::Content(beside_theirs(None, Some(FOREIGN_ID)))],
+            vec![Before::Content(content_with_theirs(None, Some(FOREIGN_ID)))],
             &[Call::Confirm, Call::OptIn],
         ),
-        Scenario::granted("an opt-in that finds all it needs", 6, vec![yes()], &[Call::OptIn]),
+        Scenario::granted(
+            "an opt-in that finds all it needs",
+            6,
+            vec![foreign_opt_in()],
+            &[Call::OptIn],
+        ),
         Scenario::denied(
-            "an opt-in over another client's no",
+            "an opt-in over another client's opt-out",
             16,
-            vec![Before::Content(beside_theirs(Some(false), None))],
+            vec![Before::Content(content_with_theirs(Some(false), None))],
             &[Call::Confirm, Call::OptIn, Call::Settle],
         ),
         Scenario::denied(
@@ -313,27 +318,27 @@ fn scenarios() -> Vec<Scenario> {
         Scenario::granted("an opt-out", 14, vec![OPTED_IN], &[Call::Confirm, Call::OptOut]),
         Scenario::granted("an opt-out at start", 12, vec![OPTED_IN], &[Call::OptOut]),
         Scenario::granted(
-            "an opt-out of another client's yes",
+            "an opt-out of another client's opt-in",
             16,
-            vec![yes()],
+            vec![foreign_opt_in()],
             &[Call::Confirm, Call::OptOut],
         ),
         Scenario::granted(
-            "an opt-out of a yes that was never seen",
+            "an opt-out of an opt-in that was never seen",
             14,
-            vec![yes()],
+            vec![foreign_opt_in()],
             &[Call::OptOut],
         ),
         Scenario::granted(
             "an opt-out of an ID that was changed elsewhere",
             14,
-            vec![OPTED_IN, other_yes()],
+            vec![OPTED_IN, other_opt_in()],
             &[Call::OptOut],
         ),
         Scenario::granted(
             "an opt-out, and another",
             22,
-            vec![yes()],
+            vec![foreign_opt_in()],
             &[Call::Confirm, Call::OptOut, Call::OptOut],
         ),
         Scenario::undecided(
@@ -342,18 +347,18 @@ fn scenarios() -> Vec<Scenario> {
             vec![],
             &[Call::Confirm, Call::OptIn, Call::OptOut],
         ),
-        Scenario::granted("an erasure", 16, vec![yes()], &[Call::Confirm, Call::Erase]),
+        Scenario::granted("an erasure", 16, vec![foreign_opt_in()], &[Call::Confirm, Call::Erase]),
         Scenario::granted("an erasure at start", 12, vec![OPTED_IN], &[Call::Erase]),
         Scenario::granted(
-            "an erasure of a yes that was never seen",
+            "an erasure of an opt-in that was never seen",
             14,
-            vec![yes()],
+            vec![foreign_opt_in()],
             &[Call::Erase],
         ),
         Scenario::denied(
             "an erasure after an opt-out that is pending",
             14,
-            vec![yes(), OPTED_OUT_OFFLINE],
+            vec![foreign_opt_in(), OPTED_OUT_OFFLINE],
             &[Call::Erase],
         ),
         Scenario::denied(
@@ -363,9 +368,9 @@ fn scenarios() -> Vec<Scenario> {
             &[Call::Confirm],
         ),
         Scenario::denied(
-            "the resumption of an opt-out beside a newer yes",
+            "the resumption of an opt-out next to a newer opt-in",
             12,
-            vec![OPTED_IN, OPTED_OUT_OFFLINE, other_yes()],
+            vec![OPTED_IN, OPTED_OUT_OFFLINE, other_opt_in()],
             &[Call::Confirm],
         ),
         Scenario::denied(
@@ -377,7 +382,7 @@ fn scenarios() -> Vec<Scenario> {
         Scenario::denied(
             "the clean-up of an ID that another client restored",
             10,
-            vec![yes(), OPTED_OUT, yes()],
+            vec![foreign_opt_in(), OPTED_OUT, foreign_opt_in()],
             &[Call::Confirm],
         )
         .without_knowing_the_id(),
@@ -401,8 +406,7 @@ fn a_process_that_stops_anywhere_breaks_no_promise() {
     assert_eq!(scenarios().iter().map(|scenario| scenario.points).sum::<usize>(), 298);
 }
 
-/// The user changes their mind at every point, and the process stops at every later
-/// one.
+/// The user opts out at every point, and the process stops at every later one.
 #[test]
 fn a_process_that_stops_after_an_opt_out_at_any_point_breaks_no_promise() {
     let mut stops = 0;
@@ -421,7 +425,7 @@ fn a_process_that_stops_after_an_opt_out_at_any_point_breaks_no_promise() {
                 if matches!(end, End::NotInterrupted) {
                     break 'minds;
                 }
-                let case = format!("{}, a no at {interrupt_at}, {end:?}", scenario.name);
+                let case = format!("{}, opt-out at {interrupt_at}, {end:?}", scenario.name);
                 device.check_restart(&retired, &case);
                 if matches!(end, End::Complete { .. }) {
                     break;
@@ -433,8 +437,7 @@ fn a_process_that_stops_after_an_opt_out_at_any_point_breaks_no_promise() {
     assert_eq!(stops, 444);
 }
 
-/// The process stops at every point, and the one that resumes what it left stops at
-/// every point too.
+/// The process stops at every point, and the process that resumes stops at every point as well.
 #[test]
 fn a_process_that_stops_while_it_resumes_breaks_no_promise() {
     let mut stops = 0;

@@ -1,12 +1,10 @@
-//! The process is a real one on a real SQLite store, and is killed with SIGKILL: at
-//! 17 points of an opt-in, 18 of an opt-out, 13 of an erasure and 13 of a resumed
-//! opt-out, together 61.
+//! Kills a real process on a real SQLite store with SIGKILL, at every point of an opt-in, an
+//! opt-out, an erasure and a resumed opt-out.
 //!
-//! The homeserver is in the test's own process. The child asks before and after
-//! every write of the record, and tells what the user does, one line each, and waits
-//! for a line back; its account-data requests are held by a proxy. So nothing is left
-//! to chance, except what a child does with an answer in the moment that it has left
-//! to live.
+//! The homeserver runs in the test's own process. The child reports each fact and each write of the
+//! record on a line of its own, and waits for a line in reply. A proxy holds its account-data
+//! requests. The only timing left to chance is how far the child gets between a reply and its
+//! death.
 
 use std::{fs, io::Write as _, path::Path, process::Stdio, sync::Arc};
 
@@ -24,34 +22,34 @@ use tokio::{
 };
 
 use super::{
-    Account, Call, Fact, Retired, Witness, act, beside_theirs, client_of, start,
+    Account, Call, Fact, Retired, Witness, client_of, content_with_theirs, make_calls, start,
     store::{GatedStore, Moment, Passing, StoreGate},
 };
 use crate::support::{FOREIGN_ID, FrozenTime, GatedProxy, eventually, id_in};
 
-/// The test that is the child.
-const CHILD: &str = "crash_points::kill::a_child_does_what_its_parent_asks";
-/// What the parent asks of the child: nothing, in an ordinary run.
+/// The name of the child's test.
+const CHILD: &str = "crash_points::kill::a_child_follows_its_instructions";
+/// The child's instructions. Unset in an ordinary run.
 const ORDER: &str = "MATRIX_ANALYTICS_TEST_CHILD";
-/// What begins a line for the parent: the test harness prints too.
+/// The prefix of a line for the parent. The test harness prints to the same stream.
 const MARK: &str = "@@";
 
-/// The child's half of the talk.
+/// The child's connection to its parent.
 struct Parent {
-    turn: Mutex<()>,
+    line: Mutex<()>,
 }
 
 impl Witness for Parent {
-    fn tell(&self, fact: Fact) -> BoxFuture<'_, ()> {
+    fn report(&self, fact: Fact) -> BoxFuture<'_, ()> {
         Box::pin(async move {
-            let _turn = self.turn.lock().await;
+            let _line = self.line.lock().await;
             let line = format!("{MARK}{}\n", fact.to_line());
             let mut stdout = std::io::stdout();
             stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()).unwrap();
             let answer = tokio::task::spawn_blocking(|| {
                 std::io::stdin().read_line(&mut String::new()).unwrap()
             });
-            assert_ne!(answer.await.unwrap(), 0, "the parent is gone");
+            assert_ne!(answer.await.unwrap(), 0, "the parent has exited");
         })
     }
 }
@@ -59,7 +57,7 @@ impl Witness for Parent {
 impl StoreGate for Parent {
     fn reach(&self, moment: Moment) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            self.tell(moment.into()).await;
+            self.report(moment.into()).await;
             Ok(())
         })
     }
@@ -84,7 +82,7 @@ impl Fact {
             Self::Complete,
             Self::WriteBegins,
             Self::WriteEnds,
-            Self::WriteOfNoBegins,
+            Self::WriteOfOptOutBegins,
         ];
         match line.strip_prefix("Sent ") {
             Some(id) => Self::Sent { id: id.to_owned() },
@@ -94,19 +92,19 @@ impl Fact {
 }
 
 #[tokio::test]
-async fn a_child_does_what_its_parent_asks() {
-    #[expect(clippy::disallowed_methods, reason = "it is a test that reads it")]
+async fn a_child_follows_its_instructions() {
+    #[expect(clippy::disallowed_methods, reason = "the child reads its instructions")]
     let Ok(order) = std::env::var(ORDER) else { return };
     let order: Vec<&str> = order.split('\n').collect();
     let [homeserver, device, token, directory, calls] = order[..] else { panic!("{order:?}") };
 
     let _frozen = FrozenTime::new();
-    let parent = Arc::new(Parent { turn: Mutex::new(()) });
+    let parent = Arc::new(Parent { line: Mutex::new(()) });
     let store = GatedStore::config(open(Path::new(directory)).await, parent.clone());
     let client = client_of(homeserver, device, token, store).await;
     let (analytics, _) = start(client, parent.clone()).await;
     let calls: Vec<_> = calls.split(' ').map(Call::from_name).collect();
-    act(&analytics, &calls, &*parent).await;
+    make_calls(&analytics, &calls, &*parent).await;
 }
 
 impl Call {
@@ -120,15 +118,15 @@ async fn open(directory: &Path) -> Arc<DynStateStore> {
     SqliteStateStore::open(directory, None).await.unwrap().into_state_store()
 }
 
-/// How a child ended.
+/// The outcome of a child.
 #[derive(Debug)]
 enum End {
     Complete { points: usize },
     Killed,
 }
 
-/// Runs a child that makes `calls` on the store in `directory`, and kills it at its
-/// `kill_at`-th point, or when it is done.
+/// Runs a child that makes `calls` on the store in `directory`. Kills it at its `kill_at`-th point,
+/// or when it is done.
 async fn run_child(account: &Account, directory: &Path, calls: &[Call], kill_at: usize) -> End {
     let mut proxy = GatedProxy::start(account.server.uri()).await;
     let calls: Vec<_> = calls.iter().map(|call| format!("{call:?}")).collect();
@@ -171,28 +169,31 @@ async fn run_child(account: &Account, directory: &Path, calls: &[Call], kill_at:
                 }
             }
             line = lines.next_line() => {
-                let line = line.unwrap().expect("the child ends only when it is killed");
+                let line = line.unwrap().expect("the child runs until it is killed");
                 let Some((_, line)) = line.split_once(MARK) else { continue };
                 let fact = Fact::from_line(line);
-                account.hear(&fact);
+                account.note(&fact);
                 match fact {
                     Fact::Complete => break End::Complete { points },
-                    Fact::WriteBegins | Fact::WriteEnds | Fact::WriteOfNoBegins if is_last() => break End::Killed,
+                    Fact::WriteBegins | Fact::WriteEnds | Fact::WriteOfOptOutBegins
+                        if is_last() =>
+                    {
+                        break End::Killed;
+                    }
                     _ => answers.write_all(b"\n").await.unwrap(),
                 }
             }
         }
     };
-    // SIGKILL, and wait until it is dead.
+    // Sends SIGKILL, and waits for the child's exit.
     child.kill().await.unwrap();
     end
 }
 
-/// Kills a child at every point of `calls`, after `before`. Returns how many points
-/// there were.
+/// Kills a child at every point of `calls`, after `before`. Returns the number of points.
 async fn kill_everywhere(
     held: Option<&str>,
-    said: Consent,
+    decision_before: Consent,
     before: &[(&[Call], Network)],
     calls: &[Call],
 ) -> usize {
@@ -213,7 +214,7 @@ async fn kill_everywhere(
         let directory = copy(template.path());
         account.set_content(content.as_deref().unwrap_or("{}"));
         account.take_requests();
-        account.process_begins(said);
+        account.process_begins(decision_before);
         let end = eventually(run_child(&account, directory.path(), calls, kill_at)).await;
         let open = async || GatedStore::config(open(directory.path()).await, Arc::new(Passing));
         let retired = Retired::Known(content.as_deref().and_then(id_in));
@@ -232,7 +233,7 @@ enum Network {
     Off,
 }
 
-/// A copy of what a killed process left on disk, write-ahead log and all.
+/// Copies the files that a killed process left, including the write-ahead log.
 fn copy(directory: &Path) -> TempDir {
     let copy = TempDir::new().unwrap();
     for entry in fs::read_dir(directory).unwrap() {
@@ -253,7 +254,7 @@ async fn an_opt_in_that_is_killed_breaks_no_promise() {
 
 #[tokio::test]
 async fn an_opt_out_that_is_killed_breaks_no_promise() {
-    let held = beside_theirs(Some(true), Some(FOREIGN_ID));
+    let held = content_with_theirs(Some(true), Some(FOREIGN_ID));
     let calls = [Call::Confirm, Call::OptOut];
     let points = kill_everywhere(Some(&held), Consent::Granted, &[], &calls).await;
     assert!(points >= 18, "{points}");

@@ -1,4 +1,9 @@
-//! A store whose writes of our record can be watched, held and failed.
+//! A store that lets a test observe, hold and fail the writes of our record.
+
+// One file for each version of matrix-sdk. `sdk/` lists the path for the others.
+#[macro_use]
+#[path = "store/matrix_sdk_0_18.rs"]
+mod matrix_sdk_methods;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -7,8 +12,6 @@ use std::{
 };
 
 use futures_util::future::BoxFuture;
-#[cfg(matrix_sdk_0_19)]
-use matrix_sdk::ruma::profile::UserProfile;
 use matrix_sdk::{
     QueueWedgeError, RoomInfo, RoomMemberships, StateChanges, StateStore, StoreError, async_trait,
     config::StoreConfig,
@@ -35,24 +38,24 @@ use matrix_sdk_base::MinimalRoomMemberEvent;
 
 use super::Fact;
 
-/// How the keys of our records begin.
+/// The prefix of our keys.
 const OUR_KEYS: &[u8] = b"matrix-analytics/";
 
-/// When a write of our record is asked about.
+/// A moment in a write of our record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Moment {
     BeforeWrite {
-        /// Whether the record has a removal that is pending.
-        has_no: bool,
+        /// Whether the record contains a pending removal.
+        has_removal: bool,
     },
     AfterWrite,
 }
 
-/// Is asked at every write of our record; may hold it for ever, or fail it.
+/// Called at every write of our record. It may hold the write forever, or fail it.
 pub(super) trait StoreGate: Send + Sync {
     fn reach(&self, moment: Moment) -> BoxFuture<'_, Result<(), StoreError>>;
 
-    /// Is asked before every read of our record.
+    /// Called before every read of our record.
     fn read(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
     }
@@ -61,8 +64,8 @@ pub(super) trait StoreGate: Send + Sync {
 impl From<Moment> for Fact {
     fn from(moment: Moment) -> Self {
         match moment {
-            Moment::BeforeWrite { has_no: false } => Self::WriteBegins,
-            Moment::BeforeWrite { has_no: true } => Self::WriteOfNoBegins,
+            Moment::BeforeWrite { has_removal: false } => Self::WriteBegins,
+            Moment::BeforeWrite { has_removal: true } => Self::WriteOfOptOutBegins,
             Moment::AfterWrite => Self::WriteEnds,
         }
     }
@@ -77,7 +80,7 @@ impl StoreGate for Passing {
     }
 }
 
-/// A store with a gate in front of the writes of our record.
+/// A store with a gate in front of each write of our record.
 pub(super) struct GatedStore {
     store: Arc<DynStateStore>,
     gate: Arc<dyn StoreGate>,
@@ -95,11 +98,10 @@ impl fmt::Debug for GatedStore {
     }
 }
 
-/// Implements the SDK's trait: the writes of custom values as given here, all else
-/// by the store behind.
+/// Implements the SDK's trait. Custom values go through the methods given here, everything else to
+/// the wrapped store.
 macro_rules! delegate {
     ($(
-        $(#[$cfg:meta])*
         fn $name:ident $(<$lifetime:lifetime>)? ($($argument:ident: $type:ty),*) -> $answer:ty;
     )*) => {
         #[async_trait]
@@ -107,7 +109,6 @@ macro_rules! delegate {
             type Error = StoreError;
 
             $(
-                $(#[$cfg])*
                 async fn $name $(<$lifetime>)? (
                     &self,
                     $($argument: $type),*
@@ -116,7 +117,7 @@ macro_rules! delegate {
                 }
             )*
 
-            // `set_custom_value_no_read` comes down to this one too.
+            // `set_custom_value_no_read` calls this method as well.
             async fn set_custom_value(
                 &self,
                 key: &[u8],
@@ -124,8 +125,8 @@ macro_rules! delegate {
             ) -> Result<Option<Vec<u8>>, StoreError> {
                 let ours = key.starts_with(OUR_KEYS);
                 if ours {
-                    let has_no = String::from_utf8_lossy(&value).contains(r#""removal":""#);
-                    self.gate.reach(Moment::BeforeWrite { has_no }).await?;
+                    let has_removal = String::from_utf8_lossy(&value).contains(r#""removal":""#);
+                    self.gate.reach(Moment::BeforeWrite { has_removal }).await?;
                 }
                 let before = self.store.set_custom_value(key, value).await?;
                 if ours {
@@ -141,7 +142,7 @@ macro_rules! delegate {
                 self.store.get_custom_value(key).await
             }
 
-            // A record that were removed would be a point too.
+            // The crate never removes its record; a removal would be one more crash point.
             async fn remove_custom_value(
                 &self,
                 key: &[u8],
@@ -153,7 +154,7 @@ macro_rules! delegate {
     };
 }
 
-delegate! {
+with_methods_of_this_version! { delegate
     fn get_kv_data(key: StateStoreDataKey<'_>) -> Option<StateStoreDataValue>;
     fn set_kv_data(key: StateStoreDataKey<'_>, value: StateStoreDataValue) -> ();
     fn remove_kv_data(key: StateStoreDataKey<'_>) -> ();
@@ -185,26 +186,6 @@ delegate! {
     fn get_room_account_data_event(
         room: &RoomId, event_type: RoomAccountDataEventType
     ) -> Option<Raw<AnyRoomAccountDataEvent>>;
-    #[cfg(not(matrix_sdk_0_19))]
-    fn get_user_room_receipt_event(
-        room: &RoomId, receipt_type: ReceiptType, thread: ReceiptThread, user: &UserId
-    ) -> Option<(OwnedEventId, Receipt)>;
-    #[cfg(not(matrix_sdk_0_19))]
-    fn get_event_room_receipt_events(
-        room: &RoomId, receipt_type: ReceiptType, thread: ReceiptThread, event: &EventId
-    ) -> Vec<(OwnedUserId, Receipt)>;
-    #[cfg(matrix_sdk_0_19)]
-    fn get_user_room_receipt_event(
-        room: &RoomId, receipt_type: ReceiptType, thread: &ReceiptThread, user: &UserId
-    ) -> Option<(OwnedEventId, Receipt)>;
-    #[cfg(matrix_sdk_0_19)]
-    fn get_event_room_receipt_events(
-        room: &RoomId, receipt_type: ReceiptType, thread: &ReceiptThread, event: &EventId
-    ) -> Vec<(OwnedUserId, Receipt)>;
-    #[cfg(matrix_sdk_0_19)]
-    fn get_global_profile(user: &UserId) -> Option<UserProfile>;
-    #[cfg(matrix_sdk_0_19)]
-    fn get_global_profiles<'a>(users: &'a [OwnedUserId]) -> BTreeMap<&'a UserId, UserProfile>;
     fn remove_room(room: &RoomId) -> ();
     fn save_send_queue_request(
         room: &RoomId, transaction: OwnedTransactionId, created_at: MilliSecondsSinceUnixEpoch,

@@ -1,4 +1,4 @@
-//! The store can be read and not written, hangs, or holds what cannot be read.
+//! Stores that can be read but not written, that hang, or whose content is unreadable.
 
 use std::{
     error::Error,
@@ -27,7 +27,7 @@ use crate::support::{
     ALICE, AnalyticsExt as _, BOUND, Device, FOREIGN_ID, World, content, eventually, id_in,
 };
 
-/// A device of Alice whose store is an SQLite database in `directory`.
+/// Logs in a device of Alice with an SQLite store in `directory`.
 async fn device_on_disk(world: &World, directory: &TempDir) -> Device {
     let login = world.server.add_device(ALICE, "PHONE");
     let client = client_on_disk(world, &login, directory).await;
@@ -40,7 +40,7 @@ async fn client_on_disk(world: &World, login: &DeviceLogin, directory: &TempDir)
     world.server.client_with(login, |builder| builder.store_config(store)).await.unwrap()
 }
 
-/// Runs SQL on the database behind the client's back.
+/// Runs SQL on the database without the client's knowledge.
 fn sql(directory: &TempDir, statement: &str) {
     let path = directory.path().join(STATE_STORE_DATABASE_NAME);
     rusqlite::Connection::open(path).unwrap().execute_batch(statement).unwrap();
@@ -56,7 +56,7 @@ fn causes(error: &dyn Error) -> String {
 }
 
 #[tokio::test]
-async fn a_no_that_cannot_be_written_holds_in_this_process_and_cleans_the_server() {
+async fn an_opt_out_that_cannot_be_saved_holds_in_this_process_and_cleans_the_server() {
     let world = World::new().await;
     let directory = TempDir::new().unwrap();
     let device = device_on_disk(&world, &directory).await;
@@ -67,11 +67,11 @@ async fn a_no_that_cannot_be_written_holds_in_this_process_and_cleans_the_server
     let receipt = eventually(analytics.opt_out().into_future()).await;
     let WithdrawalStep::Failed(cause) = &receipt.record else { panic!("{receipt:?}") };
     assert!(causes(cause).contains("the disk is full"), "{}", causes(cause));
-    // The account is clean, and this device could not save that.
+    // The account is clean, but the device could not save that.
     assert!(matches!(receipt.account, WithdrawalStep::Pending(None)), "{receipt:?}");
     assert_eq!(world.content().unwrap(), content(Some(false), None));
 
-    // Closed, whatever the homeserver says later.
+    // The gate stays closed whatever the homeserver answers later.
     assert_eq!(analytics.state().decision, Consent::Denied);
     analytics.capture_one("Never");
     eventually(analytics.flush()).await;
@@ -79,7 +79,7 @@ async fn a_no_that_cannot_be_written_holds_in_this_process_and_cleans_the_server
 }
 
 #[tokio::test]
-async fn a_no_that_can_be_neither_written_nor_sent_is_both_when_it_can() {
+async fn an_opt_out_that_can_be_neither_saved_nor_sent_is_done_later() {
     let world = World::new().await;
     let directory = TempDir::new().unwrap();
     let device = device_on_disk(&world, &directory).await;
@@ -94,7 +94,7 @@ async fn a_no_that_can_be_neither_written_nor_sent_is_both_when_it_can() {
 
     sql(&directory, FREE_DISK);
     tokio::time::advance(std::time::Duration::from_secs(601)).await;
-    // Offline, it fails after the record is written.
+    // The recheck fails offline, after the record is written.
     assert!(eventually(analytics.recheck()).await.is_err());
     drop(analytics);
     let client = client_on_disk(&world, &device.login, &directory).await;
@@ -108,7 +108,7 @@ async fn a_no_that_can_be_neither_written_nor_sent_is_both_when_it_can() {
     assert_eq!(world.content().unwrap(), content(Some(false), None));
 }
 
-/// A store whose writes never end.
+/// A store whose writes never finish.
 struct Hanging;
 
 impl StoreGate for Hanging {
@@ -118,7 +118,7 @@ impl StoreGate for Hanging {
 }
 
 #[tokio::test]
-async fn a_store_that_hangs_keeps_no_opt_out_from_ending() {
+async fn an_opt_out_returns_even_if_the_store_hangs() {
     let world = World::new().await;
     world.set_content(&content(Some(true), Some(FOREIGN_ID)));
     let login = world.server.add_device(ALICE, "PHONE");
@@ -138,14 +138,14 @@ async fn a_store_that_hangs_keeps_no_opt_out_from_ending() {
     let WithdrawalStep::Failed(cause) = &receipt.record else { panic!("{receipt:?}") };
     assert!(causes(cause).contains("did not answer in time"), "{}", causes(cause));
     assert!(!analytics.is_open());
-    // The server is cleaned all the same.
+    // The account is cleaned nevertheless.
     while world.content().unwrap() != content(Some(false), None) {
         tokio::time::advance(BOUND / 100).await;
         tokio::task::yield_now().await;
     }
 }
 
-/// Holds every write once the homeserver was written to.
+/// Holds every write of the record after the first PUT to the homeserver.
 struct HoldingAfterPut {
     server: AccountDataServer,
     held: Notify,
@@ -168,7 +168,7 @@ impl StoreGate for HoldingAfterPut {
 }
 
 #[tokio::test]
-async fn a_receipt_that_says_done_comes_after_the_removal_is_crossed_off() {
+async fn a_receipt_is_complete_only_after_the_removal_is_saved_as_done() {
     let world = World::new().await;
     world.set_content(&content(Some(true), Some(FOREIGN_ID)));
     let login = world.server.add_device(ALICE, "PHONE");
@@ -183,7 +183,8 @@ async fn a_receipt_that_says_done_comes_after_the_removal_is_crossed_off() {
     let device = Device { client, login };
     let (analytics, _) = device.start_confirmed().await;
 
-    // A process that is killed here removes once more, whatever the account holds then.
+    // A process killed here removes the ID again at its next start, whatever the account then
+    // holds.
     let opt_out = tokio::spawn(analytics.opt_out().into_future());
     eventually(gate.held.notified()).await;
     for _ in 0..64 {
@@ -196,7 +197,7 @@ async fn a_receipt_that_says_done_comes_after_the_removal_is_crossed_off() {
     assert!(record["removal"].is_null(), "{record}");
 }
 
-/// Holds the next write, once it was armed, before it is applied.
+/// Holds the next write after it is armed, before the write is applied.
 #[derive(Default)]
 struct HoldingNext {
     armed: AtomicBool,
@@ -219,7 +220,7 @@ impl StoreGate for HoldingNext {
 }
 
 #[tokio::test]
-async fn a_no_that_another_process_writes_between_a_read_and_a_write_survives() {
+async fn an_opt_out_that_another_process_writes_between_a_read_and_a_write_survives() {
     let world = World::new().await;
     world.set_content(&content(Some(true), Some(FOREIGN_ID)));
     let login = world.server.add_device(ALICE, "PHONE");
@@ -235,7 +236,7 @@ async fn a_no_that_another_process_writes_between_a_read_and_a_write_survives() 
     let (here, _) = one.start_confirmed().await;
     let (there, _) = other.start_confirmed().await;
     assert!(here.is_open() && there.is_open());
-    // What opening saved is stored.
+    // Wait until the save triggered by the opening gate is stored.
     eventually(here.recheck()).await.unwrap();
     eventually(there.recheck()).await.unwrap();
 
@@ -253,7 +254,7 @@ async fn a_no_that_another_process_writes_between_a_read_and_a_write_survives() 
 }
 
 #[tokio::test]
-async fn a_no_that_could_not_be_written_is_known_to_the_next_handle_of_the_process() {
+async fn an_opt_out_that_could_not_be_saved_is_known_to_the_next_handle_of_the_process() {
     let world = World::new().await;
     let directory = TempDir::new().unwrap();
     let device = device_on_disk(&world, &directory).await;
@@ -267,13 +268,13 @@ async fn a_no_that_could_not_be_written_is_known_to_the_next_handle_of_the_proce
     let (analytics, _) = device.start().await;
     assert_eq!(analytics.state().decision, Consent::Denied);
     assert!(analytics.state().removal_pending);
-    // It is written when it can be.
+    // It is written as soon as the store accepts writes.
     sql(&directory, FREE_DISK);
     eventually(analytics.deny_on_this_device()).await.unwrap();
     assert!(device.record().await.unwrap().contains(r#""removal":"id""#));
 }
 
-/// A store whose reads never end.
+/// A store whose reads never finish.
 struct HangingReads;
 
 impl StoreGate for HangingReads {
@@ -287,7 +288,7 @@ impl StoreGate for HangingReads {
 }
 
 #[tokio::test]
-async fn a_store_that_cannot_be_read_in_time_makes_no_analytics() {
+async fn a_build_fails_if_the_store_cannot_be_read_in_time() {
     let world = World::new().await;
     let login = world.server.add_device(ALICE, "PHONE");
     let store = GatedStore::config(MemoryStore::new().into_state_store(), Arc::new(HangingReads));
@@ -332,7 +333,7 @@ async fn a_record_that_was_cut_or_damaged_opens_nothing() {
 }
 
 #[tokio::test]
-async fn a_store_that_cannot_be_read_makes_no_analytics() {
+async fn a_build_fails_if_the_store_cannot_be_read() {
     let world = World::new().await;
     let directory = TempDir::new().unwrap();
     let device = device_on_disk(&world, &directory).await;
@@ -342,10 +343,10 @@ async fn a_store_that_cannot_be_read_makes_no_analytics() {
 }
 
 #[tokio::test]
-async fn the_record_of_another_user_in_the_same_store_says_nothing() {
+async fn the_record_of_another_user_in_the_same_store_is_ignored() {
     const BOB: &str = "@bob:example.org";
 
-    // A store that an app did not clear between two users.
+    // A store that the app did not clear between two users.
     let world = World::new().await;
     let store: Arc<DynStateStore> = MemoryStore::new().into_state_store();
     let on_the_store = async |login| {
@@ -370,21 +371,21 @@ async fn the_record_of_another_user_in_the_same_store_says_nothing() {
     analytics.opt_in_and_settle().await;
     let id = world.server.content(BOB, ELEMENT_EVENT_TYPE).as_deref().and_then(id_in);
     assert_ne!(id, id_in(&world.content().unwrap()));
-    // It is Alice's that this reads, and it is as she left it.
+    // `record` reads Alice's record, which is unchanged.
     assert_eq!(bob.record().await, theirs);
 }
 
-/// Fails every write of a record without a removal, once it had one.
+/// Fails each write that would remove a pending removal from the record.
 struct FailsTheDischarge(AtomicBool);
 
 impl StoreGate for FailsTheDischarge {
     fn reach(&self, moment: Moment) -> BoxFuture<'_, Result<(), StoreError>> {
         let fails = match moment {
-            Moment::BeforeWrite { has_no: true } => {
+            Moment::BeforeWrite { has_removal: true } => {
                 self.0.store(true, Ordering::SeqCst);
                 false
             }
-            Moment::BeforeWrite { has_no: false } => self.0.load(Ordering::SeqCst),
+            Moment::BeforeWrite { has_removal: false } => self.0.load(Ordering::SeqCst),
             Moment::AfterWrite => false,
         };
         let result =

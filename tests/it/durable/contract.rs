@@ -1,4 +1,4 @@
-//! What a restart finds, and what it does with it.
+//! How a restart treats the events that it finds.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use matrix_analytics::{
 };
 
 #[tokio::test]
-async fn what_was_flushed_and_not_delivered_is_delivered_after_a_restart() {
+async fn flushed_events_are_delivered_after_a_restart() {
     let durable = Durable::new().await;
     let (analytics, backend) = durable.start_offline().await;
     analytics.capture_one("First");
@@ -36,31 +36,31 @@ async fn what_was_flushed_and_not_delivered_is_delivered_after_a_restart() {
     assert_eq!(durable.rows(), 0);
 }
 
-/// Takes what it is sent, and says that it has not.
+/// Accepts each batch, and then reports a failure.
 #[derive(Clone, Default)]
-struct Forgetful(RecordingBackend);
+struct FailsAfterAccepting(RecordingBackend);
 
-impl Backend for Forgetful {
+impl Backend for FailsAfterAccepting {
     fn name(&self) -> &'static str {
-        "forgetful"
+        "fails-after-accepting"
     }
 
     async fn send(&self, batch: &Batch) -> Result<(), DeliveryError> {
         self.0.send(batch).await?;
-        Err(DeliveryError::Transient("forgotten".into()))
+        Err(DeliveryError::Transient("accepted".into()))
     }
 }
 
 #[tokio::test]
-async fn every_try_has_the_same_unique_id_time_and_content() {
+async fn every_attempt_has_the_same_unique_id_time_and_content() {
     let durable = Durable::new().await;
-    let backend = Forgetful::default();
+    let backend = FailsAfterAccepting::default();
     for process in 0..3 {
         let analytics = durable.builder().backend(backend.clone()).build().await.unwrap();
         analytics.confirmed().await;
         if process == 0 {
-            let said = Properties::new().with("app", "desktop");
-            analytics.set_user_properties(&said).unwrap();
+            let user_properties = Properties::new().with("app", "desktop");
+            analytics.set_user_properties(&user_properties).unwrap();
             let sent = Properties::new().with("text", "a \"b\"\n⌘").with("n", u64::MAX);
             analytics.capture_named("Event", sent);
         }
@@ -75,7 +75,7 @@ async fn every_try_has_the_same_unique_id_time_and_content() {
 }
 
 #[tokio::test]
-async fn nothing_restored_leaves_before_the_consent_is_proven() {
+async fn no_restored_event_is_sent_before_consent_is_confirmed() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start_offline().await;
     analytics.capture_one("Held");
@@ -96,7 +96,7 @@ async fn nothing_restored_leaves_before_the_consent_is_proven() {
 }
 
 #[tokio::test]
-async fn a_withdrawal_elsewhere_deletes_what_was_restored_unsent() {
+async fn a_withdrawal_elsewhere_deletes_restored_events_unsent() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start_offline().await;
     analytics.capture_one("Withdrawn");
@@ -112,7 +112,7 @@ async fn a_withdrawal_elsewhere_deletes_what_was_restored_unsent() {
 }
 
 #[tokio::test]
-async fn a_start_that_is_vetoed_deletes_what_waits() {
+async fn a_start_under_a_veto_deletes_waiting_events() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start_offline().await;
     analytics.capture_one("Vetoed");
@@ -129,7 +129,7 @@ async fn a_start_that_is_vetoed_deletes_what_waits() {
 }
 
 #[tokio::test]
-async fn a_change_of_the_id_deletes_what_waits() {
+async fn a_change_of_the_id_deletes_waiting_events() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start_offline().await;
     analytics.capture_one("OldId");
@@ -147,7 +147,7 @@ async fn a_change_of_the_id_deletes_what_waits() {
 }
 
 #[tokio::test]
-async fn each_backend_gets_what_it_has_not_had_and_a_new_one_nothing_old() {
+async fn each_backend_gets_its_undelivered_events_and_a_new_backend_gets_none() {
     let durable = Durable::new().await;
     let (well, ill) = (RecordingBackend::new(), FailingBackend::new());
     let builder = durable.builder().backend(well.clone()).backend(ill.clone());
@@ -159,7 +159,7 @@ async fn each_backend_gets_what_it_has_not_had_and_a_new_one_nothing_old() {
     assert_eq!(well.events().len(), 1);
     durable.end(analytics).await;
 
-    // In another order, and with one more, of a name that there is already.
+    // The same backends in another order, and one more whose name is already taken.
     let (well, ill) = (RecordingBackend::new(), FailingBackend::new());
     let new = FailingBackend::new();
     let builder = durable.builder().backend(ill.clone()).backend(new.clone()).backend(well.clone());
@@ -174,7 +174,7 @@ async fn each_backend_gets_what_it_has_not_had_and_a_new_one_nothing_old() {
 }
 
 #[tokio::test]
-async fn what_waited_for_a_backend_that_is_gone_is_deleted() {
+async fn events_for_a_removed_backend_are_deleted() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start_offline().await;
     analytics.capture_one("Event");
@@ -190,7 +190,7 @@ async fn what_waited_for_a_backend_that_is_gone_is_deleted() {
 }
 
 #[tokio::test]
-async fn what_waited_is_deleted_when_every_backend_is_gone() {
+async fn all_events_are_deleted_when_every_backend_is_removed() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start_offline().await;
     analytics.capture_one("Event");
@@ -203,14 +203,14 @@ async fn what_waited_is_deleted_when_every_backend_is_gone() {
     analytics.capture_one("ForNone");
     durable.end(analytics).await;
     assert_eq!(durable.rows(), 0);
-    // A backend that comes back is a new one.
+    // A backend that was removed and added again counts as a new one.
     let (analytics, backend) = durable.start().await;
     flush(&analytics).await;
     assert_eq!((backend.attempts(), counters(&analytics).restored), (0, 0));
 }
 
 #[tokio::test]
-async fn what_overflows_is_dropped_on_disk_too() {
+async fn overflow_drops_events_from_the_disk_as_well() {
     for policy in [OverflowPolicy::DropOldest, OverflowPolicy::DropNewest] {
         let durable = Durable::new().await;
         let (slow, fast) = (FailingBackend::new(), RecordingBackend::new());
@@ -242,7 +242,7 @@ async fn what_overflows_is_dropped_on_disk_too() {
 }
 
 #[tokio::test]
-async fn what_a_shutdown_leaves_is_kept_and_counted_as_such() {
+async fn undelivered_events_at_shutdown_are_counted_as_kept() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start_offline().await;
     for _ in 0..150 {
@@ -280,7 +280,7 @@ async fn a_shutdown_against_a_black_hole_ends_in_time_and_keeps_everything() {
         .await;
         tokio::time::advance(Duration::from_millis(1_001)).await;
         let report = eventually(shutdown).await.unwrap();
-        // What was captured last is kept like the rest, not given up.
+        // The newest events are kept like the others, not dropped.
         assert_eq!((report.backends[0].kept, report.backends[0].undelivered), (events, 0));
         assert_eq!(counters(&analytics).kept, events);
         assert_eq!(durable.rows(), i64::try_from(events).unwrap());
@@ -304,14 +304,14 @@ async fn a_handle_that_is_dropped_without_shutdown_keeps_everything() {
     analytics.capture_one("InTheIntake");
     drop(analytics);
 
-    // It waits for the file until the last process has let go of it.
+    // The start waits until the previous process has released the file.
     let (analytics, backend) = durable.start().await;
     flush(&analytics).await;
     assert_eq!(backend.accepted_events().len(), 101);
 }
 
 #[tokio::test]
-async fn a_withdrawal_after_the_shutdown_still_wipes_the_file() {
+async fn a_withdrawal_after_shutdown_still_wipes_the_file() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start_offline().await;
     analytics.capture_one("Kept");
@@ -326,7 +326,7 @@ async fn a_withdrawal_after_the_shutdown_still_wipes_the_file() {
 }
 
 #[tokio::test]
-async fn what_is_older_than_the_queue_allows_expires_at_the_start_and_the_future_counts_as_new() {
+async fn events_over_the_age_limit_expire_at_the_start_and_future_ones_count_as_new() {
     const DAY: i64 = 24 * 3_600_000;
 
     let durable = Durable::new().await;
@@ -357,18 +357,18 @@ async fn what_is_older_than_the_queue_allows_expires_at_the_start_and_the_future
 }
 
 #[tokio::test]
-async fn what_is_said_about_the_user_outlives_the_event_it_was_written_down_with() {
+async fn user_properties_outlive_the_event_they_were_stored_with() {
     let durable = Durable::new().await;
     let (analytics, backend) = durable.start_offline().await;
     analytics.set_user_properties(&Properties::new().with("rooms", 5)).unwrap();
     analytics.capture_one("Refused");
     backend.fail_always(DeliveryFailure::Rejected);
-    // It is refused with what is said about the user, and then alone.
+    // It is rejected with the user properties, and then again without them.
     while counters(&analytics).dropped_total() == 0 {
         tokio::time::advance(Duration::from_secs(60)).await;
         flush(&analytics).await;
     }
-    // Its row leaves the file; the next one has what was not delivered.
+    // Its row is deleted, and the next row carries the undelivered user properties.
     backend.fail_always(DeliveryFailure::Transient);
     analytics.set_user_properties_once(&Properties::new().with("first", 1)).unwrap();
     analytics.capture_one("Kept");
@@ -387,14 +387,14 @@ async fn what_is_said_about_the_user_outlives_the_event_it_was_written_down_with
 }
 
 #[tokio::test]
-async fn what_is_said_about_the_user_is_restored_for_whatever_event_leaves_first() {
+async fn restored_user_properties_go_with_the_first_event_that_is_sent() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start_offline().await;
     analytics.capture_one("First");
     flush(&analytics).await;
     for rooms in [5, 6] {
         analytics.set_user_properties(&Properties::new().with("rooms", rooms)).unwrap();
-        analytics.capture_one("Said");
+        analytics.capture_one("Carrier");
         flush(&analytics).await;
     }
     durable.end(analytics).await;

@@ -1,4 +1,4 @@
-//! A file whose rows are written again: encrypted for the first time, or redacted.
+//! Files whose rows are rewritten: encrypted for the first time, or redacted.
 
 use std::{fs, ops::Range, path::Path};
 
@@ -17,7 +17,7 @@ fn down() -> FailingBackend {
     backend
 }
 
-/// Leaves five rows in the clear.
+/// Leaves five unencrypted rows.
 async fn leave(durable: &Durable) {
     let (analytics, _) = durable.start_offline().await;
     for _ in 0..5 {
@@ -33,10 +33,10 @@ fn encrypted(durable: &Durable) -> AnalyticsBuilder {
     durable.device.builder().queue(queue).backend(down())
 }
 
-/// The key is committed with the rows or not at all: the rows of a failed first encryption
-/// are still readable.
+/// The key is committed together with the rows. If the first encryption fails, the rows stay
+/// readable.
 #[tokio::test]
-async fn a_first_encryption_that_fails_half_way_loses_nothing() {
+async fn a_first_encryption_that_fails_halfway_loses_nothing() {
     let durable = Durable::new().await;
     leave(&durable).await;
     let connection = Connection::open(durable.path()).unwrap();
@@ -59,7 +59,7 @@ async fn a_first_encryption_that_fails_half_way_loses_nothing() {
 
 const MARKER: &str = "very-personal-value";
 
-/// Finds `very-personal-value` after a word, and replaces both with a long name.
+/// Reports each match of its first field as an identifier of the kind named by its second.
 struct Finds(&'static str, &'static str);
 
 impl Detector for Finds {
@@ -72,7 +72,7 @@ impl Detector for Finds {
     }
 }
 
-/// How often the marker is in the files of `directory`.
+/// Counts the marker in the files of `directory`.
 fn marked(directory: &Path) -> usize {
     let count = |bytes: Vec<u8>| {
         bytes.windows(MARKER.len()).filter(|window| *window == MARKER.as_bytes()).count()
@@ -81,7 +81,7 @@ fn marked(directory: &Path) -> usize {
     entries.map(|entry| count(fs::read(entry.unwrap().path()).unwrap())).sum()
 }
 
-/// Leaves rows of random sizes, of which a queue that overflowed has dropped some.
+/// Leaves rows of random sizes, some of which an overflowing queue has deleted.
 async fn leave_marked(durable: &Durable, random: &mut fastrand::Rng) {
     let policy = random.choice([OverflowPolicy::DropOldest, OverflowPolicy::DropNewest]).unwrap();
     let builder = durable.builder().queue_max_events(20 + random.usize(..300));
@@ -102,9 +102,9 @@ async fn leave_marked(durable: &Durable, random: &mut fastrand::Rng) {
 }
 
 #[tokio::test]
-async fn no_clear_byte_is_left_of_a_file_that_was_encrypted() {
+async fn no_plain_byte_is_left_of_an_encrypted_file() {
     let mut left = Vec::new();
-    // It takes seconds to make a key of a passphrase.
+    // Only two, because deriving a key from a passphrase takes seconds.
     for seed in 0..2 {
         let durable = Durable::new().await;
         leave_marked(&durable, &mut fastrand::Rng::with_seed(seed)).await;
@@ -116,10 +116,9 @@ async fn no_clear_byte_is_left_of_a_file_that_was_encrypted() {
     assert!(left.iter().all(|left| *left == 0), "{left:?}");
 }
 
-/// What a new detector finds is redacted in the file, too: longer than before, so that the
-/// rows move, and shorter.
+/// Rows also move in the file: one replacement is longer than the redacted text, one shorter.
 #[tokio::test]
-async fn no_byte_is_left_of_what_a_new_detector_redacted() {
+async fn no_byte_is_left_of_a_text_that_a_new_detector_redacted() {
     const LONG: &str = "a_kind_with_quite_a_long_name_to_make_rows_grow_by_some_bytes";
     let mut left = Vec::new();
     for seed in 0..SEEDS {
@@ -150,5 +149,5 @@ async fn no_byte_is_left_of_rows_of_random_sizes_that_were_withdrawn() {
     assert!(left.iter().all(|left| *left == 0), "{left:?}");
 }
 
-/// How many files are looked at: enough to find bytes in the gaps of pages.
+/// The number of files per test: enough for leftovers to occur in the gaps of pages.
 const SEEDS: u64 = 12;

@@ -1,5 +1,5 @@
-//! What a disk, another program or a hand can do to the file. Each cell of the table in
-//! `docs/durability.md` is a test here.
+//! Damage by a disk, another program or a user. Each cell of the table in `docs/durability.md` is a
+//! test in this file.
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use super::{Durable, counters, dropped, flush, rows};
 use crate::support::{AnalyticsExt as _, eventually};
 
-/// Leaves `events` in the file, and a backend's last refusal behind.
+/// Leaves `events` in the file.
 async fn leave(durable: &Durable, events: usize) {
     let (analytics, _) = durable.start_offline().await;
     for _ in 0..events {
@@ -28,7 +28,7 @@ async fn leave(durable: &Durable, events: usize) {
     durable.end(analytics).await;
 }
 
-/// The error of a start on `queue`.
+/// Returns the error of a start on `queue`.
 async fn refusal(durable: &Durable, queue: SqliteQueue) -> QueueError {
     let backend = FailingBackend::new();
     let builder = durable.device.builder().backend(backend).queue(queue);
@@ -38,7 +38,7 @@ async fn refusal(durable: &Durable, queue: SqliteQueue) -> QueueError {
     }
 }
 
-/// A new start finds `restored` events, and what it captures is durable again.
+/// Asserts that a start finds `restored` events, and that new events are durable again.
 async fn starts_and_is_durable(durable: &Durable, restored: u64) -> QueueStats {
     let (analytics, _) = durable.start_offline().await;
     let found = analytics.stats().queue;
@@ -62,7 +62,7 @@ fn find(bytes: &[u8], wanted: &[u8]) -> usize {
 }
 
 #[tokio::test]
-async fn a_damaged_file_is_deleted_and_a_new_one_begun() {
+async fn a_damaged_file_is_replaced_by_a_new_one() {
     let everything: fn(&mut Vec<u8>) = |bytes| bytes[100..].fill(0x5a);
     let one_page: fn(&mut Vec<u8>) = |bytes| {
         let page = find(bytes, b"Left") / 4096;
@@ -81,7 +81,7 @@ async fn a_damaged_file_is_deleted_and_a_new_one_begun() {
 }
 
 #[tokio::test]
-async fn a_damaged_row_is_deleted_alone() {
+async fn only_the_damaged_row_is_deleted() {
     let durable = Durable::new().await;
     leave(&durable, 3).await;
     overwrite(&durable.path(), |bytes| {
@@ -93,14 +93,14 @@ async fn a_damaged_row_is_deleted_alone() {
 }
 
 #[tokio::test]
-async fn a_log_that_is_cut_loses_what_came_after_the_cut() {
+async fn a_truncated_log_loses_only_the_rows_after_the_cut() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start_offline().await;
     for _ in 0..3 {
         analytics.capture_one("Left");
         flush(&analytics).await;
     }
-    // What a kill of the process would leave.
+    // The files as a killed process leaves them.
     let killed = Durable { directory: TempDir::new().unwrap(), ..durable };
     for file in ["queue.sqlite3", "queue.sqlite3-wal"] {
         let from = durable.directory.path().join(file);
@@ -116,7 +116,7 @@ async fn a_log_that_is_cut_loses_what_came_after_the_cut() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_no_database_is_set_aside() {
+async fn a_file_that_is_not_a_database_is_set_aside() {
     let durable = Durable::new().await;
     fs::write(durable.path(), "a diary, by mistake").unwrap();
     let found = starts_and_is_durable(&durable, 0).await;
@@ -127,7 +127,7 @@ async fn a_file_that_is_no_database_is_set_aside() {
 }
 
 #[tokio::test]
-async fn one_file_at_most_is_set_aside() {
+async fn at_most_one_file_is_set_aside() {
     let durable = Durable::new().await;
     for _ in 0..3 {
         fs::write(durable.path(), "no database").unwrap();
@@ -137,7 +137,7 @@ async fn one_file_at_most_is_set_aside() {
 }
 
 #[tokio::test]
-async fn a_database_of_something_else_is_refused_and_not_touched() {
+async fn the_database_of_another_program_is_refused_and_unchanged() {
     let durable = Durable::new().await;
     let connection = Connection::open(durable.path()).unwrap();
     connection.execute_batch("CREATE TABLE diary (page TEXT)").unwrap();
@@ -150,7 +150,7 @@ async fn a_database_of_something_else_is_refused_and_not_touched() {
 }
 
 #[tokio::test]
-async fn a_file_of_a_newer_version_is_refused_and_not_touched() {
+async fn a_file_of_a_newer_version_is_refused_and_unchanged() {
     let durable = Durable::new().await;
     leave(&durable, 1).await;
     Connection::open(durable.path()).unwrap().pragma_update(None, "user_version", 2).unwrap();
@@ -167,7 +167,7 @@ async fn an_empty_file_is_a_new_one() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_opened_is_refused() {
+async fn a_path_that_cannot_be_opened_is_refused() {
     let durable = Durable::new().await;
     let missing = durable.directory.path().join("missing/queue.sqlite3");
     for path in [missing, durable.directory.path().join(".."), "/".into()] {
@@ -177,15 +177,15 @@ async fn what_cannot_be_opened_is_refused() {
 }
 
 #[tokio::test]
-async fn a_second_one_of_this_process_is_told_that_it_is_in_use() {
+async fn a_second_queue_in_this_process_fails_because_the_file_is_in_use() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start_offline().await;
-    // Of another client, whose record is its own.
+    // A queue of another client, whose record is separate.
     let device = durable.world.device("TABLET").await;
     let queue = SqliteQueue::new(durable.path());
     let built = device.builder().backend(FailingBackend::new()).queue(queue).build().await;
     assert!(matches!(built, Err(BuildError::Queue(QueueError::InUse))), "{built:?}");
-    // The first goes on as if nothing had been.
+    // The first process continues undisturbed.
     analytics.capture_one("Event");
     flush(&analytics).await;
     assert_eq!(analytics.stats().queue, QueueStats::default());
@@ -193,13 +193,13 @@ async fn a_second_one_of_this_process_is_told_that_it_is_in_use() {
     assert_eq!(durable.rows(), 1);
 }
 
-/// The test that is another process, and the file that it is to open.
+/// The name of the other process's test, and the variable with the file that it opens.
 const HOLDER: &str = "durable::faults::another_process_holds_a_file";
 const HELD: &str = "MATRIX_ANALYTICS_TEST_HELD";
 
 #[tokio::test]
 async fn another_process_holds_a_file() {
-    #[expect(clippy::disallowed_methods, reason = "it is a test that reads it")]
+    #[expect(clippy::disallowed_methods, reason = "the child reads its instructions")]
     let Ok(path) = std::env::var(HELD) else { return };
     let directory = Path::new(&path).parent().unwrap();
     let durable = Durable::new().await;
@@ -211,7 +211,7 @@ async fn another_process_holds_a_file() {
     std::io::stdin().read_line(&mut String::new()).unwrap();
 }
 
-/// Another process, which ends with the test.
+/// Another process, killed when the test ends.
 struct Holder(Child);
 
 impl Holder {
@@ -237,7 +237,7 @@ impl Drop for Holder {
 }
 
 #[tokio::test]
-async fn a_second_process_is_told_that_it_is_in_use_until_the_first_is_killed() {
+async fn a_second_process_fails_until_the_first_one_is_killed() {
     let durable = Durable::new().await;
     let holder = Holder::of(&durable.path());
     let error = refusal(&durable, SqliteQueue::new(durable.path())).await;
@@ -246,7 +246,7 @@ async fn a_second_process_is_told_that_it_is_in_use_until_the_first_is_killed() 
     starts_and_is_durable(&durable, 0).await;
 }
 
-/// Finds something in every name.
+/// Reports every text as an identifier.
 struct Everything;
 
 impl Detector for Everything {
@@ -260,7 +260,7 @@ impl Detector for Everything {
 }
 
 #[tokio::test]
-async fn without_the_passphrase_nothing_is_read_and_nothing_lost() {
+async fn without_the_passphrase_nothing_is_read_or_lost() {
     let durable = Durable::new().await;
     let queue = |passphrase: &str| SqliteQueue::new(durable.path()).passphrase(passphrase);
     let start = async |passphrase, detects| {
@@ -272,7 +272,7 @@ async fn without_the_passphrase_nothing_is_read_and_nothing_lost() {
         analytics.confirmed().await;
         analytics
     };
-    // What was written before there was a passphrase is encrypted too.
+    // Rows that were written without a passphrase become encrypted as well.
     leave(&durable, 1).await;
     let analytics = start("correct horse", false).await;
     assert_eq!(counters(&analytics).restored, 1);
@@ -288,7 +288,7 @@ async fn without_the_passphrase_nothing_is_read_and_nothing_lost() {
     let analytics = start("correct horse", true).await;
     assert_eq!(counters(&analytics).restored, 2);
     durable.end(analytics).await;
-    // What the guard changed is encrypted again.
+    // Rows that the guard changed are encrypted again.
     let connection = Connection::open(durable.path()).unwrap();
     let mut payloads = connection.prepare("SELECT payload FROM events").unwrap();
     let payloads = payloads.query_map([], |row| row.get::<_, Vec<u8>>(0)).unwrap();
@@ -317,7 +317,7 @@ async fn another_users_rows_are_deleted_unsent() {
 
 #[tokio::test]
 #[cfg(unix)]
-async fn the_file_and_its_log_are_for_their_owner_only() {
+async fn only_the_owner_can_read_the_file_and_its_log() {
     use std::os::unix::fs::PermissionsExt as _;
 
     let durable = Durable::new().await;
@@ -331,7 +331,7 @@ async fn the_file_and_its_log_are_for_their_owner_only() {
     }
 }
 
-/// A disk of 256 KiB; none where mounting is not allowed.
+/// A disk of 256 KiB. Mounting may not be permitted, in which case there is none.
 #[cfg(target_os = "linux")]
 struct SmallDisk(TempDir);
 
@@ -376,7 +376,7 @@ impl SmallDisk {
 #[cfg(target_os = "linux")]
 impl Drop for SmallDisk {
     fn drop(&mut self) {
-        // A file of a test that failed may still be open.
+        // A failed test may have left a file open.
         self.run("umount", &["--lazy"]);
     }
 }
@@ -457,7 +457,7 @@ async fn a_read_only_disk_is_refused() {
     assert_eq!(rows(&disk.path()), 1);
 }
 
-/// The files in the directory of the queue.
+/// Returns the names of the files in the queue's directory.
 fn files(durable: &Durable) -> Vec<String> {
     let entries = fs::read_dir(durable.directory.path()).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());

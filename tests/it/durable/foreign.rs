@@ -1,5 +1,5 @@
-//! A database that is not the queue's, or not yet: no byte of it changes, nor of what is
-//! beside it.
+//! A database that belongs to another program, or to a newer version: no byte of it changes, nor of
+//! the files next to it.
 
 use std::{collections::BTreeMap, fs, path::Path};
 
@@ -9,22 +9,22 @@ use tempfile::TempDir;
 
 use super::Durable;
 
-/// The names and contents of the files in `directory`.
+/// Returns the names and contents of the files in `directory`.
 fn contents(directory: &Path) -> BTreeMap<String, Vec<u8>> {
     let entries = fs::read_dir(directory).unwrap().map(Result::unwrap);
     let name = |entry: &fs::DirEntry| entry.file_name().into_string().unwrap();
     entries.map(|entry| (name(&entry), fs::read(entry.path()).unwrap())).collect()
 }
 
-/// Puts a database in the place of the queue's file, as an app that was killed leaves it:
-/// `begin` is on the disk, and `end` in its log.
+/// Puts a database in the place of the queue's file, as a killed app leaves it: `begin` is in the
+/// file, and `end` in its log.
 fn put(durable: &Durable, begin: &str, end: &str) {
     let elsewhere = TempDir::new().unwrap();
     let connection = Connection::open(elsewhere.path().join("queue.sqlite3")).unwrap();
     connection.execute_batch(begin).unwrap();
     connection.execute_batch(end).unwrap();
     for entry in fs::read_dir(elsewhere.path()).unwrap().map(Result::unwrap) {
-        // The shared memory dies with its process.
+        // Shared memory does not survive its process.
         if !entry.file_name().into_string().unwrap().ends_with("-shm") {
             fs::copy(entry.path(), durable.directory.path().join(entry.file_name())).unwrap();
         }
@@ -41,14 +41,14 @@ async fn refusal(durable: &Durable) -> QueueError {
 
 const DIARY: &str = "CREATE TABLE diary (page TEXT); INSERT INTO diary VALUES ('dear diary');";
 const LOG: &str = "PRAGMA journal_mode = WAL;";
-/// Pages are spilled into the file while the transaction is open, so that its journal is hot.
+/// Spills pages into the file while the transaction is open, which leaves a hot journal.
 const SPILL: &str = "PRAGMA cache_size = 1; PRAGMA cache_spill = 1; BEGIN;
     UPDATE diary SET page = 'torn out';
     INSERT INTO diary WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 2000)
     SELECT hex(randomblob(200)) FROM n;";
 
 #[tokio::test]
-async fn a_database_of_something_else_keeps_every_byte_of_it_and_of_its_logs() {
+async fn the_database_of_another_program_and_its_logs_keep_every_byte() {
     let theirs = "PRAGMA application_id = 7;";
     for (begin, end) in [
         (DIARY.into(), String::new()),
@@ -70,7 +70,7 @@ async fn a_database_of_something_else_keeps_every_byte_of_it_and_of_its_logs() {
 }
 
 #[tokio::test]
-async fn a_file_of_a_newer_version_keeps_every_byte_of_it_and_of_its_log() {
+async fn a_file_of_a_newer_version_and_its_log_keep_every_byte() {
     let ours = format!("PRAGMA application_id = {}; PRAGMA user_version = 2;", 0x4d78_416e);
     for (begin, end) in
         [(format!("{ours}{DIARY}"), String::new()), (format!("{ours}{LOG}"), DIARY.into())]
@@ -84,7 +84,8 @@ async fn a_file_of_a_newer_version_keeps_every_byte_of_it_and_of_its_log() {
     }
 }
 
-/// The app's own database, which it has open: to look at it must not cost it its locks.
+/// The file is a database that the app itself has open. Inspecting it must not release the app's
+/// locks.
 #[cfg(unix)]
 #[tokio::test]
 async fn a_database_that_this_process_has_open_keeps_its_locks() {

@@ -1,6 +1,6 @@
-//! A disk that hangs, for real: an ext4 file system on a loop device, which `fsfreeze`
-//! makes block every write until it is thawed. Needs leave to mount; without it the test
-//! does nothing, and `hanging` has the same cases on a simulated disk.
+//! A disk that really hangs: an ext4 file system on a loop device, where `fsfreeze` blocks every
+//! write until it is thawed. This needs permission to mount. Without it, the test does nothing;
+//! `hanging` covers the same cases on a simulated disk.
 
 use std::{
     fs,
@@ -20,8 +20,8 @@ use crate::support::{AnalyticsExt as _, eventually};
 /// A disk that can be frozen.
 struct Disk {
     directory: TempDir,
-    /// Thaws the disk if this process is killed: a thread that waits for a frozen disk
-    /// cannot be.
+    /// A process that thaws the disk if this one is killed: threads that wait for a frozen disk
+    /// cannot be killed.
     watchdog: Child,
 }
 
@@ -69,7 +69,7 @@ impl Drop for Disk {
     }
 }
 
-/// Few blocking threads, so that it shows if any is kept.
+/// Returns a runtime with so few blocking threads that one that is kept busy is noticed.
 fn runtime() -> Runtime {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_all().max_blocking_threads(4).build().unwrap()
@@ -97,7 +97,7 @@ fn a_frozen_disk_stops_neither_delivery_nor_the_end_of_the_runtime() {
             in_time("a frozen disk stops delivery", delivered).await;
         }
         assert!(analytics.stats().queue.not_durable > 0);
-        // The app's own work on blocking threads goes on.
+        // The app can still use blocking threads.
         eventually(tokio::task::spawn_blocking(|| ())).await.unwrap();
 
         let receipt = tokio::spawn(analytics.opt_out().into_future());
@@ -110,7 +110,7 @@ fn a_frozen_disk_stops_neither_delivery_nor_the_end_of_the_runtime() {
         assert!(counters(&analytics).is_balanced());
     });
     let (ended, end) = mpsc::channel();
-    #[expect(clippy::disallowed_methods, reason = "a test may start threads")]
+    #[expect(clippy::disallowed_methods, reason = "the test uses a plain thread")]
     let dropping = std::thread::spawn(move || {
         drop(runtime);
         ended.send(()).unwrap();
@@ -120,7 +120,7 @@ fn a_frozen_disk_stops_neither_delivery_nor_the_end_of_the_runtime() {
     dropping.join().unwrap();
     assert!(ended.is_ok(), "the runtime's end waits for the disk");
 
-    // The thread of the file wipes it and lets go of it, by itself.
+    // The file's own thread wipes the file, and closes it.
     let runtime = self::runtime();
     runtime.block_on(async {
         let durable = Durable::new().await;

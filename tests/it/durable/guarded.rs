@@ -1,4 +1,4 @@
-//! The guard of this process looks at what another process wrote down.
+//! The guard inspects events written by an earlier process.
 
 use std::{fs, ops::Range, path::Path};
 
@@ -14,7 +14,7 @@ use crate::support::AnalyticsExt as _;
 
 const CODENAME: &str = "Kingfisher";
 
-/// Finds a word that no earlier version of the app looked for.
+/// A detector that earlier versions of the app did not have.
 struct Codenames;
 
 impl Detector for Codenames {
@@ -27,8 +27,8 @@ impl Detector for Codenames {
     }
 }
 
-/// Leaves an event that names the secret in its name, a key, a text and what it says about
-/// the user, and one that does not.
+/// Leaves two events. The first contains `secret` in its name, a key, a text and its user
+/// properties.
 async fn leave(durable: &Durable, secret: &str) {
     let (analytics, _) = durable.start_offline().await;
     analytics.set_user_properties(&Properties::new().with("project", secret)).unwrap();
@@ -40,7 +40,7 @@ async fn leave(durable: &Durable, secret: &str) {
     assert!(mentions(durable.directory.path(), secret));
 }
 
-/// Whether a file in `directory` has `secret` in it.
+/// Returns whether a file in `directory` contains `secret`.
 fn mentions(directory: &Path, secret: &str) -> bool {
     fs::read_dir(directory).unwrap().any(|entry| {
         let bytes = fs::read(entry.unwrap().path()).unwrap();
@@ -48,22 +48,22 @@ fn mentions(directory: &Path, secret: &str) -> bool {
     })
 }
 
-/// A backend that is down.
+/// Returns a backend that is down.
 fn down() -> FailingBackend {
     let backend = FailingBackend::new();
     backend.fail_always(DeliveryFailure::Transient);
     backend
 }
 
-/// Starts with `builder` while the backend is down, checks that no file names the secret,
-/// and delivers what was restored.
+/// Starts with `builder` while the backend is down, asserts that no file contains the secret, and
+/// delivers the restored events.
 async fn deliver(durable: &Durable, builder: AnalyticsBuilder, secret: &str) -> FailingBackend {
     let backend = down();
     let analytics = builder.backend(backend.clone()).build().await.unwrap();
     assert!(!mentions(durable.directory.path(), secret));
     analytics.confirmed().await;
     durable.end(analytics).await;
-    // What is delivered is what the file holds.
+    // The delivered events are those in the file.
     let (analytics, backend) = durable.start().await;
     flush(&analytics).await;
     durable.end(analytics).await;
@@ -71,7 +71,7 @@ async fn deliver(durable: &Durable, builder: AnalyticsBuilder, secret: &str) -> 
 }
 
 #[tokio::test]
-async fn what_a_new_detector_finds_is_redacted_in_the_file_and_in_what_is_sent() {
+async fn text_that_a_new_detector_finds_is_redacted_in_the_file_and_in_restored_events() {
     let durable = Durable::new().await;
     leave(&durable, CODENAME).await;
     let backend = deliver(&durable, durable.builder().detector(Codenames), CODENAME).await;
@@ -83,7 +83,7 @@ async fn what_a_new_detector_finds_is_redacted_in_the_file_and_in_what_is_sent()
 }
 
 #[tokio::test]
-async fn what_a_new_detector_finds_is_dropped_where_the_policy_says_so() {
+async fn events_that_a_new_detector_finds_are_dropped_under_that_policy() {
     let durable = Durable::new().await;
     leave(&durable, CODENAME).await;
     let builder = durable.builder().detector(Codenames).guard_policy(GuardPolicy::DropEvent);
@@ -102,7 +102,7 @@ async fn what_a_new_detector_finds_is_dropped_where_the_policy_says_so() {
 }
 
 #[tokio::test]
-async fn what_the_session_is_known_by_now_is_redacted_too() {
+async fn identifiers_of_the_new_session_are_redacted_in_restored_events() {
     let durable = Durable::new().await;
     let device = durable.world.device("QZXJKVBWPL").await;
     let durable = Durable { device, ..durable };
@@ -125,7 +125,7 @@ async fn what_the_session_is_known_by_now_is_redacted_too() {
     assert_eq!(backend.accepted_events()[0].properties["text"], "on [device_id]!");
 }
 
-/// What the queue writes behind an event.
+/// The checksum that the queue appends to each payload.
 fn checksum(bytes: &[u8]) -> u64 {
     let mix = |sum: u64, word: u64| (sum ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(23);
     let (words, rest) = bytes.as_chunks::<8>();

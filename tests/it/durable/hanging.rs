@@ -1,5 +1,4 @@
-//! A disk that hangs, simulated: what becomes of events, of a withdrawal, and of the end of
-//! the app.
+//! A simulated disk that hangs: delivery, withdrawal, and the end of the app.
 
 use std::{collections::BTreeSet, sync::mpsc, time::Duration};
 
@@ -11,7 +10,7 @@ use matrix_analytics::{
 use super::{Durable, counters, flush, in_time};
 use crate::support::{AnalyticsExt as _, eventually};
 
-/// A process whose file is on `disk`.
+/// Starts a process whose file is on `disk`.
 async fn start(durable: &Durable, disk: &HangingDisk, backend: &FailingBackend) -> Analytics {
     let queue = SqliteQueue::new(durable.path()).on_disk(disk);
     let builder = durable.device.builder().queue(queue).backend(backend.clone());
@@ -20,7 +19,7 @@ async fn start(durable: &Durable, disk: &HangingDisk, backend: &FailingBackend) 
     analytics
 }
 
-/// Captures an event, and waits until the backend has taken `events`.
+/// Captures an event, and waits until the backend has accepted `events`.
 async fn deliver(analytics: &Analytics, backend: &FailingBackend, events: usize) {
     analytics.capture_one("During");
     let delivered = || backend.accepted_events().len() == events;
@@ -42,7 +41,7 @@ async fn events_are_delivered_from_memory_and_each_arrives_once() {
     assert!(counters(&analytics).is_balanced());
 
     disk.heal();
-    // What comes now is durable again, once the disk has done what it was asked for.
+    // New events are durable again once the disk has caught up.
     backend.fail_always(DeliveryFailure::Transient);
     eventually(async {
         loop {
@@ -68,7 +67,7 @@ async fn events_are_delivered_from_memory_and_each_arrives_once() {
 }
 
 #[tokio::test]
-async fn a_withdrawal_is_pending_until_the_disk_is_back_and_then_nothing_is_left() {
+async fn a_withdrawal_is_pending_until_the_disk_recovers_and_then_leaves_nothing() {
     let (durable, disk, backend) =
         (Durable::new().await, HangingDisk::new(), FailingBackend::new());
     backend.fail_always(DeliveryFailure::Transient);
@@ -96,7 +95,7 @@ async fn a_withdrawal_is_pending_until_the_disk_is_back_and_then_nothing_is_left
 }
 
 #[tokio::test]
-async fn a_shutdown_ends_in_time_and_the_next_start_finds_what_was_written() {
+async fn a_shutdown_ends_in_time_and_the_next_start_finds_the_stored_events() {
     let (durable, disk, backend) =
         (Durable::new().await, HangingDisk::new(), FailingBackend::new());
     backend.fail_always(DeliveryFailure::Transient);
@@ -135,7 +134,7 @@ fn the_end_of_the_runtime_does_not_wait_for_the_disk() {
         analytics
     });
     let (ended, end) = mpsc::channel();
-    #[expect(clippy::disallowed_methods, reason = "a test may start threads")]
+    #[expect(clippy::disallowed_methods, reason = "the test uses a plain thread")]
     let dropping = std::thread::spawn(move || {
         drop(runtime);
         ended.send(()).unwrap();
@@ -144,6 +143,6 @@ fn the_end_of_the_runtime_does_not_wait_for_the_disk() {
     disk.heal();
     dropping.join().unwrap();
     assert!(ended.is_ok(), "the runtime's end waits for the disk");
-    // What was on its way is accounted for.
+    // Events in flight are accounted for.
     assert_eq!(counters(&analytics).queued, 0);
 }

@@ -1,18 +1,16 @@
-//! A process that captures numbered events, and withdraws now and then, is killed with
-//! SIGKILL again and again, always on the same files, until a last one delivers what is
-//! left.
+//! Kills a process with SIGKILL again and again while it captures numbered events and sometimes
+//! withdraws, always on the same files. A last process delivers the remaining events.
 //!
-//! What the guarantee covers is what the process said of it before it died: all that
-//! was captured before a [`flush`](matrix_analytics::Analytics::flush) returned, or that
-//! it found written down. The test asks of a real collector, which writes down what it
-//! gets: did each of these arrive, and was each that had not found by the next process?
-//! Did each event have one unique ID, on every try? Did
-//! nothing from before a withdrawal arrive after it, or under a later ID? And do the
-//! counters add up, in every process?
+//! The guarantee covers the events that the process reported as durable before it died: all that
+//! were captured before a [`flush`](matrix_analytics::Analytics::flush) returned, and those found
+//! in the file. The test compares this with the log of a real collector. Each covered event must
+//! arrive, or be restored by the next process. Each event has one unique ID on every try. No event
+//! from before a withdrawal arrives after it, or under a later ID. The counters balance in every
+//! process.
 //!
-//! When to kill is drawn by lot from a seed, as a number of things that the parent hears
-//! of and then of turns of its own; what the child does at that moment depends on the
-//! machine, as it does in life.
+//! A seeded random generator decides when to kill: after a number of reports from the child and
+//! requests to the collector, and then of scheduler turns in the parent. The exact position of the
+//! child depends on the machine, as it does in production.
 //!
 //! ```sh
 //! MATRIX_ANALYTICS_TEST_KILLS=1000 cargo test --all-features --test it durable::kill
@@ -49,36 +47,36 @@ use crate::{
     support::{ALICE, AnalyticsExt as _, FOREIGN_ID, content},
 };
 
-/// The test that is the child.
+/// The name of the child's test.
 const CHILD: &str = "durable::kill::a_child_captures_until_it_is_killed";
-/// What the parent asks of the child: nothing, in an ordinary run.
+/// The child's instructions. Unset in an ordinary run.
 const ORDER: &str = "MATRIX_ANALYTICS_TEST_DURABLE_CHILD";
-/// How many kills; few in an ordinary run.
+/// The number of kills; an ordinary run makes a few.
 const KILLS: &str = "MATRIX_ANALYTICS_TEST_KILLS";
-/// What begins a line for the parent: the test harness prints too.
+/// The prefix of a line for the parent. The test harness prints to the same stream.
 const MARK: &str = "@@";
 
-/// What the child tells.
+/// A fact reported by the child.
 #[derive(Debug)]
 enum Fact {
-    /// It is about to open its files.
+    /// The child is about to open its files.
     Begins,
-    /// It was started, and this many events were restored.
+    /// The child has started, and has restored this many events.
     Started(u64),
-    /// It is about to capture the event of this number.
+    /// The child is about to capture the event of this number.
     Captures(u64),
-    /// All up to this number is written down.
+    /// All events up to this number are durable.
     Flushed(u64),
-    /// It is about to withdraw.
+    /// The child is about to withdraw.
     Withdraws,
-    /// It has withdrawn all up to this number: the receipt says so.
+    /// The receipt says that all events up to this number are withdrawn.
     Withdrawn(u64),
-    /// It has left what it had to the next process, or delivered it.
+    /// The child has delivered its events, or has left them to the next process.
     Ended,
 }
 
 impl Fact {
-    fn tell(&self) {
+    fn report(&self) {
         let line = match self {
             Self::Begins => "Begins".to_owned(),
             Self::Started(events) => format!("Started {events}"),
@@ -109,19 +107,19 @@ impl Fact {
     }
 }
 
-/// What the parent asks for.
+/// The instructions of one child.
 struct Order {
     homeserver: String,
     device: String,
     token: String,
     directory: String,
     collector: String,
-    /// Which process of the row this is.
+    /// The number of this process.
     process: u64,
     /// The number of the next event.
     next: u64,
     seed: u64,
-    /// It is not killed: it delivers everything.
+    /// The last process is not killed, and delivers everything.
     is_last: bool,
 }
 
@@ -152,7 +150,7 @@ impl Order {
     }
 }
 
-/// Sends one line an event, and waits for the answer.
+/// Sends one line per event, and waits for the answer.
 struct Wire {
     collector: String,
     process: u64,
@@ -167,7 +165,7 @@ impl Backend for Wire {
     async fn send(&self, batch: &Batch) -> Result<(), DeliveryError> {
         let lost = |error: std::io::Error| DeliveryError::Transient(Box::new(error));
         let mut held = self.connection.lock().await;
-        // Taken out: a request that is cut leaves no half of it on the connection.
+        // Taken out, so that a cancelled request does not leave a partial line on the connection.
         let mut connection = match held.take() {
             Some(connection) => connection,
             None => BufStream::new(TcpStream::connect(&self.collector).await.map_err(lost)?),
@@ -197,16 +195,16 @@ impl Backend for Wire {
 
 #[tokio::test]
 async fn a_child_captures_until_it_is_killed() {
-    #[expect(clippy::disallowed_methods, reason = "it is a test that reads it")]
+    #[expect(clippy::disallowed_methods, reason = "the child reads its instructions")]
     let Ok(order) = std::env::var(ORDER) else { return };
     let order = Order::from_text(&order);
     let directory = Path::new(&order.directory);
-    let mut lot = fastrand::Rng::with_seed(order.seed);
+    let mut random = fastrand::Rng::with_seed(order.seed);
 
     let store = SqliteStateStore::open(directory.join("store"), None).await.unwrap();
     let store = StoreConfig::new(CrossProcessLockConfig::SingleProcess).state_store(store);
     let client = client_of(&order.homeserver, &order.device, &order.token, store).await;
-    Fact::Begins.tell();
+    Fact::Begins.report();
     let wire = Wire {
         collector: order.collector.clone(),
         process: order.process,
@@ -222,29 +220,29 @@ async fn a_child_captures_until_it_is_killed() {
         .await
         .unwrap();
     check(&analytics);
-    Fact::Started(analytics.stats().backends[0].restored).tell();
+    Fact::Started(analytics.stats().backends[0].restored).report();
     opt_in(&analytics).await;
 
     let mut next = order.next;
-    for _ in 0..lot.u32(50..300) {
-        match lot.u32(0..1000) {
+    for _ in 0..random.u32(50..300) {
+        match random.u32(0..1000) {
             0..2 => {
-                Fact::Withdraws.tell();
+                Fact::Withdraws.report();
                 let receipt = analytics.opt_out().await;
                 check(&analytics);
                 if receipt.record.is_done() && receipt.queue.is_done() {
-                    Fact::Withdrawn(next - 1).tell();
+                    Fact::Withdrawn(next - 1).report();
                 }
                 opt_in(&analytics).await;
             }
             2..100 => {
                 analytics.flush().await;
                 check(&analytics);
-                Fact::Flushed(next - 1).tell();
+                Fact::Flushed(next - 1).report();
             }
             100..300 => tokio::task::yield_now().await,
             _ => {
-                Fact::Captures(next).tell();
+                Fact::Captures(next).report();
                 analytics.capture_named(next.to_string(), Properties::new());
                 next += 1;
             }
@@ -253,15 +251,15 @@ async fn a_child_captures_until_it_is_killed() {
     if order.is_last {
         analytics.until(ConsentState::is_open).await;
         while !analytics.flush().await.is_complete() {}
-        Fact::Flushed(next - 1).tell();
+        Fact::Flushed(next - 1).report();
     }
     analytics.shutdown(Duration::from_millis(20)).await;
     check(&analytics);
-    Fact::Ended.tell();
+    Fact::Ended.report();
 }
 
-/// Says yes, unless that is remembered, and waits until it is remembered: what is
-/// captured before that is not covered.
+/// Opts in unless the opt-in is already recorded, and waits until it is. Events captured before
+/// that are not covered.
 async fn opt_in(analytics: &Analytics) {
     while analytics.state().decision != Consent::Granted || analytics.recheck().await.is_err() {
         if analytics.opt_in().await.is_ok() {
@@ -276,7 +274,7 @@ fn check(analytics: &Analytics) {
     assert_eq!(stats.queue, matrix_analytics::QueueStats::default());
 }
 
-/// What arrived: in which process, under which ID, which event with which unique ID.
+/// An event that arrived, with its process, analytics ID, number and unique ID.
 #[derive(Clone, Debug)]
 struct Arrival {
     process: u64,
@@ -285,12 +283,12 @@ struct Arrival {
     uuid: String,
 }
 
-/// Takes what is sent to it, or does not, by lot, and writes it down.
+/// Accepts or refuses requests at random, and logs the accepted ones.
 struct Collector {
     address: String,
     arrivals: Arc<Mutex<Arrivals>>,
     directory: TempDir,
-    heard: Arc<Notify>,
+    received: Arc<Notify>,
 }
 
 struct Arrivals {
@@ -313,15 +311,15 @@ impl Collector {
         let arrivals = Arc::new(Mutex::new(Arrivals { file, numbers: BTreeSet::new() }));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let heard = Arc::new(Notify::new());
-        let (all, told) = (arrivals.clone(), heard.clone());
+        let received = Arc::new(Notify::new());
+        let (all, notify) = (arrivals.clone(), received.clone());
         tokio::spawn(async move {
-            let mut lot = fastrand::Rng::with_seed(seed);
+            let mut random = fastrand::Rng::with_seed(seed);
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(collect(stream, lot.fork(), all.clone(), told.clone()));
+                tokio::spawn(collect(stream, random.fork(), all.clone(), notify.clone()));
             }
         });
-        Self { address, arrivals, directory, heard }
+        Self { address, arrivals, directory, received }
     }
 
     fn arrivals(&self) -> Vec<Arrival> {
@@ -346,24 +344,24 @@ impl Collector {
 
 async fn collect(
     stream: TcpStream,
-    mut lot: fastrand::Rng,
+    mut random: fastrand::Rng,
     arrivals: Arc<Mutex<Arrivals>>,
-    heard: Arc<Notify>,
+    received: Arc<Notify>,
 ) {
     let mut stream = BufStream::new(stream);
     let mut request = String::new();
     while stream.read_line(&mut request).await.is_ok_and(|read| read > 0) {
-        heard.notify_one();
-        let fate = lot.u32(0..10);
-        // A request that was cut in the middle did not arrive.
-        if fate > 1 && request.ends_with('\n') {
+        received.notify_one();
+        let outcome = random.u32(0..10);
+        // A request that was cut short did not arrive.
+        if outcome > 1 && request.ends_with('\n') {
             arrivals.lock().unwrap().add(&request);
         }
-        // Taken, and the answer lost.
-        if fate == 2 {
+        // The request is accepted, but its answer is lost.
+        if outcome == 2 {
             return;
         }
-        let answer = if fate > 1 { "taken\n" } else { "not now\n" };
+        let answer = if outcome > 1 { "taken\n" } else { "not now\n" };
         let answered = async {
             stream.write_all(answer.as_bytes()).await?;
             stream.flush().await
@@ -375,25 +373,25 @@ async fn collect(
     }
 }
 
-/// What all processes have said.
+/// The facts reported by all processes.
 #[derive(Default)]
 struct Ledger {
     next: u64,
-    /// Of an event that was captured, after how many withdrawals.
+    /// The era in which each event was captured: the number of withdrawals before it.
     eras: BTreeMap<u64, u64>,
     era: u64,
-    /// Written down, not withdrawn, and not seen to have arrived.
+    /// Durable events that have neither been withdrawn nor arrived.
     owed: BTreeSet<u64>,
-    /// How many of those there were when this process began: as many it must find.
+    /// The number of those when this process began. It must restore at least as many.
     owed_before: u64,
     covered: u64,
-    /// For each withdrawal that is done: the process, and the last event before it.
+    /// For each completed withdrawal: the process, and the last event before it.
     withdrawals: Vec<(u64, u64)>,
     restored: u64,
 }
 
 impl Ledger {
-    fn hear(&mut self, process: u64, fact: &Fact, flushed_from: &mut u64) {
+    fn note(&mut self, process: u64, fact: &Fact, flushed_from: &mut u64) {
         match fact {
             Fact::Begins | Fact::Ended => {}
             Fact::Started(events) => {
@@ -409,7 +407,7 @@ impl Ledger {
                 self.covered += (number + 1).saturating_sub(*flushed_from);
                 *flushed_from = number + 1;
             }
-            // Whether it is remembered is known once it is done.
+            // Only a completed withdrawal is certain to be remembered.
             Fact::Withdraws => {
                 self.owed.clear();
                 *flushed_from = self.next;
@@ -450,7 +448,7 @@ impl Ledger {
     }
 }
 
-/// The child's facts, until it ends.
+/// Returns the child's next fact, or `None` when it ends.
 async fn next_fact(lines: &mut Lines<BufReader<ChildStdout>>) -> Option<Fact> {
     while let Some(line) = lines.next_line().await.unwrap() {
         if let Some((_, fact)) = line.split_once(MARK) {
@@ -460,12 +458,12 @@ async fn next_fact(lines: &mut Lines<BufReader<ChildStdout>>) -> Option<Fact> {
     None
 }
 
-/// Runs a child, and kills it at a moment that `lot` draws, unless it is the last.
-/// Returns whether it was killed.
+/// Runs a child, and kills it at a random moment unless it is the last. Returns whether it was
+/// killed.
 async fn run_child(
     order: &Order,
     collector: &Collector,
-    lot: &mut fastrand::Rng,
+    random: &mut fastrand::Rng,
     ledger: &mut Ledger,
 ) -> bool {
     let mut child = Command::new(std::env::current_exe().unwrap())
@@ -479,41 +477,41 @@ async fn run_child(
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     let mut flushed_from = order.next;
     let mut points = 0;
-    // Half of them early: while the files are opened, and while the last process's
+    // Half of the kills come early: while the files are opened, and while the previous process's
     // events are restored and sent.
-    let kill_at = if lot.bool() { lot.u32(0..8) } else { lot.u32(0..250) };
+    let kill_at = if random.bool() { random.u32(0..8) } else { random.u32(0..250) };
     let ended = loop {
         if !order.is_last && points == kill_at {
-            for _ in 0..lot.u32(0..2_000) {
+            for _ in 0..random.u32(0..2_000) {
                 tokio::task::yield_now().await;
             }
             break false;
         }
         tokio::select! {
             fact = next_fact(&mut lines) => match fact {
-                Some(fact) => ledger.hear(order.process, &fact, &mut flushed_from),
+                Some(fact) => ledger.note(order.process, &fact, &mut flushed_from),
                 None => break true,
             },
-            () = collector.heard.notified() => {}
+            () = collector.received.notified() => {}
         }
         points += 1;
     };
-    // SIGKILL, and wait until it is dead. What it had said is in the pipe.
+    // Sends SIGKILL, and waits for the child's exit. Its earlier reports are still in the pipe.
     let _ = child.start_kill();
     let status = child.wait().await.unwrap();
     while let Some(fact) = next_fact(&mut lines).await {
-        ledger.hear(order.process, &fact, &mut flushed_from);
+        ledger.note(order.process, &fact, &mut flushed_from);
     }
     assert!(!ended || status.success(), "the child failed: {status}");
     !ended
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_the_guarantee_covers_survives_every_kill_and_arrives_once() {
-    #[expect(clippy::disallowed_methods, reason = "it is a test that reads it")]
+async fn covered_events_survive_every_kill_and_arrive_once() {
+    #[expect(clippy::disallowed_methods, reason = "the run reads the number of kills")]
     let kills: u64 = std::env::var(KILLS).map_or(30, |kills| kills.parse().unwrap());
     let seed = 0x5eed ^ kills;
-    let mut lot = fastrand::Rng::with_seed(seed);
+    let mut random = fastrand::Rng::with_seed(seed);
     let server = AccountDataServer::start().await;
     server.set_content(ALICE, ELEMENT_EVENT_TYPE, &content(Some(true), Some(FOREIGN_ID)));
     let DeviceLogin { device_id, access_token, .. } = server.add_device(ALICE, "PHONE");
@@ -534,10 +532,10 @@ async fn what_the_guarantee_covers_survives_every_kill_and_arrives_once() {
             collector: collector.address.clone(),
             process,
             next: ledger.next,
-            seed: lot.u64(..),
+            seed: random.u64(..),
             is_last: killed == kills,
         };
-        killed += u64::from(run_child(&order, &collector, &mut lot, &mut ledger).await);
+        killed += u64::from(run_child(&order, &collector, &mut random, &mut ledger).await);
         server.clear_requests();
         if order.is_last {
             break;
@@ -545,11 +543,11 @@ async fn what_the_guarantee_covers_survives_every_kill_and_arrives_once() {
     }
     let arrivals = collector.arrivals();
     ledger.check(&arrivals);
-    assert!(ledger.restored > 0, "no process found anything to go on with");
+    assert!(ledger.restored > 0, "no process restored an event");
     report(killed, begun.elapsed(), &ledger, &arrivals);
 }
 
-#[expect(clippy::print_stdout, reason = "what the numbers in the documentation come from")]
+#[expect(clippy::print_stdout, reason = "the documentation quotes these numbers")]
 fn report(killed: u64, time: Duration, ledger: &Ledger, arrivals: &[Arrival]) {
     let distinct: BTreeSet<_> = arrivals.iter().map(|arrival| arrival.number).collect();
     println!(

@@ -1,4 +1,4 @@
-//! Links, and anything else that is no file of ours, in the place of a file of the queue.
+//! Links and other files that are not ours, in the place of a file of the queue.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use matrix_analytics::{BuildError, QueueError, SqliteQueue, testing::FailingBack
 use super::{Durable, flush};
 use crate::support::{AnalyticsExt as _, eventually};
 
-/// Every name that the queue may open, make or delete.
+/// The names of all files that the queue may open, create or delete.
 const NAMES: [&str; 8] = [
     "queue.sqlite3",
     "queue.sqlite3-wal",
@@ -25,7 +25,7 @@ const NAMES: [&str; 8] = [
 
 const DIARY: &str = "a diary, of which every page counts";
 
-/// A file of another program, in a directory of its own.
+/// A file of another program, in its own directory.
 struct Victim {
     directory: tempfile::TempDir,
 }
@@ -41,7 +41,7 @@ impl Victim {
         self.directory.path().join("diary")
     }
 
-    /// Puts a link to it at `place`.
+    /// Creates a link to the file at `place`.
     fn link(&self, place: &Path, hard: bool) {
         if hard { fs::hard_link(self.path(), place) } else { symlink(self.path(), place) }.unwrap();
     }
@@ -51,7 +51,7 @@ impl Victim {
     }
 }
 
-/// Starts on the queue, and returns why that was refused.
+/// Starts on the queue, and returns the error.
 async fn refusal(durable: &Durable) -> QueueError {
     match durable.builder().backend(FailingBackend::new()).build().await {
         Err(BuildError::Queue(error)) => error,
@@ -60,7 +60,7 @@ async fn refusal(durable: &Durable) -> QueueError {
 }
 
 #[tokio::test]
-async fn a_start_refuses_a_link_at_any_of_its_names_and_leaves_its_target_alone() {
+async fn a_start_refuses_a_link_at_any_of_its_names_and_leaves_the_target_alone() {
     for name in NAMES {
         for hard in [false, true] {
             let (durable, victim) = (Durable::new().await, Victim::new());
@@ -75,7 +75,7 @@ async fn a_start_refuses_a_link_at_any_of_its_names_and_leaves_its_target_alone(
 }
 
 #[tokio::test]
-async fn a_withdrawal_overwrites_no_file_that_a_link_was_put_to() {
+async fn a_withdrawal_overwrites_no_file_behind_a_link() {
     for name in NAMES.into_iter().filter(|name| name.contains("set-aside")) {
         for hard in [false, true] {
             let (durable, victim) = (Durable::new().await, Victim::new());
@@ -86,7 +86,7 @@ async fn a_withdrawal_overwrites_no_file_that_a_link_was_put_to() {
             let receipt = eventually(analytics.opt_out().into_future()).await;
             assert!(victim.is_untouched(), "{name}, {hard}");
             assert!(!receipt.queue.is_done(), "{name}, {hard}");
-            // The events are gone all the same.
+            // The events are deleted nevertheless.
             durable.end(analytics).await;
             assert_eq!(durable.rows(), 0);
             assert!(victim.is_untouched(), "{name}, {hard}");
@@ -95,11 +95,11 @@ async fn a_withdrawal_overwrites_no_file_that_a_link_was_put_to() {
 }
 
 #[tokio::test]
-async fn a_file_that_cannot_be_read_is_not_overwritten_through_a_second_name_of_it() {
+async fn an_unreadable_file_is_not_overwritten_through_its_second_name() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start_offline().await;
     durable.end(analytics).await;
-    // A sound header, and nothing sound behind it: the file would be deleted.
+    // The header is valid and the rest is not, so the file would be deleted.
     let mut bytes = fs::read(durable.path()).unwrap();
     bytes[100..].fill(0x5a);
     fs::write(durable.path(), &bytes).unwrap();
@@ -111,7 +111,7 @@ async fn a_file_that_cannot_be_read_is_not_overwritten_through_a_second_name_of_
 }
 
 #[tokio::test]
-async fn a_link_to_nothing_makes_no_file() {
+async fn a_dangling_link_creates_no_file() {
     let durable = Durable::new().await;
     let target = durable.directory.path().join("elsewhere");
     symlink(&target, durable.path()).unwrap();
@@ -121,7 +121,7 @@ async fn a_link_to_nothing_makes_no_file() {
 }
 
 #[tokio::test]
-async fn a_pipe_or_a_directory_in_the_place_of_a_file_is_refused_without_waiting_for_it() {
+async fn a_pipe_or_a_directory_in_place_of_a_file_is_refused_without_blocking() {
     for name in NAMES {
         for pipe in [true, false] {
             let durable = Durable::new().await;
@@ -139,7 +139,7 @@ async fn a_pipe_or_a_directory_in_the_place_of_a_file_is_refused_without_waiting
 }
 
 #[tokio::test]
-async fn the_directory_is_looked_up_once() {
+async fn the_directory_is_resolved_once() {
     let (durable, victim) = (Durable::new().await, Victim::new());
     let link = durable.directory.path().join("link");
     let own = durable.directory.path().join("own");
@@ -151,7 +151,7 @@ async fn the_directory_is_looked_up_once() {
     let analytics = builder.build().await.unwrap();
     analytics.confirmed().await;
 
-    // The link leads to another directory now, with a file of the same name.
+    // The link now leads to another directory, which has a file of the same name.
     fs::remove_file(&link).unwrap();
     symlink(victim.directory.path(), &link).unwrap();
     let same_name = victim.directory.path().join("queue.sqlite3.set-aside");

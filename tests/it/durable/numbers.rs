@@ -1,4 +1,4 @@
-//! The number of a row is not given to another while the file still refers to it.
+//! The number of a row is not reused while the file still refers to it.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use super::{Durable, counters, dropped, flush};
 use crate::support::{AnalyticsExt as _, eventually};
 
 #[tokio::test]
-async fn what_is_captured_after_an_overflow_and_a_restart_survives_the_next_restart() {
+async fn events_captured_after_an_overflow_and_a_restart_survive_the_next_restart() {
     let durable = Durable::new().await;
     let offline = FailingBackend::new();
     offline.fail_always(DeliveryFailure::Transient);
@@ -45,10 +45,10 @@ async fn what_is_captured_after_an_overflow_and_a_restart_survives_the_next_rest
     durable.end(analytics).await;
 }
 
-/// Runs processes with random queues, backends, failures and ends on one file. Each start
-/// restores for each backend what the process before it left waiting.
+/// Runs processes on one file with random queues, backends, failures and exits. Each start restores
+/// for each backend the events that the previous process left for it.
 #[tokio::test]
-async fn what_waits_for_each_backend_is_restored_over_random_overflows_wipes_and_restarts() {
+async fn waiting_events_are_restored_over_random_overflows_wipes_and_restarts() {
     for seed in 0..12 {
         let mut random = fastrand::Rng::with_seed(seed);
         let mut durable = Durable::new().await;
@@ -57,7 +57,7 @@ async fn what_waits_for_each_backend_is_restored_over_random_overflows_wipes_and
             let case = format!("seed {seed}, process {process}");
             let backends: [_; 2] = std::array::from_fn(|_| FailingBackend::new());
             let policies = [OverflowPolicy::DropOldest, OverflowPolicy::DropNewest];
-            // Never below what the last process left, which would drop some of it at once.
+            // At least as many as the last process left, so that the start drops none.
             let least = waits.iter().flatten().max().copied().unwrap_or_default() as usize;
             let builder = durable.builder().queue_max_events(least.max(1) + random.usize(..6));
             let mut builder = builder.overflow_policy(policies[random.usize(..2)]);
@@ -69,7 +69,7 @@ async fn what_waits_for_each_backend_is_restored_over_random_overflows_wipes_and
             let stats = analytics.stats();
             let restored: Vec<_> = stats.backends.iter().map(|backend| backend.restored).collect();
             for (restored, waits) in restored.iter().zip(waits.unwrap_or_else(|| vec![0; 2])) {
-                // A kill may come before what was dropped is dropped on the disk, too.
+                // A kill may come before a dropped event is deleted from the disk.
                 let as_left = *restored == waits || killed && *restored > waits;
                 assert!(as_left, "{case}: {restored}, not {waits}, killed: {killed}");
             }
@@ -92,7 +92,7 @@ async fn what_waits_for_each_backend_is_restored_over_random_overflows_wipes_and
             flush(&analytics).await;
             let stats = analytics.stats();
             waits = Some(stats.backends.iter().map(|b| b.queued + b.in_flight).collect());
-            // Some are killed: what a kill leaves is what is on the disk.
+            // Some processes are killed, which is simulated by a copy of the files as they are.
             killed = random.bool();
             if !killed {
                 durable.end(analytics).await;

@@ -1,5 +1,4 @@
-//! What is said about the user survives a restart, and nothing that was replaced,
-//! delivered or withdrawn does.
+//! User properties survive a restart, unless they were replaced, delivered or withdrawn.
 
 use std::{
     ops::Range,
@@ -20,22 +19,22 @@ use rusqlite::Connection;
 use super::{Durable, counters, flush};
 use crate::support::{AnalyticsExt as _, eventually};
 
-fn say<'a>(analytics: &Analytics, key: &str, value: impl Into<PropertyValue<'a>>) {
+fn set_property<'a>(analytics: &Analytics, key: &str, value: impl Into<PropertyValue<'a>>) {
     analytics.set_user_properties(&Properties::new().with(key, value)).unwrap();
 }
 
-/// The name of each event, and what it says of `key`.
-fn told(events: &[ReceivedEvent], key: &str) -> Vec<(String, Option<serde_json::Value>)> {
+/// Returns the name of each event, and its user property `key`.
+fn values_of(events: &[ReceivedEvent], key: &str) -> Vec<(String, Option<serde_json::Value>)> {
     events.iter().map(|event| (event.name.clone(), event.set.get(key).cloned())).collect()
 }
 
-/// How many rows the file, which no process has open, has about the user.
+/// Returns the number of user-property rows in the file, which must not be open in any process.
 fn rows(durable: &Durable) -> i64 {
     let connection = Connection::open(durable.path()).unwrap();
     connection.query_row("SELECT count(*) FROM user", [], |row| row.get(0)).unwrap()
 }
 
-/// Takes as many batches as it is allowed to, then fails.
+/// Accepts a limited number of batches, then fails.
 #[derive(Clone, Default)]
 struct Allowed(RecordingBackend, Arc<AtomicUsize>);
 
@@ -53,7 +52,7 @@ impl Backend for Allowed {
 }
 
 #[tokio::test]
-async fn a_value_that_was_replaced_is_not_said_after_the_one_that_replaced_it() {
+async fn a_replaced_value_is_never_sent_after_its_replacement() {
     let durable = Durable::new().await;
     let backend = Allowed::default();
     let builder = durable.builder().backend(backend.clone()).batch_max_events(1);
@@ -63,15 +62,15 @@ async fn a_value_that_was_replaced_is_not_said_after_the_one_that_replaced_it() 
     analytics.capture_one("E0");
     flush(&analytics).await;
     for plan in ["old", "new"] {
-        say(&analytics, "plan", plan);
+        set_property(&analytics, "plan", plan);
         analytics.capture_one("E1");
         flush(&analytics).await;
     }
-    // One request gets through, with the new value.
+    // One request succeeds, with the new value.
     backend.1.store(1, SeqCst);
     tokio::time::advance(Duration::from_secs(60)).await;
     flush(&analytics).await;
-    assert_eq!(told(&backend.0.events(), "plan"), [("E0".into(), Some("new".into()))]);
+    assert_eq!(values_of(&backend.0.events(), "plan"), [("E0".into(), Some("new".into()))]);
     durable.end(analytics).await;
     assert_eq!((durable.rows(), rows(&durable)), (1, 0));
 
@@ -79,12 +78,12 @@ async fn a_value_that_was_replaced_is_not_said_after_the_one_that_replaced_it() 
     let analytics = durable.builder().backend(backend.clone()).build().await.unwrap();
     analytics.confirmed().await;
     flush(&analytics).await;
-    let told = told(&backend.0.events(), "plan");
-    assert_eq!(told, [("E0".into(), Some("new".into())), ("E1".into(), None)]);
+    let plans = values_of(&backend.0.events(), "plan");
+    assert_eq!(plans, [("E0".into(), Some("new".into())), ("E1".into(), None)]);
 }
 
 #[tokio::test]
-async fn they_survive_a_restart_though_the_event_they_came_with_had_no_room() {
+async fn they_survive_a_restart_even_if_their_event_had_no_room() {
     for policy in [OverflowPolicy::DropOldest, OverflowPolicy::DropNewest] {
         let durable = Durable::new().await;
         let backend = FailingBackend::new();
@@ -95,7 +94,7 @@ async fn they_survive_a_restart_though_the_event_they_came_with_had_no_room() {
         analytics.confirmed().await;
         analytics.capture_one("Waits");
         flush(&analytics).await;
-        say(&analytics, "rooms", 5);
+        set_property(&analytics, "rooms", 5);
         for name in ["Carrier", "Next", "Last"] {
             analytics.capture_one(name);
             flush(&analytics).await;
@@ -106,16 +105,16 @@ async fn they_survive_a_restart_though_the_event_they_came_with_had_no_room() {
         flush(&analytics).await;
         analytics.capture_one("Later");
         flush(&analytics).await;
-        let told: Vec<_> = told(&backend.accepted_events(), "rooms")
+        let rooms: Vec<_> = values_of(&backend.accepted_events(), "rooms")
             .into_iter()
             .filter_map(|(_, rooms)| rooms)
             .collect();
-        assert_eq!(told, [5], "{policy:?}");
+        assert_eq!(rooms, [5], "{policy:?}");
     }
 }
 
 #[tokio::test]
-async fn they_survive_a_restart_though_their_event_was_evicted_behind_a_request() {
+async fn they_survive_a_restart_even_if_their_event_was_evicted_behind_a_request() {
     let durable = Durable::new().await;
     let backend = FailingBackend::new();
     backend.stall();
@@ -124,7 +123,7 @@ async fn they_survive_a_restart_though_their_event_was_evicted_behind_a_request(
     analytics.confirmed().await;
     analytics.capture_one("Out");
     eventually(backend.wait_for_attempts(1)).await;
-    say(&analytics, "rooms", 5);
+    set_property(&analytics, "rooms", 5);
     analytics.capture_one("Carrier");
     for evicted in 1..=3 {
         analytics.capture_one("Next");
@@ -135,7 +134,7 @@ async fn they_survive_a_restart_though_their_event_was_evicted_behind_a_request(
         })
         .await;
     }
-    // A timer of frozen time needs a push.
+    // Timers need the frozen time to advance.
     let push = async {
         for _ in 0..10 {
             tokio::task::yield_now().await;
@@ -153,12 +152,12 @@ async fn they_survive_a_restart_though_their_event_was_evicted_behind_a_request(
 }
 
 #[tokio::test]
-async fn those_said_without_an_event_are_in_the_file_once_a_flush_has_returned() {
+async fn those_set_without_an_event_are_in_the_file_once_a_flush_has_returned() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start_offline().await;
-    say(&analytics, "rooms", 5);
+    set_property(&analytics, "rooms", 5);
     flush(&analytics).await;
-    // What a kill leaves.
+    // The files as a kill leaves them.
     let left = tempfile::TempDir::new().unwrap();
     for file in ["queue.sqlite3", "queue.sqlite3-wal"] {
         std::fs::copy(durable.directory.path().join(file), left.path().join(file)).unwrap();
@@ -169,22 +168,22 @@ async fn those_said_without_an_event_are_in_the_file_once_a_flush_has_returned()
     let (analytics, backend) = durable.start().await;
     analytics.capture_one("Later");
     flush(&analytics).await;
-    assert_eq!(told(&backend.accepted_events(), "rooms"), [("Later".into(), Some(5.into()))]);
+    assert_eq!(values_of(&backend.accepted_events(), "rooms"), [("Later".into(), Some(5.into()))]);
     durable.end(analytics).await;
     assert_eq!(rows(&durable), 0);
 }
 
-/// Refuses each request that carries user properties.
+/// Rejects each request that carries user properties.
 #[derive(Clone, Default)]
-struct Against {
+struct RejectsUserProperties {
     taken: RecordingBackend,
     refusals: Arc<AtomicUsize>,
     is_down: Arc<AtomicBool>,
 }
 
-impl Backend for Against {
+impl Backend for RejectsUserProperties {
     fn name(&self) -> &'static str {
-        "against"
+        "rejecting"
     }
 
     async fn send(&self, batch: &Batch) -> Result<(), DeliveryError> {
@@ -200,14 +199,14 @@ impl Backend for Against {
 }
 
 #[tokio::test]
-async fn those_that_were_refused_ten_times_are_forgotten_in_the_file_too() {
+async fn those_rejected_ten_times_are_deleted_from_the_file() {
     let durable = Durable::new().await;
-    let backend = Against::default();
+    let backend = RejectsUserProperties::default();
     for process in 0..3 {
         let analytics = durable.builder().backend(backend.clone()).build().await.unwrap();
         analytics.confirmed().await;
         if process == 0 {
-            say(&analytics, "rooms", 5);
+            set_property(&analytics, "rooms", 5);
         }
         for _ in 0..15 {
             analytics.capture_one("Event");
@@ -240,10 +239,10 @@ impl Detector for Codename {
 }
 
 #[tokio::test]
-async fn clean_ones_stay_though_a_new_guard_drops_the_event_they_came_with() {
+async fn clean_ones_stay_even_if_a_new_guard_drops_their_event() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start_offline().await;
-    say(&analytics, "rooms", 5);
+    set_property(&analytics, "rooms", 5);
     analytics.capture_named("Opened Kingfisher", Properties::new());
     analytics.capture_one("Closed");
     flush(&analytics).await;
@@ -251,15 +250,15 @@ async fn clean_ones_stay_though_a_new_guard_drops_the_event_they_came_with() {
 
     let backend = RecordingBackend::new();
     let builder = durable.builder().detector(Codename).guard_policy(GuardPolicy::DropEvent);
-    // The name of a backend is what its rows are known by.
+    // Rows are assigned to a backend by its name.
     let backend = Named("failing", backend);
     let analytics = builder.backend(backend.clone()).build().await.unwrap();
     analytics.confirmed().await;
     flush(&analytics).await;
-    assert_eq!(told(&backend.1.events(), "rooms"), [("Closed".into(), Some(5.into()))]);
+    assert_eq!(values_of(&backend.1.events(), "rooms"), [("Closed".into(), Some(5.into()))]);
 }
 
-/// A backend of another name.
+/// A recorder with a name of its own.
 #[derive(Clone)]
 struct Named(&'static str, RecordingBackend);
 
@@ -274,7 +273,7 @@ impl Backend for Named {
 }
 
 #[tokio::test]
-async fn a_hundred_large_ones_take_no_more_room_than_the_last_one() {
+async fn a_hundred_large_ones_take_as_much_room_as_the_last_one() {
     const LIMIT: usize = 64 * 1024;
     let durable = Durable::new().await;
     let backend = FailingBackend::new();
@@ -283,25 +282,25 @@ async fn a_hundred_large_ones_take_no_more_room_than_the_last_one() {
     let analytics = builder.build().await.unwrap();
     analytics.confirmed().await;
     for n in 0..100 {
-        say(&analytics, "text", format!("{n} {}", "word ".repeat(6000)));
+        set_property(&analytics, "text", format!("{n} {}", "word ".repeat(6000)));
         analytics.capture_one("E");
         flush(&analytics).await;
     }
     durable.end(analytics).await;
     let files = std::fs::read_dir(durable.directory.path()).unwrap();
     let bytes: u64 = files.map(|entry| entry.unwrap().metadata().unwrap().len()).sum();
-    // Twice, for SQLite keeps the pages it has freed.
+    // Twice the limit, because SQLite keeps freed pages.
     assert!(bytes < 4 * LIMIT as u64, "{bytes}");
     assert_eq!(rows(&durable), 1);
 }
 
-/// Takes events and never user properties.
+/// Accepts events, but never user properties.
 #[derive(Clone, Default)]
-struct Impersonal(RecordingBackend);
+struct EventsOnly(RecordingBackend);
 
-impl Backend for Impersonal {
+impl Backend for EventsOnly {
     fn name(&self) -> &'static str {
-        "impersonal"
+        "events-only"
     }
 
     async fn send(&self, batch: &Batch) -> Result<(), DeliveryError> {
@@ -314,34 +313,34 @@ impl Backend for Impersonal {
 }
 
 #[tokio::test]
-async fn a_backend_that_takes_none_fails_no_call_that_the_others_could_take() {
+async fn a_backend_that_accepts_none_does_not_affect_the_other_backends() {
     let durable = Durable::new().await;
-    let (good, bad) = (RecordingBackend::new(), Impersonal::default());
+    let (good, bad) = (RecordingBackend::new(), EventsOnly::default());
     let builder = durable.builder().backend(good.clone()).backend(bad.clone());
     let analytics = builder.build().await.unwrap();
     analytics.confirmed().await;
     let text = "word ".repeat(4000);
     for n in 0..5 {
-        say(&analytics, &format!("key{n}"), text.clone());
+        set_property(&analytics, &format!("key{n}"), text.clone());
         analytics.capture_one("E");
         flush(&analytics).await;
         assert_eq!(good.events().last().unwrap().set.len(), 1);
     }
     durable.end(analytics).await;
-    // What was said last took the place of what it had no room beside.
+    // The latest properties replaced those for which there was no room.
     assert_eq!(rows(&durable), 1);
 }
 
-/// A process that leaves user properties in the file, and no event.
+/// Leaves user properties in the file, and no event.
 async fn leave(durable: &Durable) {
     let (analytics, _) = durable.start_offline().await;
-    say(&analytics, "rooms", "many");
+    set_property(&analytics, "rooms", "many");
     flush(&analytics).await;
     durable.end(analytics).await;
     assert_eq!((durable.rows(), rows(durable)), (0, 1));
 }
 
-/// What the next process says of `rooms`, and how many rows it discarded.
+/// Returns the `rooms` that the next process sends, and the number of rows that it discarded.
 async fn restored(durable: &Durable) -> (Option<serde_json::Value>, u64) {
     let (analytics, backend) = durable.start().await;
     let discarded = analytics.stats().queue.discarded;
@@ -353,7 +352,7 @@ async fn restored(durable: &Durable) -> (Option<serde_json::Value>, u64) {
 }
 
 #[tokio::test]
-async fn those_for_a_backend_that_is_gone_are_deleted() {
+async fn those_for_a_removed_backend_are_deleted() {
     let durable = Durable::new().await;
     leave(&durable).await;
     let backend = RecordingBackend::new();
@@ -362,7 +361,7 @@ async fn those_for_a_backend_that_is_gone_are_deleted() {
     analytics.capture_one("Later");
     flush(&analytics).await;
     durable.end(analytics).await;
-    assert_eq!(told(&backend.events(), "rooms"), [("Later".into(), None)]);
+    assert_eq!(values_of(&backend.events(), "rooms"), [("Later".into(), None)]);
     assert_eq!((rows(&durable), restored(&durable).await.0), (0, None));
 }
 
@@ -391,7 +390,7 @@ async fn a_damaged_row_is_deleted_and_counted() {
 }
 
 #[tokio::test]
-async fn a_file_that_was_begun_without_room_for_them_gets_it() {
+async fn a_file_without_their_table_gets_one() {
     let durable = Durable::new().await;
     leave(&durable).await;
     Connection::open(durable.path()).unwrap().execute("DROP TABLE user", []).unwrap();
@@ -401,7 +400,7 @@ async fn a_file_that_was_begun_without_room_for_them_gets_it() {
 }
 
 #[tokio::test]
-async fn a_passphrase_encrypts_them_also_those_that_were_written_without_it() {
+async fn a_passphrase_encrypts_them_even_if_they_were_stored_without_it() {
     let durable = Durable::new().await;
     leave(&durable).await;
     let payload = || {
@@ -423,7 +422,7 @@ async fn a_passphrase_encrypts_them_also_those_that_were_written_without_it() {
         let builder = durable.device.builder().queue(queue).backend(backend);
         let analytics = builder.build().await.unwrap();
         analytics.confirmed().await;
-        say(&analytics, "spaces", "several");
+        set_property(&analytics, "spaces", "several");
         flush(&analytics).await;
         durable.end(analytics).await;
         assert!(payload().starts_with(b"{\"version\"") && !shows("many") && !shows("several"));

@@ -1,5 +1,5 @@
-//! After a withdrawal, no byte of what was captured is left: in the file, its log, what
-//! was set aside, or what this process logged.
+//! After a withdrawal, no byte of a captured event is left in the file, its log, the file set
+//! aside, or the log of the process.
 
 use std::{
     fs, io,
@@ -19,7 +19,7 @@ use crate::support::{AnalyticsExt as _, content, eventually};
 
 const MARKER: &str = "a-very-personal-value";
 
-/// What holds the marker among the files of `directory`.
+/// Returns the names of the files in `directory` that contain the marker.
 fn marked(directory: &Path) -> Vec<String> {
     let mut marked = Vec::new();
     for entry in fs::read_dir(directory).unwrap() {
@@ -36,8 +36,7 @@ fn contains_marker(bytes: &[u8]) -> bool {
     bytes.windows(MARKER.len()).any(|window| window == MARKER.as_bytes())
 }
 
-/// Fills the file and its log with the marker: rows that wait, rows that were deleted
-/// since, and rows of every size.
+/// Fills the file and its log with the marker: waiting rows, deleted rows, and rows of every size.
 async fn fill(analytics: &Analytics) {
     analytics.set_super_properties(Properties::new().with("super", MARKER)).unwrap();
     for round in 0..20 {
@@ -56,7 +55,7 @@ async fn no_byte_is_left_in_any_file() {
     fs::write(durable.path(), MARKER).unwrap();
     let backend = FailingBackend::new();
     backend.fail_always(matrix_analytics::testing::DeliveryFailure::Transient);
-    // So small that most of what is written is deleted again.
+    // So small that most rows are deleted again.
     let builder = durable.builder().queue_max_events(300).backend(backend.clone());
     let analytics = builder.build().await.unwrap();
     analytics.confirmed().await;
@@ -73,7 +72,7 @@ async fn no_byte_is_left_in_any_file() {
 }
 
 #[tokio::test]
-async fn a_withdrawal_that_is_polled_once_and_dropped_wipes_the_file_too() {
+async fn a_withdrawal_that_is_polled_once_and_dropped_still_wipes_the_file() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start_offline().await;
     fill(&analytics).await;
@@ -86,7 +85,7 @@ async fn a_withdrawal_that_is_polled_once_and_dropped_wipes_the_file_too() {
 }
 
 #[tokio::test]
-async fn the_end_of_a_session_and_a_no_from_elsewhere_wipe_the_file_too() {
+async fn the_end_of_a_session_and_an_opt_out_elsewhere_wipe_the_file() {
     for ends_session in [true, false] {
         let durable = Durable::new().await;
         let (analytics, _) = durable.start_offline().await;
@@ -103,7 +102,7 @@ async fn the_end_of_a_session_and_a_no_from_elsewhere_wipe_the_file_too() {
 }
 
 #[tokio::test]
-async fn a_process_that_dies_before_it_could_wipe_does_so_at_its_next_start() {
+async fn a_process_that_dies_before_its_wipe_wipes_at_the_next_start() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start_offline().await;
     fill(&analytics).await;
@@ -125,7 +124,7 @@ async fn a_process_that_dies_before_it_could_wipe_does_so_at_its_next_start() {
 }
 
 #[tokio::test]
-async fn what_was_set_aside_goes_at_the_first_start_under_another_consent() {
+async fn a_file_set_aside_is_deleted_at_the_first_start_under_another_consent() {
     let durable = Durable::new().await;
     let (analytics, _) = durable.start().await;
     durable.end(analytics).await;
@@ -136,7 +135,7 @@ async fn what_was_set_aside_goes_at_the_first_start_under_another_consent() {
         durable.end(analytics).await;
         assert!(set_aside.exists());
     }
-    // Withdrawn in a process that has no queue.
+    // Opt out in a process that has no queue.
     let (analytics, _) = durable.device.start_confirmed().await;
     eventually(analytics.opt_out().into_future()).await;
     drop(analytics);
@@ -167,23 +166,23 @@ impl<'a> MakeWriter<'a> for Log {
     }
 }
 
-/// The test that is another process: what a thread of the library's own logs reaches the
-/// subscriber of the process only, and other tests have theirs.
+/// The name of the other process's test. A thread of the crate logs only to the process-wide
+/// subscriber, which other tests in this process need as well.
 const LOGGING: &str = "durable::wiped::another_process_logs_no_byte_of_an_event";
 const LOGS: &str = "MATRIX_ANALYTICS_TEST_LOGS";
 
 #[test]
-fn the_log_at_trace_shows_no_byte_of_an_event() {
+fn the_trace_log_shows_no_byte_of_an_event() {
     let mut child = Command::new(std::env::current_exe().unwrap());
     let child = child.args([LOGGING, "--exact", "--nocapture"]).env(LOGS, "").status().unwrap();
     assert!(child.success());
 }
 
-/// A file is opened, found damaged, cannot be written and is wiped, and the log at
-/// `TRACE` tells nothing of what was in it.
+/// Opens a damaged file, fails to write it, and wipes it. The log at `TRACE` contains nothing of
+/// its content.
 #[tokio::test]
 async fn another_process_logs_no_byte_of_an_event() {
-    #[expect(clippy::disallowed_methods, reason = "it is a test that reads it")]
+    #[expect(clippy::disallowed_methods, reason = "the child reads its instructions")]
     if std::env::var_os(LOGS).is_none() {
         return;
     }

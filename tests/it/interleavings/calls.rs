@@ -1,5 +1,5 @@
-//! Calls in many orders, of which some are dropped, some fail, and some handles are rebuilt:
-//! whatever came before, the last opt-out stands, and the account is clean.
+//! Calls in many orders, some of them dropped, some failing, some on rebuilt handles: after the
+//! last opt-out the account is clean, and the decision is Denied.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use tokio::task::yield_now;
 
 use crate::support::{AnalyticsExt as _, Device, World, eventually};
 
-/// The same numbers in every run.
+/// A deterministic random generator.
 struct Numbers(u64);
 
 impl Numbers {
@@ -26,7 +26,7 @@ impl Numbers {
     }
 }
 
-/// Lets others run `times` times.
+/// Yields `times` times.
 async fn give_way(times: u64) {
     for _ in 0..times {
         yield_now().await;
@@ -45,8 +45,8 @@ async fn call(kind: u64, analytics: &Analytics, device: &Device) {
     }
 }
 
-/// Begins a few calls at different times, each of which may be dropped after a while, and
-/// ends those that are left.
+/// Begins several calls at different times, drops some of them after a while, and awaits the
+/// others.
 async fn calls(numbers: &mut Numbers, analytics: &Analytics, device: &Device) {
     let calls = (0..2 + numbers.below(6)).map(|_| {
         let (kind, begins_after) = (numbers.below(9), numbers.below(40));

@@ -1,4 +1,4 @@
-//! The receipt is done with the requests only once no connection holds a part of one.
+//! The receipt's `requests` step is done only when no connection holds a part of a request.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use crate::support::{AnalyticsExt as _, BOUND, World, eventually};
 
-/// A backend whose closed connections let go when the test says so.
+/// A backend whose closed connections are released by the test.
 #[derive(Clone, Debug, Default)]
 struct Holding {
     recorder: RecordingBackend,
@@ -19,14 +19,14 @@ struct Holding {
 
 #[derive(Debug, Default)]
 struct Closed {
-    /// How often connections were closed.
+    /// The number of times that connections were closed.
     times: usize,
-    /// Up to which time they have let go.
+    /// The number of those closings that are complete.
     gone: usize,
 }
 
 impl Holding {
-    fn let_go(&self) {
+    fn release(&self) {
         self.closed.send_modify(|closed| closed.gone = closed.times);
     }
 }
@@ -51,7 +51,7 @@ impl Backend for Holding {
     }
 }
 
-/// Opts out, and lets the bound on the receipt pass once the account is clean.
+/// Opts out, and lets the receipt's time limit elapse once the account is clean.
 async fn opt_out_and_run_out_of_time(analytics: &Analytics) -> OptOutReceipt {
     let mut opt_out = analytics.opt_out().into_future();
     assert!(futures_util::poll!(&mut opt_out).is_pending());
@@ -78,25 +78,25 @@ async fn a_connection_that_holds_a_part_of_a_batch_keeps_the_receipt_pending() {
     assert!(matches!(receipt.requests, WithdrawalStep::Pending(None)), "{receipt:?}");
     assert!(receipt.account.is_done() && receipt.record.is_done(), "{receipt:?}");
 
-    backend.let_go();
+    backend.release();
     let receipt = eventually(analytics.opt_out().into_future()).await;
     assert!(receipt.is_complete(), "{receipt:?}");
 }
 
 #[tokio::test]
-async fn the_receipt_is_done_as_soon_as_the_last_connection_has_let_go() {
+async fn the_receipt_is_done_as_soon_as_the_last_connection_has_closed() {
     let world = World::new().await;
     let (analytics, backend) = start_with_a_connection(&world).await;
     let mut opt_out = analytics.opt_out().into_future();
     assert!(futures_util::poll!(&mut opt_out).is_pending());
     analytics.until(|state| !state.removal_pending).await;
     assert!(futures_util::poll!(&mut opt_out).is_pending());
-    backend.let_go();
+    backend.release();
     assert!(eventually(opt_out).await.is_complete());
 }
 
 #[tokio::test]
-async fn what_is_captured_after_the_next_opt_in_does_not_wait_for_a_connection_of_the_last_one() {
+async fn events_after_the_next_opt_in_do_not_wait_for_old_connections() {
     let world = World::new().await;
     let (analytics, backend) = start_with_a_connection(&world).await;
     let receipt = opt_out_and_run_out_of_time(&analytics).await;
@@ -110,7 +110,7 @@ async fn what_is_captured_after_the_next_opt_in_does_not_wait_for_a_connection_o
 
 #[cfg(all(feature = "posthog", target_os = "linux"))]
 #[tokio::test]
-async fn a_service_that_stopped_reading_holds_no_connection_once_the_receipt_says_done() {
+async fn no_connection_to_a_service_that_stopped_reading_is_open_once_the_receipt_is_done() {
     use matrix_analytics::PostHog;
     use reqwest::Client;
 
@@ -122,7 +122,7 @@ async fn a_service_that_stopped_reading_holds_no_connection_once_the_receipt_say
     let collector = Collector::start();
     collector.set_answer(Answer::Never);
     let device = world.device("PHONE").await;
-    // However long the test takes, the system does not close the connection by itself.
+    // Keeps the system from closing the connection, however long the test takes.
     let patient = || Client::builder().no_proxy().http1_only().tcp_user_timeout(None).build();
     let posthog = PostHog::builder(&collector.url(), "phc_test").http_client(patient);
     let builder = device.builder().backend(posthog.build().unwrap());

@@ -1,4 +1,4 @@
-//! Writes that are under way when the user opts out, or are applied long after.
+//! Writes that are in flight when the user opts out, or that are applied long after.
 
 use futures_util::FutureExt as _;
 use hyper::Method;
@@ -12,10 +12,10 @@ use crate::support::{
     lost_write, pass_everything, sent_under,
 };
 
-/// A gateway answers 504 to an opt-in, and the process ends. The next opt-in succeeds, the user opts
-/// out, and the receipt is complete. Then the homeserver applies the first write.
+/// A gateway answers 504 to an opt-in, and the process ends. The next opt-in succeeds, the user
+/// opts out, and the receipt is complete. Then the homeserver applies the first write.
 #[tokio::test]
-async fn a_late_write_of_an_opt_in_before_the_last_one_undoes_no_opt_out() {
+async fn a_late_write_of_an_earlier_opt_in_undoes_no_opt_out() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let (analytics, _) = device.start_confirmed().await;
@@ -34,10 +34,10 @@ async fn a_late_write_of_an_opt_in_before_the_last_one_undoes_no_opt_out() {
     assert_eq!(analytics.state().decision, Consent::Denied);
 }
 
-/// The handle is rebuilt while the write of its opt-in is out. The next one sends no request
-/// before that has ended.
+/// The handle is rebuilt while the write of its opt-in is in flight. The new handle sends no
+/// request before that write has ended.
 #[tokio::test]
-async fn a_write_that_is_out_at_a_rebuild_undoes_no_opt_out() {
+async fn a_write_in_flight_at_a_rebuild_undoes_no_opt_out() {
     let world = World::new().await;
     let (mut proxy, device) = world.gated_device("PHONE").await;
     let (analytics, _) = device.start().await;
@@ -52,7 +52,7 @@ async fn a_write_that_is_out_at_a_rebuild_undoes_no_opt_out() {
 
     let (analytics, recorder) = device.start().await;
     let opt_out = tokio::spawn(analytics.opt_out().into_future());
-    // By way of the homeserver, so that a request would be here by now.
+    // A round trip to the homeserver: a request of ours would have arrived by now.
     device.sync().await;
     assert!(proxy.next(Method::GET).now_or_never().is_none());
     write.pass().await;
@@ -66,7 +66,7 @@ async fn a_write_that_is_out_at_a_rebuild_undoes_no_opt_out() {
     assert_eq!(analytics.state().decision, Consent::Denied);
 }
 
-/// Another device opts out too, so that the removal finds no ID.
+/// Another device opts out as well, so the removal finds no ID.
 #[tokio::test]
 async fn a_late_write_of_an_opt_in_that_keeps_an_id_undoes_no_opt_out() {
     let world = World::new().await;
@@ -85,7 +85,7 @@ async fn a_late_write_of_an_opt_in_that_keeps_an_id_undoes_no_opt_out() {
     assert_eq!(sent_under(&device, &analytics, &recorder).await, Vec::<String>::new());
 }
 
-/// Of two processes on one record, one opts out while the other writes an opt-in.
+/// Two processes share one record. One opts out while the other writes an opt-in.
 #[tokio::test]
 async fn an_opt_in_that_another_process_voided_has_no_effect() {
     let world = World::new().await;
@@ -124,10 +124,10 @@ async fn an_opt_in_that_another_process_voided_has_no_effect() {
     assert_eq!(here.state().decision, Consent::Denied);
 }
 
-/// The user opts out here, opts in elsewhere, and opts out here again, while the first removal is
+/// The user opts out here, opts in elsewhere, and opts out here again while the first removal is
 /// being written.
 #[tokio::test]
-async fn an_opt_out_while_the_removal_of_another_is_written_removes_an_opt_in_between_them() {
+async fn a_second_opt_out_during_the_first_removal_removes_an_opt_in_between_them() {
     let world = World::new().await;
     let (mut proxy, device) = world.gated_device("PHONE").await;
     world.set_content(&content(Some(true), Some("first-id")));

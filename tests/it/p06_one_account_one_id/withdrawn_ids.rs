@@ -1,5 +1,5 @@
-//! IDs that are withdrawn while this device does not use them: no client that restores one makes
-//! it send.
+//! IDs that are withdrawn while this device does not use them. A client that restores such an ID
+//! does not make this device send under it.
 
 use hyper::Method;
 use matrix_analytics::{
@@ -22,7 +22,7 @@ async fn the_id_that_a_receipt_names_is_not_used_again() {
     let receipt = eventually(analytics.opt_out().into_future()).await;
     assert!(receipt.is_complete(), "{receipt:?}");
     assert_eq!(receipt.analytics_id.unwrap().reveal(), FOREIGN_ID);
-    // Another client restores what it had cached.
+    // Another client restores its cached content.
     world.set_content(&content(Some(true), Some(FOREIGN_ID)));
     assert_eq!(sent_under(&device, &analytics, &recorder).await, Vec::<String>::new());
 }
@@ -44,7 +44,7 @@ async fn an_id_that_was_withdrawn_elsewhere_while_it_settled_is_not_used_again()
         analytics.until(|state| state.decision == Consent::Denied).await;
         eventually(analytics.recheck()).await.unwrap();
         assert_eq!(analytics.state().decision, Consent::Denied);
-        // A third client restores what it had cached.
+        // A third client restores its cached content.
         world.set_content(&written);
         let sent = sent_under(&device, &analytics, &recorder).await;
         assert_eq!(sent, Vec::<String>::new(), "by sync: {by_sync}");
@@ -63,7 +63,7 @@ async fn an_opt_in_does_not_keep_an_id_that_was_withdrawn_while_it_was_written()
     assert!(futures_util::poll!(&mut opt_in).is_pending());
     proxy.next(Method::GET).await.pass().await;
     let write = proxy.next(Method::PUT).await;
-    // Another device opts out, and this one hears of it.
+    // Another device opts out, and sync shows it here.
     world.set_content(&content(Some(false), None));
     device.sync().await;
     write.pass().await;
@@ -90,19 +90,19 @@ async fn an_id_that_was_in_use_before_the_session_was_lost_is_not_used_after_an_
     let receipt = eventually(analytics.opt_out().into_future()).await;
     assert!(!receipt.account.is_done());
     assert_eq!(receipt.analytics_id.unwrap().reveal(), FOREIGN_ID);
-    // Another device opts out too.
+    // Another device opts out as well.
     world.set_content(&content(Some(false), None));
     world.server.heal();
     let receipt = eventually(analytics.opt_out().into_future()).await;
     assert!(receipt.is_complete(), "{receipt:?}");
-    // A third client restores what it had cached.
+    // A third client restores its cached content.
     world.set_content(&content(Some(true), Some(FOREIGN_ID)));
     assert_eq!(sent_under(&device, &analytics, &recorder).await, Vec::<String>::new());
 }
 
 /// The write of the first call is applied after that of the second.
 #[tokio::test]
-async fn an_opt_in_that_is_tried_again_makes_no_second_id() {
+async fn a_retried_opt_in_creates_no_second_id() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let (analytics, recorder) = device.start_confirmed().await;

@@ -1,5 +1,5 @@
-//! The guard against texts that have something personal and texts that have
-//! nothing: `tests/data/guard/`, which `scripts/guard-corpus` writes.
+//! Measures the guard on a corpus of personal and harmless texts: `tests/data/guard/`, which
+//! `scripts/guard-corpus` generates.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -8,7 +8,7 @@ use matrix_analytics::{IdentifierKind, testing::GuardProbe};
 const PERSONAL: &str = include_str!("../../data/guard/personal.tsv");
 const PLAIN: &str = include_str!("../../data/guard/plain.tsv");
 
-/// What was found of one kind.
+/// The counts for one kind of identifier.
 #[derive(Default)]
 struct Figures {
     texts: usize,
@@ -18,7 +18,7 @@ struct Figures {
 }
 
 #[test]
-fn nearly_all_that_is_personal_is_found_and_nearly_nothing_else() {
+fn nearly_all_personal_texts_and_hardly_any_others_are_found() {
     let guard = GuardProbe::default().of_session(
         "@morgan.quill:hs.quillmail.example",
         "QZXJKVBWPL",
@@ -76,7 +76,7 @@ fn percent(part: usize, whole: usize) -> String {
     format!("{:.1} %", 100.0 * part as f64 / whole as f64)
 }
 
-/// Whether a word of `secret` is in `clean` that is not in the rest of `text` too.
+/// Returns whether `clean` still contains a word of `secret` that is not in the rest of `text`.
 fn leaks(secret: &str, text: &str, clean: &str) -> bool {
     let (text, mut clean) = (text.to_lowercase(), clean.to_lowercase());
     for kind in IdentifierKind::BUILT_IN {

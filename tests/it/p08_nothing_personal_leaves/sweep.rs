@@ -1,6 +1,6 @@
-//! The canary sweep: one identifier of each kind in every place, and a search of
-//! every byte that leaves, is written or is logged. `src/guard/tests/sweep.rs` shows
-//! that it would notice each detector that did not work.
+//! The canary sweep: puts one identifier of each kind in every place, and searches every byte that
+//! is sent, written or logged. `src/guard/tests/sweep.rs` shows that the sweep notices a missing
+//! detector.
 
 use std::{fmt::Write as _, sync::Mutex, time::Duration};
 
@@ -17,7 +17,7 @@ use tracing::{
 use crate::support::{AnalyticsExt as _, World, eventually};
 
 const CANARIES: &str = include_str!("../../data/guard/canaries.tsv");
-/// Those of which another detector would find a part too.
+/// Canaries of which another detector would also find a part.
 const MORE_CANARIES: [&str; 8] = [
     "!Yk3vT9qXw2Zc7LmB5nRj8sHd1fGpKu6Ae0iVoQyXtPz",
     "$Yk3vT9qXw2Zc7LmB5nRj8sHd1fGpKu6Ae0iVoQyXtPy",
@@ -30,15 +30,15 @@ const MORE_CANARIES: [&str; 8] = [
 ];
 
 #[tokio::test]
-async fn no_canary_leaves_is_written_or_is_logged() {
-    // For all threads: one that has no subscriber would switch off the lines that it
-    // comes by first, for this one too.
+async fn no_canary_is_sent_written_or_logged() {
+    // Set for all threads. The first thread to reach a log line decides whether it is enabled, so a
+    // thread without a subscriber would disable it for this one.
     tracing::subscriber::set_global_default(Log).unwrap();
     let world = World::new().await;
     let login = world.server.add_device("@canaryself:canary-home.example", "CANARYDEVX");
     let token = login.access_token.clone();
     let device = world.device_of(login).await;
-    // Everything that the sink writes to disk is to be below this.
+    // All disk writes of the sink go below this directory.
     let files = tempfile::tempdir().unwrap();
     let lines = tokio::fs::File::create(files.path().join("events.jsonl")).await.unwrap();
     let failing = FailingBackend::new();
@@ -68,7 +68,7 @@ async fn no_canary_leaves_is_written_or_is_logged() {
     for canary in &canaries {
         capture_everywhere(&analytics, canary);
     }
-    // Nothing that the guard knows, but no line of the log is to have it.
+    // The guard does not know this text, but no log line may contain it.
     analytics.capture_named("Plain", Properties::new().with("text", "words of a person"));
     analytics.capture_named("Count", Properties::new().with("float", f64::NAN));
     analytics.capture_named("Large", Properties::new().with("text", "x".repeat(1 << 20)));
@@ -119,7 +119,7 @@ async fn no_canary_leaves_is_written_or_is_logged() {
     }
 }
 
-/// Captures `canary` as a name, a key, a value, inside of other text and encoded.
+/// Captures `canary` as a name, a key, a value, inside other text, and encoded.
 fn capture_everywhere(analytics: &Analytics, canary: &str) {
     let encoded: String = canary.bytes().map(|byte| format!("%{byte:02x}")).collect();
     let escaped: String = canary.chars().map(|c| format!("\\u{:04x}", u32::from(c))).collect();
@@ -140,7 +140,7 @@ fn capture_everywhere(analytics: &Analytics, canary: &str) {
     analytics.capture_named(format!("Event {canary}"), properties);
 }
 
-/// `text`, and what it is with its escapes undone: five times over.
+/// Returns `text`, and the results of undoing its escapes up to five times.
 fn layers(text: String) -> Vec<String> {
     let mut layers = vec![text];
     for _ in 0..5 {
@@ -150,7 +150,7 @@ fn layers(text: String) -> Vec<String> {
     layers
 }
 
-/// `text` with one layer of percent and JSON escapes undone.
+/// Undoes one layer of percent and JSON escapes.
 fn undone(text: &str) -> String {
     let mut undone = Vec::new();
     let mut rest = text.as_bytes();
@@ -177,10 +177,10 @@ fn around<'t>(text: &'t str, part: &str) -> &'t str {
     &text[text.floor_char_boundary(start)..text.ceil_char_boundary(end)]
 }
 
-/// What was logged under a target of this crate, by other tests too.
+/// All log lines with a target of this crate, from any test in this process.
 static LOGGED: Mutex<String> = Mutex::new(String::new());
 
-/// Everything that is logged, down to `TRACE`: target, name and fields.
+/// Records every log line down to `TRACE`: target, name and fields.
 struct Log;
 
 impl Log {

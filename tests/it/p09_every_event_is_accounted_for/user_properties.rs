@@ -1,4 +1,4 @@
-//! What is said about the user stays until an event that carries it was delivered.
+//! User properties are kept until an event that carries them has been delivered.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::opted_in;
 use crate::support::{AnalyticsExt as _, World, eventually};
 
-fn say(analytics: &Analytics, key: &str, value: i64) {
+fn set_property(analytics: &Analytics, key: &str, value: i64) {
     analytics.set_user_properties(&Properties::new().with(key, value)).unwrap();
 }
 
@@ -20,7 +20,8 @@ async fn send(analytics: &Analytics, name: &'static str) {
     eventually(analytics.flush()).await;
 }
 
-/// Lets time pass until the first backend has dropped `events` events: refusals are paced.
+/// Lets time pass until the first backend has dropped `events` events. Attempts after a rejection
+/// are paced.
 async fn until_dropped(analytics: &Analytics, events: u64) {
     for _ in 0..10 {
         if analytics.stats().backends[0].dropped_total() == events {
@@ -32,45 +33,46 @@ async fn until_dropped(analytics: &Analytics, events: u64) {
     panic!("{:?}", analytics.stats());
 }
 
-/// The name of each event, and what it says about the user.
-fn told(events: &[ReceivedEvent]) -> Vec<(&str, Value)> {
+/// Returns the name and user properties of each event.
+fn user_properties(events: &[ReceivedEvent]) -> Vec<(&str, Value)> {
     events.iter().map(|event| (event.name.as_str(), Value::Object(event.set.clone()))).collect()
 }
 
 #[tokio::test]
-async fn they_outlive_an_event_that_is_rejected_and_leave_with_the_next() {
+async fn they_outlive_a_rejected_event_and_go_with_the_next() {
     for failure in [DeliveryFailure::Rejected, DeliveryFailure::TooLarge] {
         let world = World::new().await;
-        let (ill, well) = (FailingBackend::new(), RecordingBackend::new());
+        let (failing, healthy) = (FailingBackend::new(), RecordingBackend::new());
         let device = world.device("PHONE").await;
-        let builder = device.builder().backend(ill.clone()).backend(well.clone());
+        let builder = device.builder().backend(failing.clone()).backend(healthy.clone());
         let analytics = opted_in(builder).await;
-        ill.fail_always(failure);
-        say(&analytics, "rooms", 5);
+        failing.fail_always(failure);
+        set_property(&analytics, "rooms", 5);
         send(&analytics, "Rejected").await;
         until_dropped(&analytics, 1).await;
 
-        ill.heal();
-        // Whatever was refused leaves alone once: it may have been to blame.
+        failing.heal();
+        // The request after a rejection carries no user properties, to show whether they are to
+        // blame.
         send(&analytics, "Next").await;
-        say(&analytics, "spaces", 1);
+        set_property(&analytics, "spaces", 1);
         send(&analytics, "Carrier").await;
         send(&analytics, "Later").await;
         let all = json!({ "rooms": 5, "spaces": 1 });
-        let events = ill.accepted_events();
-        let told_once: Vec<_> =
-            told(&events).into_iter().filter(|(_, set)| *set != json!({})).collect();
-        assert_eq!(told_once.last().unwrap().1.as_object().unwrap()["spaces"], 1);
+        let events = failing.accepted_events();
+        let with_properties: Vec<_> =
+            user_properties(&events).into_iter().filter(|(_, set)| *set != json!({})).collect();
+        assert_eq!(with_properties.last().unwrap().1.as_object().unwrap()["spaces"], 1);
         let mut seen = json!({});
-        for (_, set) in &told_once {
+        for (_, set) in &with_properties {
             seen.as_object_mut().unwrap().extend(set.as_object().unwrap().clone());
         }
         assert_eq!(seen, all, "{failure:?}");
-        assert_eq!(told(&events).last().unwrap(), &("Later", json!({})), "{failure:?}");
-        // The other backend was told at once, and once.
-        let events = well.events();
+        assert_eq!(user_properties(&events).last().unwrap(), &("Later", json!({})), "{failure:?}");
+        // The other backend received them at once, and only once.
+        let events = healthy.events();
         assert_eq!(
-            told(&events),
+            user_properties(&events),
             [
                 ("Rejected", json!({ "rooms": 5 })),
                 ("Next", json!({})),
@@ -91,7 +93,7 @@ async fn they_outlive_an_event_that_expires_or_has_no_room() {
     let builder = builder.queue_max_events(1).overflow_policy(OverflowPolicy::DropOldest);
     let analytics = opted_in(builder.queue_max_age(Duration::from_secs(60))).await;
     backend.fail_always(DeliveryFailure::Transient);
-    say(&analytics, "rooms", 5);
+    set_property(&analytics, "rooms", 5);
     send(&analytics, "Evicted").await;
     send(&analytics, "Expired").await;
     tokio::time::advance(Duration::from_secs(61)).await;
@@ -99,24 +101,24 @@ async fn they_outlive_an_event_that_expires_or_has_no_room() {
     assert_eq!(analytics.stats().backends[0].dropped_total(), 2);
     backend.heal();
     send(&analytics, "Next").await;
-    assert_eq!(told(&backend.accepted_events()), [("Next", json!({ "rooms": 5 }))]);
+    assert_eq!(user_properties(&backend.accepted_events()), [("Next", json!({ "rooms": 5 }))]);
 }
 
 #[tokio::test]
-async fn what_is_set_again_while_a_request_is_out_leaves_again() {
+async fn a_property_set_again_during_a_request_is_sent_again() {
     let world = World::new().await;
     let backend = FailingBackend::new();
     let device = world.device("PHONE").await;
     let analytics = opted_in(device.builder().backend(backend.clone())).await;
     backend.stall();
-    say(&analytics, "rooms", 5);
-    say(&analytics, "spaces", 1);
+    set_property(&analytics, "rooms", 5);
+    set_property(&analytics, "spaces", 1);
     analytics.capture_one("Out");
     let mut flush = Box::pin(analytics.flush());
     assert!(futures_util::poll!(&mut flush).is_pending());
     eventually(backend.wait_for_attempts(1)).await;
-    say(&analytics, "rooms", 6);
-    // The backend's lane is told before the request ends.
+    set_property(&analytics, "rooms", 6);
+    // The backend's lane learns of the new value before the request ends.
     let mut next = Box::pin(analytics.flush());
     for _ in 0..8 {
         assert!(futures_util::poll!(&mut next).is_pending());
@@ -128,7 +130,7 @@ async fn what_is_set_again_while_a_request_is_out_leaves_again() {
     send(&analytics, "Next").await;
     send(&analytics, "Last").await;
     assert_eq!(
-        told(&backend.accepted_events()),
+        user_properties(&backend.accepted_events()),
         [
             ("Out", json!({ "rooms": 5, "spaces": 1 })),
             ("Next", json!({ "rooms": 6 })),
@@ -137,13 +139,13 @@ async fn what_is_set_again_while_a_request_is_out_leaves_again() {
     );
 }
 
-/// Ignores what an event named `Deaf` says about the user.
+/// Ignores the user properties of events named `Ignoring`.
 #[derive(Clone)]
-struct Deaf(RecordingBackend);
+struct Ignoring(RecordingBackend);
 
-impl Backend for Deaf {
+impl Backend for Ignoring {
     fn name(&self) -> &'static str {
-        "deaf"
+        "ignoring"
     }
 
     async fn send(&self, batch: &Batch) -> Result<(), DeliveryError> {
@@ -152,33 +154,38 @@ impl Backend for Deaf {
 
     fn carries_user_properties(&self, event: &OutgoingEvent) -> bool {
         assert_ne!(event.name(), "Panics");
-        event.name() != "Deaf"
+        event.name() != "Ignoring"
     }
 }
 
 #[tokio::test]
-async fn they_never_ride_on_an_event_whose_backend_would_ignore_them() {
+async fn they_never_go_with_an_event_whose_backend_would_ignore_them() {
     let world = World::new().await;
-    let (deaf, well) = (Deaf(RecordingBackend::new()), RecordingBackend::new());
+    let (ignoring, healthy) = (Ignoring(RecordingBackend::new()), RecordingBackend::new());
     let device = world.device("PHONE").await;
-    let builder = device.builder().backend(deaf.clone()).backend(well.clone());
+    let builder = device.builder().backend(ignoring.clone()).backend(healthy.clone());
     let analytics = opted_in(builder).await;
-    say(&analytics, "rooms", 5);
-    send(&analytics, "Deaf").await;
+    set_property(&analytics, "rooms", 5);
+    send(&analytics, "Ignoring").await;
     send(&analytics, "Panics").await;
-    analytics.capture_one("Deaf");
-    send(&analytics, "Hears").await;
+    analytics.capture_one("Ignoring");
+    send(&analytics, "Normal").await;
     let rooms = json!({ "rooms": 5 });
     assert_eq!(
-        told(&deaf.0.events()),
-        [("Deaf", json!({})), ("Panics", json!({})), ("Deaf", json!({})), ("Hears", rooms.clone()),]
+        user_properties(&ignoring.0.events()),
+        [
+            ("Ignoring", json!({})),
+            ("Panics", json!({})),
+            ("Ignoring", json!({})),
+            ("Normal", rooms.clone()),
+        ]
     );
-    assert_eq!(told(&well.events())[0], ("Deaf", rooms));
+    assert_eq!(user_properties(&healthy.events())[0], ("Ignoring", rooms));
 }
 
 #[cfg(feature = "posthog")]
 #[tokio::test]
-async fn posthog_gets_them_with_an_event_whose_set_it_does_not_drop() {
+async fn posthog_gets_them_only_with_an_event_that_can_carry_them() {
     use matrix_analytics::PostHog;
 
     let collector = crate::support::collector::Collector::start();
@@ -186,7 +193,7 @@ async fn posthog_gets_them_with_an_event_whose_set_it_does_not_drop() {
     let device = world.device("PHONE").await;
     let posthog = PostHog::builder(&collector.url(), "phc_key").build().unwrap();
     let analytics = opted_in(device.builder().backend(posthog)).await;
-    say(&analytics, "rooms", 5);
+    set_property(&analytics, "rooms", 5);
     for name in ["$exception", "$$heatmap", "$groupidentify"] {
         analytics.capture_one(name);
     }
@@ -197,18 +204,18 @@ async fn posthog_gets_them_with_an_event_whose_set_it_does_not_drop() {
     assert!(eventually(analytics.flush()).await.is_complete());
     let body: Value = serde_json::from_slice(&collector.seen().requests[0]).unwrap();
     let events = body["batch"].as_array().unwrap();
-    let told: Vec<_> = events.iter().map(|event| event["properties"]["$set"].clone()).collect();
-    assert_eq!(told[..4], [Value::Null, Value::Null, Value::Null, Value::Null], "{body}");
-    assert_eq!(told[4], json!({ "rooms": 5 }), "{body}");
+    let sets: Vec<_> = events.iter().map(|event| event["properties"]["$set"].clone()).collect();
+    assert_eq!(sets[..4], [Value::Null, Value::Null, Value::Null, Value::Null], "{body}");
+    assert_eq!(sets[4], json!({ "rooms": 5 }), "{body}");
 }
 
-/// Refuses what says something about the user.
+/// Rejects events with user properties.
 #[derive(Clone)]
-struct Incurious(RecordingBackend);
+struct RejectsUserProperties(RecordingBackend);
 
-impl Backend for Incurious {
+impl Backend for RejectsUserProperties {
     fn name(&self) -> &'static str {
-        "incurious"
+        "rejecting"
     }
 
     async fn send(&self, batch: &Batch) -> Result<(), DeliveryError> {
@@ -220,12 +227,12 @@ impl Backend for Incurious {
 }
 
 #[tokio::test]
-async fn user_properties_that_a_backend_refuses_lose_no_event() {
+async fn rejected_user_properties_lose_no_event() {
     let world = World::new().await;
-    let backend = Incurious(RecordingBackend::new());
+    let backend = RejectsUserProperties(RecordingBackend::new());
     let device = world.device("PHONE").await;
     let analytics = opted_in(device.builder().backend(backend.clone())).await;
-    say(&analytics, "rooms", 5);
+    set_property(&analytics, "rooms", 5);
     for round in 0..30 {
         for _ in 0..=round % 3 {
             analytics.capture_one("Event");

@@ -1,5 +1,5 @@
-//! Every method of the handle, called from a thread that has no Tokio runtime, as an app
-//! calls it whose main loop is GLib's or a game's.
+//! Calls every method of the handle on a thread without a Tokio runtime, like an app whose main
+//! loop is GLib's or a game's.
 
 use std::{
     fs,
@@ -40,7 +40,7 @@ fn block_on<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// A thread with a runtime, on which an `Analytics` was built.
+/// An `Analytics` that was built on another thread, which has a runtime.
 struct Elsewhere {
     analytics: Analytics,
     backend: RecordingBackend,
@@ -55,7 +55,7 @@ impl Elsewhere {
         let path = directory.path().join("queue.sqlite3");
         let (built, wait_built) = mpsc::channel();
         let (end, ended) = oneshot::channel();
-        #[expect(clippy::disallowed_methods, reason = "a test may start threads")]
+        #[expect(clippy::disallowed_methods, reason = "the test uses a plain thread")]
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
             runtime.unwrap().block_on(async {
@@ -92,7 +92,7 @@ impl AnalyticsEvent for Opened {
 }
 
 #[test]
-fn a_flush_ends_if_the_runtime_ended_before_it_ran_the_tasks() {
+fn a_flush_returns_if_the_runtime_ended_before_the_tasks_ran() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let analytics = runtime.block_on(async {
         let world = World::new().await;
@@ -101,7 +101,7 @@ fn a_flush_ends_if_the_runtime_ended_before_it_ran_the_tasks() {
         let (analytics, _) = device.start_confirmed().await;
         eventually(analytics.shutdown(Duration::from_secs(1))).await;
         drop(analytics);
-        // An opt-in is remembered: the gate of the next one holds from its start.
+        // The opt-in is recorded, so the next handle's gate holds events from the start.
         device.start().await.0
     });
     drop(runtime);
@@ -146,7 +146,7 @@ fn every_method_works_on_a_thread_without_a_runtime() {
 }
 
 #[test]
-fn no_method_is_left_out() {
+fn every_method_of_the_handle_is_called() {
     let here = include_str!("outside_a_runtime.rs");
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/analytics");
     let mut sources = vec![include_str!("../../../src/analytics.rs").to_owned()];
@@ -156,7 +156,7 @@ fn no_method_is_left_out() {
             sources.push(fs::read_to_string(path).unwrap());
         }
     }
-    // A method of the handle may stand in any of them.
+    // The files in which methods of the handle may be defined.
     let blocks = sources.iter().flat_map(|source| source.split("\nimpl ").skip(1));
     let methods = blocks.filter(|block| block.starts_with("Analytics {"));
     let mut found = 0;

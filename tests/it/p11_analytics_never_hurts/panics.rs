@@ -1,4 +1,4 @@
-//! A panic of the app's own code ends the delivery of no other backend.
+//! A panic in the app's code does not end the delivery of other backends.
 
 use std::{
     sync::Arc,
@@ -14,7 +14,7 @@ use matrix_analytics::{
 
 use crate::support::{AnalyticsExt as _, World, eventually};
 
-/// Never answers, and panics when its request is cut.
+/// Never answers, and panics when its request is cancelled.
 struct PanicsWhenCut;
 
 struct Bomb;
@@ -37,7 +37,7 @@ impl Backend for PanicsWhenCut {
 }
 
 #[tokio::test]
-async fn a_backend_that_panics_when_it_is_cut_ends_no_other() {
+async fn a_backend_that_panics_when_it_is_cut_does_not_stop_the_others() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let other = RecordingBackend::new();
@@ -49,7 +49,7 @@ async fn a_backend_that_panics_when_it_is_cut_ends_no_other() {
         let mut flush = Box::pin(analytics.flush());
         assert!(futures_util::poll!(&mut flush).is_pending());
         eventually(other.wait_for(events)).await;
-        // To the next try, which a flush does not go before, and to its end.
+        // Up to the next attempt, which a flush does not bring forward, and to its end.
         while futures_util::poll!(&mut flush).is_pending() {
             world.pass(Duration::from_secs(6), Duration::from_secs(6)).await;
         }
@@ -67,7 +67,7 @@ impl Wake for Panics {
 }
 
 #[tokio::test]
-async fn a_reader_of_drops_whose_waker_panics_ends_no_delivery() {
+async fn a_reader_of_drops_whose_waker_panics_does_not_stop_delivery() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let (refusing, other) = (FailingBackend::new(), RecordingBackend::new());
@@ -78,15 +78,15 @@ async fn a_reader_of_drops_whose_waker_panics_ends_no_delivery() {
     let waker = Waker::from(Arc::new(Panics));
     for events in 1..=2 {
         let mut drops = analytics.drops();
-        let told = drops.next().poll_unpin(&mut Context::from_waker(&waker));
-        assert!(told.is_pending());
+        let first = drops.next().poll_unpin(&mut Context::from_waker(&waker));
+        assert!(first.is_pending());
         analytics.capture_one("Event");
         eventually(analytics.flush()).await;
         assert_eq!(other.events().len(), events);
     }
 }
 
-/// A reader of states that panics when the next transition wakes it.
+/// Returns a reader of states that panics when it is woken by the next transition.
 fn a_reader_that_panics(analytics: &Analytics) -> impl Sized + use<> {
     let waker = Waker::from(Arc::new(Panics));
     let mut states = analytics.state_stream();
@@ -100,7 +100,7 @@ async fn a_reader_of_states_that_panics_in_the_background_does_not_end_consent()
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
     let _states = a_reader_that_panics(&analytics);
-    // The task asks the homeserver again, by its timer.
+    // A timer makes the task ask the homeserver again.
     world.take_requests();
     tokio::time::advance(Duration::from_secs(13 * 3600)).await;
     eventually(world.server.wait_for(|requests| !requests.is_empty())).await;
@@ -112,7 +112,7 @@ async fn a_reader_of_states_that_panics_in_the_background_does_not_end_consent()
 async fn a_reader_of_states_that_panics_in_an_opt_out_does_not_stop_it() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
-    // The task has nothing to do, and waits.
+    // The task is idle.
     eventually(analytics.recheck()).await.unwrap();
     let _states = a_reader_that_panics(&analytics);
     let receipt = eventually(analytics.opt_out().into_future()).await;

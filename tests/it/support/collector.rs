@@ -1,4 +1,4 @@
-//! A collector on a loopback address, down to the socket.
+//! A collector on loopback, observed at the socket.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -8,40 +8,40 @@ use tokio::{
     sync::watch,
 };
 
-/// What a collector does with what it is sent.
+/// How the collector reacts to a request.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Answer {
-    /// Reads the request and answers with these status and header lines.
+    /// Reads the request, and answers with this status and these header lines.
     With(&'static str),
-    /// Reads the request and answers with a head. The body follows once the test
-    /// calls [`Collector::release_body`].
+    /// Reads the request, and answers with the head. The body follows when the test calls
+    /// [`Collector::release_body`].
     HeadFirst,
-    /// Reads the request and answers 200 with a body of this many bytes.
+    /// Reads the request, and answers 200 with a body of this many bytes.
     Long(usize),
-    /// Reads nothing, until there is another answer: then the connection is
-    /// read to its end, and forgotten.
+    /// Reads nothing until the answer is changed. Then it reads the connection to its end, and
+    /// discards everything.
     Never,
 }
 
 pub(crate) const OK: Answer = Answer::With("200 OK");
 
-/// What a collector has seen so far.
+/// Counters and requests so far.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) answer: Answer,
-    /// The body of each request that was accepted, oldest first.
+    /// The bodies of the accepted requests, oldest first.
     pub(crate) requests: Vec<Vec<u8>>,
-    /// Heads sent whose body waits for the test.
+    /// Response heads sent, each of whose bodies waits for the test.
     pub(crate) heads: usize,
-    /// How many of these bodies may be sent.
+    /// The number of response bodies released by the test.
     released: usize,
     /// Connections opened.
     pub(crate) opened: usize,
     /// Connections that the client has closed.
     pub(crate) ended: usize,
-    /// Requests that began and were not read.
+    /// Requests that began to arrive and were not read.
     pub(crate) stalled: usize,
-    /// Bytes of the request that stalled last, read once its connection ended.
+    /// Bytes of the last stalled request, known once its connection has ended.
     pub(crate) stalled_bytes: usize,
 }
 
@@ -51,10 +51,10 @@ pub(crate) struct Collector {
 }
 
 impl Collector {
-    /// Must be called in a runtime, which ends the collector.
+    /// Starts the collector on the current runtime, which ends it.
     pub(crate) fn start() -> Self {
         let socket = TcpSocket::new_v4().unwrap();
-        // A client that is not read from must soon notice.
+        // A small buffer: a client notices soon that its request is not read.
         socket.set_recv_buffer_size(4096).unwrap();
         socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
         let listener = socket.listen(16).unwrap();
@@ -91,26 +91,27 @@ impl Collector {
         self.seen.send_modify(|seen| seen.answer = answer);
     }
 
-    /// Sends the body of one more answer whose head is out.
+    /// Sends the body of the next response whose head was sent.
     pub(crate) fn release_body(&self) {
         self.seen.send_modify(|seen| seen.released += 1);
     }
 
-    /// Whether a client's side of a connection is open, and how many bytes wait in it.
+    /// Returns the number of bytes that wait in the client's end of an open connection, if there is
+    /// one.
     #[cfg(target_os = "linux")]
     pub(crate) fn client_side(&self) -> Option<u64> {
         let remote = format!("0100007F:{:04X}", self.address.port());
         let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
         table.lines().find_map(|line| {
             let fields: Vec<_> = line.split_whitespace().collect();
-            // Established, from the client to here.
+            // Only established connections, in the direction from the client to the collector.
             let is_open = fields.get(2) == Some(&&*remote) && fields.get(3) == Some(&"01");
             let (sending, _) = fields.get(4)?.split_once(':')?;
             is_open.then(|| u64::from_str_radix(sending, 16).unwrap())
         })
     }
 
-    /// Waits until the client has a request out that the sockets take no more of.
+    /// Waits until the client has filled the socket buffers with a request.
     #[cfg(target_os = "linux")]
     pub(crate) async fn wait_until_blocked(&self) {
         self.wait_until(|seen| seen.stalled == 1).await;
@@ -124,7 +125,7 @@ impl Collector {
                 break;
             }
         }
-        assert!(before.is_some_and(|bytes| bytes > 0), "nothing is out");
+        assert!(before.is_some_and(|bytes| bytes > 0), "the client has sent no bytes");
     }
 
     pub(crate) async fn wait_until(&self, met: impl FnMut(&Seen) -> bool) {
@@ -171,7 +172,7 @@ async fn serve(stream: TcpStream, all: Arc<watch::Sender<Seen>>) {
     all.send_modify(|seen| seen.ended += 1);
 }
 
-/// Whether all of `bytes` was written.
+/// Returns whether all of `bytes` was written.
 async fn write(stream: &mut BufStream<TcpStream>, bytes: &[u8]) -> bool {
     stream.write_all(bytes).await.is_ok() && stream.flush().await.is_ok()
 }

@@ -1,5 +1,5 @@
-//! An HTTP proxy on loopback that holds each account-data request until the test
-//! lets it pass: how requests of two devices are put into an order.
+//! An HTTP proxy on loopback that holds each account-data request until the test releases it. Tests
+//! use it to order the requests of two devices.
 
 use std::{
     collections::BTreeSet,
@@ -24,29 +24,29 @@ use tokio::{
 
 use super::eventually;
 
-/// A proxy in front of a homeserver. Requests that are not for account data pass.
+/// A proxy in front of a homeserver. Requests for anything but account data pass at once.
 pub(crate) struct GatedProxy {
     address: SocketAddr,
     held: mpsc::UnboundedReceiver<HeldRequest>,
     server: JoinHandle<()>,
 }
 
-/// A request that waits for the test.
+/// A request held by the proxy.
 pub(crate) struct HeldRequest {
     pub(crate) method: Method,
     pass: oneshot::Sender<()>,
-    /// The homeserver's answer has reached the proxy.
+    /// Resolves when the homeserver's answer has reached the proxy.
     answered: oneshot::Receiver<()>,
     deliver: oneshot::Sender<()>,
 }
 
 impl HeldRequest {
-    /// Lets the homeserver apply the request, and the client see the answer.
+    /// Forwards the request to the homeserver, and the answer to the client.
     pub(crate) async fn pass(self) {
         self.apply().await.deliver();
     }
 
-    /// Lets the homeserver apply the request; the answer is held.
+    /// Forwards the request to the homeserver, and holds the answer.
     pub(crate) async fn apply(self) -> HeldAnswer {
         let _ = self.pass.send(());
         let _ = eventually(self.answered).await;
@@ -54,7 +54,7 @@ impl HeldRequest {
     }
 }
 
-/// An answer that waits for the test; dropped, it never arrives.
+/// An answer held by the proxy. If it is dropped, the answer never arrives.
 pub(crate) struct HeldAnswer {
     deliver: oneshot::Sender<()>,
 }
@@ -79,8 +79,8 @@ impl GatedProxy {
                         let (upstream, hold) = (upstream.clone(), hold.clone());
                         async move { handle(&upstream, &hold, request).await }
                     });
-                    // A client that goes away ends its connection, and so does an
-                    // upstream that gives no answer.
+                    // Serving fails when the client goes away or the upstream does not answer. Both
+                    // are normal.
                     let _ =
                         http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
                 });
@@ -93,7 +93,7 @@ impl GatedProxy {
         format!("http://{}", self.address)
     }
 
-    /// The next account-data request, which must be a `method`.
+    /// Waits for the next account-data request, which must be a `method`.
     pub(crate) async fn next(&mut self, method: Method) -> HeldRequest {
         let held = eventually(self.next_of_any_method()).await;
         assert_eq!(held.method, method);
@@ -101,10 +101,10 @@ impl GatedProxy {
     }
 
     pub(crate) async fn next_of_any_method(&mut self) -> HeldRequest {
-        self.held.recv().await.expect("the proxy runs")
+        self.held.recv().await.expect("the proxy is running")
     }
 
-    /// Whether a request waits now.
+    /// Returns whether no request is held.
     pub(crate) fn is_idle(&self) -> bool {
         self.held.is_empty()
     }
@@ -116,9 +116,9 @@ impl Drop for GatedProxy {
     }
 }
 
-/// Listens on a port that no proxy of this test run has had. An `Analytics` leaves what it
-/// could not save to the next one of the same device and homeserver, and some tests need two
-/// that do not share it.
+/// Listens on a port that no proxy of this test run has used. An `Analytics` hands its unsaved
+/// record to the next one for the same device and homeserver, and some tests need two that do not
+/// share it.
 async fn listener_with_new_address() -> TcpListener {
     static USED: Mutex<BTreeSet<u16>> = Mutex::new(BTreeSet::new());
 
@@ -131,8 +131,7 @@ async fn listener_with_new_address() -> TcpListener {
     }
 }
 
-/// An HTTP client for loopback: reading the system's certificates is what takes
-/// longest in making one.
+/// Builds an HTTP client for loopback. It loads no system certificates, because that is slow.
 pub(crate) fn plain_http_client() -> reqwest::Client {
     reqwest::Client::builder().tls_certs_only([]).no_proxy().build().unwrap()
 }
@@ -157,7 +156,7 @@ async fn handle(
             hold.send(HeldRequest { method: request.method().clone(), pass, answered, deliver });
         (passed, answer, delivered)
     });
-    // A request whose permit is dropped never arrives.
+    // A request that the test drops never arrives.
     let Some((passed, answer, delivered)) = gate else {
         return forward(upstream, request).await;
     };

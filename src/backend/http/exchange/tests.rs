@@ -15,7 +15,8 @@ fn whole(bytes: usize) -> Bytes {
     Bytes::from(vec![7; bytes])
 }
 
-/// A body, its request, which is never answered, and what says that it is held.
+/// Returns a body, its request, which gets no response, and the sender that counts the
+/// parts of the body in use.
 fn body(bytes: usize) -> (CuttableBody, Exchange<std::future::Pending<()>>, watch::Sender<()>) {
     let in_use = watch::Sender::new(());
     let mut body = None;
@@ -26,13 +27,13 @@ fn body(bytes: usize) -> (CuttableBody, Exchange<std::future::Pending<()>>, watc
     (body.unwrap(), exchange, in_use)
 }
 
-async fn next_piece(body: &mut CuttableBody) -> Option<Result<Bytes, GivenUp>> {
+async fn next_piece(body: &mut CuttableBody) -> Option<Result<Bytes, RequestCut>> {
     let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await?;
     Some(frame.map(|frame| frame.into_data().unwrap()))
 }
 
 #[tokio::test]
-async fn a_body_leaves_in_pieces_each_after_the_one_before_is_written() {
+async fn a_body_is_sent_in_pieces_each_after_the_previous_one_is_written() {
     let bytes = 2 * PIECE + 1;
     let (mut body, _exchange, in_use) = body(bytes);
     assert_eq!(body.size_hint().exact(), Some(bytes as u64));
@@ -51,7 +52,7 @@ async fn a_body_leaves_in_pieces_each_after_the_one_before_is_written() {
 }
 
 #[tokio::test]
-async fn a_cut_body_gives_nothing_more() {
+async fn a_body_fails_after_a_cut() {
     let (mut body, exchange, _in_use) = body(2 * PIECE);
     assert!(next_piece(&mut body).await.unwrap().is_ok());
     drop(exchange);
@@ -59,7 +60,7 @@ async fn a_cut_body_gives_nothing_more() {
 }
 
 #[tokio::test]
-async fn a_body_is_in_use_until_the_last_piece_of_it_is_dropped() {
+async fn a_body_is_in_use_until_its_last_piece_is_dropped() {
     let (mut body, exchange, in_use) = body(PIECE + 1);
     let first = next_piece(&mut body).await.unwrap().unwrap();
     let rest = first.slice(1..);
@@ -73,7 +74,7 @@ async fn a_body_is_in_use_until_the_last_piece_of_it_is_dropped() {
 
 type Sent = Pin<Box<dyn Future<Output = hyper::Result<Response<Incoming>>> + Send>>;
 
-/// A real connection over a pipe that takes `room` bytes, with a request on it.
+/// A real connection over a pipe, with a request on it.
 struct Wire {
     exchange: Exchange<Sent>,
     in_use: watch::Sender<()>,
@@ -81,6 +82,7 @@ struct Wire {
     service: DuplexStream,
 }
 
+/// Sends a request with a body of `bytes` bytes over a pipe that buffers `room` bytes.
 async fn wire(room: usize, bytes: usize) -> Wire {
     let (client, service) = tokio::io::duplex(room);
     let (mut sender, connection) = http1::handshake(TokioIo::new(client)).await.unwrap();
@@ -88,14 +90,14 @@ async fn wire(room: usize, bytes: usize) -> Wire {
     let in_use = watch::Sender::new(());
     let exchange = Exchange::new(whole(bytes), in_use.subscribe(), |body| -> Sent {
         let request = Request::post("/").header("host", "example.org").body(body).unwrap();
-        // The connection must not end because there can be no more requests.
+        // Keeps the sender, because the connection ends when it is dropped.
         Box::pin(async move { sender.send_request(request).await })
     });
     Wire { exchange, in_use, connection, service }
 }
 
 impl Wire {
-    /// Lets the connection write all that the pipe takes.
+    /// Lets the connection write until the pipe is full.
     async fn fill(&mut self) {
         assert!(poll!(pin!(self.exchange.answer())).is_pending());
         for _ in 0..10 {
@@ -120,7 +122,7 @@ async fn a_cut_ends_a_connection_whose_service_does_not_read() {
 }
 
 #[tokio::test]
-async fn a_connection_that_has_the_last_piece_is_in_use_until_it_is_gone() {
+async fn a_connection_with_the_last_piece_is_in_use_until_it_ends() {
     let mut wire = wire(1000, PIECE).await;
     wire.fill().await;
     let Wire { exchange, in_use, connection, service } = wire;
@@ -129,14 +131,14 @@ async fn a_connection_that_has_the_last_piece_is_in_use_until_it_is_gone() {
         tokio::task::yield_now().await;
     }
     assert!(!connection.is_finished() && !in_use.is_closed());
-    // As when the operating system gives the connection up.
+    // This is what happens when the operating system gives up the connection.
     drop(service);
     let _ = connection.await.unwrap();
     assert!(in_use.is_closed());
 }
 
 #[tokio::test]
-async fn a_request_that_is_not_cut_arrives_whole() {
+async fn a_request_that_is_not_cut_arrives_completely() {
     for bytes in [1, PIECE, PIECE + 1, 5 * PIECE] {
         let mut wire = wire(700, bytes).await;
         let mut answer = pin!(wire.exchange.answer());

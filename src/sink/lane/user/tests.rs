@@ -31,13 +31,13 @@ fn json(user: Option<UserProperties>) -> (String, String) {
 }
 
 #[test]
-fn what_was_delivered_is_forgotten_and_what_was_said_meanwhile_is_not() {
+fn delivered_properties_are_removed_and_those_set_during_the_request_stay() {
     let mut pending = PendingUser::default();
-    pending.say(&said(set("a", 1)));
-    pending.say(&said(set("b", 1)));
+    pending.add(&said(set("a", 1)));
+    pending.add(&said(set("b", 1)));
     let sent = pending.offer(1).unwrap();
-    pending.say(&said(set("b", 2)));
-    pending.say(&said(set("c", 1)));
+    pending.add(&said(set("b", 2)));
+    pending.add(&said(set("c", 1)));
     pending.delivered(Some(&sent));
     assert_eq!(json(pending.offer(1)).0, r#"{"b":2,"c":1}"#);
     let sent = pending.offer(1).unwrap();
@@ -46,81 +46,84 @@ fn what_was_delivered_is_forgotten_and_what_was_said_meanwhile_is_not() {
 }
 
 #[test]
-fn the_last_value_counts_and_of_what_is_set_once_the_first() {
+fn the_last_value_counts_except_for_set_once_where_the_first_counts() {
     let mut pending = PendingUser::default();
     for value in 1..=3 {
         let once = Properties::new().with("a", value);
         let user = UserProperties { set: once.clone(), set_once: once };
-        pending.say(&said(user));
+        pending.add(&said(user));
     }
     assert_eq!(json(pending.offer(1)), (r#"{"a":3}"#.to_owned(), r#"{"a":1}"#.to_owned()));
 }
 
 #[test]
-fn nothing_is_offered_in_another_epoch_and_a_new_epoch_begins_with_nothing() {
+fn nothing_is_offered_in_another_epoch_and_a_new_epoch_starts_empty() {
     let mut pending = PendingUser::default();
-    pending.say(&said(set("a", 1)));
+    pending.add(&said(set("a", 1)));
     assert!(pending.offer(2).is_none());
-    pending.say(&Said { user: set("b", 1), epoch: 2 });
+    pending.add(&Said { user: set("b", 1), epoch: 2 });
     assert!(pending.offer(1).is_none());
     assert_eq!(json(pending.offer(2)).0, r#"{"b":1}"#);
 }
 
 #[test]
-fn a_refusal_is_followed_by_a_request_without_and_ten_in_a_row_by_none_with() {
+fn a_refusal_skips_one_request_and_ten_in_a_row_drop_the_properties() {
     let mut pending = PendingUser::default();
-    pending.say(&said(set("a", 1)));
-    pending.news().unwrap();
+    pending.add(&said(set("a", 1)));
+    pending.take_changed().unwrap();
     for refusal in 1..=MOST_REFUSALS {
         assert!(pending.offer(1).is_some(), "{refusal}");
         assert_eq!(pending.refused(true), refusal == MOST_REFUSALS, "{refusal}");
         assert!(pending.offer(1).is_none(), "{refusal}");
-        // Refused without, too: the events were to blame.
+        // A refusal without the properties shows that the events are the cause.
         assert!(!pending.refused(false), "{refusal}");
         assert!(pending.offer(1).is_none(), "{refusal}");
         pending.delivered(None);
     }
     assert!(pending.offer(1).is_none());
-    assert!(pending.news().unwrap().user.is_empty());
-    pending.say(&said(set("a", 2)));
+    assert!(pending.take_changed().unwrap().user.is_empty());
+    pending.add(&said(set("a", 2)));
     assert!(pending.offer(1).is_some());
 }
 
 #[test]
-fn what_exceeds_the_limit_of_an_event_with_what_waits_takes_its_place() {
+fn new_properties_replace_the_waiting_ones_if_both_exceed_the_limit_of_an_event() {
     let large = |key: &str| UserProperties {
         set: Properties::new().with(key, "word ".repeat(4000)),
         ..UserProperties::default()
     };
     let mut pending = PendingUser::default();
-    pending.say(&said(large("a")));
-    pending.say(&said(set("small", 1)));
-    pending.say(&said(large("b")));
-    pending.say(&said(set("last", 1)));
+    pending.add(&said(large("a")));
+    pending.add(&said(set("small", 1)));
+    pending.add(&said(large("b")));
+    pending.add(&said(set("last", 1)));
     let set = pending.offer(1).unwrap().set.to_json();
     let found = ["a", "small", "b", "last"].map(|key| set.contains(&format!("\"{key}\":")));
     assert_eq!(found, [false, false, true, true]);
 }
 
 #[test]
-fn the_file_is_told_of_each_change_once_and_of_none_that_it_told_of_itself() {
+fn each_change_is_returned_once_and_restored_properties_are_not_a_change() {
     let mut pending = PendingUser::default();
-    assert!(pending.news().is_none());
-    pending.say(&said(set("a", 1)));
-    let user = pending.news().unwrap().user;
-    assert_eq!((json(Some(user.clone())).0, pending.news().is_none()), (r#"{"a":1}"#.into(), true));
+    assert!(pending.take_changed().is_none());
+    pending.add(&said(set("a", 1)));
+    let user = pending.take_changed().unwrap().user;
+    assert_eq!(
+        (json(Some(user.clone())).0, pending.take_changed().is_none()),
+        (r#"{"a":1}"#.into(), true)
+    );
     pending.refused(true);
     pending.delivered(None);
-    assert!(pending.news().is_none());
+    assert!(pending.take_changed().is_none());
     pending.delivered(Some(&user));
-    assert!(pending.news().unwrap().user.is_empty());
+    assert!(pending.take_changed().unwrap().user.is_empty());
 
     #[cfg(feature = "sqlite")]
-    assert!(PendingUser::restored(said(set("a", 1))).news().is_none());
+    assert!(PendingUser::restored(said(set("a", 1))).take_changed().is_none());
 }
 
 #[test]
-fn the_first_event_that_may_carries_them_and_no_other_does() {
+fn only_the_first_event_that_can_carry_them_does() {
     let batch = ["Never", "May", "May"].map(queued);
     let carries = |event: &OutgoingEvent| event.name() == "May";
     let (events, carried) = attach(&batch, Some(set("new", 1)), carries);

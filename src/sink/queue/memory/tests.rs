@@ -32,7 +32,7 @@ fn an_event_that_can_never_fit_is_refused_and_evicts_nothing() {
         queue.push(large, &limits, &mut drops, |row| lost.push(row));
         assert_eq!((queue.len(), drops.total()), (3, 1), "{overflow:?}");
         assert_eq!(drops.count(DropReason::TooLarge), 1, "{overflow:?}");
-        // What is in the file of it is not read again.
+        // Its row is deleted, so that a restart does not restore it.
         assert_eq!(lost, [4], "{overflow:?}");
     }
 }

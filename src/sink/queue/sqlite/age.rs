@@ -1,32 +1,32 @@
-//! How old an event is that another process wrote down: by the wall clock, which may
-//! have been set meanwhile.
+//! The age of an event that another process wrote, by a wall clock that may have been set
+//! since.
 
 use std::time::{Duration, SystemTime};
+
+use crate::event::unix_time::unix_nanos;
 
 /// Milliseconds since 1970.
 pub(super) type WallMillis = i64;
 
-/// The wall clock's `time`.
+/// Converts `time` to milliseconds since 1970.
 pub(super) fn wall_millis(time: SystemTime) -> WallMillis {
-    let clamp = |span: Duration| i64::try_from(span.as_millis()).unwrap_or(i64::MAX);
-    match time.duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(after) => clamp(after),
-        Err(before) => -clamp(before.duration()),
-    }
+    let millis = unix_nanos(time) / 1_000_000;
+    millis.clamp(i64::MIN.into(), i64::MAX.into()) as i64
 }
 
-/// How long an event has waited.
+/// The age of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Age {
     Waited(Duration),
-    /// For longer than an event may.
+    /// The event has waited for longer than allowed.
     Expired,
-    /// It was written at a time that is still to come. It counts as written now, and
-    /// says so from here on: else it would be kept for as long as the clock is behind.
+    /// The event was written in the future. It is rewritten as written now, because it
+    /// would otherwise be kept for as long as the clock is behind.
     FromTheFuture,
 }
 
-/// The age at `now` of what was written at `since` and may wait for `longest`.
+/// Returns the age at `now` of an event that was written at `since` and may wait for
+/// `longest`.
 pub(super) fn age(since: WallMillis, now: WallMillis, longest: Duration) -> Age {
     match u64::try_from(now.saturating_sub(since)).map(Duration::from_millis) {
         Err(_) => Age::FromTheFuture,
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_that_jumped_ahead_expires_and_one_that_was_set_back_starts_anew() {
+    fn events_expire_after_a_clock_jumped_ahead_and_count_as_new_after_it_was_set_back() {
         const DAY: Duration = Duration::from_secs(24 * 3600);
         const YEAR: i64 = 365 * 24 * 3_600_000;
 

@@ -1,4 +1,4 @@
-//! Does the jobs of the file, one after the other, and decides what becomes of it when a
+//! Carries out jobs on the file, one after another, and decides how to continue when the
 //! disk fails.
 
 use std::{num::NonZeroU64, sync::Arc};
@@ -13,59 +13,59 @@ use super::{
     own_file::FileError,
     rows::Rows,
     storage_error::StorageError,
-    user::Wanted,
+    user::UserTable,
 };
 use crate::{
     event::OutgoingEvent,
     sink::queue::{Marks, QueueError, Refused, Restored, Row},
 };
 
-/// The file, as its thread has it.
+/// The file, as seen by its thread.
 pub(super) struct Disk {
-    place: QueueFile,
-    setup: OpenSettings,
+    file: QueueFile,
+    settings: OpenSettings,
     facts: Arc<Facts>,
     rows: Option<Rows>,
     /// The number of the next row.
     next: Row,
-    /// What each lane has seen.
+    /// The mark of each lane.
     seen: Marks,
-    /// What each lane has seen, as far as the file knows.
+    /// The mark of each lane that was written to the file.
     marked: Marks,
-    /// What lanes have still to say about the user.
-    users: Wanted,
-    /// The floor below which the file is known to hold nothing.
+    /// The user properties that still wait in each lane.
+    users: UserTable,
+    /// The epoch below which the file has been emptied.
     emptied: u64,
-    /// The same, for what was set aside too.
+    /// The epoch below which the file has been emptied and files that were set aside have
+    /// been deleted.
     wiped: u64,
-    /// A write has failed, and none has succeeded since.
+    /// Whether a write has failed and none has succeeded since.
     failing: bool,
-    /// Delivery has ended: only a withdrawal opens the file again.
+    /// Whether delivery has ended. After that, only a withdrawal opens the file.
     shut: bool,
 }
 
 impl Disk {
-    /// Opens the file at `place`, and reads what waits there of the epoch `keep`; the rest
-    /// is deleted.
+    /// Opens `file`, and reads the events of the epoch `keep`. All others are deleted.
     pub(super) fn open(
-        place: QueueFile,
-        setup: OpenSettings,
+        file: QueueFile,
+        settings: OpenSettings,
         facts: Arc<Facts>,
         keep: Option<u64>,
     ) -> Result<(Self, Restored), QueueError> {
-        let (rows, found) = Rows::open(&place, &setup, keep)?;
+        let (rows, found) = Rows::open(&file, &settings, keep)?;
         facts.add_discarded(found.discarded);
         facts.add_unreadable_files(u64::from(found.replaced));
         let restored = found.restored;
         let disk = Self {
-            place,
-            setup,
+            file,
+            settings,
             facts,
             rows: Some(rows),
             next: restored.last + 1,
             seen: restored.done.clone(),
             marked: restored.done.clone(),
-            users: Wanted::written(restored.users.clone()),
+            users: UserTable::written(restored.users.clone()),
             emptied: 0,
             wiped: 0,
             failing: false,
@@ -80,10 +80,10 @@ impl Disk {
 
     pub(super) fn carry_out(&mut self, job: Job) {
         #[cfg(feature = "testing")]
-        self.setup.disk.access();
+        self.settings.disk.access();
         match job {
             Job::Wipe(waiters) => {
-                // A caller that waits for it sees its failure, and so does the next write.
+                // The error is reported to the callers that wait, and by the next write.
                 if waiters.is_empty() {
                     let _ = self.wipe();
                 }
@@ -107,23 +107,24 @@ impl Disk {
         }
     }
 
-    /// Writes events down, unless no caller waits for that by the time it is done.
+    /// Writes events. Deletes them again if the caller has stopped waiting when they are
+    /// written.
     fn write(&mut self, Write { events, written }: Write) {
         if written.is_closed() || self.shut {
             return;
         }
         let first = self.next;
         let mut inserted = self.try_write(&events);
-        if self.begins_anew(&inserted) {
+        if self.replace_damaged(&inserted) {
             inserted = self.try_write(&events);
         }
         match inserted {
             Ok(rows) => {
                 #[cfg(feature = "testing")]
-                self.setup.disk.access();
-                // It proves nothing to have written nothing.
+                self.settings.disk.access();
+                // An empty write does not prove that the disk works.
                 if !events.is_empty() && std::mem::take(&mut self.failing) {
-                    info!("the queue's file can be written again");
+                    info!("the queue file can be written again");
                 }
                 if written.send(rows).is_err() {
                     self.take_back(first);
@@ -131,7 +132,7 @@ impl Disk {
             }
             Err(error) => {
                 self.failed(&error);
-                // Dropped unanswered: they count as not written.
+                // Dropped without a reply, so the events count as not written.
                 drop(written);
             }
         }
@@ -141,7 +142,7 @@ impl Disk {
         &mut self,
         events: &[Arc<OutgoingEvent>],
     ) -> Result<Vec<Option<NonZeroU64>>, StorageError> {
-        // What is withdrawn and still there would be read at the next start.
+        // Withdrawn events must not be left, because the next start would read them.
         self.wipe().map_err(StorageError::Refused)?;
         let floor = self.facts.floor();
         let next = self.next;
@@ -152,112 +153,111 @@ impl Disk {
         Ok(inserted.rows)
     }
 
-    /// Deletes the rows from `first` on, which were written too late: their events are in
-    /// memory under no row, so that no mark would delete them.
+    /// Deletes the rows from `first` on, which were written too late. Their events have no
+    /// row in memory, so no mark would delete them.
     fn take_back(&mut self, first: Row) {
         let Some(rows) = &mut self.rows else { return };
         let deleted = rows.delete(first, self.next);
-        if let (Err(error), false) = (&deleted, self.begins_anew(&deleted)) {
-            self.failed(error);
-        }
+        self.is_done(&deleted);
     }
 
     fn refuse(&mut self, refused: &[Refused]) {
         for Refused { lane, first, last } in refused {
-            let (Some(rows), Some(name)) = (&mut self.rows, self.setup.lanes.get(*lane)) else {
+            let (Some(rows), Some(name)) = (&mut self.rows, self.settings.lanes.get(*lane)) else {
                 return;
             };
             let noted = rows.refuse(name, *first, *last);
-            if let (Err(error), false) = (&noted, self.begins_anew(&noted)) {
-                self.failed(error);
-            }
+            self.is_done(&noted);
         }
     }
 
-    /// Writes down what lanes have seen, and has not been written yet.
+    /// Writes the marks that have changed.
     fn mark(&mut self) {
         for lane in 0..self.seen.len() {
             let (done, marked) = (self.seen[lane], self.marked[lane]);
-            // Without a file, no other process can read it.
+            // Without a file there is nothing that another process could read.
             let (Some(rows), true) = (&mut self.rows, marked < done) else { continue };
-            let noted = rows.mark(&self.setup.lanes[lane], done);
-            match &noted {
-                Ok(()) => self.marked[lane] = done,
-                Err(error) => {
-                    if !self.begins_anew(&noted) {
-                        self.failed(error);
-                    }
-                }
+            let noted = rows.mark(&self.settings.lanes[lane], done);
+            if self.is_done(&noted) {
+                self.marked[lane] = done;
             }
         }
     }
 
-    /// Writes down what lanes have still to say about the user. What cannot be written now
-    /// is tried again with the next write.
+    /// Writes the user properties that still wait in the lanes. If this fails, the next
+    /// write tries again.
     fn keep_users(&mut self) {
         if self.shut {
             return;
         }
         let written = self.write_users();
-        if let (Err(error), false) = (&written, self.begins_anew(&written)) {
-            self.failed(error);
-        }
+        self.is_done(&written);
     }
 
     fn write_users(&mut self) -> Result<(), StorageError> {
         self.users.forget_below(self.facts.floor());
         match &mut self.rows {
-            Some(rows) => self.users.write(rows, &self.setup.lanes),
+            Some(rows) => self.users.write(rows, &self.settings.lanes),
             None => Ok(()),
         }
     }
 
-    /// Deletes a file that was found to be damaged. Says whether it did.
-    fn begins_anew<T>(&mut self, result: &Result<T, StorageError>) -> bool {
+    /// Returns whether `result` is a success. Reports a failure, unless the file was damaged
+    /// and could be deleted.
+    fn is_done(&mut self, result: &Result<(), StorageError>) -> bool {
+        if let Err(error) = result
+            && !self.replace_damaged(result)
+        {
+            self.failed(error);
+        }
+        result.is_ok()
+    }
+
+    /// Deletes the file if `result` says that it is damaged, so that the next write creates
+    /// a new one. Returns whether the file was deleted.
+    fn replace_damaged<T>(&mut self, result: &Result<T, StorageError>) -> bool {
         if !matches!(result, Err(StorageError::Damaged(_))) {
             return false;
         }
-        warn!("the queue's file is damaged: it is deleted, and a new one begun");
+        warn!("the queue file is damaged: deleting it and creating a new one");
         self.facts.add_unreadable_files(1);
         let seen = self.seen.iter().min().copied().unwrap_or_default();
         self.facts.add_not_durable(self.next.saturating_sub(1 + seen));
-        // It is begun by the next write.
         self.destroy().is_ok()
     }
 
-    /// Deletes the file. What was in it is in memory only from here on.
+    /// Deletes the file. From then on, its events are in memory only.
     fn destroy(&mut self) -> Result<(), FileError> {
         self.rows = None;
         self.facts.set_durable_from(self.next);
-        self.place.destroy()
+        self.file.destroy()
     }
 
-    /// The open file: begins a new one, or empties what is there, if none is open.
+    /// Returns the open file. If none is open, creates one, or empties the existing one.
     fn reopened(&mut self) -> Result<&mut Rows, StorageError> {
-        if self.rows.is_none() {
+        let rows = if let Some(rows) = self.rows.take() {
+            rows
+        } else {
             let (rows, found) =
-                Rows::open(&self.place, &self.setup, None).map_err(StorageError::Refused)?;
+                Rows::open(&self.file, &self.settings, None).map_err(StorageError::Refused)?;
             self.facts.add_unreadable_files(u64::from(found.replaced));
             self.next = self.next.max(found.restored.last + 1);
             self.facts.set_durable_from(self.next);
             self.marked = found.restored.done;
             self.users.file_is_new();
-            return Ok(self.rows.insert(rows));
-        }
-        match &mut self.rows {
-            Some(rows) => Ok(rows),
-            None => Err(StorageError::Refused(QueueError::InUse)),
-        }
+            rows
+        };
+        Ok(self.rows.insert(rows))
     }
 
-    /// Deletes what is below the floor, unless that is done.
+    /// Deletes everything of an epoch below the floor, unless that is done already.
     fn wipe(&mut self) -> Result<(), QueueError> {
         let floor = self.facts.floor();
         self.users.forget_below(floor);
         if self.wiped >= floor {
             return Ok(());
         }
-        // A try that failed at what was set aside has done the rest.
+        // An earlier attempt may have emptied the file and failed at the files set aside.
         if self.emptied < floor {
             let emptied = self.empty(floor);
             if self.shut {
@@ -266,18 +266,18 @@ impl Disk {
             emptied?;
             self.emptied = floor;
         }
-        self.place.destroy_set_aside().map_err(FileError::while_wiping)?;
+        self.file.destroy_set_aside().map_err(FileError::while_wiping)?;
         self.wiped = floor;
         Ok(())
     }
 
-    /// Deletes the rows below `floor`, or the file if that cannot be done.
+    /// Deletes the rows of epochs below `floor`, or the whole file if that fails.
     fn empty(&mut self, floor: u64) -> Result<(), QueueError> {
         match self.reopened().and_then(|rows| rows.wipe(floor)) {
             Ok(()) => Ok(()),
-            // Another has it, and is bound to the same record.
+            // Another process has the file open. It follows the same record, so it wipes.
             Err(StorageError::Refused(error @ QueueError::InUse)) => Err(error),
-            // A full disk may have no room for the log that a deletion needs.
+            // On a full disk there may be no room for the log that deleting rows needs.
             Err(_) => self.destroy().map_err(FileError::while_wiping),
         }
     }
@@ -288,18 +288,18 @@ impl Disk {
         }
         self.mark();
         if self.wipe().is_err() {
-            warn!("the queue's file could not be wiped: the next start does it");
+            warn!("the queue file could not be wiped: the next start will do it");
         }
         self.shut = true;
         self.rows = None;
         self.facts.closed.stop();
     }
 
-    /// Says so, once for all failures in a row.
+    /// Logs a failure, once for all failures in a row.
     fn failed(&mut self, error: &StorageError) {
         if !std::mem::replace(&mut self.failing, true) {
             let code = error.code();
-            warn!(code, "the queue's file cannot be written: events wait in memory only");
+            warn!(code, "the queue file cannot be written: events wait in memory only");
         }
     }
 }
@@ -315,8 +315,8 @@ mod tests {
     };
 
     fn open(path: &std::path::Path, facts: &Arc<Facts>) -> (Disk, Restored) {
-        let place = QueueFile::resolve(path).unwrap();
-        Disk::open(place, setup(), facts.clone(), Some(1)).unwrap()
+        let file = QueueFile::resolve(path).unwrap();
+        Disk::open(file, setup(), facts.clone(), Some(1)).unwrap()
     }
 
     /// Writes `number` events, and returns their rows.
@@ -333,12 +333,12 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_breaks_while_it_is_open_is_begun_anew() {
+    fn a_file_that_breaks_while_it_is_open_is_replaced() {
         let directory = tempfile::TempDir::new().unwrap();
         let (path, facts) = (directory.path().join("queue"), Arc::default());
         let (mut disk, _) = open(&path, &facts);
         write(&mut disk, 3);
-        assert!(disk.begins_anew(&damage()));
+        assert!(disk.replace_damaged(&damage()));
         assert_eq!((facts.durable_from(), facts.stats().not_durable), (4, 3));
 
         let later = write(&mut disk, 2);
@@ -356,20 +356,20 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_begun_anew_gets_what_is_still_to_be_said_about_the_user() {
+    fn a_file_that_replaces_a_damaged_one_gets_the_waiting_user_properties() {
         let directory = tempfile::TempDir::new().unwrap();
         let (path, facts) = (directory.path().join("queue"), Arc::default());
         let (mut disk, _) = open(&path, &facts);
         disk.carry_out(Job::Users([(0, said(1)), (1, said(1))].into()));
         disk.carry_out(Job::Users([(0, Said { epoch: 1, ..Said::default() })].into()));
-        assert!(disk.begins_anew(&damage()));
+        assert!(disk.replace_damaged(&damage()));
         write(&mut disk, 1);
         disk.carry_out(Job::Close);
         let (mut disk, restored) = open(&path, &facts);
         assert_eq!(restored.users.keys().collect::<Vec<_>>(), [&1]);
 
-        // So it does if it was restored.
-        assert!(disk.begins_anew(&damage()));
+        // So does a file that replaces one from which they were restored.
+        assert!(disk.replace_damaged(&damage()));
         write(&mut disk, 0);
         disk.carry_out(Job::Close);
         assert_eq!(open(&path, &facts).1.users.len(), 1);
@@ -377,7 +377,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_wipe_that_failed_at_what_was_set_aside_leaves_the_rest_alone_when_it_is_tried_again() {
+    fn a_wipe_that_failed_at_files_set_aside_does_not_empty_the_file_again() {
         let directory = tempfile::TempDir::new().unwrap();
         let (path, facts) = (directory.path().join("queue"), Arc::<Facts>::default());
         let (mut disk, _) = open(&path, &facts);
@@ -397,15 +397,15 @@ mod tests {
     }
 
     #[test]
-    fn what_a_lane_has_seen_is_told_to_a_file_that_was_begun_anew() {
+    fn a_file_that_replaces_a_damaged_one_gets_the_marks() {
         let directory = tempfile::TempDir::new().unwrap();
         let (path, facts) = (directory.path().join("queue"), Arc::default());
         let (mut disk, _) = open(&path, &facts);
         write(&mut disk, 3);
         disk.carry_out(Job::Mark(vec![3, 3]));
-        assert!(disk.begins_anew(&damage()));
+        assert!(disk.replace_damaged(&damage()));
         write(&mut disk, 1);
-        // A mark of one lane says nothing of the other.
+        // The mark of the other lane has not changed since.
         disk.carry_out(Job::Mark(vec![4, 0]));
         disk.carry_out(Job::Close);
         let (_, restored) = open(&path, &facts);

@@ -1,5 +1,4 @@
-//! What the thread of the file and everybody else know of it without waiting for one
-//! another.
+//! State of the file that its thread and its callers share without a lock.
 
 use crate::{
     locks::{AtomicU64, Ordering},
@@ -9,14 +8,14 @@ use crate::{
 
 #[derive(Debug, Default)]
 pub(super) struct Facts {
-    /// What is of an earlier epoch must not be in the file.
+    /// The first epoch whose events may be in the file.
     floor: AtomicU64,
-    /// Earlier rows were in a file that is gone.
+    /// The first row of the current file. Earlier rows were in a file that is gone.
     durable_from: AtomicU64,
     not_durable: AtomicU64,
     discarded: AtomicU64,
     unreadable_files: AtomicU64,
-    /// The file is closed.
+    /// Raised when the file is closed.
     pub(super) closed: Stop,
 }
 

@@ -1,5 +1,4 @@
-//! The file itself: opening it, knowing it for ours, and getting rid of one that is of
-//! no use.
+//! Opens the queue file, recognises files of ours, and removes files that cannot be used.
 
 use std::{
     ffi::OsString,
@@ -20,28 +19,28 @@ use super::{
 };
 use crate::sink::queue::QueueError;
 
-/// How long to wait for one that is about to let go of the file.
+/// The time to wait for another connection that is about to close the file.
 const BUSY_TIME: Duration = Duration::from_secs(1);
-/// What the write-ahead log is cut to when it is taken over.
+/// The size that the write-ahead log is truncated to after a checkpoint, in bytes.
 const LARGEST_IDLE_LOG: i64 = 1024 * 1024;
 
 const HEADER: &[u8; 16] = b"SQLite format 3\0";
-/// Where SQLite keeps the application ID in the header.
+/// The offset of the application ID in the header.
 const APPLICATION_ID_AT: usize = 68;
 
-/// Where the file is, in a directory that was looked up once.
+/// The path of the file, in a directory that was resolved once.
 #[derive(Debug)]
 pub(super) struct QueueFile(PathBuf);
 
-/// A file that is open, sound and ours.
+/// An open file that is intact and ours.
 pub(super) struct Opened {
     pub(super) connection: Connection,
-    /// There was one that could not be read.
+    /// Whether it replaces a file that could not be read.
     pub(super) replaced: bool,
 }
 
 impl QueueFile {
-    /// Looks up the directory of `path`. No link that is put in its way later is followed.
+    /// Resolves the directory of `path`. Links that are put there later are not followed.
     pub(super) fn resolve(path: &Path) -> Result<Self, QueueError> {
         let resolved = || {
             let name = path.file_name().ok_or(ErrorKind::InvalidInput)?;
@@ -49,7 +48,7 @@ impl QueueFile {
                 Some(directory) if !directory.as_os_str().is_empty() => directory,
                 _ => Path::new("."),
             };
-            // SQLite does not know the form in which Windows says what leads through links.
+            // On Windows, `canonicalize` returns a form of path that SQLite does not accept.
             let directory = if cfg!(unix) {
                 directory.canonicalize()?
             } else {
@@ -60,28 +59,28 @@ impl QueueFile {
         resolved().map_err(|error: std::io::Error| QueueError::Open(Box::new(error)))
     }
 
-    /// Opens the file, and begins a new one in place of one that cannot be read.
+    /// Opens the file, and replaces it by a new one if it cannot be read.
     pub(super) fn open(&self) -> Result<Opened, QueueError> {
         match self.connect() {
             Ok(connection) => Ok(Opened { connection, replaced: false }),
             Err(StorageError::Damaged(_)) => {
-                self.put_away().map_err(FileError::while_opening)?;
+                self.remove_unreadable().map_err(FileError::while_opening)?;
                 Ok(Opened { connection: self.connect()?, replaced: true })
             }
             Err(other) => Err(other.into()),
         }
     }
 
-    /// Opens a file that is sound and ours, or a new one.
+    /// Opens a file that is intact and ours, or creates one.
     fn connect(&self) -> Result<Connection, StorageError> {
         let refused = |error: FileError| StorageError::Refused(error.while_opening());
         self.check().map_err(refused)?;
-        // Its log gets the same permissions.
+        // SQLite creates the log with the same permissions.
         own_file::create(&self.0).map_err(|error| refused(error.into()))?;
         let made = own_file::identify(&self.0).map_err(refused)?;
         first_look::refuse_foreign(&self.0, self.has_log()).map_err(StorageError::Refused)?;
-        // No URI: the path is a path, whatever it begins with. One thread at a time has
-        // the connection.
+        // Without SQLITE_OPEN_URI, so that no path is taken for a URI. NO_MUTEX is fine
+        // because only one thread at a time uses the connection.
         let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_NO_MUTEX
             | OpenFlags::SQLITE_OPEN_NOFOLLOW;
@@ -90,7 +89,7 @@ impl QueueFile {
             return Err(StorageError::Refused(QueueError::NotARegularFile));
         }
         connection.busy_timeout(BUSY_TIME)?;
-        // Before the first look at the file: no shared memory, and no other process.
+        // Set before the first read: keeps other processes out, and needs no shared memory.
         set(&connection, "locking_mode", "EXCLUSIVE")?;
         let id: i32 = get(&connection, "application_id")?;
         if id == 0 && schema::is_empty(&connection)? {
@@ -102,8 +101,8 @@ impl QueueFile {
         if get::<i32>(&connection, "user_version")? > VERSION {
             return Err(StorageError::Refused(QueueError::Newer));
         }
-        // It waits for the disk when the log is taken over only: what a power cut may
-        // lose is worth less than an app that waits for a disk.
+        // With `synchronous=NORMAL`, SQLite waits for the disk only at a checkpoint. Losing
+        // the last events in a power failure is better than an app that waits for a disk.
         set(&connection, "journal_mode", "WAL")?;
         self.check().map_err(refused)?;
         set(&connection, "synchronous", "NORMAL")?;
@@ -119,18 +118,18 @@ impl QueueFile {
         Ok(connection)
     }
 
-    /// Gets rid of a file that cannot be read. One that is ours is deleted: it may
-    /// hold events, and nothing could ever tell whether they may still be sent.
-    /// Anything else is set aside, in case that the path is a mistake.
-    fn put_away(&self) -> Result<(), FileError> {
+    /// Removes a file that cannot be read. A file of ours is deleted, because it may hold
+    /// events for which consent can no longer be checked. Any other file is renamed, in
+    /// case the path is a mistake.
+    fn remove_unreadable(&self) -> Result<(), FileError> {
         if self.has_our_header() {
-            warn!("the file of the queue is damaged: it is deleted, and a new one begun");
+            warn!("the queue file is damaged: deleting it and creating a new one");
             return self.destroy();
         }
-        warn!("the file of the queue is no database: it is set aside, and a new one begun");
+        warn!("the queue file is not a database: setting it aside and creating a new one");
         self.destroy_set_aside()?;
         for suffix in SUFFIXES {
-            match fs::rename(self.beside(suffix), self.set_aside(suffix)) {
+            match fs::rename(self.with_suffix(suffix), self.set_aside(suffix)) {
                 Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
                 _ => {}
             }
@@ -138,9 +137,10 @@ impl QueueFile {
         Ok(())
     }
 
-    /// Whether there is a log beside the file that is not empty.
+    /// Returns whether the file has a log that is not empty.
     fn has_log(&self) -> bool {
-        let length = |suffix| fs::symlink_metadata(self.beside(suffix)).map_or(0, |log| log.len());
+        let length =
+            |suffix| fs::symlink_metadata(self.with_suffix(suffix)).map_or(0, |log| log.len());
         length("-wal") > 0 || length("-journal") > 0
     }
 
@@ -151,41 +151,41 @@ impl QueueFile {
             && header[APPLICATION_ID_AT..] == APPLICATION_ID.to_be_bytes()
     }
 
-    /// Deletes the file and what belongs to it.
+    /// Deletes the file and its logs.
     pub(super) fn destroy(&self) -> Result<(), FileError> {
-        destroy_all(&SUFFIXES.map(|suffix| self.beside(suffix)))
+        destroy_all(&SUFFIXES.map(|suffix| self.with_suffix(suffix)))
     }
 
-    /// Deletes what was set aside.
+    /// Deletes the files that were set aside.
     pub(super) fn destroy_set_aside(&self) -> Result<(), FileError> {
         destroy_all(&SUFFIXES.map(|suffix| self.set_aside(suffix)))
     }
 
-    /// Refuses anything but files that may be ours, at each name that is used here.
+    /// Checks that each name which is used here is free or a file that may be ours.
     fn check(&self) -> Result<(), FileError> {
         SUFFIXES.iter().try_for_each(|suffix| {
-            own_file::identify(&self.beside(suffix))?;
+            own_file::identify(&self.with_suffix(suffix))?;
             own_file::identify(&self.set_aside(suffix))?;
             Ok(())
         })
     }
 
-    fn beside(&self, suffix: &str) -> PathBuf {
+    fn with_suffix(&self, suffix: &str) -> PathBuf {
         let mut path = OsString::from(&self.0);
         path.push(suffix);
         path.into()
     }
 
     fn set_aside(&self, suffix: &str) -> PathBuf {
-        self.beside(&format!(".set-aside{suffix}"))
+        self.with_suffix(&format!(".set-aside{suffix}"))
     }
 }
 
-/// The file, and what SQLite puts beside it. The file goes last: without it nobody
-/// would look for the others.
+/// The suffixes of SQLite's files. The database comes last, so that it is deleted last:
+/// without it, no start would look for the others.
 const SUFFIXES: [&str; 4] = ["-wal", "-shm", "-journal", ""];
 
-/// Deletes each of `paths` that can be deleted.
+/// Deletes all `paths`. Goes on after an error, and returns the first one.
 fn destroy_all(paths: &[PathBuf; SUFFIXES.len()]) -> Result<(), FileError> {
     paths.iter().map(|path| own_file::destroy(path)).fold(Ok(()), Result::and)
 }
@@ -195,7 +195,7 @@ fn set<T: rusqlite::ToSql>(
     pragma: &str,
     value: T,
 ) -> rusqlite::Result<()> {
-    // Some answer with the new value, some with nothing.
+    // Some pragmas return the new value, others return no row.
     connection.pragma_update_and_check(None, pragma, value, |_| Ok(())).or_else(|error| match error
     {
         rusqlite::Error::QueryReturnedNoRows => Ok(()),

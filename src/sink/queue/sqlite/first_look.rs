@@ -1,4 +1,5 @@
-//! Looks at a database before it is opened, so that one of something else is not touched.
+//! Inspects a database before it is opened, so that a database of another program is not
+//! changed.
 
 use std::path::Path;
 
@@ -7,39 +8,41 @@ use rusqlite::{Connection, OpenFlags};
 use super::schema::{self, APPLICATION_ID, VERSION};
 use crate::sink::queue::QueueError;
 
-/// What the database file says by itself, without its logs.
-struct Seen {
+/// The content of the database file itself, without its logs.
+struct Header {
     application_id: i32,
     version: i32,
-    /// Pages of the file.
     pages: i64,
     has_no_table: bool,
 }
 
-/// Refuses the database at `path` if it is that of something else, or of a newer version.
-/// What cannot be read passes: opening it tells why. `has_log` says whether a log with
-/// content is beside it.
+/// Refuses the database at `path` if it belongs to another program or to a newer version.
+/// `has_log` says whether it has a log that is not empty.
 ///
-/// A database that is only opened has its journal rolled back and its write-ahead log taken
-/// over. As `immutable`, SQLite reads the file alone, and closes it without letting go of
-/// locks that another connection of this process has on it
+/// A file that cannot be read is accepted here, because opening it reports the reason.
+///
+/// Opening a database normally rolls back its journal and checkpoints its write-ahead log.
+/// With `immutable`, SQLite reads only the database file, and closes it without releasing
+/// the locks of another connection in this process
 /// (<https://sqlite.org/uri.html#uriimmutable>).
 pub(super) fn refuse_foreign(path: &Path, has_log: bool) -> Result<(), QueueError> {
-    look(path).map_or(Ok(()), |seen| verdict(&seen, has_log))
+    look(path).map_or(Ok(()), |header| verdict(&header, has_log))
 }
 
-/// A file of ours gets its tables and its ID in one transaction. So one without ID that
-/// has pages is ours to take only if there is nothing in it, nor in a log.
-fn verdict(seen: &Seen, has_log: bool) -> Result<(), QueueError> {
-    match seen.application_id {
-        APPLICATION_ID if seen.version > VERSION => Err(QueueError::Newer),
+/// Decides from `header` whether the file may be used.
+///
+/// A file of ours gets its tables and its ID in one transaction. A file without an ID may
+/// therefore be used only if it has no tables, and its log is empty.
+fn verdict(header: &Header, has_log: bool) -> Result<(), QueueError> {
+    match header.application_id {
+        APPLICATION_ID if header.version > VERSION => Err(QueueError::Newer),
         APPLICATION_ID => Ok(()),
-        0 if seen.pages == 0 || seen.has_no_table && !has_log => Ok(()),
+        0 if header.pages == 0 || header.has_no_table && !has_log => Ok(()),
         _ => Err(QueueError::NotOurs),
     }
 }
 
-fn look(path: &Path) -> rusqlite::Result<Seen> {
+fn look(path: &Path) -> rusqlite::Result<Header> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_URI
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
@@ -48,7 +51,7 @@ fn look(path: &Path) -> rusqlite::Result<Seen> {
     let get = |pragma: &str| {
         connection.query_row(&format!("PRAGMA {pragma}"), [], |row| row.get::<_, i64>(0))
     };
-    Ok(Seen {
+    Ok(Header {
         application_id: get("application_id")? as i32,
         version: get("user_version")? as i32,
         pages: get("page_count")?,
@@ -56,7 +59,7 @@ fn look(path: &Path) -> rusqlite::Result<Seen> {
     })
 }
 
-/// The URI of the file at `path`, which is absolute
+/// Returns the URI of the file at `path`, which is absolute
 /// (<https://sqlite.org/uri.html#the_uri_path>).
 fn uri(path: &Path) -> String {
     let mut uri = String::from("file://");
@@ -82,9 +85,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_file_of_ours_and_one_without_content_pass() {
+    fn only_files_of_ours_and_empty_files_are_accepted() {
         let verdict = |application_id, version, pages, has_no_table, has_log| {
-            verdict(&Seen { application_id, version, pages, has_no_table }, has_log)
+            verdict(&Header { application_id, version, pages, has_no_table }, has_log)
         };
         for has_log in [false, true] {
             assert!(verdict(APPLICATION_ID, VERSION, 5, false, has_log).is_ok());
@@ -102,7 +105,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_path_with_any_byte_is_found() {
+    fn a_path_may_contain_any_byte() {
         use std::os::unix::ffi::OsStrExt as _;
 
         let directory = tempfile::TempDir::new().unwrap();

@@ -1,4 +1,4 @@
-//! A disk that hangs.
+//! A test double for a disk that hangs.
 
 use std::{
     fmt,
@@ -7,11 +7,12 @@ use std::{
 
 use tokio::sync::Notify;
 
-/// Makes the file of a [`SqliteQueue`](crate::SqliteQueue) hang as on a network drive that
-/// is gone: each access waits until the disk is healed.
+/// A disk that hangs on demand, like a network drive that has become unreachable.
 ///
-/// Give it to [`SqliteQueue::on_disk`](crate::SqliteQueue::on_disk). A clone is the same
-/// disk. A test that ends while the disk hangs leaves a thread behind.
+/// Pass it to [`SqliteQueue::on_disk`](crate::SqliteQueue::on_disk). While the disk hangs,
+/// each access to the file of that [`SqliteQueue`](crate::SqliteQueue) waits until
+/// [`heal`](Self::heal) is called. Clones share one state. A test that ends while the disk
+/// hangs leaves a blocked thread.
 ///
 /// ```
 /// # fn main() {
@@ -20,7 +21,7 @@ use tokio::sync::Notify;
 /// let disk = HangingDisk::new();
 /// let queue = SqliteQueue::new("queue.sqlite3").on_disk(&disk);
 /// disk.hang();
-/// // Events wait in memory now, and are delivered all the same.
+/// // Events now wait in memory, and are still delivered.
 /// disk.heal();
 /// # drop(queue);
 /// # }
@@ -34,13 +35,13 @@ pub struct HangingDisk {
 struct Shared {
     state: Mutex<State>,
     healed: Condvar,
-    /// An access began to wait.
+    /// Notified when an access begins to wait.
     waits: Notify,
 }
 
 #[derive(Default)]
 struct State {
-    /// How many accesses do not hang before one does; none hangs if it is not set.
+    /// The number of accesses that still succeed before one hangs. `None` if the disk works.
     hangs_after: Option<usize>,
     waiting: usize,
 }
@@ -54,23 +55,23 @@ impl fmt::Debug for HangingDisk {
 }
 
 impl HangingDisk {
-    /// A disk that works.
+    /// Creates a disk that works.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Lets each access from here on wait.
+    /// Makes each further access wait.
     pub fn hang(&self) {
         self.hang_after(0);
     }
 
-    /// Lets `accesses` more pass, and those that follow wait.
+    /// Lets `accesses` more accesses succeed, and makes each further one wait.
     pub(crate) fn hang_after(&self, accesses: usize) {
         self.state().hangs_after = Some(accesses);
     }
 
-    /// Lets the accesses that wait go on, and those that follow.
+    /// Lets all waiting and further accesses succeed.
     pub fn heal(&self) {
         self.state().hangs_after = None;
         self.shared.healed.notify_all();

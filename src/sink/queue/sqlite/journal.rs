@@ -1,5 +1,6 @@
-//! What the sink tells the file. A thread of the file's own does it: a disk that hangs
-//! would keep a thread of Tokio's blocking pool, and with it the end of the runtime.
+//! The sink's handle to the file. A dedicated thread does the I/O, because a disk that
+//! hangs would block a thread of Tokio's blocking pool, and a runtime waits for these when
+//! it ends.
 
 use std::{
     fmt,
@@ -30,38 +31,38 @@ use crate::{
     },
 };
 
-/// How long an event waits to be written down before it waits in memory only. A disk that
-/// has to spin up takes a few seconds.
+/// The longest time to wait for a write before events stay in memory only. A disk that has
+/// to spin up takes a few seconds.
 const LONGEST_WRITE: Duration = Duration::from_secs(5);
-/// How long the file may take to be opened and read. A passphrase alone takes seconds in a
-/// build without optimisation.
+/// The longest time to wait until the file is opened and read. Deriving a key from a
+/// passphrase alone takes seconds in an unoptimised build.
 const LONGEST_OPEN: Duration = Duration::from_secs(60);
 
-/// The file. Closes it when it is dropped.
+/// A handle to the file, which closes it when dropped.
 pub(crate) struct Journal {
     shared: Arc<Shared>,
-    /// No event waits for anybody.
+    /// Whether there is no backend, so that no event needs to be written.
     has_no_lanes: bool,
 }
 
 struct Shared {
     facts: Arc<Facts>,
-    desk: Mutex<Desk>,
-    /// There are new orders.
+    state: Mutex<State>,
+    /// Notified when there are new orders.
     ordered: Condvar,
 }
 
-/// What the thread and its callers hand each other.
+/// The state that the thread shares with its callers.
 #[derive(Default)]
-struct Desk {
+struct State {
     orders: Orders,
-    /// The file, after the thread has closed it and ended.
+    /// The file, once the thread has closed it and ended.
     shut: Option<Disk>,
 }
 
-/// The disk did not answer within the bound.
+/// The error of a disk that did not respond in time.
 #[derive(Debug, thiserror::Error)]
-#[error("the disk did not answer in time")]
+#[error("the disk did not respond in time")]
 struct DiskTooSlow;
 
 impl fmt::Debug for Journal {
@@ -77,25 +78,25 @@ impl Drop for Journal {
 }
 
 impl Journal {
-    /// Opens the file, and reads what waits there of the epoch `keep`; the rest is deleted.
+    /// Opens the file, and reads the events of the epoch `keep`. All others are deleted.
     pub(crate) async fn open(
         queue: SqliteQueue,
-        setup: OpenSettings,
+        settings: OpenSettings,
         keep: Option<u64>,
     ) -> Result<(Arc<Self>, Restored), QueueError> {
-        let (path, setup) = queue.set_up(setup);
-        let lanes = setup.lanes.len();
+        let (path, settings) = queue.apply_to(settings);
+        let lanes = settings.lanes.len();
         let shared = Arc::new(Shared {
             facts: Arc::default(),
-            desk: Mutex::default(),
+            state: Mutex::default(),
             ordered: Condvar::new(),
         });
-        shared.desk().orders = Orders::new(vec![0; lanes]);
-        // Closes the file if this future is dropped, or ends before the file is open.
+        shared.state().orders = Orders::new(vec![0; lanes]);
+        // Made first, so that the file is closed if this future is dropped or fails.
         let journal = Arc::new(Self { shared: shared.clone(), has_no_lanes: lanes == 0 });
         let (opened, restored) = oneshot::channel();
         shared
-            .start(move |shared| match shared.open(&path, setup, keep) {
+            .start(move |shared| match shared.open(&path, settings, keep) {
                 Ok((disk, restored)) => {
                     let _ = opened.send(Ok(restored));
                     Some(disk)
@@ -117,16 +118,16 @@ impl Journal {
         self.shared.facts.stats()
     }
 
-    /// The first row of the file that there is.
+    /// Returns the first row of the current file.
     pub(crate) fn durable_from(&self) -> Row {
         self.shared.facts.durable_from()
     }
 
-    /// Writes `events` down, and tells each its row. One that has none then is in memory
-    /// only. What [`Journal::keep_user`] was told before is written before, also if there
-    /// are no events.
+    /// Writes `events`, and sets the row of each. An event without a row is in memory only.
+    /// User properties passed to [`Journal::keep_user`] earlier are written first, even if
+    /// there are no events.
     ///
-    /// Waits no longer than [`LONGEST_WRITE`], and not at all while the disk is late already.
+    /// Waits for at most [`LONGEST_WRITE`], and not at all while an earlier write is late.
     pub(crate) async fn write(&self, events: &mut [Result<Queued, DropReason>]) {
         let offered: Vec<_> = events.iter().flatten().map(|queued| queued.event.clone()).collect();
         let number = offered.len() as u64;
@@ -146,7 +147,7 @@ impl Journal {
         }
     }
 
-    /// Waits for `rows`, and takes the write back if that takes too long.
+    /// Waits for `rows`, and withdraws the write if that takes too long.
     async fn rows_in_time(
         &self,
         mut rows: oneshot::Receiver<Vec<Option<NonZeroU64>>>,
@@ -154,35 +155,35 @@ impl Journal {
         if let Ok(rows) = timeout(LONGEST_WRITE, &mut rows).await {
             return rows.ok();
         }
-        if self.shared.desk().orders.give_up_write() {
-            warn!("the queue's disk does not answer: events wait in memory only");
+        if self.shared.state().orders.give_up_write() {
+            warn!("the queue's disk does not respond: events wait in memory only");
         }
-        // From here on the thread sees that its answer is too late.
+        // From here on the thread sees that its reply is too late, and deletes the rows.
         rows.close();
         rows.try_recv().ok()
     }
 
-    /// Notes what lanes did not take.
+    /// Notes the rows that lanes did not take.
     pub(crate) fn refuse(&self, refused: Vec<Refused>) {
         self.order(|orders| orders.refuse(refused));
     }
 
-    /// `lane` has seen all up to `done`.
+    /// Notes that all events of `lane` up to `done` have left.
     pub(crate) fn mark(&self, lane: usize, done: Row) {
-        let mut desk = self.shared.desk();
-        // Most of the time nothing has left: the thread sleeps on.
-        if desk.orders.mark(lane, done) {
-            drop(desk);
+        let mut state = self.shared.state();
+        // Usually no event has left, so the thread is not woken.
+        if state.orders.mark(lane, done) {
+            drop(state);
             self.shared.ordered.notify_one();
         }
     }
 
-    /// `lane` has still to say `said` about the user, and nothing that it had before.
+    /// Replaces the user properties that wait in `lane` by `said`.
     pub(crate) fn keep_user(&self, lane: usize, said: Said) {
         self.order(|orders| orders.keep_user(lane, said));
     }
 
-    /// Deletes everything of an earlier epoch than `epoch`, in the background.
+    /// Deletes everything of epochs before `epoch`, in the background.
     pub(crate) fn begin_wipe(&self, epoch: u64) {
         self.shared.facts.raise_floor(epoch);
         self.wipe(|orders| orders.wipe(None));
@@ -195,21 +196,21 @@ impl Journal {
         wiped.await.unwrap_or_else(|gone| Err(QueueError::NotWiped(Box::new(gone))))
     }
 
-    /// Orders a wipe, for which a file that was closed is opened again.
+    /// Orders a wipe, and starts the thread again if the file has been closed.
     fn wipe(&self, order: impl FnOnce(&mut Orders)) {
-        let mut desk = self.shared.desk();
-        order(&mut desk.orders);
-        let shut = desk.shut.take();
-        drop(desk);
+        let mut state = self.shared.state();
+        order(&mut state.orders);
+        let shut = state.shut.take();
+        drop(state);
         self.shared.ordered.notify_one();
         if let Some(disk) = shut
             && self.shared.start(move |_| Some(disk)).is_err()
         {
-            warn!("the queue's file could not be wiped: the next start does it");
+            warn!("the queue file could not be wiped: the next start will do it");
         }
     }
 
-    /// Takes the last `marks` and closes the file, in the background.
+    /// Writes the last `marks` and closes the file, in the background.
     pub(crate) fn begin_close(&self, marks: Marks) {
         self.order(|orders| {
             for (lane, done) in marks.into_iter().enumerate() {
@@ -225,15 +226,15 @@ impl Journal {
     }
 
     fn order<R>(&self, order: impl FnOnce(&mut Orders) -> R) -> R {
-        let result = order(&mut self.shared.desk().orders);
+        let result = order(&mut self.shared.state().orders);
         self.shared.ordered.notify_one();
         result
     }
 }
 
 impl Shared {
-    fn desk(&self) -> MutexGuard<'_, Desk> {
-        self.desk.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Starts the thread, which gets the file from `open`.
@@ -250,30 +251,30 @@ impl Shared {
     fn open(
         &self,
         path: &Path,
-        setup: OpenSettings,
+        settings: OpenSettings,
         keep: Option<u64>,
     ) -> Result<(Disk, Restored), QueueError> {
         #[cfg(feature = "testing")]
-        setup.disk.access();
-        Disk::open(QueueFile::resolve(path)?, setup, self.facts.clone(), keep)
+        settings.disk.access();
+        Disk::open(QueueFile::resolve(path)?, settings, self.facts.clone(), keep)
     }
 
-    /// Does what is ordered, until the file is closed.
+    /// Carries out orders until the file is closed.
     fn serve(&self, mut disk: Disk) {
-        let mut desk = self.desk();
+        let mut state = self.state();
         loop {
-            if desk.orders.is_late() {
-                info!("the queue's disk answers again");
+            if state.orders.is_late() {
+                info!("the queue's disk responds again");
             }
-            if let Some(job) = desk.orders.next() {
-                drop(desk);
+            if let Some(job) = state.orders.next() {
+                drop(state);
                 disk.carry_out(job);
-                desk = self.desk();
+                state = self.state();
             } else if disk.is_shut() {
-                desk.shut = Some(disk);
+                state.shut = Some(disk);
                 return;
             } else {
-                desk = self.ordered.wait(desk).unwrap_or_else(PoisonError::into_inner);
+                state = self.ordered.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
         }
     }

@@ -1,4 +1,4 @@
-//! Whose file it is, who takes events from it, and what may be in it.
+//! The settings that a queue file is opened with.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,19 +11,20 @@ use crate::guard::Guard;
 
 #[derive(Debug)]
 pub(crate) struct OpenSettings {
-    /// What user and event type are known by.
+    /// The event type and the user, which a file stores as a salted hash.
     pub(super) owner: Vec<u8>,
     pub(super) lanes: Vec<String>,
     pub(super) passphrase: Option<Zeroizing<String>>,
     pub(super) longest_wait: Duration,
-    /// Looks at what another process wrote.
+    /// Checks the events that another process wrote.
     pub(super) guard: Arc<Guard>,
     #[cfg(feature = "testing")]
     pub(super) disk: HangingDisk,
 }
 
 impl OpenSettings {
-    /// For the backends named, of which none takes an event older than `longest_wait`.
+    /// Creates the settings for these backends. An event that has waited for longer than
+    /// `longest_wait` has expired.
     pub(crate) fn new(
         event_type: &str,
         user: &UserId,
@@ -43,8 +44,8 @@ impl OpenSettings {
     }
 }
 
-/// A name for each backend that is the same at the next start: two of one name are told
-/// apart by their order.
+/// Returns a name for each backend that is stable across restarts. Backends of the same
+/// name are numbered in their order.
 fn lane_names(backends: &[&'static str]) -> Vec<String> {
     let number = |place: usize| backends[..place].iter().filter(|b| **b == backends[place]).count();
     (0..backends.len()).map(|place| format!("{}#{}", backends[place], number(place))).collect()

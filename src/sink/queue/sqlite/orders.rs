@@ -1,6 +1,5 @@
-//! What the sink asks of the file and is not done yet. It is bounded, however long the
-//! disk takes: marks, wipes and user properties are kept as the state that is wanted, and
-//! there is one write at most.
+//! Pending work for the file's thread. It is bounded, however long the disk takes: of marks,
+//! wipes and user properties only the latest state is kept, and there is at most one write.
 
 use std::{collections::BTreeMap, num::NonZeroU64, sync::Arc};
 
@@ -11,10 +10,10 @@ use crate::{
     sink::queue::{Marks, QueueError, Refused, Row},
 };
 
-/// Events to write down. The answer is the row of each that has one.
+/// Events to write. The reply has the row of each event that was written.
 ///
-/// If no caller waits for the answer any more, the events count as not written, and their rows
-/// are to be deleted.
+/// If the caller no longer waits for the reply, the events count as not written, and their
+/// rows must be deleted.
 #[derive(Debug)]
 pub(super) struct Write {
     pub(super) events: Vec<Arc<OutgoingEvent>>,
@@ -24,16 +23,16 @@ pub(super) struct Write {
 /// A caller that waits for a wipe.
 pub(super) type WipeWaiter = oneshot::Sender<Result<(), QueueError>>;
 
-/// One thing to do with the file.
+/// A job of the file's thread.
 #[derive(Debug)]
 pub(super) enum Job {
-    /// Deletes what is below the floor, and tells these.
+    /// Deletes everything of epochs below the floor, and replies to these callers.
     Wipe(Vec<WipeWaiter>),
-    /// Notes what lanes did not take.
+    /// Notes the rows that lanes did not take.
     Refuse(Vec<Refused>),
-    /// Notes what each lane has seen.
+    /// Writes the mark of each lane.
     Mark(Marks),
-    /// Notes what some lanes have still to say about the user.
+    /// Writes the user properties that wait in these lanes.
     Users(BTreeMap<usize, Said>),
     Write(Write),
     Close,
@@ -46,35 +45,36 @@ pub(super) struct Orders {
     refused: Vec<Refused>,
     marks: Marks,
     marks_changed: bool,
-    /// The newest of each lane.
+    /// The newest user properties of each lane.
     users: BTreeMap<usize, Said>,
     write: Option<Write>,
     close: bool,
-    /// A job was taken, and the one that took it has not come back.
+    /// Whether the thread is working on a job.
     is_busy: bool,
-    /// It takes longer than a write is waited for.
+    /// Whether that job has taken longer than callers wait for a write.
     is_late: bool,
 }
 
 impl Orders {
-    /// For lanes that are known to have seen all up to `marks`.
+    /// Creates an empty list of orders. `marks` are the marks that the file already has.
     pub(super) fn new(marks: Marks) -> Self {
         Self { marks, ..Self::default() }
     }
 
     pub(super) fn wipe(&mut self, waiter: Option<WipeWaiter>) {
         self.wipe = true;
-        // Each is a caller that still waits.
+        // Keeps only callers that still wait, so that their number is bounded.
         self.wipe_waiters.retain(|waiter| !waiter.is_closed());
         self.wipe_waiters.extend(waiter);
     }
 
-    /// Rows that are in the file, so that there is an end to them.
+    /// Adds rows that lanes did not take. They are in the file, whose size bounds their
+    /// number.
     pub(super) fn refuse(&mut self, refused: Vec<Refused>) {
         self.refused.extend(refused);
     }
 
-    /// Says whether that is new.
+    /// Sets the mark of `lane`, and returns whether it has changed.
     pub(super) fn mark(&mut self, lane: usize, done: Row) -> bool {
         match self.marks.get_mut(lane) {
             Some(known) if *known < done => {
@@ -86,12 +86,13 @@ impl Orders {
         }
     }
 
-    /// `lane` has still to say `said` about the user, and nothing that it had before.
+    /// Replaces the user properties that wait in `lane` by `said`.
     pub(super) fn keep_user(&mut self, lane: usize, said: Said) {
         self.users.insert(lane, said);
     }
 
-    /// Takes `write`, unless the disk is late already or the file is to be closed.
+    /// Accepts `write`, unless the disk is late or the file is about to be closed. Returns
+    /// whether the write was accepted.
     pub(super) fn write(&mut self, write: Write) -> bool {
         let takes = !self.is_late && !self.close && self.write.is_none();
         if takes {
@@ -100,8 +101,8 @@ impl Orders {
         takes
     }
 
-    /// Takes the write back if it was not begun. If the disk is at work, no write is taken
-    /// until it has come back. Says whether that is so.
+    /// Withdraws the write if it has not begun. If the thread is busy, no write is accepted
+    /// until it finishes its job. Returns whether the thread is busy.
     pub(super) fn give_up_write(&mut self) -> bool {
         self.write = None;
         self.is_late = self.is_busy;
@@ -112,7 +113,7 @@ impl Orders {
         self.close = true;
     }
 
-    /// The next job, for one that has done the last. What was withdrawn goes first.
+    /// Returns the next job, after the thread has finished the last one. Wipes come first.
     pub(super) fn next(&mut self) -> Option<Job> {
         self.is_late = false;
         let job = if std::mem::take(&mut self.wipe) {
@@ -163,7 +164,7 @@ mod tests {
             drop(gone);
         }
         orders.close();
-        // It came back.
+        // The disk responds again.
         let Some(Job::Wipe(waiters)) = orders.next() else { panic!("no wipe") };
         assert_eq!(waiters.len(), 1);
         assert!(matches!(orders.next(), Some(Job::Mark(marks)) if marks == [999, 1_998]));
@@ -174,11 +175,11 @@ mod tests {
     }
 
     #[test]
-    fn a_write_that_was_not_begun_is_taken_back_and_the_next_is_taken() {
+    fn a_write_that_has_not_begun_is_withdrawn_and_the_next_is_accepted() {
         let mut orders = Orders::new(vec![0]);
         let (first, mut rows) = write();
         assert!(orders.write(first));
-        // The thread has not looked yet: nothing says that the disk is slow.
+        // The thread has not taken the write, so the disk is not known to be slow.
         assert!(!orders.give_up_write());
         assert!(rows.try_recv().is_err());
         assert!(orders.next().is_none());
@@ -186,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_disk_that_came_back_takes_the_next_write() {
+    fn a_disk_that_responds_again_accepts_the_next_write() {
         let mut orders = Orders::new(vec![0]);
         orders.mark(0, 1);
         assert!(matches!(orders.next(), Some(Job::Mark(_))));
@@ -198,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_said_about_the_user_is_written_before_events_and_behind_a_wipe() {
+    fn user_properties_are_written_before_events_and_after_a_wipe() {
         let mut orders = Orders::new(vec![0]);
         assert!(orders.write(write().0));
         orders.keep_user(0, Said::default());
@@ -209,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_written_behind_a_close() {
+    fn nothing_is_written_after_a_close() {
         let mut orders = Orders::new(vec![0]);
         orders.close();
         assert!(!orders.write(write().0));

@@ -1,5 +1,5 @@
-//! Opens, overwrites and deletes a file at a name of the queue, if it is one that the
-//! queue may have made: a regular file with one name. Follows no link.
+//! Opens, overwrites and deletes the queue's files, if they are files that the queue may
+//! have created: regular files with one name. Follows no link.
 
 use std::{
     fs::{self, File, Metadata, OpenOptions},
@@ -9,18 +9,18 @@ use std::{
 
 use crate::sink::queue::QueueError;
 
-/// Why a file was not touched, or not as asked.
+/// The reason why an operation on a file failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FileError {
-    /// It is a link, has another name, or is no regular file.
-    #[error("it is not a regular file with one name")]
+    /// The file is a link, has several names, or is not a regular file.
+    #[error("not a regular file with a single name")]
     NotRegular,
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
 impl FileError {
-    /// The error of a file that was to be opened.
+    /// Converts an error that occurred while opening a file.
     pub(super) fn while_opening(self) -> QueueError {
         match self {
             Self::NotRegular => QueueError::NotARegularFile,
@@ -28,7 +28,7 @@ impl FileError {
         }
     }
 
-    /// The error of a file that was to be deleted.
+    /// Converts an error that occurred while deleting a file.
     pub(super) fn while_wiping(self) -> QueueError {
         match self {
             Self::NotRegular => QueueError::NotARegularFile,
@@ -37,7 +37,7 @@ impl FileError {
     }
 }
 
-/// What a file is known by, whatever its name.
+/// The identity of a file, which does not depend on its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     #[cfg(unix)]
@@ -58,16 +58,16 @@ impl Identity {
             }
             Ok(Self { device_and_inode: (metadata.dev(), metadata.ino()) })
         }
-        // The standard library tells neither there.
+        // On other platforms, the standard library provides neither number.
         #[cfg(not(unix))]
         Ok(Self {})
     }
 }
 
-/// Looks at what is at `path`: nothing, or a file that may be one of ours.
+/// Returns the identity of the file at `path`, or `None` if there is no file.
 ///
-/// It opens nothing, for to close a second descriptor of a database takes away the locks
-/// of the first (<https://sqlite.org/howtocorrupt.html>, section 2.2).
+/// This does not open the file, because closing a second descriptor of a database releases
+/// the locks of the first (<https://sqlite.org/howtocorrupt.html>, section 2.2).
 pub(super) fn identify(path: &Path) -> Result<Option<Identity>, FileError> {
     match fs::symlink_metadata(path) {
         Ok(metadata) => Identity::of(&metadata).map(Some),
@@ -76,7 +76,8 @@ pub(super) fn identify(path: &Path) -> Result<Option<Identity>, FileError> {
     }
 }
 
-/// Makes a file for its owner only, unless there is one. Follows no link: `O_EXCL` does not.
+/// Creates a file with permissions for its owner only, unless there is one. `O_EXCL` keeps
+/// it from following a link.
 pub(super) fn create(path: &Path) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -88,14 +89,14 @@ pub(super) fn create(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Opens the file at `path`, which no database connection may have open.
+/// Opens the file at `path`, which must not be open in a database connection.
 fn open(path: &Path, options: &mut OpenOptions) -> Result<File, FileError> {
-    // Not to wait for the other end, should it be a pipe.
+    // `O_NONBLOCK` keeps a pipe from waiting for its other end.
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::custom_flags(options, libc::O_NOFOLLOW | libc::O_NONBLOCK);
     #[cfg(windows)]
     {
-        /// From `winnt.h`: opens a link itself.
+        /// Opens a link itself, not its target. From `winnt.h`.
         const FILE_FLAG_OPEN_REPARSE_POINT: u32 = 0x0020_0000;
         std::os::windows::fs::OpenOptionsExt::custom_flags(options, FILE_FLAG_OPEN_REPARSE_POINT);
     }
@@ -104,18 +105,17 @@ fn open(path: &Path, options: &mut OpenOptions) -> Result<File, FileError> {
     Ok(file)
 }
 
-/// Fills `bytes` from the beginning of the file at `path`.
+/// Reads the beginning of the file at `path` into `bytes`.
 pub(super) fn read_start(path: &Path, bytes: &mut [u8]) -> Result<(), FileError> {
     Ok(open(path, OpenOptions::new().read(true))?.read_exact(bytes)?)
 }
 
-/// Deletes the file at `path`, if there is one, with zeros in the place of its content if
-/// that can be done.
+/// Deletes the file at `path`, if there is one, after overwriting it with zeros if possible.
 pub(super) fn destroy(path: &Path) -> Result<(), FileError> {
     let Some(found) = identify(path)? else { return Ok(()) };
     match overwrite(path) {
         Err(FileError::NotRegular) => return Err(FileError::NotRegular),
-        // Its bytes are free, and a full disk may have no room even for zeros.
+        // Deleting matters more: a full disk may not even have room to overwrite.
         Err(FileError::Io(_)) | Ok(()) => {}
     }
     if identify(path)?.is_some_and(|now| now != found) {

@@ -1,23 +1,23 @@
-//! An event as bytes: what a row holds, in the clear or encrypted.
+//! The content of a row: an event as bytes, in the clear or encrypted.
 
-use std::{
-    borrow::Cow,
-    time::{Duration, SystemTime},
-};
+use std::{borrow::Cow, time::SystemTime};
 
 use matrix_sdk_store_encryption::{EncryptedValueBase64, StoreCipher};
 use uuid::Uuid;
 
-use crate::event::{OutgoingEvent, Properties, UserProperties};
+use crate::event::{
+    OutgoingEvent, Properties, UserProperties,
+    unix_time::{from_unix_nanos, unix_nanos},
+};
 
-/// Writes events, one after another, in the same memory.
+/// A serialiser that reuses its buffer.
 #[derive(Default)]
 pub(super) struct Writer {
     bytes: Vec<u8>,
 }
 
 impl Writer {
-    /// The bytes of `event`; none if it cannot be encrypted.
+    /// Serialises `event`. Returns `None` if it cannot be encrypted.
     pub(super) fn write(
         &mut self,
         event: &OutgoingEvent,
@@ -31,7 +31,7 @@ impl Writer {
         self.seal(cipher)
     }
 
-    /// The bytes of `user`; none if they cannot be encrypted.
+    /// Serialises `user`. Returns `None` if it cannot be encrypted.
     pub(super) fn write_user(
         &mut self,
         user: &UserProperties,
@@ -46,7 +46,7 @@ impl Writer {
     fn seal(&mut self, cipher: Option<&StoreCipher>) -> Option<&[u8]> {
         match cipher {
             None => self.bytes.extend(checksum(&self.bytes).to_le_bytes()),
-            // It has a checksum of its own.
+            // The cipher is authenticated, so no checksum is needed.
             Some(cipher) => {
                 let plain = std::mem::take(&mut self.bytes);
                 let encrypted = cipher.encrypt_value_base64_data(plain).ok()?;
@@ -57,13 +57,13 @@ impl Writer {
     }
 
     fn push(&mut self, text: &str) {
-        // No event is anywhere near 4 GiB.
+        // Cannot overflow: events are far smaller than 4 GiB.
         self.bytes.extend((text.len() as u32).to_le_bytes());
         self.bytes.extend(text.as_bytes());
     }
 }
 
-/// The event of epoch `epoch` whose bytes these are, unless they are damaged.
+/// Reads an event of the epoch `epoch`. Returns `None` if `bytes` are damaged.
 pub(super) fn read(
     bytes: &[u8],
     epoch: u64,
@@ -74,7 +74,7 @@ pub(super) fn read(
     let (at, mut rest) = rest.split_first_chunk::<8>()?;
     Some(OutgoingEvent {
         uuid: Uuid::from_bytes(*uuid),
-        at: time(i64::from_le_bytes(*at)),
+        at: from_unix_nanos(i64::from_le_bytes(*at)),
         name: Cow::Owned(pull(&mut rest)?.to_owned()),
         properties: Properties::from_members(pull(&mut rest)?)?,
         user: None,
@@ -82,7 +82,7 @@ pub(super) fn read(
     })
 }
 
-/// The user properties whose bytes these are, unless they are damaged.
+/// Reads user properties. Returns `None` if `bytes` are damaged.
 pub(super) fn read_user(bytes: &[u8], cipher: Option<&StoreCipher>) -> Option<UserProperties> {
     let plain = unseal(bytes, cipher)?;
     let mut rest = &*plain;
@@ -90,7 +90,7 @@ pub(super) fn read_user(bytes: &[u8], cipher: Option<&StoreCipher>) -> Option<Us
     Some(UserProperties { set: next()?, set_once: next()? })
 }
 
-/// What was sealed, unless it is damaged.
+/// Verifies and decrypts `bytes`. Returns `None` if they are damaged.
 fn unseal<'a>(bytes: &'a [u8], cipher: Option<&StoreCipher>) -> Option<Cow<'a, [u8]>> {
     match cipher {
         None => {
@@ -104,7 +104,7 @@ fn unseal<'a>(bytes: &'a [u8], cipher: Option<&StoreCipher>) -> Option<Cow<'a, [
     }
 }
 
-/// Takes the text that is first in `rest`.
+/// Takes the first text from `rest`.
 fn pull<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
     let (length, more) = rest.split_first_chunk::<4>()?;
     let (text, more) = more.split_at_checked(u32::from_le_bytes(*length) as usize)?;
@@ -112,28 +112,13 @@ fn pull<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
     std::str::from_utf8(text).ok()
 }
 
-/// Nanoseconds since 1970; what they cannot say (before 1677, after 2262) is as near
-/// as they get.
+/// Converts `time` to nanoseconds since 1970. Times before 1677 or after 2262 are clamped.
 fn nanos(time: SystemTime) -> i64 {
-    let clamp = |span: Duration| i64::try_from(span.as_nanos()).unwrap_or(i64::MAX);
-    match time.duration_since(SystemTime::UNIX_EPOCH) {
-        Ok(after) => clamp(after),
-        Err(before) => -clamp(before.duration()),
-    }
+    unix_nanos(time).clamp(i64::MIN.into(), i64::MAX.into()) as i64
 }
 
-fn time(nanos: i64) -> SystemTime {
-    let span = Duration::from_nanos(nanos.unsigned_abs());
-    let time = if nanos < 0 {
-        SystemTime::UNIX_EPOCH.checked_sub(span)
-    } else {
-        SystemTime::UNIX_EPOCH.checked_add(span)
-    };
-    time.unwrap_or(SystemTime::UNIX_EPOCH)
-}
-
-/// Tells apart what was written and what a broken disk made of it: FNV-1a, eight bytes
-/// at a time. Against a person who changes the file, only a passphrase helps.
+/// Returns a checksum that detects a damaged row: FNV-1a, eight bytes at a time. It does
+/// not detect deliberate changes; only encryption with a passphrase does.
 fn checksum(bytes: &[u8]) -> u64 {
     let mix = |sum: u64, word: u64| (sum ^ word).wrapping_mul(0x0100_0000_01b3).rotate_left(23);
     let (words, rest) = bytes.as_chunks::<8>();
@@ -146,6 +131,8 @@ fn checksum(bytes: &[u8]) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn event() -> OutgoingEvent {
@@ -176,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn user_properties_are_read_as_they_were_written_and_not_once_they_are_damaged() {
+    fn user_properties_are_read_as_they_were_written_unless_they_are_damaged() {
         for cipher in ciphers() {
             let (set, set_once) =
                 (Properties::new().with("a", "⌘"), Properties::new().with("b", 1));
@@ -192,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn no_damaged_byte_goes_unnoticed() {
+    fn every_damaged_byte_is_detected() {
         for cipher in ciphers() {
             let mut writer = Writer::default();
             let bytes = writer.write(&event(), cipher.as_ref()).unwrap().to_vec();
@@ -206,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn an_encrypted_event_shows_nothing() {
+    fn an_encrypted_event_does_not_contain_its_name() {
         let cipher = StoreCipher::new().unwrap();
         let mut writer = Writer::default();
         let bytes = writer.write(&event(), Some(&cipher)).unwrap();
@@ -214,12 +201,12 @@ mod tests {
     }
 
     #[test]
-    fn a_time_out_of_range_is_as_near_as_it_gets() {
+    fn a_time_out_of_range_is_clamped() {
         for before in [true, false] {
             let span = Duration::from_secs(400 * 365 * 24 * 3600);
             let far =
                 if before { SystemTime::UNIX_EPOCH - span } else { SystemTime::UNIX_EPOCH + span };
-            assert_eq!(time(nanos(far)) < SystemTime::UNIX_EPOCH, before);
+            assert_eq!(from_unix_nanos(nanos(far)) < SystemTime::UNIX_EPOCH, before);
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Opens the file, and reads what another process left there: for whom, under which
-//! consent, and past the guard of this one.
+//! Opens the file and restores the events that an earlier process left there, after
+//! checking their owner and epoch and passing them through this process's guard.
 
 use std::{
     num::NonZeroU64,
@@ -33,24 +33,24 @@ use crate::{
     },
 };
 
-/// What was found when the file was opened.
+/// The result of opening the file.
 #[derive(Default)]
 pub(super) struct OpenReport {
     pub(super) restored: Restored,
-    /// Rows of another owner, or damaged.
+    /// The number of rows that were deleted because they were damaged or had another owner.
     pub(super) discarded: u64,
-    /// A file that could not be read was put away.
+    /// Whether the file replaces one that could not be read.
     pub(super) replaced: bool,
 }
 
 impl Rows {
-    /// Opens the file at `place`. Only rows of the epoch `keep` are left in it.
+    /// Opens `file`. Only rows of the epoch `keep` are left in it.
     pub(super) fn open(
-        place: &QueueFile,
-        setup: &OpenSettings,
+        file: &QueueFile,
+        settings: &OpenSettings,
         keep: Option<u64>,
     ) -> Result<(Self, OpenReport), QueueError> {
-        let Opened { connection, replaced } = place.open()?;
+        let Opened { connection, replaced } = file.open()?;
         let mut found = OpenReport { replaced, ..OpenReport::default() };
         let mut rows = Self {
             connection,
@@ -58,19 +58,19 @@ impl Rows {
             writer: payload::Writer::default(),
             has_refused: false,
         };
-        let is_new = rows.bind(&setup.owner, &mut found.discarded)?;
-        rows.forget_set_aside(place, is_new, replaced, keep)?;
-        rows.know_backends(&setup.lanes, &mut found.restored)?;
+        let is_new = rows.bind(&settings.owner, &mut found.discarded)?;
+        rows.forget_set_aside(file, is_new, replaced, keep)?;
+        rows.know_backends(&settings.lanes, &mut found.restored)?;
         rows.withdraw(keep, &mut found.restored)?;
         rows.erase_remains()?;
-        let new_key = rows.unlock(setup.passphrase.as_ref().map(|p| p.as_str()))?;
-        found.discarded += rows.load(setup, new_key.as_deref(), &mut found.restored)?;
+        let new_key = rows.unlock(settings.passphrase.as_ref().map(|p| p.as_str()))?;
+        found.discarded += rows.load(settings, new_key.as_deref(), &mut found.restored)?;
         rows.erase_remains()?;
         Ok((rows, found))
     }
 
-    /// Makes the file that of `owner`, and says whether it was not. Counts the rows of
-    /// another that were deleted.
+    /// Binds the file to `owner`, and returns whether it was bound to another or to none.
+    /// Rows of another owner are deleted, and added to `discarded`.
     fn bind(&self, owner: &[u8], discarded: &mut u64) -> Result<bool, StorageError> {
         let digest = |salt: &[u8]| Sha256::new().chain_update(salt).chain_update(owner).finalize();
         let (salt, bound) = (self.meta("salt")?, self.meta("owner")?);
@@ -91,17 +91,17 @@ impl Rows {
         }
         transaction.commit()?;
         if bound.is_some() {
-            warn!(rows = deleted, "the file of the queue was another user's: it is emptied");
+            warn!(rows = deleted, "the queue file belonged to another user: deleted its rows");
         }
         *discarded += deleted as u64;
         Ok(true)
     }
 
-    /// Deletes what was set aside under another consent than that of the epoch `keep`,
-    /// or for another owner: it may be an old file of this queue.
+    /// Deletes files that were set aside in another epoch than `keep`, or for another owner,
+    /// because they may be old files of this queue.
     fn forget_set_aside(
         &self,
-        place: &QueueFile,
+        file: &QueueFile,
         owner_is_new: bool,
         just_now: bool,
         keep: Option<u64>,
@@ -113,7 +113,7 @@ impl Rows {
         }
         let set_aside_in = self.meta("set_aside_in").map_err(StorageError::from)?;
         if owner_is_new || set_aside_in.is_some_and(|set_aside_in| set_aside_in != epoch) {
-            place.destroy_set_aside().map_err(FileError::while_wiping)?;
+            file.destroy_set_aside().map_err(FileError::while_wiping)?;
             self.connection
                 .execute("DELETE FROM meta WHERE name = 'set_aside_in'", [])
                 .map_err(StorageError::from)?;
@@ -121,9 +121,9 @@ impl Rows {
         Ok(())
     }
 
-    /// Learns what each of `lanes` has seen. One that is new has seen everything. The last
-    /// row is the highest that anything in the file refers to, so that no number is used
-    /// twice.
+    /// Reads the mark of each of `lanes`. A new lane is marked up to the last row, so that
+    /// it gets no earlier events. The last row is the highest number that the file refers
+    /// to, so that no number is used twice.
     fn know_backends(
         &mut self,
         lanes: &[String],
@@ -168,7 +168,7 @@ impl Rows {
         Ok(())
     }
 
-    /// Deletes what is of another epoch than `keep`.
+    /// Deletes everything of an epoch other than `keep`.
     fn withdraw(&self, keep: Option<u64>, restored: &mut Restored) -> Result<(), StorageError> {
         // No epoch is negative.
         let keep = keep.map_or(-1, |epoch| epoch as i64);
@@ -188,8 +188,9 @@ impl Rows {
         Ok(transaction.commit()?)
     }
 
-    /// Gets the key of the events. Returns a new one, locked with `passphrase`, if those
-    /// that are there have yet to be encrypted: [`Rows::load`] writes it with them.
+    /// Unlocks the key of the events with `passphrase`. If the file is not encrypted yet,
+    /// returns a new, locked key, which [`Rows::load`] writes together with the encrypted
+    /// rows.
     fn unlock(&mut self, passphrase: Option<&str>) -> Result<Option<Vec<u8>>, QueueError> {
         let locked = self.meta("cipher").map_err(StorageError::from)?;
         let (cipher, new_key) = match (passphrase, locked) {
@@ -212,12 +213,12 @@ impl Rows {
         Ok(new_key)
     }
 
-    /// Reads what waits and passes it through the guard. Deletes what is damaged, too old
-    /// or may not leave, and writes what the guard changed, or with a `new_key` that key and
-    /// all rows. Returns how many rows were damaged.
+    /// Reads the rows and passes them through the guard. Deletes rows that are damaged, too
+    /// old or rejected by the guard, and writes rows that the guard changed. With a
+    /// `new_key`, writes that key and all rows. Returns the number of damaged rows.
     fn load(
         &mut self,
-        setup: &OpenSettings,
+        settings: &OpenSettings,
         new_key: Option<&[u8]>,
         restored: &mut Restored,
     ) -> Result<u64, StorageError> {
@@ -235,7 +236,7 @@ impl Rows {
             let mut kept = Vec::new();
             while let Some(row) = all.next()? {
                 let (id, epoch, since): (i64, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-                let waited = match age(since, wall, setup.longest_wait) {
+                let waited = match age(since, wall, settings.longest_wait) {
                     Age::Waited(waited) => waited,
                     Age::FromTheFuture => Duration::ZERO,
                     Age::Expired => {
@@ -251,7 +252,7 @@ impl Rows {
                     deleted.push(id);
                     continue;
                 };
-                match recheck(&setup.guard, &event) {
+                match recheck(&settings.guard, &event) {
                     Ok((event, changed)) => {
                         rewritten |= changed;
                         let event = Arc::new(event);
@@ -281,12 +282,13 @@ impl Rows {
             }
         }
         transaction.execute("UPDATE events SET since = ?1 WHERE since > ?1", [wall])?;
-        // With the events, so that a new key is written with all that it encrypts.
+        // In the same transaction, so that a new key is written together with everything
+        // that it encrypts.
         let users = user::load(
             &transaction,
             &mut self.writer,
             self.cipher.as_ref(),
-            setup,
+            settings,
             new_key.is_some(),
         )?;
         damaged += users.damaged;
@@ -303,8 +305,8 @@ impl Rows {
     }
 }
 
-/// Passes an event that another process wrote through the guard of this one. Says whether
-/// that changed it, or why it must not leave.
+/// Passes an event that another process wrote through this process's guard. Returns the
+/// event and whether the guard changed it, or the reason why it is dropped.
 fn recheck(guard: &Guard, event: &OutgoingEvent) -> Result<(OutgoingEvent, bool), DropReason> {
     let (name, properties) = (event.name.clone(), event.properties.clone());
     let (name, properties) = guard.event(name, properties).ok_or(DropReason::Guarded)?;

@@ -1,4 +1,4 @@
-//! Every statement that touches the tables of events.
+//! The statements that read and write the tables of events.
 
 use std::{num::NonZeroU64, sync::Arc, time::SystemTime};
 
@@ -11,12 +11,12 @@ use crate::{
     sink::queue::{QueueError, Row},
 };
 
-/// Deletes the rows that every backend has seen: all of them if there is no backend.
+/// Deletes the rows that have left every lane, or all rows if there is no backend.
 const TRIM: &str = "
     DELETE FROM events
     WHERE id <= (SELECT ifnull(min(done), (SELECT max(id) FROM events)) FROM backends)";
 
-/// The same where backends have refused rows.
+/// Does the same if lanes have refused rows.
 const TRIM_AROUND_REFUSED: &str = "
     DELETE FROM events WHERE NOT EXISTS (
         SELECT 1 FROM backends WHERE done < events.id AND NOT EXISTS (
@@ -25,20 +25,20 @@ const TRIM_AROUND_REFUSED: &str = "
         )
     )";
 
-/// The open file.
+/// The tables of an open file.
 pub(super) struct Rows {
     pub(super) connection: Connection,
     pub(super) cipher: Option<StoreCipher>,
     pub(super) writer: payload::Writer,
-    /// Some backend has refused rows.
+    /// Whether a lane has refused rows.
     pub(super) has_refused: bool,
 }
 
-/// What [`Rows::insert`] did.
+/// The result of [`Rows::insert`].
 pub(super) struct Inserted {
-    /// The row of each event that has one.
+    /// The row of each event, if it was written.
     pub(super) rows: Vec<Option<NonZeroU64>>,
-    /// The row that is next.
+    /// The number of the next row.
     pub(super) next: Row,
 }
 
@@ -53,8 +53,8 @@ impl Rows {
         self.connection.execute(sql, params![name, value]).map(drop)
     }
 
-    /// Writes the events of no earlier epoch than `floor`, from the row `next` on, all
-    /// or none.
+    /// Writes the events from the row `next` on, in one transaction. Skips events of epochs
+    /// before `floor`.
     pub(super) fn insert(
         &mut self,
         next: Row,
@@ -91,7 +91,7 @@ impl Rows {
         Ok(())
     }
 
-    /// `lane` has seen all up to `done`.
+    /// Sets the mark of `lane` to `done`, and deletes the rows that have left every lane.
     pub(super) fn mark(&mut self, lane: &str, done: Row) -> Result<(), StorageError> {
         let transaction = self.connection.unchecked_transaction()?;
         let sql = "UPDATE backends SET done = ?2 WHERE name = ?1 AND done < ?2";
@@ -105,7 +105,7 @@ impl Rows {
         Ok(())
     }
 
-    /// `lane` will never take the rows from `first` to `last`.
+    /// Notes that `lane` will never take the rows from `first` to `last`.
     pub(super) fn refuse(&mut self, lane: &str, first: Row, last: Row) -> Result<(), StorageError> {
         let (first, last) = (first as i64, last as i64);
         self.has_refused = true;
@@ -124,7 +124,7 @@ impl Rows {
         if self.has_refused { TRIM_AROUND_REFUSED } else { TRIM }
     }
 
-    /// Deletes everything of an earlier epoch than `floor`, down to the last byte.
+    /// Deletes everything of epochs before `floor`, and erases the remaining bytes.
     pub(super) fn wipe(&self, floor: u64) -> Result<(), StorageError> {
         let transaction = self.connection.unchecked_transaction()?;
         for sql in ["DELETE FROM events WHERE epoch < ?1", "DELETE FROM user WHERE epoch < ?1"] {
@@ -136,17 +136,18 @@ impl Rows {
         self.erase_remains()
     }
 
-    /// Notes, in the transaction that deletes or rewrites rows, that bytes of them remain.
+    /// Notes that bytes of deleted or rewritten rows remain. Called in the transaction that
+    /// deletes or rewrites them.
     pub(super) fn note_remains(&self) -> rusqlite::Result<()> {
         self.set_meta("remains", &[])
     }
 
-    /// Erases what remains of rows that were deleted or rewritten, if that was noted, by
-    /// this process or by one that was killed.
+    /// Erases the remaining bytes of rows that were deleted or rewritten, if there are any
+    /// from this process or from one that was killed.
     ///
-    /// `secure_delete` fills what is deleted with zeros, but cells that SQLite moves within
-    /// a page or to another leave copies in the gaps of pages. `VACUUM` writes every page
-    /// again, in memory (`temp_store`) and then through the log.
+    /// `secure_delete` overwrites deleted rows with zeros, but cells that SQLite moves
+    /// within a page or to another page leave copies in unused parts of pages. `VACUUM`
+    /// rewrites every page, first in memory (`temp_store`) and then through the log.
     pub(super) fn erase_remains(&self) -> Result<(), StorageError> {
         if self.meta("remains")?.is_none() {
             return Ok(());
@@ -157,7 +158,7 @@ impl Rows {
         Ok(())
     }
 
-    /// Deletes what backends have refused of rows that are gone.
+    /// Deletes notes of refused rows that no longer exist.
     pub(super) fn forget_refused(&self) -> Result<(), StorageError> {
         let sql = "DELETE FROM refused WHERE NOT EXISTS (
                        SELECT 1 FROM events WHERE id BETWEEN first AND last
@@ -166,8 +167,8 @@ impl Rows {
         Ok(())
     }
 
-    /// Takes the write-ahead log over into the file, and cuts it to nothing: what was
-    /// deleted is zeros in the file, and still in the log.
+    /// Checkpoints the write-ahead log and truncates it, because it still contains deleted
+    /// rows that the file has overwritten with zeros.
     fn empty_log(&self) -> Result<(), StorageError> {
         let sql = "PRAGMA wal_checkpoint(TRUNCATE)";
         match self.connection.query_row(sql, [], |row| row.get(0))? {

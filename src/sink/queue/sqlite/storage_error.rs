@@ -1,22 +1,22 @@
-//! Why something could not be done with the file.
+//! The error of an operation on the file.
 
 use rusqlite::ErrorCode;
 
 use crate::sink::queue::QueueError;
 
-/// SQLite's extended code for a link where no link may be
-/// (<https://sqlite.org/rescode.html#cantopen_symlink>). The bindings that rusqlite has for an
-/// SQLite which it does not build itself are older than the code.
+/// SQLite's extended error code for a link that must not be followed
+/// (<https://sqlite.org/rescode.html#cantopen_symlink>). rusqlite's bindings for an SQLite
+/// that it does not build itself are older than this code.
 const CANTOPEN_SYMLINK: i32 = rusqlite::ffi::SQLITE_CANTOPEN | (6 << 8);
 
-/// Why a statement failed, or the file could not be opened.
+/// The reason why a statement failed, or why the file could not be opened.
 #[derive(Debug)]
 pub(super) enum StorageError {
-    /// The file is damaged, or none of SQLite's.
+    /// The file is damaged, or is not an SQLite database.
     Damaged(rusqlite::Error),
-    /// Anything that may pass: no space, no permission, a broken disk.
+    /// A failure that may be temporary: no space, no permission, a broken disk.
     Failed(rusqlite::Error),
-    /// It was found to be of no use.
+    /// The file must not be used.
     Refused(QueueError),
 }
 
@@ -49,7 +49,7 @@ impl From<StorageError> for QueueError {
 }
 
 impl StorageError {
-    /// What SQLite calls it, for the log: its messages may hold the path.
+    /// Returns SQLite's error code, for the log. Its messages may contain the path.
     pub(super) fn code(&self) -> i32 {
         match self {
             Self::Damaged(error) | Self::Failed(error) => {
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_code_of_a_link_is_sqlites() {
+    fn the_code_for_a_link_is_that_of_sqlite() {
         assert_eq!(CANTOPEN_SYMLINK, rusqlite::ffi::SQLITE_CANTOPEN_SYMLINK);
     }
 }

@@ -1,4 +1,4 @@
-//! Tests of the file as the sink sees it, on a disk that hangs.
+//! Tests of the journal, also on a disk that hangs.
 
 use std::{
     path::Path,
@@ -19,7 +19,7 @@ use crate::{
     },
 };
 
-/// No row.
+/// An empty list of rows.
 const NONE: [u64; 0] = [];
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
@@ -39,7 +39,7 @@ pub(super) fn event() -> Arc<OutgoingEvent> {
     })
 }
 
-/// Something that is said about the user.
+/// Returns some user properties of the epoch `epoch`.
 pub(super) fn said(epoch: u64) -> Said {
     let set = Properties::new().with("rooms", 5);
     Said { user: UserProperties { set, ..UserProperties::default() }, epoch }
@@ -70,7 +70,7 @@ async fn restored(path: &Path) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn nothing_of_an_earlier_epoch_is_written_behind_a_wipe() {
+async fn no_event_of_an_earlier_epoch_is_written_after_a_wipe() {
     let directory = tempfile::TempDir::new().unwrap();
     let path = directory.path().join("queue");
     let (journal, _) = open(SqliteQueue::new(&path)).await;
@@ -86,7 +86,7 @@ async fn nothing_of_an_earlier_epoch_is_written_behind_a_wipe() {
 }
 
 #[tokio::test]
-async fn nothing_said_about_the_user_in_an_earlier_epoch_is_written_behind_a_wipe() {
+async fn no_user_properties_of_an_earlier_epoch_are_written_after_a_wipe() {
     let directory = tempfile::TempDir::new().unwrap();
     let path = directory.path().join("queue");
     let (journal, _) = open(SqliteQueue::new(&path)).await;
@@ -101,7 +101,7 @@ async fn nothing_said_about_the_user_in_an_earlier_epoch_is_written_behind_a_wip
 }
 
 #[tokio::test]
-async fn a_withdrawal_after_the_close_wipes_the_file_each_time() {
+async fn every_withdrawal_after_a_close_wipes_the_file() {
     let directory = tempfile::TempDir::new().unwrap();
     let path = directory.path().join("queue");
     let (journal, _) = open(SqliteQueue::new(&path)).await;
@@ -133,22 +133,21 @@ mod hanging {
     use super::*;
     use crate::sink::queue::{QueueError, sqlite::HangingDisk};
 
-    /// A file on a disk that can hang, and time that jumps on while it does.
+    /// Opens a file on a disk that can hang.
     async fn on_disk(path: &Path) -> (Arc<Journal>, HangingDisk) {
         let disk = HangingDisk::new();
         let (journal, _) = open(SqliteQueue::new(path).on_disk(&disk)).await;
         (journal, disk)
     }
 
-    /// Writes `number` events, for which an access of `disk` hangs longer than a write is
-    /// waited for.
+    /// Writes `number` events while `disk` hangs, until the write is given up.
     async fn write_late(journal: &Journal, disk: &HangingDisk, number: usize) {
         let mut late = events(number);
         {
             let mut write = pin!(journal.write(&mut late));
             assert!(poll!(&mut write).is_pending());
             disk.until_access_hangs().await;
-            // There is nothing to do but to wait: time jumps to the bound.
+            // Nothing else can run, so paused time jumps to the timeout.
             pause();
             write.await;
             resume();
@@ -158,7 +157,7 @@ mod hanging {
 
     #[tokio::test]
     async fn rows_that_were_written_too_late_are_deleted() {
-        // The disk hangs before the rows are written, and after.
+        // The disk hangs before the rows are written, or after.
         for accesses in [0, 1] {
             let directory = tempfile::TempDir::new().unwrap();
             let path = directory.path().join("queue");
@@ -167,7 +166,7 @@ mod hanging {
             write_late(&journal, &disk, 3).await;
             assert_eq!(journal.stats().not_durable, 3);
             disk.heal();
-            // The thread has come back when this is done.
+            // Once this returns, the thread has finished the late write.
             journal.wiped().await.unwrap();
             let mut early = events(2);
             journal.write(&mut early).await;
@@ -216,7 +215,7 @@ mod hanging {
     }
 
     #[tokio::test]
-    async fn a_file_that_is_closed_while_the_disk_hangs_is_closed_and_wiped_when_it_is_back() {
+    async fn a_close_and_a_wipe_during_a_hang_are_done_once_the_disk_responds() {
         let directory = tempfile::TempDir::new().unwrap();
         let path = directory.path().join("queue");
         let (journal, disk) = on_disk(&path).await;
@@ -234,7 +233,7 @@ mod hanging {
     }
 
     #[tokio::test]
-    async fn a_disk_that_hangs_at_the_start_is_not_waited_for_without_end() {
+    async fn opening_the_file_on_a_disk_that_hangs_times_out() {
         let directory = tempfile::TempDir::new().unwrap();
         let path = directory.path().join("queue");
         let disk = HangingDisk::new();
@@ -245,7 +244,7 @@ mod hanging {
         assert!(matches!(opened, Err(QueueError::Open(_))), "{opened:?}");
         resume();
         disk.heal();
-        // The thread lets go of what it opened too late, and has the file until then.
+        // The thread closes the file that it opened too late. Until then, it is in use.
         let (journal, restored) = loop {
             match Journal::open(SqliteQueue::new(&path), setup(), Some(1)).await {
                 Err(QueueError::InUse) => {}

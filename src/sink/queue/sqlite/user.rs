@@ -1,5 +1,4 @@
-//! What each backend has still to be told about the user: one row for each backend, beside
-//! the events.
+//! The table of the user properties that wait for each backend, with one row per backend.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,39 +11,39 @@ use crate::{
     guard::Guard,
 };
 
-/// What the table should hold. It stays in memory, so that a write that failed can be
-/// repeated and a file that is begun anew can be filled.
+/// The desired content of the table. It stays in memory, so that a failed write can be
+/// repeated and a new file can be filled.
 #[derive(Debug, Default)]
-pub(super) struct Wanted {
+pub(super) struct UserTable {
     lanes: BTreeMap<usize, Said>,
-    /// The lanes whose rows are not what they should be.
+    /// The lanes whose rows have yet to be written.
     unwritten: BTreeSet<usize>,
 }
 
-impl Wanted {
-    /// Returns what is wanted of a file that already holds `lanes`.
+impl UserTable {
+    /// Creates the content of a file that already holds `lanes`.
     pub(super) fn written(lanes: BTreeMap<usize, Said>) -> Self {
         Self { lanes, unwritten: BTreeSet::new() }
     }
 
-    /// Takes what lanes have still to say, in place of what they had before.
+    /// Replaces the user properties of some lanes.
     pub(super) fn add(&mut self, news: BTreeMap<usize, Said>) {
         self.unwritten.extend(news.keys());
         self.lanes.extend(news);
     }
 
-    /// Forgets everything of an earlier epoch than `floor`.
+    /// Removes everything of epochs before `floor`.
     pub(super) fn forget_below(&mut self, floor: u64) {
         self.lanes.retain(|_, said| said.epoch >= floor);
         self.unwritten.retain(|lane| self.lanes.contains_key(lane));
     }
 
-    /// Notes that a new file was begun, which holds none of it.
+    /// Notes that there is a new, empty file.
     pub(super) fn file_is_new(&mut self) {
         self.unwritten.extend(self.lanes.keys());
     }
 
-    /// Writes what is not written yet. `names` are those of the lanes.
+    /// Writes the rows that have yet to be written. `names` are the names of the lanes.
     pub(super) fn write(&mut self, rows: &mut Rows, names: &[String]) -> Result<(), StorageError> {
         while let Some(lane) = self.unwritten.first().copied() {
             if let (Some(name), Some(said)) = (names.get(lane), self.lanes.get(&lane)) {
@@ -60,13 +59,13 @@ impl Wanted {
 }
 
 impl Rows {
-    /// Makes `said` what `lane` has still to say: nothing if that is empty.
+    /// Replaces the row of `lane` by `said`, or deletes it if `said` is empty.
     fn set_user(&mut self, lane: &str, said: &Said) -> Result<(), StorageError> {
         set(&self.connection, &mut self.writer, self.cipher.as_ref(), lane, said)
     }
 
-    /// Deletes what is of another epoch than `keep`, or for a backend that is gone. Says
-    /// whether there was any.
+    /// Deletes the rows of epochs other than `keep` and of removed backends. Returns whether
+    /// there were any.
     pub(super) fn forget_users(&self, keep: i64) -> rusqlite::Result<bool> {
         let sql = "DELETE FROM user
                    WHERE epoch <> ?1 OR backend NOT IN (SELECT name FROM backends)";
@@ -74,28 +73,28 @@ impl Rows {
     }
 }
 
-/// What [`load`] found.
+/// The result of [`load`].
 #[derive(Default)]
-pub(super) struct Users {
-    /// What each lane has still to say, if anything.
+pub(super) struct LoadedUsers {
+    /// The user properties of each lane that has some.
     pub(super) lanes: BTreeMap<usize, Said>,
-    /// How many rows were damaged.
+    /// The number of damaged rows.
     pub(super) damaged: u64,
-    /// The guard changed or deleted rows, of whose old bytes some remain.
+    /// Whether the guard changed or deleted rows, so that old bytes remain in the file.
     pub(super) rewritten: bool,
 }
 
-/// Reads what each lane has still to say and passes it through the guard. Deletes what is
-/// damaged or empty then, and writes what the guard changed, or all if `encrypt`: it has
-/// yet to be encrypted.
+/// Reads the rows and passes them through the guard. Deletes rows that are damaged or are
+/// empty after that, and writes rows that the guard changed. With `encrypt`, the rows are
+/// in the clear and all of them are written encrypted.
 pub(super) fn load(
     connection: &Connection,
     writer: &mut payload::Writer,
     cipher: Option<&StoreCipher>,
-    setup: &OpenSettings,
+    settings: &OpenSettings,
     encrypt: bool,
-) -> Result<Users, StorageError> {
-    let mut users = Users::default();
+) -> Result<LoadedUsers, StorageError> {
+    let mut users = LoadedUsers::default();
     let mut found = Vec::new();
     {
         let mut all = connection.prepare("SELECT backend, epoch, payload FROM user")?;
@@ -110,14 +109,14 @@ pub(super) fn load(
     }
     for (name, epoch, user) in found {
         users.damaged += u64::from(user.is_none());
-        let (user, changed) = recheck(&setup.guard, user.unwrap_or_default());
+        let (user, changed) = recheck(&settings.guard, user.unwrap_or_default());
         let said = Said { user, epoch };
         users.rewritten |= changed;
         if changed || encrypt || said.user.is_empty() {
             set(connection, writer, cipher, &name, &said)?;
         }
         if let (Some(lane), false) =
-            (setup.lanes.iter().position(|lane| *lane == name), said.user.is_empty())
+            (settings.lanes.iter().position(|lane| *lane == name), said.user.is_empty())
         {
             users.lanes.insert(lane, said);
         }
@@ -125,7 +124,7 @@ pub(super) fn load(
     Ok(users)
 }
 
-/// Makes `said` what `lane` has still to say: nothing if that is empty.
+/// Replaces the row of `lane` by `said`, or deletes it if `said` is empty.
 fn set(
     connection: &Connection,
     writer: &mut payload::Writer,
@@ -142,14 +141,14 @@ fn set(
             let sql = "INSERT OR REPLACE INTO user (backend, epoch, payload) VALUES (?1, ?2, ?3)";
             connection.execute(sql, params![lane, said.epoch as i64, bytes])?;
         }
-        // Better nothing than what was replaced.
+        // If `said` cannot be encrypted, the old row must not stay either.
         None => drop(connection.execute("DELETE FROM user WHERE backend = ?1", [lane])?),
     }
     Ok(())
 }
 
-/// Passes what another process wrote through the guard of this one. Says whether that
-/// changed it.
+/// Passes user properties that another process wrote through this process's guard. Returns
+/// them and whether the guard changed them.
 fn recheck(guard: &Guard, user: UserProperties) -> (UserProperties, bool) {
     let members = |user: &UserProperties| {
         [&user.set, &user.set_once].map(|properties| properties.members().to_owned())

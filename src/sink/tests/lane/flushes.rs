@@ -1,4 +1,4 @@
-//! P9: a flush waits for what waited when it was asked for, and for that alone.
+//! P9: a flush waits only for the events that waited when it was requested.
 
 use std::sync::{
     Arc,
@@ -10,7 +10,7 @@ use futures_util::poll;
 use super::Rig;
 use crate::{
     backend::DeliveryError,
-    sink::{lane::Occasion, limits::OverflowPolicy},
+    sink::{lane::FlushKind, limits::OverflowPolicy},
 };
 
 #[tokio::test(start_paused = true)]
@@ -32,12 +32,12 @@ async fn arrivals_that_overflow_do_not_end_a_flush_early() {
         for _ in 0..10 {
             rig.offer("First");
         }
-        let flush = rig.lane.ask_flush(Occasion::Flush, rig.lane.last_event());
+        let flush = rig.lane.ask_flush(FlushKind::Flush, rig.lane.last_event());
         let mut flushed = Box::pin(rig.lane.flushed(flush));
         for _ in 0..30 {
             rig.offer("Later");
         }
-        // What it waits for is still there, or has left for what came later.
+        // The first events are still queued, or were evicted by the later ones.
         assert_eq!(poll!(&mut flushed).is_ready(), is_over, "{overflow:?}");
         if !is_over {
             open.store(true, Ordering::Relaxed);

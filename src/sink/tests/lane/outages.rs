@@ -1,18 +1,18 @@
-//! P9, P11: an outage costs no event before its age, and few requests, however often
-//! the app flushes meanwhile.
+//! P9, P11: an outage drops no event before its maximum age, and causes few requests,
+//! however often the app flushes.
 
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Rig, most_within, shortest_wait};
-use crate::{backend::DeliveryError, sink::lane::Occasion};
+use crate::{backend::DeliveryError, sink::lane::FlushKind};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
-/// Events that are captured in each outage, evenly spread.
+/// The number of events captured in each outage, evenly spread.
 const EVENTS: u32 = 40;
 
 /// How often the app flushes.
@@ -20,17 +20,17 @@ const EVENTS: u32 = 40;
 enum Flushes {
     Never,
     Every(Duration),
-    /// Again as soon as the last one has returned.
+    /// As soon as the last flush has returned.
     InALoop,
 }
 
-/// What an outage was like.
+/// The effects of an outage.
 #[derive(Debug)]
 struct Outage {
     tries: usize,
     most_in_a_minute: usize,
     shortest_wait: Duration,
-    /// From the end of the outage to the last delivery.
+    /// The time from the end of the outage to the last delivery.
     recovered_after: Duration,
     delivered: u64,
     dropped: u64,
@@ -54,15 +54,15 @@ async fn outage(length: Duration, age: Duration, flushes: Flushes, failure: Fail
             match flushes {
                 Flushes::Never => sleep_until(end).await,
                 Flushes::Every(time) => {
-                    // Without a wait for its end, which would make the flushes rarer.
-                    rig.lane.ask_flush(Occasion::Flush, rig.lane.last_event());
+                    // Not awaited, so that flushes do not become less frequent.
+                    rig.lane.ask_flush(FlushKind::Flush, rig.lane.last_event());
                     sleep_until(end.min(Instant::now() + time)).await;
                 }
                 Flushes::InALoop => {
                     let began = Instant::now();
                     rig.flush().await;
                     assert_eq!(began.elapsed(), Duration::ZERO, "a flush waited");
-                    // More often, a long outage would take long to simulate.
+                    // Without this pause, a long outage would take too long to simulate.
                     sleep(length / 5_000).await;
                 }
             }
@@ -95,7 +95,7 @@ fn throttled_without_a_wait() -> DeliveryError {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_outage_costs_an_event_or_many_requests_however_often_the_app_flushes() {
+async fn an_outage_drops_no_event_and_causes_few_requests_however_often_the_app_flushes() {
     for (length, without_flush, with_flushes) in
         [(MINUTE, 8, 20), (HOUR, 32, 740), (DAY, 590, 17_400)]
     {
@@ -109,7 +109,7 @@ async fn no_outage_costs_an_event_or_many_requests_however_often_the_app_flushes
             let failures: &[Failure] =
                 if length < HOUR { &[transient, throttled_without_a_wait] } else { &[transient] };
             for failure in failures {
-                // Nothing is older than this when the outage is over.
+                // No event exceeds this age before the outage is over.
                 let age = length + HOUR;
                 let seen = outage(length, age, flushes, *failure).await;
                 let what = format!("{length:?}, {flushes:?}: {seen:?}");
@@ -128,9 +128,9 @@ async fn no_outage_costs_an_event_or_many_requests_however_often_the_app_flushes
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_outage_longer_than_the_age_drops_only_what_is_too_old() {
+async fn an_outage_longer_than_the_maximum_age_drops_only_events_that_are_too_old() {
     for flushes in [Flushes::Never, Flushes::Every(MINUTE), Flushes::InALoop] {
-        // They come evenly for two days: half of them are older than a day.
+        // Events are spread over two days, so half of them are older than a day.
         let seen = outage(2 * DAY, DAY, flushes, transient).await;
         assert!((19..=21).contains(&seen.delivered), "{flushes:?}: {seen:?}");
         assert_eq!(seen.delivered + seen.dropped, u64::from(EVENTS), "{flushes:?}: {seen:?}");

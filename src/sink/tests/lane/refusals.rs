@@ -1,5 +1,5 @@
-//! P9, P11: a refusal costs the event at fault alone, and refusals are paced,
-//! whatever succeeds between them.
+//! P9, P11: a refusal drops only the event at fault, and refusals are paced, even if there
+//! are successes between them.
 
 use std::time::Duration;
 
@@ -30,7 +30,7 @@ impl Fault {
     }
 }
 
-/// A lane whose backend has this fault with each batch that has a bad event.
+/// Returns a lane whose backend shows `fault` for each batch with a bad event.
 fn faulty(fault: Fault) -> Rig {
     Rig::new(move |batch: &Batch| {
         if batch.events().all(|event| event.name() != "Bad") {
@@ -39,14 +39,14 @@ fn faulty(fault: Fault) -> Rig {
         match fault {
             Fault::Refuses => Err(DeliveryError::Rejected("a bad event".into())),
             Fault::TooLarge => Err(DeliveryError::TooLarge("a bad event".into())),
-            // Without the noise of the panic hook.
+            // Does not run the panic hook, which would print.
             Fault::Panics => std::panic::resume_unwind(Box::new("a bad event")),
         }
     })
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_bad_event_of_a_hundred_is_found_at_once_and_costs_no_other() {
+async fn one_bad_event_of_a_hundred_is_found_at_once_and_no_other_is_dropped() {
     for fault in [Fault::Refuses, Fault::Panics, Fault::TooLarge] {
         for bad in 0..100 {
             let rig = faulty(fault);
@@ -64,14 +64,14 @@ async fn one_bad_event_of_a_hundred_is_found_at_once_and_costs_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn every_second_event_bad_costs_a_few_requests_a_minute_and_no_good_event() {
+async fn every_second_event_bad_causes_few_requests_a_minute_and_drops_no_good_event() {
     for fault in [Fault::Refuses, Fault::Panics, Fault::TooLarge] {
         let rig = faulty(fault);
         for number in 0..1_000 {
             rig.offer(if number % 2 == 0 { "Bad" } else { "Good" });
         }
         let began = Instant::now();
-        // A flush is no way around the pace.
+        // Flushes do not get around the pace.
         rig.run(async {
             while rig.waiting() > 0 {
                 rig.flush().await;
@@ -89,7 +89,7 @@ async fn every_second_event_bad_costs_a_few_requests_a_minute_and_no_good_event(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_backend_that_refuses_everything_is_asked_less_and_less() {
+async fn a_backend_that_refuses_everything_gets_fewer_and_fewer_requests() {
     for fault in [Fault::Refuses, Fault::Panics, Fault::TooLarge] {
         let rig = faulty(fault);
         for _ in 0..1_000 {

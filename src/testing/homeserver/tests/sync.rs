@@ -148,7 +148,8 @@ async fn the_sdk_learns_of_changes_by_sliding_sync() {
         .sliding_sync("test")
         .unwrap()
         .version(Version::Native)
-        // matrix-sdk 0.18 passes account data on only if there is a list or a subscription.
+        // matrix-sdk 0.18 delivers account data only if there is a list or a
+        // subscription.
         .add_list(SlidingSyncList::builder("all"))
         .with_account_data_extension(assign!(AccountData::default(), { enabled: Some(true) }))
         .build()
