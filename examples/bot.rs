@@ -175,7 +175,7 @@ async fn serve(arguments: Arguments, client: &Client) -> Result {
 async fn analytics(arguments: &Arguments, client: &Client) -> Result<Analytics> {
     let mut builder = Analytics::builder(client.clone(), &arguments.event_type);
     if let (Some(url), Some(key)) = (&arguments.posthog, &arguments.posthog_key) {
-        builder = builder.backend(PostHog::builder(url, key).build()?);
+        builder = builder.backend(PostHog::new(url, key)?);
     }
     if let Some(path) = &arguments.jsonl {
         let mut options = tokio::fs::OpenOptions::new();

@@ -6,13 +6,14 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line tool prints")]
 
-use std::{error::Error, fmt, process::ExitCode, time::Duration};
+use std::{error::Error, process::ExitCode, time::Duration};
 
 use clap::{Parser, ValueEnum};
 use futures_util::StreamExt as _;
 use matrix_analytics::{
-    AccountDataError, Analytics, BuildError, ClosedReason, Consent, ConsentState,
-    ELEMENT_EVENT_TYPE, GateState, HoldReason, OptInError, OptOutReceipt, Prompt, WithdrawalStep,
+    AccountDataError, Analytics, AnalyticsId, BuildError, ClosedReason, Consent, ConsentState,
+    ELEMENT_EVENT_TYPE, GateState, HoldReason, Note, OptInError, OptOutReceipt, Prompt, Switch,
+    WithdrawalStep,
 };
 use matrix_analytics_examples::{
     LoginError, Session, chain, describe_gate, describe_step, secret, wait_for,
@@ -25,7 +26,8 @@ use matrix_sdk::{
         sync::sync_events::v3::Filter as SyncFilter,
     },
 };
-use serde_json::{Map, Value, json};
+use serde::Serialize;
+use serde_json::json;
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -73,15 +75,16 @@ struct Arguments {
     seconds: Option<u64>,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
 enum Action {
     /// Show what the account holds
     Status,
-    /// Say yes: keep the account's ID, or make one
+    /// Opt in: keep the account's ID, or create one
     OptIn,
-    /// Say no: the account keeps the no, and loses its ID
+    /// Opt out: the account keeps the decision and loses its ID
     OptOut,
-    /// Say no and remove the whole event: apps may ask again
+    /// Opt out and remove the whole event: apps may ask again
     Erase,
     /// Show each change until Ctrl-C
     Watch,
@@ -105,7 +108,7 @@ async fn main() -> ExitCode {
 async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let session = log_in(arguments).await?;
     let done = act(arguments, session.client.clone()).await;
-    // Whatever happened: a device of no use stays in no list.
+    // Whatever happened, so that no unused device stays in the list.
     let logged_out = session.log_out().await;
     done?;
     logged_out.map_err(|error| Failure::not_done(format!("cannot log out: {}", chain(&error))))
@@ -150,7 +153,7 @@ async fn act(arguments: &Arguments, client: Client) -> Result<(), Failure> {
         }
         Action::Watch => watch(arguments, &analytics, &client).await,
     };
-    // Before the logout, for the SDK does not announce that.
+    // Before the logout, which the SDK does not announce.
     analytics.end_session().await;
     done
 }
@@ -176,7 +179,8 @@ async fn opt_in(arguments: &Arguments, analytics: &Analytics) -> Result<(), Fail
         .await
         .map_err(|error| Failure::not_done(format!("{error}; see `consent status`")))?;
     report(arguments, analytics, state, None);
-    // Under DO_NOT_TRACK the account says yes and this device says no: that is a success.
+    // Under DO_NOT_TRACK the account holds an opt-in and the gate here stays closed: that is a
+    // success.
     if state.decision == Consent::Granted {
         Ok(())
     } else {
@@ -241,7 +245,7 @@ async fn watch(
     }
 }
 
-/// A sync that carries our event and nothing else: no rooms, nobody's messages.
+/// Returns settings of a sync that carries our event and nothing else.
 fn only_event(event_type: &str) -> SyncSettings {
     let mut account_data = Filter::empty();
     account_data.types = Some(vec![event_type.to_owned()]);
@@ -259,11 +263,21 @@ fn report(
     receipt: Option<&OptOutReceipt>,
 ) {
     let id = analytics.analytics_id();
-    let shown_id = id.as_ref().filter(|_| arguments.show_id);
-    let shown_id = shown_id.map(|id| id.reveal().to_owned());
+    let shown_id = id.as_ref().filter(|_| arguments.show_id).map(AnalyticsId::reveal);
     if arguments.json {
-        let json = to_json(arguments, state, id.is_some(), shown_id, receipt);
-        println!("{}", Value::Object(json));
+        let report = Report {
+            action: arguments.action,
+            event_type: &arguments.event_type,
+            state,
+            prompt: state.prompt(),
+            switch: state.switch(),
+            note: state.note(),
+            id_held: id.is_some(),
+            id: arguments.show_id.then_some(shown_id),
+            complete: receipt.map(OptOutReceipt::is_complete),
+            receipt,
+        };
+        println!("{}", json!(report));
         return;
     }
     if let Some(receipt) = receipt {
@@ -277,8 +291,8 @@ fn report(
             println!("  {step:<23} {progress}");
         }
     }
-    println!("decision:     {}", snake_case(state.decision));
-    println!("confirmed: {}", state.confirmed);
+    println!("decision:     {}", state.decision);
+    println!("confirmed:    {}", state.confirmed);
     println!("gate:         {}", describe_gate(state.gate));
     println!(
         "prompt:       {}",
@@ -290,61 +304,30 @@ fn report(
         }
     );
     let held = if id.is_some() { "held" } else { "none in use" };
-    println!("analytics ID: {}", shown_id.as_deref().unwrap_or(held));
+    println!("analytics ID: {}", shown_id.unwrap_or(held));
     if matches!(arguments.action, Action::Watch) {
         println!();
     }
 }
 
-fn to_json(
-    arguments: &Arguments,
+/// The JSON object of a report.
+#[derive(Serialize)]
+struct Report<'a> {
+    action: Action,
+    event_type: &'a str,
+    #[serde(flatten)]
     state: ConsentState,
-    has_id: bool,
-    shown_id: Option<String>,
-    receipt: Option<&OptOutReceipt>,
-) -> Map<String, Value> {
-    let (gate, why) = match state.gate {
-        GateState::Open => ("open", None),
-        GateState::Holding(why) => ("holding", Some(snake_case(why))),
-        GateState::Closed(why) => ("closed", Some(snake_case(why))),
-        _ => ("unknown", None),
-    };
-    let mut json = Map::new();
-    let mut member = |key: &str, value: Value| json.insert(key.to_owned(), value);
-    member("action", snake_case(arguments.action).into());
-    member("event_type", arguments.event_type.as_str().into());
-    member("decision", snake_case(state.decision).into());
-    member("confirmed", (state.confirmed).into());
-    member("gate", gate.into());
-    member("why", why.into());
-    member("prompt", snake_case(state.prompt()).into());
-    member("removal_pending", state.removal_pending.into());
-    member("id_held", has_id.into());
-    if arguments.show_id {
-        member("id", shown_id.into());
-    }
-    if let Some(receipt) = receipt {
-        member("complete", receipt.is_complete().into());
-        let steps = json!({
-            "requests": describe_step(&receipt.requests),
-            "record": describe_step(&receipt.record),
-            "account": describe_step(&receipt.account),
-        });
-        member("receipt", steps);
-    }
-    json
-}
-
-/// The name of a variant, as JSON likes it.
-fn snake_case(variant: impl fmt::Debug) -> String {
-    let mut name = String::new();
-    for letter in format!("{variant:?}").chars() {
-        if letter.is_ascii_uppercase() && !name.is_empty() {
-            name.push('_');
-        }
-        name.push(letter.to_ascii_lowercase());
-    }
-    name
+    prompt: Prompt,
+    switch: Switch,
+    note: Option<Note>,
+    id_held: bool,
+    /// Left out unless it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<Option<&'a str>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    complete: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    receipt: Option<&'a OptOutReceipt>,
 }
 
 // What goes wrong.
@@ -419,11 +402,5 @@ mod tests {
     #[test]
     fn the_arguments_make_sense() {
         Arguments::command().debug_assert();
-    }
-
-    #[test]
-    fn names_are_as_json_likes_them() {
-        assert_eq!(snake_case(Prompt::DontAsk), "dont_ask");
-        assert_eq!(snake_case(Action::OptIn), "opt_in");
     }
 }

@@ -36,7 +36,7 @@ async fn main() -> Result {
     app.opt_in().await?;
     wait_for(&app, "an open gate", |state| state.is_open()).await?;
     app.capture_named("BackendReport", Properties::new());
-    check("an event is delivered", app.flush().await.is_complete())?;
+    check("an event is delivered", app.flush(Duration::from_secs(5)).await.is_complete())?;
 
     heading("2. The network is cut, and the user says no");
     homeserver.fail_all(Fault::ResetBefore);
@@ -57,7 +57,10 @@ async fn main() -> Result {
     check("the no still stands", app.state().decision == Consent::Denied)?;
     app.capture_named("Never", Properties::new());
     check("the homeserver cannot be asked", app.recheck().await.is_err())?;
-    check("nothing is sent", app.flush().await.is_complete() && !app.is_open())?;
+    check(
+        "nothing is sent",
+        app.flush(Duration::from_secs(5)).await.is_complete() && !app.is_open(),
+    )?;
 
     heading("4. The network is back");
     homeserver.heal();
@@ -77,7 +80,7 @@ async fn start(
 ) -> Result<Analytics> {
     let client =
         homeserver.client_with(login, |builder| builder.sqlite_store(directory, None)).await?;
-    let posthog = PostHog::builder(&collector.url(), "phc_offline").build()?;
+    let posthog = PostHog::new(&collector.url(), "phc_offline")?;
     Ok(Analytics::builder(client, EVENT_TYPE)
         .backend(posthog)
         .request_timeout(Duration::from_millis(250))

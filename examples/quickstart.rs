@@ -12,8 +12,8 @@
 use std::{error::Error, time::Duration};
 
 use matrix_analytics::{
-    Analytics, AnalyticsEvent, Consent, GateState, HoldReason, PostHog, Prompt,
-    testing::AccountDataServer,
+    Analytics, AnalyticsEvent, Consent, ELEMENT_EVENT_TYPE, GateState, HoldReason, Note, PostHog,
+    Switch, testing::AccountDataServer,
 };
 use matrix_analytics_examples::{Collector, check, describe_step, heading, wait_for};
 use matrix_sdk::config::SyncSettings;
@@ -24,9 +24,6 @@ use tokio::task::JoinHandle;
 type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
 
 const USER: &str = "@alice:example.org";
-/// The decision is about this app, and so is the account-data event that holds it.
-const EVENT_TYPE: &str = "org.example.quickstart.analytics";
-
 /// What the app wants to know: enums, numbers and booleans, nothing that a person
 /// could have typed.
 #[derive(Serialize)]
@@ -45,8 +42,7 @@ impl AnalyticsEvent for RoomJoined {
     const NAME: &'static str = "RoomJoined";
 }
 
-// On one thread nothing happens between two lines but at an `await`: so the story is
-// the same each time.
+// On one thread other tasks run only at an `await`, so every run prints the same.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result {
     let homeserver = AccountDataServer::start().await;
@@ -59,7 +55,7 @@ async fn main() -> Result {
         device.capture_nothing(&collector).await?;
     }
 
-    heading("2. Yes, on the phone");
+    heading("2. Opt-in on the phone");
     opt_in(&phone, &homeserver, &collector).await?;
 
     heading("3. The laptop learns of it by sync");
@@ -68,7 +64,7 @@ async fn main() -> Result {
     heading("4. Events from both devices");
     deliver(&phone, &laptop, &collector, &id).await?;
 
-    heading("5. No, on the laptop");
+    heading("5. Opt-out on the laptop");
     opt_out(&laptop, &homeserver).await?;
     obey(&phone, &laptop, &collector).await?;
 
@@ -91,20 +87,20 @@ impl Device {
         let client = hs.client(&hs.add_device(USER, name)).await?;
 
         // This is all that an app sets up.
-        let posthog = PostHog::builder(&to.url(), "phc_quickstart").build()?;
-        let analytics = Analytics::builder(client.clone(), EVENT_TYPE)
+        let posthog = PostHog::new(&to.url(), "phc_quickstart")?;
+        let analytics = Analytics::builder(client.clone(), ELEMENT_EVENT_TYPE)
             .backend(posthog)
-            // Short here, for a new ID settles for twice this time.
+            // Short here, because a new ID settles for twice this time.
             .request_timeout(Duration::from_millis(250))
             .build()
             .await?;
 
-        let prompt = analytics.prompt();
-        if prompt == Prompt::DontAsk {
+        if analytics.state().note() == Some(Note::DoNotTrack) {
             return Err("DO_NOT_TRACK is set, and obeyed: run this without it".into());
         }
-        println!("{name}: prompt() is {prompt:?}");
-        check("no question before an answer", prompt == Prompt::Wait)?;
+        let switch = analytics.state().switch();
+        println!("{name}: the switch is {switch}");
+        check("no question before an answer", switch == Switch::Pending)?;
 
         // The app's own sync loop: nothing in it is about analytics.
         let sync = tokio::spawn(async move { client.sync(SyncSettings::new()).await });
@@ -112,14 +108,11 @@ impl Device {
     }
 
     async fn capture_nothing(&self, collector: &Collector) -> Result {
-        let answered = |prompt| prompt != Prompt::Wait;
-        wait_for(&self.analytics, "an answer", |state| answered(state.prompt())).await?;
-        let prompt = self.analytics.prompt();
-        println!("{}: prompt() is {prompt:?}", self.name);
-        check("now the app may ask", prompt == Prompt::Ask)?;
+        check("now the app may ask", self.analytics.should_ask().await)?;
+        println!("{}: the switch is {}", self.name, self.analytics.state().switch());
 
         self.join_room(Trigger::Directory);
-        self.analytics.flush().await;
+        self.analytics.flush(Duration::from_secs(30)).await;
         check("an event is not taken", self.captured() == 0)?;
         check("no connection", collector.connections() == 0)
     }
@@ -149,7 +142,7 @@ impl Device {
 }
 
 async fn opt_in(phone: &Device, homeserver: &AccountDataServer, collector: &Collector) -> Result {
-    // The user clicked "yes". Another device may be doing the same just now.
+    // The user has agreed. Another device may be doing the same just now.
     let state = phone.analytics.opt_in().await?;
     let settling = GateState::Holding(HoldReason::Settling);
     check("the new ID settles", state.gate == settling)?;
@@ -178,7 +171,10 @@ async fn one_id(phone: &Device, laptop: &Device) -> Result<String> {
 async fn deliver(phone: &Device, laptop: &Device, collector: &Collector, id: &str) -> Result {
     laptop.join_room(Trigger::Directory);
     // Only to see it now: a batch leaves by itself when full or 10 seconds old.
-    let reports = [phone.analytics.flush().await, laptop.analytics.flush().await];
+    let reports = [
+        phone.analytics.flush(Duration::from_secs(30)).await,
+        laptop.analytics.flush(Duration::from_secs(30)).await,
+    ];
     let delivered = reports.iter().flat_map(|report| &report.backends);
     let delivered: u64 = delivered.map(|backend| backend.delivered).sum();
     check("both were delivered", delivered == 2)?;
@@ -207,19 +203,19 @@ async fn opt_out(laptop: &Device, homeserver: &AccountDataServer) -> Result {
     let held = content(homeserver)?;
     println!("the homeserver holds {held}");
     let clean = r#"{"pseudonymousAnalyticsOptIn":false}"#;
-    check("a no, and no ID", held == clean)
+    check("an opt-out, and no ID", held == clean)
 }
 
-/// The phone learns of the no by sync, and neither device sends any more.
+/// Sees that the phone learns of the opt-out by sync, and that neither device sends any more.
 async fn obey(phone: &Device, laptop: &Device, collector: &Collector) -> Result {
     let denied = |decision| decision == Consent::Denied;
-    wait_for(&phone.analytics, "a no", |state| denied(state.decision)).await?;
-    check("the phone is silent too", !phone.analytics.is_open())?;
+    wait_for(&phone.analytics, "an opt-out", |state| denied(state.decision)).await?;
+    check("the phone is silent as well", !phone.analytics.is_open())?;
 
     let before = (collector.connections(), collector.requests().len());
     for device in [phone, laptop] {
         device.join_room(Trigger::Invite);
-        device.analytics.flush().await;
+        device.analytics.flush(Duration::from_secs(30)).await;
         check("an event is not taken", device.captured() == 1)?;
     }
     let after = (collector.connections(), collector.requests().len());
@@ -228,6 +224,6 @@ async fn obey(phone: &Device, laptop: &Device, collector: &Collector) -> Result 
 
 /// What the homeserver holds, as every client of the user can read it.
 fn content(homeserver: &AccountDataServer) -> Result<String> {
-    let content = homeserver.content(USER, EVENT_TYPE);
+    let content = homeserver.content(USER, ELEMENT_EVENT_TYPE);
     content.ok_or_else(|| "the homeserver holds nothing".into())
 }

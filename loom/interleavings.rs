@@ -60,13 +60,14 @@ mod pipeline {
     pub(crate) mod event;
     pub(crate) mod gate;
     pub(crate) mod json;
+    pub(crate) mod named;
     pub(crate) mod sink;
     pub(crate) mod stop;
 }
 
 // As public as in the library, because its files expect certain lints.
 pub use self::pipeline::backend::Batch;
-pub(crate) use self::pipeline::{backend, event, gate, json, sink, stop};
+pub(crate) use self::pipeline::{backend, event, gate, json, named, sink, stop};
 pub use guard::IdentifierKind;
 
 /// A stand-in for `src/locks.rs`.
@@ -85,7 +86,7 @@ pub(crate) mod guard {
 
     use crate::event::{Properties, UserProperties};
 
-    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+    #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
     /// Has no variants, because nothing is found.
     pub enum IdentifierKind {}
 

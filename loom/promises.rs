@@ -146,14 +146,14 @@ impl App {
     }
 
     fn flush(&self) {
-        block_on(self.sink.flush());
+        block_on(self.sink.flush(Duration::MAX));
     }
 
     /// Flushes, with the background task on this thread, for a model of the calls before
     /// the flush.
     fn flush_alone(&self) {
         let task = pin!(self.sink.clone().run());
-        let flush = pin!(self.sink.flush());
+        let flush = pin!(self.sink.flush(Duration::MAX));
         block_on(select(task, flush));
     }
 
@@ -254,7 +254,7 @@ fn nothing_said_of_the_user_before_an_opt_out_is_sent_under_the_next_id() {
     explore(3, || {
         let app = App::new(Witness::new(), 1);
         let talker = app.spawn(|app| {
-            app.sink.set_user_properties(&app.says(), &Properties::new()).unwrap();
+            app.sink.set_user_properties(&app.says().into()).unwrap();
         });
         let era = app.opt_out();
         talker.join().unwrap();

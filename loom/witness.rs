@@ -137,7 +137,7 @@ impl Witness {
 /// Returns the era in which `event` was captured, and the era in which its user properties
 /// were set.
 fn eras(event: &OutgoingEvent) -> (Option<u64>, Option<u64>) {
-    let [event, user] = [event.properties(), event.user_properties().set()].map(|properties| {
+    let [event, user] = [event.properties(), event.user_properties().values()].map(|properties| {
         properties.deserialize::<BTreeMap<String, u64>>().unwrap().get(ERA).copied()
     });
     (event, user)

@@ -7,6 +7,7 @@ pub(crate) mod opt_out;
 pub(crate) mod outcome;
 mod saving;
 mod shared;
+mod should_ask;
 mod state_stream;
 mod task;
 mod telemetry;
@@ -34,7 +35,7 @@ use crate::{
     analytics_id::AnalyticsId,
     consent::{
         machine::{CallId, Machine, Outcome},
-        state::{ConsentState, Prompt},
+        state::ConsentState,
     },
     matrix::{
         account_data::AccountDataError,
@@ -46,9 +47,9 @@ use crate::{
 
 /// Consent, identity and telemetry of one logged-in user.
 ///
-/// A cheap handle: clones share everything, and when the last one is dropped the
-/// background tasks end. One `Analytics` serves one session; for a second account
-/// make a second one. Call [`Analytics::end_session`] before the client logs out.
+/// A cheap handle: clones share everything, and the background tasks end when the last one is
+/// dropped. One `Analytics` serves one session; a second account needs a second one. Call
+/// [`Analytics::end_session`] before the client logs out.
 ///
 /// See the crate's front page for a walk-through.
 #[derive(Clone)]
@@ -56,7 +57,7 @@ pub struct Analytics {
     handle: Arc<Handle>,
 }
 
-/// What lives as long as the last clone.
+/// The part that lives as long as the last clone.
 struct Handle {
     inner: Arc<Shared>,
     calls: mpsc::UnboundedSender<Call>,
@@ -73,82 +74,96 @@ impl fmt::Debug for Analytics {
 
 /// Consent and identity.
 impl Analytics {
-    /// Begins to set up analytics for the user of `client`, whose decision is in
-    /// the account-data event of type `event_type`.
+    /// Creates a builder for the user of `client`, whose decision is in the account-data event
+    /// of type `event_type`.
     ///
-    /// There is no default type: whose consent it is must be said. See
-    /// [`ELEMENT_EVENT_TYPE`](crate::ELEMENT_EVENT_TYPE).
+    /// There is no default type, because an opt-in belongs to the vendor whose event holds it:
+    /// see [`ELEMENT_EVENT_TYPE`](crate::ELEMENT_EVENT_TYPE).
     pub fn builder(client: Client, event_type: impl Into<String>) -> AnalyticsBuilder {
         AnalyticsBuilder::new(client, event_type.into())
     }
 
-    /// All there is to know about consent now.
+    /// Returns the state of consent now.
     #[must_use]
     pub fn state(&self) -> ConsentState {
         self.inner().machine().state()
     }
 
-    /// The state now, and each one that follows. A slow reader sees the newest. If the ID
-    /// has changed, the next item can equal the one before it, so an app that shows
+    /// Returns a stream of the state now and of each one that follows. A slow reader sees the
+    /// newest. If the ID has changed, an item can equal the one before it, so an app that shows
     /// [`Analytics::analytics_id`] reads it again at each item.
     ///
     /// Ends when the last handle is dropped, and not with [`Analytics::end_session`] or
-    /// [`Analytics::shutdown`]. A task that reads it and holds a handle itself keeps that
-    /// from happening: abort such a task when the app is done with the account.
+    /// [`Analytics::shutdown`]. A task that reads the stream and holds a handle prevents that:
+    /// abort it when the app no longer needs the account.
     pub fn state_stream(&self) -> impl Stream<Item = ConsentState> + Send + Unpin + use<> {
         state_stream::stream(&self.handle.inner)
     }
 
-    /// Whether to ask the user for consent now.
-    #[must_use]
-    pub fn prompt(&self) -> Prompt {
-        self.state().prompt()
+    /// Returns whether to ask the user for consent, once that is known.
+    ///
+    /// Waits while the homeserver has not answered, so a user who decided long ago is not
+    /// asked again. Returns `false` if the user has decided or must not be asked: under
+    /// `DO_NOT_TRACK` or a veto of this device, for a guest, and after the end of the session,
+    /// [`Analytics::shutdown`] or the runtime, even if that happens during the wait. The future
+    /// keeps no handle alive.
+    ///
+    /// If the user dismisses the question, the app has to remember that itself.
+    /// [`ConsentState::prompt`] says the same without waiting.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future changes nothing and can be dropped at any time.
+    pub fn should_ask(&self) -> impl Future<Output = bool> + Send + use<> {
+        should_ask::should_ask(&self.handle.inner, self.handle.calls.clone())
     }
 
-    /// Whether consent is given and proven, so that events are sent until
-    /// [`Analytics::shutdown`]: one atomic load, for apps that would otherwise work to
-    /// build an event.
+    /// Returns whether the opt-in is confirmed, so that events are sent until
+    /// [`Analytics::shutdown`]. Costs one atomic load.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.inner().sink.is_open()
     }
 
-    /// The ID that events are sent under, while the gate is open; else nothing, also if
+    /// Returns the ID that events are sent under. There is none unless the gate is open, even if
     /// the account has one.
     ///
-    /// For an embedded component of the same app. A request to a service to erase what
-    /// it has needs [`OptOutReceipt::analytics_id`].
+    /// It serves an embedded component of the same app. A request to a service to erase its
+    /// data needs [`OptOutReceipt::analytics_id`].
     #[must_use]
     pub fn analytics_id(&self) -> Option<AnalyticsId> {
         self.inner().machine().id().cloned()
     }
 
-    /// Says yes for the user: call it only when the user said so just now.
+    /// Opts the user in. Call it only when the user has just agreed.
     ///
-    /// Keeps the account's ID if it has a usable one beside a yes or an open
-    /// decision; else makes one, after which the gate holds events for twice the
-    /// [`request_timeout`](AnalyticsBuilder::request_timeout) and then adopts what
-    /// the homeserver holds. Under `DO_NOT_TRACK` or a veto of this device the
-    /// account is written and the gate stays closed, as the returned state says.
+    /// Keeps a usable ID of the account, unless the account holds an opt-out. Otherwise
+    /// creates one; the gate then holds events for twice the
+    /// [`request_timeout`](AnalyticsBuilder::request_timeout), after which the ID that the
+    /// homeserver holds is adopted. Under `DO_NOT_TRACK` or a veto of this device the
+    /// account is written and the gate stays closed, as the returned state shows.
+    ///
+    /// An opt-out that is made during the call wins, here or on another device: the call
+    /// returns the state that follows from it.
     ///
     /// # Errors
     ///
-    /// [`OptInError`]; then nothing that was closed is open, and a pending
-    /// withdrawal still stands.
+    /// [`OptInError`]; the gate is then no more open than before, and a pending withdrawal
+    /// still stands.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, no further step is begun. A write that was already
-    /// sent may still be applied: the homeserver is asked, and if it holds the yes, that
-    /// counts. Call [`Analytics::opt_out`] if it must not.
+    /// If the future is dropped, no further step is begun. A write that was already sent may
+    /// still be applied: the homeserver is then asked, and an opt-in that it holds counts.
+    /// Call [`Analytics::opt_out`] to take it back.
     pub async fn opt_in(&self) -> Result<ConsentState, OptInError> {
         let answer = self.begin(Machine::handle_opt_in);
         let call = DroppedOptIn { inner: self.inner(), id: answer.id };
         let Answer { outcome, error } = answer.wait().await.unwrap_or(Answer::GONE);
         std::mem::forget(call);
         match (outcome, error) {
-            (Outcome::Done, _) => {}
-            (Outcome::Withdrawn, _) => return Err(OptInError::Withdrawn),
+            // Overtaken by an opt-out is not an error: the state says which one holds.
+            (Outcome::Done | Outcome::Withdrawn, _) => {}
             (Outcome::SessionEnded, _) => return Err(OptInError::SessionEnded),
             (_, Some(TaskError::AccountData(error))) => return Err(error.into()),
             (Outcome::Failed | Outcome::Pending | Outcome::NotSaved, _) => {
@@ -158,14 +173,13 @@ impl Analytics {
         Ok(self.state())
     }
 
-    /// Says no for the user.
+    /// Opts the user out.
     ///
-    /// When the returned future is first polled, and before it waits for anything,
-    /// the gate shuts, what is queued in memory is wiped, and what was said about the
-    /// user is forgotten. Then the request that is out to a backend is cut, the file of
-    /// a durable queue is wiped, the no is written to this device's store, and the
-    /// account's ID is removed. Offline,
-    /// the removal stays pending and is resumed, after a restart too.
+    /// When the returned future is first polled, and before it waits for anything, the gate
+    /// shuts, queued events in memory are wiped, and the properties of the user are deleted.
+    /// Then a request in flight to a backend is cut, the file of a durable queue is wiped, the
+    /// opt-out is written to this device's store, and the ID is removed from the account.
+    /// Offline, the removal stays pending and is resumed, even after a restart.
     ///
     /// ```no_run
     /// # async fn example(analytics: matrix_analytics::Analytics) {
@@ -183,11 +197,11 @@ impl Analytics {
         OptOut::new(self.clone())
     }
 
-    /// Says no on this device, whatever the account says: for a shared or a work
+    /// Vetoes analytics on this device, whatever the account holds: for a shared or a work
     /// computer.
     ///
-    /// The account and its ID are left alone. The veto outlives any opt-in and
-    /// opt-out, until [`Analytics::allow_on_this_device`].
+    /// The account and its ID stay as they are. The veto outlives any opt-in and opt-out, until
+    /// [`Analytics::allow_on_this_device`].
     ///
     /// # Errors
     ///
@@ -205,8 +219,8 @@ impl Analytics {
         saved(answer.wait().await)
     }
 
-    /// Takes back [`Analytics::deny_on_this_device`]. The gate opens only after the
-    /// homeserver has been asked anew.
+    /// Lifts the veto of [`Analytics::deny_on_this_device`]. The gate opens only after the
+    /// homeserver has been asked again.
     ///
     /// # Errors
     ///
@@ -224,8 +238,8 @@ impl Analytics {
         saved(answer.wait().await)
     }
 
-    /// Asks the homeserver now: for an app that was resumed after a long time, or
-    /// whose sync carries no account data.
+    /// Asks the homeserver now: for an app that was resumed after a long time, or whose sync
+    /// carries no account data.
     ///
     /// Asks nothing under `DO_NOT_TRACK` or a veto of this device, while an
     /// [`opt_in`](Analytics::opt_in) is in progress or its ID settles, and after the
@@ -233,7 +247,7 @@ impl Analytics {
     ///
     /// # Errors
     ///
-    /// [`AccountDataError`]; then what held before still holds.
+    /// [`AccountDataError`]; the state is then as before.
     ///
     /// # Cancel safety
     ///
@@ -249,19 +263,18 @@ impl Analytics {
         Ok(self.state())
     }
 
-    /// Ends analytics for this session: call it before the client logs out, which
-    /// the SDK does not announce.
+    /// Ends analytics for this session. Call it before the client logs out, which the SDK does
+    /// not announce.
     ///
-    /// The gate shuts and the queue is wiped as in [`Analytics::opt_out`]; the
-    /// account keeps its decision and its ID. A removal that is still pending gets
-    /// one bounded try, for after the logout nobody can make it. If the receipt's
-    /// [`account`](OptOutReceipt::account) is not done then, the account keeps what the
-    /// user wanted removed, until the same user logs in with the same store: say so
+    /// The gate shuts and the queue is wiped as in [`Analytics::opt_out`]; the account keeps its
+    /// decision and its ID. A pending removal is tried once more, because it is not possible
+    /// after the logout. If the receipt's [`account`](OptOutReceipt::account) is not done, the
+    /// account keeps the ID until the same user logs in with the same store: tell the user
     /// before the client logs out.
     ///
-    /// The file of a durable queue stays open, until [`Analytics::shutdown`] or until
-    /// the last handle is dropped. An app that keeps clones calls `shutdown` after this,
-    /// before somebody logs in again on that file.
+    /// The file of a durable queue stays open until [`Analytics::shutdown`], or until the last
+    /// handle is dropped. An app that keeps clones calls `shutdown` as well, before a user logs
+    /// in again on that file.
     ///
     /// # Cancel safety
     ///

@@ -9,8 +9,8 @@ use uuid::Uuid;
 /// (`distinct_id`, at 200 characters).
 const MAX_BYTES: usize = 200;
 
-/// What a client writes that makes a text of no value, or names nobody, in lower case: two
-/// accounts that have it would be one person.
+/// Texts that stand for no value or for no particular user, in lower case: two accounts with the
+/// same one would count as one person.
 const NO_VALUES: [&str; 20] = [
     "-1",
     "0",
@@ -36,23 +36,22 @@ const NO_VALUES: [&str; 20] = [
 
 /// The stable random ID of an account that has opted in.
 ///
-/// Made only by [`Analytics::opt_in`](crate::Analytics::opt_in), as a lower-case
-/// hyphenated UUIDv4; an ID that another client made is kept in the form that
-/// client gave it. `Debug` does not show it, and there is no `Display`: reading
-/// it takes a call of [`AnalyticsId::reveal`].
+/// Created only by [`Analytics::opt_in`](crate::Analytics::opt_in), as a lower-case hyphenated
+/// UUIDv4. An ID that another client created keeps its form. `Debug` does not show the ID, and
+/// there is no `Display`: reading it takes a call of [`AnalyticsId::reveal`].
 #[derive(Clone, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
 pub struct AnalyticsId(Box<str>);
 
 impl AnalyticsId {
-    /// The ID itself, to be given to an embedded component of the same app, or
-    /// to an erasure request; never to a log.
+    /// Returns the ID itself, for an embedded component of the same app or an erasure request;
+    /// never for a log.
     #[must_use]
     pub fn reveal(&self) -> &str {
         &self.0
     }
 
-    /// A new ID of 128 bits, 122 of them random, from the operating system.
+    /// Creates an ID of 128 bits, 122 of them random, from the operating system.
     pub(crate) fn random() -> Self {
         Self(Uuid::new_v4().hyphenated().to_string().into())
     }

@@ -4,3 +4,4 @@ pub(crate) mod content;
 pub(crate) mod machine;
 pub(crate) mod record;
 pub(crate) mod state;
+pub(crate) mod switch;

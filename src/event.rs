@@ -1,4 +1,4 @@
-//! What an app captures: a name and flat properties.
+//! Events: a name and flat properties.
 
 mod captured;
 mod deserialize_error;
@@ -29,7 +29,7 @@ pub const MAX_KEY_BYTES: usize = 200;
 /// The largest JSON text that the properties of one event may have, in bytes.
 pub const MAX_EVENT_BYTES: usize = 32 * 1024;
 
-/// A typed event: its name is in the type, its fields are its properties.
+/// An event whose name is in its type and whose fields are its properties.
 ///
 /// The type must serialise as a flat struct or map: strings, integers, finite
 /// floats, booleans, unit enum variants, and options of these. `None`, and what JSON calls

@@ -3,13 +3,13 @@
 // Not in Cargo.toml: only the library has a public API.
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs, unnameable_types)]
 
-// Consent: what the user decides, and the account that holds the decision.
+// Consent: the decision of the user, and the account that holds it.
 mod analytics;
 mod analytics_id;
 mod consent;
 mod matrix;
 
-// What consent and the sink both know.
+// Known to both consent and the sink.
 mod gate;
 
 // Telemetry: from an event to a batch.
@@ -23,13 +23,14 @@ mod backend;
 mod hex;
 mod json;
 mod locks;
+mod named;
 mod stop;
 
 #[cfg(feature = "testing")]
 pub mod testing;
 
-/// Tests of the sink. `sink.rs` does not declare them itself, because the loom models compile
-/// that file too, with stand-ins that these tests do not know.
+/// Tests of the sink. `sink.rs` does not declare them itself, because the loom models also
+/// compile that file, with stand-ins that these tests do not know.
 #[cfg(test)]
 #[path = "sink/tests/all.rs"]
 mod sink_tests;
@@ -47,7 +48,10 @@ pub use self::{
     },
     analytics_id::AnalyticsId,
     backend::{Backend, Batch, BoxError, DeliveryError, JsonLines},
-    consent::state::{ClosedReason, Consent, ConsentState, GateState, HoldReason, Prompt},
+    consent::{
+        state::{ClosedReason, Consent, ConsentState, GateState, HoldReason, Prompt},
+        switch::{Note, Switch},
+    },
     event::{
         AnalyticsEvent, DeserializeError, InvalidEvent, MAX_EVENT_BYTES, MAX_KEY_BYTES,
         MAX_NAME_BYTES, OutgoingEvent, Properties, PropertyValue, UserProperties,
@@ -56,7 +60,7 @@ pub use self::{
     matrix::account_data::AccountDataError,
     sink::{
         drops::Dropped,
-        limits::OverflowPolicy,
+        limits::{Limits, OverflowPolicy},
         queue::QueueError,
         report::{BackendReport, DeliveryReport},
         stats::{BackendStats, DropReason, QueueStats, Stats},

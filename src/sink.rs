@@ -39,13 +39,14 @@ use self::{
     limits::Limits,
     queue::{Journal, QueueError, Queued, Row},
     stats::{BackendStats, DropReason, Stats},
+    user::News,
 };
 use crate::{
     analytics_id::AnalyticsId,
     backend::DynBackend,
     event::{
-        CapturedEvent, InvalidEvent, OutgoingEvent, Properties, Said, UniqueIds, check_name,
-        unix_time::from_unix_nanos,
+        CapturedEvent, InvalidEvent, OutgoingEvent, Properties, UniqueIds, UserProperties,
+        check_name, unix_time::from_unix_nanos,
     },
     gate::{Gate, Phase, WipeReason},
     guard::Guard,
@@ -65,8 +66,9 @@ pub(crate) struct Sink {
     draining: Counted<Draining>,
     lanes: Vec<Lane>,
     journal: Option<Arc<Journal>>,
-    /// User properties that were set since the last drain.
-    user: Mutex<Said>,
+    /// The super properties of the builder, which apply again after each withdrawal.
+    super_properties: Option<Arc<Properties>>,
+    user: Mutex<News>,
     drop_signal: DropSignal,
     limits: Limits,
     stop: Stop,
@@ -87,11 +89,21 @@ impl Sink {
             draining: Counted::new(Draining::default(), &drop_signal),
             lanes: backends.into_iter().map(|backend| Lane::new(backend, &drop_signal)).collect(),
             journal: None,
+            super_properties: None,
             user: Mutex::default(),
             drop_signal,
             limits,
             stop: Stop::default(),
         }
+    }
+
+    /// Sets the properties that apply from the start and again after each withdrawal. Both
+    /// were checked.
+    pub(crate) fn with_properties(mut self, shared: Properties, user: UserProperties) -> Self {
+        self.super_properties = (!shared.is_empty()).then(|| Arc::new(shared.without_repeats()));
+        self.intake.lock().super_properties.clone_from(&self.super_properties);
+        self.user = Mutex::new(News::configured(user));
+        self
     }
 
     /// Adds a journal, and queues the events that the last process left in it.
@@ -180,8 +192,13 @@ impl Sink {
 
     pub(crate) fn set_super_properties(&self, properties: Properties) -> Result<(), InvalidEvent> {
         properties.check()?;
-        let properties = (!properties.is_empty()).then(|| Arc::new(properties.without_repeats()));
-        self.intake.lock().super_properties = properties;
+        let properties = match &self.super_properties {
+            Some(configured) => properties.over(configured),
+            None => properties.without_repeats(),
+        };
+        properties.check()?;
+        self.intake.lock().super_properties =
+            (!properties.is_empty()).then(|| Arc::new(properties));
         Ok(())
     }
 
@@ -217,11 +234,11 @@ impl Sink {
             WipeReason::Withdrawn | WipeReason::IdChanged => DropReason::Withdrawn,
             WipeReason::NotConfirmed => DropReason::NotConfirmed,
         };
-        *self.user() = Said::default();
+        self.user().wipe();
         let mut signal = {
             let mut intake = self.intake.lock();
             if wipe == WipeReason::Withdrawn {
-                intake.super_properties = None;
+                intake.super_properties.clone_from(&self.super_properties);
             }
             let events = intake.take().len();
             intake.drops.add(reason, events);
@@ -276,6 +293,16 @@ impl Sink {
             join_all(lanes.map(|(number, lane)| lane.sync_journal(number, journal, &self.stop)))
                 .await;
         }
+    }
+
+    /// Takes no more events.
+    pub(crate) fn close(&self) {
+        self.intake.close();
+    }
+
+    /// Returns whether no more events are taken, whatever the gate says.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.intake.is_closed()
     }
 
     /// Ends the background task, which gives up the events that are still queued.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
-use matrix_analytics::{Analytics, ConsentState, ELEMENT_EVENT_TYPE, Properties};
+use matrix_analytics::{Analytics, ConsentState, ELEMENT_EVENT_TYPE, Limits, Properties};
 use matrix_sdk::{
     Client, SessionMeta, SessionTokens,
     authentication::matrix::MatrixSession,
@@ -121,7 +121,7 @@ impl Device {
         let analytics = Analytics::builder(client.clone(), ELEMENT_EVENT_TYPE)
             .request_timeout(install.request_timeout)
             // Events leave only when they are flushed.
-            .batch_max_age(Duration::from_secs(3600))
+            .limits(Limits::default().batch_max_age(Duration::from_secs(3600)))
             .backend(witness.clone())
             .build()
             .await?;
@@ -195,6 +195,6 @@ impl Device {
     /// Captures an event, and flushes.
     pub(crate) async fn send(&self, name: &'static str) {
         self.capture(name);
-        self.analytics.flush().await;
+        self.analytics.flush(Duration::from_secs(30)).await;
     }
 }

@@ -109,7 +109,7 @@ impl Ours {
         let pacing = tokio::spawn(async move {
             loop {
                 analytics.capture_named("Tick", matrix_analytics::Properties::new());
-                analytics.flush().await;
+                analytics.flush(Duration::from_secs(30)).await;
                 sleep(PACE).await;
             }
         });

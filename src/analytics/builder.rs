@@ -1,4 +1,4 @@
-//! Makes an [`Analytics`].
+//! The builder of an [`Analytics`].
 
 use std::{ffi::OsStr, fmt, sync::Arc, time::Duration};
 
@@ -16,17 +16,14 @@ use crate::{
         machine::{Machine, Save, Settings},
         record::Record,
     },
+    event::{InvalidEvent, Properties, UserProperties},
     guard::{Detector, Guard, GuardPolicy},
     matrix::{
         account_data::AccountData,
         record_store::{LoadError, RecordStore},
         session::{self, own_identifiers},
     },
-    sink::{
-        Sink,
-        limits::{Limits, OverflowPolicy},
-        queue::QueueError,
-    },
+    sink::{Sink, limits::Limits, queue::QueueError},
 };
 #[cfg(feature = "sqlite")]
 use crate::{
@@ -37,22 +34,22 @@ use crate::{
     },
 };
 
-/// The account-data event of Element's clients.
+/// The type of the account-data event of Element's clients, `im.vector.analytics`.
 ///
-/// It belongs to Element: a yes in it is a yes to Element's own telemetry. Use it
-/// for an app of Element's, or one whose users are told that they decide for both;
-/// any other app names a type of its own, such as `org.example.analytics`.
+/// It belongs to Element: an opt-in in it is an opt-in to Element's own telemetry. Use it for an
+/// app of Element's, or for one whose users are told that they decide for both; any other app
+/// names a type of its own, such as `org.example.analytics`.
 pub const ELEMENT_EVENT_TYPE: &str = "im.vector.analytics";
 
-/// The longest event type, in bytes: Matrix allows no longer one for events in
-/// rooms (Client-Server API, "Size limits").
+/// The longest event type, in bytes: the limit that Matrix has for events in rooms
+/// (Client-Server API, "Size limits").
 const MAX_EVENT_TYPE_BYTES: usize = 255;
 
-/// What [`AnalyticsBuilder::request_timeout`] can be.
+/// The range of [`AnalyticsBuilder::request_timeout`].
 const SHORTEST_REQUEST_TIMEOUT: Duration = Duration::from_millis(10);
 const LONGEST_REQUEST_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// Why an [`Analytics`] could not be made.
+/// The reason why an [`Analytics`] could not be built.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum BuildError {
@@ -64,7 +61,7 @@ pub enum BuildError {
     /// character, or belongs to the Matrix specification (`m.…`).
     #[error("the event type cannot be one for analytics")]
     EventType,
-    /// What this device remembers was written by a newer version of this crate.
+    /// The local record of this device was written by a newer version of this crate.
     #[error("the local record was written by a newer version")]
     NewerRecord,
     /// There is no Tokio runtime to run the background tasks.
@@ -76,17 +73,22 @@ pub enum BuildError {
     /// The durable queue cannot be used.
     #[error(transparent)]
     Queue(#[from] QueueError),
-    /// What this device remembers could not be read, so that a withdrawal may be
-    /// among it.
+    /// The local record of this device could not be read. It may hold a withdrawal.
     #[error("the client's store could not be read")]
     Store(#[source] StoreError),
-    /// The client's store did not answer in time: what this device remembers could not be
-    /// read, or an [`Analytics`] that was dropped a moment ago is still writing to it.
+    /// The [`super_properties`](AnalyticsBuilder::super_properties) are invalid.
+    #[error("the super properties are invalid")]
+    SuperProperties(#[source] InvalidEvent),
+    /// The [`user_properties`](AnalyticsBuilder::user_properties) are invalid.
+    #[error("the user properties are invalid")]
+    UserProperties(#[source] InvalidEvent),
+    /// The client's store did not answer in time: the local record could not be read, or an
+    /// [`Analytics`] that was dropped a moment ago is still writing to the store.
     #[error("the client's store did not answer in time")]
     StoreTimeout,
 }
 
-/// Sets up an [`Analytics`]: what to ask the account for, and where events go.
+/// A builder of an [`Analytics`]; created by [`Analytics::builder`].
 #[must_use = "a builder does nothing until it is built"]
 pub struct AnalyticsBuilder {
     client: Client,
@@ -95,6 +97,8 @@ pub struct AnalyticsBuilder {
     #[cfg(feature = "sqlite")]
     queue: Option<SqliteQueue>,
     limits: Limits,
+    super_properties: Properties,
+    user_properties: UserProperties,
     guard_policy: GuardPolicy,
     detectors: Vec<Box<dyn Detector>>,
     request_timeout: Duration,
@@ -129,6 +133,8 @@ impl AnalyticsBuilder {
             #[cfg(feature = "sqlite")]
             queue: None,
             limits: Limits::default(),
+            super_properties: Properties::new(),
+            user_properties: UserProperties::new(),
             guard_policy: GuardPolicy::default(),
             detectors: Vec::new(),
             request_timeout: Duration::from_secs(10),
@@ -136,142 +142,87 @@ impl AnalyticsBuilder {
         }
     }
 
-    /// Sends events to `backend`, beside those added before.
+    /// Sends events to `backend`, in addition to those added before.
     pub fn backend(mut self, backend: impl Backend) -> Self {
         self.backends.push(Box::new(backend));
         self
     }
 
-    /// Keeps what waits for a backend in a file, too, so that it outlives the process;
-    /// in memory only if not set.
+    /// Keeps waiting events in a file as well, so that they outlive the process; in memory only
+    /// if not set.
     #[cfg(feature = "sqlite")]
     pub fn queue(mut self, queue: SqliteQueue) -> Self {
         self.queue = Some(queue);
         self
     }
 
-    /// What becomes of an event in which something personal is found; redacted if
+    /// Sets properties of every event, such as the name and the version of the app. A property
+    /// of the event itself wins. Replaces the properties of an earlier call.
+    ///
+    /// They apply from the first event on, and again after every withdrawal, so they can be
+    /// set before the user was asked.
+    /// [`Analytics::set_super_properties`] adds others at run time.
+    pub fn super_properties(mut self, properties: impl Into<Properties>) -> Self {
+        self.super_properties = properties.into();
+        self
+    }
+
+    /// Sets properties of the user. Replaces the properties of an earlier call.
+    ///
+    /// They leave with the first events after each opening of the gate: after an opt-in, after
+    /// a change of the ID, and after a restart. So they can be set before the user was asked.
+    /// [`Analytics::set_user_properties`] adds others at run time.
+    pub fn user_properties(mut self, properties: impl Into<UserProperties>) -> Self {
+        self.user_properties = properties.into();
+        self
+    }
+
+    /// Sets what happens to an event in which something personal is found; it is redacted if
     /// not set.
     pub fn guard_policy(mut self, policy: GuardPolicy) -> Self {
         self.guard_policy = policy;
         self
     }
 
-    /// Also keeps back what `detector` finds, beside those added before.
+    /// Treats the findings of `detector` as personal, in addition to those added before.
     pub fn detector(mut self, detector: impl Detector) -> Self {
         self.detectors.push(Box::new(detector));
         self
     }
 
-    /// The longest wait for one request to the homeserver; 10 s if not set, at
-    /// least 10 ms and at most 10 min.
+    /// Sets the longest wait for one request to the homeserver; 10 s if not set, at least 10 ms
+    /// and at most 10 min.
     ///
-    /// A new ID is used once it has held for twice this time, so that two devices
-    /// that opt in at once end on the same ID: all apps of an account should use
-    /// about the same bound.
+    /// A new ID is used once it has held for twice this time, so that two devices that opt in at
+    /// once end on the same ID. All apps of an account should use about the same value.
     pub fn request_timeout(mut self, request_timeout: Duration) -> Self {
         self.request_timeout =
             request_timeout.clamp(SHORTEST_REQUEST_TIMEOUT, LONGEST_REQUEST_TIMEOUT);
         self
     }
 
-    /// Acts as if `DO_NOT_TRACK` were set, whatever the environment says.
+    /// Acts as if `DO_NOT_TRACK` were set, whatever the environment holds.
     pub fn do_not_track(mut self) -> Self {
         self.do_not_track = true;
         self
     }
 
-    /// The most events that one request carries; 100 if not set, at least 1.
-    pub fn batch_max_events(mut self, events: usize) -> Self {
-        self.limits.batch_events = events.max(1);
+    /// Sets how much is kept and sent, and for how long; [`Limits::default`] if not set.
+    pub fn limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
         self
     }
 
-    /// The most bytes of events that one request carries; 1 MiB if not set.
+    /// Starts to watch the account, and returns the handle.
     ///
-    /// An event counts as for [`intake_max_bytes`](Self::intake_max_bytes); one that is
-    /// larger than this has a request of its own.
-    pub fn batch_max_bytes(mut self, bytes: usize) -> Self {
-        self.limits.batch_bytes = bytes;
-        self
-    }
-
-    /// How long a captured event may wait for company; 10 s if not set. It waits for less
-    /// if there are events for a whole request before, or if they fill half of
-    /// [`intake_max_bytes`](Self::intake_max_bytes).
+    /// Waits for this device's store and for the file of a durable queue, not for the network:
+    /// the homeserver is asked in the background. An [`Analytics`] that was dropped a moment ago
+    /// saves its changes first. Both waits for the store are bounded by the
+    /// [`request_timeout`](Self::request_timeout).
     ///
-    /// What was captured in this time is in memory only, and is lost with the
-    /// process.
-    pub fn batch_max_age(mut self, age: Duration) -> Self {
-        self.limits.batch_age = age;
-        self
-    }
-
-    /// How many captured events wait in memory to be batched; 10,000 if not set,
-    /// at least 1.
-    pub fn intake_max_events(mut self, events: usize) -> Self {
-        self.limits.intake_events = events.max(1);
-        self
-    }
-
-    /// How many bytes of captured events wait in memory to be batched; 8 MiB if not
-    /// set.
-    ///
-    /// For this limit, [`batch_max_bytes`](Self::batch_max_bytes) and
-    /// [`queue_max_bytes`](Self::queue_max_bytes), an event counts with its name, with its
-    /// properties and the super properties as JSON, as they were captured, and with 160
-    /// bytes for what is around them.
-    pub fn intake_max_bytes(mut self, bytes: usize) -> Self {
-        self.limits.intake_bytes = bytes;
-        self
-    }
-
-    /// How many events wait for each backend; 10,000 if not set, at least 1.
-    pub fn queue_max_events(mut self, events: usize) -> Self {
-        self.limits.queue_events = events.max(1);
-        self
-    }
-
-    /// How many bytes of events wait for each backend; 8 MiB if not set.
-    ///
-    /// An event counts as for [`intake_max_bytes`](Self::intake_max_bytes). One that is
-    /// larger than all of this is dropped, counted as
-    /// [`TooLarge`](crate::DropReason::TooLarge), and makes no other leave.
-    pub fn queue_max_bytes(mut self, bytes: usize) -> Self {
-        self.limits.queue_bytes = bytes;
-        self
-    }
-
-    /// How long an event waits for a backend before it is dropped; a day if not
-    /// set.
-    pub fn queue_max_age(mut self, age: Duration) -> Self {
-        self.limits.queue_age = age;
-        self
-    }
-
-    /// Which event goes when the queue is full; the oldest if not set.
-    pub fn overflow_policy(mut self, policy: OverflowPolicy) -> Self {
-        self.limits.overflow = policy;
-        self
-    }
-
-    /// The longest time that a backend may take for one batch; 30 s if not set.
-    pub fn send_timeout(mut self, time: Duration) -> Self {
-        self.limits.send_time = time;
-        self
-    }
-
-    /// Starts watching the account, and returns the handle.
-    ///
-    /// Waits for this device's store and for the file of a durable queue, not for the
-    /// network: the homeserver is asked in the background. An [`Analytics`] that was dropped
-    /// a moment ago saves first what it has to save. Both waits for the store are bounded by
-    /// the [`request_timeout`](Self::request_timeout).
-    ///
-    /// In a process there is one [`Analytics`] for each store, user and event type. Two
-    /// processes, or two clients on one directory, may have one each: what one of them saves
-    /// is brought together with what the other has saved, and the more closed value wins. One
-    /// learns of the other's changes when it saves something itself.
+    /// A process can have one [`Analytics`] for each store, user and event type. Two processes,
+    /// or two clients on one directory, can have one each: their changes are merged, and the
+    /// more closed value wins. Each learns of the other's changes when it saves its own.
     ///
     /// # Errors
     ///
@@ -279,13 +230,15 @@ impl AnalyticsBuilder {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, no task was started. The thread of a durable queue may still
-    /// be opening its file; it then closes the file again and ends.
+    /// If the future is dropped, no task is started. The thread of a durable queue may still be
+    /// opening its file; it then closes the file again and ends.
     pub async fn build(self) -> Result<Analytics, BuildError> {
         let runtime = Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
         if !is_event_type(&self.event_type) {
             return Err(BuildError::EventType);
         }
+        self.super_properties.check().map_err(BuildError::SuperProperties)?;
+        self.user_properties.check().map_err(BuildError::UserProperties)?;
         let user = session::user(&self.client).ok_or(BuildError::NoSession)?;
         let records = RecordStore::new(self.client.clone(), &self.event_type, &user);
         let place = RecordKey {
@@ -312,7 +265,7 @@ impl AnalyticsBuilder {
         let journal = match self.queue {
             Some(queue) => {
                 let backends: Vec<_> = self.backends.iter().map(|backend| backend.name()).collect();
-                // A gate that is closed has nothing to wait for.
+                // At a closed gate nothing waits.
                 let closed = matches!(machine.gate(), GateState::Closed(_));
                 let keep = (!closed).then(|| machine.epoch());
                 let (age, guard) = (self.limits.queue_age, guard.clone());
@@ -328,7 +281,8 @@ impl AnalyticsBuilder {
             self.request_timeout,
             claim.request_lock(),
         );
-        let sink = Sink::new(self.backends, self.limits, guard);
+        let sink = Sink::new(self.backends, self.limits, guard)
+            .with_properties(self.super_properties, self.user_properties);
         #[cfg(feature = "sqlite")]
         let sink = match journal {
             Some((journal, restored)) => sink.with_journal(journal, restored),
@@ -353,7 +307,7 @@ fn is_do_not_track_set() -> bool {
     asks_not_to_track(std::env::var_os("DO_NOT_TRACK").as_deref())
 }
 
-/// Anything but an empty value or `0` asks not to be tracked
+/// Returns whether `value` asks not to be tracked: it does unless it is empty or `0`
 /// (consoledonottrack.com).
 fn asks_not_to_track(value: Option<&OsStr>) -> bool {
     value.is_some_and(|value| !value.is_empty() && value != "0")
@@ -364,7 +318,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn do_not_track_is_set_by_anything_but_nothing_and_zero() {
+    fn do_not_track_is_set_unless_it_is_empty_or_zero() {
         for (value, set) in [
             (None, false),
             (Some(""), false),

@@ -1,4 +1,4 @@
-//! Opting out, and ending a session: what is done at once, and the wait for the rest.
+//! Opting out and ending a session: the steps that are done at once, and the wait for the rest.
 
 use std::{fmt, future::IntoFuture, pin::Pin};
 
@@ -16,7 +16,6 @@ use crate::consent::{
 
 /// The future of [`Analytics::opt_out`].
 #[must_use = "nothing is withdrawn until this is awaited"]
-#[derive(Clone)]
 pub struct OptOut {
     analytics: Analytics,
     removal: Removal,
@@ -33,15 +32,14 @@ impl OptOut {
         Self { analytics, removal: Removal::Id }
     }
 
-    /// Removes the whole event, members of other clients included, rather than
-    /// its ID alone.
+    /// Removes the whole event, with the members of other clients, instead of only its ID.
     ///
-    /// An event is removed by writing `{}`, which a homeserver with MSC3391 then deletes,
-    /// and any other keeps. Other devices find no decision: one that remembers none may
-    /// ask the user again; one that remembers a yes closes, stays
+    /// The event is removed by writing `{}`, which a homeserver with MSC3391 then deletes and any
+    /// other keeps. Other devices then find no decision. A device that remembers none may ask the
+    /// user again. A device that remembers an opt-in closes, stays
     /// [`Granted`](crate::Consent::Granted) with
-    /// [`Closed(DecisionErased)`](crate::ClosedReason::DecisionErased), and does not ask. So tell a
-    /// user who wants *all* devices to stop showing a yes to opt out without this.
+    /// [`Closed(DecisionErased)`](crate::ClosedReason::DecisionErased), and does not ask. A user
+    /// who wants *all* devices to show an opt-out must opt out without this.
     pub fn erase_event(mut self) -> Self {
         self.removal = Removal::Event;
         self
@@ -62,8 +60,8 @@ impl IntoFuture for OptOut {
 }
 
 impl Analytics {
-    /// Waits, within a bound, for what the sink, this device's store and the
-    /// consent task do for a withdrawal whose first half is done.
+    /// Waits, within a bound, until the sink, this device's store and the consent task have
+    /// completed a withdrawal whose first half is done.
     pub(crate) async fn withdraw(&self, removed: Waiting) -> OptOutReceipt {
         let record = self.begin(Machine::handle_save_wanted);
         let inner = self.shared();

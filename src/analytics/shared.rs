@@ -97,7 +97,7 @@ impl Shared {
         self.wake_readers();
     }
 
-    fn wake_readers(&self) {
+    pub(crate) fn wake_readers(&self) {
         let wake = AssertUnwindSafe(|| self.transitions.notify_waiters());
         if catch_unwind(wake).is_err() {
             warn!("a reader of the consent states panicked when it was woken");

@@ -8,12 +8,13 @@ use futures_util::{StreamExt as _, stream};
 use super::shared::Shared;
 use crate::consent::state::ConsentState;
 
-/// The state now and each one that follows, until `inner` is dropped. An equal state is
-/// told again if the ID has changed since: the reader may not have been polled in between.
+/// Returns a stream of the state now and of each one that follows, until `inner` is dropped. An
+/// equal state is repeated if the ID has changed since: the reader may not have been polled in
+/// between.
 ///
-/// The states are read from the machine, and not sent by it: a reader brings a waker of
-/// its own, which may call anything of this crate, so it must run after the machine was
-/// unlocked; and then only a reader that looks sees the states in their order.
+/// The states are read from the machine, and not sent by it. The waker of a reader may call any
+/// function of this crate, so it must run after the machine was unlocked; states that were sent
+/// from there could arrive out of order.
 pub(crate) fn stream(
     inner: &Arc<Shared>,
 ) -> impl Stream<Item = ConsentState> + Send + Unpin + use<> {

@@ -166,8 +166,8 @@ fn push_line(out: &mut Vec<u8>, id: &str, event: &OutgoingEvent) -> serde_json::
     out.extend_from_slice(id.as_bytes());
     for (key, properties, needed) in [
         ("properties", event.properties(), true),
-        ("set", event.user_properties().set(), false),
-        ("set_once", event.user_properties().set_once(), false),
+        ("set", event.user_properties().values(), false),
+        ("set_once", event.user_properties().initial_values(), false),
     ] {
         if needed || !properties.is_empty() {
             for part in [",\"", key, "\":{", properties.members(), "}"] {

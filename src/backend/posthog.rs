@@ -174,12 +174,21 @@ impl fmt::Debug for PostHog {
 }
 
 impl PostHog {
-    /// Returns a builder for a backend that sends to `endpoint`, to the project of
-    /// `api_key`.
+    /// Creates a backend that sends to `endpoint`, to the project of `api_key`. Connects to
+    /// nothing yet.
     ///
     /// The endpoint is the base URL that `/batch/` is appended to, such as
     /// `https://eu.i.posthog.com`, or `https://example.org/posthog` for a reverse proxy.
     /// The key is the project's own key (`phc_…`), which can only write.
+    ///
+    /// # Errors
+    ///
+    /// [`PostHogBuildError`] if the endpoint or the key cannot be right.
+    pub fn new(endpoint: &str, api_key: &str) -> Result<Self, PostHogBuildError> {
+        Self::builder(endpoint, api_key).build()
+    }
+
+    /// Creates a builder, for a backend with other settings than those of [`PostHog::new`].
     pub fn builder(endpoint: &str, api_key: &str) -> PostHogBuilder {
         PostHogBuilder::new(endpoint, api_key)
     }

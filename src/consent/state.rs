@@ -1,117 +1,155 @@
-//! What the user said, whether that is proven, and what the sink therefore does.
+//! The user's decision, its confirmation, and the gate that follows from both.
 
 use serde::{Deserialize, Serialize};
 
-/// What the user said about analytics.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+use crate::named::named;
+
+/// The user's decision about analytics.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Consent {
-    /// No.
+    /// The user opted out.
     Denied,
-    /// Yes.
+    /// The user opted in.
     Granted,
-    /// Nothing yet.
+    /// The user has not decided.
     #[default]
     Undecided,
 }
 
-/// What the sink does with events, and why.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+named!(Consent { Denied => "denied", Granted => "granted", Undecided => "undecided" });
+
+/// The treatment of events, and the reason for it.
+///
+/// Serializes as `"open"`, or as an object such as `{"closed":"denied"}` and
+/// `{"holding":"settling"}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum GateState {
     /// Events are neither taken nor sent.
     Closed(ClosedReason),
-    /// Events are taken into bounded memory, and none is sent.
+    /// Events are taken into bounded memory and not sent.
     Holding(HoldReason),
     /// Events are taken and sent.
     Open,
 }
 
-/// Why the gate is closed.
+/// The reason why the gate is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ClosedReason {
-    /// The user said no, here or on another device.
+    /// The user opted out, here or on another device.
     Denied,
-    /// The user said no on this device.
+    /// The user has not decided.
+    Undecided,
+    /// The user vetoed analytics on this device.
     DeviceVeto,
     /// `DO_NOT_TRACK` is set, or the builder was told to act as if it were.
     DoNotTrack,
-    /// The session is over: the app ended it, or the homeserver no longer accepts its
-    /// token. Unless the app ended it, evidence that the session works after all leads to
-    /// a new question to the homeserver, and the answer decides.
+    /// The session is over: the app ended it, or the homeserver no longer accepts its token.
+    /// Unless the app ended it, evidence that the session works after all makes this device
+    /// ask the homeserver again, and the answer decides.
     SessionEnded,
-    /// The account cannot hold a decision: it is a guest's.
+    /// The account cannot hold a decision because it is a guest's.
     Unavailable,
-    /// The homeserver has not answered yet, and this device remembers nothing.
+    /// The homeserver has not answered yet, and this device remembers no decision.
     Unknown,
-    /// The user has not decided.
-    Undecided,
     /// This device remembers an opt-in, but the homeserver no longer holds a decision:
     /// another client erased or overwrote it.
     DecisionErased,
 }
 
-/// Why events wait, and are not sent.
+named!(ClosedReason {
+    Denied => "denied",
+    Undecided => "undecided",
+    DeviceVeto => "device_veto",
+    DoNotTrack => "do_not_track",
+    SessionEnded => "session_ended",
+    Unavailable => "unavailable",
+    Unknown => "unknown",
+    DecisionErased => "decision_erased",
+});
+
+/// The reason why events are held and not sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum HoldReason {
-    /// Another device changed the account data, and the homeserver is being
-    /// asked what holds now.
+    /// Another device changed the account data, and the homeserver is being asked for the
+    /// current content.
     Rechecking,
-    /// The account says yes and holds no usable ID yet.
+    /// The account holds an opt-in but no usable ID.
     MissingId,
     /// A call of [`Analytics::opt_in`](crate::Analytics::opt_in) is in progress.
     OptingIn,
-    /// A new ID was written, and another device may be writing its own: after a
-    /// settle time the homeserver says which one holds.
+    /// A new ID was written, and another device may be writing its own: after a settle time
+    /// the homeserver is asked which one holds.
     Settling,
     /// The session is soft-logged-out and may come back.
     SoftLogout,
-    /// This device remembers an opt-in, and the homeserver has not confirmed it yet, or not
-    /// since it last refused to say anything of this user, as it does for a locked one.
+    /// This device remembers an opt-in that the homeserver has not confirmed: not since the
+    /// process began, or not since it last refused to answer for this user, as it does while
+    /// the account is locked.
     Unverified,
 }
+
+named!(HoldReason {
+    Rechecking => "rechecking",
+    MissingId => "missing_id",
+    OptingIn => "opting_in",
+    Settling => "settling",
+    SoftLogout => "soft_logout",
+    Unverified => "unverified",
+});
 
 /// Whether to ask the user for consent now.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Prompt {
-    /// The homeserver says that the user has not decided: ask.
+    /// Ask: the homeserver confirmed that the user has not decided.
     Ask,
-    /// The user has decided, or must not be asked on this device. An opt-in that
-    /// another client removed from the account ([`ClosedReason::DecisionErased`]) is a decision too.
+    /// Do not ask: the user has decided, or must not be asked on this device. An opt-in that
+    /// another client removed from the account ([`ClosedReason::DecisionErased`]) counts as a
+    /// decision.
     DontAsk,
-    /// There is no account that could hold a decision: a guest, or no session.
+    /// Do not ask: the account is a guest's, or the session is over.
     Unavailable,
-    /// The homeserver has not answered yet: asking now might ask a user who has
-    /// decided long ago.
+    /// Do not ask yet: the homeserver has not answered, and the user may have decided long
+    /// ago.
     Wait,
 }
 
-/// All there is to know about consent, as one value.
+named!(Prompt {
+    Ask => "ask",
+    DontAsk => "dont_ask",
+    Unavailable => "unavailable",
+    Wait => "wait",
+});
+
+/// The state of consent.
 ///
-/// A settings page needs nothing else: see `docs/settings.md` for what to show when.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// A settings page shows [`switch`](Self::switch) and [`note`](Self::note); see
+/// `docs/settings.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
 #[non_exhaustive]
 pub struct ConsentState {
-    /// What the user said.
+    /// The user's decision.
     pub decision: Consent,
-    /// Whether the homeserver has confirmed it since the process began, and since the last
-    /// change that it announced.
+    /// Whether the homeserver has confirmed the decision since the process began, and since
+    /// the last change that it announced.
     pub confirmed: bool,
-    /// What the sink does, and why.
+    /// The treatment of events, and the reason for it.
     pub gate: GateState,
-    /// Whether a withdrawal has still to clean the account's event. It is tried
-    /// again until it succeeds, after a restart too.
+    /// Whether a withdrawal has still to clean the account's event. It is retried until it
+    /// succeeds, even after a restart.
     pub removal_pending: bool,
 }
 
 impl ConsentState {
-    /// Whether to ask the user for consent now.
+    /// Returns whether to ask the user for consent now.
     ///
-    /// That a user dismissed the question is the app's to remember.
+    /// If the user dismisses the question, the app has to remember that itself.
     #[must_use]
     pub fn prompt(&self) -> Prompt {
         match self.gate {
@@ -124,7 +162,7 @@ impl ConsentState {
         }
     }
 
-    /// Whether consent is given and proven, so that events are sent.
+    /// Returns whether the opt-in is confirmed and events are sent.
     #[must_use]
     pub fn is_open(&self) -> bool {
         self.gate == GateState::Open

@@ -14,10 +14,10 @@ use super::{
 
 /// Flat properties: keys with a string, an integer, a finite float or a boolean.
 ///
-/// A key that is given twice has the last value. What is wrong with a key or a
-/// value is remembered and found by [`Properties::check`]; capturing such
-/// properties is counted as [`DropReason::Invalid`](crate::DropReason::Invalid)
-/// or [`DropReason::TooLarge`](crate::DropReason::TooLarge) and sends nothing.
+/// A key that is given twice has the last value. An invalid key or value is remembered and
+/// reported by [`Properties::check`]. An event with such properties is not sent, and is counted
+/// as [`DropReason::Invalid`](crate::DropReason::Invalid) or
+/// [`DropReason::TooLarge`](crate::DropReason::TooLarge).
 ///
 /// ```
 /// use matrix_analytics::Properties;
@@ -45,7 +45,7 @@ impl fmt::Debug for Properties {
 }
 
 impl Properties {
-    /// No properties.
+    /// Creates an empty set.
     #[must_use]
     pub fn new() -> Self {
         Self::none()
@@ -55,7 +55,7 @@ impl Properties {
         Self { members: String::new(), problem: None, may_repeat: false, has_text: false }
     }
 
-    /// The properties that `event` serialises to.
+    /// Creates the properties that `event` serialises to.
     ///
     /// # Errors
     ///
@@ -75,7 +75,7 @@ impl Properties {
         })
     }
 
-    /// These properties and `key` with `value`.
+    /// Adds `key` with `value`, or replaces its value, and returns the properties.
     #[must_use]
     pub fn with<'v>(mut self, key: &str, value: impl Into<PropertyValue<'v>>) -> Self {
         self.insert(key, value);
@@ -124,13 +124,13 @@ impl Properties {
         *self = Self { may_repeat: true, ..distinct };
     }
 
-    /// Whether there is no property.
+    /// Returns whether there are no properties.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.members.is_empty()
     }
 
-    /// The size of the properties as JSON, in bytes.
+    /// Returns the size of the properties as JSON, in bytes.
     #[must_use]
     pub fn json_bytes(&self) -> usize {
         self.distinct().len() + 2
@@ -142,7 +142,7 @@ impl Properties {
         self.members.len()
     }
 
-    /// The members without those that a later one replaces.
+    /// Returns the members without those that a later one replaces.
     fn distinct(&self) -> Cow<'_, str> {
         if self.may_repeat {
             Cow::Owned(self.clone().with_last_of_each_key().members)
@@ -155,11 +155,11 @@ impl Properties {
     ///
     /// # Errors
     ///
-    /// [`InvalidEvent`]: the first thing that was wrong.
+    /// [`InvalidEvent`]: the first problem.
     pub fn check(&self) -> Result<(), InvalidEvent> {
         match self.problem {
             Some(problem) => Err(problem),
-            // What repeats is rare, and looked for only where it matters.
+            // Repeated keys are rare, and are looked for only where they matter.
             None if self.members.len() + 2 > MAX_EVENT_BYTES
                 && self.json_bytes() > MAX_EVENT_BYTES =>
             {
@@ -169,7 +169,7 @@ impl Properties {
         }
     }
 
-    /// These properties as one JSON object.
+    /// Returns these properties as one JSON object.
     #[must_use]
     pub fn to_json(&self) -> String {
         format!("{{{}}}", self.distinct())
@@ -185,17 +185,18 @@ impl Properties {
             .map_err(|error| DeserializeError::Mismatch { at: error.column() })
     }
 
-    /// Properties from JSON members that were written down, unless these are none.
+    /// Reads properties from JSON members that were written to a file. Returns nothing if they
+    /// are malformed.
     #[cfg(feature = "sqlite")]
     pub(crate) fn from_members(members: &str) -> Option<Self> {
         let json = format!("{{{members}}}");
         members::parse(&json).ok()?;
-        // Nothing is known of what another process wrote.
+        // The origin of a text that another process wrote is not known.
         let has_text = !members.is_empty();
         Some(Self { members: members.to_owned(), has_text, ..Self::default() })
     }
 
-    /// These properties as JSON members, with no braces around them.
+    /// Returns these properties as JSON members, with no braces around them.
     pub(crate) fn members(&self) -> &str {
         &self.members
     }
@@ -205,8 +206,7 @@ impl Properties {
     pub(crate) fn without(&self, unwanted: impl Fn(&str) -> bool) -> Self {
         let json = self.to_json();
         let mut members = String::with_capacity(self.members.len());
-        // What this type wrote is always an object; were it not, nothing may
-        // leave under its name.
+        // This type always writes an object. If it did not, nothing may leave.
         for (Key(key), value) in members::parse(&json).unwrap_or_default() {
             if !unwanted(&key) {
                 flat::push_raw(&mut members, &key, value.get());
@@ -215,7 +215,7 @@ impl Properties {
         Self { members, ..self.clone() }
     }
 
-    /// These properties on top of `base`, each key once.
+    /// Returns these properties on top of `base`, each key once.
     pub(crate) fn over(&self, base: &Self) -> Self {
         let mut members = String::with_capacity(base.members.len() + 1 + self.members.len());
         members.push_str(&base.members);
@@ -240,13 +240,13 @@ impl Properties {
         Self { members: kept.join(","), ..self.clone() }
     }
 
-    /// Whether there is a text, or a key, that only the run of the program knows.
+    /// Returns whether there is a text, or a key, that is known at run time only.
     pub(crate) fn has_text(&self) -> bool {
         self.has_text
     }
 
-    /// These properties after `decide` has seen each key and, if there is one, its
-    /// text; `None` if all are kept.
+    /// Returns these properties after `decide` has seen each key and, if there is one, its text;
+    /// `None` if all are kept.
     pub(crate) fn filtered(
         &self,
         mut decide: impl FnMut(&str, Option<&str>) -> PropertyFate,
@@ -254,8 +254,7 @@ impl Properties {
         let json = self.to_json();
         let mut members = String::with_capacity(self.members.len());
         let mut all_kept = true;
-        // What this type wrote is always an object; were it not, nothing may
-        // leave under its name.
+        // This type always writes an object. If it did not, nothing may leave.
         let Ok(parsed) = members::parse(&json) else { return Some(Self::default()) };
         for (Key(key), value) in parsed {
             let text: Option<String> = serde_json::from_str(value.get()).ok();
@@ -275,13 +274,13 @@ impl Properties {
         (!all_kept).then(|| Self { members, may_repeat: true, ..self.clone() }.without_repeats())
     }
 
-    /// These properties with the last value of each key, and no more memory than
-    /// they need.
+    /// Returns these properties with the last value of each key, and no more memory than they
+    /// need.
     pub(crate) fn without_repeats(mut self) -> Self {
         if self.may_repeat {
             self = self.with_last_of_each_key();
         }
-        // Not `shrink_to_fit`: what that leaves behind is too small for another.
+        // Not `shrink_to_fit`: the memory that it frees is too small for another event.
         if self.members.capacity() > self.members.len() {
             self.members = self.members.as_str().to_owned();
         }
@@ -290,8 +289,7 @@ impl Properties {
 
     fn with_last_of_each_key(self) -> Self {
         let Some(members) = members::split(&self.members) else {
-            // What this type wrote can be split; were it not so, nothing may leave
-            // under its name.
+            // This type always writes members that can be split. If not, nothing may leave.
             return Self { problem: Some(InvalidEvent::NotFlat), ..Self::default() };
         };
         let repeats = has_repeats(&members);
@@ -309,9 +307,35 @@ impl Properties {
     }
 }
 
-/// Whether two of `members` have the same key.
+impl<K: Into<Cow<'static, str>>, V: Into<PropertyValue<'static>>> FromIterator<(K, V)>
+    for Properties
+{
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(members: I) -> Self {
+        let mut properties = Self::new();
+        for (key, value) in members {
+            properties.insert(&key.into(), value);
+        }
+        properties
+    }
+}
+
+/// ```
+/// use matrix_analytics::Properties;
+///
+/// let properties = Properties::from([("app", "desktop"), ("channel", "beta")]);
+/// assert_eq!(properties.to_json(), r#"{"app":"desktop","channel":"beta"}"#);
+/// ```
+impl<K: Into<Cow<'static, str>>, V: Into<PropertyValue<'static>>, const N: usize> From<[(K, V); N]>
+    for Properties
+{
+    fn from(members: [(K, V); N]) -> Self {
+        Self::from_iter(members)
+    }
+}
+
+/// Returns whether two of `members` have the same key.
 fn has_repeats(members: &[Member<'_>]) -> bool {
-    /// Up to here, comparing all with all takes less time than an allocation.
+    /// Up to this number, comparing all pairs takes less time than an allocation.
     const FEW: usize = 16;
 
     if members.len() <= FEW {
@@ -323,7 +347,7 @@ fn has_repeats(members: &[Member<'_>]) -> bool {
     keys.windows(2).any(|pair| pair[0] == pair[1])
 }
 
-/// What becomes of one property.
+/// The treatment of one property.
 #[derive(Debug)]
 pub(crate) enum PropertyFate {
     Dropped,
@@ -340,7 +364,7 @@ impl Serialize for Properties {
         let json = self.to_json();
         // The parser's message could quote a value.
         let members = members::parse(&json)
-            .map_err(|_| serde::ser::Error::custom("the properties are no JSON object"))?;
+            .map_err(|_| serde::ser::Error::custom("the properties are not a JSON object"))?;
         let mut map = serializer.serialize_map(Some(members.len()))?;
         for (Key(key), value) in members {
             map.serialize_entry(&key, value)?;

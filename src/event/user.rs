@@ -1,8 +1,17 @@
 //! Properties of the person behind the analytics ID.
 
-use super::{InvalidEvent, Properties};
+use std::borrow::Cow;
+
+use super::{InvalidEvent, Properties, PropertyValue};
 
 /// Properties of the person behind the analytics ID, as a backend stores them.
+///
+/// ```
+/// use matrix_analytics::UserProperties;
+///
+/// let user = UserProperties::new().set("theme", "dark").set_once("first_version", "1.4");
+/// assert!(user.check().is_ok());
+/// ```
 #[derive(Clone, Debug, Default)]
 pub struct UserProperties {
     pub(crate) set: Properties,
@@ -10,48 +19,90 @@ pub struct UserProperties {
 }
 
 impl UserProperties {
+    /// Creates an empty set.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::none()
+    }
+
     pub(super) const fn none() -> Self {
         Self { set: Properties::none(), set_once: Properties::none() }
     }
 
-    /// Properties that replace what the backend has.
+    /// Adds a property that replaces the value which the backend has.
     #[must_use]
-    pub fn set(&self) -> &Properties {
+    pub fn set<'v>(mut self, key: &str, value: impl Into<PropertyValue<'v>>) -> Self {
+        self.set.insert(key, value);
+        self
+    }
+
+    /// Adds a property that the backend takes only if it has none with that key.
+    #[must_use]
+    pub fn set_once<'v>(mut self, key: &str, value: impl Into<PropertyValue<'v>>) -> Self {
+        self.set_once.insert(key, value);
+        self
+    }
+
+    /// Returns the properties that replace the values which the backend has.
+    #[must_use]
+    pub fn values(&self) -> &Properties {
         &self.set
     }
 
-    /// Properties that the backend takes only if it has none of that name.
+    /// Returns the properties that the backend takes only if it has none with their keys.
     #[must_use]
-    pub fn set_once(&self) -> &Properties {
+    pub fn initial_values(&self) -> &Properties {
         &self.set_once
     }
 
-    /// Adds what was said later: the last value of a property counts, and the first of
-    /// one that is set once.
+    /// Adds newer properties: of a replacing property the last value counts, of one that is
+    /// set once the first.
     pub(crate) fn add(&mut self, newer: &Self) {
         self.set = newer.set.over(&self.set);
         self.set_once = self.set_once.over(&newer.set_once);
     }
 
-    /// Removes what `sent` has with the same value: another was said since.
+    /// Removes the properties that `sent` has with the same value. Another value was set
+    /// since.
     pub(crate) fn remove(&mut self, sent: &Self) {
         self.set = self.set.without_same(&sent.set);
         self.set_once = self.set_once.without_same(&sent.set_once);
     }
 
-    pub(crate) fn check(&self) -> Result<(), InvalidEvent> {
+    /// Finds what would keep these properties from being sent.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidEvent`]: the first thing that is wrong.
+    pub fn check(&self) -> Result<(), InvalidEvent> {
         self.set.check()?;
         self.set_once.check()
     }
 
-    /// Whether there is nothing to say about the person.
+    /// Returns whether there are no properties.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.set.is_empty() && self.set_once.is_empty()
     }
 }
 
-/// What was said about the user in one epoch.
+/// Sets each of the properties; none only once.
+impl From<Properties> for UserProperties {
+    fn from(set: Properties) -> Self {
+        Self { set, ..Self::default() }
+    }
+}
+
+/// Sets each of the properties; none only once.
+impl<K: Into<Cow<'static, str>>, V: Into<PropertyValue<'static>>, const N: usize> From<[(K, V); N]>
+    for UserProperties
+{
+    fn from(set: [(K, V); N]) -> Self {
+        Properties::from(set).into()
+    }
+}
+
+/// The user properties that the app set in one epoch.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Said {
     pub(crate) user: UserProperties,

@@ -1,10 +1,10 @@
-//! One property's value.
+//! The value of a property.
 
 use std::{borrow::Cow, fmt};
 
 use serde::{Serialize, Serializer};
 
-/// One property's value.
+/// The value of a property.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub enum PropertyValue<'a> {
@@ -23,7 +23,7 @@ pub enum PropertyValue<'a> {
     Unsigned(u64),
 }
 
-/// Prints the kind of the value only: the value may be personal.
+/// Prints the kind of the value only, because the value may be personal.
 impl fmt::Debug for PropertyValue<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -1,5 +1,9 @@
 //! The kinds of findings, and the placeholders that replace them.
 
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
 /// Replaces a text that could not be redacted finding by finding.
 pub(super) const REDACTED: &str = "[redacted]";
 
@@ -59,10 +63,10 @@ impl IdentifierKind {
         Self::UserId,
     ];
 
-    /// Returns a short name, such as `user_id`. In a redacted text, this name in brackets
-    /// replaces the finding.
+    /// Returns a name in snake case, such as `user_id`. It stays the same from one version to
+    /// the next. In a redacted text, this name in brackets replaces the finding.
     #[must_use]
-    pub fn name(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Custom(name) => name,
             Self::Credentials => "credentials",
@@ -79,5 +83,19 @@ impl IdentifierKind {
             Self::Token => "token",
             Self::UserId => "user_id",
         }
+    }
+}
+
+/// Writes [`as_str`](IdentifierKind::as_str).
+impl fmt::Display for IdentifierKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Writes [`as_str`](IdentifierKind::as_str).
+impl Serialize for IdentifierKind {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
     }
 }

@@ -37,7 +37,7 @@ pub(super) fn redact(scanner: &mut Scanner, text: &str, context: Context) -> Opt
         for finding in &found {
             clean.push_str(&text[copied..finding.range.start]);
             clean.push('[');
-            clean.push_str(finding.kind.name());
+            clean.push_str(finding.kind.as_str());
             clean.push(']');
             copied = finding.range.end;
         }

@@ -137,7 +137,7 @@ impl Literal {
         };
         let edges = (text.chars().next()?, text.chars().next_back()?);
         let lower = text.to_ascii_lowercase();
-        let mut ours = IdentifierKind::BUILT_IN.iter().map(|kind| kind.name());
+        let mut ours = IdentifierKind::BUILT_IN.iter().map(|kind| kind.as_str());
         let is_ours =
             ours.any(|name| has_word(name, &lower, edges)) || has_word(REDACTED, &lower, edges);
         if text.len() < shortest || (rule != MatchRule::Anywhere && is_ours) {

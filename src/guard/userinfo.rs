@@ -39,5 +39,5 @@ fn user_info_at(text: &str, start: usize) -> Option<Range<usize>> {
 /// Returns whether `user_info` is a placeholder of the guard.
 fn is_redacted(user_info: &str) -> bool {
     let name = user_info.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
-    name == Some(IdentifierKind::Credentials.name())
+    name == Some(IdentifierKind::Credentials.as_str())
 }

@@ -139,7 +139,7 @@ impl Sink {
             draining.events += intake.len();
             intake.take()
         };
-        if captured.is_empty() && self.user().user.is_empty() {
+        if captured.is_empty() && !self.has_user_news() {
             return None;
         }
         let mut in_transit = InTransit { sink: self, number: captured.len(), events: Vec::new() };
@@ -147,7 +147,7 @@ impl Sink {
         let (mut ids, now) = (UniqueIds::new(), Instant::now());
         let events = captured.into_iter().map(|event| self.prepare(event, &mut ids, now));
         in_transit.events.extend(events);
-        self.tell_lanes(&self.take_said());
+        self.tell_lanes();
         Some(in_transit)
     }
 

@@ -1,4 +1,4 @@
-//! The stream of what was dropped, for the app.
+//! The stream of dropped events, for the app.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -6,28 +6,29 @@ use std::{
 };
 
 use futures_util::{Stream, StreamExt as _, stream};
+use serde::Serialize;
 
 use super::{
     Sink,
     stats::{DropReason, Stats},
 };
 
-/// Events that left undelivered: of which backend, why, and how many.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The number of events of one backend that were dropped for one reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Dropped {
     /// The backend's [`name`](crate::Backend::name).
     pub backend: &'static str,
-    /// Why they left.
+    /// The reason.
     pub reason: DropReason,
-    /// How many; at least 1.
+    /// The number of events; at least 1.
     pub events: u64,
 }
 
-/// What is dropped from here on, until the sink has ended.
+/// Returns a stream of the events that are dropped from now on, until the sink has ended.
 ///
-/// Nothing is remembered for a reader that is slow: the counters are, and what they
-/// grew by since it last looked is what it is told next.
+/// Nothing is kept for a slow reader: its next items are the growth of the counters since it
+/// last looked.
 pub(crate) fn stream(sink: Arc<Sink>) -> impl Stream<Item = Dropped> + Send + Unpin + use<> {
     let told = sink.stats();
     let reader = (sink, told, VecDeque::new());
@@ -37,7 +38,7 @@ pub(crate) fn stream(sink: Arc<Sink>) -> impl Stream<Item = Dropped> + Send + Un
             if let Some(dropped) = ready.pop_front() {
                 return Some((dropped, (sink, told, ready)));
             }
-            // Both before the counters are read: what comes after is not missed.
+            // Both before the counters are read: a later drop is not missed.
             let raised = signal.raised();
             let has_ended = sink.has_ended();
             let now = sink.stats();

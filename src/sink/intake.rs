@@ -73,11 +73,11 @@ impl Intake {
             contents: Counted::new(Contents::default(), signal),
             filled: Notify::new(),
             batch_ready: Notify::new(),
-            max_events: limits.intake_events,
-            max_bytes: limits.intake_bytes,
-            batch_events: limits.batch_events.min(limits.intake_events),
+            max_events: limits.queue_events,
+            max_bytes: limits.queue_bytes,
+            batch_events: limits.batch_events.min(limits.queue_events),
             // Half of the buffer is left for events that are captured before it is drained.
-            batch_bytes: limits.batch_bytes.min(limits.intake_bytes / 2),
+            batch_bytes: limits.batch_bytes.min(limits.queue_bytes / 2),
         }
     }
 
@@ -93,10 +93,14 @@ impl Intake {
             }
             event.super_properties.clone_from(&contents.super_properties);
             let bytes = event.bytes();
+            if bytes > self.max_bytes {
+                contents.drops.add(DropReason::TooLarge, 1);
+                return;
+            }
             if contents.events.len() >= self.max_events
                 || contents.bytes.saturating_add(bytes) > self.max_bytes
             {
-                contents.drops.add(DropReason::IntakeFull, 1);
+                contents.drops.add(DropReason::QueueFull, 1);
                 return;
             }
             let had_batch = self.has_batch(&contents);
@@ -127,6 +131,10 @@ impl Intake {
     /// Refuses all further events.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.lock().closed
     }
 
     pub(crate) fn lock(&self) -> CountedGuard<'_, Contents> {

@@ -2,50 +2,52 @@
 
 use std::time::Duration;
 
-/// Which event goes when the queue is full.
+/// Which event is dropped when the queue is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OverflowPolicy {
     /// The new event is dropped.
     DropNewest,
-    /// The oldest event is dropped: what happened last explains most.
+    /// The oldest event is dropped: the latest events explain most.
     #[default]
     DropOldest,
 }
 
-/// What the sink may hold, and for how long.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    /// Events between `capture` and the queue. A burst of this size is taken
-    /// whole; at about 300 bytes each it is 3 MB.
-    pub(crate) intake_events: usize,
-    /// Bytes between `capture` and the queue, for events that are far larger.
-    pub(crate) intake_bytes: usize,
-    /// Events of one request: PostHog's own SDKs send from 20 to 100.
+/// How much the sink holds, for how long, and how much it sends at once.
+///
+/// An event counts in bytes with its name, with its properties and the super properties as
+/// JSON, as they were captured, and with 160 bytes for what surrounds them.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use matrix_analytics::Limits;
+///
+/// let limits = Limits::default().queue_max_events(1000).batch_max_age(Duration::from_secs(60));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+#[must_use]
+pub struct Limits {
+    /// PostHog's own SDKs send from 20 to 100 events.
     pub(crate) batch_events: usize,
-    /// Bytes of one request, far below the 20 MB that PostHog takes.
+    /// Far below the 20 MB that PostHog accepts.
     pub(crate) batch_bytes: usize,
-    /// How long a captured event may wait for company, in memory. What the
-    /// process captured in this time is lost if it is killed.
+    /// Events that are captured within this time are lost if the process is killed.
     pub(crate) batch_age: Duration,
-    /// Events waiting for each backend.
+    /// A burst of this size is taken whole; at about 300 bytes each it is 3 MB.
     pub(crate) queue_events: usize,
-    /// Bytes waiting for each backend.
+    /// For events that are far larger.
     pub(crate) queue_bytes: usize,
-    /// Events older than this are dropped: a day without a network is common, a
-    /// week in memory is not.
+    /// A day without a network is common, a week in memory is not.
     pub(crate) queue_age: Duration,
-    /// What is dropped when the queue is full.
     pub(crate) overflow: OverflowPolicy,
-    /// The longest time a backend may take for one batch.
     pub(crate) send_time: Duration,
 }
 
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            intake_events: 10_000,
-            intake_bytes: 8 * 1024 * 1024,
             batch_events: 100,
             batch_bytes: 1024 * 1024,
             batch_age: Duration::from_secs(10),
@@ -55,5 +57,68 @@ impl Default for Limits {
             overflow: OverflowPolicy::DropOldest,
             send_time: Duration::from_secs(30),
         }
+    }
+}
+
+impl Limits {
+    /// Sets how many events one request carries at most; 100 if not set, at least 1.
+    pub fn batch_max_events(mut self, events: usize) -> Self {
+        self.batch_events = events.max(1);
+        self
+    }
+
+    /// Sets how many bytes of events one request carries at most; 1 MiB if not set. An event
+    /// that is larger has a request of its own.
+    pub fn batch_max_bytes(mut self, bytes: usize) -> Self {
+        self.batch_bytes = bytes;
+        self
+    }
+
+    /// Sets how long a captured event waits for others to be sent with; 10 s if not set. It
+    /// waits less if there are events for a whole request before, or if they fill half of
+    /// [`queue_max_bytes`](Self::queue_max_bytes).
+    ///
+    /// Until then the event is in memory only, and is lost if the process is killed.
+    pub fn batch_max_age(mut self, age: Duration) -> Self {
+        self.batch_age = age;
+        self
+    }
+
+    /// Sets how many events wait for each backend; 10,000 if not set, at least 1.
+    ///
+    /// As many again can be on their way from `capture` to the queue. If there is no room for
+    /// an event there, that event is dropped, whatever the
+    /// [`overflow_policy`](Self::overflow_policy).
+    pub fn queue_max_events(mut self, events: usize) -> Self {
+        self.queue_events = events.max(1);
+        self
+    }
+
+    /// Sets how many bytes of events wait for each backend; 8 MiB if not set. As many again
+    /// can be on their way from `capture` to the queue.
+    ///
+    /// An event that is larger than all of this is dropped, counted as
+    /// [`TooLarge`](crate::DropReason::TooLarge), and displaces no other event.
+    pub fn queue_max_bytes(mut self, bytes: usize) -> Self {
+        self.queue_bytes = bytes;
+        self
+    }
+
+    /// Sets how long an event waits for a backend before it is dropped; a day if not set.
+    pub fn queue_max_age(mut self, age: Duration) -> Self {
+        self.queue_age = age;
+        self
+    }
+
+    /// Sets which event is dropped when the queue is full; the oldest if not set.
+    pub fn overflow_policy(mut self, policy: OverflowPolicy) -> Self {
+        self.overflow = policy;
+        self
+    }
+
+    /// Sets how long a backend may take for one batch; 30 s if not set.
+    pub fn send_timeout(mut self, time: Duration) -> Self {
+        self.send_time = time;
+        self
     }
 }

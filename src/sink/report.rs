@@ -1,8 +1,9 @@
-//! What the app asks of delivery, and what it is told of it.
+//! Flush and shutdown, and what they report.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
+use serde::Serialize;
 use tokio::time::timeout;
 
 use super::{
@@ -14,24 +15,23 @@ use super::{
 /// How long a shutdown waits beyond its deadline for the file of the queue.
 const LONGEST_CLOSE: Duration = Duration::from_millis(100);
 
-/// What a flush or a shutdown did for one backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// The result of a flush or a shutdown for one backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct BackendReport {
     /// The backend's [`name`](crate::Backend::name).
     pub backend: &'static str,
-    /// Events that the backend accepted meanwhile.
+    /// Events that the backend accepted during the call.
     pub delivered: u64,
-    /// Events that still wait; after a shutdown, events that are given up.
+    /// Events that still wait; after a shutdown, events that were given up.
     pub undelivered: u64,
-    /// After a shutdown, events in the durable queue that are left to the next
-    /// process.
+    /// After a shutdown, events in the durable queue that are left to the next process.
     pub kept: u64,
 }
 
-/// What [`Analytics::flush`](crate::Analytics::flush) or
-/// [`Analytics::shutdown`](crate::Analytics::shutdown) did.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// The result of [`Analytics::flush`](crate::Analytics::flush) or
+/// [`Analytics::shutdown`](crate::Analytics::shutdown).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct DeliveryReport {
     /// One entry a backend, in the order in which they were added.
@@ -39,7 +39,7 @@ pub struct DeliveryReport {
 }
 
 impl DeliveryReport {
-    /// Whether nothing waits any more.
+    /// Returns whether no event waits any more.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.backends.iter().all(|backend| backend.undelivered == 0 && backend.kept == 0)
@@ -47,18 +47,26 @@ impl DeliveryReport {
 }
 
 impl Sink {
-    /// Uses no timer: the caller may have no runtime.
-    pub(crate) async fn flush(&self) -> DeliveryReport {
-        let before = self.stats();
-        self.try_everything(FlushKind::Flush).await;
-        self.report_since(&before)
+    /// Begins to deliver all that was captured until now. The future needs a runtime.
+    pub(crate) fn flush(
+        self: &Arc<Self>,
+        deadline: Duration,
+    ) -> impl Future<Output = DeliveryReport> + Send + use<> {
+        let sink = self.clone();
+        let (before, last_events) = (sink.stats(), sink.last_events());
+        async move {
+            // Out of time is not an error: the report says what still waits.
+            let _ = timeout(deadline, sink.try_all(FlushKind::Flush, last_events)).await;
+            sink.report_since(&before)
+        }
     }
 
     pub(crate) async fn shutdown(&self, deadline: Duration) -> DeliveryReport {
         let before = self.stats();
         self.intake.close();
-        // Out of time is no error: the report says what was left.
-        let _ = timeout(deadline, self.try_everything(FlushKind::Shutdown)).await;
+        // Out of time is not an error: the report says what was left.
+        let all = self.try_all(FlushKind::Shutdown, self.last_events());
+        let _ = timeout(deadline, all).await;
         self.stop();
         if let Some(journal) = &self.journal {
             // The next start finds the file free. A shutdown does not wait for a disk that hangs.
@@ -91,16 +99,18 @@ impl Sink {
         report
     }
 
-    async fn try_everything(&self, kind: FlushKind) {
+    /// Returns the number that the newest event has, or will have, in each lane.
+    fn last_events(&self) -> Vec<u64> {
+        let draining = self.draining();
+        let waiting = (draining.events + self.intake.lock().len()) as u64;
+        self.lanes.iter().map(|lane| lane.last_event() + waiting).collect()
+    }
+
+    /// Tries to deliver everything up to `last_events`.
+    async fn try_all(&self, kind: FlushKind, last_events: Vec<u64>) {
         if self.stop.is_stopped() {
             return;
         }
-        // What is captured from here on is no part of it.
-        let last_events: Vec<_> = {
-            let draining = self.draining();
-            let waiting = (draining.events + self.intake.lock().len()) as u64;
-            self.lanes.iter().map(|lane| lane.last_event() + waiting).collect()
-        };
         self.drained().await;
         let flushes: Vec<_> = self
             .lanes

@@ -48,8 +48,8 @@ impl ReceivedEvent {
             analytics_id: analytics_id.to_owned(),
             time: event.time(),
             properties: object(event.properties()),
-            set: object(event.user_properties().set()),
-            set_once: object(event.user_properties().set_once()),
+            set: object(event.user_properties().values()),
+            set_once: object(event.user_properties().initial_values()),
         }
     }
 }

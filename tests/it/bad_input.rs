@@ -48,10 +48,10 @@ async fn a_guest_is_not_asked_and_writes_nothing() {
     let device = world.device_of(login).await;
     let (analytics, _) = device.start().await;
     analytics.until(|state| state.gate == GateState::Closed(ClosedReason::Unavailable)).await;
-    assert_eq!(analytics.prompt(), Prompt::Unavailable);
+    assert_eq!(analytics.state().prompt(), Prompt::Unavailable);
     let refused = eventually(analytics.opt_in()).await.unwrap_err();
     assert!(matches!(refused, OptInError::AccountData(AccountDataError::Forbidden(_))));
-    assert_eq!(analytics.prompt(), Prompt::Unavailable);
+    assert_eq!(analytics.state().prompt(), Prompt::Unavailable);
     assert!(!world.take_requests().contains("PUT"));
 }
 
@@ -174,7 +174,7 @@ async fn a_single_forbidden_answer_holds_the_gate_until_the_next_get() {
     world.server.fail_next(Fault::Forbidden);
     assert!(eventually(analytics.recheck()).await.is_err());
     assert_eq!(analytics.state().gate, GateState::Holding(HoldReason::Unverified));
-    assert_eq!(analytics.prompt(), Prompt::DontAsk);
+    assert_eq!(analytics.state().prompt(), Prompt::DontAsk);
     eventually(analytics.recheck()).await.unwrap();
     analytics.until(ConsentState::is_open).await;
 }

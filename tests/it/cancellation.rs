@@ -117,7 +117,7 @@ async fn drop_during(start: Option<&str>, call: Call, request: usize, moment: Mo
         }
     }
     follows_the_account(&world, &analytics, &case);
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     let is_withdrawn = !matches!(call, Call::OptIn | Call::Recheck);
     assert!(!is_withdrawn || recorder.names().is_empty(), "{case}");
     assert!(analytics.stats().backends[0].is_balanced(), "{case}");
@@ -188,7 +188,7 @@ async fn still_opts_in_and_out(
     follows_the_account(world, analytics, case);
     recorder.clear();
     analytics.capture_one("After");
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert!(recorder.names().contains(&"After".to_owned()), "{case}");
     assert!(eventually(analytics.opt_out().into_future()).await.is_complete(), "{case}");
     assert!(is_clean(world), "{case}");
@@ -207,7 +207,7 @@ async fn a_call_may_be_dropped_after_any_of_its_polls() {
         ("allow", |analytics| {
             Box::pin(async move { drop(analytics.allow_on_this_device().await) })
         }),
-        ("flush", |analytics| Box::pin(async move { drop(analytics.flush().await) })),
+        ("flush", |analytics| Box::pin(async move { drop(analytics.flush_all().await) })),
         ("shutdown", |analytics| {
             Box::pin(async move { drop(analytics.shutdown(Duration::from_secs(1)).await) })
         }),
@@ -259,7 +259,7 @@ async fn drop_after(
     }
     if is_begun && (is_opt_out || matches!(name, "deny" | "end_session")) {
         assert!(!analytics.is_open(), "{case}");
-        eventually(analytics.flush()).await;
+        eventually(analytics.flush_all()).await;
         assert_eq!(recorder.names(), [""; 0], "{case}");
     }
     if is_begun && name == "shutdown" {
@@ -334,7 +334,7 @@ async fn calls_from_many_threads_return_and_leave_one_id_and_every_event_account
                         6..=7 => runtime.block_on(analytics.allow_on_this_device()).unwrap(),
                         8 => world.set_content(&content(Some(false), None)),
                         9 => world.set_content(&content(Some(true), Some(FOREIGN_ID))),
-                        _ => drop(runtime.block_on(analytics.flush())),
+                        _ => drop(runtime.block_on(analytics.flush_all())),
                     }
                     assert!(analytics.stats().backends[0].is_balanced());
                 }

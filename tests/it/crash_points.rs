@@ -121,7 +121,7 @@ async fn make_calls(analytics: &Analytics, calls: &[Call], witness: &dyn Witness
                 advance(SETTLE).await;
                 analytics.until(ConsentState::is_open).await;
                 analytics.capture_one("Settled");
-                eventually(analytics.flush()).await;
+                eventually(analytics.flush_all()).await;
             }
             Call::OptOut | Call::Erase => {
                 let erase = *call == Call::Erase;
@@ -379,7 +379,7 @@ impl Account {
         let case =
             format!("{case}: {observed:?} -> {state:?}, {held_before:?} -> {:?}", self.content());
         analytics.capture_one("Later");
-        eventually(analytics.flush()).await;
+        eventually(analytics.flush_all()).await;
         eventually(analytics.recheck()).await.unwrap();
 
         let held = self.content();

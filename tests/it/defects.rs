@@ -13,7 +13,7 @@ use std::{
 
 use hyper::Method;
 use matrix_analytics::{
-    Analytics, Consent, ConsentState, GateState, HoldReason, Prompt, Properties,
+    Analytics, Consent, ConsentState, GateState, HoldReason, Prompt, Properties, UserProperties,
     testing::{AccountDataMethod, DeliveryFailure, FailingBackend, Fault, RecordingBackend},
 };
 
@@ -53,7 +53,7 @@ async fn d01_d02_the_loser_of_a_race_takes_the_winners_id() {
     second.next(Method::GET).await.pass().await;
     loser.until(ConsentState::is_open).await;
     winner.until(ConsentState::is_open).await;
-    eventually(loser.flush()).await;
+    eventually(loser.flush_all()).await;
 
     let held = id_in(&world.content().unwrap()).unwrap();
     assert_eq!(winner.analytics_id().unwrap().reveal(), held);
@@ -79,7 +79,7 @@ async fn d04_an_id_that_could_not_be_stored_is_not_used() {
     world.server.fail_next_on(AccountDataMethod::Put, Fault::ServerError(500));
     assert!(eventually(analytics.opt_in()).await.is_err());
     analytics.capture_one("Orphan");
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert!(analytics.analytics_id().is_none());
     assert!(recorder.events().is_empty());
 }
@@ -109,7 +109,7 @@ async fn d06_an_overwrite_without_the_flag_changes_no_decision() {
     device.sync().await;
     eventually(analytics.recheck()).await.unwrap();
     assert_eq!(analytics.state().decision, Consent::Denied);
-    assert_eq!(analytics.prompt(), Prompt::DontAsk);
+    assert_eq!(analytics.state().prompt(), Prompt::DontAsk);
 }
 
 #[tokio::test]
@@ -198,18 +198,18 @@ async fn d15_d16_d19_no_queued_event_is_sent_during_or_after_an_opt_out() {
     analytics.opt_in_and_settle().await;
     backend.fail_always(DeliveryFailure::Transient);
     analytics.capture_one("Queued");
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     let before = backend.attempts();
 
     eventually(analytics.opt_out().into_future()).await;
     backend.heal();
     tokio::time::advance(std::time::Duration::from_secs(3600)).await;
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert_eq!(backend.attempts(), before);
 
     analytics.opt_in_and_settle().await;
     analytics.capture_one("Again");
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     let names: Vec<_> = backend.accepted_events().into_iter().map(|event| event.name).collect();
     assert_eq!(names, ["Again"]);
 }
@@ -247,7 +247,7 @@ async fn d18_an_opt_out_during_the_write_of_an_opt_in_wins() {
     proxy.next(Method::GET).await.pass().await;
     assert!(eventually(opt_out).await.unwrap().is_complete());
     assert_eq!(world.content().unwrap(), content(Some(false), None));
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert!(recorder.events().is_empty());
 }
 
@@ -261,7 +261,7 @@ async fn d20_d21_a_user_who_was_not_asked_is_not_opted_in() {
         device.sync().await;
         analytics.capture_one("Never");
         eventually(analytics.recheck()).await.unwrap();
-        eventually(analytics.flush()).await;
+        eventually(analytics.flush_all()).await;
         assert_ne!(analytics.state().decision, Consent::Granted);
         assert!(recorder.events().is_empty());
         assert_eq!(world.content().unwrap(), held);
@@ -273,16 +273,16 @@ async fn d23_d24_the_next_account_inherits_nothing() {
     let world = World::new().await;
     let (alice, _) = world.device("PHONE").await.start_opted_in().await;
     alice.set_super_properties(Properties::new().with("plan", "alices")).unwrap();
-    alice.set_user_properties(&Properties::new().with("rooms", 5)).unwrap();
+    alice.set_user_properties(UserProperties::new().set("rooms", 5)).unwrap();
     eventually(alice.end_session()).await;
     drop(alice);
 
     let login = world.server.add_device("@bob:example.org", "PHONE");
     let (bob, sent) = world.device_of(login).await.start_confirmed().await;
-    assert_eq!(bob.prompt(), Prompt::Ask);
+    assert_eq!(bob.state().prompt(), Prompt::Ask);
     bob.opt_in_and_settle().await;
     bob.capture_one("First");
-    eventually(bob.flush()).await;
+    eventually(bob.flush_all()).await;
     assert!(sent.events()[0].properties.is_empty() && sent.events()[0].set.is_empty());
 }
 
@@ -293,11 +293,11 @@ async fn d25_events_captured_before_the_id_wait_for_it() {
     let state = eventually(analytics.opt_in()).await.unwrap();
     assert_eq!(state.gate, GateState::Holding(HoldReason::Settling));
     analytics.capture_one("Early");
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert!(recorder.events().is_empty());
     tokio::time::advance(SETTLE).await;
     analytics.until(ConsentState::is_open).await;
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert_eq!(recorder.ids(), [id_in(&world.content().unwrap()).unwrap()]);
 }
 
@@ -322,9 +322,9 @@ async fn d28_no_log_line_contains_the_id() {
     backend.fail_next(DeliveryFailure::Transient);
     backend.panic_next();
     analytics.capture_named("Event", Properties::new().with("key", "a-personal-value"));
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     tokio::time::advance(std::time::Duration::from_secs(5)).await;
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     eventually(analytics.opt_out().into_future()).await;
 
     let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();

@@ -133,7 +133,7 @@ fn every_test_named_in_the_documentation_exists() {
 }
 
 async fn flush(analytics: &Analytics) {
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
 }
 
 /// Advances time until `done`, for a day at most.

@@ -119,7 +119,7 @@ async fn race(start: Option<&str>, order: &Order) -> bool {
     for racer in &mut racers {
         racer.analytics.until(ConsentState::is_open).await;
         racer.analytics.capture_one("After");
-        eventually(racer.analytics.flush()).await;
+        eventually(racer.analytics.flush_all()).await;
         assert_eq!(racer.analytics.analytics_id().unwrap().reveal(), held, "{case}");
         let ids: BTreeSet<_> = racer.recorder.ids().into_iter().collect();
         assert_eq!(ids, BTreeSet::from([held.clone()]), "{case}");

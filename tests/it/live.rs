@@ -12,7 +12,7 @@ async fn a_change_on_another_device_arrives_through_classic_sync() {
     let (phone, laptop) = (world.device("PHONE").await, world.device("LAPTOP").await);
     let (here, _) = phone.start_confirmed().await;
     let (there, _) = laptop.start_confirmed().await;
-    assert_eq!(here.prompt(), matrix_analytics::Prompt::Ask);
+    assert_eq!(here.state().prompt(), matrix_analytics::Prompt::Ask);
 
     there.opt_in_and_settle().await;
     phone.sync().await;

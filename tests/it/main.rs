@@ -5,6 +5,7 @@
 mod backends;
 mod bad_input;
 mod cancellation;
+mod configured_properties;
 mod crash_points;
 mod defects;
 #[cfg(feature = "sqlite")]
@@ -26,5 +27,7 @@ mod p11_analytics_never_hurts;
 mod p12_secrets_cannot_be_printed;
 mod p13_accounts_do_not_mix;
 mod requests;
+mod serialized;
+mod should_ask;
 mod support;
 mod table;

@@ -11,7 +11,7 @@ use crate::support::{
 };
 
 pub(crate) fn posthog(collector: &Collector) -> PostHog {
-    PostHog::builder(&collector.url(), "phc_test").build().unwrap()
+    PostHog::new(&collector.url(), "phc_test").unwrap()
 }
 
 async fn start(builder: AnalyticsBuilder, collector: &Collector) -> Analytics {
@@ -35,14 +35,14 @@ async fn a_remembered_opt_in_is_a_hint_and_opens_no_connection() {
             .wait_for(|requests| requests.last().is_some_and(|last| last.status() == Some(503))),
     )
     .await;
-    let report = eventually(analytics.flush()).await;
+    let report = eventually(analytics.flush_all()).await;
     assert_eq!(report.backends[0].undelivered, 1);
     assert_eq!(collector.seen().opened, 0);
 
     // The first connection follows the homeserver's confirmation.
     eventually(analytics.recheck()).await.unwrap();
     assert!(analytics.is_open());
-    assert!(eventually(analytics.flush()).await.is_complete());
+    assert!(eventually(analytics.flush_all()).await.is_complete());
     let seen = collector.seen();
     assert_eq!((seen.opened, seen.requests.len()), (1, 1));
     assert!(String::from_utf8_lossy(&seen.requests[0]).contains("Early"));
@@ -58,7 +58,7 @@ async fn no_connection_is_opened_for_a_user_who_has_not_opted_in() {
         analytics.capture_one("Before");
         analytics.confirmed().await;
         analytics.capture_one("After");
-        eventually(analytics.flush()).await;
+        eventually(analytics.flush_all()).await;
         eventually(analytics.shutdown(BOUND)).await;
         assert_eq!(collector.seen().opened, 0, "{held}");
         assert_eq!(analytics.stats().backends[0].captured, 0, "{held}");
@@ -73,12 +73,12 @@ async fn events_after_an_opt_in_are_sent_only_once_the_id_has_settled() {
     analytics.confirmed().await;
     eventually(analytics.opt_in()).await.unwrap();
     analytics.capture_one("Settling");
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert_eq!(collector.seen().opened, 0);
 
     tokio::time::advance(crate::support::SETTLE).await;
     analytics.until(ConsentState::is_open).await;
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert_eq!(collector.seen().requests.len(), 1);
 }
 
@@ -110,7 +110,7 @@ async fn an_opt_in_that_was_answered_but_not_applied_opens_nothing() {
         world.server.fail_next_on(AccountDataMethod::Put, lie);
         let state = eventually(analytics.opt_in()).await;
         analytics.capture_one("Never");
-        eventually(analytics.flush()).await;
+        eventually(analytics.flush_all()).await;
         assert_eq!(world.content().unwrap(), content(None, Some(FOREIGN_ID)));
         assert!(recorder.events().is_empty(), "{state:?}, sent {:?}", recorder.ids());
     }

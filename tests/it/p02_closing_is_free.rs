@@ -22,7 +22,7 @@ async fn a_false_in_sync_closes_at_once() {
     device.sync().await;
     assert_eq!(analytics.state().gate, GateState::Closed(ClosedReason::Denied));
     assert!(!analytics.is_open());
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert!(recorder.events().is_empty());
 }
 
@@ -46,13 +46,13 @@ async fn a_change_in_sync_holds_until_a_get_decides() {
     assert_eq!(analytics.state().gate, GateState::Holding(HoldReason::Rechecking));
     assert!(analytics.analytics_id().is_none());
     analytics.capture_one("Doubted");
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert!(recorder.events().is_empty());
 
     proxy.next(Method::GET).await.pass().await;
     analytics.until(ConsentState::is_open).await;
     analytics.capture_one("Proven");
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     // Events queued for the previous ID are gone.
     assert_eq!(recorder.names(), ["Proven"]);
     assert_eq!(recorder.ids(), [FOREIGN_ID]);
@@ -69,13 +69,13 @@ async fn a_hold_that_ends_with_consent_keeps_the_queue() {
     analytics.capture_one("Queued");
     device.sync().await;
     analytics.until(|state| state.gate == GateState::Holding(HoldReason::MissingId)).await;
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert!(recorder.events().is_empty());
 
     world.set_content(&held);
     device.sync().await;
     analytics.until(ConsentState::is_open).await;
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert_eq!(recorder.names(), ["Queued"]);
 }
 
@@ -131,7 +131,7 @@ async fn a_stale_sync_opens_nothing() {
     device.sync().await;
     analytics.capture_one("Stale");
     eventually(analytics.recheck()).await.unwrap();
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert_eq!(analytics.state().decision, Consent::Denied);
     assert!(recorder.events().is_empty());
     assert_eq!(world.content().unwrap(), content(Some(false), None));
@@ -150,13 +150,13 @@ async fn a_lost_session_closes_and_a_soft_logout_holds() {
         world.server.fail_next(fault);
         assert!(eventually(analytics.recheck()).await.is_err());
         analytics.until(|state| state.gate == gate).await;
-        eventually(analytics.flush()).await;
+        eventually(analytics.flush_all()).await;
         assert!(recorder.events().is_empty());
 
         if gate == GateState::Holding(HoldReason::SoftLogout) {
             eventually(analytics.recheck()).await.unwrap();
             analytics.until(ConsentState::is_open).await;
-            eventually(analytics.flush()).await;
+            eventually(analytics.flush_all()).await;
             assert_eq!(recorder.names(), ["Queued"]);
         }
     }
@@ -170,14 +170,14 @@ async fn the_gate_of_a_locked_user_holds_until_the_homeserver_answers_again() {
     world.server.fail_all(Fault::UserLocked);
     assert!(eventually(analytics.recheck()).await.is_err());
     assert_eq!(analytics.state().gate, GateState::Holding(HoldReason::Unverified));
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert!(recorder.events().is_empty());
 
     // There is no signal for an unlocked user: the crate asks from time to time.
     world.server.heal();
     tokio::time::advance(Duration::from_secs(2)).await;
     analytics.until(ConsentState::is_open).await;
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert_eq!(recorder.names(), ["Queued"]);
 }
 
@@ -192,7 +192,7 @@ async fn a_veto_of_this_device_closes_at_once_and_leaves_the_account_alone() {
     assert!(futures_util::poll!(&mut deny).is_pending());
     assert_eq!(analytics.state().gate, GateState::Closed(ClosedReason::DeviceVeto));
     eventually(deny).await.unwrap();
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert!(recorder.events().is_empty());
     assert_eq!(world.content(), before);
 }
@@ -223,7 +223,7 @@ async fn an_opt_out_found_by_an_opt_in_closes_the_gate_even_if_the_write_fails()
     assert!(eventually(analytics.opt_in()).await.is_err());
     assert_eq!(analytics.state().gate, GateState::Closed(ClosedReason::Denied));
     device.sync().await;
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert!(recorder.events().is_empty());
 }
 
@@ -277,7 +277,7 @@ async fn following_an_opt_in_on_another_device_keeps_the_super_properties() {
     device.sync().await;
     analytics.until(ConsentState::is_open).await;
     analytics.capture_one("Event");
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert_eq!(recorder.events()[0].properties["app"], "1.0");
 }
 
@@ -332,7 +332,7 @@ async fn a_session_that_works_again_has_its_consent_confirmed_again() {
         world.pass(Duration::from_secs(600), Duration::from_secs(10)).await;
         assert!(analytics.is_open(), "{fault:?}: {:?}", analytics.state());
         analytics.capture_one("Works");
-        eventually(analytics.flush()).await;
+        eventually(analytics.flush_all()).await;
         assert_eq!(recorder.names(), ["Works"], "{fault:?}");
     }
 }
@@ -347,5 +347,5 @@ async fn a_single_forbidden_answer_does_not_mark_the_user_as_a_guest() {
     world.server.set_content(ALICE, "org.example.other", "{}");
     device.sync().await;
     world.pass(Duration::from_secs(600), Duration::from_secs(10)).await;
-    assert_eq!(analytics.prompt(), Prompt::Ask);
+    assert_eq!(analytics.state().prompt(), Prompt::Ask);
 }

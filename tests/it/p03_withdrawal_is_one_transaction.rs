@@ -4,7 +4,7 @@
 mod connections;
 
 use matrix_analytics::{
-    Consent, DropReason, GateState, Properties,
+    Consent, DropReason, GateState, Properties, UserProperties,
     testing::{AccountDataMethod, DeliveryFailure, FailingBackend, Fault, RecordingBackend},
 };
 
@@ -42,7 +42,7 @@ async fn events_waiting_for_an_unreachable_backend_are_wiped_like_new_ones() {
     analytics.opt_in_and_settle().await;
     backend.fail_always(DeliveryFailure::Transient);
     analytics.capture_one("Tried");
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     analytics.capture_one("Fresh");
     assert_eq!(analytics.stats().backends[0].queued, 2);
 
@@ -80,7 +80,7 @@ async fn a_request_in_flight_is_cut_and_its_events_are_counted_as_unknown() {
     analytics.opt_in_and_settle().await;
     backend.stall();
     analytics.capture_one("InFlight");
-    let mut flush = Box::pin(analytics.flush());
+    let mut flush = Box::pin(analytics.flush_all());
     assert!(futures_util::poll!(&mut flush).is_pending());
     eventually(backend.wait_for_attempts(1)).await;
     assert_eq!(analytics.stats().backends[0].in_flight, 1);
@@ -93,7 +93,7 @@ async fn a_request_in_flight_is_cut_and_its_events_are_counted_as_unknown() {
     eventually(flush).await;
 
     backend.release();
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert!(backend.accepted_events().is_empty());
 }
 
@@ -112,10 +112,10 @@ async fn after_opt_out_returns_no_connection_is_open_or_opened() {
     analytics.opt_in_and_settle().await;
     // One request is answered, which leaves an idle connection; another is in flight.
     analytics.capture_one("BackendReport");
-    assert!(eventually(analytics.flush()).await.is_complete());
+    assert!(eventually(analytics.flush_all()).await.is_complete());
     collector.set_answer(Answer::Never);
     analytics.capture_one("InFlight");
-    let mut flush = Box::pin(analytics.flush());
+    let mut flush = Box::pin(analytics.flush_all());
     assert!(futures_util::poll!(&mut flush).is_pending());
     eventually(collector.wait_until(|seen| seen.stalled == 1)).await;
 
@@ -127,9 +127,9 @@ async fn after_opt_out_returns_no_connection_is_open_or_opened() {
     eventually(flush).await;
 
     analytics.capture_one("After");
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     tokio::time::advance(std::time::Duration::from_secs(3600)).await;
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     let seen = collector.seen();
     assert_eq!(seen.opened, opened);
     assert_eq!(seen.requests.len(), 1);
@@ -140,15 +140,15 @@ async fn super_and_user_properties_are_forgotten() {
     let world = World::new().await;
     let (analytics, recorder) = world.device("PHONE").await.start_opted_in().await;
     analytics.set_super_properties(Properties::new().with("plan", "old")).unwrap();
-    analytics.set_user_properties(&Properties::new().with("rooms", 5)).unwrap();
-    analytics.set_user_properties_once(&Properties::new().with("first", "old")).unwrap();
+    analytics.set_user_properties(UserProperties::new().set("rooms", 5)).unwrap();
+    analytics.set_user_properties(UserProperties::new().set_once("first", "old")).unwrap();
     eventually(analytics.opt_out().into_future()).await;
     // A closed gate accepts nothing.
-    analytics.set_user_properties(&Properties::new().with("rooms", 6)).unwrap();
+    analytics.set_user_properties(UserProperties::new().set("rooms", 6)).unwrap();
 
     analytics.opt_in_and_settle().await;
     analytics.capture_one("Again");
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     let events = recorder.events();
     assert_eq!(events.len(), 1);
     assert!(events[0].properties.is_empty() && events[0].set.is_empty());
@@ -182,7 +182,7 @@ async fn a_second_backend_is_cut_and_wiped_like_the_first() {
     analytics.opt_in_and_settle().await;
     other.stall();
     analytics.capture_one("Both");
-    let mut flush = Box::pin(analytics.flush());
+    let mut flush = Box::pin(analytics.flush_all());
     assert!(futures_util::poll!(&mut flush).is_pending());
     eventually(one.wait_for(1)).await;
     eventually(other.wait_for_attempts(1)).await;
@@ -203,12 +203,12 @@ async fn the_receipt_names_the_removed_id() {
     let id = analytics.analytics_id();
     let receipt = eventually(analytics.opt_out().into_future()).await;
     assert!(id.is_some());
-    assert_eq!(receipt.analytics_id, id);
+    assert_eq!(receipt.analytics_id().cloned(), id);
     assert!(!format!("{receipt:?}").contains(id.unwrap().reveal()));
 
     // There is no ID left to remove.
     let receipt = eventually(analytics.opt_out().into_future()).await;
-    assert_eq!(receipt.analytics_id, None);
+    assert_eq!(receipt.analytics_id(), None);
 }
 
 #[tokio::test]
@@ -219,7 +219,7 @@ async fn the_receipt_names_an_id_that_was_never_used_here() {
     let analytics = device.builder().do_not_track().build().await.unwrap();
     assert_eq!(analytics.analytics_id(), None);
     let receipt = eventually(analytics.opt_out().into_future()).await;
-    assert_eq!(receipt.analytics_id.unwrap().reveal(), FOREIGN_ID);
+    assert_eq!(receipt.analytics_id().unwrap().reveal(), FOREIGN_ID);
 }
 
 #[tokio::test]
@@ -231,7 +231,7 @@ async fn the_receipt_names_an_id_whose_removal_is_pending() {
     world.server.fail_next_on(AccountDataMethod::Put, Fault::ServerError(500));
     let receipt = eventually(analytics.opt_out().into_future()).await;
     assert!(!receipt.account.is_done());
-    assert_eq!(receipt.analytics_id.unwrap().reveal(), FOREIGN_ID);
+    assert_eq!(receipt.analytics_id().unwrap().reveal(), FOREIGN_ID);
 }
 
 #[tokio::test]
@@ -242,13 +242,13 @@ async fn the_next_receipt_names_an_id_that_was_removed_in_the_background() {
     let analytics = device.builder().do_not_track().build().await.unwrap();
     world.server.fail_all(Fault::ResetBefore);
     let receipt = eventually(analytics.opt_out().into_future()).await;
-    assert!(!receipt.account.is_done() && receipt.analytics_id.is_none());
+    assert!(!receipt.account.is_done() && receipt.analytics_id().is_none());
 
     world.server.heal();
     eventually(analytics.recheck()).await.unwrap();
     assert_eq!(world.content().unwrap(), content(Some(false), None));
     let receipt = eventually(analytics.opt_out().into_future()).await;
-    assert_eq!(receipt.analytics_id.unwrap().reveal(), FOREIGN_ID);
+    assert_eq!(receipt.analytics_id().unwrap().reveal(), FOREIGN_ID);
 }
 
 #[tokio::test]
@@ -256,7 +256,7 @@ async fn the_end_of_a_session_removes_no_id_from_the_account() {
     let world = World::new().await;
     let (analytics, _) = world.device("PHONE").await.start_opted_in().await;
     let receipt = eventually(analytics.end_session()).await;
-    assert_eq!(receipt.analytics_id, None);
+    assert_eq!(receipt.analytics_id(), None);
 }
 
 #[tokio::test]
@@ -267,14 +267,14 @@ async fn the_receipt_of_an_erasure_names_the_id_that_the_account_held_last() {
     // Another device changes the ID, and sync has not shown it yet.
     world.set_content(&content(Some(true), Some("another-id")));
     let receipt = eventually(analytics.opt_out().erase_event().into_future()).await;
-    assert_eq!(receipt.analytics_id.unwrap().reveal(), "another-id");
+    assert_eq!(receipt.analytics_id().unwrap().reveal(), "another-id");
 
     // It is not used again when another client restores it.
     world.set_content(&content(Some(true), Some("another-id")));
     eventually(analytics.recheck()).await.unwrap();
     assert!(!analytics.is_open());
     analytics.capture_one("Never");
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert!(recorder.events().is_empty());
 }
 

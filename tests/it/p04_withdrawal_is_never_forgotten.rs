@@ -41,7 +41,7 @@ async fn a_server_that_still_says_true_does_not_lift_an_opt_out() {
     assert_eq!(analytics.state().decision, Consent::Denied);
     assert!(analytics.state().removal_pending);
     analytics.capture_one("Never");
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert!(recorder.events().is_empty());
 }
 
@@ -376,7 +376,7 @@ async fn a_record_with_an_impossible_epoch_opens_nothing_by_itself() {
         assert_eq!(analytics.state().decision, Consent::Denied, "{epoch}");
         analytics.capture_one("Never");
         assert!(eventually(analytics.opt_out().into_future()).await.is_complete());
-        eventually(analytics.flush()).await;
+        eventually(analytics.flush_all()).await;
         assert!(recorder.events().is_empty());
         analytics.opt_in_and_settle().await;
     }

@@ -25,7 +25,7 @@ async fn an_overwrite_without_a_flag_does_not_prompt_again_and_is_not_reverted()
             device.sync().await;
             analytics.confirmed().await;
             assert!(!analytics.is_open());
-            assert_eq!(analytics.prompt(), Prompt::DontAsk);
+            assert_eq!(analytics.state().prompt(), Prompt::DontAsk);
             assert_eq!(world.content().unwrap(), overwrite);
         }
         assert_eq!(world.take_requests().matches("PUT").count(), 0);
@@ -46,7 +46,7 @@ async fn an_erased_event_closes_without_a_new_decision() {
     let state = analytics.confirmed().await;
     assert_eq!(state.gate, GateState::Closed(ClosedReason::DecisionErased));
     assert_eq!(state.decision, Consent::Granted);
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert!(recorder.events().is_empty());
     assert_eq!(world.content().unwrap(), "{}");
 }

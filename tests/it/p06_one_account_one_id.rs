@@ -9,7 +9,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use hyper::Method;
 use matrix_analytics::{
     Analytics, ClosedReason, Consent, ConsentState, ELEMENT_EVENT_TYPE, GateState, HoldReason,
-    OptInError, Prompt,
+    Prompt,
     testing::{AccountDataMethod, Fault, FaultRule},
 };
 use uuid::Uuid;
@@ -59,7 +59,7 @@ async fn a_retired_id_that_another_client_restores_is_never_used_again() {
     let last = id_in(&world.content().unwrap()).unwrap();
     assert_ne!(Some(&last), id_in(&retired).as_ref());
     analytics.capture_one("Opened");
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert_eq!(recorder.ids(), [last]);
 }
 
@@ -120,7 +120,7 @@ async fn a_write_with_an_unknown_outcome_leaves_the_decision_open_and_creates_no
     world.server.fail(unreadable);
     assert!(eventually(opt_in).await.is_err());
     // Whether the user has decided is unknown until the homeserver answers.
-    assert_eq!(analytics.prompt(), Prompt::Wait);
+    assert_eq!(analytics.state().prompt(), Prompt::Wait);
     let written = id_in(&world.content().unwrap()).unwrap();
     eventually(world.server.wait_for(|requests| requests.len() == 4)).await;
     assert_eq!(world.take_requests(), "GET PUT GET GET");
@@ -159,7 +159,7 @@ async fn an_opt_out_while_a_write_is_read_back_wins() {
 
     let mut opt_out = analytics.opt_out().into_future();
     assert!(futures_util::poll!(&mut opt_out).is_pending());
-    assert!(matches!(eventually(opt_in).await, Err(OptInError::Withdrawn)));
+    assert_eq!(eventually(opt_in).await.unwrap().decision, Consent::Denied);
     tokio::time::advance(BOUND + Duration::from_millis(1)).await;
     let receipt = eventually(opt_out).await;
     assert!(receipt.account.is_done(), "{receipt:?}");
@@ -173,7 +173,7 @@ async fn an_id_of_another_client_is_kept_as_it_is() {
         world.set_content(&content(Some(true), Some(id)));
         let (analytics, recorder) = world.device("PHONE").await.start_confirmed().await;
         analytics.capture_one("Opened");
-        eventually(analytics.flush()).await;
+        eventually(analytics.flush_all()).await;
         assert_eq!(recorder.ids(), [id]);
     }
 }
@@ -185,13 +185,13 @@ async fn events_wait_for_element_web_to_add_the_id_after_the_flag() {
     world.set_content(&content(Some(true), None));
     let (analytics, recorder) = device.start_confirmed().await;
     analytics.capture_one("Held");
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert!(recorder.events().is_empty());
 
     world.set_content(&content(Some(true), Some(FOREIGN_ID)));
     device.sync().await;
     analytics.until(ConsentState::is_open).await;
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert_eq!(recorder.names(), ["Held"]);
     assert_eq!(recorder.ids(), [FOREIGN_ID]);
 }
@@ -208,13 +208,13 @@ async fn two_ids_never_share_a_connection() {
     let analytics = device.builder().backend(posthog(&collector)).build().await.unwrap();
     analytics.until(ConsentState::is_open).await;
     analytics.capture_one("First");
-    assert!(eventually(analytics.flush()).await.is_complete());
+    assert!(eventually(analytics.flush_all()).await.is_complete());
 
     // Another device changed the ID, and this one learns of it in a single step.
     world.set_content(&content(Some(true), Some(FOREIGN_ID)));
     eventually(analytics.recheck()).await.unwrap();
     analytics.capture_one("Second");
-    assert!(eventually(analytics.flush()).await.is_complete());
+    assert!(eventually(analytics.flush_all()).await.is_complete());
     let seen = collector.seen();
     assert_eq!((seen.opened, seen.requests.len()), (2, 2));
     assert!(!String::from_utf8_lossy(&seen.requests[1]).contains("first-id"));
@@ -230,7 +230,7 @@ async fn events_captured_under_one_id_are_never_sent_under_the_next() {
         world.set_content(&changed);
         analytics.opt_in_and_settle().await;
         analytics.capture_one("New");
-        eventually(analytics.flush()).await;
+        eventually(analytics.flush_all()).await;
         assert_eq!(recorder.names(), ["New"], "{changed}");
     }
 }
@@ -370,7 +370,7 @@ async fn a_personal_or_placeholder_id_is_not_an_id() {
         assert_eq!(analytics.state().gate, GateState::Holding(HoldReason::MissingId), "{bad}");
     }
     analytics.capture_one("Held");
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert!(recorder.events().is_empty());
 
     for good in [FOREIGN_ID, "9f1c2d7ea4b4c1d9e2f3a4b5c6d7e8f", "legacy id/1", &longest] {
@@ -397,6 +397,6 @@ async fn an_id_that_was_seen_withdrawn_on_another_device_is_not_used_again() {
     eventually(analytics.recheck()).await.unwrap();
     assert_eq!(analytics.state().decision, Consent::Denied);
     analytics.capture_one("Never");
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert!(recorder.events().is_empty());
 }

@@ -43,7 +43,7 @@ async fn an_answer_without_a_body_does_not_count_and_nothing_is_written() {
     assert!(matches!(opt_in, Err(OptInError::AccountData(AccountDataError::EmptyAnswer))));
     let recheck = eventually(analytics.recheck()).await;
     assert!(matches!(recheck, Err(AccountDataError::EmptyAnswer)));
-    assert_eq!(analytics.prompt(), Prompt::Wait);
+    assert_eq!(analytics.state().prompt(), Prompt::Wait);
     assert_eq!(world.content().unwrap(), held);
     assert!(!world.take_requests().contains("PUT"));
 

@@ -7,7 +7,7 @@ use std::{ops::Range, time::Duration};
 
 use matrix_analytics::{
     Analytics, AnalyticsEvent, Detector, DropReason, GuardPolicy, IdentifierKind, Properties,
-    testing::RecordingBackend,
+    UserProperties, testing::RecordingBackend,
 };
 use serde::Serialize;
 use serde_json::{Map, Value, json};
@@ -48,10 +48,10 @@ async fn names_keys_and_texts_are_redacted_and_counted_by_kind() {
     let world = World::new().await;
     let (analytics, recorder) = opted_in(&world, GuardPolicy::Redact).await;
     analytics.set_super_properties(Properties::new().with("by", ALICE)).unwrap();
-    analytics.set_user_properties(&Properties::new().with("mail", "a.b@example.net")).unwrap();
+    analytics.set_user_properties(UserProperties::new().set("mail", "a.b@example.net")).unwrap();
     let properties = Properties::new().with(ROOM, 1).with("where", format!("in {ROOM} <mark>"));
     analytics.capture_named(format!("Joined {ROOM}"), properties);
-    assert!(eventually(analytics.flush()).await.is_complete());
+    assert!(eventually(analytics.flush_all()).await.is_complete());
 
     let event = &recorder.events()[0];
     assert_eq!(event.name, "Joined [room_id]");
@@ -74,7 +74,7 @@ async fn a_property_is_dropped_under_that_policy() {
     let (analytics, recorder) = opted_in(&world, GuardPolicy::DropProperty).await;
     let properties = Properties::new().with(ROOM, 1).with("where", ROOM).with("count", 2);
     analytics.capture_named(format!("Joined {ROOM}"), properties);
-    assert!(eventually(analytics.flush()).await.is_complete());
+    assert!(eventually(analytics.flush_all()).await.is_complete());
     assert_eq!(recorder.names(), ["Joined [room_id]"]);
     assert_eq!(recorder.events()[0].properties, map(&json!({"count": 2})));
 }
@@ -83,13 +83,13 @@ async fn a_property_is_dropped_under_that_policy() {
 async fn an_event_is_dropped_and_counted_under_that_policy_and_user_properties_are_kept() {
     let world = World::new().await;
     let (analytics, recorder) = opted_in(&world, GuardPolicy::DropEvent).await;
-    let user = Properties::new().with("rooms", 5).with("mail", "a.b@example.net");
-    analytics.set_user_properties(&user).unwrap();
+    let user = UserProperties::new().set("rooms", 5).set("mail", "a.b@example.net");
+    analytics.set_user_properties(user).unwrap();
     for name in ["Joined", ROOM] {
         analytics.capture_named(name, Properties::new().with("where", ROOM));
     }
     analytics.capture_named("Clean", Properties::new().with("where", "here"));
-    assert!(eventually(analytics.flush()).await.is_complete());
+    assert!(eventually(analytics.flush_all()).await.is_complete());
     assert_eq!(recorder.names(), ["Clean"]);
     assert_eq!(recorder.events()[0].set, map(&json!({"rooms": 5})));
     let stats = analytics.stats();
@@ -104,7 +104,7 @@ async fn an_event_that_makes_a_detector_panic_is_dropped_and_the_sink_continues(
     analytics.capture_named("Bad", Properties::new().with("text", "<panic>"));
     analytics.capture_named("Bad <panic>", Properties::new());
     analytics.capture_named("Good", Properties::new().with("text", "fine"));
-    assert!(eventually(analytics.flush()).await.is_complete());
+    assert!(eventually(analytics.flush_all()).await.is_complete());
     assert_eq!(recorder.names(), ["Good"]);
     assert_eq!(analytics.stats().backends[0].dropped[&DropReason::Guarded], 2);
 }
@@ -134,7 +134,7 @@ async fn a_typed_event_is_searched_only_if_it_contains_free_text() {
     let (analytics, recorder) = opted_in(&world, GuardPolicy::Redact).await;
     analytics.capture(&Typed { kind: Kind::Five, count: 1, ratio: 0.5, note: None });
     analytics.capture(&Typed { kind: Kind::Five, count: 1, ratio: 0.5, note: Some(ROOM) });
-    assert!(eventually(analytics.flush()).await.is_complete());
+    assert!(eventually(analytics.flush_all()).await.is_complete());
     let events = recorder.events();
     assert_eq!(events[0].properties["kind"], "203.0.113.5");
     assert_eq!(events[1].properties["kind"], "[ip_address]");
@@ -148,7 +148,7 @@ async fn keys_that_become_equal_are_merged_and_redacted_keys_keep_the_length_lim
     let long = "::1 ".repeat(50);
     let properties = Properties::new().with("!a:b.org", 1).with("!c:d.org", 2).with(long.trim(), 3);
     analytics.capture_named("Keys", properties);
-    assert!(eventually(analytics.flush()).await.is_complete());
+    assert!(eventually(analytics.flush_all()).await.is_complete());
     let expected = json!({"[room_id]": 2, "[redacted]": 3});
     assert_eq!(recorder.events()[0].properties, map(&expected));
 }
@@ -166,7 +166,7 @@ async fn a_refreshed_token_is_redacted_at_once() {
         analytics.capture_named("Token", Properties::new().with("text", format!("<{token}>")));
     }
     assert!(
-        eventually(tokio::time::timeout(BOUND, analytics.flush())).await.unwrap().is_complete()
+        eventually(tokio::time::timeout(BOUND, analytics.flush_all())).await.unwrap().is_complete()
     );
     let found = analytics.stats().guarded;
     // The first token was replaced before any text was searched for it.
@@ -185,7 +185,7 @@ async fn only_a_version_key_exempts_a_text_that_looks_like_an_ip_address() {
     let properties =
         Properties::new().with("appVersion", address).with("v", address).with("server", address);
     analytics.capture_named("Versions", properties);
-    assert!(eventually(analytics.flush()).await.is_complete());
+    assert!(eventually(analytics.flush_all()).await.is_complete());
     let expected = json!({"appVersion": address, "v": "[ip_address]", "server": "[ip_address]"});
     assert_eq!(recorder.events()[0].properties, map(&expected));
 }

@@ -13,7 +13,7 @@ use futures_util::{Stream, StreamExt as _};
 use matrix_analytics::PostHog;
 use matrix_analytics::{
     Analytics, AnalyticsBuilder, AnalyticsEvent, DeliveryReport, DropReason, Dropped, GateState,
-    MAX_EVENT_BYTES, OverflowPolicy, Properties,
+    Limits, MAX_EVENT_BYTES, OverflowPolicy, Properties, UserProperties,
     testing::{DeliveryFailure, FailingBackend, Fault, RecordingBackend},
 };
 use serde::Serialize;
@@ -37,7 +37,7 @@ fn dropped(analytics: &Analytics, backend: usize, reason: DropReason) -> u64 {
 /// Flushes once a flush may retry again, but before the lane retries on its own.
 async fn flush_after_the_floor(analytics: &Analytics) -> DeliveryReport {
     tokio::time::advance(Duration::from_millis(500)).await;
-    eventually(analytics.flush()).await
+    eventually(analytics.flush_all()).await
 }
 
 #[tokio::test]
@@ -54,7 +54,7 @@ async fn each_failure_of_a_backend_has_its_reason() {
         for _ in 0..5 {
             analytics.capture_one("Refused");
         }
-        assert!(eventually(analytics.flush()).await.is_complete(), "{failure:?}");
+        assert!(eventually(analytics.flush_all()).await.is_complete(), "{failure:?}");
         assert_eq!(dropped(&analytics, 0, reason), 5, "{failure:?}");
     }
 }
@@ -68,7 +68,7 @@ async fn one_poison_event_does_not_sink_its_neighbours() {
     for number in 0..50 {
         analytics.capture_one(if number == 17 { "Poison" } else { "Good" });
     }
-    assert!(eventually(analytics.flush()).await.is_complete());
+    assert!(eventually(analytics.flush_all()).await.is_complete());
     assert_eq!(backend.0.events().len(), 49);
     assert_eq!(dropped(&analytics, 0, DropReason::Rejected), 1);
 }
@@ -102,16 +102,16 @@ async fn a_backend_that_comes_back_gets_everything_under_the_same_unique_ids() {
     backend.fail_next(DeliveryFailure::Transient);
     backend.fail_next(DeliveryFailure::Throttled { retry_after: Some(Duration::from_secs(60)) });
     analytics.capture_one("Late");
-    assert_eq!(eventually(analytics.flush()).await.backends[0].undelivered, 1);
+    assert_eq!(eventually(analytics.flush_all()).await.backends[0].undelivered, 1);
     assert_eq!(flush_after_the_floor(&analytics).await.backends[0].undelivered, 1);
     assert_eq!(backend.attempts(), 2);
     // The backend asked for a delay, and a flush does not shorten it.
-    assert_eq!(eventually(analytics.flush()).await.backends[0].undelivered, 1);
+    assert_eq!(eventually(analytics.flush_all()).await.backends[0].undelivered, 1);
     assert_eq!(backend.attempts(), 2);
 
     tokio::time::advance(Duration::from_millis(60_001)).await;
     eventually(backend.wait_for_attempts(3)).await;
-    assert!(eventually(analytics.flush()).await.is_complete());
+    assert!(eventually(analytics.flush_all()).await.is_complete());
     assert_eq!(backend.accepted_events().len(), 1);
     assert!(analytics.stats().backends[0].is_balanced());
 }
@@ -127,7 +127,7 @@ async fn a_backend_that_needs_the_app_gets_one_attempt_an_hour_and_at_each_flush
         for _ in 0..150 {
             analytics.capture_one("Kept");
         }
-        assert_eq!(eventually(analytics.flush()).await.backends[0].undelivered, 150);
+        assert_eq!(eventually(analytics.flush_all()).await.backends[0].undelivered, 150);
         assert_eq!(backend.attempts(), 1, "{failure:?}");
         // Without a flush, there is one attempt per hour.
         for minute in 1..=125 {
@@ -137,7 +137,7 @@ async fn a_backend_that_needs_the_app_gets_one_attempt_an_hour_and_at_each_flush
             }
             assert_eq!(backend.attempts(), 1 + minute / 60, "{failure:?}, minute {minute}");
         }
-        assert_eq!(eventually(analytics.flush()).await.backends[0].undelivered, 150);
+        assert_eq!(eventually(analytics.flush_all()).await.backends[0].undelivered, 150);
         assert_eq!(backend.attempts(), 4, "{failure:?}");
 
         // The backend is repaired, and the app exits soon after the failed attempt.
@@ -160,12 +160,13 @@ async fn an_event_expires_on_time_even_if_its_backend_is_paused_or_the_gate_hold
         let world = World::new().await;
         let backend = FailingBackend::new();
         let device = world.device("PHONE").await;
-        let builder = device.builder().backend(backend.clone()).queue_max_age(AGE);
+        let builder =
+            device.builder().backend(backend.clone()).limits(Limits::default().queue_max_age(AGE));
         let analytics = opted_in(builder).await;
         let mut drops = analytics.drops();
         backend.fail_always(failure);
         analytics.capture_one("Kept");
-        assert_eq!(eventually(analytics.flush()).await.backends[0].undelivered, 1);
+        assert_eq!(eventually(analytics.flush_all()).await.backends[0].undelivered, 1);
         tokio::time::advance(AGE - Duration::from_secs(1)).await;
         assert_eq!(analytics.stats().backends[0].queued, 1, "{failure:?}");
         // Only the age of the waiting events wakes the lane.
@@ -178,14 +179,17 @@ async fn an_event_expires_on_time_even_if_its_backend_is_paused_or_the_gate_hold
     let world = World::new().await;
     let device = world.device("PHONE").await;
     let backend = FailingBackend::new();
-    let analytics = opted_in(device.builder().backend(backend.clone()).queue_max_age(AGE)).await;
+    let analytics = opted_in(
+        device.builder().backend(backend.clone()).limits(Limits::default().queue_max_age(AGE)),
+    )
+    .await;
     world.server.fail_all(Fault::StallBefore);
     world.set_content(&content(Some(true), Some(FOREIGN_ID)));
     device.sync().await;
     analytics.until(|state| matches!(state.gate, GateState::Holding(_))).await;
     let mut drops = analytics.drops();
     analytics.capture_one("Held");
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     tokio::time::advance(AGE + Duration::from_secs(1)).await;
     let dropped = eventually(drops.next()).await.unwrap();
     assert_eq!((dropped.reason, dropped.events), (DropReason::Expired, 1));
@@ -199,7 +203,7 @@ async fn a_shutdown_right_after_a_failed_attempt_makes_no_other() {
     let analytics = opted_in(device.builder().backend(backend.clone())).await;
     backend.fail_always(DeliveryFailure::Transient);
     analytics.capture_one("Left");
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     let report = eventually(analytics.shutdown(Duration::from_secs(3600))).await;
     assert_eq!((report.backends[0].undelivered, backend.attempts()), (1, 1));
 }
@@ -212,7 +216,7 @@ async fn a_throttling_backend_is_not_contacted_at_shutdown() {
     let analytics = opted_in(device.builder().backend(backend.clone())).await;
     backend.fail_next(DeliveryFailure::Throttled { retry_after: Some(Duration::from_secs(60)) });
     analytics.capture_one("Left");
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     // Nor does it delay the app's exit until the deadline.
     let report = eventually(analytics.shutdown(Duration::from_secs(3600))).await;
     assert_eq!((report.backends[0].delivered, report.backends[0].undelivered), (0, 1));
@@ -229,7 +233,7 @@ async fn the_outage_of_one_backend_delays_no_other() {
     for _ in 0..250 {
         analytics.capture_one("Event");
     }
-    let mut flush = Box::pin(analytics.flush());
+    let mut flush = Box::pin(analytics.flush_all());
     assert!(futures_util::poll!(&mut flush).is_pending());
     eventually(well.wait_for(250)).await;
     let stats = analytics.stats();
@@ -254,21 +258,19 @@ async fn a_full_intake_and_a_full_queue_drop_and_count() {
         let builder = device
             .builder()
             .backend(backend.clone())
-            .intake_max_events(3)
-            .queue_max_events(2)
-            .overflow_policy(policy);
+            .limits(Limits::default().queue_max_events(2).overflow_policy(policy));
         let analytics = opted_in(builder).await;
         backend.fail_next(DeliveryFailure::Transient);
         for _ in 0..5 {
             analytics.capture_one("Event");
         }
-        assert_eq!(dropped(&analytics, 0, DropReason::IntakeFull), 2);
-        eventually(analytics.flush()).await;
-        assert_eq!(dropped(&analytics, 0, DropReason::QueueFull), 1);
+        assert_eq!(dropped(&analytics, 0, DropReason::QueueFull), 3);
+        eventually(analytics.flush_all()).await;
+        assert_eq!(dropped(&analytics, 0, DropReason::QueueFull), 3);
         backend.fail_next(DeliveryFailure::Transient);
         analytics.capture_one("Last");
         flush_after_the_floor(&analytics).await;
-        assert_eq!(dropped(&analytics, 0, DropReason::QueueFull), 2);
+        assert_eq!(dropped(&analytics, 0, DropReason::QueueFull), 4);
         flush_after_the_floor(&analytics).await;
         let names: Vec<_> = backend.accepted_events().into_iter().map(|event| event.name).collect();
         assert_eq!(names, kept, "{policy:?}");
@@ -280,13 +282,16 @@ async fn an_event_that_waited_too_long_expires() {
     let world = World::new().await;
     let backend = FailingBackend::new();
     let device = world.device("PHONE").await;
-    let builder = device.builder().backend(backend.clone()).queue_max_age(Duration::from_secs(60));
+    let builder = device
+        .builder()
+        .backend(backend.clone())
+        .limits(Limits::default().queue_max_age(Duration::from_secs(60)));
     let analytics = opted_in(builder).await;
     backend.fail_always(DeliveryFailure::Transient);
     analytics.capture_one("Old");
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     tokio::time::advance(Duration::from_secs(61)).await;
-    assert!(eventually(analytics.flush()).await.is_complete());
+    assert!(eventually(analytics.flush_all()).await.is_complete());
     assert_eq!(dropped(&analytics, 0, DropReason::Expired), 1);
 }
 
@@ -298,10 +303,10 @@ async fn a_backend_that_panics_over_one_event_loses_only_that_event() {
     let analytics = opted_in(device.builder().backend(backend.clone())).await;
     backend.panic_next();
     analytics.capture_one("Panics");
-    assert!(eventually(analytics.flush()).await.is_complete());
+    assert!(eventually(analytics.flush_all()).await.is_complete());
     assert_eq!(dropped(&analytics, 0, DropReason::BackendPanicked), 1);
     analytics.capture_one("BackendReport");
-    assert!(eventually(analytics.flush()).await.is_complete());
+    assert!(eventually(analytics.flush_all()).await.is_complete());
     assert_eq!(backend.accepted_events().len(), 1);
 }
 
@@ -390,7 +395,7 @@ async fn an_invalid_event_is_counted_and_the_sink_continues() {
     analytics.capture_named("Sum", Properties::new().with("own", half.as_str()));
     analytics.set_super_properties(Properties::new()).unwrap();
     analytics.capture(&Number { value: 1.5 });
-    assert!(eventually(analytics.flush()).await.is_complete());
+    assert!(eventually(analytics.flush_all()).await.is_complete());
     assert_eq!(dropped(&analytics, 0, DropReason::TooLarge), 2);
     assert_eq!(recorder.names(), ["Number"]);
 }
@@ -400,13 +405,13 @@ async fn super_and_user_properties_go_with_the_next_event_and_the_event_wins() {
     let world = World::new().await;
     let (analytics, recorder) = world.device("PHONE").await.start_opted_in().await;
     analytics.set_super_properties(Properties::new().with("app", "1.0").with("value", 0)).unwrap();
-    analytics.set_user_properties(&Properties::new().with("rooms", 5).with("spaces", 1)).unwrap();
-    analytics.set_user_properties(&Properties::new().with("rooms", 6)).unwrap();
-    analytics.set_user_properties_once(&Properties::new().with("first", "a")).unwrap();
-    analytics.set_user_properties_once(&Properties::new().with("first", "b")).unwrap();
+    analytics.set_user_properties(UserProperties::new().set("rooms", 5).set("spaces", 1)).unwrap();
+    analytics.set_user_properties(UserProperties::new().set("rooms", 6)).unwrap();
+    analytics.set_user_properties(UserProperties::new().set_once("first", "a")).unwrap();
+    analytics.set_user_properties(UserProperties::new().set_once("first", "b")).unwrap();
     analytics.capture(&Number { value: 2.5 });
     analytics.capture_one("Second");
-    assert!(eventually(analytics.flush()).await.is_complete());
+    assert!(eventually(analytics.flush_all()).await.is_complete());
 
     let events = recorder.events();
     let json = |value: &_| serde_json::to_value(value).unwrap();
@@ -421,7 +426,8 @@ async fn super_and_user_properties_go_with_the_next_event_and_the_event_wins() {
 async fn every_drop_is_reported_once_even_to_a_slow_reader() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
-    let builder = device.builder().backend(RecordingBackend::new()).intake_max_events(3);
+    let builder = device.builder().backend(RecordingBackend::new());
+    let builder = builder.limits(Limits::default().queue_max_events(3));
     let analytics = opted_in(builder).await;
     let mut drops = analytics.drops();
     assert_eq!(futures_util::poll!(drops.next()), Poll::Pending);
@@ -433,8 +439,8 @@ async fn every_drop_is_reported_once_even_to_a_slow_reader() {
         let dropped = eventually(drops.next()).await.unwrap();
         (dropped.backend, dropped.reason, dropped.events)
     };
-    assert_eq!(next_drop(&mut drops).await, ("recording", DropReason::IntakeFull, 2));
     assert_eq!(next_drop(&mut drops).await, ("recording", DropReason::Invalid, 1));
+    assert_eq!(next_drop(&mut drops).await, ("recording", DropReason::QueueFull, 2));
     assert_eq!(futures_util::poll!(drops.next()), Poll::Pending);
 
     // An event that the reader captures after a drop is not itself a drop.
@@ -475,7 +481,7 @@ async fn an_outage_of_hours_loses_nothing_and_one_of_days_only_with_a_reason() {
             tokio::task::yield_now().await;
             tokio::time::advance(STEP).await;
         }
-        eventually(analytics.flush()).await;
+        eventually(analytics.flush_all()).await;
 
         let stats = &analytics.stats().backends[0];
         assert_eq!((stats.queued, stats.in_flight), (0, 0));
@@ -490,7 +496,7 @@ async fn an_outage_of_hours_loses_nothing_and_one_of_days_only_with_a_reason() {
 }
 
 /// Returns an event's size as the limits count it, documented in
-/// `AnalyticsBuilder::intake_max_bytes`.
+/// `Limits`.
 fn counted(name: &str, own: &Properties, shared: &Properties) -> usize {
     let members = |properties: &Properties| properties.json_bytes() - "{}".len();
     160 + name.len() + members(own) + members(shared)
@@ -515,21 +521,22 @@ async fn a_burst_that_fits_the_limits_loses_no_event_in_the_intake_or_in_the_que
         let backend = FailingBackend::new();
         let device = world.device("PHONE").await;
         let builder = device.builder().backend(backend.clone());
-        let builder = builder.intake_max_bytes(bytes).queue_max_bytes(bytes);
-        let builder = builder.intake_max_events(burst.len()).queue_max_events(burst.len());
+        let builder = builder;
+        let builder =
+            builder.limits(Limits::default().queue_max_bytes(bytes).queue_max_events(burst.len()));
         let analytics = opted_in(builder).await;
         analytics.set_super_properties(shared).unwrap();
         backend.fail_always(DeliveryFailure::Transient);
         for own in &burst {
             analytics.capture_named("Burst", own.clone());
         }
-        eventually(analytics.flush()).await;
+        eventually(analytics.flush_all()).await;
         let stats = analytics.stats();
         assert_eq!(stats.backends[0].dropped_total(), 0, "{round}: {stats:?}");
         assert_eq!(stats.backends[0].queued, burst.len() as u64, "{round}");
         // The waiting events are exactly at the limits.
         analytics.capture_one("One");
-        eventually(analytics.flush()).await;
+        eventually(analytics.flush_all()).await;
         assert!(dropped(&analytics, 0, DropReason::QueueFull) > 0, "{round}");
     }
 }
@@ -539,7 +546,8 @@ async fn large_events_for_an_idle_backend_do_not_wait_until_the_intake_is_full()
     let world = World::new().await;
     let recorder = RecordingBackend::new();
     let device = world.device("PHONE").await;
-    let builder = device.builder().backend(recorder.clone()).batch_max_events(1000);
+    let builder =
+        device.builder().backend(recorder.clone()).limits(Limits::default().batch_max_events(1000));
     let analytics = opted_in(builder).await;
     let text = "x".repeat(30_000);
     for _ in 0..500 {
@@ -547,7 +555,7 @@ async fn large_events_for_an_idle_backend_do_not_wait_until_the_intake_is_full()
         // The app yields to the runtime now and then, but never for 10 seconds.
         tokio::task::yield_now().await;
     }
-    assert!(eventually(analytics.flush()).await.is_complete());
+    assert!(eventually(analytics.flush_all()).await.is_complete());
     assert_eq!(analytics.stats().backends[0].dropped_total(), 0);
     assert_eq!(recorder.events().len(), 500);
 }
@@ -557,15 +565,18 @@ async fn an_event_that_can_never_fit_evicts_no_other() {
     let world = World::new().await;
     let backend = FailingBackend::new();
     let device = world.device("PHONE").await;
-    let analytics = opted_in(device.builder().backend(backend.clone()).queue_max_bytes(2000)).await;
+    let analytics = opted_in(
+        device.builder().backend(backend.clone()).limits(Limits::default().queue_max_bytes(2000)),
+    )
+    .await;
     backend.fail_always(DeliveryFailure::Transient);
     for _ in 0..5 {
         analytics.capture_one("Small");
     }
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     let text = "x".repeat(2000);
     analytics.capture_named("Large", Properties::new().with("text", text.as_str()));
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert_eq!(dropped(&analytics, 0, DropReason::TooLarge), 1);
     assert_eq!(analytics.stats().backends[0].queued, 5);
 }
@@ -577,7 +588,8 @@ async fn an_earlier_event_keeps_its_time_and_ages_from_its_capture() {
     let world = World::new().await;
     let recorder = RecordingBackend::new();
     let device = world.device("PHONE").await;
-    let builder = device.builder().backend(recorder.clone()).queue_max_age(DAY);
+    let builder =
+        device.builder().backend(recorder.clone()).limits(Limits::default().queue_max_age(DAY));
     let analytics = opted_in(builder).await;
     let start = SystemTime::now();
     let earlier = start - 30 * DAY;
@@ -587,7 +599,7 @@ async fn an_earlier_event_keeps_its_time_and_ages_from_its_capture() {
     // A time that no file could store.
     analytics.capture_named_at(start - 500 * 365 * DAY, "Antiquity", Properties::new());
     // Older than the queue's age limit, but captured just now.
-    assert!(eventually(analytics.flush()).await.is_complete());
+    assert!(eventually(analytics.flush_all()).await.is_complete());
     assert_eq!(analytics.stats().backends[0].dropped_total(), 0);
     let events = recorder.events();
     assert_eq!([events[0].time, events[1].time], [earlier; 2]);
@@ -602,11 +614,11 @@ async fn posthog_receives_the_time_of_an_event() {
     let collector = Collector::start();
     let world = World::new().await;
     let device = world.device("PHONE").await;
-    let posthog = PostHog::builder(&collector.url(), "phc_key").build().unwrap();
+    let posthog = PostHog::new(&collector.url(), "phc_key").unwrap();
     let analytics = opted_in(device.builder().backend(posthog)).await;
     let earlier = SystemTime::UNIX_EPOCH + Duration::from_millis(1_769_860_800_250);
     analytics.capture_named_at(earlier, "Earlier", Properties::new());
-    assert!(eventually(analytics.flush()).await.is_complete());
+    assert!(eventually(analytics.flush_all()).await.is_complete());
     let body = String::from_utf8(collector.seen().requests[0].clone()).unwrap();
     assert!(body.contains(r#""timestamp":"2026-01-31T12:00:00.25Z""#), "{body}");
 }

@@ -12,7 +12,7 @@ use std::{
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use matrix_analytics::{
-    Analytics, BackendStats, DropReason, Properties,
+    Analytics, BackendStats, DropReason, Limits, Properties, UserProperties,
     testing::{DeliveryFailure, FailingBackend, RecordingBackend},
 };
 
@@ -33,7 +33,7 @@ async fn threads_without_a_runtime_can_capture() {
             });
         }
     });
-    assert!(eventually(analytics.flush()).await.is_complete());
+    assert!(eventually(analytics.flush_all()).await.is_complete());
     assert_eq!(recorder.events().len(), 2000);
     assert!(analytics.stats().backends.iter().all(BackendStats::is_balanced));
 }
@@ -79,12 +79,12 @@ impl Wake for Caller {
         assert!(stats.backends.iter().all(BackendStats::is_balanced), "{stats:?}");
         analytics.capture_one("FromWaker");
         analytics.set_super_properties(Properties::new()).unwrap();
-        analytics.set_user_properties(&Properties::new().with("a", 1)).unwrap();
-        let _ = (analytics.state(), analytics.analytics_id(), analytics.prompt());
+        analytics.set_user_properties(UserProperties::new().set("a", 1)).unwrap();
+        let _ = (analytics.state(), analytics.analytics_id(), analytics.state().prompt());
         drop(analytics.drops());
         drop(analytics.state_stream());
         // Polled once, as by an executor that runs a woken task in place.
-        drop(analytics.flush().now_or_never());
+        drop(analytics.flush_all().now_or_never());
         self.calls.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -109,7 +109,7 @@ async fn every_drop_wakes_a_caller() {
     let backend = FailingBackend::new();
     let device = world.device("PHONE").await;
     let builder = device.builder().backend(backend.clone()).backend(RecordingBackend::new());
-    let analytics = builder.intake_max_events(5).queue_max_events(3).build().await.unwrap();
+    let analytics = builder.limits(Limits::default().queue_max_events(3)).build().await.unwrap();
     analytics.opt_in_and_settle().await;
 
     let caller = Arc::new(Caller { analytics: analytics.clone(), calls: AtomicUsize::new(0) });
@@ -135,12 +135,14 @@ async fn every_drop_wakes_a_caller() {
     }
     check_woken("a full intake");
     backend.fail_always(DeliveryFailure::Transient);
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
+    analytics.capture_one("Full");
+    eventually(analytics.flush_all()).await;
     check_woken("a full queue");
     backend.fail_always(DeliveryFailure::Rejected);
     // Long enough for a flush to retry.
     tokio::time::advance(Duration::from_secs(6)).await;
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     check_woken("a refusal");
     eventually(analytics.opt_out().into_future()).await;
     check_woken("a withdrawal");

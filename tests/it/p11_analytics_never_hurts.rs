@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use hyper::Method;
 use matrix_analytics::{
-    Analytics, Backend, Batch, ConsentState, DeliveryError, ELEMENT_EVENT_TYPE,
+    Analytics, Backend, Batch, ConsentState, DeliveryError, ELEMENT_EVENT_TYPE, Limits,
     testing::{AccountDataMethod, FailingBackend, Fault, FaultRule},
 };
 use tokio::sync::Semaphore;
@@ -150,22 +150,49 @@ async fn a_flush_covers_only_the_events_captured_before_it() {
     let world = World::new().await;
     let backend = Arc::new(OneByOne(Semaphore::new(0)));
     let device = world.device("PHONE").await;
-    let analytics =
-        device.builder().backend(backend.clone()).batch_max_events(1).build().await.unwrap();
+    let analytics = device
+        .builder()
+        .backend(backend.clone())
+        .limits(Limits::default().batch_max_events(1))
+        .build()
+        .await
+        .unwrap();
     analytics.opt_in_and_settle().await;
     analytics.capture_one("First");
-    let mut flush = Box::pin(analytics.flush());
+    let mut flush = Box::pin(analytics.flush_all());
     assert!(futures_util::poll!(&mut flush).is_pending());
     // While it waits, more events are captured.
     for _ in 0..5 {
         analytics.capture_one("Later");
     }
-    let mut later = Box::pin(analytics.flush());
+    let mut later = Box::pin(analytics.flush_all());
     assert!(futures_util::poll!(&mut later).is_pending());
     backend.0.add_permits(1);
     assert_eq!(eventually(flush).await.backends[0].delivered, 1);
     backend.0.add_permits(5);
     assert!(eventually(later).await.is_complete());
+}
+
+#[tokio::test]
+async fn a_flush_returns_at_its_deadline_if_a_backend_never_answers() {
+    let world = World::new().await;
+    let backend = Arc::new(OneByOne(Semaphore::new(0)));
+    let device = world.device("PHONE").await;
+    let analytics = device.builder().backend(backend.clone()).build().await.unwrap();
+    analytics.opt_in_and_settle().await;
+    analytics.capture_one("First");
+    let mut flush = Box::pin(analytics.flush(Duration::from_secs(2)));
+    for _ in 0..20 {
+        assert!(futures_util::poll!(&mut flush).is_pending());
+        tokio::task::yield_now().await;
+    }
+    tokio::time::advance(Duration::from_millis(2001)).await;
+    let report = eventually(flush).await;
+    assert_eq!((report.backends[0].delivered, report.backends[0].undelivered), (0, 1));
+    // Delivery goes on.
+    backend.0.add_permits(1);
+    assert!(eventually(analytics.flush_all()).await.is_complete());
+    assert_eq!(analytics.stats().backends[0].delivered, 1);
 }
 
 #[test]
@@ -178,7 +205,7 @@ fn a_flush_after_the_runtime_has_ended_returns_and_every_event_is_counted() {
         analytics
     });
     drop(runtime);
-    let report = futures_util::FutureExt::now_or_never(analytics.flush()).unwrap();
+    let report = futures_util::FutureExt::now_or_never(analytics.flush_all()).unwrap();
     assert!(report.is_complete());
     let stats = analytics.stats();
     assert_eq!(stats.backends[0].dropped[&matrix_analytics::DropReason::Shutdown], 1);
@@ -194,15 +221,16 @@ async fn the_largest_settings_do_no_harm() {
         .builder()
         .backend(recorder.clone())
         .request_timeout(Duration::MAX)
-        .batch_max_events(usize::MAX)
-        .batch_max_bytes(usize::MAX)
-        .batch_max_age(Duration::MAX)
-        .intake_max_events(usize::MAX)
-        .intake_max_bytes(usize::MAX)
-        .queue_max_events(usize::MAX)
-        .queue_max_bytes(usize::MAX)
-        .queue_max_age(Duration::MAX)
-        .send_timeout(Duration::MAX)
+        .limits(
+            Limits::default()
+                .batch_max_events(usize::MAX)
+                .batch_max_bytes(usize::MAX)
+                .batch_max_age(Duration::MAX)
+                .queue_max_events(usize::MAX)
+                .queue_max_bytes(usize::MAX)
+                .queue_max_age(Duration::MAX)
+                .send_timeout(Duration::MAX),
+        )
         .build()
         .await
         .unwrap();
@@ -211,7 +239,7 @@ async fn the_largest_settings_do_no_harm() {
     analytics.until(ConsentState::is_open).await;
     for _ in 0..3 {
         analytics.capture_one("Event");
-        assert!(eventually(analytics.flush()).await.is_complete());
+        assert!(eventually(analytics.flush_all()).await.is_complete());
     }
     assert_eq!(recorder.events().len(), 3);
     assert!(eventually(analytics.opt_out().into_future()).await.is_complete());
@@ -229,7 +257,7 @@ async fn a_backend_that_rejects_everything_gets_few_requests() {
     for _ in 0..1000 {
         analytics.capture_one("Refused");
     }
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert!(backend.attempts() <= 12, "{} tries", backend.attempts());
 }
 

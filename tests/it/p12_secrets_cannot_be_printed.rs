@@ -1,8 +1,8 @@
 //! P12: no `Debug` output and no error of this crate contains an analytics ID, a key or a value.
 
-use matrix_analytics::{Properties, testing};
+use matrix_analytics::{Properties, UserProperties, testing};
 
-use crate::support::{ALICE, Device, FOREIGN_ID, World, content, eventually};
+use crate::support::{ALICE, AnalyticsExt as _, Device, FOREIGN_ID, World, content, eventually};
 
 const VALUE: &str = "a-very-personal-value";
 
@@ -24,7 +24,7 @@ async fn debug_shows_neither_an_id_nor_a_value() {
         format!("{properties:?}"),
         format!("{batch:?}"),
         format!("{:?}", matrix_analytics::PropertyValue::from(VALUE)),
-        format!("{:?}", eventually(analytics.flush()).await),
+        format!("{:?}", eventually(analytics.flush_all()).await),
         format!("{:?}", eventually(analytics.opt_out().into_future()).await),
     ];
     for text in printed {
@@ -72,11 +72,11 @@ async fn no_error_quotes_its_input() {
         Box::new(Properties::from_serialize(VALUE).unwrap_err()),
         Box::new(bad.check().unwrap_err()),
         Box::new(analytics.set_super_properties(bad.clone()).unwrap_err()),
-        Box::new(analytics.set_user_properties(&bad).unwrap_err()),
-        Box::new(analytics.set_user_properties_once(&bad).unwrap_err()),
+        Box::new(analytics.set_user_properties(bad.clone()).unwrap_err()),
+        Box::new(UserProperties::new().set_once(VALUE, f64::NAN).check().unwrap_err()),
         Box::new(builder(&format!("{VALUE} {VALUE}")).await.unwrap_err()),
         #[cfg(feature = "posthog")]
-        Box::new(matrix_analytics::PostHog::builder(VALUE, VALUE).build().unwrap_err()),
+        Box::new(matrix_analytics::PostHog::new(VALUE, VALUE).unwrap_err()),
         #[cfg(feature = "posthog")]
         Box::new(
             matrix_analytics::PostHog::builder(&format!("http://{VALUE}@[{VALUE}/"), VALUE)

@@ -2,7 +2,7 @@
 
 use matrix_analytics::{
     Analytics, BuildError, ClosedReason, Consent, ConsentState, ELEMENT_EVENT_TYPE, GateState,
-    HoldReason, OptInError, Prompt, Properties,
+    HoldReason, OptInError, Prompt, Properties, UserProperties,
 };
 use matrix_sdk::ClientBuilder;
 
@@ -16,16 +16,16 @@ async fn ending_the_session_closes_wipes_and_leaves_the_account_alone() {
     let device = world.device("PHONE").await;
     let (analytics, recorder) = device.start_opted_in().await;
     let held = world.content();
-    analytics.set_user_properties(&Properties::new().with("rooms", 5)).unwrap();
+    analytics.set_user_properties(UserProperties::new().set("rooms", 5)).unwrap();
     analytics.capture_one("Queued");
 
     let mut end = Box::pin(analytics.end_session());
     assert!(futures_util::poll!(&mut end).is_pending());
     assert_eq!(analytics.state().gate, GateState::Closed(ClosedReason::SessionEnded));
     assert!(eventually(end).await.is_complete());
-    assert_eq!(analytics.prompt(), Prompt::Unavailable);
+    assert_eq!(analytics.state().prompt(), Prompt::Unavailable);
     assert!(matches!(eventually(analytics.opt_in()).await, Err(OptInError::SessionEnded)));
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert!(recorder.events().is_empty());
     assert_eq!(world.content(), held);
 
@@ -60,15 +60,15 @@ async fn two_accounts_in_one_process_share_nothing() {
     let (bob, bobs) = world.device_of(login).await.start_confirmed().await;
     alice.set_super_properties(Properties::new().with("of", "alice")).unwrap();
 
-    assert_eq!(bob.prompt(), Prompt::Ask);
+    assert_eq!(bob.state().prompt(), Prompt::Ask);
     bob.capture_one("Bob");
     bob.opt_in_and_settle().await;
     assert_ne!(alice.analytics_id(), bob.analytics_id());
     alice.capture_one("Alice");
     bob.capture_one("Bob");
     eventually(alice.opt_out().into_future()).await;
-    eventually(alice.flush()).await;
-    eventually(bob.flush()).await;
+    eventually(alice.flush_all()).await;
+    eventually(bob.flush_all()).await;
     assert!(alices.events().is_empty());
     assert_eq!(bobs.names(), ["Bob"]);
     assert!(bobs.events()[0].properties.is_empty());
@@ -99,10 +99,10 @@ async fn another_user_on_the_same_store_inherits_nothing() {
     let (bob, bobs) = start(&bobs).await;
     assert_eq!(bob.state().gate, GateState::Closed(ClosedReason::Unknown));
     bob.confirmed().await;
-    assert_eq!((bob.state().decision, bob.prompt()), (Consent::Undecided, Prompt::Ask));
+    assert_eq!((bob.state().decision, bob.state().prompt()), (Consent::Undecided, Prompt::Ask));
     bob.opt_in_and_settle().await;
     bob.capture_one("Bob");
-    eventually(bob.flush()).await;
+    eventually(bob.flush_all()).await;
     assert!(bobs.events()[0].properties.is_empty());
     eventually(bob.opt_out().into_future()).await;
     drop(bob);

@@ -17,7 +17,8 @@ use std::{
 
 use futures_util::StreamExt as _;
 use matrix_analytics::{
-    Analytics, AnalyticsBuilder, ConsentState, ELEMENT_EVENT_TYPE, GateState, Properties,
+    Analytics, AnalyticsBuilder, ConsentState, DeliveryReport, ELEMENT_EVENT_TYPE, GateState,
+    Properties,
     testing::{
         AccountDataMethod, AccountDataRequest, AccountDataServer, DeviceLogin, Fault, Msc3391,
         Outcome, RecordingBackend,
@@ -264,6 +265,7 @@ pub(crate) trait AnalyticsExt {
     async fn until(&self, wanted: impl Fn(&ConsentState) -> bool) -> ConsentState;
     async fn confirmed(&self) -> ConsentState;
     async fn opt_in_and_settle(&self);
+    async fn flush_all(&self) -> DeliveryReport;
     fn capture_one(&self, name: &'static str);
 }
 
@@ -293,6 +295,11 @@ impl AnalyticsExt for Analytics {
         }
     }
 
+    /// Flushes without a deadline.
+    async fn flush_all(&self) -> DeliveryReport {
+        self.flush(Duration::MAX).await
+    }
+
     fn capture_one(&self, name: &'static str) {
         self.capture_named(name, Properties::new());
     }
@@ -312,7 +319,7 @@ pub(crate) async fn sent_under(
         tokio::time::advance(SETTLE + BOUND).await;
     }
     analytics.capture_one("Sent");
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     recorder.ids()
 }
 

@@ -224,7 +224,7 @@ async fn sends_only_under(
     cell: &str,
 ) {
     analytics.capture_one("Opened");
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     let ids = recorder.ids();
     match expected.sends_under {
         Some(Answer::SameId) => assert_eq!(ids, [own_id], "{cell}"),

@@ -5,7 +5,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use matrix_analytics::{Analytics, AnalyticsBuilder, JsonLines, PostHog, Properties, SqliteQueue};
+use matrix_analytics::{
+    Analytics, AnalyticsBuilder, JsonLines, Limits, PostHog, Properties, SqliteQueue,
+};
 use matrix_sdk::{
     Client, SessionMeta, SessionTokens, authentication::matrix::MatrixSession,
     store::RoomLoadSettings,
@@ -59,7 +61,7 @@ impl App {
     }
 
     fn flush(&self) {
-        self.runtime.block_on(self.analytics.flush());
+        self.runtime.block_on(self.analytics.flush(Duration::from_secs(30)));
     }
 
     /// Panics if events were dropped, because the measurement would be invalid.
@@ -75,18 +77,14 @@ fn nowhere() -> JsonLines {
 }
 
 fn posthog(url: &str) -> PostHog {
-    PostHog::builder(url, "phc_bench").build().expect("a backend")
+    PostHog::new(url, "phc_bench").expect("a backend")
 }
 
 /// Sets limits that can hold the whole burst.
 fn roomy(builder: AnalyticsBuilder) -> AnalyticsBuilder {
     let events = 2 * BURST as usize;
     let bytes = 1 << 30;
-    builder
-        .intake_max_events(events)
-        .intake_max_bytes(bytes)
-        .queue_max_events(events)
-        .queue_max_bytes(bytes)
+    builder.limits(Limits::default().queue_max_events(events).queue_max_bytes(bytes))
 }
 
 pub(crate) fn denied(settings: &Settings) {

@@ -1,6 +1,9 @@
 //! Decisions on one device, as seen by another.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use matrix_analytics::{
     ClosedReason, Consent, ConsentState, ELEMENT_EVENT_TYPE, GateState, HoldReason, Prompt,
@@ -43,7 +46,7 @@ pub(crate) async fn opt_in(cell: Cell) -> Result<Outcome> {
     user.overwrite(&format!("{{{OTHERS}}}")).await?;
     let (here, there) = (cell.device(&user).await?, cell.device(&user).await?);
     for device in [&here, &there] {
-        ensure("the user is to be asked", device.analytics.prompt() == Prompt::Ask)?;
+        ensure("the user is to be asked", device.analytics.state().prompt() == Prompt::Ask)?;
         device.capture("TooEarly");
     }
 
@@ -83,7 +86,10 @@ pub(crate) async fn opt_out(cell: Cell) -> Result<Outcome> {
 
     for device in [&here, &there] {
         device.send("After").await;
-        ensure("the user is not asked again", device.analytics.prompt() == Prompt::DontAsk)?;
+        ensure(
+            "the user is not asked again",
+            device.analytics.state().prompt() == Prompt::DontAsk,
+        )?;
     }
     ensure("nothing left here", here.witness.received().is_empty())?;
     ensure("waiting events are wiped", there.witness.received() == [format!("{ID}:Before")])?;
@@ -119,7 +125,7 @@ pub(crate) async fn erase(cell: Cell) -> Result<Outcome> {
     there.send("After").await;
     ensure("nothing was sent", there.witness.received().is_empty())?;
     let fresh = cell.device(&user).await?;
-    ensure("a fresh device may ask", fresh.analytics.prompt() == Prompt::Ask)?;
+    ensure("a fresh device may ask", fresh.analytics.state().prompt() == Prompt::Ask)?;
     Ok(Outcome::Works)
 }
 
@@ -140,7 +146,7 @@ pub(crate) async fn restart(cell: Cell) -> Result<Outcome> {
     ensure("the opt-in is remembered", started.gate == held || started.is_open())?;
     device.capture("Started");
     ensure("the same ID", device.until_open().await? == id)?;
-    device.analytics.flush().await;
+    device.analytics.flush(Duration::from_secs(30)).await;
     ensure("the held event is sent", device.witness.received() == [format!("{id}:Started")])?;
 
     ensure("the opt-out is complete", device.analytics.opt_out().await.is_complete())?;

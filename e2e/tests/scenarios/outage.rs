@@ -1,5 +1,7 @@
 //! The homeserver dies during a decision, and comes back.
 
+use std::time::Duration;
+
 use matrix_analytics::{ClosedReason, ConsentState, GateState, OptInError};
 use tokio::time::Instant;
 
@@ -127,7 +129,7 @@ pub(crate) async fn settling(cell: Cell) -> Result<Outcome> {
     device.syncing.resume().await;
     let id = device.until_open().await?;
     let took = back.elapsed();
-    device.analytics.flush().await;
+    device.analytics.flush(Duration::from_secs(30)).await;
     ensure("the held event is sent", device.witness.received() == [format!("{id}:Held")])?;
     ensure("the server's ID", user.held_id().await?.as_deref() == Some(&*id))?;
     let seconds = took.as_secs_f64();

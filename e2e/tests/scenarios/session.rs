@@ -1,5 +1,7 @@
 //! Guest sessions, and sessions that end or have to be renewed.
 
+use std::time::Duration;
+
 use matrix_analytics::{
     AccountDataError, ClosedReason, ConsentState, GateState, HoldReason, OptInError, Prompt,
 };
@@ -49,7 +51,7 @@ pub(crate) async fn guest(cell: Cell) -> Result<Outcome> {
     let client = install.restore(session_of(&guest)?).await?;
     let device = Device::start_unconfirmed(install, client).await?;
     device.until("that a guest has no account data", is_closed(ClosedReason::Unavailable)).await?;
-    ensure("there is no user to ask", device.analytics.prompt() == Prompt::Unavailable)?;
+    ensure("there is no user to ask", device.analytics.state().prompt() == Prompt::Unavailable)?;
     let refused = device.analytics.opt_in().await;
     let forbidden = matches!(refused, Err(OptInError::AccountData(AccountDataError::Forbidden(_))));
     ensure(format!("a guest cannot opt in: {refused:?}"), forbidden)?;
@@ -92,7 +94,7 @@ pub(crate) async fn soft_logout(cell: Cell) -> Result<Outcome> {
 
     device.client.refresh_access_token().await?;
     device.until_open().await?;
-    device.analytics.flush().await;
+    device.analytics.flush(Duration::from_secs(30)).await;
     ensure("the held event is sent", device.witness.received() == [format!("{ID}:Held")])?;
     Ok(Outcome::Works)
 }
@@ -115,7 +117,7 @@ pub(crate) async fn hard_logout(cell: Cell) -> Result<Outcome> {
 /// Asserts that the session has ended, and that nothing was or will be sent.
 async fn gone(device: &Device) -> Result {
     device.until("the end of the session", is_closed(ClosedReason::SessionEnded)).await?;
-    ensure("there is no user to ask", device.analytics.prompt() == Prompt::Unavailable)?;
+    ensure("there is no user to ask", device.analytics.state().prompt() == Prompt::Unavailable)?;
     device.send("After").await;
     ensure("nothing was sent", device.witness.received().is_empty())?;
     // A session that the homeserver ended may work again, so the crate asks. A session that the app
@@ -152,7 +154,7 @@ pub(crate) async fn locked(cell: Cell) -> Result<Outcome> {
 
     cell.homeserver.administer("PUT", "v2/users", &user, &lock(false)).await?;
     device.until_open().await?;
-    device.analytics.flush().await;
+    device.analytics.flush(Duration::from_secs(30)).await;
     ensure("the held event is sent", device.witness.received() == [format!("{ID}:Held")])?;
     Ok(Outcome::Works)
 }

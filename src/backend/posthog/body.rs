@@ -76,8 +76,8 @@ fn push_event(out: &mut Vec<u8>, id: &str, event: &OutgoingEvent) -> serde_json:
     out.push(b',');
     out.extend_from_slice(CONSTANTS.as_bytes());
     for (key, properties) in [
-        (&br#","$set":{"#[..], event.user_properties().set()),
-        (br#","$set_once":{"#, event.user_properties().set_once()),
+        (&br#","$set":{"#[..], event.user_properties().values()),
+        (br#","$set_once":{"#, event.user_properties().initial_values()),
     ] {
         if !properties.is_empty() {
             out.extend_from_slice(key);

@@ -1,4 +1,4 @@
-//! The settings of a [`PostHog`].
+//! The builder of a [`PostHog`].
 
 use std::{fmt, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::backend::{
 
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Sets up a [`PostHog`]; made by [`PostHog::builder`].
+/// A builder of a [`PostHog`]; created by [`PostHog::builder`].
 #[must_use = "a builder does nothing until it is built"]
 pub struct PostHogBuilder {
     endpoint: String,
@@ -23,8 +23,7 @@ pub struct PostHogBuilder {
     gzip: bool,
 }
 
-/// Prints the timeout only: the endpoint may have credentials, and the key is
-/// secret.
+/// Prints the timeout only, because the endpoint may have credentials and the key is secret.
 impl fmt::Debug for PostHogBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PostHogBuilder").field("timeout", &self.timeout).finish_non_exhaustive()
@@ -43,7 +42,7 @@ impl PostHogBuilder {
         }
     }
 
-    /// Compresses what is sent.
+    /// Compresses the requests.
     #[cfg(feature = "posthog-gzip")]
     pub fn gzip(mut self) -> Self {
         self.gzip = true;
@@ -53,16 +52,14 @@ impl PostHogBuilder {
     /// Gets the HTTP client from `factory`, which is called when the first
     /// batch leaves, and again after each [`close`](crate::Backend::close).
     ///
-    /// An app whose Matrix client goes through a proxy or Tor must send its
-    /// telemetry the same way: without this, it goes to PostHog from the
-    /// device's own address. A proxy of the system or of the environment is used only
-    /// by a client that `factory` makes without `no_proxy()`.
+    /// An app whose Matrix client goes through a proxy or Tor must send its telemetry the same
+    /// way. Otherwise it goes to PostHog from the device's own address. A proxy of the system or
+    /// of the environment is used only by a client that `factory` makes without `no_proxy()`.
     ///
     /// The client must be a new one at each call, or [`close`](crate::Backend::close)
-    /// cannot close its connections. It must not follow redirects: that could
-    /// hand events to somebody else. A redirect that leads to another URL is
-    /// counted as a failure here, but only after the fact. It should have no
-    /// default headers, no cookies and no connections that are used for
+    /// cannot close its connections. It must not follow redirects: a
+    /// redirect could lead to another service, which is counted as a failure only after the
+    /// events have arrived there. It should have no default headers, no cookies and no connections that are used for
     /// anything else; with HTTP/1 only, a request that is cut also ends its
     /// connection. On Linux and Android, set a short `tcp_user_timeout` (ours is 5
     /// seconds, reqwest's is 30): it bounds how long a connection that closes waits for
@@ -91,14 +88,13 @@ impl PostHogBuilder {
         self
     }
 
-    /// How long a request may take, from the connection to the answer; 10
-    /// seconds if not set.
+    /// Sets how long a request may take, from the connection to the answer; 10 s if not set.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// Makes the backend. Nothing is connected or sent.
+    /// Creates the backend. Connects to nothing and sends nothing.
     ///
     /// # Errors
     ///
@@ -117,7 +113,7 @@ impl PostHogBuilder {
     }
 }
 
-/// What is wrong with the settings of a [`PostHog`].
+/// The reason why a [`PostHog`] could not be built.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PostHogBuildError {
@@ -149,7 +145,7 @@ pub enum PostHogBuildError {
     EndpointUrl(#[source] BoxError),
 }
 
-/// Refuses what PostHog's `rust/capture/src/token.rs` refuses, and every key that
+/// Refuses the keys that PostHog's `rust/capture/src/token.rs` refuses, and every key that
 /// `posthog/models/utils.py` makes as a secret: personal (`phx_`), of a project (`phs_`),
 /// and OAuth tokens (`pha_`, `phr_`).
 fn check_key(key: &str) -> Result<(), PostHogBuildError> {

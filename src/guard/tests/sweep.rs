@@ -6,6 +6,7 @@ use std::{
     pin::Pin,
     sync::{Arc, Mutex},
     task::{Context, Poll},
+    time::Duration,
 };
 
 use tokio::io::AsyncWrite;
@@ -13,7 +14,7 @@ use tokio::io::AsyncWrite;
 use crate::{
     analytics_id::AnalyticsId,
     backend::JsonLines,
-    event::Properties,
+    event::{Properties, UserProperties},
     gate::Phase,
     guard::{Guard, GuardPolicy, IdentifierKind, OwnIdentifiers, decode::decode},
     sink::{Sink, limits::Limits},
@@ -29,7 +30,7 @@ async fn the_sweep_notices_each_disabled_detector() {
         assert!(sent[0].contains("Sent "), "nothing was sent");
         for (kind, canary) in CANARIES.lines().filter_map(|line| line.split_once('\t')) {
             let leaked = sent.iter().any(|layer| layer.contains(canary));
-            let is_off = off.is_some_and(|off| off.name() == kind);
+            let is_off = off.is_some_and(|off| off.as_str() == kind);
             assert_eq!(leaked, is_off, "{canary}, without {off:?}");
         }
     }
@@ -62,11 +63,12 @@ async fn sent_without(off: Option<IdentifierKind>) -> String {
             .with("nested", format!("{{\"a\":{{\"b\":\"{canary}\"}}}}"))
             .with("encoded", encoded)
             .with("escaped", escaped);
-        sink.set_user_properties(&properties, &properties).unwrap();
+        let user = UserProperties { set: properties.clone(), set_once: properties.clone() };
+        sink.set_user_properties(&user).unwrap();
         sink.capture(format!("Sent {canary}"), || Ok(properties));
     }
     let task = tokio::spawn(sink.clone().run());
-    assert!(sink.flush().await.is_complete());
+    assert!(sink.flush(Duration::MAX).await.is_complete());
     sink.stop();
     task.await.unwrap();
     let written = written.0.lock().unwrap().clone();

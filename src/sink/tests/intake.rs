@@ -44,7 +44,7 @@ fn a_batch_is_ready_by_count_or_by_bytes_whichever_is_first() {
 
 #[test]
 fn a_batch_is_ready_before_the_buffer_is_full() {
-    let limits = Limits { intake_bytes: 10 * event(100).bytes(), ..Limits::default() };
+    let limits = Limits { queue_bytes: 10 * event(100).bytes(), ..Limits::default() };
     let intake = intake(&limits);
     for _ in 0..5 {
         intake.push(event(100));
@@ -56,11 +56,11 @@ fn a_batch_is_ready_before_the_buffer_is_full() {
 #[test]
 fn super_properties_count_towards_the_size_of_an_event() {
     let said = Properties::new().with("app", "x".repeat(500));
-    let limits = Limits { intake_bytes: event(0).bytes() + said.held_bytes(), ..Limits::default() };
+    let limits = Limits { queue_bytes: event(0).bytes() + said.held_bytes(), ..Limits::default() };
     let intake = intake(&limits);
     intake.lock().super_properties = Some(Arc::new(said));
     intake.push(event(0));
     assert_eq!(intake.lock().len(), 1);
     intake.push(event(0));
-    assert_eq!(intake.lock().drops.count(DropReason::IntakeFull), 1);
+    assert_eq!(intake.lock().drops.count(DropReason::QueueFull), 1);
 }

@@ -24,7 +24,7 @@ pub(super) const KEY: &str = "phc_4b1d0c";
 pub(super) const ID: &str = "9f1c2d7e-0d5e-4c9b-8a53-b6f1d1f1a0aa";
 
 pub(super) fn posthog(endpoint: &str) -> PostHog {
-    PostHog::builder(endpoint, KEY).build().unwrap()
+    PostHog::new(endpoint, KEY).unwrap()
 }
 
 pub(super) fn opened() -> Batch {
@@ -373,12 +373,12 @@ fn invalid_settings_are_refused() {
         ("https://example.org?", query),
         ("https://example.org/#top", query),
     ] {
-        let error = PostHog::builder(endpoint, KEY).build().unwrap_err();
+        let error = PostHog::new(endpoint, KEY).unwrap_err();
         assert!(is_expected(&error), "{endpoint:?}: {error:?}");
         assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
     }
     for key in ["", " ", "\t", "phc_\n", "phc_\0key", "phc_\u{85}"] {
-        let error = PostHog::builder("https://example.org", key).build().unwrap_err();
+        let error = PostHog::new("https://example.org", key).unwrap_err();
         assert!(matches!(error, Error::ApiKey), "{key:?}: {error:?}");
     }
 }
@@ -402,13 +402,13 @@ fn a_key_that_is_not_a_project_key_is_refused() {
         ("phc_4b1d0ç", not_ascii),
         ("🦀", not_ascii),
     ] {
-        let error = PostHog::builder("https://example.org", key).build().unwrap_err();
+        let error = PostHog::new("https://example.org", key).unwrap_err();
         assert!(is_expected(&error), "{key:?}: {error:?}");
         assert!(!format!("{error} {error:?}").contains("4b1d0"), "{error:?}");
     }
     // Keys of self-hosted instances may have any form.
     for key in ["phc_4b1d0c", "4b1d0c", &*"4".repeat(64)] {
-        PostHog::builder("https://example.org", key).build().unwrap();
+        PostHog::new("https://example.org", key).unwrap();
     }
 }
 

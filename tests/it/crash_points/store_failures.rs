@@ -74,7 +74,7 @@ async fn an_opt_out_that_cannot_be_saved_holds_in_this_process_and_cleans_the_se
     // The gate stays closed whatever the homeserver answers later.
     assert_eq!(analytics.state().decision, Consent::Denied);
     analytics.capture_one("Never");
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert!(recorder.events().is_empty());
 }
 
@@ -326,7 +326,7 @@ async fn a_record_that_was_cut_or_damaged_opens_nothing() {
         assert!(!analytics.is_open());
         eventually(analytics.recheck()).await.unwrap();
         assert!(!analytics.is_open());
-        eventually(analytics.flush()).await;
+        eventually(analytics.flush_all()).await;
         assert!(recorder.events().is_empty());
         assert_eq!(world.content().unwrap(), held);
     }
@@ -365,7 +365,7 @@ async fn the_record_of_another_user_in_the_same_store_is_ignored() {
     let (analytics, recorder) = bob.start_confirmed().await;
     assert_eq!(analytics.state().decision, Consent::Undecided);
     analytics.capture_one("Never");
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert!(recorder.events().is_empty());
 
     analytics.opt_in_and_settle().await;

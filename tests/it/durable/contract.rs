@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use matrix_analytics::{
-    Backend, Batch, ConsentState, DeliveryError, OverflowPolicy, Properties,
+    Backend, Batch, ConsentState, DeliveryError, Limits, OverflowPolicy, Properties,
+    UserProperties,
     testing::{Fault, RecordingBackend},
 };
 use rusqlite::Connection;
@@ -59,8 +60,7 @@ async fn every_attempt_has_the_same_unique_id_time_and_content() {
         let analytics = durable.builder().backend(backend.clone()).build().await.unwrap();
         analytics.confirmed().await;
         if process == 0 {
-            let user_properties = Properties::new().with("app", "desktop");
-            analytics.set_user_properties(&user_properties).unwrap();
+            analytics.set_user_properties([("app", "desktop")]).unwrap();
             let sent = Properties::new().with("text", "a \"b\"\n⌘").with("n", u64::MAX);
             analytics.capture_named("Event", sent);
         }
@@ -214,7 +214,8 @@ async fn overflow_drops_events_from_the_disk_as_well() {
     for policy in [OverflowPolicy::DropOldest, OverflowPolicy::DropNewest] {
         let durable = Durable::new().await;
         let (slow, fast) = (FailingBackend::new(), RecordingBackend::new());
-        let builder = durable.builder().queue_max_events(3).overflow_policy(policy);
+        let builder =
+            durable.builder().limits(Limits::default().queue_max_events(3).overflow_policy(policy));
         let builder = builder.backend(slow.clone()).backend(fast.clone());
         let analytics = builder.build().await.unwrap();
         analytics.confirmed().await;
@@ -360,7 +361,7 @@ async fn events_over_the_age_limit_expire_at_the_start_and_future_ones_count_as_
 async fn user_properties_outlive_the_event_they_were_stored_with() {
     let durable = Durable::new().await;
     let (analytics, backend) = durable.start_offline().await;
-    analytics.set_user_properties(&Properties::new().with("rooms", 5)).unwrap();
+    analytics.set_user_properties(UserProperties::new().set("rooms", 5)).unwrap();
     analytics.capture_one("Refused");
     backend.fail_always(DeliveryFailure::Rejected);
     // It is rejected with the user properties, and then again without them.
@@ -370,7 +371,7 @@ async fn user_properties_outlive_the_event_they_were_stored_with() {
     }
     // Its row is deleted, and the next row carries the undelivered user properties.
     backend.fail_always(DeliveryFailure::Transient);
-    analytics.set_user_properties_once(&Properties::new().with("first", 1)).unwrap();
+    analytics.set_user_properties(UserProperties::new().set_once("first", 1)).unwrap();
     analytics.capture_one("Kept");
     flush(&analytics).await;
     durable.end(analytics).await;
@@ -393,7 +394,7 @@ async fn restored_user_properties_go_with_the_first_event_that_is_sent() {
     analytics.capture_one("First");
     flush(&analytics).await;
     for rooms in [5, 6] {
-        analytics.set_user_properties(&Properties::new().with("rooms", rooms)).unwrap();
+        analytics.set_user_properties(UserProperties::new().set("rooms", rooms)).unwrap();
         analytics.capture_one("Carrier");
         flush(&analytics).await;
     }

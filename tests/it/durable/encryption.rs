@@ -3,7 +3,7 @@
 use std::{fs, ops::Range, path::Path};
 
 use matrix_analytics::{
-    AnalyticsBuilder, Detector, OverflowPolicy, Properties, SqliteQueue,
+    AnalyticsBuilder, Detector, Limits, OverflowPolicy, Properties, SqliteQueue,
     testing::{DeliveryFailure, FailingBackend},
 };
 use rusqlite::Connection;
@@ -84,8 +84,12 @@ fn marked(directory: &Path) -> usize {
 /// Leaves rows of random sizes, some of which an overflowing queue has deleted.
 async fn leave_marked(durable: &Durable, random: &mut fastrand::Rng) {
     let policy = random.choice([OverflowPolicy::DropOldest, OverflowPolicy::DropNewest]).unwrap();
-    let builder = durable.builder().queue_max_events(20 + random.usize(..300));
-    let builder = builder.overflow_policy(policy).backend(down());
+    let builder = durable.builder();
+    let builder = builder
+        .limits(
+            Limits::default().queue_max_events(20 + random.usize(..300)).overflow_policy(policy),
+        )
+        .backend(down());
     let analytics = builder.build().await.unwrap();
     analytics.confirmed().await;
     let longest = random.choice([3, 8, 20, 60, 300]).unwrap();

@@ -3,7 +3,7 @@
 use std::{fs, ops::Range, path::Path};
 
 use matrix_analytics::{
-    AnalyticsBuilder, Detector, DropReason, GuardPolicy, Properties,
+    AnalyticsBuilder, Detector, DropReason, GuardPolicy, Properties, UserProperties,
     testing::{DeliveryFailure, FailingBackend},
 };
 
@@ -31,7 +31,7 @@ impl Detector for Codenames {
 /// properties.
 async fn leave(durable: &Durable, secret: &str) {
     let (analytics, _) = durable.start_offline().await;
-    analytics.set_user_properties(&Properties::new().with("project", secret)).unwrap();
+    analytics.set_user_properties(UserProperties::new().set("project", secret)).unwrap();
     let properties = Properties::new().with(secret, 1).with("text", format!("on {secret}!"));
     analytics.capture_named(format!("Opened {secret}"), properties);
     analytics.capture_one("Closed");

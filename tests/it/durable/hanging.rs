@@ -47,7 +47,7 @@ async fn events_are_delivered_from_memory_and_each_arrives_once() {
         loop {
             let not_durable = analytics.stats().queue.not_durable;
             analytics.capture_one("After");
-            analytics.flush().await;
+            analytics.flush_all().await;
             if analytics.stats().queue.not_durable == not_durable {
                 return;
             }
@@ -77,7 +77,7 @@ async fn a_withdrawal_is_pending_until_the_disk_recovers_and_then_leaves_nothing
     disk.hang();
     analytics.capture_one("Late");
     let flushing = analytics.clone();
-    let flushing = tokio::spawn(async move { flushing.flush().await });
+    let flushing = tokio::spawn(async move { flushing.flush_all().await });
     disk.until_access_hangs().await;
 
     let receipt = tokio::spawn(analytics.opt_out().into_future());
@@ -129,7 +129,7 @@ fn the_end_of_the_runtime_does_not_wait_for_the_disk() {
         disk.hang();
         analytics.capture_one("Late");
         let flushing = analytics.clone();
-        tokio::spawn(async move { flushing.flush().await });
+        tokio::spawn(async move { flushing.flush_all().await });
         disk.until_access_hangs().await;
         analytics
     });

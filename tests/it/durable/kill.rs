@@ -27,7 +27,7 @@ use std::{
 };
 
 use matrix_analytics::{
-    Analytics, Backend, Batch, Consent, ConsentState, DeliveryError, ELEMENT_EVENT_TYPE,
+    Analytics, Backend, Batch, Consent, ConsentState, DeliveryError, ELEMENT_EVENT_TYPE, Limits,
     Properties, SqliteQueue,
     testing::{AccountDataServer, DeviceLogin},
 };
@@ -213,8 +213,7 @@ async fn a_child_captures_until_it_is_killed() {
     let analytics = Analytics::builder(client, ELEMENT_EVENT_TYPE)
         .backend(wire)
         .queue(SqliteQueue::new(directory.join("queue.sqlite3")))
-        .batch_max_events(7)
-        .batch_max_age(Duration::from_millis(2))
+        .limits(Limits::default().batch_max_events(7).batch_max_age(Duration::from_millis(2)))
         .request_timeout(Duration::from_millis(100))
         .build()
         .await
@@ -236,7 +235,7 @@ async fn a_child_captures_until_it_is_killed() {
                 opt_in(&analytics).await;
             }
             2..100 => {
-                analytics.flush().await;
+                analytics.flush_all().await;
                 check(&analytics);
                 Fact::Flushed(next - 1).report();
             }
@@ -250,7 +249,7 @@ async fn a_child_captures_until_it_is_killed() {
     }
     if order.is_last {
         analytics.until(ConsentState::is_open).await;
-        while !analytics.flush().await.is_complete() {}
+        while !analytics.flush_all().await.is_complete() {}
         Fact::Flushed(next - 1).report();
     }
     analytics.shutdown(Duration::from_millis(20)).await;

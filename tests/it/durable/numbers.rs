@@ -3,7 +3,7 @@
 use std::fs;
 
 use matrix_analytics::{
-    DropReason, OverflowPolicy,
+    DropReason, Limits, OverflowPolicy,
     testing::{DeliveryFailure, FailingBackend},
 };
 
@@ -15,8 +15,10 @@ async fn events_captured_after_an_overflow_and_a_restart_survive_the_next_restar
     let durable = Durable::new().await;
     let offline = FailingBackend::new();
     offline.fail_always(DeliveryFailure::Transient);
-    let builder = durable.builder().queue_max_events(3);
-    let builder = builder.overflow_policy(OverflowPolicy::DropNewest).backend(offline);
+    let builder = durable.builder();
+    let builder = builder
+        .limits(Limits::default().queue_max_events(3).overflow_policy(OverflowPolicy::DropNewest))
+        .backend(offline);
     let analytics = builder.build().await.unwrap();
     analytics.confirmed().await;
     for _ in 0..2 {
@@ -59,8 +61,12 @@ async fn waiting_events_are_restored_over_random_overflows_wipes_and_restarts() 
             let policies = [OverflowPolicy::DropOldest, OverflowPolicy::DropNewest];
             // At least as many as the last process left, so that the start drops none.
             let least = waits.iter().flatten().max().copied().unwrap_or_default() as usize;
-            let builder = durable.builder().queue_max_events(least.max(1) + random.usize(..6));
-            let mut builder = builder.overflow_policy(policies[random.usize(..2)]);
+            let builder = durable.builder();
+            let mut builder = builder.limits(
+                Limits::default()
+                    .queue_max_events(least.max(1) + random.usize(..6))
+                    .overflow_policy(policies[random.usize(..2)]),
+            );
             for backend in &backends {
                 backend.fail_always(DeliveryFailure::Transient);
                 builder = builder.backend(backend.clone());

@@ -10,8 +10,8 @@ use std::{
 };
 
 use matrix_analytics::{
-    Analytics, Backend, Batch, DeliveryError, Detector, GuardPolicy, OutgoingEvent, OverflowPolicy,
-    Properties, PropertyValue, SqliteQueue,
+    Analytics, Backend, Batch, DeliveryError, Detector, GuardPolicy, Limits, OutgoingEvent,
+    OverflowPolicy, Properties, PropertyValue, SqliteQueue, UserProperties,
     testing::{DeliveryFailure, FailingBackend, ReceivedEvent, RecordingBackend},
 };
 use rusqlite::Connection;
@@ -20,7 +20,7 @@ use super::{Durable, counters, flush};
 use crate::support::{AnalyticsExt as _, eventually};
 
 fn set_property<'a>(analytics: &Analytics, key: &str, value: impl Into<PropertyValue<'a>>) {
-    analytics.set_user_properties(&Properties::new().with(key, value)).unwrap();
+    analytics.set_user_properties(UserProperties::new().set(key, value)).unwrap();
 }
 
 /// Returns the name of each event, and its user property `key`.
@@ -55,8 +55,13 @@ impl Backend for Allowed {
 async fn a_replaced_value_is_never_sent_after_its_replacement() {
     let durable = Durable::new().await;
     let backend = Allowed::default();
-    let builder = durable.builder().backend(backend.clone()).batch_max_events(1);
-    let builder = builder.queue_max_events(2).overflow_policy(OverflowPolicy::DropNewest);
+    let builder = durable.builder().backend(backend.clone());
+    let builder = builder.limits(
+        Limits::default()
+            .batch_max_events(1)
+            .queue_max_events(2)
+            .overflow_policy(OverflowPolicy::DropNewest),
+    );
     let analytics = builder.build().await.unwrap();
     analytics.confirmed().await;
     analytics.capture_one("E0");
@@ -88,8 +93,10 @@ async fn they_survive_a_restart_even_if_their_event_had_no_room() {
         let durable = Durable::new().await;
         let backend = FailingBackend::new();
         backend.fail_always(DeliveryFailure::Transient);
-        let builder = durable.builder().backend(backend).batch_max_events(1);
-        let builder = builder.queue_max_events(1).overflow_policy(policy);
+        let builder = durable.builder().backend(backend);
+        let builder = builder.limits(
+            Limits::default().batch_max_events(1).queue_max_events(1).overflow_policy(policy),
+        );
         let analytics = builder.build().await.unwrap();
         analytics.confirmed().await;
         analytics.capture_one("Waits");
@@ -118,8 +125,12 @@ async fn they_survive_a_restart_even_if_their_event_was_evicted_behind_a_request
     let durable = Durable::new().await;
     let backend = FailingBackend::new();
     backend.stall();
-    let builder = durable.builder().backend(backend.clone()).batch_max_events(1);
-    let analytics = builder.queue_max_events(1).build().await.unwrap();
+    let builder = durable.builder().backend(backend.clone());
+    let analytics = builder
+        .limits(Limits::default().batch_max_events(1).queue_max_events(1))
+        .build()
+        .await
+        .unwrap();
     analytics.confirmed().await;
     analytics.capture_one("Out");
     eventually(backend.wait_for_attempts(1)).await;
@@ -278,7 +289,8 @@ async fn a_hundred_large_ones_take_as_much_room_as_the_last_one() {
     let durable = Durable::new().await;
     let backend = FailingBackend::new();
     backend.fail_always(DeliveryFailure::Transient);
-    let builder = durable.builder().backend(backend.clone()).queue_max_bytes(LIMIT);
+    let builder =
+        durable.builder().backend(backend.clone()).limits(Limits::default().queue_max_bytes(LIMIT));
     let analytics = builder.build().await.unwrap();
     analytics.confirmed().await;
     for n in 0..100 {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use matrix_analytics::{
-    Analytics, Properties,
+    Analytics, Limits, Properties, UserProperties,
     testing::{FailingBackend, Fault},
 };
 use tracing_subscriber::fmt::MakeWriter;
@@ -40,7 +40,7 @@ fn contains_marker(bytes: &[u8]) -> bool {
 async fn fill(analytics: &Analytics) {
     analytics.set_super_properties(Properties::new().with("super", MARKER)).unwrap();
     for round in 0..20 {
-        analytics.set_user_properties(&Properties::new().with(MARKER, MARKER)).unwrap();
+        analytics.set_user_properties(UserProperties::new().set(MARKER, MARKER)).unwrap();
         for number in 0..60 {
             let long = MARKER.repeat(1 + number * round % 300);
             analytics.capture_named(MARKER, Properties::new().with("text", long));
@@ -56,7 +56,8 @@ async fn no_byte_is_left_in_any_file() {
     let backend = FailingBackend::new();
     backend.fail_always(matrix_analytics::testing::DeliveryFailure::Transient);
     // So small that most rows are deleted again.
-    let builder = durable.builder().queue_max_events(300).backend(backend.clone());
+    let builder =
+        durable.builder().limits(Limits::default().queue_max_events(300)).backend(backend.clone());
     let analytics = builder.build().await.unwrap();
     analytics.confirmed().await;
     fill(&analytics).await;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use matrix_analytics::{
-    Analytics, Backend, Batch, DeliveryError, OptOutReceipt, Properties, WithdrawalStep,
+    Analytics, Backend, Batch, DeliveryError, Limits, OptOutReceipt, Properties, WithdrawalStep,
     testing::RecordingBackend,
 };
 use tokio::sync::watch;
@@ -66,7 +66,7 @@ async fn start_with_a_connection(world: &World) -> (Analytics, Holding) {
     let analytics = device.builder().backend(backend.clone()).build().await.unwrap();
     analytics.opt_in_and_settle().await;
     analytics.capture_one("First");
-    assert!(eventually(analytics.flush()).await.is_complete());
+    assert!(eventually(analytics.flush_all()).await.is_complete());
     (analytics, backend)
 }
 
@@ -104,7 +104,7 @@ async fn events_after_the_next_opt_in_do_not_wait_for_old_connections() {
 
     analytics.opt_in_and_settle().await;
     analytics.capture_one("Second");
-    assert!(eventually(analytics.flush()).await.is_complete());
+    assert!(eventually(analytics.flush_all()).await.is_complete());
     assert_eq!(backend.recorder.names(), ["First", "Second"]);
 }
 
@@ -126,14 +126,15 @@ async fn no_connection_to_a_service_that_stopped_reading_is_open_once_the_receip
     let patient = || Client::builder().no_proxy().http1_only().tcp_user_timeout(None).build();
     let posthog = PostHog::builder(&collector.url(), "phc_test").http_client(patient);
     let builder = device.builder().backend(posthog.build().unwrap());
-    let builder = builder.intake_max_bytes(BYTES).queue_max_bytes(BYTES);
-    let builder = builder.batch_max_events(1000).batch_max_bytes(BYTES);
+    let builder = builder.limits(
+        Limits::default().queue_max_bytes(BYTES).batch_max_events(1000).batch_max_bytes(BYTES),
+    );
     let analytics = builder.build().await.unwrap();
     analytics.opt_in_and_settle().await;
     for _ in 0..150 {
         analytics.capture_named("Long", Properties::new().with("text", "x".repeat(30_000)));
     }
-    let mut flush = Box::pin(analytics.flush());
+    let mut flush = Box::pin(analytics.flush_all());
     assert!(futures_util::poll!(&mut flush).is_pending());
     eventually(collector.wait_until_blocked()).await;
 

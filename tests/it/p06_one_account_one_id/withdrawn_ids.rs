@@ -21,7 +21,7 @@ async fn the_id_that_a_receipt_names_is_not_used_again() {
     world.set_content(&content(Some(false), None));
     let receipt = eventually(analytics.opt_out().into_future()).await;
     assert!(receipt.is_complete(), "{receipt:?}");
-    assert_eq!(receipt.analytics_id.unwrap().reveal(), FOREIGN_ID);
+    assert_eq!(receipt.analytics_id().unwrap().reveal(), FOREIGN_ID);
     // Another client restores its cached content.
     world.set_content(&content(Some(true), Some(FOREIGN_ID)));
     assert_eq!(sent_under(&device, &analytics, &recorder).await, Vec::<String>::new());
@@ -83,13 +83,13 @@ async fn an_id_that_was_in_use_before_the_session_was_lost_is_not_used_after_an_
     let device = world.device("PHONE").await;
     let (analytics, recorder) = device.start_confirmed().await;
     analytics.capture_one("Before");
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert_eq!(recorder.ids(), [FOREIGN_ID]);
     world.server.fail_all(Fault::UnknownToken);
     let _ = eventually(analytics.recheck()).await;
     let receipt = eventually(analytics.opt_out().into_future()).await;
     assert!(!receipt.account.is_done());
-    assert_eq!(receipt.analytics_id.unwrap().reveal(), FOREIGN_ID);
+    assert_eq!(receipt.analytics_id().unwrap().reveal(), FOREIGN_ID);
     // Another device opts out as well.
     world.set_content(&content(Some(false), None));
     world.server.heal();

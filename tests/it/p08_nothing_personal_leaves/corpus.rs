@@ -31,7 +31,7 @@ fn nearly_all_personal_texts_and_hardly_any_others_are_found() {
             panic!("{line}")
         };
         let clean = guard.redact(text);
-        let found: Vec<_> = guard.kinds(text).into_iter().map(|kind| kind.name()).collect();
+        let found: Vec<_> = guard.kinds(text).into_iter().map(|kind| kind.as_str()).collect();
         let is_kept_back = !found.is_empty() && !leaks(secret, text, &clean);
         let figures = figures.entry(kind).or_default();
         figures.texts += 1;
@@ -47,8 +47,8 @@ fn nearly_all_personal_texts_and_hardly_any_others_are_found() {
         let found = guard.kinds(text);
         untouched += usize::from(found.is_empty());
         for kind in found {
-            figures.entry(kind.name()).or_default().wrong += 1;
-            mistaken.push(format!("{}: {text}", kind.name()));
+            figures.entry(kind.as_str()).or_default().wrong += 1;
+            mistaken.push(format!("{}: {text}", kind.as_str()));
         }
     }
 
@@ -80,7 +80,7 @@ fn percent(part: usize, whole: usize) -> String {
 fn leaks(secret: &str, text: &str, clean: &str) -> bool {
     let (text, mut clean) = (text.to_lowercase(), clean.to_lowercase());
     for kind in IdentifierKind::BUILT_IN {
-        clean = clean.replace(&format!("[{}]", kind.name()), " ");
+        clean = clean.replace(&format!("[{}]", kind.as_str()), " ");
     }
     let secret = secret.to_lowercase();
     let rest = text.replace(&secret, " ");

@@ -5,7 +5,7 @@
 use std::{fmt::Write as _, sync::Mutex, time::Duration};
 
 use matrix_analytics::{
-    Analytics, ELEMENT_EVENT_TYPE, JsonLines, Properties,
+    Analytics, ELEMENT_EVENT_TYPE, JsonLines, Properties, UserProperties,
     testing::{DeliveryFailure, FailingBackend},
 };
 use tracing::{
@@ -83,10 +83,10 @@ async fn no_canary_is_sent_written_or_logged() {
     ] {
         failing.fail_next(failure);
         capture_everywhere(&analytics, canaries[0]);
-        eventually(analytics.flush()).await;
+        eventually(analytics.flush_all()).await;
         tokio::time::advance(Duration::from_secs(3600)).await;
     }
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
 
     let mut seen = format!("{analytics:?} {:?}", analytics.stats());
     for entry in std::fs::read_dir(files.path()).unwrap() {
@@ -135,8 +135,9 @@ fn capture_everywhere(analytics: &Analytics, canary: &str) {
         .with("escaped", escaped)
         .with("words", format!("Error: {canary}, and more"));
     analytics.set_super_properties(Properties::new().with("super", canary)).unwrap();
-    analytics.set_user_properties(&properties).unwrap();
-    analytics.set_user_properties_once(&properties).unwrap();
+    let user = UserProperties::from(properties.clone());
+    let user = user.set_once("value", canary).set_once(canary, format!("first {canary}"));
+    analytics.set_user_properties(user).unwrap();
     analytics.capture_named(format!("Event {canary}"), properties);
 }
 

@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use matrix_analytics::{
-    Analytics, Backend, Batch, DeliveryError, OutgoingEvent, OverflowPolicy, Properties,
+    Analytics, Backend, Batch, DeliveryError, Limits, OutgoingEvent, OverflowPolicy, Properties,
+    UserProperties,
     testing::{DeliveryFailure, FailingBackend, ReceivedEvent, RecordingBackend},
 };
 use serde_json::{Value, json};
@@ -12,12 +13,12 @@ use super::opted_in;
 use crate::support::{AnalyticsExt as _, World, eventually};
 
 fn set_property(analytics: &Analytics, key: &str, value: i64) {
-    analytics.set_user_properties(&Properties::new().with(key, value)).unwrap();
+    analytics.set_user_properties(UserProperties::new().set(key, value)).unwrap();
 }
 
 async fn send(analytics: &Analytics, name: &'static str) {
     analytics.capture_one(name);
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
 }
 
 /// Lets time pass until the first backend has dropped `events` events. Attempts after a rejection
@@ -28,7 +29,7 @@ async fn until_dropped(analytics: &Analytics, events: u64) {
             return;
         }
         tokio::time::advance(Duration::from_secs(3600)).await;
-        eventually(analytics.flush()).await;
+        eventually(analytics.flush_all()).await;
     }
     panic!("{:?}", analytics.stats());
 }
@@ -90,14 +91,22 @@ async fn they_outlive_an_event_that_expires_or_has_no_room() {
     let backend = FailingBackend::new();
     let device = world.device("PHONE").await;
     let builder = device.builder().backend(backend.clone());
-    let builder = builder.queue_max_events(1).overflow_policy(OverflowPolicy::DropOldest);
-    let analytics = opted_in(builder.queue_max_age(Duration::from_secs(60))).await;
+    let builder = builder;
+    let analytics = opted_in(
+        builder.limits(
+            Limits::default()
+                .queue_max_events(1)
+                .overflow_policy(OverflowPolicy::DropOldest)
+                .queue_max_age(Duration::from_secs(60)),
+        ),
+    )
+    .await;
     backend.fail_always(DeliveryFailure::Transient);
     set_property(&analytics, "rooms", 5);
     send(&analytics, "Evicted").await;
     send(&analytics, "Expired").await;
     tokio::time::advance(Duration::from_secs(61)).await;
-    eventually(analytics.flush()).await;
+    eventually(analytics.flush_all()).await;
     assert_eq!(analytics.stats().backends[0].dropped_total(), 2);
     backend.heal();
     send(&analytics, "Next").await;
@@ -114,12 +123,12 @@ async fn a_property_set_again_during_a_request_is_sent_again() {
     set_property(&analytics, "rooms", 5);
     set_property(&analytics, "spaces", 1);
     analytics.capture_one("Out");
-    let mut flush = Box::pin(analytics.flush());
+    let mut flush = Box::pin(analytics.flush_all());
     assert!(futures_util::poll!(&mut flush).is_pending());
     eventually(backend.wait_for_attempts(1)).await;
     set_property(&analytics, "rooms", 6);
     // The backend's lane learns of the new value before the request ends.
-    let mut next = Box::pin(analytics.flush());
+    let mut next = Box::pin(analytics.flush_all());
     for _ in 0..8 {
         assert!(futures_util::poll!(&mut next).is_pending());
         tokio::task::yield_now().await;
@@ -191,7 +200,7 @@ async fn posthog_gets_them_only_with_an_event_that_can_carry_them() {
     let collector = crate::support::collector::Collector::start();
     let world = World::new().await;
     let device = world.device("PHONE").await;
-    let posthog = PostHog::builder(&collector.url(), "phc_key").build().unwrap();
+    let posthog = PostHog::new(&collector.url(), "phc_key").unwrap();
     let analytics = opted_in(device.builder().backend(posthog)).await;
     set_property(&analytics, "rooms", 5);
     for name in ["$exception", "$$heatmap", "$groupidentify"] {
@@ -201,7 +210,7 @@ async fn posthog_gets_them_only_with_an_event_that_can_carry_them() {
     analytics.capture_named("Personless", personless);
     let profiled = Properties::new().with("$process_person_profile", true);
     analytics.capture_named("Profiled", profiled.with("text", "\"$process_person_profile\":false"));
-    assert!(eventually(analytics.flush()).await.is_complete());
+    assert!(eventually(analytics.flush_all()).await.is_complete());
     let body: Value = serde_json::from_slice(&collector.seen().requests[0]).unwrap();
     let events = body["batch"].as_array().unwrap();
     let sets: Vec<_> = events.iter().map(|event| event["properties"]["$set"].clone()).collect();
@@ -237,9 +246,9 @@ async fn rejected_user_properties_lose_no_event() {
         for _ in 0..=round % 3 {
             analytics.capture_one("Event");
         }
-        eventually(analytics.flush()).await;
+        eventually(analytics.flush_all()).await;
         tokio::time::advance(Duration::from_secs(3600)).await;
-        eventually(analytics.flush()).await;
+        eventually(analytics.flush_all()).await;
     }
     let stats = &analytics.stats().backends[0];
     assert_eq!((stats.delivered, stats.dropped_total()), (stats.captured, 0), "{stats:?}");

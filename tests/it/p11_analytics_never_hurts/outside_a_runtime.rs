@@ -13,7 +13,8 @@ use std::{
 
 use futures_util::StreamExt as _;
 use matrix_analytics::{
-    Analytics, AnalyticsEvent, ELEMENT_EVENT_TYPE, Properties, testing::RecordingBackend,
+    Analytics, AnalyticsEvent, ELEMENT_EVENT_TYPE, Properties, UserProperties,
+    testing::RecordingBackend,
 };
 use serde::Serialize;
 use tokio::sync::oneshot;
@@ -106,7 +107,7 @@ fn a_flush_returns_if_the_runtime_ended_before_the_tasks_ran() {
     });
     drop(runtime);
     analytics.capture_one("Held");
-    block_on(analytics.flush());
+    block_on(analytics.flush_all());
     let mut drops = analytics.drops();
     assert!(block_on(drops.next()).is_none());
     let stats = &analytics.stats().backends[0];
@@ -118,20 +119,22 @@ fn every_method_works_on_a_thread_without_a_runtime() {
     for durable in [false, true] {
         let elsewhere = Elsewhere::start(durable);
         let analytics = elsewhere.analytics.clone();
-        let _ = (analytics.state(), analytics.prompt(), analytics.is_open());
+        let _ = (analytics.state(), analytics.state().prompt(), analytics.is_open());
         assert!(analytics.analytics_id().is_some());
+        assert!(!block_on(analytics.should_ask()));
         assert!(block_on(analytics.state_stream().next()).is_some());
         let properties = Properties::new().with("app", "desktop");
         analytics.set_super_properties(properties.clone()).unwrap();
-        analytics.set_user_properties(&properties).unwrap();
-        analytics.set_user_properties_once(&properties).unwrap();
+        let user = UserProperties::new().set("theme", "dark").set_once("first", 1);
+        analytics.set_user_properties(user).unwrap();
         analytics.capture(&Opened);
         analytics.capture_named("Named", properties.clone());
+        analytics.capture_with("Named", || properties.clone());
         let earlier = SystemTime::now() - Duration::from_secs(60);
         analytics.capture_at(earlier, &Opened);
         analytics.capture_named_at(earlier, "Named", properties);
-        assert!(block_on(analytics.flush()).is_complete());
-        assert_eq!(elsewhere.backend.events().len(), 4);
+        assert!(block_on(analytics.flush(Duration::from_secs(60))).is_complete());
+        assert_eq!(elsewhere.backend.events().len(), 5);
         let mut drops = analytics.drops();
         block_on(analytics.recheck()).unwrap();
         block_on(analytics.deny_on_this_device()).unwrap();

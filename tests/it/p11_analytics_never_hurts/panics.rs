@@ -8,7 +8,7 @@ use std::{
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use matrix_analytics::{
-    Analytics, Backend, Batch, DeliveryError,
+    Analytics, Backend, Batch, DeliveryError, Limits,
     testing::{DeliveryFailure, FailingBackend, RecordingBackend},
 };
 
@@ -42,11 +42,15 @@ async fn a_backend_that_panics_when_it_is_cut_does_not_stop_the_others() {
     let device = world.device("PHONE").await;
     let other = RecordingBackend::new();
     let builder = device.builder().backend(PanicsWhenCut).backend(other.clone());
-    let analytics = builder.send_timeout(Duration::from_secs(5)).build().await.unwrap();
+    let analytics = builder
+        .limits(Limits::default().send_timeout(Duration::from_secs(5)))
+        .build()
+        .await
+        .unwrap();
     analytics.opt_in_and_settle().await;
     for events in 1..=2 {
         analytics.capture_one("Event");
-        let mut flush = Box::pin(analytics.flush());
+        let mut flush = Box::pin(analytics.flush_all());
         assert!(futures_util::poll!(&mut flush).is_pending());
         eventually(other.wait_for(events)).await;
         // Up to the next attempt, which a flush does not bring forward, and to its end.
@@ -81,7 +85,7 @@ async fn a_reader_of_drops_whose_waker_panics_does_not_stop_delivery() {
         let first = drops.next().poll_unpin(&mut Context::from_waker(&waker));
         assert!(first.is_pending());
         analytics.capture_one("Event");
-        eventually(analytics.flush()).await;
+        eventually(analytics.flush_all()).await;
         assert_eq!(other.events().len(), events);
     }
 }

@@ -1,0 +1,185 @@
+//! What a settings page shows.
+
+use super::state::{ClosedReason, ConsentState, GateState, HoldReason};
+use crate::named::named;
+
+/// The position of the analytics switch on a settings page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Switch {
+    /// Show no switch: the account is a guest's, or the session is over.
+    Hidden,
+    /// Show the switch disabled: the homeserver has not said yet what the account holds.
+    Pending,
+    /// Show the switch off.
+    Off,
+    /// Show the switch on.
+    On,
+}
+
+named!(Switch { Hidden => "hidden", Pending => "pending", Off => "off", On => "on" });
+
+/// A remark to show next to the switch: why it is not simply what the account holds, or why
+/// nothing is sent although it is on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Note {
+    /// `DO_NOT_TRACK` is set for this process, or the builder was told to act as if it were.
+    /// The switch cannot open the gate here: disable it.
+    DoNotTrack,
+    /// Analytics are off on this device only:
+    /// [`deny_on_this_device`](crate::Analytics::deny_on_this_device) was called. Only
+    /// [`allow_on_this_device`](crate::Analytics::allow_on_this_device) takes it back, so
+    /// disable the switch.
+    DeviceVeto,
+    /// A call of [`opt_in`](crate::Analytics::opt_in) is in progress. It can still fail; the
+    /// switch then goes back.
+    OptingIn,
+    /// Events leave in a moment, when the new ID has settled.
+    Settling,
+    /// Nothing is sent: another client erased or overwrote the decision.
+    /// [`opt_in`](crate::Analytics::opt_in) renews it.
+    DecisionErased,
+    /// Nothing is sent: the account holds no usable ID.
+    /// [`opt_in`](crate::Analytics::opt_in) creates one.
+    MissingId,
+    /// Nothing is sent before the homeserver confirms the opt-in, for which it has to be
+    /// reached.
+    Unverified,
+    /// Nothing is sent: the session is soft-logged-out, and the user has to log in again.
+    SoftLogout,
+    /// The account still holds an ID or an opt-in, which is removed as soon as the homeserver
+    /// can be reached.
+    RemovalPending,
+}
+
+named!(Note {
+    DoNotTrack => "do_not_track",
+    DeviceVeto => "device_veto",
+    OptingIn => "opting_in",
+    Settling => "settling",
+    DecisionErased => "decision_erased",
+    MissingId => "missing_id",
+    Unverified => "unverified",
+    SoftLogout => "soft_logout",
+    RemovalPending => "removal_pending",
+});
+
+impl ConsentState {
+    /// Returns the position of the switch on a settings page.
+    ///
+    /// While an opt-in is in progress it stays where the user put it.
+    #[must_use]
+    pub fn switch(&self) -> Switch {
+        match self.gate {
+            GateState::Closed(reason) => match reason {
+                ClosedReason::SessionEnded | ClosedReason::Unavailable => Switch::Hidden,
+                ClosedReason::Unknown => Switch::Pending,
+                ClosedReason::DecisionErased => Switch::On,
+                ClosedReason::Denied
+                | ClosedReason::DeviceVeto
+                | ClosedReason::DoNotTrack
+                | ClosedReason::Undecided => Switch::Off,
+            },
+            GateState::Holding(_) | GateState::Open => Switch::On,
+        }
+    }
+
+    /// Returns what to say next to the switch, if anything.
+    #[must_use]
+    pub fn note(&self) -> Option<Note> {
+        match self.gate {
+            GateState::Closed(reason) => match reason {
+                ClosedReason::DoNotTrack => Some(Note::DoNotTrack),
+                ClosedReason::DeviceVeto => Some(Note::DeviceVeto),
+                ClosedReason::DecisionErased => Some(Note::DecisionErased),
+                ClosedReason::Denied | ClosedReason::Undecided => {
+                    self.removal_pending.then_some(Note::RemovalPending)
+                }
+                ClosedReason::SessionEnded | ClosedReason::Unavailable | ClosedReason::Unknown => {
+                    None
+                }
+            },
+            GateState::Holding(reason) => Some(match reason {
+                HoldReason::OptingIn => Note::OptingIn,
+                HoldReason::Settling => Note::Settling,
+                HoldReason::MissingId => Note::MissingId,
+                HoldReason::SoftLogout => Note::SoftLogout,
+                HoldReason::Rechecking | HoldReason::Unverified => Note::Unverified,
+            }),
+            GateState::Open => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::consent::state::{Consent, Prompt};
+
+    /// What is shown for each gate: the switch, the note, and the note while a removal is
+    /// pending.
+    fn table() -> Vec<(GateState, Switch, Option<Note>, Option<Note>)> {
+        use GateState::{Closed, Holding, Open};
+
+        let same = |gate, switch, note| (gate, switch, note, note);
+        let pending = Some(Note::RemovalPending);
+        vec![
+            (Closed(ClosedReason::Denied), Switch::Off, None, pending),
+            (Closed(ClosedReason::Undecided), Switch::Off, None, pending),
+            same(Closed(ClosedReason::DeviceVeto), Switch::Off, Some(Note::DeviceVeto)),
+            same(Closed(ClosedReason::DoNotTrack), Switch::Off, Some(Note::DoNotTrack)),
+            same(Closed(ClosedReason::SessionEnded), Switch::Hidden, None),
+            same(Closed(ClosedReason::Unavailable), Switch::Hidden, None),
+            same(Closed(ClosedReason::Unknown), Switch::Pending, None),
+            same(Closed(ClosedReason::DecisionErased), Switch::On, Some(Note::DecisionErased)),
+            same(Holding(HoldReason::Rechecking), Switch::On, Some(Note::Unverified)),
+            same(Holding(HoldReason::MissingId), Switch::On, Some(Note::MissingId)),
+            same(Holding(HoldReason::OptingIn), Switch::On, Some(Note::OptingIn)),
+            same(Holding(HoldReason::Settling), Switch::On, Some(Note::Settling)),
+            same(Holding(HoldReason::SoftLogout), Switch::On, Some(Note::SoftLogout)),
+            same(Holding(HoldReason::Unverified), Switch::On, Some(Note::Unverified)),
+            same(Open, Switch::On, None),
+        ]
+    }
+
+    #[test]
+    fn every_state_has_the_switch_and_the_note_of_the_table() {
+        let table = table();
+        let closed = ClosedReason::ALL.iter().map(|reason| GateState::Closed(*reason));
+        let holding = HoldReason::ALL.iter().map(|reason| GateState::Holding(*reason));
+        let gates: Vec<_> = closed.chain(holding).chain([GateState::Open]).collect();
+        assert_eq!(table.iter().map(|row| row.0).collect::<Vec<_>>(), gates);
+
+        for (gate, switch, note, note_while_pending) in table {
+            for decision in Consent::ALL {
+                for (confirmed, removal_pending) in
+                    [(false, false), (false, true), (true, false), (true, true)]
+                {
+                    let state =
+                        ConsentState { decision: *decision, confirmed, gate, removal_pending };
+                    let expected = if removal_pending { note_while_pending } else { note };
+                    assert_eq!((state.switch(), state.note()), (switch, expected), "{state:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_switch_agrees_with_the_prompt() {
+        for (gate, switch, ..) in table() {
+            let state = ConsentState {
+                decision: Consent::Undecided,
+                confirmed: true,
+                gate,
+                removal_pending: false,
+            };
+            match state.prompt() {
+                Prompt::Ask => assert_eq!(switch, Switch::Off),
+                Prompt::Wait => assert_eq!(switch, Switch::Pending),
+                Prompt::Unavailable => assert_eq!(switch, Switch::Hidden),
+                Prompt::DontAsk => assert!(matches!(switch, Switch::Off | Switch::On)),
+            }
+        }
+    }
+}
