@@ -1,6 +1,6 @@
-//! Any text through the guard: no panic, no text that is not whole characters, and
-//! nothing to be found in what it lets pass. Then one known identifier in the middle of
-//! any text: nothing of it is left.
+//! Passes arbitrary text through the guard. The guard must not panic or split characters,
+//! and a second search must find nothing in its output. The target then places known
+//! identifiers into arbitrary text and checks that none of them remain.
 
 #![no_main]
 
@@ -13,8 +13,8 @@ static GUARD: LazyLock<GuardProbe> = LazyLock::new(|| {
     GuardProbe::default().of_session("@alice:example.org", "GHTYAJCEWZ", "secrettoken1")
 });
 
-/// Identifiers, and the part of each that must not be left. They begin and end with a
-/// letter or a sign that no text around them can make part of something else.
+/// Identifiers, and the part of each that must not remain. They begin and end with a
+/// letter or sign that arbitrary neighbours cannot turn into part of something else.
 const PLANTED: [(&str, &str); 12] = [
     ("@theodora:vance.example", "theodora"),
     ("@theodora:bücher.example", "theodora"),
@@ -30,7 +30,7 @@ const PLANTED: [(&str, &str); 12] = [
     ("secrettoken1", "secrettoken1"),
 ];
 
-/// What this session is known by, which is found where a word ends.
+/// The session's own identifiers, which are found only as whole words.
 const WORDS: [(&str, &str); 2] = [("GHTYAJCEWZ", "ghtyajcewz"), ("example.org", "example.org")];
 
 fuzz_target!(|text: &str| {
@@ -42,7 +42,7 @@ fuzz_target!(|text: &str| {
     let (before, after) = text.split_at(middle);
     plant(before, after);
 
-    // As a property, behind the quick look at all of an event.
+    // As a property, after the quick check of the whole event.
     let (key, value) = (before, after);
     let properties = Properties::new().with(key, value).with("other", 1.5);
     if properties.check().is_err() {
@@ -60,9 +60,9 @@ fuzz_target!(|text: &str| {
     }
 });
 
-/// Checks that nothing is left of each identifier between `before` and `after`.
+/// Checks that no identifier remains when placed between `before` and `after`.
 fn plant(before: &str, after: &str) {
-    // Letters and digits that go on make another word of a word.
+    // An adjacent letter or digit would make the identifier part of another word.
     let is_apart = |c: Option<char>| c.is_none_or(|c| !c.is_alphanumeric());
     let words = if is_apart(before.chars().next_back()) && is_apart(after.chars().next()) {
         &WORDS[..]

@@ -1,4 +1,4 @@
-//! The guard of matrix-analytics and what it needs, file for file.
+//! The source files of the matrix-analytics guard and of its dependencies.
 
 #![allow(dead_code, missing_docs, rustdoc::all, unreachable_pub, unused_imports)]
 

@@ -6,6 +6,8 @@
 
 mod assignment;
 mod boundary;
+mod context;
+mod cost;
 mod decode;
 mod detector;
 mod dotted;
@@ -19,20 +21,18 @@ mod kind;
 mod markers;
 mod matrix;
 mod named;
-mod own;
-mod place;
 mod recovery;
 mod redact;
 mod registrable;
 mod runs;
 mod scanner;
+mod session;
 #[cfg(test)]
 mod tests;
 mod token;
 mod uri;
 mod userinfo;
 mod version;
-mod work;
 
 use std::{
     borrow::Cow,
@@ -49,13 +49,13 @@ use tracing::warn;
 #[doc = include_str!("../docs/privacy.md")]
 struct PrivacyPage;
 
-pub(crate) use self::own::OwnIdentifiers;
-pub use self::{detector::Detector, kind::IdentifierKind};
+pub(crate) use self::session::OwnIdentifiers;
 use self::{
-    place::Place,
+    context::Context,
     redact::{Redacted, redact},
     scanner::Scanner,
 };
+pub use self::{detector::Detector, kind::IdentifierKind};
 use crate::{
     event::{
         MAX_EVENT_BYTES, MAX_KEY_BYTES, MAX_NAME_BYTES, Properties, PropertyFate, UserProperties,
@@ -91,13 +91,13 @@ pub(crate) struct Guard {
     detectors: Arc<[Box<dyn Detector>]>,
     /// Returns the current identifiers of the session, if it still exists.
     session: OnceLock<SessionSource>,
-    searching: Mutex<Searching>,
+    state: Mutex<SearchState>,
     found: Mutex<BTreeMap<IdentifierKind, u64>>,
 }
 
 type SessionSource = Box<dyn Fn() -> Option<OwnIdentifiers> + Send + Sync>;
 
-struct Searching {
+struct SearchState {
     own: OwnIdentifiers,
     /// Created for the first event, so that an idle account does not pay for it.
     scanner: Option<Scanner>,
@@ -105,7 +105,7 @@ struct Searching {
     warned: HashSet<u64>,
 }
 
-impl Searching {
+impl SearchState {
     fn scanner(&mut self, detectors: &Arc<[Box<dyn Detector>]>) -> &mut Scanner {
         self.scanner.get_or_insert_with(|| Scanner::new(&self.own, detectors.clone()))
     }
@@ -134,7 +134,7 @@ impl Guard {
             policy,
             detectors,
             session: OnceLock::new(),
-            searching: Mutex::new(Searching { own, scanner: None, warned: HashSet::new() }),
+            state: Mutex::new(SearchState { own, scanner: None, warned: HashSet::new() }),
             found: Mutex::default(),
         }
     }
@@ -158,11 +158,11 @@ impl Guard {
 
     /// Searches for `own` literally from now on.
     pub(crate) fn know(&self, own: OwnIdentifiers) {
-        let mut searching = self.searching();
-        let own = own.with_tokens_of(&searching.own);
-        if own != searching.own {
-            searching.scanner = None;
-            searching.own = own;
+        let mut state = self.state();
+        let own = own.with_tokens_of(&state.own);
+        if own != state.own {
+            state.scanner = None;
+            state.own = own;
         }
     }
 
@@ -193,21 +193,21 @@ impl Guard {
 
     /// Returns whether `text` contains personal data. Logs nothing about the findings.
     pub(crate) fn finds_in(&self, text: &str) -> bool {
-        !matches!(self.search().text(text, Place::Anywhere), Ok(None))
+        !matches!(self.search().text(text, Context::Anywhere), Ok(None))
     }
 
     /// Returns `text` with every finding redacted, or `None` if a detector panicked.
     #[cfg(feature = "testing")]
     pub(crate) fn redact<'t>(&self, text: &'t str) -> Option<Cow<'t, str>> {
-        let redacted = self.search().text(text, Place::Anywhere).ok()?;
+        let redacted = self.search().text(text, Context::Anywhere).ok()?;
         Some(redacted.map_or(Cow::Borrowed(text), |redacted| Cow::Owned(redacted.text)))
     }
 
     /// Returns the kind of each finding in `text`, in order.
     #[cfg(feature = "testing")]
     pub(crate) fn kinds(&self, text: &str) -> Vec<IdentifierKind> {
-        let mut searching = self.searching();
-        let found = searching.scanner(&self.detectors).scan(text, Place::Anywhere);
+        let mut state = self.state();
+        let found = state.scanner(&self.detectors).scan(text, Context::Anywhere);
         found.into_iter().map(|finding| finding.kind).collect()
     }
 
@@ -217,18 +217,18 @@ impl Guard {
     }
 
     fn search(&self) -> Search<'_> {
-        Search { guard: self, searching: self.searching(), found: Vec::new(), room: 0 }
+        Search { guard: self, state: self.state(), found: Vec::new(), room: 0 }
     }
 
-    fn searching(&self) -> MutexGuard<'_, Searching> {
-        self.searching.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, SearchState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// The search of one event, or of one set of user properties.
 struct Search<'a> {
     guard: &'a Guard,
-    searching: MutexGuard<'a, Searching>,
+    state: MutexGuard<'a, SearchState>,
     found: Vec<IdentifierKind>,
     /// How many bytes the properties may still grow by.
     room: usize,
@@ -236,7 +236,7 @@ struct Search<'a> {
 
 impl Search<'_> {
     fn name(&mut self, name: Cow<'static, str>) -> Option<Cow<'static, str>> {
-        let redacted = self.text(&name, Place::Anywhere).ok()?;
+        let redacted = self.text(&name, Context::Anywhere).ok()?;
         let Some(redacted) = redacted else { return Some(name) };
         let name = bounded(redacted, MAX_NAME_BYTES);
         self.warn(&name, None);
@@ -244,8 +244,8 @@ impl Search<'_> {
     }
 
     fn scanner(&mut self) -> &mut Scanner {
-        let Self { guard, searching, .. } = self;
-        searching.scanner(&guard.detectors)
+        let Self { guard, state, .. } = self;
+        state.scanner(&guard.detectors)
     }
 
     /// Returns `None` if a detector panicked.
@@ -256,15 +256,15 @@ impl Search<'_> {
             return Some(properties);
         }
         self.room = MAX_EVENT_BYTES.saturating_sub(properties.json_bytes());
-        let mut unseen = false;
+        let mut panicked = false;
         let filtered = properties.filtered(|key, text| match self.property(event, key, text) {
             Ok(fate) => fate,
             Err(DetectorPanicked) => {
-                unseen = true;
+                panicked = true;
                 PropertyFate::Dropped
             }
         });
-        (!unseen).then(|| filtered.unwrap_or(properties))
+        (!panicked).then(|| filtered.unwrap_or(properties))
     }
 
     fn property(
@@ -273,12 +273,12 @@ impl Search<'_> {
         key: &str,
         text: Option<&str>,
     ) -> Result<PropertyFate, DetectorPanicked> {
-        let new_key = self.text(key, Place::Anywhere)?;
+        let new_key = self.text(key, Context::Anywhere)?;
         let new_key = new_key.map(|key| bounded(key, MAX_KEY_BYTES));
         let leaves_as = new_key.as_deref().unwrap_or(key);
-        let place = Place::under(key, leaves_as);
+        let context = Context::under(key, leaves_as);
         let new_text = match text {
-            Some(text) => self.text(text, place)?,
+            Some(text) => self.text(text, context)?,
             None => None,
         };
         if new_key.is_none() && new_text.is_none() {
@@ -306,7 +306,7 @@ impl Search<'_> {
     ) -> PropertyFate {
         let old = key.len() + text.map_or(0, str::len);
         let rest = new_key.as_deref().unwrap_or(key).len();
-        let whole = new_text.is_some().then(|| kind::WHOLE.to_owned());
+        let whole = new_text.is_some().then(|| kind::REDACTED.to_owned());
         for text in [new_text, whole] {
             let new = rest + text.as_deref().map_or(old - key.len(), str::len);
             if new <= old + self.room {
@@ -317,10 +317,10 @@ impl Search<'_> {
         PropertyFate::Dropped
     }
 
-    fn text(&mut self, text: &str, place: Place) -> Result<Option<Redacted>, DetectorPanicked> {
+    fn text(&mut self, text: &str, context: Context) -> Result<Option<Redacted>, DetectorPanicked> {
         let scanner = self.scanner();
         // Unwind safe: the scanner keeps only a buffer, which each search resets.
-        let redacted = catch_unwind(AssertUnwindSafe(|| redact(scanner, text, place)));
+        let redacted = catch_unwind(AssertUnwindSafe(|| redact(scanner, text, context)));
         let redacted = redacted.map_err(|_panic| {
             warn!("a detector panicked; what it was given is dropped");
             DetectorPanicked
@@ -343,12 +343,12 @@ impl Search<'_> {
         /// Limits the warnings, because names can be generated at run time.
         const MOST_WARNINGS: usize = 256;
 
-        if !cfg!(debug_assertions) || self.searching.warned.len() >= MOST_WARNINGS {
+        if !cfg!(debug_assertions) || self.state.warned.len() >= MOST_WARNINGS {
             return;
         }
-        let warned = &mut self.searching.warned;
-        let place = warned.hasher().hash_one((event, key));
-        if warned.insert(place) {
+        let warned = &mut self.state.warned;
+        let warning = warned.hasher().hash_one((event, key));
+        if warned.insert(warning) {
             match key {
                 Some(key) => warn!(event, key, "something personal was kept back"),
                 None => warn!(event, "something personal was kept back from the event's name"),
@@ -360,5 +360,5 @@ impl Search<'_> {
 /// Returns the redacted text, or `[redacted]` if the text is longer than `max_bytes`: a
 /// placeholder can be longer than the finding it replaces.
 fn bounded(redacted: Redacted, max_bytes: usize) -> String {
-    if redacted.text.len() <= max_bytes { redacted.text } else { kind::WHOLE.to_owned() }
+    if redacted.text.len() <= max_bytes { redacted.text } else { kind::REDACTED.to_owned() }
 }

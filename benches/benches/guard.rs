@@ -1,8 +1,8 @@
-//! What the guard costs, for texts of 1 KB.
+//! The cost of the guard for texts of 1 KB.
 //!
-//! `docs/measured.md` has the figures. As a property, a text includes its copy. A text that is
-//! redacted is searched a second time. The searches use x86-64's AVX2 where the `memchr` and
-//! `aho-corasick` crates do.
+//! `docs/measured.md` has the results. The cost of a property includes its copy. A text with
+//! findings is searched a second time. The `memchr` and `aho-corasick` crates use AVX2 where
+//! it is available.
 //!
 //! ```sh
 //! cargo bench -p matrix-analytics-benches --bench guard
@@ -14,9 +14,9 @@ use std::{hint::black_box, sync::LazyLock, time::Instant};
 
 use matrix_analytics::{Properties, testing::GuardProbe};
 
-/// Texts such as apps put into events, with nothing personal.
+/// Texts as apps put them into events, without personal data.
 const CLEAN: [(&str, &str); 4] = [
-    ("prose", "The room list was slow today, so the cache was built anew; it took a while. "),
+    ("prose", "The room list was slow today, so the cache was built again; it took a while. "),
     ("names", "RoomListView/Filter=Unread MessageComposer.Send timeline_scroll_end "),
     ("json text", "{'trigger':'MessageSent','count':12,'isDm':false,'ms':42.5,'os':'linux'} "),
     (
@@ -25,10 +25,10 @@ const CLEAN: [(&str, &str); 4] = [
     ),
 ];
 
-/// A clean text of 1 KB in which these three stand once each.
+/// Identifiers that occur once each in a clean text of 1 KB.
 const FEW: [&str; 3] = ["@alice:example.org", "!abcdefghij:example.org", "203.0.113.77:8080"];
 
-/// Texts that have something personal in every line of 78 bytes.
+/// Texts with personal data in every line of 78 bytes.
 const MANY: [(&str, &str); 3] = [
     ("13", "the message of @alice:example.org could not be shown in this place, as it is "),
     (
@@ -38,7 +38,7 @@ const MANY: [(&str, &str); 3] = [
     ("52", "from 203.0.113.77 at https://matrix.to/#/!abc:example.org by bob@example.org "),
 ];
 
-/// Texts that are looked at more than once, if they are not looked at with care.
+/// Texts whose bytes a careless search reads more than once.
 const COSTLY: [&str; 8] =
     [":1.2.3.4", "1.2.3.4:", "10.0.0.1:f", "81.187.23.9:", "matrix:u/", "::1 ", "syt_", "EsTj "];
 
@@ -51,7 +51,7 @@ fn main() {
         report(&format!("clean {name}, a text"), || guard.redact(&text).len());
         let properties = Properties::new().with("text", text.as_str());
         report(&format!("clean {name}, a property"), || {
-            // The copy is the caller's part: it is in the figure.
+            // The figure includes the copy, which is made by the caller.
             guard.properties(properties.clone()).is_some_and(|clean| clean.is_empty()).into()
         });
     }
@@ -68,7 +68,7 @@ fn main() {
     report_costly();
 }
 
-/// Prints what the patterns cost that once took quadratic time, repeated to 32 KB.
+/// Prints the cost of patterns that once took quadratic time, repeated to 32 KB.
 fn report_costly() {
     println!("ms per 32 KB, best of 21");
     for pattern in COSTLY {

@@ -1,4 +1,4 @@
-//! A thousand captures, for callgrind to count: see `scripts/instructions`.
+//! A thousand captures whose instructions callgrind counts: see `scripts/instructions`.
 
 use std::{error::Error, hint::black_box};
 
@@ -34,7 +34,7 @@ impl RoomJoined {
     }
 }
 
-// On one thread, which does nothing else meanwhile: so the count is the same each time.
+// A single thread without other work makes the count reproducible.
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let case = std::env::args().nth(1).unwrap_or_default();
@@ -68,7 +68,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What is counted is what happens in here.
+/// Callgrind counts the instructions within this function.
 #[inline(never)]
 fn measured(capture: impl Fn(u32)) {
     for n in 0..CALLS {

@@ -1,5 +1,5 @@
-//! posthog-rs, PostHog's official SDK, is the reference for our PostHog backend: both
-//! send the same events, and what they send differs only where this file says so.
+//! Compares our PostHog backend with posthog-rs, PostHog's official SDK: both send the
+//! same events, and their requests differ only as listed in this file.
 
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
@@ -29,36 +29,37 @@ enum Difference {
     OtherValue,
 }
 
-/// Every difference around the events, by its path.
+/// All differences outside the events, by path.
 const AROUND_EVENTS: [(&str, Difference); 2] = [
-    // We import no history. Without this member PostHog takes it as `false`, which is
-    // what posthog-rs says.
+    // We do not import historical events. Without this member, PostHog assumes `false`,
+    // which is the value that posthog-rs sends.
     ("historical_migration", OnlyTheirs),
-    // PostHog shifts an event's time by how far this is from its own clock. We want the
-    // time that arrives to be the time of capture, on every try and at every backend.
+    // PostHog shifts event times by the difference between this and its own clock. We
+    // want the time of capture to arrive unchanged, on every attempt and at every
+    // backend.
     ("sent_at", OnlyTheirs),
 ];
 
-/// Every difference within an event, by its path; each event has them all.
+/// All differences within an event, by path. Each event has all of them.
 const WITHIN_EVENT: [(&str, Difference); 9] = [
-    // Without it, PostHog writes the sender's address into the event.
+    // Without it, PostHog adds the sender's address to the event.
     ("properties.$ip", OnlyOurs),
-    // Each says who sent the event.
+    // Identifies the SDK that sent the event.
     ("properties.$lib", OtherValue),
     ("properties.$lib_version", OtherValue),
-    // The version again, in parts.
+    // The version again, split into its parts.
     ("properties.$lib_version__major", OnlyTheirs),
     ("properties.$lib_version__minor", OnlyTheirs),
     ("properties.$lib_version__patch", OnlyTheirs),
-    // We send nothing about the device but what the app gives us.
+    // We send no information about the device except what the app provides.
     ("properties.$os", OnlyTheirs),
     ("properties.$os_version", OnlyTheirs),
-    // PostHog's documentation of the endpoint has the ID here, its SDKs beside the
-    // event's name. PostHog reads both places, and the one beside the name wins.
+    // PostHog's documentation of the endpoint has the ID here; its SDKs send it next to
+    // the event's name. PostHog reads both and prefers the latter.
     ("properties.distinct_id", OnlyOurs),
 ];
 
-/// What both are asked to send.
+/// The content of an event that both SDKs send.
 struct Sent {
     name: &'static str,
     time: SystemTime,
@@ -95,7 +96,7 @@ fn sent() -> [Sent; 3] {
         },
         Sent {
             name: "SetOnly",
-            // Finer than the millisecond that we send.
+            // Finer than the milliseconds that we send.
             time: midday + Duration::from_nanos(1_999_999),
             properties: Map::new(),
             set: object(json!({ "app": "desktop" })),
@@ -124,7 +125,7 @@ fn our_event(sent: &Sent) -> OutgoingEvent {
     )
 }
 
-/// `sent` as posthog-rs takes it, with the unique ID that `ours` was given.
+/// Converts `sent` to an event of posthog-rs with the unique ID of `ours`.
 fn their_event(sent: &Sent, ours: &OutgoingEvent) -> posthog_rs::Event {
     let mut event = posthog_rs::Event::new(sent.name, ID);
     event.set_uuid(ours.uuid());
@@ -140,8 +141,8 @@ fn their_event(sent: &Sent, ours: &OutgoingEvent) -> posthog_rs::Event {
     event
 }
 
-/// Sends `events` with posthog-rs, set up to be what we are: on a user's device, and
-/// with no look-up of places.
+/// Sends `events` with posthog-rs, configured like our backend: on a user's device,
+/// without GeoIP lookup.
 async fn send_theirs(endpoint: &str, events: Vec<posthog_rs::Event>) {
     let options = posthog_rs::ClientOptionsBuilder::default()
         .host(endpoint)
@@ -158,7 +159,8 @@ async fn send_theirs(endpoint: &str, events: Vec<posthog_rs::Event>) {
     client.shutdown().await;
 }
 
-/// A client that reaches a collector on this machine whatever the environment says.
+/// Creates a client that reaches a collector on this machine regardless of the
+/// environment.
 fn without_proxy() -> reqwest::Result<reqwest::Client> {
     reqwest::Client::builder().no_proxy().build()
 }
@@ -170,13 +172,13 @@ async fn collector() -> MockServer {
     collector
 }
 
-/// The only request that `collector` got.
+/// Returns the only request that `collector` received.
 async fn only_request(collector: &MockServer) -> Request {
     let [request] = collector.received_requests().await.unwrap().try_into().unwrap();
     request
 }
 
-/// Takes the events out of a body.
+/// Removes the events from a body and returns them.
 fn take_events(body: &mut Value) -> Vec<Value> {
     match body.as_object_mut().unwrap().remove("batch").unwrap() {
         Value::Array(events) => events,
@@ -184,9 +186,8 @@ fn take_events(body: &mut Value) -> Vec<Value> {
     }
 }
 
-/// Puts milliseconds in place of an event's time: posthog-rs writes it down to the
-/// nanosecond and with 0, 3, 6 or 9 digits, we down to the millisecond and with as few
-/// digits as it takes.
+/// Replaces an event's time with milliseconds. posthog-rs writes nanoseconds with 0, 3, 6
+/// or 9 digits; we write milliseconds without trailing zeros.
 fn take_time_as_instant(event: &mut Value) {
     let time = &mut event["timestamp"];
     let instant = DateTime::parse_from_rfc3339(time.as_str().unwrap()).unwrap();
@@ -194,7 +195,7 @@ fn take_time_as_instant(event: &mut Value) {
     *time = instant.timestamp_millis().into();
 }
 
-/// Finds the differences between two JSON values, by their paths.
+/// Returns the differences between two JSON values, by path.
 fn differences(ours: &Value, theirs: &Value) -> BTreeMap<String, Difference> {
     fn compare(path: &str, ours: &Value, theirs: &Value, found: &mut BTreeMap<String, Difference>) {
         let (Value::Object(our_members), Value::Object(their_members)) = (ours, theirs) else {
@@ -227,7 +228,7 @@ fn listed(differences: &[(&str, Difference)]) -> BTreeMap<String, Difference> {
 
 // posthog-rs blocks its caller while it joins the thread that it started.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_body_is_that_of_the_official_sdk_but_for_the_listed_differences() {
+async fn the_body_matches_the_official_sdk_except_for_the_listed_differences() {
     let (our_collector, their_collector) = (collector().await, collector().await);
     let sent = sent();
     let ours: Vec<_> = sent.iter().map(our_event).collect();

@@ -55,7 +55,7 @@ impl Act {
         }
     }
 
-    /// Returns whether the final content agrees with this action; `None` if it writes no decision.
+    /// Returns whether the final content agrees with this action; `None` for no action.
     fn won(self, held: &Held) -> Option<bool> {
         match self {
             Self::Nothing => None,

@@ -20,7 +20,7 @@
 //! # Layers of the state
 //!
 //! - The *decision* is the [`Record`], which [`Disk`] saves.
-//! - The *confirmation* is [`Server`]: what the homeserver was last seen to hold.
+//! - The *confirmation* is [`Server`]: the content last known to be on the homeserver.
 //! - The *gate* is derived from both by [`Machine::gate`].
 //!
 //! At most one [`Operation`] is in flight. [`Wake`] decides when the machine begins the

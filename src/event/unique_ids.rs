@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_two_are_the_same_and_all_are_random() {
+    fn all_ids_are_random_and_distinct() {
         let mut ids = UniqueIds::new();
         let ids: HashSet<_> = (0..1000).map(|_| ids.next()).collect();
         assert_eq!(ids.len(), 1000);

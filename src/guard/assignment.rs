@@ -1,7 +1,7 @@
 //! Parses the text between the name of a secret and its value, in any language and log
 //! format.
 
-use super::work;
+use super::cost;
 
 /// The longest assignment in bytes, without spaces and including the type names around
 /// the value.
@@ -54,7 +54,7 @@ impl Quote {
         let mut from = start;
         loop {
             let length = memchr::memchr2(self.mark, b'\n', &bytes[from..]);
-            work::looked_at(length.unwrap_or(bytes.len() - from) / 8 + 1);
+            cost::add(length.unwrap_or(bytes.len() - from) / 8 + 1);
             let at = from + length?;
             if bytes[at] == b'\n' {
                 return None;
@@ -72,7 +72,7 @@ impl Quote {
 /// `\\\"`, an escaped mark in the layer of `\"`; 7 for all deeper layers.
 fn layer_of_quote(bytes: &[u8], at: usize) -> usize {
     let count = bytes[..at].iter().rev().take_while(|byte| **byte == b'\\').count();
-    work::looked_at(count);
+    cost::add(count);
     match count {
         _ if count % 2 == 0 => 0,
         _ if count % 4 == 1 => 1,
@@ -108,7 +108,7 @@ impl Assignment {
                 return None;
             }
             let c = text[at..].chars().next()?;
-            work::looked_at(1);
+            cost::add(1);
             match c {
                 _ if c.is_whitespace() => {
                     spaces += c.len_utf8();
@@ -158,7 +158,7 @@ fn string_prefix(bytes: &[u8], at: usize) -> Option<usize> {
     let letters =
         rest.iter().take(2).take_while(|b| matches!(b, b'b' | b'c' | b'f' | b'r' | b'u')).count();
     let hashes = rest[letters..].iter().take(MAX_HASHES).take_while(|b| **b == b'#').count();
-    work::looked_at(letters + hashes);
+    cost::add(letters + hashes);
     let has_mark = matches!(rest.get(letters + hashes), Some(b'"' | b'\''));
     (letters > 0 && has_mark).then_some(at + letters + hashes)
 }
@@ -176,7 +176,7 @@ fn wrapper_at(bytes: &[u8], at: usize, in_struct: bool) -> Option<(usize, bool)>
             || (*at > 0 && is_path(*at - 1))
     };
     let length = (0..word.len()).take_while(is_word).count();
-    work::looked_at(length);
+    cost::add(length);
     let rest = &bytes[at + length..];
     match rest {
         _ if length == 0 || length > MAX_WORD => None,

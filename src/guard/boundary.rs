@@ -75,7 +75,7 @@ mod tests {
     use super::is_boundary;
 
     #[test]
-    fn a_word_goes_on_in_its_own_script_only() {
+    fn a_word_continues_only_in_its_own_script() {
         for (inside, outside, expected) in [
             ('a', 'b', false),
             ('a', '9', false),

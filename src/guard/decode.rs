@@ -132,7 +132,7 @@ mod tests {
     use super::decode;
 
     #[test]
-    fn one_layer_of_each_escape_is_undone_and_every_byte_knows_its_origin() {
+    fn one_layer_of_each_escape_is_decoded_with_the_origin_of_every_byte() {
         for (escaped, text) in [
             ("%40alice%3Aexample.org", "@alice:example.org"),
             (r"\u0040alice\u003aex\/y", "@alice:ex/y"),
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_escape_is_left_alone() {
+    fn text_without_valid_escapes_is_not_decoded() {
         for text in [
             "",
             "plain",

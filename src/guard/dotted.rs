@@ -3,10 +3,10 @@
 use std::ops::Range;
 
 use super::{
+    cost,
     groups::{Groups, found_if},
     host::port_length,
     version::{Quad, VersionLike},
-    work,
 };
 
 /// The lowest port recognised after a fifth dot, as in `192.0.2.1.443`. Versions and
@@ -41,7 +41,7 @@ impl Dotted<'_> {
                 .windows(2)
                 .position(|pair| pair == b"..")
                 .unwrap_or(part.end - start);
-            work::looked_at(length);
+            cost::add(length);
             let numbers = start..start + length;
             let leading = usize::from(bytes.get(start) == Some(&b'.'));
             let trailing = usize::from(length > 1 && bytes[numbers.end - 1] == b'.');
@@ -133,7 +133,7 @@ impl Dotted<'_> {
 fn without_words(bytes: &[u8], numbers: Range<usize>) -> Range<usize> {
     let is_number = |label: &[u8]| label.iter().all(u8::is_ascii_digit);
     let mut range = numbers;
-    work::looked_at(range.len());
+    cost::add(range.len());
     while let Some(length) = bytes[range.clone()].iter().position(|byte| *byte == b'.')
         && !is_number(&bytes[range.start..range.start + length])
     {

@@ -4,8 +4,8 @@ use std::{net::Ipv4Addr, ops::Range};
 
 use super::{
     boundary::is_name_char,
+    cost,
     host::{domain_end, host_run},
-    work,
 };
 
 /// The maximum distance of an address from its `@`, in bytes. Mail servers reject longer
@@ -21,7 +21,7 @@ const MAX_QUOTED_BYTES: usize = 66;
 pub(super) fn email_at(text: &str, at: usize, floor: usize) -> Option<Range<usize>> {
     let start = quoted_start(text, at, floor).or_else(|| local_start(text, at, floor))?;
     let end = domain_end(text, at + 1)?;
-    (!is_something_else(&text[at + 1..end], host_run(text, at + 1))).then_some(start..end)
+    (!is_version_or_image(&text[at + 1..end], host_run(text, at + 1))).then_some(start..end)
 }
 
 /// Returns the start of the local part that ends at `at`. Servers accept more than the
@@ -39,7 +39,7 @@ fn local_start(text: &str, at: usize, floor: usize) -> Option<usize> {
         follows_sign = is_sign && !is_padding;
         start = at - before.len() + index;
     }
-    work::looked_at(at - start + 1);
+    cost::add(at - start + 1);
     // Quotation marks and similar signs more often precede an address than belong to it.
     let local = &text[start..at];
     let local = local.trim_start_matches(|c| is_sign(c) || matches!(c, '.' | '\'' | '-' | '%'));
@@ -51,7 +51,7 @@ fn quoted_start(text: &str, at: usize, floor: usize) -> Option<usize> {
     let closing = at.checked_sub(1).filter(|closing| text.as_bytes()[*closing] == b'"')?;
     let before = text.as_bytes()[floor.max(at.saturating_sub(MAX_QUOTED_BYTES))..closing].iter();
     let length = before.rev().position(|byte| *byte == b'"').filter(|length| *length > 0);
-    work::looked_at(length.unwrap_or(MAX_QUOTED_BYTES));
+    cost::add(length.unwrap_or(MAX_QUOTED_BYTES));
     Some(closing - length? - 1)
 }
 
@@ -73,7 +73,7 @@ fn is_sign(c: char) -> bool {
 
 /// Returns whether the text after an `@` is a version (`react@19.0.0-rc.next`), the
 /// density of an image (`logo@2x.png`) or the variant of a locale (`sr_RS@latin.UTF-8`).
-fn is_something_else(host: &str, run: &str) -> bool {
+fn is_version_or_image(host: &str, run: &str) -> bool {
     let number = |label: &str| !label.is_empty() && label.bytes().all(|byte| byte.is_ascii_digit());
     let is_density = || {
         let image = host.rsplit_once('.').filter(|(_, extension)| is_of_image(extension));

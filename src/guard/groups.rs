@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{host::port_length, work};
+use super::{cost, host::port_length};
 
 /// Groups of an IPv6 address, separated only by colons.
 pub(super) struct Groups {
@@ -45,7 +45,7 @@ impl Groups {
         // such as `is_fade::b1_c` are paths.
         let group = bytes[range.clone()].iter().take_while(|byte| **byte != b':');
         let is_number = group.clone().any(u8::is_ascii_digit);
-        work::looked_at(group.count());
+        cost::add(group.count());
         let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || (*byte == b'_' && !is_number);
         let before = bytes[..range.start].last();
         // In `line:fe80::1` the last letters of the label may be hexadecimal digits.

@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     boundary::{is_foreign, is_name_char},
-    work,
+    cost,
 };
 
 /// The longest host, in bytes.
@@ -77,7 +77,7 @@ pub(super) fn host_run(text: &str, start: usize) -> &str {
         }
         length = at + c.len_utf8();
     }
-    work::looked_at(length + 1);
+    cost::add(length + 1);
     &rest[..length]
 }
 
@@ -127,7 +127,7 @@ pub(super) fn port_length(bytes: &[u8]) -> usize {
 fn literal_end(text: &str, start: usize) -> Option<usize> {
     let bytes = &text.as_bytes()[start + 1..];
     let length = bytes.iter().take(MAX_LITERAL_BYTES).position(|byte| *byte == b']');
-    work::looked_at(length.unwrap_or(MAX_LITERAL_BYTES));
+    cost::add(length.unwrap_or(MAX_LITERAL_BYTES));
     let inside = text.get(start + 1..start + 1 + length?)?;
     let address = inside.split_once('%').map_or(inside, |(address, _)| address);
     let tag = address.get(..5).filter(|tag| tag.eq_ignore_ascii_case("ipv6:"));

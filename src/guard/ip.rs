@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use memchr::memchr2_iter;
 
-use super::{dotted::Dotted, groups::Groups, version::VersionLike, work};
+use super::{cost, dotted::Dotted, groups::Groups, version::VersionLike};
 
 /// How many positions are examined together. The compiler vectorises this.
 const BLOCK: usize = 64;
@@ -63,7 +63,7 @@ fn run_around(bytes: &[u8], at: usize, floor: usize) -> Range<usize> {
     let is_part = |byte: &&u8| byte.is_ascii_hexdigit() || matches!(byte, b'.' | b':');
     let start = at - bytes[floor..at].iter().rev().take_while(is_part).count();
     let end = at + bytes[at..].iter().take_while(is_part).count();
-    work::looked_at(end - start);
+    cost::add(end - start);
     start..end
 }
 
@@ -92,7 +92,7 @@ fn addresses_in(
     let mut start = run.start;
     while start <= run.end {
         let length = bytes[start..run.end].iter().take_while(|byte| **byte != b':').count();
-        work::looked_at(length + 1);
+        cost::add(length + 1);
         let part = start..start + length;
         let mut next = part.end + 1;
         if !bytes[part.clone()].contains(&b'.') {

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use matrix_sdk::ruma::DeviceKeyId;
 
-use super::{matrix::is_base64, work};
+use super::{cost, matrix::is_base64};
 
 /// The length of 32 bytes in base64 without padding.
 const KEY_CHARS: usize = 43;
@@ -22,14 +22,14 @@ pub(super) fn keys(text: &str, mut found: impl FnMut(Range<usize>)) {
     // words.
     while let Some(window) = bytes.get(start..start + KEY_CHARS) {
         let run = window.iter().rev().take_while(|byte| is_base64(**byte)).count();
-        work::looked_at(run + 1);
+        cost::add(run + 1);
         if run < KEY_CHARS {
             start += KEY_CHARS - run;
             continue;
         }
         let rest = &bytes[start + KEY_CHARS..];
         let end = start + KEY_CHARS + rest.iter().take_while(|byte| is_base64(**byte)).count();
-        work::looked_at(end - start);
+        cost::add(end - start);
         if !is_symbol(&bytes[start..end]) {
             keys_in(bytes, start..end, &mut found);
         }
@@ -109,7 +109,7 @@ struct Counts {
 
 impl Counts {
     fn of(text: &[u8]) -> Self {
-        work::looked_at(text.len());
+        cost::add(text.len());
         let mut seen = [0; 4];
         for byte in text {
             seen[class(*byte) as usize] += 1;
@@ -122,7 +122,7 @@ impl Counts {
     /// character.
     fn slide(&mut self, text: &[u8]) {
         let [first, second, .., last, new] = text else { return };
-        work::looked_at(1);
+        cost::add(1);
         self.seen[class(*first) as usize] -= 1;
         self.seen[class(*new) as usize] += 1;
         self.changes -= usize::from(class(*first) != class(*second));
@@ -149,7 +149,7 @@ impl Counts {
 
 /// Counts the places in `text` where a digit meets a letter, or two capitals meet.
 fn irregularities(text: &[u8]) -> usize {
-    work::looked_at(text.len());
+    cost::add(text.len());
     let is_irregular = |pair: &&[u8]| {
         matches!(
             (class(pair[0]), class(pair[1])),
@@ -163,7 +163,7 @@ fn irregularities(text: &[u8]) -> usize {
 
 /// Counts the characters of `text` in sequences of at least three lower-case letters.
 fn in_words(text: &[u8]) -> usize {
-    work::looked_at(text.len());
+    cost::add(text.len());
     let rows = text.split(|byte| !byte.is_ascii_lowercase()).map(<[u8]>::len);
     rows.filter(|length| *length >= 3).sum()
 }
@@ -172,7 +172,7 @@ fn in_words(text: &[u8]) -> usize {
 pub(super) fn device_of_key_at(text: &str, at: usize, colon: usize) -> Option<Range<usize>> {
     let start = colon + 1;
     let length = text.as_bytes()[start..].iter().take(255).take_while(|b| is_base64(**b)).count();
-    work::looked_at(length);
+    cost::add(length);
     (length > 0 && DeviceKeyId::parse(&text[at..start + length]).is_ok())
         .then_some(start..start + length)
 }
@@ -180,6 +180,6 @@ pub(super) fn device_of_key_at(text: &str, at: usize, colon: usize) -> Option<Ra
 /// Returns the ID of a secret storage key that starts at `at`.
 pub(super) fn stored_key_id_at(text: &str, at: usize) -> Option<Range<usize>> {
     let length = text.as_bytes()[at..].iter().take(255).take_while(|b| is_base64(**b)).count();
-    work::looked_at(length);
+    cost::add(length);
     (length >= SHORTEST_KEY_ID).then_some(at..at + length)
 }

@@ -1,7 +1,7 @@
 //! The kinds of findings, and the placeholders that replace them.
 
 /// Replaces a text that could not be redacted finding by finding.
-pub(super) const WHOLE: &str = "[redacted]";
+pub(super) const REDACTED: &str = "[redacted]";
 
 /// A kind of personal data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

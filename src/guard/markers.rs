@@ -83,20 +83,20 @@ pub(super) fn secret_name(key: &str) -> Option<SecretName> {
 }
 
 /// Finds what the markers in a text announce.
-pub(super) struct Announced<'a> {
+pub(super) struct MarkerSearch<'a> {
     text: &'a str,
     secrets: NamedSecrets<'a>,
     tokens: Tokens<'a>,
 }
 
-impl<'a> Announced<'a> {
+impl<'a> MarkerSearch<'a> {
     pub(super) fn new(text: &'a str) -> Self {
         Self { text, secrets: NamedSecrets::new(text), tokens: Tokens::new(text) }
     }
 
     /// Returns the finding that the marker at `at` announces. Calls must be in ascending
     /// order of `at`.
-    pub(super) fn by(
+    pub(super) fn finding_at(
         &mut self,
         marker: Marker,
         at: Range<usize>,

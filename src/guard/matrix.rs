@@ -5,9 +5,9 @@ use std::{borrow::Cow, ops::Range};
 use matrix_sdk::ruma::{EventId, RoomAliasId, RoomId, UserId};
 
 use super::{
+    cost,
     host::{Servers, plain, server_end},
     kind::IdentifierKind,
-    work,
 };
 
 /// The maximum length of a Matrix identifier, in bytes.
@@ -66,7 +66,7 @@ impl<'a> Sigils<'a> {
             _ => {
                 let localpart = bytes[at + 1..].iter().take_while(|byte| !ends_localpart(**byte));
                 let stop = at + 1 + localpart.count();
-                work::looked_at(stop - at);
+                cost::add(stop - at);
                 stop
             }
         };
@@ -130,7 +130,7 @@ pub(super) fn ends_localpart(byte: u8) -> bool {
 /// Returns the end of the hash at `start`, in either base64 alphabet.
 fn hash_end(bytes: &[u8], start: usize) -> Option<usize> {
     let length = bytes[start..].iter().take_while(|byte| is_base64(**byte)).count();
-    work::looked_at(length);
+    cost::add(length);
     (length >= HASH_CHARS).then_some(start + length)
 }
 

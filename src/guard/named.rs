@@ -9,10 +9,10 @@ use std::ops::Range;
 
 use super::{
     assignment::{Assignment, Clarity},
+    cost,
     kind::IdentifierKind,
     runs::Runs,
     token::is_mixed,
-    work,
 };
 
 /// The last word of a secret's name.
@@ -226,7 +226,7 @@ impl<'a> NamedSecrets<'a> {
             return false;
         }
         let start = &value[..value.len().min(DECISIVE)];
-        work::looked_at(start.len());
+        cost::add(start.len());
         (value.len() >= SHORTEST_SECRET && self.has_digit(range))
             || (value.len() >= SHORTEST_LETTERS && !reads_like_words(start))
     }
@@ -242,14 +242,14 @@ fn behind_scheme(bytes: &[u8], word: &Range<usize>) -> Option<usize> {
     let scheme = bytes.get(word.clone()).filter(|scheme| scheme.len() <= MAX_SCHEME)?;
     let is_scheme = scheme.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-');
     let spaces = bytes[word.end..].iter().take_while(|byte| byte.is_ascii_whitespace()).count();
-    work::looked_at(scheme.len() + spaces);
+    cost::add(scheme.len() + spaces);
     (is_scheme && !scheme.is_empty() && spaces > 0).then_some(word.end + spaces)
 }
 
 /// Moves `end` before the backslashes that escape the quotation mark there.
 fn without_backslashes(bytes: &[u8], start: usize, end: usize) -> usize {
     let count = bytes[start..end].iter().rev().take_while(|byte| **byte == b'\\').count();
-    work::looked_at(count);
+    cost::add(count);
     end - count
 }
 
@@ -258,7 +258,7 @@ fn is_error_code(value: &[u8]) -> bool {
     const LONGEST: usize = 64;
 
     let is_code = |b: &u8| b.is_ascii_uppercase() || b.is_ascii_digit() || *b == b'_';
-    work::looked_at(value.len().min(2));
+    cost::add(value.len().min(2));
     value.starts_with(b"M_") && value.len() <= LONGEST && value.iter().all(is_code)
 }
 

@@ -5,7 +5,7 @@ use std::{ops::Range, sync::LazyLock};
 
 use memchr::memmem::Finder;
 
-use super::work;
+use super::cost;
 
 /// Two header bytes, the key, and a parity byte.
 /// <https://spec.matrix.org/v1.18/appendices/#cryptographic-key-representation>
@@ -41,7 +41,7 @@ fn recovery_key_at(text: &str, at: usize) -> Option<usize> {
     let mut digits = [0; CHARS];
     let (mut count, mut separator) = (0, 0);
     for (offset, c) in text[at..].char_indices() {
-        work::looked_at(1);
+        cost::add(1);
         match digit(c) {
             Some(digit) => {
                 digits[count] = digit;
@@ -69,7 +69,7 @@ fn recovery_key_at(text: &str, at: usize) -> Option<usize> {
 fn is_recovery_key(digits: &[u8; CHARS]) -> bool {
     const LIMBS: usize = BYTES.div_ceil(4);
 
-    work::looked_at(CHARS);
+    cost::add(CHARS);
     // The number as 32-bit limbs, lowest first.
     let mut limbs = [0_u32; LIMBS];
     for group in digits.chunks_exact(GROUP) {

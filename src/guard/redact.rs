@@ -1,8 +1,8 @@
 //! Replaces findings until a search finds nothing more.
 
 use super::{
-    kind::{IdentifierKind, WHOLE},
-    place::Place,
+    context::Context,
+    kind::{IdentifierKind, REDACTED},
     scanner::Scanner,
 };
 use crate::event::MAX_EVENT_BYTES;
@@ -23,12 +23,12 @@ pub(super) struct Redacted {
 ///
 /// A search of the returned text finds nothing. The text is not longer than an event may
 /// be, unless `text` is.
-pub(super) fn redact(scanner: &mut Scanner, text: &str, place: Place) -> Option<Redacted> {
+pub(super) fn redact(scanner: &mut Scanner, text: &str, context: Context) -> Option<Redacted> {
     let max_bytes = text.len().max(MAX_EVENT_BYTES);
     let mut redacted: Option<Redacted> = None;
     for _ in 0..MAX_ROUNDS {
         let text = redacted.as_ref().map_or(text, |redacted| &redacted.text);
-        let found = scanner.scan(text, place);
+        let found = scanner.scan(text, context);
         if found.is_empty() {
             return redacted;
         }
@@ -45,14 +45,14 @@ pub(super) fn redact(scanner: &mut Scanner, text: &str, place: Place) -> Option<
         let mut kinds = redacted.map(|redacted| redacted.kinds).unwrap_or_default();
         kinds.extend(found.iter().map(|finding| finding.kind));
         if clean.len() > max_bytes {
-            return Some(Redacted { text: WHOLE.to_owned(), kinds });
+            return Some(Redacted { text: REDACTED.to_owned(), kinds });
         }
         redacted = Some(Redacted { text: clean, kinds });
     }
     let text = redacted.as_ref().map_or(text, |redacted| &redacted.text);
-    if !scanner.scan(text, place).is_empty() {
+    if !scanner.scan(text, context).is_empty() {
         redacted.get_or_insert_with(|| Redacted { text: String::new(), kinds: Vec::new() }).text =
-            WHOLE.to_owned();
+            REDACTED.to_owned();
     }
     redacted
 }

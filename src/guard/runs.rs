@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::work;
+use super::cost;
 
 /// Remembers the last run.
 pub(super) struct Runs {
@@ -32,7 +32,7 @@ impl Runs {
             let length = rest.iter().take_while(|byte| (self.is_part)(**byte)).count();
             let tail = rest[..length].iter().rev().take_while(|byte| (self.is_tail)(**byte));
             let tail = tail.count();
-            work::looked_at(length + tail + 1);
+            cost::add(length + tail + 1);
             self.last = at..at + length;
             self.tail = self.last.end - tail;
         }

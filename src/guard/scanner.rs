@@ -13,6 +13,8 @@ use aho_corasick::{
 use memchr::{memchr3, memchr3_iter};
 
 use super::{
+    context::Context,
+    cost,
     decode::{Decoded, decode},
     detector::Detector,
     email::email_at,
@@ -20,15 +22,13 @@ use super::{
     jwt::json_web_tokens,
     key,
     kind::IdentifierKind,
-    markers::{Announced, MARKERS},
+    markers::{MARKERS, MarkerSearch},
     matrix,
     named::NamedSecrets,
-    own::{Literal, OwnIdentifiers},
-    place::Place,
     recovery::recovery_keys,
+    session::{Literal, OwnIdentifiers},
     userinfo::user_infos,
     version::VersionLike,
-    work,
 };
 
 /// How many layers of escapes are decoded.
@@ -87,17 +87,17 @@ impl Scanner {
     }
 
     /// Returns all findings in `text`, in order and merged where they touch.
-    pub(super) fn scan(&mut self, text: &str, place: Place) -> Vec<Finding> {
+    pub(super) fn scan(&mut self, text: &str, context: Context) -> Vec<Finding> {
         let mut found = Vec::new();
-        let mut may_have_escapes = self.scan_layer(text, place, &mut found);
+        let mut may_have_escapes = self.scan_layer(text, context, &mut found);
         // The decoded layers, from `text` to the layer that is being searched.
         let mut layers: Vec<Decoded> = Vec::new();
         while may_have_escapes && layers.len() < MAX_DEPTH {
             let last = layers.last().map_or(text, |layer| &layer.text);
             let Some(decoded) = decode(last) else { break };
-            work::looked_at(decoded.text.len());
+            cost::add(decoded.text.len());
             let mut inner = Vec::new();
-            may_have_escapes = self.scan_layer(&decoded.text, place, &mut inner);
+            may_have_escapes = self.scan_layer(&decoded.text, context, &mut inner);
             layers.push(decoded);
             found.extend(inner.into_iter().map(|finding| Finding {
                 range: origin(&layers, finding.range.start)..origin(&layers, finding.range.end),
@@ -109,13 +109,13 @@ impl Scanner {
 
     /// Collects the findings in `text` without decoding it. Returns whether it may
     /// contain escapes.
-    fn scan_layer(&mut self, text: &str, place: Place, found: &mut Vec<Finding>) -> bool {
+    fn scan_layer(&mut self, text: &str, context: Context, found: &mut Vec<Finding>) -> bool {
         let may_have_escapes = self.sigils(text, found);
         with_form(text, |range, kind| found.push(Finding { range, kind }));
         self.fold(text);
         self.markers(text, found);
-        ip_addresses(text, place, found);
-        if let Place::Secret(name) = place {
+        ip_addresses(text, context, found);
+        if let Context::Secret(name) = context {
             let secret = NamedSecrets::new(text).under(name);
             found.extend(secret.map(|(range, kind)| Finding { range, kind }));
         }
@@ -168,16 +168,17 @@ impl Scanner {
     /// Collects the session's own identifiers and the findings announced by a marker.
     fn markers(&self, text: &str, found: &mut Vec<Finding>) {
         let folded = &self.folded;
-        let mut announced = Announced::new(text);
+        let mut marker_search = MarkerSearch::new(text);
         let (mut from, mut floor) = (0, 0);
         while let Some(at) = self.literals.next(folded, from) {
             from = at + 1;
             let first = folded.get(at);
-            work::looked_at(1);
+            cost::add(1);
             for (marker, meaning) in &MARKERS {
                 if marker.as_bytes().first() == first
                     && folded[at..].starts_with(marker.as_bytes())
-                    && let Some((range, kind)) = announced.by(*meaning, at..at + marker.len())
+                    && let Some((range, kind)) =
+                        marker_search.finding_at(*meaning, at..at + marker.len())
                 {
                     // Do not skip to the end: the next marker may begin inside this range
                     // and reach beyond it.
@@ -202,10 +203,10 @@ fn with_form(text: &str, mut found: impl FnMut(Range<usize>, IdentifierKind)) {
     user_infos(text, |range| found(range, IdentifierKind::Credentials));
 }
 
-fn ip_addresses(text: &str, place: Place, found: &mut Vec<Finding>) {
+fn ip_addresses(text: &str, context: Context, found: &mut Vec<Finding>) {
     ip::ip_addresses(text, VersionLike::Version, |range| {
         let is_version = || !text[range.clone()].contains(':');
-        if place != Place::Version || !is_version() {
+        if context != Context::Version || !is_version() {
             found.push(Finding { range, kind: IdentifierKind::IpAddress });
         }
     });

@@ -14,7 +14,7 @@ mod uris;
 
 use std::sync::Arc;
 
-use super::{OwnIdentifiers, place::Place, redact::redact, scanner::Scanner, work};
+use super::{OwnIdentifiers, context::Context, cost, redact::redact, scanner::Scanner};
 
 pub(super) fn own() -> OwnIdentifiers {
     OwnIdentifiers {
@@ -32,11 +32,11 @@ pub(super) fn scanner() -> Scanner {
 }
 
 fn redacted(text: &str) -> String {
-    redact(&mut scanner(), text, Place::Anywhere)
+    redact(&mut scanner(), text, Context::Anywhere)
         .map_or_else(|| text.to_owned(), |redacted| redacted.text)
 }
 
-/// Fails if one of `pieces` of an identifier is left of `text`.
+/// Checks that none of the `pieces` of an identifier remain in `text`.
 fn assert_nothing_left(text: &str, pieces: &[&str]) {
     let clean = redacted(text);
     let left: Vec<_> = pieces.iter().filter(|piece| clean.contains(**piece)).collect();
@@ -91,7 +91,7 @@ fn each_kind_is_replaced_by_its_placeholder() {
 }
 
 #[test]
-fn escapes_hide_nothing_to_a_depth_of_four() {
+fn identifiers_are_found_in_up_to_four_layers_of_escapes() {
     for text in [
         "%40alice%3Aexample.org",
         "%2540alice%253Aexample.org",
@@ -110,7 +110,7 @@ fn escapes_hide_nothing_to_a_depth_of_four() {
 }
 
 #[test]
-fn what_only_looks_alike_is_left_alone() {
+fn text_that_only_looks_personal_is_left_alone() {
     for text in [
         "",
         "a:b",
@@ -154,7 +154,7 @@ fn what_only_looks_alike_is_left_alone() {
 }
 
 #[test]
-fn what_makes_a_parser_panic_is_not_given_to_it() {
+fn text_that_makes_a_parser_panic_is_not_passed_to_it() {
     for text in [
         "https://matrix.to/#//".to_owned(),
         "https://matrix.to/#///x//".to_owned(),
@@ -169,13 +169,13 @@ fn what_makes_a_parser_panic_is_not_given_to_it() {
 }
 
 #[test]
-fn a_version_is_known_by_its_key() {
-    let found = |place| scanner().scan("10.20.30.40", place).len();
-    assert_eq!((found(Place::Anywhere), found(Place::Version)), (1, 0));
+fn a_version_is_recognised_by_its_key() {
+    let found = |context| scanner().scan("10.20.30.40", context).len();
+    assert_eq!((found(Context::Anywhere), found(Context::Version)), (1, 0));
 }
 
 #[test]
-fn what_was_redacted_has_nothing_more_to_find() {
+fn redacted_text_contains_no_findings() {
     for text in [
         "@203.0.113.7:example.org",
         "@@a:b.org:c.org@d.org",
@@ -184,13 +184,13 @@ fn what_was_redacted_has_nothing_more_to_find() {
         "@[@bob:b.org]:example.org",
     ] {
         let clean = redacted(text);
-        assert!(scanner().scan(&clean, Place::Anywhere).is_empty(), "{text}: {clean}");
+        assert!(scanner().scan(&clean, Context::Anywhere).is_empty(), "{text}: {clean}");
         assert_eq!(redacted(&clean), clean);
     }
 }
 
 #[test]
-fn the_work_grows_with_the_text_and_no_faster() {
+fn the_cost_grows_linearly_with_the_text() {
     let patterns = [
         "@",
         "@a",
@@ -258,9 +258,9 @@ fn the_work_grows_with_the_text_and_no_faster() {
     for pattern in patterns {
         let cost = |bytes: usize| {
             let text = pattern.repeat(bytes / pattern.len());
-            work::take();
-            redact(&mut scanner(), &text, Place::Anywhere);
-            work::take()
+            cost::take();
+            redact(&mut scanner(), &text, Context::Anywhere);
+            cost::take()
         };
         let (small, large) = (cost(4 << 10), cost(32 << 10));
         assert!(large <= 9 * small.max(4 << 10), "{pattern}: {small} then {large}");
@@ -269,17 +269,17 @@ fn the_work_grows_with_the_text_and_no_faster() {
 }
 
 #[test]
-fn a_session_is_known_by_the_tokens_that_it_had_too() {
+fn replaced_tokens_of_the_session_are_still_found() {
     let first = OwnIdentifiers { tokens: vec!["first-token".to_owned()], ..own() };
     let second = OwnIdentifiers { tokens: vec!["second-token".to_owned()], ..own() };
     let both = second.with_tokens_of(&first);
     let mut scanner = Scanner::new(&both, Arc::default());
-    assert_eq!(scanner.scan("first-token second-token", Place::Anywhere).len(), 2);
+    assert_eq!(scanner.scan("first-token second-token", Context::Anywhere).len(), 2);
     assert_eq!(format!("{both:?}"), "OwnIdentifiers { .. }");
 }
 
 #[test]
-fn a_short_or_everyday_word_is_not_searched_for_however_much_it_is_ours() {
+fn own_identifiers_that_are_short_or_common_words_are_not_searched_for() {
     let own = OwnIdentifiers {
         localpart: "max".to_owned(),
         device_id: "TOKEN".to_owned(),
@@ -287,20 +287,20 @@ fn a_short_or_everyday_word_is_not_searched_for_however_much_it_is_ours() {
         ..OwnIdentifiers::default()
     };
     let mut scanner = Scanner::new(&own, Arc::default());
-    assert!(scanner.scan("max token hs [token]", Place::Anywhere).is_empty());
-    // But they are known for what they are.
-    assert_eq!(scanner.scan("@bob:hs", Place::Anywhere).len(), 1);
+    assert!(scanner.scan("max token hs [token]", Context::Anywhere).is_empty());
+    // They are still found by their form.
+    assert_eq!(scanner.scan("@bob:hs", Context::Anywhere).len(), 1);
 }
 
 #[test]
-fn a_localpart_that_is_only_part_of_a_word_of_the_guard_is_searched_for() {
+fn a_localpart_that_is_only_part_of_a_placeholder_word_is_searched_for() {
     for localpart in ["dress", "acted", "redact", "serve"] {
         let own = OwnIdentifiers { localpart: localpart.to_owned(), ..OwnIdentifiers::default() };
         let mut scanner = Scanner::new(&own, Arc::default());
-        let clean = redact(&mut scanner, &format!("{localpart} is here"), Place::Anywhere);
+        let clean = redact(&mut scanner, &format!("{localpart} is here"), Context::Anywhere);
         assert_eq!(clean.unwrap().text, "[user_id] is here");
-        // The guard's own words have it, but not as a word.
+        // The guard's placeholders contain it, but not as a whole word.
         let text = "[ip_address] [redacted] [server_name]";
-        assert!(scanner.scan(text, Place::Anywhere).is_empty(), "{localpart}");
+        assert!(scanner.scan(text, Context::Anywhere).is_empty(), "{localpart}");
     }
 }

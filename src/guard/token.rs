@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use super::{
+    cost,
     key::{Class, class},
     runs::Runs,
-    work,
 };
 
 /// The shortest random part of a homeserver token, including its checksum.
@@ -87,7 +87,7 @@ impl<'a> Tokens<'a> {
         let before = bytes[..at].strip_suffix(b":").unwrap_or_default();
         let installation = before.iter().rev().take(INSTALLATION_CHARS);
         let length = installation.take_while(|byte| is_base64url(**byte)).count();
-        work::looked_at(length);
+        cost::add(length);
         Some(if length > 0 { at - 1 - length } else { at }..end)
     }
 }
@@ -96,7 +96,7 @@ impl<'a> Tokens<'a> {
 fn random_part(token: &str) -> Option<usize> {
     let (rest, checksum) = token.rsplit_once('_')?;
     let (_, random) = rest.rsplit_once('_')?;
-    work::looked_at(checksum.len() + random.len());
+    cost::add(checksum.len() + random.len());
     let is_alphanumeric = |part: &str| part.bytes().all(|byte| byte.is_ascii_alphanumeric());
     let is_random = checksum.len() >= CHECKSUM_CHARS
         && random.len() >= RANDOM_CHARS
@@ -111,7 +111,7 @@ pub(super) fn is_mixed(value: &[u8]) -> bool {
     const DECISIVE: usize = 64;
 
     let value = &value[..value.len().min(DECISIVE)];
-    work::looked_at(value.len());
+    cost::add(value.len());
     let has = |wanted: Class, least: usize| {
         value.iter().filter(|byte| class(**byte) == wanted).count() >= least
     };

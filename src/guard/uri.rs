@@ -9,9 +9,9 @@ use std::ops::Range;
 
 use super::{
     boundary::is_name_char,
+    cost,
     host::{Servers, server_end},
     matrix::{HASH_CHARS, MAX_BYTES, ends_localpart, is_base64, is_identifier},
-    work,
 };
 
 /// How far after `_matrix/` a link may name a media file, in bytes.
@@ -35,7 +35,7 @@ pub(super) fn media_link_at(text: &str, at: usize) -> Option<Range<usize>> {
         |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'/' | b'.' | b'-' | b'_');
     let rest = &text.as_bytes()[at + PREFIX..];
     let length = rest.iter().take(MAX_PATH_BYTES).take_while(|byte| is_path(byte)).count();
-    work::looked_at(length);
+    cost::add(length);
     let path = &text[at + PREFIX..at + PREFIX + length];
     ["/download/", "/thumbnail/"].into_iter().find_map(|step| {
         let start = at + PREFIX + path.find(step)? + step.len();
@@ -49,7 +49,7 @@ fn media_end(text: &str, start: usize) -> Option<usize> {
     let media = text.as_bytes()[slash..].strip_prefix(b"/")?;
     let is_media = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     let length = media.iter().take(MAX_BYTES).take_while(|byte| is_media(byte)).count();
-    work::looked_at(length);
+    cost::add(length);
     Some(slash + 1 + length)
 }
 
@@ -121,7 +121,7 @@ fn typed(bytes: &[u8], start: usize) -> Option<(char, usize)> {
 fn id_end(text: &str, start: usize, sigil: char) -> Option<usize> {
     let bytes = &text.as_bytes()[start..];
     let localpart = bytes.iter().take(MAX_BYTES).take_while(|byte| !ends_localpart(**byte)).count();
-    work::looked_at(localpart);
+    cost::add(localpart);
     if localpart > 0
         && bytes.get(localpart) == Some(&b':')
         && let Some(end) = server_end(text, start + localpart + 1, Servers::Any)
@@ -137,7 +137,7 @@ fn id_end(text: &str, start: usize, sigil: char) -> Option<usize> {
     // Hashes of old room versions contain slashes.
     let hash = bytes.iter().take(MAX_BYTES).take_while(|byte| is_base64(**byte)).count();
     let opaque = bytes[..hash].iter().position(|byte| *byte == b'/').unwrap_or(hash);
-    work::looked_at(hash);
+    cost::add(hash);
     let length = if sigil == '$' && hash == HASH_CHARS { hash } else { opaque };
     (length > 0).then_some(start + length)
 }
@@ -153,7 +153,7 @@ fn query_end(text: &str, start: usize) -> usize {
     };
     let query = &query[..query.floor_char_boundary(MAX_QUERY_BYTES)];
     let query = &query[..query.find(|c| !is_query(c)).unwrap_or(query.len())];
-    work::looked_at(query.len());
+    cost::add(query.len());
     let query = query.trim_end_matches(['.', ',', ';', ':', '!', ')', '\'', '*', '~', '_']);
     if query.is_empty() { start } else { start + 1 + query.len() }
 }

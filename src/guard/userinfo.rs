@@ -4,7 +4,7 @@ use std::{ops::Range, sync::LazyLock};
 
 use memchr::memmem::Finder;
 
-use super::{kind::IdentifierKind, work};
+use super::{cost, kind::IdentifierKind};
 
 /// Precedes the host of a URL, or the user information before it.
 const START: &str = "://";
@@ -30,7 +30,7 @@ fn user_info_at(text: &str, start: usize) -> Option<Range<usize>> {
     // Each `://` ends the authority before it, so no byte is read twice.
     let authority = &text[start..];
     let authority = &authority[..authority.find(ends_authority).unwrap_or(authority.len())];
-    work::looked_at(authority.len() + 1);
+    cost::add(authority.len() + 1);
     // A password may itself contain an `@`.
     let user_info = &authority[..authority.rfind('@')?];
     (!user_info.is_empty() && !is_redacted(user_info)).then_some(start..start + user_info.len())

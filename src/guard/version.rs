@@ -1,6 +1,6 @@
 //! Distinguishes versions and object identifiers from IPv4 addresses by their context.
 
-use super::work;
+use super::cost;
 
 /// How to treat four numbers that could also be a version.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -78,7 +78,7 @@ impl Quad<'_> {
 /// Returns the letters at the end of `before`.
 fn word_at_end(before: &[u8]) -> &[u8] {
     let length = before.iter().rev().take(32).take_while(|byte| byte.is_ascii_alphabetic()).count();
-    work::looked_at(length);
+    cost::add(length);
     &before[before.len() - length..]
 }
 

@@ -195,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counted_faults_run_in_order_before_the_standing_one() {
+    fn limited_faults_run_in_order_before_the_permanent_one() {
         let mut rules = FaultRules::default();
         rules.add(FaultRule::always(Fault::Forbidden));
         rules.add(FaultRule::next(Fault::UnknownToken));
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_for_one_device_spares_the_others() {
+    fn a_rule_for_one_device_does_not_affect_others() {
         let mut rules = FaultRules::default();
         let phone = DeviceLogin {
             user_id: "@alice:example.org".to_owned(),

@@ -119,7 +119,7 @@ async fn a_write_with_an_unknown_outcome_leaves_the_decision_open_and_creates_no
     let unreadable = FaultRule::always(Fault::ServerError(502)).on(AccountDataMethod::Get);
     world.server.fail(unreadable);
     assert!(eventually(opt_in).await.is_err());
-    // No claim that the user is undecided before the homeserver has said so.
+    // Whether the user has decided is unknown until the homeserver answers.
     assert_eq!(analytics.prompt(), Prompt::Wait);
     let written = id_in(&world.content().unwrap()).unwrap();
     eventually(world.server.wait_for(|requests| requests.len() == 4)).await;

@@ -34,7 +34,7 @@ fn dropped(analytics: &Analytics, backend: usize, reason: DropReason) -> u64 {
     stats.backends[backend].dropped.get(&reason).copied().unwrap_or_default()
 }
 
-/// Flushes after the time in which a flush does not retry, and before the next retry by timer.
+/// Flushes once a flush may retry again, but before the lane retries on its own.
 async fn flush_after_the_floor(analytics: &Analytics) -> DeliveryReport {
     tokio::time::advance(Duration::from_millis(500)).await;
     eventually(analytics.flush()).await

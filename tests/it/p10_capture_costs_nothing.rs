@@ -138,7 +138,7 @@ async fn every_drop_wakes_a_caller() {
     eventually(analytics.flush()).await;
     check_woken("a full queue");
     backend.fail_always(DeliveryFailure::Rejected);
-    // Longer than the time in which a flush does not retry.
+    // Long enough for a flush to retry.
     tokio::time::advance(Duration::from_secs(6)).await;
     eventually(analytics.flush()).await;
     check_woken("a refusal");

@@ -1,5 +1,4 @@
-//! An allocator that counts: calls for each thread, and the bytes that live when
-//! asked to.
+//! A counting allocator: the calls of each thread, and on request the live bytes.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -14,23 +13,23 @@ thread_local! {
     static CALLS: Cell<u64> = const { Cell::new(0) };
 }
 
-/// Whether `LIVE` is kept: what all threads write to would cost them time.
+/// Whether `LIVE` is maintained. All threads write to it, which would slow them down.
 static KEEPS_LIVE: AtomicBool = AtomicBool::new(false);
 static LIVE: AtomicIsize = AtomicIsize::new(0);
 
 struct Counting;
 
-/// How often this thread has asked for memory.
+/// Returns how often this thread has allocated memory.
 pub(crate) fn calls() -> u64 {
     CALLS.get()
 }
 
-/// From here on [`live_bytes`] can be compared.
+/// Starts counting, so that results of [`live_bytes`] can be compared.
 pub(crate) fn keep_live_bytes() {
     KEEPS_LIVE.store(true, Relaxed);
 }
 
-/// The bytes on the heap, from some beginning on.
+/// Returns the number of bytes on the heap, from an arbitrary starting point.
 pub(crate) fn live_bytes() -> isize {
     LIVE.load(Relaxed)
 }
@@ -42,7 +41,7 @@ fn count(grown: usize, shrunk: usize) {
     }
 }
 
-// SAFETY: every call is passed on to the system's allocator as it came.
+// SAFETY: every call is passed to the system's allocator unchanged.
 #[expect(unsafe_code, reason = "an allocator has no other interface")]
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

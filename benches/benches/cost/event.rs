@@ -1,4 +1,4 @@
-//! The event that everybody captures: two strings, an integer, a boolean and a float.
+//! The event that all cases capture: two strings, an integer, a boolean and a float.
 
 use serde::Serialize;
 
@@ -18,7 +18,7 @@ impl matrix_analytics::AnalyticsEvent for RoomJoined {
 }
 
 impl RoomJoined {
-    /// The `n`th: no two are the same.
+    /// Creates event `n`. No two are equal.
     pub(crate) fn new(n: u32) -> Self {
         Self {
             trigger: if n.is_multiple_of(3) { "Invite" } else { "RoomDirectory" },

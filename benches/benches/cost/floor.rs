@@ -1,4 +1,4 @@
-//! What it can hardly be done below.
+//! The minimum cost of a capture.
 
 use std::{
     hint::black_box,
@@ -26,8 +26,8 @@ pub(crate) fn denied(settings: &Settings) {
     measure::back_to_back(settings.rounds, capture, || {});
 }
 
-/// Text behind a lock, to which each event is appended as JSON: no time, no unique
-/// ID, no bound.
+/// A buffer behind a lock to which each event is appended as JSON, without time, unique
+/// ID or limit.
 #[derive(Default)]
 struct Text(Mutex<Vec<u8>>);
 

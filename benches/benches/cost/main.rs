@@ -1,12 +1,12 @@
-//! Prints what a capture and its delivery cost, ours beside its peers and the floor.
+//! Prints the cost of a capture and of its delivery, next to its peers and the minimum.
 //!
 //!     cargo bench -p matrix-analytics-benches
 //!     cargo bench -p matrix-analytics-benches -- --quick          # a smoke test
 //!     cargo bench -p matrix-analytics-benches -- --only sparse    # rows that match
 //!
-//! Each case runs in a process of its own, the servers it talks to in another, and
-//! each row shows the median of several such runs. Times differ from machine to machine
-//! and from run to run: compare the columns of one run.
+//! Each case runs in its own process and the servers in another. Each row shows the
+//! median of several such runs. Times differ between machines and between runs, so
+//! compare only the columns of one run.
 
 mod allocator;
 mod event;
@@ -22,10 +22,10 @@ use std::{error::Error, process::ExitCode, time::Duration};
 
 use self::servers::Urls;
 
-/// The events of the cases that go from capture to delivery.
+/// The number of events in cases that measure capture and delivery together.
 const BURST: u32 = 200_000;
 
-/// How much a case measures, and where the servers are.
+/// How much a case measures, and the addresses of the servers.
 #[derive(Clone, Debug)]
 struct Settings {
     rounds: usize,
@@ -59,7 +59,7 @@ impl Settings {
 
 type Case = fn(&Settings);
 
-/// The cases, by who is measured and what.
+/// The cases, named by what is measured.
 const CASES: &[(&str, Case)] = &[
     ("floor/denied", floor::denied),
     ("floor/cold", |settings| floor::sparse(settings, measure::asleep)),

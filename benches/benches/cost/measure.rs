@@ -1,4 +1,4 @@
-//! What is measured in one process: times, processor time, memory, wake-ups.
+//! Measurements within one process: times, processor time, memory, wake-ups.
 
 use std::{
     fs,
@@ -11,20 +11,21 @@ use rustix::time::{ClockId, clock_gettime};
 
 use crate::allocator;
 
-/// What a case found, by name.
+/// Prints a result under its name.
 pub(crate) fn report(name: &str, value: f64) {
     println!("{name} {value}");
 }
 
-/// Calls between two times that everything is delivered: fewer than any of the queues
-/// holds, so that none is faster for being refused.
+/// The number of calls between two flushes. It is smaller than every queue, so that no
+/// candidate is faster because it drops events.
 const ROUND: u32 = 5_000;
-/// Calls that are timed together: more than a batch of ours, so that waking the worker
-/// is among them, and so few that another process seldom comes between.
+/// The number of calls that are timed together. It is larger than one of our batches, so
+/// that waking the worker is included, and so small that another process seldom
+/// interferes.
 const CHUNK: u32 = 250;
 
-/// The time of one call among many, back to back, and its allocations: the medians,
-/// with `settle` between the rounds, untimed.
+/// Measures the time and allocations of one call among many, back to back. Reports the
+/// medians. `settle` runs between the rounds and is not timed.
 pub(crate) fn back_to_back(rounds: usize, mut call: impl FnMut(u32), mut settle: impl FnMut()) {
     let mut times = Vec::new();
     let mut allocations = Vec::new();
@@ -40,7 +41,7 @@ pub(crate) fn back_to_back(rounds: usize, mut call: impl FnMut(u32), mut settle:
     report("allocations", median(&mut allocations));
 }
 
-/// The time of one call in a chunk.
+/// Returns the time of one call in a chunk.
 fn chunk_time(first: u32, mut call: impl FnMut(u32)) -> f64 {
     let began = Instant::now();
     for n in first..first + CHUNK {
@@ -49,7 +50,7 @@ fn chunk_time(first: u32, mut call: impl FnMut(u32)) -> f64 {
     nanoseconds(began.elapsed()) / f64::from(CHUNK)
 }
 
-/// The time of one call while another thread calls too.
+/// Measures the time of one call while another thread calls as well.
 pub(crate) fn two_threads(rounds: usize, call: impl Fn(u32) + Sync, mut settle: impl FnMut()) {
     let mut times = Vec::new();
     for _ in 0..rounds {
@@ -69,8 +70,8 @@ pub(crate) fn two_threads(rounds: usize, call: impl Fn(u32) + Sync, mut settle: 
     report("ns", median(&mut times));
 }
 
-/// The time of one call now and then, with `pause` before it, untimed. What taking the
-/// time takes is left out.
+/// Measures the time of occasional calls, with an untimed `pause` before each. The cost
+/// of reading the clock is subtracted.
 pub(crate) fn now_and_then(rounds: u32, mut call: impl FnMut(u32), mut pause: impl FnMut()) {
     let timed = |call: &mut dyn FnMut()| {
         let began = Instant::now();
@@ -89,7 +90,7 @@ pub(crate) fn now_and_then(rounds: u32, mut call: impl FnMut(u32), mut pause: im
 
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// A pause in which the app does something else.
+/// Simulates a pause in which the app does other work.
 pub(crate) fn busy() {
     let began = Instant::now();
     while began.elapsed() < PAUSE {
@@ -97,14 +98,13 @@ pub(crate) fn busy() {
     }
 }
 
-/// A pause in which the thread sleeps, so that the processor does, or works for others,
-/// and begins with cold caches.
+/// Sleeps, so that the processor is idle or works for others and the next call begins
+/// with cold caches.
 pub(crate) fn asleep() {
     thread::sleep(PAUSE);
 }
 
-/// The processor time that `work` on `events` took, in all threads, and how long
-/// it was.
+/// Measures the processor time of all threads and the elapsed time of `work` on `events`.
 pub(crate) fn end_to_end(events: u32, work: impl FnOnce()) {
     let (processor, began) = (processor_time(), Instant::now());
     work();
@@ -113,14 +113,14 @@ pub(crate) fn end_to_end(events: u32, work: impl FnOnce()) {
     report("per_second", f64::from(events) / time.as_secs_f64());
 }
 
-/// The memory of each event that waits, beside what one waiting event needs.
+/// Measures the memory of each waiting event, without the fixed cost of a queue in use.
 pub(crate) fn queued(events: u32, mut call: impl FnMut(u32)) {
     const STEP: u32 = 1_000;
     let mut step = |from| {
         for n in from..from + STEP {
             call(n);
         }
-        // As slow as an app: the way to the queue is not the queue.
+        // As slow as an app: the events should wait in the queue, not in the intake.
         thread::sleep(Duration::from_millis(10));
     };
     step(0);
@@ -149,14 +149,14 @@ fn processor_time() -> Duration {
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
 }
 
-/// The memory of this process, in bytes.
+/// Returns the resident memory of this process, in bytes.
 pub(crate) fn resident_bytes() -> f64 {
     let pages = fs::read_to_string("/proc/self/statm").expect("Linux has it");
     let pages = pages.split(' ').nth(1).and_then(|pages| pages.parse::<f64>().ok());
     pages.expect("the second number") * 4096.0
 }
 
-/// How often the threads of this process, but for the first, began to run after a
+/// Returns how often the threads of this process, except the first, have resumed after a
 /// wait.
 pub(crate) fn wake_ups() -> f64 {
     let threads = fs::read_dir("/proc/self/task").expect("Linux has it").flatten();

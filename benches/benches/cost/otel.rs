@@ -1,4 +1,4 @@
-//! What OpenTelemetry's batched logs cost, over OTLP and HTTP.
+//! The cost of OpenTelemetry's batched logs, over OTLP and HTTP.
 
 use std::{
     sync::{
@@ -28,7 +28,7 @@ struct App {
     exported: Arc<AtomicU64>,
 }
 
-/// Counts what was taken.
+/// Counts the accepted records.
 #[derive(Debug)]
 struct Counting {
     exporter: LogExporter,
@@ -150,7 +150,7 @@ pub(crate) fn shutdown(settings: &Settings, events: u32) {
     }
     thread::sleep(Duration::from_millis(300));
     let began = Instant::now();
-    // What it says is not asked for here, but how long it takes.
+    // Only the time matters here, not the result.
     let _ = app.provider.shutdown();
     report("seconds", began.elapsed().as_secs_f64());
     std::process::exit(0)

@@ -1,4 +1,4 @@
-//! What we cost.
+//! The cost of this crate.
 
 use std::{
     thread,
@@ -19,14 +19,14 @@ use crate::{
     servers,
 };
 
-/// An app with one account, on Tokio's usual runtime.
+/// An app with one account on Tokio's multi-threaded runtime.
 struct App {
     runtime: Runtime,
     analytics: Analytics,
 }
 
 impl App {
-    /// Of a user who has opted in, as the homeserver has confirmed.
+    /// Creates an app whose opt-in has been confirmed by the homeserver.
     fn opted_in(
         settings: &Settings,
         configure: impl FnOnce(AnalyticsBuilder) -> AnalyticsBuilder,
@@ -62,14 +62,14 @@ impl App {
         self.runtime.block_on(self.analytics.flush());
     }
 
-    /// A measurement in which events were refused is none.
+    /// Panics if events were dropped, because the measurement would be invalid.
     fn assert_nothing_dropped(&self) {
         let stats = self.analytics.stats();
         assert!(stats.backends.iter().all(|backend| backend.dropped.is_empty()), "{stats:?}");
     }
 }
 
-/// A backend that writes each event as JSON, and drops what it wrote.
+/// Creates a backend that writes each event as JSON and discards the output.
 fn nowhere() -> JsonLines {
     JsonLines::new(tokio::io::sink())
 }
@@ -78,7 +78,7 @@ fn posthog(url: &str) -> PostHog {
     PostHog::builder(url, "phc_bench").build().expect("a backend")
 }
 
-/// Room for the whole burst.
+/// Sets limits that can hold the whole burst.
 fn roomy(builder: AnalyticsBuilder) -> AnalyticsBuilder {
     let events = 2 * BURST as usize;
     let bytes = 1 << 30;
@@ -161,7 +161,7 @@ pub(crate) fn to_collector(settings: &Settings) {
     end_to_end(&App::opted_in(settings, |builder| roomy(builder).backend(posthog)));
 }
 
-/// Through a queue in a file, to where nothing waits.
+/// Measures a durable queue with a backend that never waits.
 pub(crate) fn durable(settings: &Settings) {
     let directory = tempfile::tempdir().expect("a directory");
     let queue = SqliteQueue::new(directory.path().join("queue.sqlite"));
@@ -169,7 +169,7 @@ pub(crate) fn durable(settings: &Settings) {
 }
 
 fn end_to_end(app: &App) {
-    // The first request makes the connection.
+    // The first request opens the connection.
     app.capture(0);
     app.flush();
     measure::end_to_end(BURST, || {
@@ -181,8 +181,8 @@ fn end_to_end(app: &App) {
     app.assert_nothing_dropped();
 }
 
-/// A burst at the defaults: how much of it is lost, and how much of that without a
-/// word.
+/// Captures a burst with the default limits. Reports how much of it is lost, and how much
+/// of that is not counted.
 pub(crate) fn burst(settings: &Settings) {
     let app = App::to_posthog(settings, &settings.collector);
     servers::collected(&settings.collector).expect("a count");
@@ -206,12 +206,12 @@ pub(crate) fn shutdown(settings: &Settings, events: u32) {
     thread::sleep(Duration::from_millis(300));
     let began = Instant::now();
     app.runtime.block_on(app.analytics.shutdown(Duration::from_secs(1)));
-    // With the way out: a runtime that waits for a thread is no end.
+    // Timed as well, because dropping the runtime may wait for a thread.
     drop(app);
     report("seconds", began.elapsed().as_secs_f64());
 }
 
-/// What wakes an opted-in process in which nothing happens.
+/// Measures the wake-ups of an opted-in process that is otherwise idle.
 pub(crate) fn idle(settings: &Settings) {
     let app = App::to_posthog(settings, &settings.collector);
     app.capture(0);
@@ -223,7 +223,7 @@ pub(crate) fn idle(settings: &Settings) {
     app.assert_nothing_dropped();
 }
 
-/// What each of many idle accounts takes, beside its `Client`.
+/// Measures the cost of each of many idle accounts, in addition to its `Client`.
 pub(crate) fn accounts(settings: &Settings) {
     let runtime = Runtime::new().expect("a runtime");
     let http_client = http_client();
@@ -234,7 +234,7 @@ pub(crate) fn accounts(settings: &Settings) {
         for n in 0..settings.accounts {
             clients.push(client(settings, &http_client, n).await);
         }
-        // What a client makes at its first request is the client's.
+        // Allocations of a client's first request are the client's own.
         for client in &clients {
             client.supported_versions().await.expect("an answer");
         }

@@ -1,4 +1,4 @@
-//! What posthog-rs costs.
+//! The cost of posthog-rs.
 
 use std::time::Instant;
 
@@ -121,7 +121,7 @@ pub(crate) fn shutdown(settings: &Settings, events: u32) {
     leave();
 }
 
-/// Ends the process without the wait for a server that never answers.
+/// Ends the process without waiting for a server that never answers.
 fn leave() -> ! {
     std::process::exit(0)
 }

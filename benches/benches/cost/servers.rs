@@ -1,5 +1,5 @@
-//! What the cases talk to, in a process of its own: a homeserver on which everybody
-//! has opted in, a collector, and a black hole.
+//! The servers that the cases talk to, in their own process: a homeserver on which every
+//! user has opted in, a collector, and a server that never answers.
 
 use std::{
     error::Error,
@@ -10,7 +10,7 @@ use std::{
     thread,
 };
 
-/// Where the servers are.
+/// The addresses of the servers.
 #[derive(Clone, Debug)]
 pub(crate) struct Urls {
     pub(crate) homeserver: String,
@@ -18,7 +18,7 @@ pub(crate) struct Urls {
     pub(crate) black_hole: String,
 }
 
-/// The process of the servers, which ends with this.
+/// The process of the servers, which ends when this is dropped.
 pub(crate) struct Servers {
     process: Child,
     pub(crate) urls: Urls,
@@ -42,7 +42,7 @@ impl Servers {
 
 impl Drop for Servers {
     fn drop(&mut self) {
-        // They end with their input.
+        // The servers end when their input does.
         drop(self.process.stdin.take());
         let _ = self.process.wait();
     }
@@ -63,7 +63,7 @@ pub(crate) fn serve() -> io::Result<()> {
     io::copy(&mut io::stdin(), &mut io::sink()).map(drop)
 }
 
-/// The status and body to answer with; nothing keeps the client waiting.
+/// Returns the status and body of an answer, without delay.
 type Answer = fn(method: &str, path: &str, body: &[u8]) -> Option<(u16, String)>;
 
 fn homeserver(method: &str, path: &str, _body: &[u8]) -> Option<(u16, String)> {
@@ -77,7 +77,7 @@ fn homeserver(method: &str, path: &str, _body: &[u8]) -> Option<(u16, String)> {
     Some((200, body.to_owned()))
 }
 
-/// The events that were collected since the last `GET`.
+/// The number of events collected since the last `GET`.
 static COLLECTED: AtomicU64 = AtomicU64::new(0);
 
 fn collector(method: &str, path: &str, body: &[u8]) -> Option<(u16, String)> {
@@ -98,7 +98,7 @@ fn black_hole(_method: &str, _path: &str, _body: &[u8]) -> Option<(u16, String)>
     None
 }
 
-/// How many events the collector got since the last call.
+/// Returns how many events the collector has received since the last call.
 pub(crate) fn collected(collector: &str) -> io::Result<f64> {
     let address = collector.trim_start_matches("http://");
     let mut connection = TcpStream::connect(address)?;
@@ -138,7 +138,7 @@ fn converse(connection: TcpStream, answer: Answer) -> io::Result<()> {
         body.resize(length, 0);
         reader.read_exact(&mut body)?;
         let Some((status, body)) = answer(&method, &path, &body) else {
-            // Held open, and never answered.
+            // Kept open and never answered.
             return io::copy(&mut reader, &mut io::sink()).map(drop);
         };
         let length = body.len();

@@ -1,4 +1,4 @@
-//! Runs the cases, and prints what they found beside what was wanted.
+//! Runs the cases and prints the results next to the targets.
 
 use std::{
     collections::BTreeMap,
@@ -18,10 +18,10 @@ use crate::{
 struct Row {
     title: &'static str,
     unit: &'static str,
-    /// What is measured of us: the case, and what of it.
+    /// Our result: the case, and the name of the value.
     ours: (&'static str, &'static str),
     target: Target,
-    /// The same of posthog-rs, OpenTelemetry and the floor.
+    /// The results of posthog-rs, OpenTelemetry and the minimum.
     others: [Option<(&'static str, &'static str)>; 3],
 }
 
@@ -29,7 +29,7 @@ struct Row {
 enum Target {
     AtLeast(f64),
     AtMost(f64),
-    /// None was set.
+    /// No target is set.
     Untold,
 }
 
@@ -196,10 +196,10 @@ fn rows() -> Vec<Row> {
     ]
 }
 
-/// What the runs of one case found, by name.
+/// The results of all runs of one case, by name.
 type Found = BTreeMap<String, Vec<f64>>;
 
-/// Measures, prints, and fails if a target is missed, unless the run is a quick one.
+/// Measures and prints. Fails if a target is missed, unless the run is a quick one.
 pub(crate) fn print(quick: bool, only: &str) -> Result<ExitCode, Box<dyn Error>> {
     let rows: Vec<_> = rows().into_iter().filter(|row| row.title.contains(only)).collect();
     let mut cases: Vec<_> = rows
@@ -215,7 +215,7 @@ pub(crate) fn print(quick: bool, only: &str) -> Result<ExitCode, Box<dyn Error>>
     let mut found: BTreeMap<&str, Found> = BTreeMap::new();
     for run in 0..if quick { 1 } else { 5 } {
         for case in &cases {
-            // These take long, and hardly differ from run to run.
+            // These cases take long and hardly vary between runs.
             let is_slow =
                 case.contains("shutdown") || ["ours/accounts", "ours/idle"].contains(case);
             let is_peer = !case.starts_with("ours");
@@ -239,12 +239,12 @@ pub(crate) fn print(quick: bool, only: &str) -> Result<ExitCode, Box<dyn Error>>
     println!("|---|---|---|---|---|---|---|---|");
     let mut missed = 0;
     for row in &rows {
-        // KiB are measured in bytes.
+        // Memory is measured in bytes and may be shown in KiB.
         let scale = if row.unit == "KiB" { 1024.0 } else { 1.0 };
         let ours = value(row.ours).map(|value| value / scale);
         let others = row.others.map(|other| other.and_then(&mut value).map(|value| value / scale));
-        // As it is shown: a buffer that grows once in a thousand calls is no allocation
-        // of a call.
+        // Rounded as displayed: a buffer that grows once in a thousand calls is not an
+        // allocation per call.
         let rounded = ours.map(|ours| (ours * 100.0).round() / 100.0);
         let verdict = match (rounded, row.target) {
             (None, _) => "not measured",
@@ -295,15 +295,15 @@ fn number(value: f64) -> String {
     }
 }
 
-/// Runs a case in a process of its own.
+/// Runs a case in its own process.
 fn run_case(case: &str, quick: bool, urls: &Urls) -> Result<Vec<(String, f64)>, Box<dyn Error>> {
-    /// After which a peer is let go whose shutdown does not end.
+    /// The limit after which a process whose shutdown does not end is killed.
     const PATIENCE: Duration = Duration::from_secs(600);
 
     let length = if quick { "quick" } else { "full" };
     let mut process = Command::new(std::env::current_exe()?)
         .args(["case", case, length, &urls.homeserver, &urls.collector, &urls.black_hole])
-        // Whatever proxy this machine has is no part of it, nor is what its user wants.
+        // Ignore the proxy and the `DO_NOT_TRACK` setting of this machine.
         .envs([("NO_PROXY", "127.0.0.1"), ("no_proxy", "127.0.0.1")])
         .env_remove("DO_NOT_TRACK")
         .stdout(Stdio::piped())

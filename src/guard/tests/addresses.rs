@@ -1,9 +1,9 @@
-//! IP addresses, and what has their form: versions, object identifiers, paths.
+//! IP addresses, and texts of the same form: versions, object identifiers, paths.
 
-use super::{Place, assert_left_alone, redacted, scanner};
+use super::{Context, assert_left_alone, redacted, scanner};
 
 #[test]
-fn an_address_is_found_in_whatever_run_of_digits_it_stands() {
+fn an_address_is_found_within_any_run_of_digits() {
     for (text, expected) in [
         ("81.187.23.9.443", "[ip_address]"),
         ("IP 81.187.23.9.443 > 10.0.12.1.51234: Flags", "IP [ip_address] > [ip_address]: Flags"),
@@ -44,7 +44,7 @@ fn an_address_is_found_in_whatever_run_of_digits_it_stands() {
 }
 
 #[test]
-fn what_only_has_the_form_of_an_address_is_left_alone() {
+fn text_that_only_has_the_form_of_an_address_is_left_alone() {
     for text in [
         "Mozilla/5.0 (Linux; U; Android 4.4.2; en-US) UCBrowser8.4.0.159",
         "UCBrowser/8.4.0.159",
@@ -77,7 +77,7 @@ fn what_only_has_the_form_of_an_address_is_left_alone() {
 }
 
 #[test]
-fn a_key_has_the_word_version_and_not_a_part_of_another_one() {
+fn a_key_names_a_version_only_if_version_is_a_whole_word() {
     for key in [
         "version",
         "Version",
@@ -112,8 +112,8 @@ fn a_key_has_the_word_version_and_not_a_part_of_another_one() {
 }
 
 #[test]
-fn under_the_key_of_a_version_only_what_cannot_be_one_is_found() {
-    let found = |text| scanner().scan(text, Place::Version).len();
+fn a_possible_version_under_a_version_key_is_left_alone() {
+    let found = |text| scanner().scan(text, Context::Version).len();
     assert_eq!(found("10.20.30.40"), 0);
     assert_eq!(found("10.20.30.40:8448"), 1);
     assert_eq!(found("2001:db8::1"), 1);

@@ -1,9 +1,9 @@
-//! Identifiers between everything that may stand before and after them.
+//! Identifiers with all kinds of neighbouring characters.
 
 use super::{assert_left_alone, assert_nothing_left, redacted};
 
-/// Punctuation, spaces and format characters outside ASCII, and what has no space
-/// between words.
+/// Non-ASCII punctuation, spaces and format characters, and letters of scripts without
+/// spaces between words.
 const NEIGHBOURS: [&str; 36] = [
     "\u{201c}",
     "\u{201d}",
@@ -43,11 +43,11 @@ const NEIGHBOURS: [&str; 36] = [
     "\u{fe0f}",
 ];
 
-/// Letters of scripts that are not the identifier's own.
+/// Letters of other scripts than the identifier's own.
 const LETTERS: [&str; 9] = ["请", "は", "カ", "님", "ไ", "д", "λ", "ع", "अ"];
 
 #[test]
-fn what_is_no_letter_of_its_own_script_ends_an_identifier() {
+fn any_character_but_a_letter_of_its_own_script_ends_an_identifier() {
     for (identifier, pieces) in [
         ("theodora@vance.example", &["theodora", "vance"][..]),
         ("morgan.quill", &["morgan", "quill"]),
@@ -71,7 +71,7 @@ fn what_is_no_letter_of_its_own_script_ends_an_identifier() {
 }
 
 #[test]
-fn an_identifier_that_another_one_runs_into_is_found_to_its_end() {
+fn an_identifier_that_runs_into_another_one_is_found_to_its_end() {
     for (text, pieces) in [
         ("access_token=secret123456789mxc://vance.example/theodora", &["theodora", "vance"][..]),
         ("ed25519:ABCDEFmatrix:u/theodora:vance.example", &["theodora", "vance"]),
@@ -84,7 +84,7 @@ fn an_identifier_that_another_one_runs_into_is_found_to_its_end() {
 }
 
 #[test]
-fn a_text_without_spaces_keeps_what_is_not_the_identifier() {
+fn text_without_spaces_keeps_everything_but_the_identifier() {
     for (text, expected) in [
         ("用户morgan.quill已登录", "用户[user_id]已登录"),
         ("设备QZXJKVBWPL离线", "设备[device_id]离线"),
@@ -100,7 +100,7 @@ fn a_text_without_spaces_keeps_what_is_not_the_identifier() {
 }
 
 #[test]
-fn a_longer_word_of_the_same_script_is_another_word() {
+fn a_longer_word_of_the_same_script_is_not_a_match() {
     for text in ["morgan.quills", "xmorgan.quill", "morgan.quillé", "émorgan.quill", "1QZXJKVBWPL"]
     {
         assert_left_alone(text);

@@ -3,9 +3,9 @@
 use super::{assert_left_alone, assert_nothing_left, redacted};
 
 #[test]
-fn who_logs_in_by_a_url_is_not_left_in_it() {
+fn the_user_and_password_of_a_url_are_redacted() {
     for (text, expected) in [
-        // The password and the host look like an e-mail address, too.
+        // The password and the host look like an email address.
         ("https://user:password@host.example/", "https://[credentials]/"),
         ("https://user:password@host/", "https://[credentials]@host/"),
         ("postgres://app:s3cret@db:5432/x", "postgres://[credentials]@db:5432/x"),
@@ -36,8 +36,8 @@ fn who_logs_in_by_a_url_is_not_left_in_it() {
 }
 
 #[test]
-fn a_recovery_key_is_found_with_its_spaces_and_without() {
-    // Of 32 bytes that are 7, and of random ones.
+fn a_recovery_key_is_found_with_and_without_spaces() {
+    // Keys of 32 bytes that are 7, and of random bytes.
     let keys = [
         "EsT3 4kza y1Xs efFA tKyi HVwT kdEP 4UEk rvNr dFvy 8nGq AkqP",
         "EsTH piEm Dvyd dF9y THTF g951 taTn EZzQ dq7U Km4F kqdS yjRr",
@@ -71,7 +71,7 @@ fn a_recovery_key_is_found_with_its_spaces_and_without() {
 }
 
 #[test]
-fn signatures_and_the_names_of_stored_secrets_are_found() {
+fn signatures_and_ids_of_stored_secrets_are_found() {
     let signature = "dSO80A01XiigH3uBiDVx/EjzaoycHcjq9lfQX0uWsqxl2giMIiSPR8a4d291W1ihKJL/\
                      a+myXS367WT6NAIcBA";
     let url_safe = signature.replace('/', "_").replace('+', "-");
@@ -89,7 +89,7 @@ fn signatures_and_the_names_of_stored_secrets_are_found() {
 }
 
 #[test]
-fn paths_and_symbols_are_no_keys() {
+fn paths_and_symbols_are_not_keys() {
     for text in [
         "/docs/Web/API/CanvasRenderingContext2D/createLinearGradient",
         "https://developer.example/docs/Web/API/CanvasRenderingContext2D/getImageData",
@@ -106,7 +106,7 @@ fn paths_and_symbols_are_no_keys() {
     }
 }
 
-/// The rate that `docs/privacy.md` names: about 3 of 10,000 random keys look like names.
+/// Checks the rate in `docs/privacy.md`: about 3 in 10,000 random keys look like names.
 #[test]
 fn of_20_000_random_keys_at_most_ten_are_missed() {
     const KEYS: u32 = 20_000;
@@ -122,7 +122,7 @@ fn of_20_000_random_keys_at_most_ten_are_missed() {
                     char::from(ALPHABET[random.usize(..64)])
                 })
                 .collect();
-            scanner.scan(&key, super::Place::Anywhere).is_empty()
+            scanner.scan(&key, super::Context::Anywhere).is_empty()
         })
         .count();
     assert!(missed <= 10, "{missed} of {KEYS}");

@@ -1,9 +1,9 @@
-//! E-mail addresses of every form that is in use.
+//! Email addresses in every form that is in use.
 
 use super::{assert_left_alone, assert_nothing_left, redacted};
 
 #[test]
-fn nothing_of_an_address_is_left_whatever_characters_it_has() {
+fn an_address_is_redacted_completely_whatever_characters_it_contains() {
     for (text, pieces) in [
         ("theodora/sales@vance.example", &["theodora", "sales", "vance"][..]),
         ("to theodora&quentin@vance.example, now", &["theodora", "quentin", "vance"]),
@@ -41,7 +41,7 @@ fn nothing_of_an_address_is_left_whatever_characters_it_has() {
 }
 
 #[test]
-fn what_is_around_an_address_is_kept() {
+fn the_text_around_an_address_is_kept() {
     for (text, expected) in [
         ("**alice@example.org**", "**[email]**"),
         ("<alice@example.org>", "<[email]>"),
@@ -56,7 +56,7 @@ fn what_is_around_an_address_is_kept() {
 }
 
 #[test]
-fn versions_densities_and_locales_are_no_addresses() {
+fn versions_densities_and_locales_are_not_addresses() {
     for text in [
         "react@19.0.0-rc.next",
         "lodash@4.17.21",

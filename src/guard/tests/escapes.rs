@@ -1,9 +1,9 @@
-//! Identifiers in the escapes of programming languages and of Markdown.
+//! Identifiers in escapes of programming languages and Markdown.
 
 use super::{assert_left_alone, assert_nothing_left};
 
 #[test]
-fn an_identifier_is_found_in_every_escape_that_is_undone() {
+fn an_identifier_is_found_in_every_supported_escape() {
     for text in [
         r"\u{40}theodora:vance.example",
         r"\u{000040}theodora\u{3a}vance.example",
@@ -31,7 +31,7 @@ fn an_identifier_is_found_in_every_escape_that_is_undone() {
 }
 
 #[test]
-fn what_only_looks_like_an_escape_is_left_alone() {
+fn text_that_only_looks_like_an_escape_is_left_alone() {
     for text in
         [r"C:\100\x", r"\u{}", r"\u{110000}", "%u00", r"a\.b", r"C:\.config", r"\400", r"\8"]
     {

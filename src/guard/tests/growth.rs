@@ -1,28 +1,28 @@
-//! A text does not grow past what an event may have when it is redacted.
+//! Redaction does not make a text larger than an event may be.
 
 use std::borrow::Cow;
 
-use super::{Place, redact, scanner};
+use super::{Context, redact, scanner};
 use crate::{
     event::{MAX_EVENT_BYTES, Properties},
     guard::{Guard, GuardPolicy},
 };
 
-/// Short texts that become longer.
+/// Short texts that grow when they are redacted.
 const GROWING: [&str; 4] = ["::1 ", "a@b.c ", "x://y@z ", "$a:b.c "];
 
 #[test]
-fn a_text_that_would_outgrow_an_event_is_replaced_as_a_whole() {
+fn a_text_that_would_exceed_the_event_limit_is_replaced_as_a_whole() {
     for pattern in GROWING {
         let text = pattern.repeat(MAX_EVENT_BYTES / pattern.len());
-        let clean = redact(&mut scanner(), &text, Place::Anywhere).unwrap();
+        let clean = redact(&mut scanner(), &text, Context::Anywhere).unwrap();
         assert!(clean.text.len() <= MAX_EVENT_BYTES, "{pattern}: {}", clean.text.len());
         assert!(!clean.kinds.is_empty());
     }
 }
 
 #[test]
-fn an_event_of_any_shape_does_not_outgrow_its_bound() {
+fn redaction_never_makes_an_event_exceed_its_limit() {
     let guard = Guard::new(GuardPolicy::Redact, Vec::new());
     for pattern in GROWING {
         for length in [pattern.len(), 40, 400, 4000, 32_000] {
@@ -45,7 +45,7 @@ fn an_event_of_any_shape_does_not_outgrow_its_bound() {
 }
 
 #[test]
-fn keys_and_texts_that_grow_together_stay_within_the_bound() {
+fn keys_and_texts_that_grow_together_stay_within_the_limit() {
     let guard = Guard::new(GuardPolicy::Redact, Vec::new());
     let mut properties = Properties::new();
     for number in 0.. {
@@ -61,7 +61,7 @@ fn keys_and_texts_that_grow_together_stay_within_the_bound() {
 }
 
 #[test]
-fn an_event_with_room_left_is_redacted_piece_by_piece() {
+fn an_event_with_room_is_redacted_finding_by_finding() {
     let guard = Guard::new(GuardPolicy::Redact, Vec::new());
     let properties = Properties::new().with("text", "::1 ".repeat(1000));
     let (_, guarded) = guard.event(Cow::Borrowed("Event"), properties).unwrap();

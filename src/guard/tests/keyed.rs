@@ -1,4 +1,4 @@
-//! Secrets that are the text of a property, with their name as its key.
+//! Secrets as the text of a property whose key is their name.
 
 use std::borrow::Cow;
 
@@ -41,7 +41,7 @@ fn assert_no_piece(secret: &str, left: &str) {
 }
 
 #[test]
-fn a_secret_under_its_own_name_leaves_under_no_policy() {
+fn a_secret_under_its_own_name_is_kept_back_under_every_policy() {
     for (key, secret) in SECRETS {
         let properties = Properties::new().with("kind", "login").with(key, secret);
         let left = guarded(GuardPolicy::Redact, properties.clone()).unwrap();
@@ -59,7 +59,7 @@ fn a_secret_under_its_own_name_leaves_under_no_policy() {
 }
 
 #[test]
-fn what_a_secret_is_called_with_no_secret_under_it_is_left_alone() {
+fn the_name_of_a_secret_without_a_secret_under_it_is_left_alone() {
     for (key, text) in [
         ("password", "required"),
         ("password", "M_FORBIDDEN"),

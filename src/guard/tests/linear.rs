@@ -1,17 +1,17 @@
-//! The work that a text takes grows with it and no faster, whatever is in it.
+//! The cost of a text grows linearly, whatever the text contains.
 
-use super::{Place, redact, scanner};
-use crate::guard::{scanner::Scanner, work};
+use super::{Context, redact, scanner};
+use crate::guard::{cost, scanner::Scanner};
 
-/// Bytes that mean something to a detector, and one of each other class.
+/// Bytes that are significant to a detector, and one of each other class.
 const SIGNIFICANT: [&str; 20] = [
     "@", "!", "%", ".", ":", "/", "1", "a", "-", "=", "\"", "[", " ", "\\", "$", "#", "]", "_",
     "(", "F",
 ];
-/// So many of them make patterns of three.
+/// How many of them are combined into patterns of three.
 const MOST_SIGNIFICANT: usize = 8;
 
-/// Texts that a detector looks at for long.
+/// Texts that are costly for a detector.
 const COSTLY: [&str; 42] = [
     "::1",
     "81.187.23.9",
@@ -58,7 +58,7 @@ const COSTLY: [&str; 42] = [
 ];
 
 #[test]
-fn the_work_for_any_repeated_bytes_grows_with_the_text_and_no_faster() {
+fn the_cost_of_any_repeated_bytes_grows_linearly() {
     let mut patterns: Vec<_> = SIGNIFICANT.iter().map(ToString::to_string).collect();
     for (at, a) in SIGNIFICANT.iter().enumerate() {
         for (and_at, b) in SIGNIFICANT.iter().enumerate() {
@@ -73,7 +73,7 @@ fn the_work_for_any_repeated_bytes_grows_with_the_text_and_no_faster() {
 }
 
 #[test]
-fn the_work_for_any_two_costly_texts_grows_with_the_text_and_no_faster() {
+fn the_cost_of_any_two_costly_texts_grows_linearly() {
     let mut patterns: Vec<_> = COSTLY.iter().map(ToString::to_string).collect();
     for (at, a) in COSTLY.iter().enumerate() {
         for (and_at, b) in COSTLY.iter().enumerate() {
@@ -84,9 +84,9 @@ fn the_work_for_any_two_costly_texts_grows_with_the_text_and_no_faster() {
     assert_linear(&patterns);
 }
 
-/// A tail that belongs to every run before it is not trimmed once for each of them.
+/// A tail that every run before it shares is not trimmed once per run.
 #[test]
-fn the_work_for_many_prefixes_before_one_long_tail_grows_with_the_text_and_no_faster() {
+fn the_cost_of_many_prefixes_before_one_long_tail_grows_linearly() {
     const SEPARATORS: [&str; 2] = ["", "."];
     const TAILS: [&str; 10] = [".", "-", "_", "\\", "=", "/", " ", "1", "\\.", ".-"];
 
@@ -95,11 +95,11 @@ fn the_work_for_many_prefixes_before_one_long_tail_grows_with_the_text_and_no_fa
         for separator in SEPARATORS {
             let prefix = format!("{separator}{prefix}");
             for tail in TAILS {
-                let mut work = |bytes: usize| {
+                let mut cost = |bytes: usize| {
                     let many = |text: &str| text.repeat(bytes / 2 / text.len());
                     work_in(&mut scanner, &format!("{}{}", many(&prefix), many(tail)))
                 };
-                let (small, large) = (work(512), work(2048));
+                let (small, large) = (cost(512), cost(2048));
                 assert!(large <= 6 * small.max(2048), "{prefix:?} {tail:?}: {small} then {large}");
                 assert!(large <= MOST_PER_BYTE * 1024, "{prefix:?} {tail:?}: {large}");
             }
@@ -110,20 +110,20 @@ fn the_work_for_many_prefixes_before_one_long_tail_grows_with_the_text_and_no_fa
 fn assert_linear(patterns: &[String]) {
     let mut scanner = scanner();
     for pattern in patterns {
-        let mut work = |bytes| work_for(&mut scanner, pattern, bytes);
-        // Of a short text what is looked at once counts too much.
-        let (small, large) = (work(512), work(2048));
+        let mut cost = |bytes| cost_of(&mut scanner, pattern, bytes);
+        // In shorter texts, the fixed cost would dominate.
+        let (small, large) = (cost(512), cost(2048));
         assert!(large <= 5 * small.max(2048), "{pattern:?}: {small} then {large}");
         assert!(large <= MOST_PER_BYTE * 1024, "{pattern:?}: {large}");
     }
 }
 
-/// A byte is looked at by each detector, once for each layer of escapes, and up to five
-/// times until nothing is found.
+/// Each detector reads a byte once per layer of escapes, in up to five searches until
+/// nothing is found.
 const MOST_PER_BYTE: usize = 160;
 
 #[test]
-fn the_work_for_32_kb_of_what_once_took_long_is_bounded() {
+fn the_cost_of_32_kb_of_formerly_slow_texts_is_bounded() {
     let mut scanner = scanner();
     for pattern in [
         ":1.2.3.4",
@@ -143,17 +143,17 @@ fn the_work_for_32_kb_of_what_once_took_long_is_bounded() {
         "/aB3",
         "access_token=access_token",
     ] {
-        let work = work_for(&mut scanner, pattern, 32 << 10);
-        assert!(work <= MOST_PER_BYTE * (32 << 10), "{pattern:?}: {work}");
+        let cost = cost_of(&mut scanner, pattern, 32 << 10);
+        assert!(cost <= MOST_PER_BYTE * (32 << 10), "{pattern:?}: {cost}");
     }
 }
 
-fn work_for(scanner: &mut Scanner, pattern: &str, bytes: usize) -> usize {
+fn cost_of(scanner: &mut Scanner, pattern: &str, bytes: usize) -> usize {
     work_in(scanner, &pattern.repeat(bytes / pattern.len()))
 }
 
 fn work_in(scanner: &mut Scanner, text: &str) -> usize {
-    work::take();
-    redact(scanner, text, Place::Anywhere);
-    work::take()
+    cost::take();
+    redact(scanner, text, Context::Anywhere);
+    cost::take()
 }

@@ -1,12 +1,12 @@
-//! Server names of every form, and what belongs to this session's server.
+//! Server names of every form, and the hosts of this session's server.
 
 use std::sync::Arc;
 
 use super::{assert_left_alone, assert_nothing_left, redacted};
-use crate::guard::{OwnIdentifiers, place::Place, redact::redact, scanner::Scanner};
+use crate::guard::{OwnIdentifiers, context::Context, redact::redact, scanner::Scanner};
 
 #[test]
-fn a_server_name_is_known_in_every_form() {
+fn a_server_name_is_found_in_every_form() {
     for (text, pieces) in [
         ("by @zoë:bücher.example now", &["zoë", "bücher"][..]),
         ("by @zo%C3%AB:b%C3%BCcher.example now", &["zo", "cher"]),
@@ -43,7 +43,7 @@ fn a_server_name_is_known_in_every_form() {
 }
 
 #[test]
-fn hosts_of_the_domain_of_this_sessions_server_are_its_own() {
+fn hosts_in_the_domain_of_the_sessions_server_are_found() {
     for (text, expected) in [
         ("https://cloud.quillmail.example/x", "https://[server_name]/x"),
         ("quillmail.example:8448", "[server_name]"),
@@ -59,15 +59,15 @@ fn hosts_of_the_domain_of_this_sessions_server_are_its_own() {
     }
 }
 
-/// `text` as the guard of a session on `server` leaves it.
+/// Returns `text` as redacted by the guard of a session on `server`.
 fn redacted_on(server: &str, text: &str) -> String {
     let own = OwnIdentifiers { server_name: server.to_owned(), ..OwnIdentifiers::default() };
-    redact(&mut Scanner::new(&own, Arc::default()), text, Place::Anywhere)
+    redact(&mut Scanner::new(&own, Arc::default()), text, Context::Anywhere)
         .map_or_else(|| text.to_owned(), |redacted| redacted.text)
 }
 
 #[test]
-fn a_public_suffix_is_never_taken_for_the_domain_of_a_server() {
+fn a_public_suffix_is_never_treated_as_the_domain_of_a_server() {
     for (server, text, expected) in [
         ("hs.quill.co.uk", "www.quill.co.uk www.bbc.co.uk", "[server_name] www.bbc.co.uk"),
         ("quill.com.au", "a.quill.com.au b.com.au", "[server_name] b.com.au"),
@@ -82,7 +82,7 @@ fn a_public_suffix_is_never_taken_for_the_domain_of_a_server() {
 }
 
 #[test]
-fn an_internationalised_server_is_known_in_both_of_its_forms() {
+fn an_internationalised_server_is_found_in_both_of_its_forms() {
     for text in ["xn--bcher-kva.example", "bücher.example", "BÜCHER.example", "b%C3%BCcher.example"]
     {
         let found = redacted_on("matrix.xn--bcher-kva.example", text);

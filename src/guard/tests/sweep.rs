@@ -1,5 +1,5 @@
-//! The canary sweep of `tests/it/p08_nothing_personal_leaves.rs`, with one detector
-//! switched off after the other: it must notice each.
+//! The canary sweep of `tests/it/p08_nothing_personal_leaves.rs` with one detector
+//! disabled at a time. The sweep must notice each.
 
 use std::{
     io,
@@ -22,7 +22,7 @@ use crate::{
 const CANARIES: &str = include_str!("../../../tests/data/guard/canaries.tsv");
 
 #[tokio::test]
-async fn the_sweep_notices_each_detector_that_is_switched_off() {
+async fn the_sweep_notices_each_disabled_detector() {
     let everything = IdentifierKind::BUILT_IN.iter().copied().map(Some);
     for off in std::iter::once(None).chain(everything) {
         let sent = layers(sent_without(off).await);
@@ -35,7 +35,7 @@ async fn the_sweep_notices_each_detector_that_is_switched_off() {
     }
 }
 
-/// What leaves of events with every canary in every place.
+/// Sends events with every canary in every place, and returns everything that was sent.
 async fn sent_without(off: Option<IdentifierKind>) -> String {
     let written = Written::default();
     let guard = Guard::new(GuardPolicy::Redact, Vec::new());
@@ -49,7 +49,7 @@ async fn sent_without(off: Option<IdentifierKind>) -> String {
         })
     });
     guard.refresh();
-    guard.searching().scanner(&guard.detectors).switched_off = off;
+    guard.state().scanner(&guard.detectors).switched_off = off;
     let backend = Box::new(JsonLines::new(written.clone()));
     let sink = Arc::new(Sink::new(vec![backend], Limits::default(), guard.into()));
     drop(sink.set_gate(Phase::Open, 1, Some(AnalyticsId::random()), None));
@@ -73,7 +73,7 @@ async fn sent_without(off: Option<IdentifierKind>) -> String {
     String::from_utf8(written).unwrap()
 }
 
-/// `text`, and what it is with its escapes undone as often as there are any.
+/// Returns `text`, followed by its decoded form for each layer of escapes.
 fn layers(text: String) -> Vec<String> {
     let mut layers = vec![text];
     while let Some(decoded) = decode(layers.last().unwrap()) {

@@ -1,8 +1,8 @@
-//! Tokens and other secrets: by the name before them, and by the form that they have.
+//! Tokens and other secrets, recognised by the name before them or by their form.
 
 use super::{assert_left_alone, assert_nothing_left, redacted};
 
-/// Names of secrets, each in every way that programs spell names.
+/// Names of secrets, in all spellings that programs use.
 const NAMES: [&str; 18] = [
     "access_token",
     "accessToken",
@@ -24,7 +24,7 @@ const NAMES: [&str; 18] = [
     "Bearer",
 ];
 
-/// What stands between a name and its value, and what closes it.
+/// The text between a name and its value, and the text after the value.
 const ASSIGNMENTS: [(&str, &str); 28] = [
     ("=", ""),
     (" = ", ";"),
@@ -56,7 +56,7 @@ const ASSIGNMENTS: [(&str, &str); 28] = [
     ("**: `", "`"),
 ];
 
-/// Opaque, of letters only in one case and in two, and longer than a line.
+/// Opaque values: letters in one case and in both, and one longer than a line.
 const VALUES: [&str; 5] = [
     "MDAxYWxvY2F0aW9uMDAxYWxv",
     "qhzkfwpxvnrtgjbmslcdyqhz",
@@ -66,7 +66,7 @@ const VALUES: [&str; 5] = [
 ];
 
 #[test]
-fn a_secret_is_found_behind_its_name_however_it_is_assigned() {
+fn a_secret_is_found_after_its_name_in_any_assignment() {
     for name in NAMES {
         for (before, after) in ASSIGNMENTS {
             for value in VALUES {
@@ -78,7 +78,7 @@ fn a_secret_is_found_behind_its_name_however_it_is_assigned() {
 }
 
 #[test]
-fn all_of_a_long_secret_is_found() {
+fn a_long_secret_is_found_completely() {
     let long = "aB3dE5gH".repeat(300);
     for text in [
         format!("access_token={long}"),
@@ -124,7 +124,7 @@ fn a_token_is_found_by_its_form() {
 }
 
 #[test]
-fn a_password_is_found_behind_its_name() {
+fn a_password_is_found_after_its_name() {
     for text in [
         "password=hunter2",
         "\"password\": \"hunter2\"",
@@ -138,7 +138,7 @@ fn a_password_is_found_behind_its_name() {
 }
 
 #[test]
-fn a_secret_is_found_whatever_characters_it_has_and_however_it_is_quoted() {
+fn a_secret_is_found_with_any_characters_and_any_quotes() {
     let spaces = " ".repeat(200);
     for (text, secrets) in [
         ("password: \"correct-horse-battery-staple-hello-world-7\"", &["correct", "world-7"][..]),
@@ -174,7 +174,7 @@ fn a_secret_is_found_whatever_characters_it_has_and_however_it_is_quoted() {
 }
 
 #[test]
-fn lists_of_words_and_error_codes_are_no_secrets() {
+fn lists_of_words_and_error_codes_are_not_secrets() {
     for text in [
         "user, password, email2fa, name",
         "wrong password, error404x",

@@ -1,4 +1,4 @@
-//! URIs of Matrix, and where they end.
+//! Matrix URIs, and where they end.
 
 use super::{assert_nothing_left, redacted};
 
@@ -64,7 +64,7 @@ fn a_uri_ends_where_its_identifier_ends_whatever_follows() {
 }
 
 #[test]
-fn a_media_link_is_found_behind_any_path() {
+fn a_media_link_is_found_after_any_path() {
     for path in
         ["media/unstable/a_b/download", "client/unstable/org.matrix.msc3916.v2/media/thumbnail"]
     {
@@ -74,7 +74,7 @@ fn a_media_link_is_found_behind_any_path() {
 }
 
 #[test]
-fn what_follows_a_uri_is_kept() {
+fn the_text_after_a_uri_is_kept() {
     for (text, expected) in [
         ("matrix:u/alice:example.org&x=1", "[matrix_uri]&x=1"),
         ("**matrix:u/alice:example.org**", "**[matrix_uri]**"),

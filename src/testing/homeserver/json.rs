@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_synapse_takes_is_an_object() {
+    fn text_that_synapse_accepts_is_an_object() {
         for text in [
             "{}",
             " { } ",
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn what_synapse_refuses_is_not_json() {
+    fn text_that_synapse_refuses_is_not_json() {
         for text in ["", "{", "{}x", "NaN", r#"{"a":NaN}"#, "\u{feff}{}", "{\"a\":\"\u{1}\"}"] {
             assert_eq!(judged(text), Verdict::NotJson, "{text}");
         }
@@ -141,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn json_that_is_no_object_is_told_apart() {
+    fn json_that_is_not_an_object_is_distinguished() {
         for text in ["[]", r#""text""#, "1", "null", "true"] {
             assert_eq!(judged(text), Verdict::NotAnObject, "{text}");
         }

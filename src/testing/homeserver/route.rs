@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn percent_encoding_is_undone_within_a_segment() {
+    fn percent_encoding_is_decoded_within_a_segment() {
         assert_eq!(decoded("%40alice%3Aexample.org").as_deref(), Some("@alice:example.org"));
         assert_eq!(decoded("a%2Fb%C3%A9").as_deref(), Some("a/bé"));
         assert_eq!(decoded("%4"), None);

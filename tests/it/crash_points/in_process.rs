@@ -418,12 +418,12 @@ fn a_process_that_stops_after_an_opt_out_at_any_point_breaks_no_promise() {
         ]
         .contains(&scenario.name)
     }) {
-        'minds: for interrupt_at in 1.. {
+        'plans: for interrupt_at in 1.. {
             for stop_at in interrupt_at.. {
                 let (device, retired) = scenario.prepare();
                 let end = device.run(scenario.calls, Plan { stop_at, interrupt_at });
                 if matches!(end, End::NotInterrupted) {
-                    break 'minds;
+                    break 'plans;
                 }
                 let case = format!("{}, opt-out at {interrupt_at}, {end:?}", scenario.name);
                 device.check_restart(&retired, &case);

@@ -1,5 +1,5 @@
-//! After a withdrawal, no byte of a captured event is left in the file, its log, the file set
-//! aside, or the log of the process.
+//! After a withdrawal, no byte of a captured event is left in the file, in its log, in a file that
+//! was set aside, or in the log of the process.
 
 use std::{
     fs, io,

@@ -104,7 +104,7 @@ impl Collector {
         let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
         table.lines().find_map(|line| {
             let fields: Vec<_> = line.split_whitespace().collect();
-            // Only established connections, in the direction from the client to the collector.
+            // Only established connections, seen from the client's end.
             let is_open = fields.get(2) == Some(&&*remote) && fields.get(3) == Some(&"01");
             let (sending, _) = fields.get(4)?.split_once(':')?;
             is_open.then(|| u64::from_str_radix(sending, 16).unwrap())

@@ -23,7 +23,7 @@ async fn a_content_is_kept_byte_for_byte() {
 }
 
 #[tokio::test]
-async fn what_was_never_set_is_not_found() {
+async fn data_that_was_never_set_is_not_found() {
     let homeserver = AccountDataServer::start().await;
     let phone = homeserver.add_device(ALICE, "PHONE");
     let client = homeserver.client(&phone).await.unwrap();
@@ -48,7 +48,7 @@ async fn the_sdk_reads_what_it_wrote() {
 }
 
 #[tokio::test]
-async fn bodies_that_are_no_object_are_refused_and_change_nothing() {
+async fn bodies_that_are_not_objects_are_refused_and_change_nothing() {
     let homeserver = AccountDataServer::start().await;
     let phone = homeserver.add_device(ALICE, "PHONE");
     let http = Http::new(&homeserver, &phone);
@@ -118,7 +118,7 @@ async fn types_with_an_endpoint_of_their_own_cannot_be_set() {
 }
 
 #[tokio::test]
-async fn put_of_an_empty_object_is_a_content_without_msc3391() {
+async fn without_msc3391_a_put_of_an_empty_object_is_stored() {
     let homeserver = AccountDataServer::start().await;
     let phone = homeserver.add_device(ALICE, "PHONE");
     let http = Http::new(&homeserver, &phone);
@@ -138,7 +138,7 @@ async fn put_of_an_empty_object_is_a_content_without_msc3391() {
 }
 
 #[tokio::test]
-async fn put_of_an_empty_object_is_a_removal_with_msc3391() {
+async fn with_msc3391_a_put_of_an_empty_object_removes_the_content() {
     let homeserver = AccountDataServer::start().await;
     homeserver.set_msc3391(Msc3391::On);
     let phone = homeserver.add_device(ALICE, "PHONE");
@@ -159,7 +159,7 @@ async fn put_of_an_empty_object_is_a_removal_with_msc3391() {
 }
 
 #[tokio::test]
-async fn delete_is_a_removal_with_msc3391() {
+async fn with_msc3391_a_delete_removes_the_content() {
     let homeserver = AccountDataServer::start().await;
     homeserver.set_msc3391(Msc3391::On);
     let phone = homeserver.add_device(ALICE, "PHONE");
@@ -180,7 +180,7 @@ async fn delete_is_a_removal_with_msc3391() {
 }
 
 #[tokio::test]
-async fn requests_are_on_record_in_order() {
+async fn requests_are_recorded_in_order() {
     let homeserver = AccountDataServer::start().await;
     let phone = homeserver.add_device(ALICE, "PHONE");
     let http = Http::new(&homeserver, &phone);

@@ -38,7 +38,7 @@ async fn answers_that_are_faults_apply_nothing() {
 }
 
 #[tokio::test]
-async fn a_rate_limit_tells_how_long_to_wait_if_it_is_to() {
+async fn a_rate_limit_includes_the_wait_if_it_has_one() {
     let homeserver = AccountDataServer::start().await;
     let phone = homeserver.add_device(ALICE, "PHONE");
     let http = Http::new(&homeserver, &phone);
@@ -58,7 +58,7 @@ async fn a_rate_limit_tells_how_long_to_wait_if_it_is_to() {
 }
 
 #[tokio::test]
-async fn a_page_can_stand_in_the_way_with_any_status() {
+async fn an_html_page_can_have_any_status() {
     let homeserver = AccountDataServer::start().await;
     let phone = homeserver.add_device(ALICE, "PHONE");
     let http = Http::new(&homeserver, &phone);
@@ -111,7 +111,7 @@ async fn a_reset_after_applies_exactly_once() {
 }
 
 #[tokio::test]
-async fn a_stalled_request_is_on_record_while_its_client_waits() {
+async fn a_stalled_request_is_recorded_while_its_client_waits() {
     for (fault, applied) in [(Fault::StallBefore, false), (Fault::StallAfter, true)] {
         let homeserver = AccountDataServer::start().await;
         let phone = homeserver.add_device(ALICE, "PHONE");
@@ -132,7 +132,7 @@ async fn a_stalled_request_is_on_record_while_its_client_waits() {
 }
 
 #[tokio::test]
-async fn a_slow_answer_is_applied_and_comes() {
+async fn a_slow_request_is_applied_and_answered() {
     let homeserver = AccountDataServer::start().await;
     let phone = homeserver.add_device(ALICE, "PHONE");
     let http = Http::new(&homeserver, &phone);
@@ -144,7 +144,7 @@ async fn a_slow_answer_is_applied_and_comes() {
 }
 
 #[tokio::test]
-async fn a_standing_fault_lasts_until_it_is_healed_and_spares_sync() {
+async fn a_permanent_fault_lasts_until_it_is_healed_and_does_not_affect_sync() {
     let homeserver = AccountDataServer::start().await;
     let phone = homeserver.add_device(ALICE, "PHONE");
     let laptop = homeserver.add_device(ALICE, "LAPTOP");

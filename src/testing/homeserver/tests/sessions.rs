@@ -7,7 +7,7 @@ use super::{ALICE, BOB, Http, TYPE, data_path, event_type};
 use crate::testing::{AccountDataServer, Msc3391};
 
 #[tokio::test]
-async fn versions_say_whether_msc3391_is_there() {
+async fn versions_show_whether_msc3391_is_supported() {
     let homeserver = AccountDataServer::start().await;
     let http = Http { homeserver: &homeserver, token: None };
 
@@ -107,7 +107,7 @@ async fn a_logout_ends_one_device_and_leaves_the_data() {
 }
 
 #[tokio::test]
-async fn a_logout_of_all_devices_spares_other_users() {
+async fn a_logout_of_all_devices_does_not_affect_other_users() {
     let homeserver = AccountDataServer::start().await;
     let phone = homeserver.add_device(ALICE, "PHONE");
     homeserver.add_device(ALICE, "LAPTOP");
@@ -134,7 +134,7 @@ async fn a_deactivation_ends_all_devices_and_the_data() {
 }
 
 #[tokio::test]
-async fn a_client_that_was_built_elsewhere_can_be_let_in() {
+async fn a_session_of_a_client_built_elsewhere_can_be_added() {
     let server = MatrixMockServer::new().await;
     let homeserver = AccountDataServer::mount(&server).await;
     let client = server.client_builder().build().await;
@@ -146,7 +146,7 @@ async fn a_client_that_was_built_elsewhere_can_be_let_in() {
 }
 
 #[tokio::test]
-async fn beside_other_mocks_only_account_data_is_taken() {
+async fn next_to_other_mocks_only_account_data_is_answered() {
     let server = MatrixMockServer::new().await;
     server.mock_who_am_i().ok().expect(1).mount().await;
     let homeserver = AccountDataServer::mount_account_data_only(&server).await;

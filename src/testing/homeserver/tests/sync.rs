@@ -16,7 +16,7 @@ use super::{ALICE, BOB, Http, TYPE, event, event_type, raw, soon};
 use crate::testing::{AccountDataServer, InitialSync};
 
 #[tokio::test]
-async fn sync_tells_both_devices_of_what_either_wrote() {
+async fn sync_delivers_the_writes_of_each_device_to_both() {
     let homeserver = AccountDataServer::start().await;
     let phone = homeserver.add_device(ALICE, "PHONE");
     let laptop = homeserver.add_device(ALICE, "LAPTOP");
@@ -64,7 +64,7 @@ async fn a_sync_loop_is_caught_up_when_it_asks_for_more() {
 }
 
 #[tokio::test]
-async fn only_the_newest_of_several_writes_is_told_and_only_to_its_user() {
+async fn sync_delivers_only_the_newest_write_and_only_to_its_user() {
     let homeserver = AccountDataServer::start().await;
     let phone = homeserver.add_device(ALICE, "PHONE");
     let bob = homeserver.add_device(BOB, "PHONE");
@@ -84,7 +84,7 @@ async fn only_the_newest_of_several_writes_is_told_and_only_to_its_user() {
 }
 
 #[tokio::test]
-async fn the_same_content_comes_again_when_it_is_put_again_or_redelivered() {
+async fn content_is_delivered_again_when_it_is_put_again_or_redelivered() {
     let homeserver = AccountDataServer::start().await;
     let phone = homeserver.add_device(ALICE, "PHONE");
     let http = Http::new(&homeserver, &phone);
@@ -125,7 +125,7 @@ async fn a_cached_initial_sync_is_stale_until_the_next_one() {
 }
 
 #[tokio::test]
-async fn sliding_sync_starts_with_everything_and_goes_on_with_changes() {
+async fn sliding_sync_starts_with_everything_and_continues_with_changes() {
     let homeserver = AccountDataServer::start().await;
     let phone = homeserver.add_device(ALICE, "PHONE");
     let http = Http::new(&homeserver, &phone);
@@ -140,7 +140,7 @@ async fn sliding_sync_starts_with_everything_and_goes_on_with_changes() {
 }
 
 #[tokio::test]
-async fn the_sdk_learns_of_changes_by_sliding_sync() {
+async fn the_sdk_receives_changes_through_sliding_sync() {
     let homeserver = AccountDataServer::start().await;
     let phone = homeserver.add_device(ALICE, "PHONE");
     let client = homeserver.client(&phone).await.unwrap();
@@ -181,7 +181,7 @@ async fn a_device_that_was_logged_out_cannot_sync() {
 }
 
 #[tokio::test]
-async fn sliding_sync_without_the_extension_says_nothing_of_account_data() {
+async fn sliding_sync_without_the_extension_has_no_account_data() {
     let homeserver = AccountDataServer::start().await;
     let phone = homeserver.add_device(ALICE, "PHONE");
     let http = Http::new(&homeserver, &phone);
@@ -197,7 +197,7 @@ async fn sliding_sync_without_the_extension_says_nothing_of_account_data() {
 }
 
 #[tokio::test]
-async fn tokens_that_no_sync_gave_out_are_refused() {
+async fn unknown_sync_tokens_are_refused() {
     let homeserver = AccountDataServer::start().await;
     let phone = homeserver.add_device(ALICE, "PHONE");
     let http = Http::new(&homeserver, &phone);

@@ -8,7 +8,7 @@ thread_local! {
 
 /// Records that `bytes` more bytes were read.
 #[inline]
-pub(super) fn looked_at(bytes: usize) {
+pub(super) fn add(bytes: usize) {
     #[cfg(test)]
     BYTES.set(BYTES.get() + bytes);
     #[cfg(not(test))]

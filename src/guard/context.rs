@@ -4,7 +4,7 @@ use super::{markers::secret_name, named::SecretName, version::is_named_version};
 
 /// The context in which a text was found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Place {
+pub(super) enum Context {
     #[default]
     Anywhere,
     /// The text of a property whose key is the name of a secret.
@@ -13,7 +13,7 @@ pub(super) enum Place {
     Version,
 }
 
-impl Place {
+impl Context {
     /// Returns the context of the text under `key`, which is sent as `leaves_as`.
     pub(super) fn under(key: &str, leaves_as: &str) -> Self {
         match secret_name(key) {

@@ -4,10 +4,10 @@ use std::{fmt, ops::Range};
 
 use super::{
     boundary::{is_boundary, is_foreign},
+    cost,
     host::{is_host_char, port_length},
-    kind::{IdentifierKind, WHOLE},
+    kind::{IdentifierKind, REDACTED},
     registrable::registrable,
-    work,
 };
 
 /// The shortest word to search for, in bytes. A localpart like `max` would be found in
@@ -55,15 +55,16 @@ impl OwnIdentifiers {
 
     pub(super) fn literals(&self) -> Vec<Literal> {
         let tokens = self.tokens.iter();
-        let tokens = tokens.map(|text| Literal::new(text, IdentifierKind::Token, Extent::Anywhere));
+        let tokens =
+            tokens.map(|text| Literal::new(text, IdentifierKind::Token, MatchRule::Anywhere));
         let domains = self
             .domains()
             .into_iter()
-            .map(|(domain, extent)| Literal::new(&domain, IdentifierKind::ServerName, extent));
+            .map(|(domain, rule)| Literal::new(&domain, IdentifierKind::ServerName, rule));
         [
-            Literal::new(&self.user_id, IdentifierKind::UserId, Extent::Anywhere),
-            Literal::new(&self.localpart, IdentifierKind::UserId, Extent::Word),
-            Literal::new(&self.device_id, IdentifierKind::DeviceId, Extent::Word),
+            Literal::new(&self.user_id, IdentifierKind::UserId, MatchRule::Anywhere),
+            Literal::new(&self.localpart, IdentifierKind::UserId, MatchRule::Word),
+            Literal::new(&self.device_id, IdentifierKind::DeviceId, MatchRule::Word),
         ]
         .into_iter()
         .chain(domains)
@@ -74,23 +75,23 @@ impl OwnIdentifiers {
 
     /// Returns the domains of the server and of the hosts that serve it, each in all its
     /// forms. A host without a domain, such as an IP address, is returned as it is.
-    fn domains(&self) -> Vec<(String, Extent)> {
+    fn domains(&self) -> Vec<(String, MatchRule)> {
         let server = self.server_name.as_str();
         let is_port = |at: &usize| at + port_length(&server.as_bytes()[*at..]) == server.len();
         let port = server.rfind(':').filter(is_port);
         let hosts = std::iter::once(&server[..port.unwrap_or(server.len())]);
         let mut domains = Vec::new();
         for host in hosts.chain(self.hosts.iter().map(String::as_str)) {
-            let (domain, extent) = match registrable(host) {
-                Some(domain) => (domain, Extent::Domain),
-                None => (host, Extent::Word),
+            let (domain, rule) = match registrable(host) {
+                Some(domain) => (domain, MatchRule::Domain),
+                None => (host, MatchRule::Word),
             };
             let mut forms = vec![domain.to_owned()];
             if domain.split('.').any(|label| label.get(..4).is_some_and(is_punycode)) {
                 let (unicode, _) = idna::domain_to_unicode(domain);
                 forms.extend([unicode.to_uppercase(), unicode]);
             }
-            for form in forms.into_iter().map(|form| (form, extent)) {
+            for form in forms.into_iter().map(|form| (form, rule)) {
                 if !domains.contains(&form) {
                     domains.push(form);
                 }
@@ -106,7 +107,7 @@ fn is_punycode(prefix: &str) -> bool {
 
 /// How much of the text around a literal belongs to the finding.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Extent {
+enum MatchRule {
     /// The literal alone, regardless of its neighbours.
     Anywhere,
     /// The literal alone, and only as a whole word.
@@ -120,7 +121,7 @@ enum Extent {
 pub(super) struct Literal {
     pub(super) folded: Vec<u8>,
     pub(super) kind: IdentifierKind,
-    extent: Extent,
+    rule: MatchRule,
     /// The first and the last character.
     edges: (char, char),
 }
@@ -128,7 +129,7 @@ pub(super) struct Literal {
 impl Literal {
     /// Returns `None` if `text` is too short to search for, or if the guard's own
     /// placeholders contain it, because the guard would then find what it has written.
-    fn new(text: &str, kind: IdentifierKind, extent: Extent) -> Option<Self> {
+    fn new(text: &str, kind: IdentifierKind, rule: MatchRule) -> Option<Self> {
         let shortest = match kind {
             IdentifierKind::Token => SHORTEST_SECRET,
             IdentifierKind::ServerName if text.contains('.') => SHORTEST_DOMAIN,
@@ -138,11 +139,11 @@ impl Literal {
         let lower = text.to_ascii_lowercase();
         let mut ours = IdentifierKind::BUILT_IN.iter().map(|kind| kind.name());
         let is_ours =
-            ours.any(|name| has_word(name, &lower, edges)) || has_word(WHOLE, &lower, edges);
-        if text.len() < shortest || (extent != Extent::Anywhere && is_ours) {
+            ours.any(|name| has_word(name, &lower, edges)) || has_word(REDACTED, &lower, edges);
+        if text.len() < shortest || (rule != MatchRule::Anywhere && is_ours) {
             return None;
         }
-        Some(Self { folded: lower.into_bytes(), kind, extent, edges })
+        Some(Self { folded: lower.into_bytes(), kind, rule, edges })
     }
 
     /// Returns the finding if this literal is at `at` in `text`. `folded` is `text` in
@@ -158,14 +159,14 @@ impl Literal {
             return None;
         }
         let end = at + self.folded.len();
-        if self.extent == Extent::Anywhere {
+        if self.rule == MatchRule::Anywhere {
             return Some(at..end);
         }
         if !is_word(text, at..end, self.edges) {
             return None;
         }
-        let start = match self.extent {
-            Extent::Domain if text[..at].ends_with('.') => host_start(text, at, floor),
+        let start = match self.rule {
+            MatchRule::Domain if text[..at].ends_with('.') => host_start(text, at, floor),
             _ => at,
         };
         let port = match self.kind {
@@ -201,6 +202,6 @@ fn host_start(text: &str, at: usize, floor: usize) -> usize {
         after = c;
         start = floor + index;
     }
-    work::looked_at(at - start + 1);
+    cost::add(at - start + 1);
     start + (text[start..at].len() - text[start..at].trim_start_matches(['.', '-', '_']).len())
 }
