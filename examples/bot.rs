@@ -146,7 +146,7 @@ async fn run(arguments: Arguments) -> Result {
             .await?;
     let client = session.client.clone();
     let done = serve(arguments, &client).await;
-    // It logs in anew at each start: the device is of no further use.
+    // It logs in again at each start, so this device is not needed any more.
     session.log_out().await?;
     done
 }
@@ -201,7 +201,7 @@ struct Bot {
 /// Syncs for as long as there is a session.
 async fn listen(client: &Client, analytics: &Analytics, operator: OwnedUserId) -> Result {
     let bot = Bot { analytics: analytics.clone(), operator };
-    // What was said before the bot came is not answered: its handlers come after.
+    // Messages from before the bot joined are not answered: its handlers are added later.
     let first = client.sync_once(SyncSettings::new()).await?;
     for room in client.invited_rooms() {
         let inviter = room.invite_details().await?.inviter_id;
@@ -248,8 +248,8 @@ async fn on_message(event: OriginalSyncRoomMessageEvent, room: Room, Ctx(bot): C
         return;
     };
     let asker = if event.sender == bot.operator { Asker::Operator } else { Asker::Other };
-    // A room that was joined just now shows its last lines, and an outage of the network
-    // delays them: a yes counts only if it was said just now.
+    // A room that was just joined shows its last messages, and an outage of the network delays
+    // messages: an opt-in counts only if it is new.
     let age = event.unsigned.age.map_or(0, i64::from);
     if event.sender == room.own_user_id() || age > LONGEST_AGE_MS {
         return;

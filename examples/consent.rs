@@ -254,7 +254,7 @@ fn only_event(event_type: &str) -> SyncSettings {
     SyncSettings::new().filter(SyncFilter::FilterDefinition(filter))
 }
 
-// What is printed.
+// Output.
 
 fn report(
     arguments: &Arguments,
@@ -330,7 +330,7 @@ struct Report<'a> {
     receipt: Option<&'a OptOutReceipt>,
 }
 
-// What goes wrong.
+// Errors.
 
 struct Failure {
     code: u8,

@@ -28,7 +28,7 @@ impl Backend for Totals {
         Ok(())
     }
 
-    // What was counted belongs to whoever said yes, and goes with them.
+    // The totals belong to the user who opted in, and are deleted when they opt out.
     fn close(&self) {
         drop(self.0.lock().map(|mut totals| totals.clear()));
     }

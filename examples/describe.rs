@@ -1,42 +1,42 @@
-//! Words for what the crate says in types.
+//! Texts for the states and errors of the crate.
 
 use std::{error::Error, fmt::Write as _};
 
 use matrix_analytics::{ClosedReason, GateState, HoldReason, WithdrawalStep};
 use matrix_sdk::{HttpError, ruma::api::error::ErrorBody};
 
-/// What is done with events now, and why.
+/// Describes the treatment of events, and the reason for it.
 #[must_use]
 pub fn describe_gate(gate: GateState) -> &'static str {
     match gate {
         GateState::Open => "open: events are sent",
         GateState::Holding(reason) => match reason {
             HoldReason::Rechecking => {
-                "holding: another device changed something, asking what holds"
+                "holding: another device changed something, and the homeserver is asked"
             }
-            HoldReason::MissingId => "holding: the account says yes and has no ID yet",
+            HoldReason::MissingId => "holding: the account holds an opt-in and no ID",
             HoldReason::OptingIn => "holding: an opt-in is in progress",
             HoldReason::Settling => "holding: the new ID settles",
             HoldReason::SoftLogout => "holding: the session has to be renewed",
-            HoldReason::Unverified => "holding: the homeserver has not confirmed the yes yet",
+            HoldReason::Unverified => "holding: the homeserver has not confirmed the opt-in yet",
             _ => "holding",
         },
         GateState::Closed(reason) => match reason {
-            ClosedReason::Denied => "closed: the user said no",
-            ClosedReason::DeviceVeto => "closed: denied on this device",
+            ClosedReason::Denied => "closed: the user opted out",
+            ClosedReason::DeviceVeto => "closed: vetoed on this device",
             ClosedReason::DoNotTrack => "closed: DO_NOT_TRACK is set",
             ClosedReason::SessionEnded => "closed: the session is over",
             ClosedReason::Unavailable => "closed: this account cannot hold a decision",
             ClosedReason::Unknown => "closed: the homeserver has not answered yet",
             ClosedReason::Undecided => "closed: the user has not decided",
-            ClosedReason::DecisionErased => "closed: the homeserver holds no decision any more",
+            ClosedReason::DecisionErased => "closed: another client removed the decision",
             _ => "closed",
         },
         _ => "unknown",
     }
 }
 
-/// How far a step of a withdrawal has come.
+/// Describes the progress of a step of a withdrawal.
 #[must_use]
 pub fn describe_step<E: Error + 'static>(step: &WithdrawalStep<E>) -> String {
     match step {
@@ -48,7 +48,7 @@ pub fn describe_step<E: Error + 'static>(step: &WithdrawalStep<E>) -> String {
     }
 }
 
-/// An error with its causes, each said once.
+/// Describes an error with its causes, each of them once.
 #[must_use]
 pub fn chain(error: &(dyn Error + 'static)) -> String {
     let mut text = words(error);
@@ -64,7 +64,7 @@ pub fn chain(error: &(dyn Error + 'static)) -> String {
     text
 }
 
-/// The cause, unless the words of the error have it.
+/// Returns the cause, unless the text of the error includes it.
 fn below<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'static)> {
     error.source().filter(|_| http_error(error).is_none())
 }
@@ -80,8 +80,8 @@ fn http_error<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e HttpError> {
     }
 }
 
-/// What went wrong with a request, in the words of whoever knows best: the homeserver,
-/// or else the innermost cause.
+/// Describes a failed request: with the answer of the homeserver, or else with the innermost
+/// cause.
 pub(crate) fn describe_http(error: &HttpError) -> String {
     match error.as_client_api_error().map(|error| (&error.body, error.status_code)) {
         Some((ErrorBody::Standard(body), _)) => {

@@ -38,23 +38,23 @@ async fn main() -> Result {
     app.capture_named("BackendReport", Properties::new());
     check("an event is delivered", app.flush(Duration::from_secs(5)).await.is_complete())?;
 
-    heading("2. The network is cut, and the user says no");
+    heading("2. The network is cut, and the user opts out");
     homeserver.fail_all(Fault::ResetBefore);
     app.capture_named("Queued", Properties::new());
     let receipt = app.opt_out().await;
     println!("remembered on this device: {}", describe_step(&receipt.record));
     println!("account cleaned: {}", describe_step(&receipt.account));
-    check("the no is remembered", receipt.record.is_done())?;
+    check("the opt-out is remembered", receipt.record.is_done())?;
     check("the account is still to be cleaned", app.state().removal_pending)?;
     let queued: u64 = app.stats().backends.iter().map(|backend| backend.queued).sum();
-    check("what was queued is gone", queued == 0)?;
+    check("queued events are gone", queued == 0)?;
 
     heading("3. The process ends, and starts again without a network");
     drop(app);
     let app = start().await?;
-    println!("the homeserver still holds a yes: {}", held_yes(&homeserver));
-    check("the homeserver still holds a yes", held_yes(&homeserver))?;
-    check("the no still stands", app.state().decision == Consent::Denied)?;
+    println!("the homeserver still holds an opt-in: {}", holds_opt_in(&homeserver));
+    check("the homeserver still holds an opt-in", holds_opt_in(&homeserver))?;
+    check("the opt-out still stands", app.state().decision == Consent::Denied)?;
     app.capture_named("Never", Properties::new());
     check("the homeserver cannot be asked", app.recheck().await.is_err())?;
     check(
@@ -88,7 +88,7 @@ async fn start(
         .await?)
 }
 
-fn held_yes(homeserver: &AccountDataServer) -> bool {
+fn holds_opt_in(homeserver: &AccountDataServer) -> bool {
     let content = homeserver.content(USER, EVENT_TYPE).unwrap_or_default();
     content.contains(r#""pseudonymousAnalyticsOptIn":true"#)
 }

@@ -91,10 +91,10 @@ impl Session {
     ///
     /// [`LoginError`].
     pub async fn with_token(homeserver: &str, token: &str) -> Result<Self, LoginError> {
-        // The SDK wants to know whose token it is before it uses it: ask under a name
-        // that nobody has, with a client that is then thrown away.
-        let nobody = user_id!("@whoami:invalid").to_owned();
-        let asking = restored(homeserver, token, nobody, owned_device_id!("WHOAMI")).await?;
+        // The SDK needs the owner of a token before it uses it: ask for it with a client of a
+        // placeholder user, which is then dropped.
+        let placeholder = user_id!("@whoami:invalid").to_owned();
+        let asking = restored(homeserver, token, placeholder, owned_device_id!("WHOAMI")).await?;
         let owner = asking.whoami().await.map_err(|error| LoginError::from_http(&error))?;
         let device = owner.device_id.unwrap_or(owned_device_id!("NONE"));
         Ok(Self {
@@ -140,7 +140,7 @@ async fn client(homeserver: &str) -> Result<Client, LoginError> {
     if !["http://", "https://"].iter().any(|scheme| homeserver.starts_with(scheme)) {
         return Err(LoginError::NotAUrl(homeserver.to_owned()));
     }
-    // The SDK would try for as long as it takes: somebody waits at a terminal here.
+    // By default the SDK retries without end, and a user waits at the terminal here.
     let requests = RequestConfig::new().retry_limit(1).timeout(Duration::from_secs(10));
     let builder = Client::builder().homeserver_url(homeserver);
     let client = builder.request_config(requests).build().await;

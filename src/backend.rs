@@ -143,7 +143,7 @@ impl Batch {
 /// | `Unauthorized`, `Misconfigured` | waits | after an hour |
 ///
 /// A waiting event is dropped once it is older than
-/// [`queue_max_age`](crate::AnalyticsBuilder::queue_max_age); the number of attempts is
+/// [`queue_max_age`](crate::Limits::queue_max_age); the number of attempts is
 /// not limited. [`flush`](crate::Analytics::flush) and
 /// [`shutdown`](crate::Analytics::shutdown) bring the next attempt forward.
 #[derive(Debug, thiserror::Error)]

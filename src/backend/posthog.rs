@@ -29,7 +29,7 @@ const WITHOUT_USER_PROPERTIES: [&str; 3] = ["$$heatmap", "$exception", "$groupid
 /// ```
 /// use matrix_analytics::PostHog;
 ///
-/// let posthog = PostHog::builder("https://eu.i.posthog.com", "phc_project_key").build()?;
+/// let posthog = PostHog::new("https://eu.i.posthog.com", "phc_project_key")?;
 /// # Ok::<_, matrix_analytics::PostHogBuildError>(())
 /// ```
 ///

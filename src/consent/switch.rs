@@ -1,4 +1,4 @@
-//! What a settings page shows.
+//! The analytics switch of a settings page.
 
 use super::state::{ClosedReason, ConsentState, GateState, HoldReason};
 use crate::named::named;
@@ -85,7 +85,7 @@ impl ConsentState {
         }
     }
 
-    /// Returns what to say next to the switch, if anything.
+    /// Returns the remark to show next to the switch, if there is one.
     #[must_use]
     pub fn note(&self) -> Option<Note> {
         match self.gate {
@@ -117,8 +117,7 @@ mod tests {
     use super::*;
     use crate::consent::state::{Consent, Prompt};
 
-    /// What is shown for each gate: the switch, the note, and the note while a removal is
-    /// pending.
+    /// Returns for each gate the switch, the note, and the note while a removal is pending.
     fn table() -> Vec<(GateState, Switch, Option<Note>, Option<Note>)> {
         use GateState::{Closed, Holding, Open};
 

@@ -10,7 +10,7 @@ use super::{Properties, UserProperties, captured::counted_bytes, unix_time};
 ///
 /// The analytics ID is part of the [`Batch`](crate::Batch) instead, because it is
 /// assigned at the time of sending.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct OutgoingEvent {
     pub(crate) uuid: Uuid,
     pub(crate) name: Cow<'static, str>,

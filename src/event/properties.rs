@@ -37,6 +37,20 @@ pub struct Properties {
     has_text: bool,
 }
 
+/// Properties are equal if they have the same values under the same keys, in any order.
+impl PartialEq for Properties {
+    fn eq(&self, other: &Self) -> bool {
+        let (own, other_members) = (self.distinct(), other.distinct());
+        let sorted = |members| {
+            let mut texts: Vec<_> =
+                members::split(members)?.into_iter().map(|member| member.text).collect();
+            texts.sort_unstable();
+            Some(texts)
+        };
+        self.problem == other.problem && sorted(&*own) == sorted(&*other_members)
+    }
+}
+
 /// Prints the size only: keys and values may be personal.
 impl fmt::Debug for Properties {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -12,7 +12,7 @@ use super::{InvalidEvent, Properties, PropertyValue};
 /// let user = UserProperties::new().set("theme", "dark").set_once("first_version", "1.4");
 /// assert!(user.check().is_ok());
 /// ```
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct UserProperties {
     pub(crate) set: Properties,
     pub(crate) set_once: Properties,

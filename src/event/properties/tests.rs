@@ -226,3 +226,14 @@ fn what_properties_cannot_be_read_as_is_told_without_their_values() {
         }
     }
 }
+
+#[test]
+fn properties_are_equal_by_their_last_values_in_any_order() {
+    let one = Properties::new().with("a", 1).with("b", "x");
+    let other = Properties::from([("b", "y")]).with("b", "x").with("a", 1);
+    assert_eq!(one, other);
+    assert_ne!(one, Properties::new().with("a", 1));
+    assert_ne!(one, Properties::new().with("a", "1").with("b", "x"));
+    assert_ne!(one, one.clone().with("c", f64::NAN));
+    assert_eq!(Properties::new(), Properties::from_iter(Vec::<(String, bool)>::new()));
+}

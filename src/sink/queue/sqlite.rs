@@ -46,7 +46,7 @@ use self::open_settings::OpenSettings;
 ///
 /// | when | what survives |
 /// |---|---|
-/// | the process is killed, or panics | All events that had left the intake. Events younger than [`batch_max_age`](crate::AnalyticsBuilder::batch_max_age) may be lost, unless [`flush`](crate::Analytics::flush) has returned since. If the delivery of a batch was not yet recorded, the batch is sent again, under the same unique IDs. |
+/// | the process is killed, or panics | All events that had left the intake. Events younger than [`batch_max_age`](crate::Limits::batch_max_age) may be lost, unless [`flush`](crate::Analytics::flush) has returned since. If the delivery of a batch was not yet recorded, the batch is sent again, under the same unique IDs. |
 /// | the last handle is dropped, or [`shutdown`](crate::Analytics::shutdown) runs out of time | All captured events, if the runtime keeps running for a moment; otherwise as if the process was killed. |
 /// | power fails, or the system crashes | An intact file without the last writes: the operating system decides when they reach the disk. |
 /// | the disk is full, read-only or broken while the app runs | The events written before. New events wait in memory as without this queue, [`QueueStats::not_durable`](crate::QueueStats::not_durable) counts them, one warning is logged, and each batch tries to write again. |
