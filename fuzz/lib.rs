@@ -16,7 +16,7 @@ mod library {
 pub use self::guard_probe::GuardProbe;
 use self::library::{event, guard, locks};
 pub use self::library::{
-    event::{Event, Properties},
+    event::{AnalyticsEvent, Properties},
     guard::{Detector, GuardPolicy, IdentifierKind},
 };
 

@@ -13,7 +13,7 @@ pub use self::jsonl::JsonLines;
 pub use self::posthog::{PostHog, PostHogBuildError, PostHogBuilder};
 use crate::{analytics_id::AnalyticsId, event::OutgoingEvent};
 
-/// A service that takes batches of events.
+/// A service that accepts batches of events.
 ///
 /// Implement this trait to send events to a service of your own. See
 /// `examples/custom_backend.rs` for a complete implementation, and `testing::contract`

@@ -322,7 +322,7 @@ impl Search<'_> {
         // Unwind safe: the scanner keeps only a buffer, which each search resets.
         let redacted = catch_unwind(AssertUnwindSafe(|| redact(scanner, text, context)));
         let redacted = redacted.map_err(|_panic| {
-            warn!("a detector panicked; what it was given is dropped");
+            warn!("a detector panicked; its input is dropped");
             DetectorPanicked
         })?;
         if let Some(redacted) = &redacted {
@@ -350,8 +350,8 @@ impl Search<'_> {
         let warning = warned.hasher().hash_one((event, key));
         if warned.insert(warning) {
             match key {
-                Some(key) => warn!(event, key, "something personal was kept back"),
-                None => warn!(event, "something personal was kept back from the event's name"),
+                Some(key) => warn!(event, key, "personal data was kept back"),
+                None => warn!(event, "personal data was kept back from the event's name"),
             }
         }
     }

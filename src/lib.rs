@@ -20,7 +20,6 @@ mod sink;
 // The services that take batches.
 mod backend;
 
-mod hex;
 mod json;
 mod locks;
 mod named;

@@ -1,10 +1,11 @@
-//! The pipeline: gate, intake, guard, queue, delivery, and the counters over all of it.
+//! The pipeline from `capture` to the backends: gate, intake, guard, queues, lanes, and the
+//! counters of all of them.
 //!
 //! ```text
 //!             caller's thread │ one background task
-//! app ── capture ─▶ gate ─▶ intake ─▶ guard ─▶ queue ─▶ delivery ─▶ backend(s)
-//!                    │         │        │        │         │ gate again
-//!                    └─────────┴────────┴────────┴─────────┴──▶ dropped(reason)
+//! app ── capture ─▶ gate ─▶ intake ─▶ guard ─▶ queue ─▶ lane ─▶ backend(s)
+//!                    │         │        │        │       │ gate again
+//!                    └─────────┴────────┴────────┴───────┴──▶ dropped(reason)
 //! ```
 //!
 //! A durable queue is a journal of the queue in memory: events are written before they are
@@ -53,7 +54,7 @@ use crate::{
     stop::Stop,
 };
 
-/// The pipeline between `capture` and the backends.
+/// The pipeline that the handle of the app and the consent half share.
 #[derive(Debug)]
 pub(crate) struct Sink {
     gate: Gate,
@@ -126,7 +127,7 @@ impl Sink {
                     Err(reason) => state.drops.add(*reason, 1),
                 }
             }
-            state.see(restored.last);
+            state.note_row(restored.last);
             if let Some(said) = restored.users.remove(&number) {
                 state.user = PendingUser::restored(said);
             }
@@ -204,7 +205,7 @@ impl Sink {
     // Called by the consent half.
 
     /// Sets the gate, and wipes if `wipe` gives a reason. Both are complete when this
-    /// returns. Readers of drops learn of the wipe when the returned value is dropped.
+    /// returns. Dropping the returned value wakes the readers of drops.
     pub(crate) fn set_gate(
         &self,
         phase: Phase,

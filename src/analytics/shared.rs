@@ -66,14 +66,14 @@ impl Shared {
     pub(crate) fn apply<R>(&self, transition: impl FnOnce(&mut Machine) -> R) -> R {
         let (result, signal) = self.transition(transition);
         self.wake.notify_one();
-        self.tell(signal);
+        self.notify_readers(signal);
         result
     }
 
     /// Makes a transition of the consent task itself, which needs no wake-up.
     pub(crate) fn apply_unnoticed<R>(&self, transition: impl FnOnce(&mut Machine) -> R) -> R {
         let (result, signal) = self.transition(transition);
-        self.tell(signal);
+        self.notify_readers(signal);
         result
     }
 
@@ -92,7 +92,7 @@ impl Shared {
 
     /// Wakes the readers of drops and states while no lock is held, because their wakers are
     /// code of the app. A waker that panics must end neither the consent task nor a call.
-    fn tell(&self, signal: PendingSignal<'_>) {
+    fn notify_readers(&self, signal: PendingSignal<'_>) {
         drop(signal);
         self.wake_readers();
     }

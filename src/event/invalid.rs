@@ -7,13 +7,13 @@ use super::{MAX_EVENT_BYTES, MAX_KEY_BYTES, MAX_NAME_BYTES};
 #[non_exhaustive]
 pub enum InvalidEvent {
     /// A property's key is empty or contains a control character.
-    #[error("a property's key is empty or has a control character")]
+    #[error("a property's key is empty or contains a control character")]
     Key,
     /// A property's key is longer than [`MAX_KEY_BYTES`].
     #[error("a property's key is longer than {MAX_KEY_BYTES} bytes")]
     KeyTooLong,
     /// The name is empty, consists of white space, or contains a control character.
-    #[error("the name is empty, only white space, or has a control character")]
+    #[error("the name is empty, consists of white space, or contains a control character")]
     Name,
     /// The name is longer than [`MAX_NAME_BYTES`].
     #[error("the name is longer than {MAX_NAME_BYTES} bytes")]

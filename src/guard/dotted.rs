@@ -13,7 +13,7 @@ use super::{
 /// object identifiers have small numbers there.
 const LOWEST_DOTTED_PORT: u16 = 10;
 
-/// Searches numbers that are separated by dots.
+/// The search for addresses in numbers that are separated by dots.
 pub(super) struct Dotted<'a> {
     pub(super) text: &'a str,
     pub(super) version_like: VersionLike,

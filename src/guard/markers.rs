@@ -82,7 +82,7 @@ pub(super) fn secret_name(key: &str) -> Option<SecretName> {
     })
 }
 
-/// Finds what the markers in a text announce.
+/// The search for the findings that the markers of a text announce.
 pub(super) struct MarkerSearch<'a> {
     text: &'a str,
     secrets: NamedSecrets<'a>,

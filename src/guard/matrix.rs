@@ -15,7 +15,7 @@ pub(super) const MAX_BYTES: usize = 255;
 /// The length of 32 bytes in base64 without padding, as in IDs that are hashes.
 pub(super) const HASH_CHARS: usize = 43;
 
-/// Walks from sigil to sigil and remembers what it has read, so that it reads no byte
+/// The walk from sigil to sigil. It remembers what it has read, so that it reads no byte
 /// twice.
 pub(super) struct Sigils<'a> {
     text: &'a str,

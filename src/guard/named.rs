@@ -97,7 +97,7 @@ impl SecretName {
     }
 }
 
-/// Searches for secrets after names, from the start of a text to its end.
+/// The search for secrets after names, from the start of a text to its end.
 pub(super) struct NamedSecrets<'a> {
     text: &'a str,
     /// Bytes of passwords and other secrets without quotes.
@@ -169,7 +169,7 @@ impl<'a> NamedSecrets<'a> {
         {
             let scheme = &bytes[range];
             if scheme.eq_ignore_ascii_case(b"bearer") {
-                // The value is a name of its own.
+                // `Bearer` is a name itself, so its secret is found separately.
                 return None;
             }
             let has_parameters =

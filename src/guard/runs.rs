@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use super::cost;
 
-/// Remembers the last run.
+/// The last run of one class of bytes.
 pub(super) struct Runs {
     is_part: fn(u8) -> bool,
     /// Bytes that do not belong to the run at its end, such as the end of a sentence.

@@ -18,7 +18,7 @@ use super::{
     decode::{Decoded, decode},
     detector::Detector,
     email::email_at,
-    ip::{self},
+    ip,
     jwt::json_web_tokens,
     key,
     kind::IdentifierKind,
@@ -41,7 +41,7 @@ pub(super) struct Finding {
     pub(super) kind: IdentifierKind,
 }
 
-/// Searches texts for the identifiers of one session.
+/// The search for personal data in texts, for one session.
 pub(super) struct Scanner {
     own_server: Option<String>,
     own: Vec<Literal>,
@@ -81,12 +81,13 @@ impl Scanner {
         let mut is_clean = true;
         with_form(members, |_, _| is_clean = false);
         self.fold(members);
-        // Treat versions as addresses here: the key that marks a version may not be seen.
+        // Versions are treated as addresses: without the key before it, a value may count as
+        // an address.
         ip::ip_addresses(members, VersionLike::Address, |_| is_clean = false);
         is_clean && self.literals.next(&self.folded, 0).is_none()
     }
 
-    /// Returns all findings in `text`, in order and merged where they touch.
+    /// Returns all findings in `text`, in order and merged where they overlap.
     pub(super) fn scan(&mut self, text: &str, context: Context) -> Vec<Finding> {
         let mut found = Vec::new();
         let mut may_have_escapes = self.scan_layer(text, context, &mut found);

@@ -18,7 +18,7 @@ const GITHUB_CHARS: usize = 30;
 const FIREBASE_CHARS: usize = 60;
 const INSTALLATION_CHARS: usize = 64;
 
-/// Searches for tokens from the start of a text to its end.
+/// The search for tokens from the start of a text to its end.
 pub(super) struct Tokens<'a> {
     text: &'a str,
     /// Bytes of homeserver tokens.

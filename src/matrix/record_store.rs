@@ -4,9 +4,9 @@ use matrix_sdk::{Client, StoreError, ruma::UserId};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::{
-    consent::record::{Record, VERSION},
+use crate::consent::{
     hex::hex,
+    record::{Record, VERSION},
 };
 
 /// The most times that a save starts again because another process wrote at the same time.

@@ -49,8 +49,8 @@ impl<T: HasDrops> Counted<T> {
     }
 }
 
-/// Holds the lock. The order of the fields matters: the lock is released before the signal
-/// is raised.
+/// The guard of a [`Counted`] lock. Fields are dropped in order, so the lock is released
+/// before the signal is raised.
 pub(crate) struct CountedGuard<'a, T: HasDrops> {
     guard: MutexGuard<'a, T>,
     pending: PendingSignal<'a>,
@@ -102,7 +102,7 @@ impl<T: HasDrops> DerefMut for CountedGuard<'_, T> {
 pub(crate) struct PendingSignal<'a>(Option<&'a DropSignal>);
 
 impl<'a> PendingSignal<'a> {
-    /// Raises `other` together with this one.
+    /// Merges `other` into this signal, so that both are raised together.
     pub(crate) fn join(&mut self, mut other: PendingSignal<'a>) {
         self.0 = self.0.or(other.0.take());
     }

@@ -41,9 +41,9 @@ impl HasDrops for Draining {
 /// the waker of a reader of drops.
 #[derive(Debug, Default)]
 pub(super) struct DrainCalls {
-    asked: AtomicU64,
+    calls: AtomicU64,
     done: AtomicU64,
-    asked_again: Notify,
+    requested: Notify,
     progressed: Notify,
 }
 
@@ -51,8 +51,8 @@ impl DrainCalls {
     /// Waits until all events that were in the intake at the time of the call have left
     /// it, or until `stop`.
     async fn drained(&self, stop: &Stop) {
-        let call = self.asked.fetch_add(1, Ordering::AcqRel) + 1;
-        self.asked_again.notify_one();
+        let call = self.calls.fetch_add(1, Ordering::AcqRel) + 1;
+        self.requested.notify_one();
         let drained = async {
             loop {
                 let progressed = self.progressed.notified();
@@ -100,7 +100,7 @@ impl Sink {
             };
             tokio::select! {
                 () = due => {}
-                () = self.drain_calls.asked_again.notified() => {}
+                () = self.drain_calls.requested.notified() => {}
                 () = self.stop.stopped() => return,
             }
             self.drain().await;
@@ -115,7 +115,7 @@ impl Sink {
     /// Moves the events in the intake to the queues. Only the background task may call
     /// this.
     pub(super) async fn drain(&self) {
-        let calls = self.drain_calls.asked.load(Ordering::Acquire);
+        let calls = self.drain_calls.calls.load(Ordering::Acquire);
         if let Some(mut in_transit) = self.take_captured() {
             if let Some(journal) = &self.journal {
                 // Before the events, so that user properties set before them are in the

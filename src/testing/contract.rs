@@ -168,7 +168,7 @@ const MARK: &str = "mark-7c0a93";
 /// The future can be dropped, but the harness must not be reused afterwards.
 pub async fn check<H: BackendHarness>(harness: &H) {
     let name = harness.backend().name();
-    assert!(!name.trim().is_empty(), "a backend has a name");
+    assert!(!name.trim().is_empty(), "a backend needs a name");
 
     sends_nothing_before_the_first_send(harness).await;
     delivers_every_event_once_and_unchanged(harness).await;
@@ -186,7 +186,7 @@ pub async fn check<H: BackendHarness>(harness: &H) {
 }
 
 async fn sends_nothing_before_the_first_send<H: BackendHarness>(harness: &H) {
-    assert!(!harness.was_contacted().await, "the service was touched before the first `send`");
+    assert!(!harness.was_contacted().await, "the service was contacted before the first `send`");
     harness.backend().close();
     assert!(!harness.was_contacted().await, "the service was touched by `close`");
 }
@@ -200,7 +200,10 @@ async fn delivers_every_event_once_and_unchanged<H: BackendHarness>(harness: &H)
     delivers(harness, &batch(ID, awkward_events()), "all events in one batch").await;
     let many = (0..200).map(|n| event("Counted", Properties::new().with("number", n)));
     delivers(harness, &batch(ID, many), "a batch of 200 events").await;
-    assert!(harness.was_contacted().await, "events were received, yet nothing was sent");
+    assert!(
+        harness.was_contacted().await,
+        "events were received, but the service was not contacted"
+    );
 }
 
 async fn repeats_a_batch_with_the_same_uuids<H: BackendHarness>(harness: &H) {
@@ -224,7 +227,7 @@ async fn reports_a_refusal<H: BackendHarness>(harness: &H, failure: DeliveryFail
     let events =
         [with_user_properties(event(MARK, marked()), marked(), marked()), event("Two", marked())];
     let Err(error) = harness.backend().send(&batch(ID, events)).await else {
-        panic!("a refusal as {failure:?} was reported as a delivery");
+        panic!("the refusal {failure:?} was reported as a delivery");
     };
     assert_eq!(
         DeliveryFailure::from(&error),
@@ -237,7 +240,7 @@ async fn reports_a_refusal<H: BackendHarness>(harness: &H, failure: DeliveryFail
 
     harness.set_mode(Mode::Accept).await;
     let batch = batch(ID, [event("AfterRefusal", marked())]);
-    delivers(harness, &batch, &format!("a batch after a refusal as {failure:?}")).await;
+    delivers(harness, &batch, &format!("a batch after the refusal {failure:?}")).await;
 }
 
 async fn leaves_nothing_behind_when_dropped<H: BackendHarness>(harness: &H) {

@@ -102,14 +102,14 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Plan {
-    next: VecDeque<Mishap>,
+    next: VecDeque<QueuedAction>,
     always: Option<DeliveryFailure>,
     stalled: bool,
     attempts: usize,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Mishap {
+enum QueuedAction {
     Failure(DeliveryFailure),
     Panic,
 }
@@ -123,7 +123,7 @@ impl FailingBackend {
 
     /// Queues a failure for one attempt, after the actions already queued.
     pub fn fail_next(&self, failure: DeliveryFailure) {
-        self.change(|plan| plan.next.push_back(Mishap::Failure(failure)));
+        self.change(|plan| plan.next.push_back(QueuedAction::Failure(failure)));
     }
 
     /// Makes every attempt fail once the queued actions are used up.
@@ -133,7 +133,7 @@ impl FailingBackend {
 
     /// Queues a panic for one attempt, after the actions already queued.
     pub fn panic_next(&self) {
-        self.change(|plan| plan.next.push_back(Mishap::Panic));
+        self.change(|plan| plan.next.push_back(QueuedAction::Panic));
     }
 
     /// Accepts every batch again: discards the queued actions and ends
@@ -216,17 +216,17 @@ impl Backend for FailingBackend {
     async fn send(&self, batch: &Batch) -> Result<(), DeliveryError> {
         self.change(|plan| plan.attempts += 1);
         self.shared.wait_until(|plan| !plan.stalled).await;
-        let mishap = {
+        let action = {
             let mut plan = self.shared.plan();
-            plan.next.pop_front().or(plan.always.map(Mishap::Failure))
+            plan.next.pop_front().or(plan.always.map(QueuedAction::Failure))
         };
-        match mishap {
+        match action {
             None => {
                 self.shared.accepted.add(batch.into());
                 Ok(())
             }
-            Some(Mishap::Failure(failure)) => Err(failure.into()),
-            Some(Mishap::Panic) => panic!("the test asked for this panic"),
+            Some(QueuedAction::Failure(failure)) => Err(failure.into()),
+            Some(QueuedAction::Panic) => panic!("the test asked for this panic"),
         }
     }
 }

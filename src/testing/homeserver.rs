@@ -75,7 +75,7 @@ use super::{Fault, FaultRule};
 /// # }
 /// ```
 #[derive(Clone)]
-#[must_use = "a mock homeserver is of use only to the clients of its devices"]
+#[must_use = "a mock homeserver is only useful to the clients of its devices"]
 pub struct AccountDataServer {
     shared: Arc<Shared>,
     /// Kept alive here and not in `Shared`, which the server's own mocks hold.

@@ -29,11 +29,11 @@ struct Row {
 enum Target {
     AtLeast(f64),
     AtMost(f64),
-    /// No target is set.
-    Untold,
+    /// There is no target for this row.
+    Unset,
 }
 
-use Target::{AtLeast, AtMost, Untold};
+use Target::{AtLeast, AtMost, Unset};
 
 const POSTHOG: usize = 0;
 const OTEL: usize = 1;
@@ -99,7 +99,7 @@ fn rows() -> Vec<Row> {
             "capture, sparse, the thread asleep before",
             "ns",
             ("ours/cold", "ns"),
-            Untold,
+            Unset,
             all("ns", "posthog/cold", "otel/cold", "floor/cold"),
         ),
         calls(
@@ -250,14 +250,14 @@ pub(crate) fn print(quick: bool, only: &str) -> Result<ExitCode, Box<dyn Error>>
             (None, _) => "not measured",
             (Some(ours), AtMost(most)) if ours <= most => "pass",
             (Some(ours), AtLeast(least)) if ours >= least => "pass",
-            (Some(_), Untold) => "–",
+            (Some(_), Unset) => "–",
             _ => "**miss**",
         };
         missed += usize::from(verdict == "**miss**");
         let target = match row.target {
             AtMost(most) => format!("≤ {}", number(most)),
             AtLeast(least) => format!("≥ {}", number(least)),
-            Untold => "–".to_owned(),
+            Unset => "–".to_owned(),
         };
         let best = [others[POSTHOG], others[OTEL]].into_iter().flatten().reduce(f64::min);
         let ratio = match (best, ours) {

@@ -138,8 +138,8 @@ impl Machine {
             Err(failure) => return self.failed(failure, now, random),
         };
         match (task, request) {
-            (Task::OptIn, Request::ReadBack(plan)) => {
-                self.opt_in_read_back(asked_at, &seen, plan, now);
+            (Task::OptIn, Request::ReadBack(plan, before)) => {
+                self.opt_in_read_back(asked_at, &seen, plan, before, now);
             }
             (Task::OptIn, Request::Confirm(id)) => self.opt_in_confirmed(asked_at, &seen, id, now),
             (Task::OptIn, _) => self.opt_in_read(asked_at, &seen, now, random),

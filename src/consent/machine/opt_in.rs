@@ -6,7 +6,7 @@ use super::{
     CallId, Generation, LastAnswer, Machine, Outcome, Random, Session,
     calls::CallKind,
     operation::{Operation, Step, Task},
-    request::{OptInPlan, Request},
+    request::{BeforeWrite, OptInPlan, Request},
 };
 use crate::{
     analytics_id::AnalyticsId,
@@ -187,9 +187,13 @@ impl Machine {
     /// Handles that the write of `plan` got no answer. It is read back next. Until that
     /// succeeds, it is unknown whether the write was applied.
     pub(super) fn opt_in_unanswered(&mut self, plan: OptInPlan) {
+        let before = BeforeWrite {
+            answer: self.server.answer.clone(),
+            fetch_wanted: self.wake.fetch_wanted,
+        };
         self.server.write_in_flight = None;
         self.unconfirm();
-        self.proceed(Request::ReadBack(plan));
+        self.proceed(Request::ReadBack(plan, before));
     }
 
     /// Handles the read that follows an unanswered write of `plan`. If it shows the write,
@@ -199,6 +203,7 @@ impl Machine {
         asked_at: Generation,
         seen: &Observed,
         plan: OptInPlan,
+        before: BeforeWrite,
         now: Instant,
     ) {
         if plan.change().outcome() == *seen {
@@ -206,6 +211,11 @@ impl Machine {
                 OptInPlan::Mint(_) => self.opt_in_wrote(plan, now),
                 OptInPlan::Keep(id) => self.opt_in_confirmed(asked_at, seen, id, now),
             };
+        }
+        if self.is_proof(asked_at, seen) && self.server.on_server.as_ref() == Some(seen) {
+            // The account is as it was when the plan was made.
+            self.server.answer = before.answer;
+            self.wake.fetch_wanted = before.fetch_wanted;
         }
         self.opt_in_failed(now);
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::Action;
+use super::{Action, LastAnswer};
 use crate::{analytics_id::AnalyticsId, consent::content::Change};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -11,7 +11,7 @@ pub(super) enum Request {
     /// The first read of an operation.
     Read,
     /// The read after an opt-in whose write got no answer.
-    ReadBack(OptInPlan),
+    ReadBack(OptInPlan, BeforeWrite),
     /// The read after an opt-in that kept this ID and whose write was acknowledged.
     Confirm(AnalyticsId),
     /// The read after the write of a removal or of a clean-up.
@@ -28,7 +28,7 @@ impl Request {
     pub(super) fn action(&self) -> Action {
         match self {
             Self::Read => Action::Get,
-            Self::ReadBack(_) | Self::Confirm(_) | Self::Verify => Action::GetAgain,
+            Self::ReadBack(..) | Self::Confirm(_) | Self::Verify => Action::GetAgain,
             Self::CleanUp { .. } => Action::Put(Change::OptOut),
             Self::Remove(change) => Action::Put(change.clone()),
             Self::OptIn(plan) => Action::Put(plan.change()),
@@ -55,6 +55,14 @@ impl OptInPlan {
     pub(super) fn change(&self) -> Change {
         Change::OptIn(self.id().clone())
     }
+}
+
+/// The state before a write that got no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(test, derive(Hash))]
+pub(super) struct BeforeWrite {
+    pub(super) answer: LastAnswer,
+    pub(super) fetch_wanted: bool,
 }
 
 /// A request that failed.

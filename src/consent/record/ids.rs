@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::Record;
-use crate::{analytics_id::AnalyticsId, hex::hex};
+use crate::{analytics_id::AnalyticsId, consent::hex::hex};
 
 /// The number of retired IDs to remember. A client that writes back its cache restores a
 /// recent one.

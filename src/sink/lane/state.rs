@@ -59,7 +59,7 @@ impl LaneState {
         self.last_number += 1;
         queued.number = self.last_number;
         let own = queued.row.map(NonZeroU64::get);
-        self.see(own.unwrap_or_default());
+        self.note_row(own.unwrap_or_default());
         let behind_another = self.in_flight_row.is_some();
         self.queue.push(queued, limits, &mut self.drops, |row| {
             if behind_another || Some(row) == own {
@@ -79,7 +79,7 @@ impl LaneState {
     }
 
     /// Notes that `row` was offered.
-    pub(crate) fn see(&mut self, row: Row) {
+    pub(crate) fn note_row(&mut self, row: Row) {
         self.last_row = self.last_row.max(row);
     }
 

@@ -105,7 +105,7 @@ async fn no_canary_is_sent_written_or_logged() {
             .unwrap();
     }
     let logged = LOGGED.lock().unwrap().clone();
-    assert!(logged.contains("something personal was kept back"), "{logged}");
+    assert!(logged.contains("personal data was kept back"), "{logged}");
     assert!(logged.contains("backend=\"failing\""), "{logged}");
     assert!(!logged.contains(id.reveal()) && !logged.contains("phc_canary_key"), "{logged}");
     assert!(seen.contains("words of a person") && !logged.contains("words of a person"));

@@ -26,13 +26,13 @@ pub(super) type WipeWaiter = oneshot::Sender<Result<(), QueueError>>;
 /// A job of the file's thread.
 #[derive(Debug)]
 pub(super) enum Job {
-    /// Deletes everything of epochs below the floor, and replies to these callers.
+    /// Delete everything of epochs below the floor, and reply to these callers.
     Wipe(Vec<WipeWaiter>),
-    /// Notes the rows that lanes did not take.
+    /// Note the rows that lanes did not take.
     Refuse(Vec<Refused>),
-    /// Writes the mark of each lane.
+    /// Write the mark of each lane.
     Mark(Marks),
-    /// Writes the user properties that wait in these lanes.
+    /// Write the user properties that wait in these lanes.
     Users(BTreeMap<usize, Said>),
     Write(Write),
     Close,

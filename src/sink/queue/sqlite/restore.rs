@@ -60,7 +60,7 @@ impl Rows {
         };
         let is_new = rows.bind(&settings.owner, &mut found.discarded)?;
         rows.forget_set_aside(file, is_new, replaced, keep)?;
-        rows.know_backends(&settings.lanes, &mut found.restored)?;
+        rows.load_marks(&settings.lanes, &mut found.restored)?;
         rows.withdraw(keep, &mut found.restored)?;
         rows.erase_remains()?;
         let new_key = rows.unlock(settings.passphrase.as_ref().map(|p| p.as_str()))?;
@@ -124,7 +124,7 @@ impl Rows {
     /// Reads the mark of each of `lanes`. A new lane is marked up to the last row, so that
     /// it gets no earlier events. The last row is the highest number that the file refers
     /// to, so that no number is used twice.
-    fn know_backends(
+    fn load_marks(
         &mut self,
         lanes: &[String],
         restored: &mut Restored,

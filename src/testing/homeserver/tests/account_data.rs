@@ -79,7 +79,7 @@ async fn only_the_user_has_access() {
 
     assert_eq!(http.get().await.error(), (403, "M_FORBIDDEN".to_owned()));
     assert_eq!(http.put("{}").await.error(), (403, "M_FORBIDDEN".to_owned()));
-    http.token = Some("nobody's".to_owned());
+    http.token = Some("unknown".to_owned());
     let answer = http.get().await;
     assert_eq!(answer.error(), (401, "M_UNKNOWN_TOKEN".to_owned()));
     assert_eq!(answer.json()["soft_logout"], false);
