@@ -111,9 +111,8 @@ async fn make_calls(analytics: &Analytics, calls: &[Call], witness: &dyn Witness
             }
             Call::OptIn => {
                 witness.report(Fact::OptInCalled).await;
-                let state = analytics.opt_in().await;
-                if !state.is_ok_and(|state| state.decision == Consent::Granted) {
-                    // A withdrawal superseded it and continues on its own.
+                // A withdrawal may have superseded it: the next call is made all the same.
+                if analytics.opt_in().await.is_err() {
                     pending::<()>().await;
                 }
                 analytics.capture_one("OptedIn");
