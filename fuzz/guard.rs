@@ -44,7 +44,7 @@ fuzz_target!(|text: &str| {
 
     // As a property, after the quick check of the whole event.
     let (key, value) = (before, after);
-    let properties = Properties::new().with(key, value).with("other", 1.5);
+    let properties = Properties::new().with(key.to_owned(), value.to_owned()).with("other", 1.5);
     if properties.check().is_err() {
         return;
     }
@@ -78,7 +78,7 @@ fn plant(before: &str, after: &str) {
         let clean = GUARD.redact(&text);
         let is_left = clean.to_ascii_lowercase().contains(piece);
         assert!(!is_left, "{identifier} is left: {text:?} became {clean:?}");
-        let properties = Properties::new().with("text", text.as_str());
+        let properties = Properties::new().with("text", text.clone());
         if properties.check().is_ok() {
             let guarded = GUARD.properties(properties).expect("it redacts");
             let is_left = format!("{:?}", guarded.deserialize::<serde_json::Value>().ok())

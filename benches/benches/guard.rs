@@ -49,7 +49,7 @@ fn main() {
         let text = one_kb(text);
         assert_eq!(guard.redact(&text), text, "{name}");
         report(&format!("clean {name}, a text"), || guard.redact(&text).len());
-        let properties = Properties::new().with("text", text.as_str());
+        let properties = Properties::new().with("text", text.clone());
         report(&format!("clean {name}, a property"), || {
             // The figure includes the copy, which is made by the caller.
             guard.properties(properties.clone()).is_some_and(|clean| clean.is_empty()).into()

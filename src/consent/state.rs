@@ -168,3 +168,41 @@ impl ConsentState {
         self.gate == GateState::Open
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        collections::BTreeSet,
+        fmt::{Debug, Display},
+    };
+
+    use super::*;
+    use crate::{
+        consent::switch::{Note, Switch},
+        sink::stats::DropReason,
+    };
+
+    /// Sees that the name of each variant is the variant's own, in snake case.
+    fn check<T: Debug + Display + Serialize>(variants: &[T]) {
+        let mut names = BTreeSet::new();
+        for variant in variants {
+            let name = variant.to_string();
+            assert!(!name.starts_with('_') && !name.ends_with('_'), "{name}");
+            assert!(name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{name}");
+            assert_eq!(name.replace('_', ""), format!("{variant:?}").to_lowercase());
+            assert_eq!(serde_json::to_value(variant).unwrap(), name);
+            assert!(names.insert(name));
+        }
+    }
+
+    #[test]
+    fn every_variant_has_its_own_name_in_snake_case() {
+        check(Consent::ALL);
+        check(ClosedReason::ALL);
+        check(HoldReason::ALL);
+        check(Prompt::ALL);
+        check(Switch::ALL);
+        check(Note::ALL);
+        check(DropReason::ALL);
+    }
+}

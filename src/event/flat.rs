@@ -52,7 +52,7 @@ pub(super) fn members<T: Serialize + ?Sized>(value: &T) -> Result<Flat, InvalidE
 pub(super) fn push_member(
     members: &mut String,
     key: &str,
-    value: &PropertyValue<'_>,
+    value: &PropertyValue,
 ) -> Result<(), InvalidEvent> {
     let length = members.len();
     let written = push_key(members, key).and_then(|()| match value {

@@ -91,13 +91,17 @@ impl Properties {
 
     /// Adds `key` with `value`, or replaces its value, and returns the properties.
     #[must_use]
-    pub fn with<'v>(mut self, key: &str, value: impl Into<PropertyValue<'v>>) -> Self {
+    pub fn with(
+        mut self,
+        key: impl Into<Cow<'static, str>>,
+        value: impl Into<PropertyValue>,
+    ) -> Self {
         self.insert(key, value);
         self
     }
 
     /// Adds `key` with `value`, or replaces its value.
-    pub fn insert<'v>(&mut self, key: &str, value: impl Into<PropertyValue<'v>>) {
+    pub fn insert(&mut self, key: impl Into<Cow<'static, str>>, value: impl Into<PropertyValue>) {
         if self.problem.is_some() {
             return;
         }
@@ -107,16 +111,16 @@ impl Properties {
             // Room for the usual event, so that one allocation serves.
             self.members.reserve(128);
         }
-        let value = value.into();
-        if let Err(problem) = flat::push_member(&mut self.members, key, &value) {
-            self.insert_again(key, &value, problem);
+        let (key, value) = (key.into(), value.into());
+        if let Err(problem) = flat::push_member(&mut self.members, &key, &value) {
+            self.insert_again(&key, &value, problem);
         }
     }
 
     /// Makes room for `value` if there was too little: what it replaces, and what was
     /// replaced before, needs none.
     #[cold]
-    fn insert_again(&mut self, key: &str, value: &PropertyValue<'_>, problem: InvalidEvent) {
+    fn insert_again(&mut self, key: &str, value: &PropertyValue, problem: InvalidEvent) {
         if problem != InvalidEvent::TooLarge {
             self.problem = Some(problem);
             return;
@@ -321,13 +325,11 @@ impl Properties {
     }
 }
 
-impl<K: Into<Cow<'static, str>>, V: Into<PropertyValue<'static>>> FromIterator<(K, V)>
-    for Properties
-{
+impl<K: Into<Cow<'static, str>>, V: Into<PropertyValue>> FromIterator<(K, V)> for Properties {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(members: I) -> Self {
         let mut properties = Self::new();
         for (key, value) in members {
-            properties.insert(&key.into(), value);
+            properties.insert(key, value);
         }
         properties
     }
@@ -339,7 +341,7 @@ impl<K: Into<Cow<'static, str>>, V: Into<PropertyValue<'static>>> FromIterator<(
 /// let properties = Properties::from([("app", "desktop"), ("channel", "beta")]);
 /// assert_eq!(properties.to_json(), r#"{"app":"desktop","channel":"beta"}"#);
 /// ```
-impl<K: Into<Cow<'static, str>>, V: Into<PropertyValue<'static>>, const N: usize> From<[(K, V); N]>
+impl<K: Into<Cow<'static, str>>, V: Into<PropertyValue>, const N: usize> From<[(K, V); N]>
     for Properties
 {
     fn from(members: [(K, V); N]) -> Self {

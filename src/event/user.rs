@@ -31,14 +31,22 @@ impl UserProperties {
 
     /// Adds a property that replaces the value which the backend has.
     #[must_use]
-    pub fn set<'v>(mut self, key: &str, value: impl Into<PropertyValue<'v>>) -> Self {
+    pub fn set(
+        mut self,
+        key: impl Into<Cow<'static, str>>,
+        value: impl Into<PropertyValue>,
+    ) -> Self {
         self.set.insert(key, value);
         self
     }
 
     /// Adds a property that the backend takes only if it has none with that key.
     #[must_use]
-    pub fn set_once<'v>(mut self, key: &str, value: impl Into<PropertyValue<'v>>) -> Self {
+    pub fn set_once(
+        mut self,
+        key: impl Into<Cow<'static, str>>,
+        value: impl Into<PropertyValue>,
+    ) -> Self {
         self.set_once.insert(key, value);
         self
     }
@@ -94,7 +102,7 @@ impl From<Properties> for UserProperties {
 }
 
 /// Sets each of the properties; none only once.
-impl<K: Into<Cow<'static, str>>, V: Into<PropertyValue<'static>>, const N: usize> From<[(K, V); N]>
+impl<K: Into<Cow<'static, str>>, V: Into<PropertyValue>, const N: usize> From<[(K, V); N]>
     for UserProperties
 {
     fn from(set: [(K, V); N]) -> Self {

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 /// The value of a property.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
-pub enum PropertyValue<'a> {
+pub enum PropertyValue {
     /// `true` or `false`.
     Bool(bool),
     /// A floating-point number of double precision; it must be finite.
@@ -17,14 +17,14 @@ pub enum PropertyValue<'a> {
     Float32(f32),
     /// A signed integer.
     Integer(i64),
-    /// Text.
-    Text(Cow<'a, str>),
+    /// Text: borrowed if it is part of the program, owned if it was computed.
+    Text(Cow<'static, str>),
     /// An integer that may be larger than [`i64::MAX`].
     Unsigned(u64),
 }
 
 /// Prints the kind of the value only, because the value may be personal.
-impl fmt::Debug for PropertyValue<'_> {
+impl fmt::Debug for PropertyValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Bool(_) => "Bool(..)",
@@ -37,7 +37,7 @@ impl fmt::Debug for PropertyValue<'_> {
     }
 }
 
-impl Serialize for PropertyValue<'_> {
+impl Serialize for PropertyValue {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
             Self::Bool(value) => serializer.serialize_bool(*value),
@@ -52,7 +52,7 @@ impl Serialize for PropertyValue<'_> {
 
 macro_rules! value_from {
     ($($source:ty => $variant:ident),* $(,)?) => {
-        $(impl From<$source> for PropertyValue<'_> {
+        $(impl From<$source> for PropertyValue {
             fn from(value: $source) -> Self {
                 Self::$variant(value.into())
             }
@@ -68,14 +68,15 @@ value_from! {
     String => Text,
 }
 
-impl<'a> From<&'a str> for PropertyValue<'a> {
-    fn from(value: &'a str) -> Self {
+/// The text is part of the program. Pass a text that was computed as a `String`.
+impl From<&'static str> for PropertyValue {
+    fn from(value: &'static str) -> Self {
         Self::Text(Cow::Borrowed(value))
     }
 }
 
-impl<'a> From<Cow<'a, str>> for PropertyValue<'a> {
-    fn from(value: Cow<'a, str>) -> Self {
+impl From<Cow<'static, str>> for PropertyValue {
+    fn from(value: Cow<'static, str>) -> Self {
         Self::Text(value)
     }
 }

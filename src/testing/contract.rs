@@ -246,7 +246,7 @@ async fn reports_a_refusal<H: BackendHarness>(harness: &H, failure: DeliveryFail
 async fn leaves_nothing_behind_when_dropped<H: BackendHarness>(harness: &H) {
     harness.set_mode(Mode::Stall).await;
     let long = "x".repeat(16 * 1024);
-    let events = (0..40).map(|_| event(MARK, marked().with("long", long.as_str())));
+    let events = (0..40).map(|_| event(MARK, marked().with("long", long.clone())));
     let stuck = batch(ID, events);
     {
         let mut send = pin!(harness.backend().send(&stuck));

@@ -111,8 +111,8 @@ async fn make_calls(analytics: &Analytics, calls: &[Call], witness: &dyn Witness
             }
             Call::OptIn => {
                 witness.report(Fact::OptInCalled).await;
+                // A withdrawal may have superseded it: the next call is made all the same.
                 if analytics.opt_in().await.is_err() {
-                    // A withdrawal superseded it and continues on its own.
                     pending::<()>().await;
                 }
                 analytics.capture_one("OptedIn");

@@ -146,7 +146,8 @@ async fn keys_that_become_equal_are_merged_and_redacted_keys_keep_the_length_lim
     let world = World::new().await;
     let (analytics, recorder) = opted_in(&world, GuardPolicy::Redact).await;
     let long = "::1 ".repeat(50);
-    let properties = Properties::new().with("!a:b.org", 1).with("!c:d.org", 2).with(long.trim(), 3);
+    let properties =
+        Properties::new().with("!a:b.org", 1).with("!c:d.org", 2).with(long.trim().to_owned(), 3);
     analytics.capture_named("Keys", properties);
     assert!(eventually(analytics.flush_all()).await.is_complete());
     let expected = json!({"[room_id]": 2, "[redacted]": 3});

@@ -373,7 +373,7 @@ impl AnalyticsEvent for Number {
 async fn an_invalid_event_is_counted_and_the_sink_continues() {
     let world = World::new().await;
     let (analytics, recorder) = world.device("PHONE").await.start_opted_in().await;
-    let bad = |key: &str| Properties::new().with(key, 1);
+    let bad = |key: &str| Properties::new().with(key.to_owned(), 1);
     analytics.capture(&Nested { inner: vec![1] });
     analytics.capture(&Number { value: f64::NAN });
     analytics.capture_named("", Properties::new());
@@ -386,13 +386,13 @@ async fn an_invalid_event_is_counted_and_the_sink_continues() {
     analytics.capture_named("Value", Properties::new().with("value", f64::INFINITY));
     assert_eq!(dropped(&analytics, 0, DropReason::Invalid), 10);
     let text = "x".repeat(1024 * 1024);
-    analytics.capture_named("Value", Properties::new().with("value", text.as_str()));
+    analytics.capture_named("Value", Properties::new().with("value", text.clone()));
     assert_eq!(dropped(&analytics, 0, DropReason::TooLarge), 1);
 
     // Too large only together with the super properties.
     let half = "x".repeat(MAX_EVENT_BYTES / 2);
-    analytics.set_super_properties(Properties::new().with("base", half.as_str())).unwrap();
-    analytics.capture_named("Sum", Properties::new().with("own", half.as_str()));
+    analytics.set_super_properties(Properties::new().with("base", half.clone())).unwrap();
+    analytics.capture_named("Sum", Properties::new().with("own", half.clone()));
     analytics.set_super_properties(Properties::new()).unwrap();
     analytics.capture(&Number { value: 1.5 });
     assert!(eventually(analytics.flush_all()).await.is_complete());
@@ -551,7 +551,7 @@ async fn large_events_for_an_idle_backend_do_not_wait_until_the_intake_is_full()
     let analytics = opted_in(builder).await;
     let text = "x".repeat(30_000);
     for _ in 0..500 {
-        analytics.capture_named("Large", Properties::new().with("text", text.as_str()));
+        analytics.capture_named("Large", Properties::new().with("text", text.clone()));
         // The app yields to the runtime now and then, but never for 10 seconds.
         tokio::task::yield_now().await;
     }
@@ -575,7 +575,7 @@ async fn an_event_that_can_never_fit_evicts_no_other() {
     }
     eventually(analytics.flush_all()).await;
     let text = "x".repeat(2000);
-    analytics.capture_named("Large", Properties::new().with("text", text.as_str()));
+    analytics.capture_named("Large", Properties::new().with("text", text.clone()));
     eventually(analytics.flush_all()).await;
     assert_eq!(dropped(&analytics, 0, DropReason::TooLarge), 1);
     assert_eq!(analytics.stats().backends[0].queued, 5);

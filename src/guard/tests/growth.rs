@@ -29,7 +29,7 @@ fn redaction_never_makes_an_event_exceed_its_limit() {
             let text = pattern.repeat(length / pattern.len());
             let mut properties = Properties::new();
             for number in 0.. {
-                let more = properties.clone().with(&format!("k{number:x}"), text.as_str());
+                let more = properties.clone().with(format!("k{number:x}"), text.clone());
                 if more.check().is_err() {
                     break;
                 }
@@ -49,7 +49,7 @@ fn keys_and_texts_that_grow_together_stay_within_the_limit() {
     let guard = Guard::new(GuardPolicy::Redact, Vec::new());
     let mut properties = Properties::new();
     for number in 0.. {
-        let more = properties.clone().with(&format!("::1 {number:x}"), "::1");
+        let more = properties.clone().with(format!("::1 {number:x}"), "::1");
         if more.check().is_err() {
             break;
         }

@@ -58,7 +58,7 @@ async fn dropping_a_send_ends_its_connection_with_the_request_unfinished() {
     let backend = posthog(&collector.url());
     let long = "x".repeat(30 * 1024);
     let events =
-        (0..1024).map(|_| testing::event("Long", Properties::new().with("long", long.as_str())));
+        (0..1024).map(|_| testing::event("Long", Properties::new().with("long", long.clone())));
     let batch = testing::batch(ID, events);
     {
         let mut send = pin!(backend.send(&batch));

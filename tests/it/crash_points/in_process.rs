@@ -434,7 +434,7 @@ fn a_process_that_stops_after_an_opt_out_at_any_point_breaks_no_promise() {
             }
         }
     }
-    assert_eq!(stops, 444);
+    assert_eq!(stops, 448);
 }
 
 /// The process stops at every point, and the process that resumes stops at every point as well.

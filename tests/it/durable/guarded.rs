@@ -31,8 +31,9 @@ impl Detector for Codenames {
 /// properties.
 async fn leave(durable: &Durable, secret: &str) {
     let (analytics, _) = durable.start_offline().await;
-    analytics.set_user_properties(UserProperties::new().set("project", secret)).unwrap();
-    let properties = Properties::new().with(secret, 1).with("text", format!("on {secret}!"));
+    analytics.set_user_properties(UserProperties::new().set("project", secret.to_owned())).unwrap();
+    let properties =
+        Properties::new().with(secret.to_owned(), 1).with("text", format!("on {secret}!"));
     analytics.capture_named(format!("Opened {secret}"), properties);
     analytics.capture_one("Closed");
     flush(&analytics).await;

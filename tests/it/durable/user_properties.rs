@@ -1,6 +1,7 @@
 //! User properties survive a restart, unless they were replaced, delivered or withdrawn.
 
 use std::{
+    borrow::Cow,
     ops::Range,
     sync::{
         Arc,
@@ -19,7 +20,11 @@ use rusqlite::Connection;
 use super::{Durable, counters, flush};
 use crate::support::{AnalyticsExt as _, eventually};
 
-fn set_property<'a>(analytics: &Analytics, key: &str, value: impl Into<PropertyValue<'a>>) {
+fn set_property(
+    analytics: &Analytics,
+    key: impl Into<Cow<'static, str>>,
+    value: impl Into<PropertyValue>,
+) {
     analytics.set_user_properties(UserProperties::new().set(key, value)).unwrap();
 }
 
@@ -333,7 +338,7 @@ async fn a_backend_that_accepts_none_does_not_affect_the_other_backends() {
     analytics.confirmed().await;
     let text = "word ".repeat(4000);
     for n in 0..5 {
-        set_property(&analytics, &format!("key{n}"), text.clone());
+        set_property(&analytics, format!("key{n}"), text.clone());
         analytics.capture_one("E");
         flush(&analytics).await;
         assert_eq!(good.events().last().unwrap().set.len(), 1);

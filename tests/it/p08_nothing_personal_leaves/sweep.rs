@@ -125,18 +125,20 @@ fn capture_everywhere(analytics: &Analytics, canary: &str) {
     let escaped: String = canary.chars().map(|c| format!("\\u{:04x}", u32::from(c))).collect();
     let json = serde_json::json!({"a": {"b": canary}}).to_string();
     let properties = Properties::new()
-        .with("value", canary)
-        .with(canary, "key")
-        .with(&format!("a key with {canary} in it"), 1)
+        .with("value", canary.to_owned())
+        .with(canary.to_owned(), "key")
+        .with(format!("a key with {canary} in it"), 1)
         .with("nested", serde_json::json!({"json": json.as_str()}).to_string())
         .with("json", json)
         .with("url", format!("https://app.example/?twice={}", encoded.replace('%', "%25")))
         .with("encoded", encoded)
         .with("escaped", escaped)
         .with("words", format!("Error: {canary}, and more"));
-    analytics.set_super_properties(Properties::new().with("super", canary)).unwrap();
+    analytics.set_super_properties(Properties::new().with("super", canary.to_owned())).unwrap();
     let user = UserProperties::from(properties.clone());
-    let user = user.set_once("value", canary).set_once(canary, format!("first {canary}"));
+    let user = user
+        .set_once("value", canary.to_owned())
+        .set_once(canary.to_owned(), format!("first {canary}"));
     analytics.set_user_properties(user).unwrap();
     analytics.capture_named(format!("Event {canary}"), properties);
 }

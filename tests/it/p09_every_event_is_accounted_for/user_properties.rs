@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::opted_in;
 use crate::support::{AnalyticsExt as _, World, eventually};
 
-fn set_property(analytics: &Analytics, key: &str, value: i64) {
+fn set_property(analytics: &Analytics, key: &'static str, value: i64) {
     analytics.set_user_properties(UserProperties::new().set(key, value)).unwrap();
 }
 

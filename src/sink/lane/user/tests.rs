@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::*;
 use crate::event::Properties;
 
-fn set(key: &str, value: i64) -> UserProperties {
+fn set(key: &'static str, value: i64) -> UserProperties {
     UserProperties { set: Properties::new().with(key, value), ..UserProperties::default() }
 }
 
@@ -88,7 +88,7 @@ fn a_refusal_skips_one_request_and_ten_in_a_row_drop_the_properties() {
 
 #[test]
 fn new_properties_replace_the_waiting_ones_if_both_exceed_the_limit_of_an_event() {
-    let large = |key: &str| UserProperties {
+    let large = |key: &'static str| UserProperties {
         set: Properties::new().with(key, "word ".repeat(4000)),
         ..UserProperties::default()
     };
