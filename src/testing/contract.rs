@@ -188,7 +188,7 @@ pub async fn check<H: BackendHarness>(harness: &H) {
 async fn sends_nothing_before_the_first_send<H: BackendHarness>(harness: &H) {
     assert!(!harness.was_contacted().await, "the service was contacted before the first `send`");
     harness.backend().close();
-    assert!(!harness.was_contacted().await, "the service was touched by `close`");
+    assert!(!harness.was_contacted().await, "the service was contacted by `close`");
 }
 
 async fn delivers_every_event_once_and_unchanged<H: BackendHarness>(harness: &H) {

@@ -164,8 +164,8 @@ impl BackendHarness for Faulty {
 #[tokio::test]
 async fn the_contract_finds_every_fault() {
     for (name, message) in [
-        ("", "a backend has a name"),
-        ("eager", "touched before the first `send`"),
+        ("", "a backend needs a name"),
+        ("eager", "contacted before the first `send`"),
         ("loses", "number of events received"),
         ("reorders", "differs from what was sent"),
         ("doubles", "number of events received"),
