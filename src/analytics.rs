@@ -162,7 +162,7 @@ impl Analytics {
         let Answer { outcome, error } = answer.wait().await.unwrap_or(Answer::GONE);
         std::mem::forget(call);
         match (outcome, error) {
-            // Overtaken by an opt-out is not an error: the state says which one holds.
+            // An opt-out that overtakes the call is not an error: the state says what holds.
             (Outcome::Done | Outcome::Withdrawn, _) => {}
             (Outcome::SessionEnded, _) => return Err(OptInError::SessionEnded),
             (_, Some(TaskError::AccountData(error))) => return Err(error.into()),
@@ -192,7 +192,8 @@ impl Analytics {
     ///
     /// # Cancel safety
     ///
-    /// Polled once and dropped, the withdrawal still completes in the background.
+    /// If the future is dropped after its first poll, the withdrawal still completes in the
+    /// background.
     pub fn opt_out(&self) -> OptOut {
         OptOut::new(self.clone())
     }
@@ -210,7 +211,7 @@ impl Analytics {
     ///
     /// # Cancel safety
     ///
-    /// Polled once and dropped, the veto still holds and is written.
+    /// If the future is dropped after its first poll, the veto still takes effect and is saved.
     pub async fn deny_on_this_device(&self) -> Result<(), StoreError> {
         let answer = self.begin(|machine, call| {
             machine.handle_deny_on_this_device();
@@ -229,7 +230,7 @@ impl Analytics {
     ///
     /// # Cancel safety
     ///
-    /// Polled once and dropped, the veto is still lifted.
+    /// If the future is dropped after its first poll, the veto is still lifted.
     pub async fn allow_on_this_device(&self) -> Result<(), StoreError> {
         let answer = self.begin(|machine, call| {
             machine.handle_allow_on_this_device();
@@ -278,7 +279,7 @@ impl Analytics {
     ///
     /// # Cancel safety
     ///
-    /// Polled once and dropped, it still completes in the background.
+    /// If the future is dropped after its first poll, it still completes in the background.
     pub async fn end_session(&self) -> OptOutReceipt {
         let removed = self.begin(Machine::handle_end_session);
         self.withdraw(removed).await

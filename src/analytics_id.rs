@@ -56,9 +56,9 @@ impl AnalyticsId {
         Self(Uuid::new_v4().hyphenated().to_string().into())
     }
 
-    /// Returns `id` if it can serve as one: at most 200 bytes, no control character, not
-    /// blank or what stands for no value in some language, not the nil UUID, and not itself a
-    /// Matrix identifier.
+    /// Returns `id` if it can serve as an analytics ID: at most 200 bytes, no control
+    /// character, not blank, not a placeholder such as `null` or `undefined`, not the nil
+    /// UUID, and not a Matrix identifier.
     pub(crate) fn from_foreign(id: &str) -> Option<Self> {
         let usable = id.len() <= MAX_BYTES
             && !stands_for_nothing(id)

@@ -13,9 +13,9 @@ pub use self::jsonl::JsonLines;
 pub use self::posthog::{PostHog, PostHogBuildError, PostHogBuilder};
 use crate::{analytics_id::AnalyticsId, event::OutgoingEvent};
 
-/// A service that accepts batches of events.
+/// Sends batches of events to a service.
 ///
-/// Implement this trait to send events to a service of your own. See
+/// Implement this trait for a service of your own. See
 /// `examples/custom_backend.rs` for a complete implementation, and `testing::contract`
 /// (feature `testing`) for a suite that checks one.
 ///

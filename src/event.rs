@@ -66,7 +66,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), InvalidEvent> {
     if name.len() > MAX_NAME_BYTES {
         Err(InvalidEvent::NameTooLong)
     } else if !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic()) {
-        // Nearly all names, and for less than what follows.
+        // Fast path: nearly all names are printable ASCII.
         Ok(())
     } else if name.trim().is_empty() || name.chars().any(char::is_control) {
         Err(InvalidEvent::Name)

@@ -34,7 +34,8 @@ pub enum OptInError {
 pub enum WithdrawalStep<E> {
     /// The step is done.
     Done,
-    /// The step failed. It is tried again, but not after a restart.
+    /// The step failed. This process retries it; what a later process does is described at
+    /// each step of the [`OptOutReceipt`].
     Failed(E),
     /// The step is not done yet and goes on in the background, even after a restart, as long as
     /// there is a session: see [`Analytics::end_session`](crate::Analytics::end_session).

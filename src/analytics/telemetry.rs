@@ -20,13 +20,13 @@ use crate::{
 impl Analytics {
     /// Captures a typed event.
     ///
-    /// Never blocks, waits or fails, on any thread, inside a runtime or outside of one. At a
-    /// gate that is closed for consent nothing is taken. An event that is taken and cannot be
+    /// Never does I/O, waits or fails, on any thread, inside a runtime or outside of one. While
+    /// the gate is closed for consent, nothing is taken. An event that is taken and cannot be
     /// delivered is counted in [`Analytics::stats`].
     ///
     /// # Cost
     ///
-    /// At a closed gate, one atomic load. Otherwise the event is written as JSON into one
+    /// While the gate is closed, one atomic load. Otherwise the event is written as JSON into one
     /// allocation of its size, its time is taken, and it is put into a buffer behind a lock
     /// that is held briefly: about as much as one `serde_json::to_vec`. A call that finds the
     /// buffer empty wakes the background task, which takes longer, as does the call that
@@ -87,10 +87,10 @@ impl Analytics {
         self.inner().sink.capture_at(time, name, || properties.check().map(|()| properties));
     }
 
-    /// Sets properties that every event has which is captured from now on. A property of the
-    /// event itself wins, then these, then those of
+    /// Sets properties that are added to every event captured from now on. They replace those
+    /// of an earlier call. A property of the event itself takes precedence over them, and they
+    /// take precedence over those of
     /// [`AnalyticsBuilder::super_properties`](crate::AnalyticsBuilder::super_properties).
-    /// Replaces the properties of an earlier call.
     ///
     /// They can be set at any time, even before the user was asked, and stay when another ID
     /// is adopted. A withdrawal deletes them, as does a veto of this device or a withdrawal on
@@ -111,10 +111,10 @@ impl Analytics {
     /// Sets properties of the user. They are added to those that were set before, and to those
     /// of [`AnalyticsBuilder::user_properties`](crate::AnalyticsBuilder::user_properties).
     ///
-    /// They ride on the next event that leaves for a backend and that
+    /// They are sent with the next event that
     /// [can carry them](crate::Backend::carries_user_properties). For each backend they are
-    /// kept until such an event was delivered: if that event is refused, expires or has no
-    /// room, they leave with another. They have no age limit. A durable queue writes them
+    /// kept until such an event was delivered: if that event is rejected, expires or has no
+    /// room, they are sent with another. They have no age limit. A durable queue writes them
     /// down when events next leave the intake or [`Analytics::flush`] is called, and restores
     /// them after a restart.
     ///

@@ -49,8 +49,8 @@ pub enum ClosedReason {
     /// `DO_NOT_TRACK` is set, or the builder was told to act as if it were.
     DoNotTrack,
     /// The session is over: the app ended it, or the homeserver no longer accepts its token.
-    /// Unless the app ended it, evidence that the session works after all makes this device
-    /// ask the homeserver again, and the answer decides.
+    /// If the homeserver rejected the token, this device asks again when something shows that
+    /// the session still works.
     SessionEnded,
     /// The account cannot hold a decision because it is a guest's.
     Unavailable,
@@ -141,8 +141,8 @@ pub struct ConsentState {
     pub confirmed: bool,
     /// The treatment of events, and the reason for it.
     pub gate: GateState,
-    /// Whether a withdrawal has still to clean the account's event. It is retried until it
-    /// succeeds, even after a restart.
+    /// Whether a withdrawal still has to clean the account's event. The clean-up is retried
+    /// until it succeeds, even after a restart.
     pub removal_pending: bool,
 }
 

@@ -19,8 +19,8 @@ pub enum Switch {
 
 named!(Switch { Hidden => "hidden", Pending => "pending", Off => "off", On => "on" });
 
-/// A remark to show next to the switch: why it is not simply what the account holds, or why
-/// nothing is sent although it is on.
+/// A note to show next to the switch: the reason why its position differs from the account,
+/// or why nothing is sent although it is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Note {
@@ -28,9 +28,8 @@ pub enum Note {
     /// The switch cannot open the gate here: disable it.
     DoNotTrack,
     /// Analytics are off on this device only:
-    /// [`deny_on_this_device`](crate::Analytics::deny_on_this_device) was called. Only
-    /// [`allow_on_this_device`](crate::Analytics::allow_on_this_device) takes it back, so
-    /// disable the switch.
+    /// [`deny_on_this_device`](crate::Analytics::deny_on_this_device) was called. Disable the
+    /// switch, or offer [`allow_on_this_device`](crate::Analytics::allow_on_this_device).
     DeviceVeto,
     /// A call of [`opt_in`](crate::Analytics::opt_in) is in progress. It can still fail; the
     /// switch then goes back.
@@ -43,13 +42,12 @@ pub enum Note {
     /// Nothing is sent: the account holds no usable ID.
     /// [`opt_in`](crate::Analytics::opt_in) creates one.
     MissingId,
-    /// Nothing is sent before the homeserver confirms the opt-in, for which it has to be
-    /// reached.
+    /// Nothing is sent until the homeserver can be reached and confirms the opt-in.
     Unverified,
     /// Nothing is sent: the session is soft-logged-out, and the user has to log in again.
     SoftLogout,
-    /// The account still holds an ID or an opt-in, which is removed as soon as the homeserver
-    /// can be reached.
+    /// The account still holds an ID or an opt-in. It is removed as soon as the homeserver can
+    /// be reached.
     RemovalPending,
 }
 

@@ -63,15 +63,14 @@ impl UserProperties {
         &self.set_once
     }
 
-    /// Adds newer properties: of a replacing property the last value counts, of one that is
-    /// set once the first.
+    /// Adds newer properties. For `set`, the newer value wins; for `set_once`, the older one.
     pub(crate) fn add(&mut self, newer: &Self) {
         self.set = newer.set.over(&self.set);
         self.set_once = self.set_once.over(&newer.set_once);
     }
 
-    /// Removes the properties that `sent` has with the same value. Another value was set
-    /// since.
+    /// Removes the properties that `sent` has with the same value. A property with another
+    /// value was set again since.
     pub(crate) fn remove(&mut self, sent: &Self) {
         self.set = self.set.without_same(&sent.set);
         self.set_once = self.set_once.without_same(&sent.set_once);

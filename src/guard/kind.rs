@@ -63,8 +63,9 @@ impl IdentifierKind {
         Self::UserId,
     ];
 
-    /// Returns a name in snake case, such as `user_id`. It stays the same from one version to
-    /// the next. In a redacted text, this name in brackets replaces the finding.
+    /// Returns a name in snake case, such as `user_id`, that stays the same from one version to
+    /// the next; for [`Custom`](Self::Custom), the name that the app's detector gave. In a
+    /// redacted text, this name in brackets replaces the finding.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -29,17 +29,17 @@ pub enum OverflowPolicy {
 #[non_exhaustive]
 #[must_use]
 pub struct Limits {
-    /// PostHog's own SDKs send from 20 to 100 events.
+    // PostHog's own SDKs send from 20 to 100 events.
     pub(crate) batch_events: usize,
-    /// Far below the 20 MB that PostHog accepts.
+    // Far below the 20 MB that PostHog accepts.
     pub(crate) batch_bytes: usize,
-    /// Events that are captured within this time are lost if the process is killed.
+    // A kill of the process loses the events of this time.
     pub(crate) batch_age: Duration,
-    /// A burst of this size is taken whole; at about 300 bytes each it is 3 MB.
+    // Holds a whole burst; 3 MB at about 300 bytes per event.
     pub(crate) queue_events: usize,
-    /// For events that are far larger.
+    // The limit that counts for larger events.
     pub(crate) queue_bytes: usize,
-    /// A day without a network is common, a week in memory is not.
+    // Covers a day without a network.
     pub(crate) queue_age: Duration,
     pub(crate) overflow: OverflowPolicy,
     pub(crate) send_time: Duration,
@@ -74,8 +74,8 @@ impl Limits {
         self
     }
 
-    /// Sets how long a captured event waits for others to be sent with; 10 s if not set. It
-    /// waits less if there are events for a whole request before, or if they fill half of
+    /// Sets how long a captured event waits for others to be sent with; 10 s if not set. It is
+    /// sent earlier if a full batch is ready, or if the waiting events fill half of
     /// [`queue_max_bytes`](Self::queue_max_bytes).
     ///
     /// Until then the event is in memory only, and is lost if the process is killed.

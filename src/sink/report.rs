@@ -34,7 +34,7 @@ pub struct BackendReport {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct DeliveryReport {
-    /// One entry a backend, in the order in which they were added.
+    /// One entry per backend, in the order in which they were added.
     pub backends: Vec<BackendReport>,
 }
 

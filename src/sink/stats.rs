@@ -83,7 +83,7 @@ impl From<InvalidEvent> for DropReason {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct Stats {
-    /// One entry a backend, in the order in which they were added.
+    /// One entry per backend, in the order in which they were added.
     pub backends: Vec<BackendStats>,
     /// The counters of the durable queue; all zero without one.
     pub queue: QueueStats,

@@ -1,5 +1,6 @@
 //! P3: when `opt_out()` is first polled, the gate shuts, the request in flight is cut, the queue is
-//! wiped, and the ID is removed. Polled once and dropped, it still completes.
+//! wiped, and the ID is removed. It completes even if
+//! its future is dropped after the first poll.
 
 mod connections;
 

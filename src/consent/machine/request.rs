@@ -16,7 +16,8 @@ pub(super) enum Request {
     Confirm(AnalyticsId),
     /// The read after the write of a removal or of a clean-up.
     Verify,
-    /// The write that removes a restored ID, at most once in an epoch.
+    /// The write that removes a restored ID. Once it was read back, it is not made again in
+    /// this epoch.
     CleanUp {
         epoch: u64,
     },
