@@ -1,4 +1,15 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// The links of the front page lead to the guide: of two definitions of a link, Markdown takes
+// the first.
+#![doc = "[tour]: guide::tour"]
+#![doc = "[settings]: guide::settings"]
+#![doc = "[promises]: guide::promises"]
+#![doc = "[consent]: guide::consent"]
+#![doc = "[privacy]: guide::privacy"]
+#![doc = "[durability]: guide::durability"]
+#![doc = "[features]: guide::features"]
+#![doc = "[measured]: guide::measured"]
+#![doc = "\n"]
 #![doc = include_str!("../README.md")]
 // Not in Cargo.toml: only the library has a public API.
 #![warn(clippy::exhaustive_enums, clippy::exhaustive_structs, unnameable_types)]
@@ -24,6 +35,21 @@ mod json;
 mod locks;
 mod named;
 mod stop;
+
+/// The pages of the guide, from the first steps to the measurements.
+#[cfg(all(doc, not(doctest)))]
+pub mod guide {
+    /// Makes a module of a page in `docs/`, whose links to other pages lead to their modules.
+    macro_rules! pages {
+        ($($name:ident)+) => {$(
+            #[doc = "[measured]: measured\n[privacy]: privacy\n"]
+            #[doc = include_str!(concat!("../docs/", stringify!($name), ".md"))]
+            pub mod $name {}
+        )+};
+    }
+
+    pages! { tour settings promises consent privacy durability features speed measured }
+}
 
 #[cfg(feature = "testing")]
 pub mod testing;
