@@ -172,3 +172,31 @@ async fn a_withdrawal_deletes_them_from_the_file() {
     drop(analytics);
     assert_eq!(rows(), 0);
 }
+
+// The first events after the opening are those from before the restart.
+#[cfg(feature = "sqlite")]
+#[tokio::test]
+async fn they_leave_with_the_first_events_after_a_restart() {
+    use matrix_analytics::SqliteQueue;
+
+    let world = World::new().await;
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    let device = world.device("PHONE").await;
+    let directory = tempfile::TempDir::new().unwrap();
+    let queue = || SqliteQueue::new(directory.path().join("queue.sqlite3"));
+    let recorder = RecordingBackend::new();
+    let builder = device.builder().backend(recorder.clone()).queue(queue());
+    let analytics = builder.build().await.unwrap();
+    analytics.until(ConsentState::is_open).await;
+    analytics.capture_one("BeforeTheRestart");
+    eventually(analytics.shutdown(Duration::ZERO)).await;
+    assert!(recorder.events().is_empty());
+    drop(analytics);
+
+    let analytics = described(&device, &recorder).queue(queue()).build().await.unwrap();
+    analytics.until(ConsentState::is_open).await;
+    eventually(recorder.wait_for(1)).await;
+    let event = &recorder.events()[0];
+    assert_eq!(event.name, "BeforeTheRestart");
+    assert_eq!(event.set.get("theme"), Some(&Value::from("dark")));
+}
