@@ -10,8 +10,11 @@ use matrix_analytics::{
     testing::{AccountDataMethod, AccountDataRequest, Fault, FaultRule},
 };
 
+use hyper::Method;
+
 use crate::support::{
     ALICE, AnalyticsExt as _, Device, FOREIGN_ID, SETTLE, World, content, eventually,
+    pass_everything,
 };
 
 #[tokio::test]
@@ -293,6 +296,23 @@ async fn an_opt_out_survives_a_save_by_another_client_on_the_same_directory() {
     assert!(analytics.state().removal_pending);
 }
 
+// The opt-in is the newer decision, and the opt-out did not come during the call.
+#[tokio::test]
+async fn an_opt_in_after_an_opt_out_of_another_client_on_the_same_directory_counts() {
+    let world = World::new().await;
+    let directory = tempfile::tempdir().unwrap();
+    let (one, other) = two_on_one_directory(&world, directory.path()).await;
+    let (here, _) = one.start_confirmed().await;
+    let (there, _) = other.start_confirmed().await;
+    saved(&here).await;
+    saved(&there).await;
+    let receipt = eventually(there.opt_out().into_future()).await;
+    assert!(receipt.is_complete(), "{receipt:?}");
+
+    let state = eventually(here.opt_in()).await.unwrap();
+    assert_eq!(state.decision, Consent::Granted, "{state:?}");
+}
+
 #[tokio::test]
 async fn a_second_opt_out_survives_a_save_by_another_client_on_the_same_directory() {
     let world = World::new().await;
@@ -453,5 +473,26 @@ async fn a_clean_up_that_was_answered_but_not_applied_is_repeated() {
     drop(analytics);
     let (analytics, _) = device.start_confirmed().await;
     eventually(analytics.recheck()).await.unwrap();
+    assert_eq!(world.content().unwrap(), content(Some(false), None));
+}
+
+// Sync shows the opt-out to this device before it writes.
+#[tokio::test]
+async fn an_opt_out_on_another_device_during_an_opt_in_wins() {
+    let world = World::new().await;
+    let (mut proxy, device) = world.gated_device("PHONE").await;
+    let (analytics, _) = device.start().await;
+    proxy.next(Method::GET).await.pass().await;
+    analytics.confirmed().await;
+
+    let here = analytics.clone();
+    let opt_in = tokio::spawn(async move { here.opt_in().await });
+    let read = proxy.next(Method::GET).await.apply().await;
+    world.set_content(&content(Some(false), None));
+    device.sync().await;
+    read.deliver();
+    pass_everything(proxy);
+    let state = eventually(opt_in).await.unwrap().unwrap();
+    assert_eq!(state.decision, Consent::Denied, "{state:?}");
     assert_eq!(world.content().unwrap(), content(Some(false), None));
 }
