@@ -143,8 +143,11 @@ impl Analytics {
     /// homeserver holds is adopted. Under `DO_NOT_TRACK` or a veto of this device the
     /// account is written and the gate stays closed, as the returned state shows.
     ///
-    /// An opt-out that is made during the call wins, here or on another device: the call
-    /// returns the state that follows from it.
+    /// An opt-out that is made here during the call wins, and the call returns `Ok` with the
+    /// state that follows from it. The same holds for an opt-out of another process that shares
+    /// the client's store, even one from before the call, if this process learns of it only
+    /// when it saves the opt-in. So show the returned state. An opt-out on another device is
+    /// only read from the account: between devices the last write wins.
     ///
     /// # Errors
     ///

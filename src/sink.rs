@@ -276,6 +276,7 @@ impl Sink {
         let end = EndWhenDropped(self);
         async move {
             let sink = &*end.0;
+            sink.tell_lanes_before_restored_events();
             let lanes =
                 sink.lanes.iter().map(|lane| lane.run(&sink.gate, &sink.limits, &sink.stop));
             tokio::join!(sink.drain_when_due(), join_all(lanes), sink.sync_journal());

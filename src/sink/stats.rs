@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::{event::InvalidEvent, guard::IdentifierKind, named::named};
 
@@ -88,7 +88,21 @@ pub struct Stats {
     /// The counters of the durable queue; all zero without one.
     pub queue: QueueStats,
     /// The number of findings of the guard, by kind. One event may have several.
+    ///
+    /// Serializes by name: a detector with the name of a built-in kind is counted with it.
+    #[serde(serialize_with = "by_name")]
     pub guarded: BTreeMap<IdentifierKind, u64>,
+}
+
+fn by_name<S: Serializer>(
+    guarded: &BTreeMap<IdentifierKind, u64>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let mut found = BTreeMap::<_, u64>::new();
+    for (kind, number) in guarded {
+        *found.entry(kind.as_str()).or_default() += number;
+    }
+    found.serialize(serializer)
 }
 
 /// The counters of a durable queue since the process began, in addition to those of

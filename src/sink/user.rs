@@ -78,6 +78,15 @@ impl Sink {
         self.user().is_due(self.gate.capture_epoch())
     }
 
+    /// Tells the lanes of the configured properties, if events were restored: these leave
+    /// without passing the intake.
+    pub(super) fn tell_lanes_before_restored_events(&self) {
+        if self.lanes.iter().any(|lane| lane.lock().restored > 0) {
+            self.guard.refresh();
+            self.tell_lanes();
+        }
+    }
+
     /// Tells the lanes of the user properties that they have not been told of, past the guard.
     pub(super) fn tell_lanes(&self) {
         let news = self.user().take(self.gate.capture_epoch());

@@ -172,3 +172,44 @@ async fn a_withdrawal_deletes_them_from_the_file() {
     drop(analytics);
     assert_eq!(rows(), 0);
 }
+
+// The first events after the opening are those from before the restart.
+#[cfg(feature = "sqlite")]
+#[tokio::test]
+async fn they_leave_with_the_first_events_after_a_restart() {
+    use matrix_analytics::{
+        SqliteQueue,
+        testing::{DeliveryFailure, FailingBackend},
+    };
+
+    let world = World::new().await;
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    let device = world.device("PHONE").await;
+    let directory = tempfile::TempDir::new().unwrap();
+    let builder = |backend: &FailingBackend| {
+        let queue = SqliteQueue::new(directory.path().join("queue.sqlite3"));
+        device.builder().backend(backend.clone()).queue(queue)
+    };
+    let offline = FailingBackend::new();
+    offline.fail_always(DeliveryFailure::Transient);
+    let analytics = builder(&offline).build().await.unwrap();
+    analytics.until(ConsentState::is_open).await;
+    analytics.capture_one("BeforeTheRestart");
+    eventually(analytics.flush_all()).await;
+    eventually(analytics.shutdown(Duration::ZERO)).await;
+    drop(analytics);
+
+    let online = FailingBackend::new();
+    let builder = builder(&online).user_properties([("theme", "dark")]);
+    let analytics = builder.build().await.unwrap();
+    eventually(async {
+        while online.accepted_events().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    let event = &online.accepted_events()[0];
+    assert_eq!(event.name, "BeforeTheRestart");
+    assert_eq!(event.set.get("theme"), Some(&Value::from("dark")));
+    drop(analytics);
+}

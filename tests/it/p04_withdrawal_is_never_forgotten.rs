@@ -10,8 +10,11 @@ use matrix_analytics::{
     testing::{AccountDataMethod, AccountDataRequest, Fault, FaultRule},
 };
 
+use hyper::Method;
+
 use crate::support::{
     ALICE, AnalyticsExt as _, Device, FOREIGN_ID, SETTLE, World, content, eventually,
+    pass_everything,
 };
 
 #[tokio::test]
@@ -293,6 +296,25 @@ async fn an_opt_out_survives_a_save_by_another_client_on_the_same_directory() {
     assert!(analytics.state().removal_pending);
 }
 
+// This client cannot know which decision is newer, so the more closed one wins.
+#[tokio::test]
+async fn an_unknown_opt_out_of_another_client_on_the_same_directory_outweighs_one_opt_in() {
+    let world = World::new().await;
+    let directory = tempfile::tempdir().unwrap();
+    let (one, other) = two_on_one_directory(&world, directory.path()).await;
+    let (here, _) = one.start_confirmed().await;
+    let (there, _) = other.start_confirmed().await;
+    saved(&here).await;
+    saved(&there).await;
+    let receipt = eventually(there.opt_out().into_future()).await;
+    assert!(receipt.is_complete(), "{receipt:?}");
+
+    for decision in [Consent::Denied, Consent::Granted] {
+        let state = eventually(here.opt_in()).await.unwrap();
+        assert_eq!(state.decision, decision, "{state:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_second_opt_out_survives_a_save_by_another_client_on_the_same_directory() {
     let world = World::new().await;
@@ -454,4 +476,24 @@ async fn a_clean_up_that_was_answered_but_not_applied_is_repeated() {
     let (analytics, _) = device.start_confirmed().await;
     eventually(analytics.recheck()).await.unwrap();
     assert_eq!(world.content().unwrap(), content(Some(false), None));
+}
+
+// What sync shows may be older than the call: the last write wins.
+#[tokio::test]
+async fn an_opt_in_overwrites_an_opt_out_that_sync_shows_during_the_call() {
+    let world = World::new().await;
+    let (mut proxy, device) = world.gated_device("PHONE").await;
+    let (analytics, _) = device.start().await;
+    proxy.next(Method::GET).await.pass().await;
+    analytics.confirmed().await;
+
+    let here = analytics.clone();
+    let opt_in = tokio::spawn(async move { here.opt_in().await });
+    let read = proxy.next(Method::GET).await.apply().await;
+    world.set_content(&content(Some(false), None));
+    device.sync().await;
+    read.deliver();
+    pass_everything(proxy);
+    let state = eventually(opt_in).await.unwrap().unwrap();
+    assert_eq!(state.decision, Consent::Granted, "{state:?}");
 }

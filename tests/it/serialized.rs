@@ -89,3 +89,33 @@ async fn statistics_reports_and_the_receipt_are_objects_without_the_id() {
         json!({"requests": "done", "queue": "done", "record": "done", "account": "done"}),
     );
 }
+
+/// Finds a text by the name of a built-in kind.
+struct Intranet;
+
+impl matrix_analytics::Detector for Intranet {
+    fn name(&self) -> &'static str {
+        "server_name"
+    }
+
+    fn find(&self, text: &str) -> Vec<std::ops::Range<usize>> {
+        text.match_indices("intranet").map(|(at, found)| at..at + found.len()).collect()
+    }
+}
+
+// An object with one name twice loses a count in most readers.
+#[tokio::test]
+async fn each_finding_is_counted_once_under_its_name() {
+    let world = World::new().await;
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    let device = world.device("PHONE").await;
+    let builder = device.builder().backend(RecordingBackend::new()).detector(Intranet);
+    let analytics = builder.build().await.unwrap();
+    analytics.until(matrix_analytics::ConsentState::is_open).await;
+    let text = "intranet and example.org";
+    analytics.capture_named("Opened", [("at", text)].into());
+    eventually(analytics.flush_all()).await;
+    let stats = analytics.stats();
+    assert_eq!(stats.guarded.values().sum::<u64>(), 2, "{:?}", stats.guarded);
+    assert_eq!(json_of(&stats)["guarded"], json!({"server_name": 2}));
+}

@@ -3,9 +3,10 @@
 
 use std::{task::Poll, time::Duration};
 
+use hyper::Method;
 use matrix_analytics::{Analytics, ClosedReason, Consent, GateState, testing::Fault};
 
-use crate::support::{ALICE, FOREIGN_ID, World, content, eventually};
+use crate::support::{ALICE, AnalyticsExt as _, FOREIGN_ID, World, content, eventually};
 
 /// Starts analytics that cannot reach the homeserver, and sees that the answer is waited for.
 async fn offline(world: &World) -> Analytics {
@@ -109,4 +110,23 @@ fn the_wait_ends_with_the_runtime() {
     drop(runtime);
     let other = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     assert!(!other.block_on(question));
+}
+
+// Sync has announced the change, so the answer from before it is out of date.
+#[tokio::test]
+async fn a_user_who_decides_on_another_device_is_not_asked_once_sync_announced_it() {
+    let world = World::new().await;
+    let (mut proxy, device) = world.gated_device("PHONE").await;
+    let (analytics, _) = device.start().await;
+    proxy.next(Method::GET).await.pass().await;
+    analytics.confirmed().await;
+
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    device.sync().await;
+    let read = proxy.next(Method::GET).await;
+    let mut question = Box::pin(analytics.should_ask());
+    assert_eq!(futures_util::poll!(&mut question), Poll::Pending);
+    assert!(!analytics.state().confirmed);
+    read.pass().await;
+    assert!(!eventually(question).await);
 }

@@ -25,7 +25,7 @@ pub(super) enum LastAnswer {
     /// There was none in this process, or a later event has made it worthless.
     #[default]
     None,
-    /// The account may have changed since an opt-in was proven.
+    /// The account may have changed since it held an opt-in or no decision.
     Stale,
     NoDecision,
     Denied,

@@ -79,10 +79,17 @@ impl Machine {
         }
     }
 
-    /// Holds events until a GET has proven the opt-in again.
+    /// Holds events until a GET has proven the opt-in again. A user who had not decided may
+    /// have done so since, and is not asked before that GET.
     pub(super) fn distrust(&mut self) {
         self.wake.fetch_wanted = true;
-        if matches!(self.server.answer, LastAnswer::Granted(_) | LastAnswer::NoId) {
+        let is_stale = match self.server.answer {
+            LastAnswer::Granted(_) | LastAnswer::NoId => true,
+            // With an opt-in in the record it closes the gate, which only proof opens.
+            LastAnswer::NoDecision => self.record.decision == Consent::Undecided,
+            LastAnswer::Denied | LastAnswer::None | LastAnswer::Stale => false,
+        };
+        if is_stale {
             self.server.answer = LastAnswer::Stale;
         }
     }
