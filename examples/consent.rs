@@ -299,7 +299,8 @@ fn report(
         match state.prompt() {
             Prompt::Ask => "ask the user",
             Prompt::DontAsk => "do not ask",
-            Prompt::Unavailable => "never ask: this account cannot store a decision",
+            Prompt::Unavailable =>
+                "do not ask: the session has ended, or the account cannot store a decision",
             _ => "wait",
         }
     );

@@ -185,18 +185,18 @@ impl Sim {
 
     /// Checks that a restart from the stored record stays closed if nothing else happens.
     fn restart_stays_closed(&self) -> Result<(), String> {
-        let mut driven = Driven::with(self.stored.clone());
+        let mut machine = TestMachine::with(self.stored.clone());
         let mut server = self.server.clone();
         for _ in 0..30 {
-            match driven.next() {
-                Action::Get | Action::GetAgain => driven.answer(&server),
+            match machine.next() {
+                Action::Get | Action::GetAgain => machine.answer(&server),
                 Action::Put(change) => {
                     server = change.outcome();
-                    driven.wrote();
+                    machine.wrote();
                 }
-                _ => driven.now += Duration::from_secs(3600),
+                _ => machine.now += Duration::from_secs(3600),
             }
-            if driven.gate() == GateState::Open {
+            if machine.gate() == GateState::Open {
                 return Err(format!("open after a restart, server {:?}", self.server));
             }
         }
