@@ -25,7 +25,7 @@ use crate::{
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const UNANSWERED: Failure = Failure { kind: FailureKind::Unanswered, retry_after: None };
 
-/// A machine with a working disk. The test plays the homeserver.
+/// A machine whose saves succeed. The test answers its requests in place of the homeserver.
 struct TestMachine {
     inner: Machine,
     now: Instant,
@@ -60,7 +60,7 @@ impl TestMachine {
         CallId(self.calls)
     }
 
-    /// Completes all saves, and returns the next other action.
+    /// Completes all saves, and returns the next action that is not a save.
     fn next(&mut self) -> Action {
         loop {
             match self.inner.poll(self.now) {
@@ -73,6 +73,7 @@ impl TestMachine {
         }
     }
 
+    /// Returns the duration of the wait that must come next, if it is bounded.
     fn waits_for(&mut self) -> Option<Duration> {
         match self.next() {
             Action::Wait(until) => until.map(|until| until - self.now),
@@ -89,6 +90,7 @@ impl TestMachine {
         matches!(self.next(), Action::Wait(_))
     }
 
+    /// Answers the GET in flight with `seen`.
     fn answer(&mut self, seen: &Observed) {
         let random = self.random();
         self.inner.handle_got(Ok(seen.clone()), self.now, &random);
@@ -101,6 +103,7 @@ impl TestMachine {
         self.answer(seen);
     }
 
+    /// Expects a GET and fails it.
     fn fail_read(&mut self, failure: Failure) {
         self.expect_read();
         let random = self.random();
@@ -121,17 +124,20 @@ impl TestMachine {
         change
     }
 
+    /// Acknowledges the PUT in flight.
     fn wrote(&mut self) {
         let random = self.random();
         self.inner.handle_put(Ok(()), self.now, &random);
     }
 
+    /// Expects a PUT and fails it.
     fn fail_write(&mut self, failure: Failure) {
         self.expect_write();
         let random = self.random();
         self.inner.handle_put(Err(failure), self.now, &random);
     }
 
+    /// Delivers `seen` in sync.
     fn sync(&mut self, seen: &Observed) {
         self.inner.handle_sync_delivers(self.now);
         self.inner.handle_synced(seen, self.now);
@@ -155,6 +161,7 @@ impl TestMachine {
         call
     }
 
+    /// Returns the outcome of `call`, if it has finished.
     fn outcome(&mut self, call: CallId) -> Option<Outcome> {
         while let Some((finished, outcome)) = self.inner.take_finished() {
             if finished == call {
@@ -314,8 +321,8 @@ async fn a_new_opt_out_replaces_an_unreadable_record() {
     assert_eq!(machine.gate(), GateState::Open);
 }
 
-/// Asserts that the next action is a save and that nothing else happens before it ends.
-fn saves_first(machine: &mut TestMachine) {
+/// Expects a save, asserts that the machine waits until it completes, and completes it.
+fn expect_save_first(machine: &mut TestMachine) {
     let next = machine.inner.poll(machine.now);
     let Action::Save(save) = next else { panic!("{next:?}") };
     let next = machine.inner.poll(machine.now);
@@ -330,7 +337,7 @@ async fn a_removal_saves_the_id_that_it_finds_as_retired_before_it_writes() {
     machine.opt_out(Removal::Id);
     // Another device has changed the ID.
     machine.read(&opted_in("b"));
-    saves_first(&mut machine);
+    expect_save_first(&mut machine);
     assert!(machine.inner.disk.stored.is_retired(&id("b")));
     assert_eq!(machine.write(), Change::OptOut);
 }
@@ -340,9 +347,9 @@ async fn an_opt_in_saves_its_id_before_it_writes() {
     let mut machine = TestMachine::seeing(&Observed::UNSET);
     machine.opt_in();
     machine.read(&Observed::UNSET);
-    saves_first(&mut machine);
+    expect_save_first(&mut machine);
     let mut stored = machine.inner.disk.stored.clone();
-    let Change::OptIn(id) = machine.write() else { panic!("it opts in") };
+    let Change::OptIn(id) = machine.write() else { panic!("expected an opt-in") };
     stored.retire_all();
     assert!(stored.is_retired(&id));
 }

@@ -8,7 +8,7 @@ fn refused(retry_after: Option<u64>) -> Failure {
     Failure { kind: FailureKind::Refused, retry_after: retry_after.map(Duration::from_secs) }
 }
 
-/// Counts the requests of the hour from `machine.now` on, each answered by `answer`.
+/// Answers all requests of the next hour with `answer`, and returns their number.
 fn requests_in_an_hour(
     machine: &mut TestMachine,
     answer: impl Fn(&mut TestMachine, &Action),
@@ -59,6 +59,7 @@ async fn a_removal_that_is_acknowledged_but_not_applied_backs_off_and_stays_pend
     let call = machine.opt_out(Removal::Id);
     machine.read(&opted_in("a"));
     machine.write();
+    // The read-back shows that the write was not applied.
     machine.read(&opted_in("a"));
     assert!(machine.is_idle());
     assert_eq!(machine.outcome(call), Some(Outcome::Pending));
@@ -78,7 +79,7 @@ async fn a_removal_is_done_once_it_was_read_back_and_saved() {
     machine.read(&opted_in("a"));
     machine.write();
     machine.read(&opted_out());
-    // The save has not ended yet.
+    // The removal has been read back, but its completion has not been saved.
     let Action::Save(save) = machine.inner.poll(machine.now) else { panic!() };
     let Save { record, .. } = *save;
     assert_eq!(record.removal, None);
@@ -96,7 +97,9 @@ async fn an_opt_in_elsewhere_right_after_a_removal_is_followed() {
     let call = machine.opt_out(Removal::Id);
     machine.read(&opted_in("a"));
     machine.write();
+    // The read-back completes the removal.
     machine.read(&opted_in("b"));
+    // Another read confirms the opt-in of the other device.
     machine.read(&opted_in("b"));
     assert_eq!(machine.outcome(call), Some(Outcome::Done));
     assert_eq!(machine.gate(), GateState::Open);
@@ -109,6 +112,7 @@ async fn a_late_echo_of_an_opt_out_does_not_undo_a_later_opt_in_elsewhere() {
     machine.read(&opted_in("a"));
     machine.write();
     machine.read(&opted_in("b"));
+    // The echo of this device's own write arrives in sync.
     machine.sync(&opted_out());
     machine.read(&opted_in("b"));
     assert_eq!(machine.gate(), GateState::Open);
@@ -122,11 +126,13 @@ async fn a_late_write_of_an_opt_in_counts_although_sync_repeats_an_older_false()
     machine.read(&opted_out());
     machine.fail_write(UNANSWERED);
     machine.fail_read(UNANSWERED);
+    // A later read shows no opt-in, so the call fails.
     machine.read(&opted_out());
     assert_eq!(machine.outcome(call), Some(Outcome::Failed));
     machine.now += 10 * REQUEST_TIMEOUT;
     // This device has never read that ID.
     machine.sync(&opted_out_with("older"));
+    // The homeserver has applied the write late.
     machine.sync(&opted_in("minted-1"));
     machine.read(&opted_in("minted-1"));
     assert_eq!(machine.gate(), GateState::Open);
@@ -139,6 +145,7 @@ async fn a_clean_up_that_is_acknowledged_but_not_applied_backs_off_and_is_repeat
     machine.read(&opted_in("a"));
     machine.write();
     machine.read(&opted_out());
+    // The removal is done. A third client restores the ID, so this device cleans up.
     machine.sync(&opted_in("a"));
     let hours: Vec<_> = (0..2)
         .map(|_| {
@@ -158,14 +165,17 @@ async fn the_read_after_a_clean_up_does_not_open_the_gate() {
     machine.read(&opted_in("a"));
     machine.write();
     machine.read(&opted_out());
+    // The removal is done. A third client restores the ID, so this device cleans up.
     machine.sync(&opted_in("a"));
     machine.read(&opted_in("a"));
     machine.write();
+    // The read-back of the clean-up is in flight.
     machine.expect_read();
-    // This may be the echo of the clean-up, or an opt-out on another device.
+    // This is the echo of the clean-up, or an opt-out on another device.
     machine.sync(&opted_out());
     machine.answer(&opted_in("b"));
     assert_eq!(machine.gate(), GateState::Closed(ClosedReason::Denied));
+    // A later read decides.
     let wait = machine.waits_for().unwrap();
     machine.now += wait;
     machine.read(&opted_in("b"));
@@ -214,14 +224,17 @@ async fn a_failed_clean_up_is_tried_again_and_a_successful_one_is_not() {
     machine.read(&opted_in("a"));
     machine.write();
     machine.read(&opted_out());
+    // The removal is done. A third client restores the ID, so this device cleans up.
     machine.sync(&opted_in("a"));
     machine.read(&opted_in("a"));
     machine.fail_write(refused(None));
 
+    // The clean-up is tried again.
     let wait = machine.waits_for().unwrap();
     machine.now += wait;
     machine.read(&opted_in("a"));
     machine.write();
+    // The ID is restored once more, and this device has already cleaned up once.
     machine.sync(&opted_in("a"));
     machine.read(&opted_in("a"));
     assert!(machine.is_idle());
@@ -234,9 +247,11 @@ async fn an_unanswered_clean_up_counts_once_a_read_shows_it() {
     machine.read(&opted_in("a"));
     machine.write();
     machine.read(&opted_out());
+    // The removal is done. A third client restores the ID, so this device cleans up.
     machine.sync(&opted_in("a"));
     machine.read(&opted_in("a"));
     machine.fail_write(UNANSWERED);
+    // The homeserver has applied the write without answering.
     let wait = machine.waits_for().unwrap();
     machine.now += wait;
     machine.read(&opted_out());
@@ -276,10 +291,12 @@ async fn an_erasure_retires_and_reports_the_id_that_it_finds() {
     assert_eq!(machine.write(), Change::Erase);
     machine.read(&Observed::UNSET);
     assert_eq!(machine.inner.take_removed_id(), Some(id("b")));
+    // Neither of the two IDs opens the gate again.
     for restored in ["a", "b"] {
         machine.sync(&opted_in(restored));
         machine.read(&opted_in(restored));
         assert_eq!(machine.gate(), GateState::Closed(ClosedReason::Denied));
+        // Each epoch has one clean-up.
         if restored == "a" {
             machine.write();
         }
@@ -288,7 +305,7 @@ async fn an_erasure_retires_and_reports_the_id_that_it_finds() {
 
 #[tokio::test]
 async fn evidence_that_a_lost_session_works_leads_to_a_read() {
-    let lose: [fn(&mut TestMachine); 3] = [
+    let losses: [fn(&mut TestMachine); 3] = [
         |machine| machine.inner.handle_session(Session::Lost, machine.now),
         |machine| machine.inner.handle_session(Session::SoftLogout, machine.now),
         |machine| {
@@ -296,7 +313,7 @@ async fn evidence_that_a_lost_session_works_leads_to_a_read() {
             machine.fail_read(Failure { kind: FailureKind::Guest, retry_after: None });
         },
     ];
-    let evidence: [fn(&mut TestMachine); 4] = [
+    let signals: [fn(&mut TestMachine); 4] = [
         |machine| machine.inner.handle_session(Session::Live, machine.now),
         |machine| machine.inner.handle_sync_delivers(machine.now),
         |machine| machine.sync(&opted_in("a")),
@@ -304,13 +321,13 @@ async fn evidence_that_a_lost_session_works_leads_to_a_read() {
             machine.recheck();
         },
     ];
-    for lose in lose {
-        for evidence in evidence {
+    for lose in losses {
+        for signal in signals {
             let mut machine = TestMachine::seeing(&opted_in("a"));
             lose(&mut machine);
             assert!(machine.is_idle());
             assert_ne!(machine.gate(), GateState::Open);
-            evidence(&mut machine);
+            signal(&mut machine);
             machine.read(&opted_in("a"));
             assert_eq!(machine.gate(), GateState::Open);
         }
@@ -392,5 +409,4 @@ async fn a_queued_opt_in_starts_nothing_when_the_session_ends() {
     assert_eq!(machine.outcome(call), Some(Outcome::SessionEnded));
     machine.answer(&Observed::UNSET);
     assert_eq!(machine.next(), Action::Wait(None));
-    assert_ne!(call, CallId(0));
 }

@@ -28,14 +28,14 @@ impl Numbers {
 
 /// The request in flight.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Out {
+pub(super) enum InFlight {
     /// A read, with its answer once the homeserver has processed it.
     Get(Option<Observed>),
     /// A write, and whether it was applied.
     Put(Change, bool),
 }
 
-pub(super) fn machine(record: &Record) -> Machine {
+pub(super) fn machine_with(record: &Record) -> Machine {
     let settings = Settings { do_not_track: false, request_timeout: REQUEST_TIMEOUT };
     Machine::new(record.clone(), record.clone(), settings, 0.0)
 }
@@ -44,7 +44,7 @@ fn rest(seed: u64, opts_in: bool) {
     let mut numbers = Numbers::new(seed * 104_729 + 7);
     let mut machine = TestMachine::new();
     let mut server = Observed::UNSET;
-    let mut out: Option<Out> = None;
+    let mut in_flight: Option<InFlight> = None;
     let mut inbox: Vec<Observed> = Vec::new();
     let mut shown: Vec<Observed> = Vec::new();
     // The write of a process that has ended.
@@ -64,15 +64,15 @@ fn rest(seed: u64, opts_in: bool) {
         match numbers.below(if is_over { 12 } else { 24 }) {
             0..=3 => {
                 match machine.next() {
-                    Action::Get | Action::GetAgain => out = Some(Out::Get(None)),
-                    Action::Put(change) => out = Some(Out::Put(change, false)),
+                    Action::Get | Action::GetAgain => in_flight = Some(InFlight::Get(None)),
+                    Action::Put(change) => in_flight = Some(InFlight::Put(change, false)),
                     _ => {}
                 }
                 is_saved = true;
             }
-            4..=6 => match &mut out {
-                Some(Out::Get(answer @ None)) => *answer = Some(server.clone()),
-                Some(Out::Put(change, applied @ false)) => {
+            4..=6 => match &mut in_flight {
+                Some(InFlight::Get(answer @ None)) => *answer = Some(server.clone()),
+                Some(InFlight::Put(change, applied @ false)) => {
                     *applied = true;
                     server = change.outcome();
                     log.push(format!("writes {server:?}"));
@@ -80,13 +80,13 @@ fn rest(seed: u64, opts_in: bool) {
                 }
                 _ => {}
             },
-            7..=9 => match out.take() {
-                Some(Out::Get(Some(seen))) => {
+            7..=9 => match in_flight.take() {
+                Some(InFlight::Get(Some(seen))) => {
                     log.push(format!("reads {seen:?}"));
                     machine.inner.handle_got(Ok(seen), now, &random);
                 }
-                Some(Out::Put(_, true)) => machine.inner.handle_put(Ok(()), now, &random),
-                other => out = other,
+                Some(InFlight::Put(_, true)) => machine.inner.handle_put(Ok(()), now, &random),
+                other => in_flight = other,
             },
             10 => {
                 if let Some(seen) = inbox.pop() {
@@ -134,12 +134,12 @@ fn rest(seed: u64, opts_in: bool) {
                 ][numbers.below(4)];
                 let retry_after = (numbers.below(4) == 0).then_some(Duration::from_secs(600));
                 let failure = Failure { kind, retry_after };
-                match out.take() {
-                    Some(Out::Get(_)) => {
+                match in_flight.take() {
+                    Some(InFlight::Get(_)) => {
                         log.push(format!("read fails {kind:?}"));
                         machine.inner.handle_got(Err(failure), now, &random);
                     }
-                    Some(Out::Put(_, applied)) => {
+                    Some(InFlight::Put(_, applied)) => {
                         let kind = if applied { FailureKind::Unanswered } else { kind };
                         log.push(format!("write fails {kind:?}"));
                         machine.inner.handle_put(Err(Failure { kind, ..failure }), now, &random);
@@ -165,11 +165,11 @@ fn rest(seed: u64, opts_in: bool) {
                 // The process crashes. Only the saved record is left.
                 let record = machine.inner.disk.stored.clone();
                 log.push("restart".to_owned());
-                if let Some(Out::Put(change, false)) = out.take() {
+                if let Some(InFlight::Put(change, false)) = in_flight.take() {
                     late = Some(change);
                 }
                 is_withdrawn &= is_saved;
-                machine = TestMachine { machine: machine(&record), ..machine };
+                machine = TestMachine { inner: machine_with(&record), ..machine };
             }
             23 => {
                 let denies = numbers.below(2) == 0;
@@ -202,22 +202,22 @@ fn rest(seed: u64, opts_in: bool) {
     // From here on nothing fails until everything is idle.
     machine.inner.handle_allow_on_this_device();
     for _ in 0..40 {
-        if let Some(Out::Put(change, false)) = &out {
+        if let Some(InFlight::Put(change, false)) = &in_flight {
             server = change.outcome();
             inbox.push(server.clone());
         }
         let random = Random { id: id("own-last"), jitter: 0.0 };
-        match out.take() {
-            Some(Out::Get(seen)) => {
+        match in_flight.take() {
+            Some(InFlight::Get(seen)) => {
                 let seen = seen.unwrap_or(server.clone());
                 machine.inner.handle_got(Ok(seen), machine.now, &random);
             }
-            Some(Out::Put(..)) => machine.inner.handle_put(Ok(()), machine.now, &random),
+            Some(InFlight::Put(..)) => machine.inner.handle_put(Ok(()), machine.now, &random),
             None => {}
         }
         match machine.next() {
-            Action::Get | Action::GetAgain => out = Some(Out::Get(Some(server.clone()))),
-            Action::Put(change) => out = Some(Out::Put(change, false)),
+            Action::Get | Action::GetAgain => in_flight = Some(InFlight::Get(Some(server.clone()))),
+            Action::Put(change) => in_flight = Some(InFlight::Put(change, false)),
             _ => {
                 if let Some(seen) = inbox.pop() {
                     inbox.clear();

@@ -202,7 +202,7 @@ async fn an_erasure_ordered_by_another_process_is_carried_out() {
     let mine = machine.inner.record().clone();
     machine.inner.handle_deny_on_this_device();
     let Action::Save(save) = machine.inner.poll(machine.now) else { panic!() };
-    let theirs = Record::merge(&base, other.machine.record(), &mine);
+    let theirs = Record::merge(&base, other.inner.record(), &mine);
     let stored = Record::merge(&save.base, &save.record, &theirs);
     let random = machine.random();
     machine.inner.handle_saved(Ok(stored), machine.now, &random);
