@@ -18,8 +18,8 @@ impl Record {
     /// - The removal is the greater of those requested since `base`. If none was, it is the
     ///   lesser one, because a side has completed the rest.
     /// - If both sides changed the ID, one is chosen by its digest, so that both processes choose
-    ///   the same. The other is offered, so that the next withdrawal retires it. Without an opt-in
-    ///   there is no ID, and the previous ones are retired or offered.
+    ///   the same. Without an opt-in there is none. A replaced ID is retired if the decision is
+    ///   denied. Otherwise it is offered, so that the next withdrawal retires it.
     /// - Retired and offered IDs are those of both sides. If there are too many, the oldest are
     ///   dropped. A withdrawal on either side retires the offered IDs of both.
     /// - The epoch is the greater one, plus one if both sides raised it or changed the ID, so that
