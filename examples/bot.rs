@@ -1,18 +1,14 @@
-//! A bot that counts which of its commands its operator uses, if the operator agrees.
+//! This example is a bot that counts its operator's commands, if the operator has opted in.
 //!
 //!     cargo run --example bot -- --homeserver https://matrix.example.org \
 //!         --user bot --password - --operator @me:example.org --jsonl events.jsonl
 //!
-//! Invite it to a room without encryption and say `!help`.
+//! Invite the bot to a room without encryption, and send `!help`.
 //!
-//! The consent is that of the bot's account, and its operator decides it. Nobody else
-//! was asked: what others do is answered, but neither counted nor described.
+//! The bot's operator decides for the bot's account. Other users have not been asked, so their
+//! commands are answered but not counted.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "a bot says at its terminal what it does"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the bot logs to its terminal")]
 
 use std::{error::Error, path::PathBuf, process::ExitCode, time::Duration};
 
@@ -38,45 +34,45 @@ use tokio::time::sleep;
 
 type Result<T = (), E = Box<dyn Error>> = std::result::Result<T, E>;
 
-/// A bot that counts which of its commands its operator uses, if the operator agrees.
+/// A bot that counts its operator's commands, if the operator has opted in
 #[derive(Parser)]
 #[command(name = "bot")]
 struct Arguments {
     /// Base URL of the homeserver
     #[arg(long, value_name = "URL")]
     homeserver: String,
-    /// The bot's account
+    /// User name of the bot's account
     #[arg(long)]
     user: String,
-    /// Its password; `-` reads a line from standard input
+    /// Password of the account; `-` reads a line from standard input
     #[arg(long, value_parser = secret)]
     password: String,
-    /// Who may invite the bot and decide about analytics
+    /// The user who may invite the bot and turn analytics on or off
     #[arg(long, value_name = "@USER:SERVER")]
     operator: OwnedUserId,
-    /// Send events to this PostHog
+    /// Send events to this PostHog server
     #[arg(long, value_name = "URL", requires = "posthog_key")]
     posthog: Option<String>,
-    /// The key of the PostHog project
+    /// Key of the PostHog project
     #[arg(long, value_name = "KEY", requires = "posthog")]
     posthog_key: Option<String>,
     /// Append events to this file
     #[arg(long, value_name = "FILE", conflicts_with = "posthog")]
     jsonl: Option<PathBuf>,
-    /// Type of the account-data event that holds the decision: each vendor's own
+    /// Type of the account-data event that stores the decision; use a type of your own
     #[arg(long, value_name = "TYPE", default_value = "org.example.bot.analytics")]
     event_type: String,
-    /// End after this time; without it, Ctrl-C does
+    /// Stop after this time; by default, run until Ctrl-C
     #[arg(long = "for", value_name = "SECONDS")]
     seconds: Option<u64>,
 }
 
-/// The age at which a message is no command any more, by the homeserver's clock.
-const LONGEST_AGE_MS: i64 = 60_000;
+/// The age, by the homeserver's clock, from which a message is ignored.
+const MAX_AGE_MS: i64 = 60_000;
 
-// Who may do what.
+// Commands
 
-/// The one event: which command it was, and no word of who said it where.
+/// An event that names the command, but neither the user nor the room.
 #[derive(Debug, PartialEq, Serialize)]
 struct CommandUsed {
     command: CommandName,
@@ -100,10 +96,11 @@ enum Asker {
 
 #[derive(Debug, PartialEq)]
 enum Decision {
-    /// No command of ours.
+    /// Do nothing, because the message is not a command.
     Ignore,
-    /// Answer, and count it if there is something to count.
+    /// Reply with a list of the commands, and capture the event, if any.
     Help(Option<CommandUsed>),
+    /// Reply, and capture the event, if any.
     Ping(Option<CommandUsed>),
     OptIn,
     OptOut,
@@ -118,7 +115,7 @@ fn decide(text: &str, asker: Asker) -> Decision {
         (["!ping"], _) => Decision::Ping(used(CommandName::Ping)),
         (["!help"], _) => Decision::Help(used(CommandName::Help)),
         (["!analytics", ..], Asker::Other) => Decision::Refuse,
-        // Talk about consent is not itself counted.
+        // Commands about consent are not counted.
         (["!analytics", "on"], Asker::Operator) => Decision::OptIn,
         (["!analytics", "off"], Asker::Operator) => Decision::OptOut,
         (["!analytics", "status"], Asker::Operator) => Decision::Status,
@@ -127,7 +124,7 @@ fn decide(text: &str, asker: Asker) -> Decision {
     }
 }
 
-// The bot.
+// Bot
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -146,7 +143,7 @@ async fn run(arguments: Arguments) -> Result {
             .await?;
     let client = session.client.clone();
     let done = serve(arguments, &client).await;
-    // It logs in again at each start, so this device is not needed any more.
+    // Each start logs in as a new device, so this one is no longer needed.
     session.log_out().await?;
     done
 }
@@ -156,18 +153,18 @@ async fn serve(arguments: Arguments, client: &Client) -> Result {
     let ended = tokio::select! {
         ended = listen(client, &analytics, arguments.operator) => ended,
         interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Into::into),
-        () = over(arguments.seconds) => Ok(()),
+        () = wait(arguments.seconds) => Ok(()),
     };
 
     let report = analytics.shutdown(Duration::from_secs(5)).await;
     if !report.is_complete() {
-        println!("some events were not delivered");
+        println!("Some events were not delivered.");
     }
-    // Before the logout, for the SDK does not announce that. A withdrawal that the
-    // homeserver has not taken yet gets its last try: the store was in memory.
+    // Call this before the logout, because the SDK does not announce a logout. It also makes a
+    // last attempt at a pending removal, which would otherwise be lost with the in-memory store.
     let receipt = analytics.end_session().await;
     if !receipt.account.is_done() {
-        eprintln!("the account still has to be cleaned: say `!analytics off` again");
+        eprintln!("bot: the removal from the account is pending: send `!analytics off` again");
     }
     ended
 }
@@ -185,7 +182,7 @@ async fn analytics(arguments: &Arguments, client: &Client) -> Result<Analytics> 
     Ok(builder.build().await?)
 }
 
-async fn over(seconds: Option<u64>) {
+async fn wait(seconds: Option<u64>) {
     match seconds {
         Some(seconds) => sleep(Duration::from_secs(seconds)).await,
         None => std::future::pending().await,
@@ -198,10 +195,10 @@ struct Bot {
     operator: OwnedUserId,
 }
 
-/// Syncs for as long as there is a session.
+/// Syncs until the session ends.
 async fn listen(client: &Client, analytics: &Analytics, operator: OwnedUserId) -> Result {
     let bot = Bot { analytics: analytics.clone(), operator };
-    // Messages from before the bot joined are not answered: its handlers are added later.
+    // Add the handlers after the first sync, so that older messages are not answered.
     let first = client.sync_once(SyncSettings::new()).await?;
     for room in client.invited_rooms() {
         let inviter = room.invite_details().await?.inviter_id;
@@ -210,16 +207,16 @@ async fn listen(client: &Client, analytics: &Analytics, operator: OwnedUserId) -
     client.add_event_handler_context(bot);
     client.add_event_handler(on_invite);
     client.add_event_handler(on_message);
-    println!("{} listens", client.user_id().map_or("bot", UserId::as_str));
+    println!("{} is listening", client.user_id().map_or("bot", UserId::as_str));
 
     let mut settings = SyncSettings::new().token(first.next_batch);
     loop {
         match client.sync(settings.clone()).await {
             Err(error) if is_session_lost(&error) => return Err(error.into()),
-            Err(error) => eprintln!("bot: cannot sync, trying again: {}", chain(&error)),
+            Err(error) => eprintln!("bot: cannot sync, will retry: {}", chain(&error)),
             Ok(()) => return Ok(()),
         }
-        // From here on the client knows where it was.
+        // The client has stored the token of its last sync.
         settings = SyncSettings::new();
         sleep(Duration::from_secs(5)).await;
     }
@@ -231,7 +228,8 @@ async fn on_invite(event: StrippedRoomMemberEvent, room: Room, Ctx(bot): Ctx<Bot
     }
 }
 
-/// Joins in the background: the SDK waits for the next sync in it, and that for us.
+/// Joins the room in a new task. `Room::join` waits for the next sync, which waits for the event
+/// handlers, so a handler that awaited it would block.
 fn join(room: Room, inviter: &UserId, operator: &UserId) {
     if inviter == operator && room.state() == RoomState::Invited {
         tokio::spawn(async move {
@@ -243,15 +241,15 @@ fn join(room: Room, inviter: &UserId, operator: &UserId) {
 }
 
 async fn on_message(event: OriginalSyncRoomMessageEvent, room: Room, Ctx(bot): Ctx<Bot>) {
-    // Notices are what bots say, this one too: they never answer one another.
+    // Bots send notices. Ignoring them keeps two bots from answering each other.
     let MessageType::Text(text) = event.content.msgtype else {
         return;
     };
     let asker = if event.sender == bot.operator { Asker::Operator } else { Asker::Other };
-    // A room that was just joined shows its last messages, and an outage of the network delays
-    // messages: an opt-in counts only if it is new.
+    // Sync delivers the last messages of a room that was just joined, and messages delayed by a
+    // network outage. Only a recent message may opt in.
     let age = event.unsigned.age.map_or(0, i64::from);
-    if event.sender == room.own_user_id() || age > LONGEST_AGE_MS {
+    if event.sender == room.own_user_id() || age > MAX_AGE_MS {
         return;
     }
     let Some(answer) = bot.answer(decide(&text.body, asker)).await else {
@@ -276,19 +274,16 @@ impl Bot {
                 "pong".to_owned()
             }
             Decision::Refuse => {
-                "Sorry, only my operator decides about that. What you do here is not counted."
+                "Sorry, only my operator can use this command. Your commands are not counted."
                     .to_owned()
             }
             Decision::OptIn => match self.analytics.opt_in().await {
                 Ok(_) => format!("Thank you. {}", self.status()),
-                Err(error) => format!("That did not work: {}", chain(&error)),
+                Err(error) => format!("The opt-in failed: {}", chain(&error)),
             },
             Decision::OptOut => {
                 let account = self.analytics.opt_out().await.account;
-                format!(
-                    "Nothing is sent any more. Cleaning my account: {}.",
-                    describe_step(&account)
-                )
+                format!("Analytics is off. Removal from my account: {}.", describe_step(&account))
             }
             Decision::Status => self.status(),
         })
@@ -300,7 +295,7 @@ impl Bot {
         }
     }
 
-    /// What a settings page would show. The ID is not for a room to read.
+    /// Returns a summary for the operator, without the ID, which members of the room must not see.
     fn status(&self) -> String {
         let gate = self.analytics.state().gate;
         let mut status = format!("Analytics is {}.", describe_gate(gate));
@@ -323,7 +318,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_arguments_make_sense() {
+    fn the_arguments_are_valid() {
         Arguments::command().debug_assert();
     }
 
@@ -341,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn anybody_else_is_refused() {
+    fn other_users_are_refused() {
         for text in ["!analytics on", "!analytics off", "!analytics status", "!analytics x"] {
             assert_eq!(decide(text, Asker::Other), Decision::Refuse, "{text}");
         }
@@ -356,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn talk_is_ignored() {
+    fn other_messages_are_ignored() {
         for text in ["", "ping", "say !ping", "!pingpong", "!Analytics on"] {
             assert_eq!(decide(text, Asker::Operator), Decision::Ignore, "{text}");
         }

@@ -1,4 +1,4 @@
-//! A stand-in for PostHog on loopback: it takes every request and keeps it.
+//! A local server in place of PostHog, which accepts and keeps every request.
 
 use std::{
     convert::Infallible,
@@ -20,7 +20,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{net::TcpListener, task::JoinHandle};
 
-/// A server that counts the connections made to it, and keeps what it is sent.
+/// A local server that counts connections and keeps the requests.
 #[derive(Debug)]
 pub struct Collector {
     address: SocketAddr,
@@ -35,11 +35,11 @@ struct Seen {
 }
 
 impl Collector {
-    /// Starts to listen on a free port.
+    /// Starts a server on a free loopback port.
     ///
     /// # Errors
     ///
-    /// Fails if there is no port to listen on.
+    /// Returns an error if no port is available.
     pub async fn start() -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let address = listener.local_addr()?;
@@ -48,19 +48,19 @@ impl Collector {
         Ok(Self { address, seen, server })
     }
 
-    /// The base URL.
+    /// Returns the base URL of the server.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// How many connections there were, whether or not anything came over them.
+    /// Returns the number of connections accepted, including those without a request.
     #[must_use]
     pub fn connections(&self) -> usize {
         self.seen.connections.load(Ordering::SeqCst)
     }
 
-    /// The path and the body of every request, oldest first.
+    /// Returns the method and path of every request, with its body, oldest first.
     #[must_use]
     pub fn requests(&self) -> Vec<(String, Bytes)> {
         let requests = self.seen.requests.lock();
@@ -88,7 +88,7 @@ async fn answer(
     seen: Arc<Seen>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = format!("{} {}", request.method(), request.uri().path());
-    // A request that was cut half way is not one.
+    // A request whose body was cut off does not count.
     if let Ok(body) = request.into_body().collect().await {
         let mut requests = seen.requests.lock().unwrap_or_else(PoisonError::into_inner);
         requests.push((path, body.to_bytes()));

@@ -1,5 +1,5 @@
-//! Looks at the analytics consent of a Matrix account, and changes it: at any
-//! homeserver, for any app's event type.
+//! This example shows and changes the analytics consent of a Matrix account, on any homeserver
+//! and for any event type.
 //!
 //!     cargo run --example consent -- status \
 //!         --homeserver https://matrix.example.org --user alice --password -
@@ -31,23 +31,23 @@ use serde_json::json;
 
 const EXIT_CODES: &str = "\
 Exit codes:
-  0  done
-  1  not done, or not done completely; the message says what is left
-  2  wrong arguments
-  3  the homeserver refuses the login or the token
-  4  the homeserver cannot be reached, or is none
-  5  this account cannot hold a decision: a guest, or the homeserver forbids it";
+  0  success
+  1  failure, or incomplete; see the message
+  2  invalid arguments
+  3  the homeserver refused the login or the token
+  4  the server cannot be reached, or is not a homeserver
+  5  this account cannot store a decision: it is a guest, or the homeserver forbids it";
 
-/// Looks at the analytics consent of a Matrix account, and changes it.
+/// Show and change the analytics consent of a Matrix account
 #[derive(Parser)]
 #[command(name = "consent", after_help = EXIT_CODES)]
 struct Arguments {
-    /// What to do
+    /// Action to perform
     action: Action,
     /// Base URL of the homeserver, such as https://matrix.example.org
     #[arg(long, value_name = "URL")]
     homeserver: String,
-    /// Log in as this user, and out again at the end
+    /// Log in as this user, and log out at the end
     #[arg(long, requires = "password", required_unless_present = "token")]
     user: Option<String>,
     /// The user's password; `-` reads a line from standard input
@@ -56,21 +56,21 @@ struct Arguments {
     /// Use the session of this access token; `-` reads a line from standard input
     #[arg(long, conflicts_with = "user", value_parser = secret)]
     token: Option<String>,
-    /// Type of the account-data event that holds the decision
+    /// Type of the account-data event that stores the decision
     #[arg(long, value_name = "TYPE", default_value = ELEMENT_EVENT_TYPE)]
     event_type: String,
-    /// Print one JSON object (watch: one a line)
+    /// Print a JSON object; `watch` prints one per line
     #[arg(long)]
     json: bool,
-    /// Print the analytics ID; else only whether there is one
+    /// Print the analytics ID, not only whether there is one
     #[arg(long)]
     show_id: bool,
-    /// Bound on one request to the homeserver, in seconds. A new ID settles for twice
-    /// this time: the account's apps should have no longer bounds
+    /// Timeout of a request to the homeserver, in seconds. A new ID settles for twice this time,
+    /// so no app of the account should use a longer timeout
     #[arg(long, value_name = "SECONDS", default_value_t = 3,
         value_parser = clap::value_parser!(u64).range(1..=10))]
     request_timeout: u64,
-    /// End watching after this time; without it, Ctrl-C does
+    /// Stop watching after this time; by default, watch until Ctrl-C
     #[arg(long = "for", value_name = "SECONDS")]
     seconds: Option<u64>,
 }
@@ -78,13 +78,13 @@ struct Arguments {
 #[derive(Clone, Copy, Debug, ValueEnum, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Action {
-    /// Show what the account holds
+    /// Show the decision stored in the account
     Status,
-    /// Opt in: keep the account's ID, or create one
+    /// Opt in, and create an ID if the account has none
     OptIn,
-    /// Opt out: the account keeps the decision and loses its ID
+    /// Opt out, and remove the ID from the account
     OptOut,
-    /// Opt out and remove the whole event: apps may ask again
+    /// Opt out, and remove the decision as well, so that apps may ask again
     Erase,
     /// Show each change until Ctrl-C
     Watch,
@@ -108,10 +108,10 @@ async fn main() -> ExitCode {
 async fn run(arguments: &Arguments) -> Result<(), Failure> {
     let session = log_in(arguments).await?;
     let done = act(arguments, session.client.clone()).await;
-    // Whatever happened, so that no unused device stays in the list.
+    // Log out even after an error, so that no unused device stays in the user's list.
     let logged_out = session.log_out().await;
     done?;
-    logged_out.map_err(|error| Failure::not_done(format!("cannot log out: {}", chain(&error))))
+    logged_out.map_err(|error| Failure::incomplete(format!("cannot log out: {}", chain(&error))))
 }
 
 async fn log_in(arguments: &Arguments) -> Result<Session, Failure> {
@@ -120,8 +120,8 @@ async fn log_in(arguments: &Arguments) -> Result<Session, Failure> {
         (None, Some(user), Some(password)) => {
             Session::with_password(&arguments.homeserver, user, password, "consent").await
         }
-        // The parser has seen to it that one or the other is there.
-        (None, ..) => return Err(Failure::not_done("there is nothing to log in with")),
+        // The parser requires one or the other.
+        (None, ..) => return Err(Failure::incomplete("no user and password, and no token")),
     };
     session.map_err(|error| Failure {
         code: match error {
@@ -130,12 +130,12 @@ async fn log_in(arguments: &Arguments) -> Result<Session, Failure> {
             LoginError::Unreachable(_) | LoginError::NotAHomeserver(_) => 4,
             _ => 1,
         },
-        ..Failure::not_done(error.to_string())
+        ..Failure::incomplete(error.to_string())
     })
 }
 
 async fn act(arguments: &Arguments, client: Client) -> Result<(), Failure> {
-    // No backend: there is nothing to send, and nowhere to send it.
+    // This tool has no backend, because it sends no events.
     let analytics = Analytics::builder(client.clone(), &arguments.event_type)
         .request_timeout(Duration::from_secs(arguments.request_timeout))
         .build()
@@ -145,50 +145,50 @@ async fn act(arguments: &Arguments, client: Client) -> Result<(), Failure> {
         Action::OptIn => opt_in(arguments, &analytics).await,
         Action::OptOut => {
             let receipt = analytics.opt_out().await;
-            withdrawn(arguments, &analytics, &receipt)
+            report_withdrawal(arguments, &analytics, &receipt)
         }
         Action::Erase => {
             let receipt = analytics.opt_out().erase_event().await;
-            withdrawn(arguments, &analytics, &receipt)
+            report_withdrawal(arguments, &analytics, &receipt)
         }
         Action::Watch => watch(arguments, &analytics, &client).await,
     };
-    // Before the logout, which the SDK does not announce.
+    // Call this before the logout, because the SDK does not announce a logout.
     analytics.end_session().await;
     done
 }
 
 async fn status(arguments: &Arguments, analytics: &Analytics) -> Result<(), Failure> {
-    // Asks the homeserver, and says why not where the state would only be unconfirmed.
+    // Unlike the state, this returns the error if the homeserver cannot be asked.
     let state = analytics.recheck().await?;
     report(arguments, analytics, state, None);
     if state.confirmed {
         return Ok(());
     }
-    // Then the decision is not the account's. Under DO_NOT_TRACK nothing is even asked.
+    // The decision is not confirmed by the account. Under DO_NOT_TRACK the homeserver is not asked.
     Err(Failure::unconfirmed(state))
 }
 
 async fn opt_in(arguments: &Arguments, analytics: &Analytics) -> Result<(), Failure> {
-    let begun = analytics.opt_in().await?;
+    let started = analytics.opt_in().await?;
     let settled = |state: ConsentState| !matches!(state.gate, GateState::Holding(_));
-    if begun.gate == GateState::Holding(HoldReason::Settling) && !arguments.json {
-        println!("a new ID is written, and settles...");
+    if started.gate == GateState::Holding(HoldReason::Settling) && !arguments.json {
+        println!("A new ID has been written; waiting for it to settle...");
     }
     let state = wait_for(analytics, "the new ID to settle", settled)
         .await
-        .map_err(|error| Failure::not_done(format!("{error}; see `consent status`")))?;
+        .map_err(|error| Failure::incomplete(format!("{error}; see `consent status`")))?;
     report(arguments, analytics, state, None);
-    // Under DO_NOT_TRACK the account holds an opt-in and the gate here stays closed: that is a
+    // Under DO_NOT_TRACK the gate stays closed here, but the account has opted in, which is a
     // success.
     if state.decision == Consent::Granted {
         Ok(())
     } else {
-        Err(Failure::reported("another device withdrew meanwhile"))
+        Err(Failure::reported("another device opted out in the meantime"))
     }
 }
 
-fn withdrawn(
+fn report_withdrawal(
     arguments: &Arguments,
     analytics: &Analytics,
     receipt: &OptOutReceipt,
@@ -197,17 +197,17 @@ fn withdrawn(
     if receipt.is_complete() {
         return Ok(());
     }
-    // The crate would go on by itself, after a restart too: but this tool ends here, and
-    // its store was in memory.
+    // An app would resume the removal, even after a restart. This tool ends here, and its
+    // in-memory store with it.
     let failure = match &receipt.account {
         WithdrawalStep::Pending(Some(cause)) | WithdrawalStep::Failed(cause) => {
             Failure::from_account_data(cause)
         }
-        _ => Failure::not_done("the withdrawal is not complete"),
+        _ => Failure::incomplete("the withdrawal is incomplete"),
     };
     let advice = match failure.code {
-        5 => "there is nothing to clean",
-        _ => "the account is not clean: run this again",
+        5 => "there is nothing to remove",
+        _ => "the removal is incomplete: run this command again",
     };
     Err(Failure { message: format!("{}; {advice}", failure.message), is_reported: true, ..failure })
 }
@@ -227,7 +227,7 @@ async fn watch(
         }
         Ok(())
     };
-    let over = async {
+    let timer = async {
         match arguments.seconds {
             Some(seconds) => tokio::time::sleep(Duration::from_secs(seconds)).await,
             None => std::future::pending().await,
@@ -236,16 +236,16 @@ async fn watch(
     tokio::select! {
         ended = changes => ended,
         Err(error) = client.sync(only_event(&arguments.event_type)) => {
-            Err(Failure::not_done(format!("cannot sync: {}", chain(&error))))
+            Err(Failure::incomplete(format!("cannot sync: {}", chain(&error))))
         }
         interrupted = tokio::signal::ctrl_c() => {
-            interrupted.map_err(|error| Failure::not_done(error.to_string()))
+            interrupted.map_err(|error| Failure::incomplete(error.to_string()))
         }
-        () = over => Ok(()),
+        () = timer => Ok(()),
     }
 }
 
-/// Returns settings of a sync that carries our event and nothing else.
+/// Returns settings for a sync that contains only this event.
 fn only_event(event_type: &str) -> SyncSettings {
     let mut account_data = Filter::empty();
     account_data.types = Some(vec![event_type.to_owned()]);
@@ -254,7 +254,7 @@ fn only_event(event_type: &str) -> SyncSettings {
     SyncSettings::new().filter(SyncFilter::FilterDefinition(filter))
 }
 
-// Output.
+// Output
 
 fn report(
     arguments: &Arguments,
@@ -282,13 +282,13 @@ fn report(
     }
     if let Some(receipt) = receipt {
         println!("withdrawal");
-        println!("  gate shut, queue wiped: done");
+        println!("  gate closed, queue wiped: done");
         for (step, progress) in [
-            ("requests cut:", describe_step(&receipt.requests)),
-            ("remembered here:", describe_step(&receipt.record)),
-            ("account cleaned:", describe_step(&receipt.account)),
+            ("requests closed:", describe_step(&receipt.requests)),
+            ("saved on this device:", describe_step(&receipt.record)),
+            ("removal from account:", describe_step(&receipt.account)),
         ] {
-            println!("  {step:<23} {progress}");
+            println!("  {step:<25} {progress}");
         }
     }
     println!("decision:     {}", state.decision);
@@ -299,18 +299,19 @@ fn report(
         match state.prompt() {
             Prompt::Ask => "ask the user",
             Prompt::DontAsk => "do not ask",
-            Prompt::Unavailable => "there is no account to ask for",
+            Prompt::Unavailable =>
+                "do not ask: the session has ended, or the account cannot store a decision",
             _ => "wait",
         }
     );
-    let held = if id.is_some() { "held" } else { "none in use" };
-    println!("analytics ID: {}", shown_id.unwrap_or(held));
+    let presence = if id.is_some() { "in use" } else { "none" };
+    println!("analytics ID: {}", shown_id.unwrap_or(presence));
     if matches!(arguments.action, Action::Watch) {
         println!();
     }
 }
 
-/// The JSON object of a report.
+/// A report as a JSON object.
 #[derive(Serialize)]
 struct Report<'a> {
     action: Action,
@@ -321,7 +322,7 @@ struct Report<'a> {
     switch: Switch,
     note: Option<Note>,
     id_held: bool,
-    /// Left out unless it was asked for.
+    /// Omitted without `--show-id`.
     #[serde(skip_serializing_if = "Option::is_none")]
     id: Option<Option<&'a str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -330,31 +331,31 @@ struct Report<'a> {
     receipt: Option<&'a OptOutReceipt>,
 }
 
-// Errors.
+// Errors
 
 struct Failure {
     code: u8,
     message: String,
-    /// Whether the JSON object was printed already.
+    /// Whether a JSON object has already been printed.
     is_reported: bool,
 }
 
 impl Failure {
-    fn not_done(message: impl Into<String>) -> Self {
+    fn incomplete(message: impl Into<String>) -> Self {
         Self { code: 1, message: message.into(), is_reported: false }
     }
 
     fn reported(message: &str) -> Self {
-        Self { is_reported: true, ..Self::not_done(message) }
+        Self { is_reported: true, ..Self::incomplete(message) }
     }
 
-    /// The homeserver has not said what the account holds.
+    /// Creates the failure for a state that the homeserver has not confirmed.
     fn unconfirmed(state: ConsentState) -> Self {
         let unavailable = GateState::Closed(ClosedReason::Unavailable);
         Self {
             code: if state.gate == unavailable { 5 } else { 1 },
             ..Self::reported(&format!(
-                "the homeserver did not say what the account holds; {}",
+                "the homeserver did not confirm the decision; {}",
                 describe_gate(state.gate)
             ))
         }
@@ -366,7 +367,7 @@ impl Failure {
             AccountDataError::SessionLost(_) => 3,
             _ => 1,
         };
-        Self { code, ..Self::not_done(chain(error)) }
+        Self { code, ..Self::incomplete(chain(error)) }
     }
 }
 
@@ -380,7 +381,7 @@ impl From<OptInError> for Failure {
     fn from(error: OptInError) -> Self {
         match error {
             OptInError::AccountData(error) => error.into(),
-            other => Self::not_done(chain(&other)),
+            other => Self::incomplete(chain(&other)),
         }
     }
 }
@@ -389,7 +390,7 @@ impl From<BuildError> for Failure {
     fn from(error: BuildError) -> Self {
         let code = if matches!(error, BuildError::EventType) { 2 } else { 1 };
         let error: &dyn Error = &error;
-        Self { code, ..Self::not_done(chain(error)) }
+        Self { code, ..Self::incomplete(chain(error)) }
     }
 }
 
@@ -400,7 +401,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_arguments_make_sense() {
+    fn the_arguments_are_valid() {
         Arguments::command().debug_assert();
     }
 }

@@ -1,5 +1,8 @@
-//! A backend of one's own, which counts events by name: `cargo run --example custom_backend`
-#![expect(clippy::print_stdout, reason = "this backend's service is the terminal")]
+//! This example implements a custom backend, which counts events by name.
+//!
+//!     cargo run --example custom_backend
+
+#![expect(clippy::print_stdout, reason = "the backend prints to the terminal")]
 
 use std::{collections::BTreeMap, error::Error, sync::Mutex, time::Duration};
 
@@ -8,6 +11,7 @@ use matrix_analytics::{
 };
 use matrix_analytics_examples::wait_for;
 
+/// The number of events per name.
 #[derive(Default)]
 struct Totals(Mutex<BTreeMap<String, u64>>);
 
@@ -16,19 +20,20 @@ impl Backend for Totals {
         "totals"
     }
 
-    // All the work is done inside this future: the sink drops it at a withdrawal.
+    // Do all the work inside this future, because the sink drops it when the user opts out.
     async fn send(&self, batch: &Batch) -> Result<(), DeliveryError> {
-        // An error says what becomes of the batch and when the sink tries again.
-        let broken = |_| DeliveryError::Misconfigured("a panic broke the totals".into());
-        let mut totals = self.0.lock().map_err(broken)?;
+        // The error variant determines whether and when the sink sends the batch again.
+        let poisoned =
+            |_| DeliveryError::Misconfigured("the lock of the totals is poisoned".into());
+        let mut totals = self.0.lock().map_err(poisoned)?;
         for event in batch.events() {
             *totals.entry(event.name().to_owned()).or_default() += 1;
         }
-        println!("{} more events: {totals:?}", batch.len());
+        println!("received {} events; totals: {totals:?}", batch.len());
         Ok(())
     }
 
-    // The totals belong to the user who opted in, and are deleted when they opt out.
+    // The totals are the data of a user who opted in, so delete them at an opt-out.
     fn close(&self) {
         drop(self.0.lock().map(|mut totals| totals.clear()));
     }

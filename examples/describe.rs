@@ -1,23 +1,23 @@
-//! Texts for the states and errors of the crate.
+//! Descriptions of the crate's states and errors, for users.
 
 use std::{error::Error, fmt::Write as _};
 
 use matrix_analytics::{ClosedReason, GateState, HoldReason, WithdrawalStep};
 use matrix_sdk::{HttpError, ruma::api::error::ErrorBody};
 
-/// Describes the treatment of events, and the reason for it.
+/// Describes whether events are sent, and the reason if they are not.
 #[must_use]
 pub fn describe_gate(gate: GateState) -> &'static str {
     match gate {
         GateState::Open => "open: events are sent",
         GateState::Holding(reason) => match reason {
             HoldReason::Rechecking => {
-                "holding: another device changed something, and the homeserver is asked"
+                "holding: another device may have changed the decision; asking the homeserver"
             }
-            HoldReason::MissingId => "holding: the account holds an opt-in and no ID",
+            HoldReason::MissingId => "holding: the account has opted in but has no ID",
             HoldReason::OptingIn => "holding: an opt-in is in progress",
-            HoldReason::Settling => "holding: the new ID settles",
-            HoldReason::SoftLogout => "holding: the session has to be renewed",
+            HoldReason::Settling => "holding: waiting for the new ID to settle",
+            HoldReason::SoftLogout => "holding: the session must be renewed",
             HoldReason::Unverified => "holding: the homeserver has not confirmed the opt-in yet",
             _ => "holding",
         },
@@ -25,8 +25,8 @@ pub fn describe_gate(gate: GateState) -> &'static str {
             ClosedReason::Denied => "closed: the user opted out",
             ClosedReason::DeviceVeto => "closed: vetoed on this device",
             ClosedReason::DoNotTrack => "closed: DO_NOT_TRACK is set",
-            ClosedReason::SessionEnded => "closed: the session is over",
-            ClosedReason::Unavailable => "closed: this account cannot hold a decision",
+            ClosedReason::SessionEnded => "closed: the session has ended",
+            ClosedReason::Unavailable => "closed: this account cannot store a decision",
             ClosedReason::Unknown => "closed: the homeserver has not answered yet",
             ClosedReason::Undecided => "closed: the user has not decided",
             ClosedReason::DecisionErased => "closed: another client removed the decision",
@@ -42,34 +42,34 @@ pub fn describe_step<E: Error + 'static>(step: &WithdrawalStep<E>) -> String {
     match step {
         WithdrawalStep::Done => "done".to_owned(),
         WithdrawalStep::Failed(cause) => format!("failed: {}", chain(cause)),
-        WithdrawalStep::Pending(Some(cause)) => format!("still to do: {}", chain(cause)),
-        WithdrawalStep::Pending(None) => "still to do".to_owned(),
+        WithdrawalStep::Pending(Some(cause)) => format!("pending: {}", chain(cause)),
+        WithdrawalStep::Pending(None) => "pending".to_owned(),
         _ => "unknown".to_owned(),
     }
 }
 
-/// Describes an error with its causes, each of them once.
+/// Describes an error and its causes, each of them once.
 #[must_use]
 pub fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = words(error);
-    let mut cause = below(error);
+    let mut text = message(error);
+    let mut cause = next_cause(error);
     while let Some(error) = cause {
-        let message = words(error);
-        // A transparent error says what its cause says.
+        let message = message(error);
+        // A transparent error has the same message as its source.
         if !text.ends_with(&message) {
             let _ = write!(text, ": {message}");
         }
-        cause = below(error);
+        cause = next_cause(error);
     }
     text
 }
 
-/// Returns the cause, unless the text of the error includes it.
-fn below<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'static)> {
+/// Returns the source of an error, unless the message of the error already includes it.
+fn next_cause<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e (dyn Error + 'static)> {
     error.source().filter(|_| http_error(error).is_none())
 }
 
-fn words(error: &(dyn Error + 'static)) -> String {
+fn message(error: &(dyn Error + 'static)) -> String {
     http_error(error).map_or_else(|| error.to_string(), describe_http)
 }
 
@@ -80,14 +80,14 @@ fn http_error<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e HttpError> {
     }
 }
 
-/// Describes a failed request: with the answer of the homeserver, or else with the innermost
-/// cause.
+/// Describes a failed request by the homeserver's error, or by the innermost cause if the
+/// homeserver did not answer.
 pub(crate) fn describe_http(error: &HttpError) -> String {
     match error.as_client_api_error().map(|error| (&error.body, error.status_code)) {
         Some((ErrorBody::Standard(body), _)) => {
             format!("{} ({})", body.message.trim_end_matches('.'), body.kind.errcode())
         }
-        Some((_, status)) => format!("it answers with {status}"),
+        Some((_, status)) => format!("the server answered with status {status}"),
         None => innermost(error).to_string(),
     }
 }

@@ -1,5 +1,5 @@
-//! What the examples of `matrix-analytics` share. The examples themselves are the
-//! `[[example]]` targets of this package; begin with `quickstart.rs`.
+//! Helpers shared by the examples of `matrix-analytics`. The examples are the `[[example]]`
+//! targets of this package; start with `quickstart.rs`.
 
 mod collector;
 mod describe;
@@ -17,37 +17,37 @@ pub use self::{
     session::{LoginError, Session, is_session_lost, secret},
 };
 
-/// Begins a part of a story.
-#[expect(clippy::print_stdout, reason = "an example tells its story")]
+/// Prints a section heading.
+#[expect(clippy::print_stdout, reason = "an example prints its progress")]
 pub fn heading(title: &str) {
     println!("\n=== {title}");
 }
 
-/// Goes on with the story if what it claims is so.
+/// Prints `claim` if it `holds`.
 ///
 /// # Errors
 ///
-/// Fails if it is not.
-#[expect(clippy::print_stdout, reason = "an example tells its story")]
+/// Returns an error if it does not hold.
+#[expect(clippy::print_stdout, reason = "an example prints its progress")]
 pub fn check(claim: &str, holds: bool) -> Result<(), Box<dyn Error>> {
     if !holds {
-        return Err(format!("not so: {claim}").into());
+        return Err(format!("check failed: {claim}").into());
     }
     println!("  ok  {claim}");
     Ok(())
 }
 
-/// Waits until consent is as `wanted`, for half a minute at most.
+/// Waits until the consent state is `wanted`, and returns it.
 ///
 /// # Errors
 ///
-/// Fails if it is not so in time; `what` says what was waited for.
+/// Returns an error after 30 seconds. Its text names the expected state with `what`.
 pub async fn wait_for(
     analytics: &Analytics,
     what: &str,
     wanted: impl Fn(ConsentState) -> bool,
 ) -> Result<ConsentState, Box<dyn Error>> {
-    // The stream begins with the state now, so no change is missed.
+    // The stream yields the current state first, so no change is missed.
     let mut states = analytics.state_stream();
     let found = timeout(Duration::from_secs(30), async {
         while let Some(state) = states.next().await {
@@ -58,5 +58,5 @@ pub async fn wait_for(
         None
     });
     let state = found.await.ok().flatten();
-    state.ok_or_else(|| format!("waited in vain for: {what}; it is {:?}", analytics.state()).into())
+    state.ok_or_else(|| format!("timed out waiting for {what}: {:?}", analytics.state()).into())
 }

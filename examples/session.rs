@@ -1,4 +1,4 @@
-//! Logging in and out at any homeserver, with errors for people.
+//! Login and logout at any homeserver, with error messages for users.
 
 use std::{io, time::Duration};
 
@@ -12,11 +12,11 @@ use matrix_sdk::{
 
 use crate::describe::describe_http;
 
-/// Takes `-` for a line of standard input.
+/// Returns `argument`, or a line read from standard input if it is `-`.
 ///
 /// # Errors
 ///
-/// Fails if standard input cannot be read.
+/// Returns an error if standard input cannot be read.
 pub fn secret(argument: &str) -> io::Result<String> {
     if argument != "-" {
         return Ok(argument.to_owned());
@@ -26,27 +26,28 @@ pub fn secret(argument: &str) -> io::Result<String> {
     Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-/// A client with a session, and whether the session is ours to end.
+/// A logged-in client.
 #[derive(Clone, Debug)]
 pub struct Session {
-    /// The client.
+    /// The logged-in client.
     pub client: Client,
-    is_ours: bool,
+    /// Whether the example logged in, and must log out.
+    logged_in_here: bool,
 }
 
-/// Why there is no session.
+/// An error of a login.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum LoginError {
-    /// This is no URL.
+    /// The argument is not a URL.
     NotAUrl(String),
-    /// Nobody answers there.
+    /// The server did not answer.
     Unreachable(String),
-    /// Somebody answers, and it is no homeserver.
+    /// The server that answered is not a Matrix homeserver.
     NotAHomeserver(String),
-    /// The homeserver does not accept the name, the password or the token.
+    /// The homeserver rejected the user name, the password or the token.
     Refused(String),
-    /// Anything else.
+    /// Any other error.
     Other(String),
 }
 
@@ -54,11 +55,13 @@ impl std::fmt::Display for LoginError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::NotAUrl(text) => {
-                write!(f, "`{text}` is no URL of a homeserver: it begins with https:// or http://")
+                write!(f, "`{text}` is not the URL of a homeserver: use https:// or http://")
             }
             Self::Unreachable(cause) => write!(f, "the homeserver cannot be reached: {cause}"),
-            Self::NotAHomeserver(cause) => write!(f, "this is no Matrix homeserver: {cause}"),
-            Self::Refused(cause) => write!(f, "the homeserver refuses the login: {cause}"),
+            Self::NotAHomeserver(cause) => {
+                write!(f, "the server is not a Matrix homeserver: {cause}")
+            }
+            Self::Refused(cause) => write!(f, "the homeserver refused the login: {cause}"),
             Self::Other(cause) => write!(f, "the login failed: {cause}"),
         }
     }
@@ -67,11 +70,11 @@ impl std::fmt::Display for LoginError {
 impl std::error::Error for LoginError {}
 
 impl Session {
-    /// Logs a new device in.
+    /// Logs in as a new device.
     ///
     /// # Errors
     ///
-    /// [`LoginError`].
+    /// Returns a [`LoginError`] if the homeserver cannot be reached or refuses the login.
     pub async fn with_password(
         homeserver: &str,
         user: &str,
@@ -82,44 +85,44 @@ impl Session {
         let login = client.matrix_auth().login_username(user, password);
         let login = login.initial_device_display_name(device_name);
         login.await.map_err(LoginError::from_sdk)?;
-        Ok(Self { client, is_ours: true })
+        Ok(Self { client, logged_in_here: true })
     }
 
-    /// Uses the session of an access token.
+    /// Restores the session of an access token.
     ///
     /// # Errors
     ///
-    /// [`LoginError`].
+    /// Returns a [`LoginError`] if the homeserver cannot be reached or refuses the login.
     pub async fn with_token(homeserver: &str, token: &str) -> Result<Self, LoginError> {
-        // The SDK needs the owner of a token before it uses it: ask for it with a client of a
-        // placeholder user, which is then dropped.
+        // The SDK needs the user ID and device ID of a token before it can use the token. Ask
+        // for them with a client of a placeholder user, which is then dropped.
         let placeholder = user_id!("@whoami:invalid").to_owned();
-        let asking = restored(homeserver, token, placeholder, owned_device_id!("WHOAMI")).await?;
-        let owner = asking.whoami().await.map_err(|error| LoginError::from_http(&error))?;
+        let temporary = restore(homeserver, token, placeholder, owned_device_id!("WHOAMI")).await?;
+        let owner = temporary.whoami().await.map_err(|error| LoginError::from_http(&error))?;
         let device = owner.device_id.unwrap_or(owned_device_id!("NONE"));
         Ok(Self {
-            client: restored(homeserver, token, owner.user_id, device).await?,
-            is_ours: false,
+            client: restore(homeserver, token, owner.user_id, device).await?,
+            logged_in_here: false,
         })
     }
 
-    /// Logs the device out, if it was logged in here.
+    /// Logs the device out, if this session began with a login.
     ///
-    /// Analytics must have been told before: see
-    /// [`Analytics::end_session`](matrix_analytics::Analytics::end_session).
+    /// Call [`Analytics::end_session`](matrix_analytics::Analytics::end_session) first, because
+    /// the SDK does not announce a logout.
     ///
     /// # Errors
     ///
-    /// The error of the SDK; the device stays in the list of the user's devices.
+    /// Returns the SDK's error. The device then stays in the user's list of devices.
     pub async fn log_out(self) -> matrix_sdk::Result<()> {
-        if self.is_ours {
+        if self.logged_in_here {
             self.client.logout().await?;
         }
         Ok(())
     }
 }
 
-/// Whether the homeserver has ended the session, so that trying again is in vain.
+/// Returns whether the homeserver has ended the session, in which case retrying is pointless.
 #[must_use]
 pub fn is_session_lost(error: &matrix_sdk::Error) -> bool {
     matches!(
@@ -140,7 +143,7 @@ async fn client(homeserver: &str) -> Result<Client, LoginError> {
     if !["http://", "https://"].iter().any(|scheme| homeserver.starts_with(scheme)) {
         return Err(LoginError::NotAUrl(homeserver.to_owned()));
     }
-    // By default the SDK retries without end, and a user waits at the terminal here.
+    // By default the SDK retries without limit, but here a user waits at the terminal.
     let requests = RequestConfig::new().retry_limit(1).timeout(Duration::from_secs(10));
     let builder = Client::builder().homeserver_url(homeserver);
     let client = builder.request_config(requests).build().await;
@@ -149,7 +152,7 @@ async fn client(homeserver: &str) -> Result<Client, LoginError> {
         ClientBuildError::Http(cause) => LoginError::from_http(&cause),
         other => LoginError::Other(crate::chain(&other)),
     })?;
-    // Nothing was asked so far; whatever is wrong with the URL shows here.
+    // This is the first request, so a wrong URL shows here.
     client.server_versions().await.map_err(|error| {
         let cause = describe_http(&error);
         if is_unanswered(&error) {
@@ -161,7 +164,7 @@ async fn client(homeserver: &str) -> Result<Client, LoginError> {
     Ok(client)
 }
 
-async fn restored(
+async fn restore(
     homeserver: &str,
     token: &str,
     user_id: OwnedUserId,
@@ -173,8 +176,8 @@ async fn restored(
         tokens: SessionTokens { access_token: token.to_owned(), refresh_token: None },
     };
     let authentication = client.matrix_auth();
-    let restored = authentication.restore_session(session, RoomLoadSettings::default());
-    restored.await.map_err(LoginError::from_sdk)?;
+    let restoring = authentication.restore_session(session, RoomLoadSettings::default());
+    restoring.await.map_err(LoginError::from_sdk)?;
     Ok(client)
 }
 

@@ -53,7 +53,7 @@ pub const MAX_EVENT_BYTES: usize = 32 * 1024;
 /// }
 ///
 /// impl AnalyticsEvent for RoomJoined {
-///     const NAME: &'static str = "JoinedRoom";
+///     const NAME: &'static str = "RoomJoined";
 /// }
 /// ```
 pub trait AnalyticsEvent: Serialize {

@@ -18,7 +18,7 @@ use crate::event::OutgoingEvent;
 /// obeys consent like every other backend.
 ///
 /// ```json
-/// {"event":"JoinedRoom","uuid":"0b42f1a5-6f0c-4a38-9a1d-3c1f1b9f6d0e","timestamp":"2026-01-31T12:00:00.25Z","analytics_id":"9f1c2d7e-0d5e-4c9b-8a53-b6f1d1f1a0aa","properties":{"trigger":"Invite"},"set":{"app":"desktop"},"set_once":{"first_app":"desktop"}}
+/// {"event":"RoomJoined","uuid":"0b42f1a5-6f0c-4a38-9a1d-3c1f1b9f6d0e","timestamp":"2026-01-31T12:00:00.25Z","analytics_id":"9f1c2d7e-0d5e-4c9b-8a53-b6f1d1f1a0aa","properties":{"trigger":"Invite"},"set":{"app":"desktop"},"set_once":{"first_app":"desktop"}}
 /// ```
 ///
 /// `set` and `set_once` are present only if the event carries user properties. The writer

@@ -40,7 +40,7 @@ const WITHOUT_USER_PROPERTIES: [&str; 3] = ["$$heatmap", "$exception", "$groupid
 ///   "api_key": "phc_project_key",
 ///   "batch": [
 ///     {
-///       "event": "JoinedRoom",
+///       "event": "RoomJoined",
 ///       "uuid": "0b42f1a5-6f0c-4a38-9a1d-3c1f1b9f6d0e",
 ///       "timestamp": "2026-01-31T12:00:00.25Z",
 ///       "distinct_id": "9f1c2d7e-0d5e-4c9b-8a53-b6f1d1f1a0aa",

@@ -39,7 +39,7 @@ pub fn with_user_properties(
 /// ```
 /// use matrix_analytics::{Properties, testing};
 ///
-/// let event = testing::event("JoinedRoom", Properties::new().with("trigger", "Invite"));
+/// let event = testing::event("RoomJoined", Properties::new().with("trigger", "Invite"));
 /// let batch = testing::batch("9f1c2d7e-0d5e-4c9b-8a53-b6f1d1f1a0aa", [event]);
 /// assert_eq!(batch.len(), 1);
 /// ```

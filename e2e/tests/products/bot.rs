@@ -68,7 +68,7 @@ pub(super) async fn operator_decides(homeserver: &Homeserver) -> Result<String> 
             "phc_e2e",
         ],
     )?;
-    bot.says("that it listens", 0, |line| line == format!("{} listens", robot.id)).await?;
+    bot.says("that it listens", 0, |line| line == format!("{} is listening", robot.id)).await?;
     let room = enter(&operator, &stranger, &robot).await?;
 
     // Consent has not been given yet.
@@ -76,7 +76,10 @@ pub(super) async fn operator_decides(homeserver: &Homeserver) -> Result<String> 
     ensure("pong", room.ask(&stranger, "!ping").await? == "pong")?;
     for wish in ["!analytics on", "!analytics off"] {
         let refusal = room.ask(&stranger, wish).await?;
-        ensure(refusal.clone(), refusal.starts_with("Sorry, only my operator decides"))?;
+        ensure(
+            refusal.clone(),
+            refusal.starts_with("Sorry, only my operator can use this command"),
+        )?;
     }
     ensure("no connection", collector.connections() == 0)?;
 
@@ -92,7 +95,7 @@ pub(super) async fn operator_decides(homeserver: &Homeserver) -> Result<String> 
     arrived(&collector, 2).await?;
 
     let farewell = room.ask(&operator, "!analytics off").await?;
-    let expected = "Nothing is sent any more. Cleaning my account: done.";
+    let expected = "Analytics is off. Removal from my account: done.";
     ensure(farewell.clone(), farewell == expected)?;
     let path = format!("/_matrix/client/v3/user/{}/account_data/{EVENT_TYPE}", robot.id);
     let (_, held) = robot.request("GET", &path, None).await?;

@@ -38,13 +38,19 @@ pub(super) async fn read_well(homeserver: &Homeserver) -> Result<String> {
     let unreachable = "the homeserver cannot be reached: ";
     let case = |what, homeserver, login, code, says| Case { what, homeserver, login, code, says };
     let cases = [
-        case("no URL", "matrix.example.org", &right[..], 2, "`matrix.example.org` is no URL"),
+        case("no URL", "matrix.example.org", &right[..], 2, "`matrix.example.org` is not the URL"),
         case("no server", &gone_url, &right, 4, unreachable),
         case("no such host", "https://homeserver.invalid", &right, 4, unreachable),
         case("no answer", &mute_url, &right, 4, unreachable),
-        case("another web server", &website_url, &right, 4, "this is no Matrix homeserver: "),
-        case("wrong password", &homeserver.url, &wrong, 3, "the homeserver refuses the login: "),
-        case("stale token", &homeserver.url, &stale, 3, "the homeserver refuses the login: "),
+        case(
+            "another web server",
+            &website_url,
+            &right,
+            4,
+            "the server is not a Matrix homeserver: ",
+        ),
+        case("wrong password", &homeserver.url, &wrong, 3, "the homeserver refused the login: "),
+        case("stale token", &homeserver.url, &stale, 3, "the homeserver refused the login: "),
         case(
             "a guest",
             &homeserver.url,

@@ -25,30 +25,30 @@ use crate::{
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const UNANSWERED: Failure = Failure { kind: FailureKind::Unanswered, retry_after: None };
 
-/// A machine with a working disk. The test plays the homeserver.
-struct Driven {
-    machine: Machine,
+/// A machine whose saves succeed. The test answers its requests in place of the homeserver.
+struct TestMachine {
+    inner: Machine,
     now: Instant,
     calls: u64,
     ids: u64,
 }
 
-impl Driven {
+impl TestMachine {
     fn new() -> Self {
         Self::with(Record::default())
     }
 
     fn with(record: Record) -> Self {
         let settings = Settings { do_not_track: false, request_timeout: REQUEST_TIMEOUT };
-        let machine = Machine::new(record.clone(), record, settings, 0.0);
-        Self { machine, now: Instant::now(), calls: 0, ids: 0 }
+        let inner = Machine::new(record.clone(), record, settings, 0.0);
+        Self { inner, now: Instant::now(), calls: 0, ids: 0 }
     }
 
     /// Creates a machine whose first GET has returned `seen`.
     fn seeing(seen: &Observed) -> Self {
-        let mut driven = Self::new();
-        driven.read(seen);
-        driven
+        let mut machine = Self::new();
+        machine.read(seen);
+        machine
     }
 
     fn random(&self) -> Random {
@@ -60,19 +60,20 @@ impl Driven {
         CallId(self.calls)
     }
 
-    /// Completes all saves, and returns the next other action.
+    /// Completes all saves, and returns the next action that is not a save.
     fn next(&mut self) -> Action {
         loop {
-            match self.machine.poll(self.now) {
+            match self.inner.poll(self.now) {
                 Action::Save(save) => {
                     let random = self.random();
-                    self.machine.handle_saved(Ok(save.record), self.now, &random);
+                    self.inner.handle_saved(Ok(save.record), self.now, &random);
                 }
                 other => return other,
             }
         }
     }
 
+    /// Returns the duration of the wait that must come next, if it is bounded.
     fn waits_for(&mut self) -> Option<Duration> {
         match self.next() {
             Action::Wait(until) => until.map(|until| until - self.now),
@@ -89,9 +90,10 @@ impl Driven {
         matches!(self.next(), Action::Wait(_))
     }
 
+    /// Answers the GET in flight with `seen`.
     fn answer(&mut self, seen: &Observed) {
         let random = self.random();
-        self.machine.handle_got(Ok(seen.clone()), self.now, &random);
+        self.inner.handle_got(Ok(seen.clone()), self.now, &random);
         self.ids += 1;
     }
 
@@ -101,10 +103,11 @@ impl Driven {
         self.answer(seen);
     }
 
+    /// Expects a GET and fails it.
     fn fail_read(&mut self, failure: Failure) {
         self.expect_read();
         let random = self.random();
-        self.machine.handle_got(Err(failure), self.now, &random);
+        self.inner.handle_got(Err(failure), self.now, &random);
     }
 
     fn expect_write(&mut self) -> Change {
@@ -121,42 +124,46 @@ impl Driven {
         change
     }
 
+    /// Acknowledges the PUT in flight.
     fn wrote(&mut self) {
         let random = self.random();
-        self.machine.handle_put(Ok(()), self.now, &random);
+        self.inner.handle_put(Ok(()), self.now, &random);
     }
 
+    /// Expects a PUT and fails it.
     fn fail_write(&mut self, failure: Failure) {
         self.expect_write();
         let random = self.random();
-        self.machine.handle_put(Err(failure), self.now, &random);
+        self.inner.handle_put(Err(failure), self.now, &random);
     }
 
+    /// Delivers `seen` in sync.
     fn sync(&mut self, seen: &Observed) {
-        self.machine.handle_sync_delivers(self.now);
-        self.machine.handle_synced(seen, self.now);
+        self.inner.handle_sync_delivers(self.now);
+        self.inner.handle_synced(seen, self.now);
     }
 
     fn opt_in(&mut self) -> CallId {
         let call = self.call();
-        self.machine.handle_opt_in(call);
+        self.inner.handle_opt_in(call);
         call
     }
 
     fn opt_out(&mut self, removal: Removal) -> CallId {
         let call = self.call();
-        self.machine.handle_opt_out(call, removal);
+        self.inner.handle_opt_out(call, removal);
         call
     }
 
     fn recheck(&mut self) -> CallId {
         let call = self.call();
-        self.machine.handle_recheck(call);
+        self.inner.handle_recheck(call);
         call
     }
 
+    /// Returns the outcome of `call`, if it has finished.
     fn outcome(&mut self, call: CallId) -> Option<Outcome> {
-        while let Some((finished, outcome)) = self.machine.take_finished() {
+        while let Some((finished, outcome)) = self.inner.take_finished() {
             if finished == call {
                 return Some(outcome);
             }
@@ -165,11 +172,11 @@ impl Driven {
     }
 
     fn decision(&self) -> Consent {
-        self.machine.state().decision
+        self.inner.state().decision
     }
 
     fn gate(&self) -> GateState {
-        self.machine.gate()
+        self.inner.gate()
     }
 }
 
@@ -191,158 +198,158 @@ fn opted_out_with(name: &str) -> Observed {
 
 #[tokio::test]
 async fn a_repeated_false_in_sync_is_newer_than_a_read_in_flight() {
-    let mut driven = Driven::seeing(&opted_out());
-    driven.recheck();
-    driven.expect_read();
-    driven.sync(&opted_out());
-    driven.answer(&opted_in("a"));
-    assert_eq!(driven.decision(), Consent::Denied);
+    let mut machine = TestMachine::seeing(&opted_out());
+    machine.recheck();
+    machine.expect_read();
+    machine.sync(&opted_out());
+    machine.answer(&opted_in("a"));
+    assert_eq!(machine.decision(), Consent::Denied);
 }
 
 #[tokio::test]
 async fn a_soft_logout_is_newer_than_a_read_in_flight() {
-    let mut driven = Driven::seeing(&opted_in("a"));
-    assert_eq!(driven.gate(), GateState::Open);
-    driven.recheck();
-    driven.expect_read();
-    driven.machine.handle_session(Session::SoftLogout, driven.now);
-    driven.answer(&opted_in("a"));
-    assert_eq!(driven.gate(), GateState::Holding(HoldReason::SoftLogout));
+    let mut machine = TestMachine::seeing(&opted_in("a"));
+    assert_eq!(machine.gate(), GateState::Open);
+    machine.recheck();
+    machine.expect_read();
+    machine.inner.handle_session(Session::SoftLogout, machine.now);
+    machine.answer(&opted_in("a"));
+    assert_eq!(machine.gate(), GateState::Holding(HoldReason::SoftLogout));
 }
 
 #[tokio::test]
 async fn an_opt_in_keeps_its_unanswered_id_despite_a_pending_removal() {
-    let mut driven = Driven::new();
-    driven.opt_out(Removal::Id);
-    driven.fail_read(UNANSWERED);
-    driven.opt_in();
-    driven.read(&Observed::UNSET);
-    driven.fail_write(UNANSWERED);
-    driven.fail_read(UNANSWERED);
+    let mut machine = TestMachine::new();
+    machine.opt_out(Removal::Id);
+    machine.fail_read(UNANSWERED);
+    machine.opt_in();
+    machine.read(&Observed::UNSET);
+    machine.fail_write(UNANSWERED);
+    machine.fail_read(UNANSWERED);
 
-    let call = driven.opt_in();
-    driven.read(&opted_in("minted-0"));
-    driven.next();
-    assert_eq!(driven.outcome(call), Some(Outcome::Done));
+    let call = machine.opt_in();
+    machine.read(&opted_in("minted-0"));
+    machine.next();
+    assert_eq!(machine.outcome(call), Some(Outcome::Done));
 }
 
 #[tokio::test]
 async fn an_opt_in_whose_read_back_is_empty_closes_and_wipes() {
-    let mut driven = Driven::seeing(&Observed::UNSET);
-    driven.opt_in();
-    driven.read(&Observed::UNSET);
-    driven.write();
-    assert_eq!(driven.gate(), GateState::Holding(HoldReason::Settling));
-    let epoch = driven.machine.epoch();
-    driven.next();
-    driven.now += 2 * REQUEST_TIMEOUT;
-    driven.read(&Observed::UNSET);
-    assert_eq!(driven.gate(), GateState::Closed(ClosedReason::DecisionErased));
-    assert!(driven.machine.epoch() > epoch);
+    let mut machine = TestMachine::seeing(&Observed::UNSET);
+    machine.opt_in();
+    machine.read(&Observed::UNSET);
+    machine.write();
+    assert_eq!(machine.gate(), GateState::Holding(HoldReason::Settling));
+    let epoch = machine.inner.epoch();
+    machine.next();
+    machine.now += 2 * REQUEST_TIMEOUT;
+    machine.read(&Observed::UNSET);
+    assert_eq!(machine.gate(), GateState::Closed(ClosedReason::DecisionErased));
+    assert!(machine.inner.epoch() > epoch);
 }
 
 #[tokio::test]
 async fn a_dropped_opt_in_whose_write_appeared_in_sync_leads_to_a_read() {
-    let mut driven = Driven::seeing(&Observed::UNSET);
-    let call = driven.opt_in();
-    driven.read(&Observed::UNSET);
-    driven.expect_write();
-    driven.sync(&opted_in("minted-1"));
-    driven.machine.handle_opt_in_dropped(call, driven.now);
-    driven.expect_read();
+    let mut machine = TestMachine::seeing(&Observed::UNSET);
+    let call = machine.opt_in();
+    machine.read(&Observed::UNSET);
+    machine.expect_write();
+    machine.sync(&opted_in("minted-1"));
+    machine.inner.handle_opt_in_dropped(call, machine.now);
+    machine.expect_read();
 }
 
 #[tokio::test]
 async fn a_failed_opt_in_reads_again_if_only_its_own_read_saw_a_change() {
-    let mut driven = Driven::seeing(&Observed::UNSET);
-    let call = driven.opt_in();
-    driven.read(&opted_out());
-    driven.expect_write();
-    driven.machine.handle_opt_in_dropped(call, driven.now);
-    driven.sync(&opted_out());
-    driven.read(&opted_out());
-    assert_eq!(driven.decision(), Consent::Denied);
+    let mut machine = TestMachine::seeing(&Observed::UNSET);
+    let call = machine.opt_in();
+    machine.read(&opted_out());
+    machine.expect_write();
+    machine.inner.handle_opt_in_dropped(call, machine.now);
+    machine.sync(&opted_out());
+    machine.read(&opted_out());
+    assert_eq!(machine.decision(), Consent::Denied);
 }
 
 #[tokio::test]
 async fn a_failed_opt_in_reads_again_if_sync_overtook_its_read() {
-    let mut driven = Driven::seeing(&opted_out());
-    let call = driven.opt_in();
-    driven.expect_read();
-    driven.sync(&opted_in("b"));
-    driven.answer(&opted_out());
-    driven.machine.handle_opt_in_dropped(call, driven.now);
-    driven.expect_read();
+    let mut machine = TestMachine::seeing(&opted_out());
+    let call = machine.opt_in();
+    machine.expect_read();
+    machine.sync(&opted_in("b"));
+    machine.answer(&opted_out());
+    machine.inner.handle_opt_in_dropped(call, machine.now);
+    machine.expect_read();
 }
 
 #[tokio::test]
 async fn a_change_in_sync_during_a_removal_leads_to_another_read() {
-    let mut driven = Driven::new();
-    driven.opt_out(Removal::Id);
-    driven.read(&opted_in("a"));
-    driven.expect_write();
+    let mut machine = TestMachine::new();
+    machine.opt_out(Removal::Id);
+    machine.read(&opted_in("a"));
+    machine.expect_write();
     // Another client restored the ID after the write. Sync was faster than the answer.
-    driven.sync(&opted_in("a"));
-    driven.wrote();
-    driven.expect_read();
+    machine.sync(&opted_in("a"));
+    machine.wrote();
+    machine.expect_read();
 }
 
 #[tokio::test]
 async fn an_unusable_id_counts_as_missing() {
-    let driven = Driven::seeing(&Observed { flag: Some(true), id: ObservedId::Unusable });
-    assert_eq!(driven.gate(), GateState::Holding(HoldReason::MissingId));
+    let machine = TestMachine::seeing(&Observed { flag: Some(true), id: ObservedId::Unusable });
+    assert_eq!(machine.gate(), GateState::Holding(HoldReason::MissingId));
 }
 
 #[tokio::test]
 async fn a_new_opt_out_replaces_an_unreadable_record() {
-    let mut driven = Driven::with(Record::unreadable("salt".to_owned()));
-    driven.read(&opted_in("a"));
-    assert_eq!(driven.decision(), Consent::Denied);
-    driven.opt_out(Removal::Id);
-    driven.read(&opted_in("a"));
-    driven.write();
-    driven.read(&opted_out());
+    let mut machine = TestMachine::with(Record::unreadable("salt".to_owned()));
+    machine.read(&opted_in("a"));
+    assert_eq!(machine.decision(), Consent::Denied);
+    machine.opt_out(Removal::Id);
+    machine.read(&opted_in("a"));
+    machine.write();
+    machine.read(&opted_out());
 
     // The retired ID stays retired, and a later decision made elsewhere is followed.
-    driven.recheck();
-    driven.read(&opted_in("a"));
-    assert_eq!(driven.decision(), Consent::Denied);
-    driven.write();
-    driven.read(&opted_out());
-    driven.recheck();
-    driven.read(&opted_in("b"));
-    assert_eq!(driven.gate(), GateState::Open);
+    machine.recheck();
+    machine.read(&opted_in("a"));
+    assert_eq!(machine.decision(), Consent::Denied);
+    machine.write();
+    machine.read(&opted_out());
+    machine.recheck();
+    machine.read(&opted_in("b"));
+    assert_eq!(machine.gate(), GateState::Open);
 }
 
-/// Asserts that the next action is a save and that nothing else happens before it ends.
-fn saves_first(driven: &mut Driven) {
-    let next = driven.machine.poll(driven.now);
+/// Expects a save, asserts that the machine waits until it completes, and completes it.
+fn expect_save_first(machine: &mut TestMachine) {
+    let next = machine.inner.poll(machine.now);
     let Action::Save(save) = next else { panic!("{next:?}") };
-    let next = driven.machine.poll(driven.now);
+    let next = machine.inner.poll(machine.now);
     assert!(matches!(next, Action::Wait(_)), "{next:?}");
-    let random = driven.random();
-    driven.machine.handle_saved(Ok(save.record), driven.now, &random);
+    let random = machine.random();
+    machine.inner.handle_saved(Ok(save.record), machine.now, &random);
 }
 
 #[tokio::test]
 async fn a_removal_saves_the_id_that_it_finds_as_retired_before_it_writes() {
-    let mut driven = Driven::seeing(&opted_in("a"));
-    driven.opt_out(Removal::Id);
+    let mut machine = TestMachine::seeing(&opted_in("a"));
+    machine.opt_out(Removal::Id);
     // Another device has changed the ID.
-    driven.read(&opted_in("b"));
-    saves_first(&mut driven);
-    assert!(driven.machine.disk.stored.is_retired(&id("b")));
-    assert_eq!(driven.write(), Change::OptOut);
+    machine.read(&opted_in("b"));
+    expect_save_first(&mut machine);
+    assert!(machine.inner.disk.stored.is_retired(&id("b")));
+    assert_eq!(machine.write(), Change::OptOut);
 }
 
 #[tokio::test]
 async fn an_opt_in_saves_its_id_before_it_writes() {
-    let mut driven = Driven::seeing(&Observed::UNSET);
-    driven.opt_in();
-    driven.read(&Observed::UNSET);
-    saves_first(&mut driven);
-    let mut stored = driven.machine.disk.stored.clone();
-    let Change::OptIn(id) = driven.write() else { panic!("it opts in") };
+    let mut machine = TestMachine::seeing(&Observed::UNSET);
+    machine.opt_in();
+    machine.read(&Observed::UNSET);
+    expect_save_first(&mut machine);
+    let mut stored = machine.inner.disk.stored.clone();
+    let Change::OptIn(id) = machine.write() else { panic!("expected an opt-in") };
     stored.retire_all();
     assert!(stored.is_retired(&id));
 }

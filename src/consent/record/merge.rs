@@ -1,4 +1,4 @@
-//! Merges the record of this process with the one that another process has stored.
+//! The merge of this process's record with one that another process has stored.
 
 use std::collections::VecDeque;
 
@@ -9,47 +9,60 @@ impl Record {
     /// Merges `mine`, the record that this process wants to store, with `theirs`, the one that
     /// is stored. `base` is the record that this process last read or wrote.
     ///
-    /// A value that only one side changed since `base` is taken from that side. Where both
-    /// sides changed a value, the more closed one wins: a withdrawal, a veto, a pending
-    /// removal. IDs that either side has retired stay retired, and a withdrawal on one side
-    /// retires the IDs that the other has offered. The merged epoch is one that neither side
-    /// has used for anything else, so that no event captured by one process is sent under the
-    /// ID of the other.
+    /// A value that only one side changed since `base` is taken from that side. The other rules
+    /// are:
+    ///
+    /// - The decision is denied if either side withdrew, and undecided if the sides otherwise
+    ///   disagree.
+    /// - The veto is set if either side set it since `base`, or if neither side lifted it.
+    /// - The removal is the greater of those requested since `base`. If none was, it is the
+    ///   lesser one, because a side has completed the rest.
+    /// - If both sides changed the ID, one is chosen by its digest, so that both processes choose
+    ///   the same. Without an opt-in there is none. A replaced ID is retired if the decision is
+    ///   denied. Otherwise it is offered, so that the next withdrawal retires it.
+    /// - Retired and offered IDs are those of both sides. If there are too many, the oldest are
+    ///   dropped. A withdrawal on either side retires the offered IDs of both.
+    /// - The epoch is the greater one, plus one if both sides raised it or changed the ID, so that
+    ///   no event captured by one process is sent under the ID of the other.
+    /// - The record is unreadable if either side has become so. It is trusted again if either side
+    ///   trusts it.
     ///
     /// A withdrawal is identified by the epoch that it began. Two processes that withdraw from
     /// the same record begin the same epoch. The two withdrawals then become one in a new
-    /// epoch. Otherwise each process would take the other's withdrawal for its own and
-    /// discharge both.
+    /// epoch. Otherwise each process would mistake the other's withdrawal for its own, and mark
+    /// both as done. The same holds for a veto.
     pub(crate) fn merge(base: &Self, mine: &Self, theirs: &Self) -> Self {
-        let (both_withdrew, both_vetoed) = (
-            is_changed(base, mine, theirs, |r| r.withdrawn_in),
-            is_changed(base, mine, theirs, |r| r.vetoed_in),
-        );
-        if mine == theirs && !both_withdrew && !both_vetoed
-            || theirs.unreadable && theirs.epoch < base.epoch
-        {
+        let both_withdrew = both_changed(base, mine, theirs, |record| record.withdrawn_in);
+        let both_vetoed = both_changed(base, mine, theirs, |record| record.vetoed_in);
+        if mine == theirs && !both_withdrew && !both_vetoed {
+            return mine.clone();
+        }
+        // Another process could not read the record and replaced it. This process has read the
+        // original, so the replacement has nothing to add.
+        if theirs.unreadable && theirs.epoch < base.epoch {
             return mine.clone();
         }
         if mine.epoch.min(theirs.epoch) < base.epoch {
-            // The store was restored from an older state, as by a backup. The common base is
-            // unknown, and a value that is closed on either side stays closed.
+            // The store was restored from an older state, for example from a backup, so the common
+            // base is unknown. An empty base keeps closed what is closed on either side.
             let unknown = Self { epoch: 0, ..Self::new(base.salt.clone()) };
             return Self::merge(&unknown, mine, theirs);
         }
         if theirs == base {
             return mine.clone();
         }
-        // A process that lost its record lacks digests that this one has.
-        let forgets =
+        // If another process lost its record, restore the digests it dropped. A full list drops
+        // its oldest digests by design.
+        let lost_retired =
             |digest| theirs.retired.len() < MAX_RETIRED && !theirs.retired.contains(digest);
-        let forgets_offered = |digest| {
+        let lost_offered = |digest| {
             theirs.offered.len() < MAX_OFFERED
                 && !theirs.offered.contains(digest)
-                && forgets(digest)
+                && lost_retired(digest)
         };
         if mine == base
-            && !base.retired.iter().any(forgets)
-            && !base.offered.iter().any(forgets_offered)
+            && !base.retired.iter().any(lost_retired)
+            && !base.offered.iter().any(lost_offered)
         {
             return theirs.clone();
         }
@@ -57,18 +70,18 @@ impl Record {
             return Self::merge_under_another_salt(base, mine, theirs);
         }
 
-        let decision = merged_decision(base, mine, theirs);
-        let (current, is_disputed) = merged(&base.current, &mine.current, &theirs.current);
-        let retired = united(base, mine, theirs, |record| &record.retired, MAX_RETIRED);
-        let mut offered = united(base, mine, theirs, |record| &record.offered, MAX_OFFERED);
+        let decision = merge_decision(base, mine, theirs);
+        let (current, both_changed_id) = merge_value(&base.current, &mine.current, &theirs.current);
+        let retired = union(base, mine, theirs, |record| &record.retired, MAX_RETIRED);
+        let mut offered = union(base, mine, theirs, |record| &record.offered, MAX_OFFERED);
         offered.retain(|digest| !retired.contains(digest));
         let current = current.filter(|id| decision == Consent::Granted && !retired.contains(id));
-        let mut merged = Self {
+        let mut record = Self {
             version: mine.version,
             decision,
-            device_veto: merged_veto(base, mine, theirs),
+            device_veto: merge_veto(base, mine, theirs),
             vetoed_in: mine.vetoed_in.max(theirs.vetoed_in),
-            removal: merged_removal(base, mine, theirs),
+            removal: merge_removal(base, mine, theirs),
             withdrawn_in: mine.withdrawn_in.max(theirs.withdrawn_in),
             epoch: mine.epoch.max(theirs.epoch),
             cleaned_in_epoch: mine.cleaned_in_epoch.max(theirs.cleaned_in_epoch),
@@ -76,44 +89,45 @@ impl Record {
             current,
             retired,
             offered,
-            unreadable: merged_flag(base.unreadable, mine.unreadable, theirs.unreadable),
+            unreadable: merge_flag(base.unreadable, mine.unreadable, theirs.unreadable),
         };
         let is_withdrawn = mine.is_withdrawn_since(base) || theirs.is_withdrawn_since(base);
-        let mut lost: Vec<_> = [theirs, mine]
+        let mut replaced: Vec<_> = [theirs, mine]
             .into_iter()
             .filter_map(|side| side.current.clone())
-            .filter(|digest| merged.current.as_ref() != Some(digest))
+            .filter(|digest| record.current.as_ref() != Some(digest))
             .collect();
-        // Both processes must compute the same order.
-        lost.sort();
-        for digest in lost {
+        // Sort, so that both processes compute the same order.
+        replaced.sort();
+        for digest in replaced {
             if decision == Consent::Denied {
-                merged.retire_digest(digest);
+                record.retire_digest(digest);
             } else {
-                merged.offer_digest(digest);
+                record.offer_digest(digest);
             }
         }
         if is_withdrawn {
-            merged.retire_all();
+            record.retire_all();
         }
-        // Events that each side captured in its epoch belong to its own withdrawal or ID.
+        // Both sides may have begun the same epoch, each for a withdrawal or an ID of its own.
+        // Begin another one, so that the events that either side captured in it are not sent.
         let both_rose = mine.epoch > base.epoch && theirs.epoch > base.epoch;
-        if both_rose || is_disputed {
-            merged.epoch += 1;
+        if both_rose || both_changed_id {
+            record.epoch += 1;
         }
         if both_withdrew {
-            merged.withdrawn_in = merged.epoch;
+            record.withdrawn_in = record.epoch;
         }
         if both_vetoed {
-            merged.vetoed_in = merged.epoch;
+            record.vetoed_in = record.epoch;
         }
-        merged
+        record
     }
 
     /// Merges records with different salts, whose digests cannot be compared. The digests of
-    /// `mine` are lost, and with them which of its IDs must not be used again.
+    /// `mine` are lost, so its retired IDs can no longer be recognised.
     fn merge_under_another_salt(base: &Self, mine: &Self, theirs: &Self) -> Self {
-        let forgets =
+        let has_digests =
             mine.current.is_some() || !mine.retired.is_empty() || !mine.offered.is_empty();
         let without_digests = |record: &Self| Self {
             salt: theirs.salt.clone(),
@@ -122,16 +136,16 @@ impl Record {
             offered: VecDeque::new(),
             ..record.clone()
         };
-        let mut merged = Self::merge(&without_digests(base), &without_digests(mine), theirs);
-        merged.epoch = merged.epoch.max(mine.epoch.max(theirs.epoch) + 1);
-        merged.unreadable |= forgets;
-        merged
+        let mut record = Self::merge(&without_digests(base), &without_digests(mine), theirs);
+        record.epoch = record.epoch.max(mine.epoch.max(theirs.epoch) + 1);
+        record.unreadable |= has_digests;
+        record
     }
 }
 
-/// Returns the value of the side that changed it, and whether both sides did. In that case
-/// it is the greater value, so that both processes choose the same one.
-fn merged<T: Clone + Ord>(base: &T, mine: &T, theirs: &T) -> (T, bool) {
+/// Returns the value of the side that changed it, and whether the sides changed it differently.
+/// In that case it is the greater value, so that both processes choose the same one.
+fn merge_value<T: Clone + Ord>(base: &T, mine: &T, theirs: &T) -> (T, bool) {
     if mine == theirs || theirs == base {
         (mine.clone(), false)
     } else if mine == base {
@@ -142,63 +156,64 @@ fn merged<T: Clone + Ord>(base: &T, mine: &T, theirs: &T) -> (T, bool) {
 }
 
 /// Returns whether both sides changed `value` since `base`.
-fn is_changed(base: &Record, mine: &Record, theirs: &Record, value: fn(&Record) -> u64) -> bool {
+fn both_changed(base: &Record, mine: &Record, theirs: &Record, value: fn(&Record) -> u64) -> bool {
     value(mine) != value(base) && value(theirs) != value(base)
 }
 
-fn merged_decision(base: &Record, mine: &Record, theirs: &Record) -> Consent {
+fn merge_decision(base: &Record, mine: &Record, theirs: &Record) -> Consent {
     if mine.is_withdrawn_since(base) || theirs.is_withdrawn_since(base) {
         return Consent::Denied;
     }
     match (mine.decision, theirs.decision) {
         (mine, theirs) if mine == theirs || theirs == base.decision => mine,
         (mine, theirs) if mine == base.decision => theirs,
-        // One side opted in, the other ended its session.
+        // One side opted in, and the other ended its session.
         _ => Consent::Undecided,
     }
 }
 
-fn merged_veto(base: &Record, mine: &Record, theirs: &Record) -> bool {
-    let vetoes =
+fn merge_veto(base: &Record, mine: &Record, theirs: &Record) -> bool {
+    let sets_veto =
         |side: &Record| side.device_veto && (!base.device_veto || side.vetoed_in != base.vetoed_in);
-    vetoes(mine) || vetoes(theirs) || mine.device_veto && theirs.device_veto
+    sets_veto(mine) || sets_veto(theirs) || mine.device_veto && theirs.device_veto
 }
 
-fn merged_removal(base: &Record, mine: &Record, theirs: &Record) -> Option<super::Removal> {
-    let orders = |side: &Record| {
+fn merge_removal(base: &Record, mine: &Record, theirs: &Record) -> Option<super::Removal> {
+    let requests_removal = |side: &Record| {
         side.removal > base.removal
             || side.removal.is_some() && side.withdrawn_in != base.withdrawn_in
     };
-    match (orders(mine), orders(theirs)) {
+    match (requests_removal(mine), requests_removal(theirs)) {
         (true, true) => mine.removal.max(theirs.removal),
         (true, false) => mine.removal,
         (false, true) => theirs.removal,
-        // The side with less left to remove has done the rest.
+        // The side with the lesser removal has completed the rest.
         (false, false) => mine.removal.min(theirs.removal),
     }
 }
 
-fn merged_flag(base: bool, mine: bool, theirs: bool) -> bool {
+fn merge_flag(base: bool, mine: bool, theirs: bool) -> bool {
     if base { mine && theirs } else { mine || theirs }
 }
 
-/// Returns the union of a list of both sides, oldest first: entries that `theirs` has dropped
-/// for lack of room, its present entries, then the new ones of `mine`.
-fn united(
+/// Returns the union of a list of both sides, oldest first, without the oldest entries if it has
+/// more than `max_len`. The order is: entries that `theirs` has dropped for lack of room, its
+/// present entries, then the new entries of `mine`.
+fn union(
     base: &Record,
     mine: &Record,
     theirs: &Record,
     list: fn(&Record) -> &VecDeque<IdDigest>,
-    most: usize,
+    max_len: usize,
 ) -> VecDeque<IdDigest> {
     let (base, mine, theirs) = (list(base), list(mine), list(theirs));
     let only_mine = mine.iter().filter(|digest| !theirs.contains(digest));
     let (dropped, new): (Vec<_>, Vec<_>) = only_mine.partition(|digest| base.contains(digest));
-    let mut united: VecDeque<_> = dropped.into_iter().chain(theirs).chain(new).cloned().collect();
-    while united.len() > most {
-        united.pop_front();
+    let mut union: VecDeque<_> = dropped.into_iter().chain(theirs).chain(new).cloned().collect();
+    while union.len() > max_len {
+        union.pop_front();
     }
-    united
+    union
 }
 
 #[cfg(test)]

@@ -28,23 +28,23 @@ impl Numbers {
 
 /// The request in flight.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Out {
+pub(super) enum InFlight {
     /// A read, with its answer once the homeserver has processed it.
     Get(Option<Observed>),
     /// A write, and whether it was applied.
     Put(Change, bool),
 }
 
-pub(super) fn machine(record: &Record) -> Machine {
+pub(super) fn machine_with(record: &Record) -> Machine {
     let settings = Settings { do_not_track: false, request_timeout: REQUEST_TIMEOUT };
     Machine::new(record.clone(), record.clone(), settings, 0.0)
 }
 
 fn rest(seed: u64, opts_in: bool) {
     let mut numbers = Numbers::new(seed * 104_729 + 7);
-    let mut driven = Driven::new();
+    let mut machine = TestMachine::new();
     let mut server = Observed::UNSET;
-    let mut out: Option<Out> = None;
+    let mut in_flight: Option<InFlight> = None;
     let mut inbox: Vec<Observed> = Vec::new();
     let mut shown: Vec<Observed> = Vec::new();
     // The write of a process that has ended.
@@ -57,22 +57,22 @@ fn rest(seed: u64, opts_in: bool) {
     for step in 0..220 {
         let is_over = step >= 120;
         if is_over && step == 120 {
-            driven.machine.handle_session(Session::Live, driven.now);
+            machine.inner.handle_session(Session::Live, machine.now);
         }
         let random = Random { id: id(&format!("own-{step}")), jitter: 0.0 };
-        let now = driven.now;
+        let now = machine.now;
         match numbers.below(if is_over { 12 } else { 24 }) {
             0..=3 => {
-                match driven.next() {
-                    Action::Get | Action::GetAgain => out = Some(Out::Get(None)),
-                    Action::Put(change) => out = Some(Out::Put(change, false)),
+                match machine.next() {
+                    Action::Get | Action::GetAgain => in_flight = Some(InFlight::Get(None)),
+                    Action::Put(change) => in_flight = Some(InFlight::Put(change, false)),
                     _ => {}
                 }
                 is_saved = true;
             }
-            4..=6 => match &mut out {
-                Some(Out::Get(answer @ None)) => *answer = Some(server.clone()),
-                Some(Out::Put(change, applied @ false)) => {
+            4..=6 => match &mut in_flight {
+                Some(InFlight::Get(answer @ None)) => *answer = Some(server.clone()),
+                Some(InFlight::Put(change, applied @ false)) => {
                     *applied = true;
                     server = change.outcome();
                     log.push(format!("writes {server:?}"));
@@ -80,28 +80,28 @@ fn rest(seed: u64, opts_in: bool) {
                 }
                 _ => {}
             },
-            7..=9 => match out.take() {
-                Some(Out::Get(Some(seen))) => {
+            7..=9 => match in_flight.take() {
+                Some(InFlight::Get(Some(seen))) => {
                     log.push(format!("reads {seen:?}"));
-                    driven.machine.handle_got(Ok(seen), now, &random);
+                    machine.inner.handle_got(Ok(seen), now, &random);
                 }
-                Some(Out::Put(_, true)) => driven.machine.handle_put(Ok(()), now, &random),
-                other => out = other,
+                Some(InFlight::Put(_, true)) => machine.inner.handle_put(Ok(()), now, &random),
+                other => in_flight = other,
             },
             10 => {
                 if let Some(seen) = inbox.pop() {
                     inbox.clear();
                     log.push(format!("syncs {seen:?}"));
-                    driven.sync(&seen);
+                    machine.sync(&seen);
                     shown.push(seen);
                 }
             }
-            11 => driven.now += Duration::from_secs([1, 25, 3600, 50_000][numbers.below(4)]),
+            11 => machine.now += Duration::from_secs([1, 25, 3600, 50_000][numbers.below(4)]),
             12 | 13 if calls < 5 => {
                 calls += 1;
                 let erases = numbers.below(4) == 0;
                 log.push(format!("opt-out, erases: {erases}"));
-                driven.opt_out(if erases { Removal::Event } else { Removal::Id });
+                machine.opt_out(if erases { Removal::Event } else { Removal::Id });
                 is_withdrawn = true;
                 is_saved = false;
             }
@@ -122,7 +122,7 @@ fn rest(seed: u64, opts_in: bool) {
             16 if calls < 5 && opts_in => {
                 calls += 1;
                 log.push("opt-in".to_owned());
-                driven.opt_in();
+                machine.opt_in();
                 is_withdrawn = false;
             }
             17 | 18 => {
@@ -134,15 +134,15 @@ fn rest(seed: u64, opts_in: bool) {
                 ][numbers.below(4)];
                 let retry_after = (numbers.below(4) == 0).then_some(Duration::from_secs(600));
                 let failure = Failure { kind, retry_after };
-                match out.take() {
-                    Some(Out::Get(_)) => {
+                match in_flight.take() {
+                    Some(InFlight::Get(_)) => {
                         log.push(format!("read fails {kind:?}"));
-                        driven.machine.handle_got(Err(failure), now, &random);
+                        machine.inner.handle_got(Err(failure), now, &random);
                     }
-                    Some(Out::Put(_, applied)) => {
+                    Some(InFlight::Put(_, applied)) => {
                         let kind = if applied { FailureKind::Unanswered } else { kind };
                         log.push(format!("write fails {kind:?}"));
-                        driven.machine.handle_put(Err(Failure { kind, ..failure }), now, &random);
+                        machine.inner.handle_put(Err(Failure { kind, ..failure }), now, &random);
                     }
                     None => {}
                 }
@@ -150,34 +150,34 @@ fn rest(seed: u64, opts_in: bool) {
             19 => {
                 let session = [Session::Lost, Session::SoftLogout, Session::Live][numbers.below(3)];
                 log.push(format!("{session:?}"));
-                driven.machine.handle_session(session, now);
+                machine.inner.handle_session(session, now);
             }
             20 => {
-                driven.recheck();
+                machine.recheck();
             }
             21 if !shown.is_empty() && numbers.below(3) == 0 => {
                 let old = shown[numbers.below(shown.len())].clone();
                 log.push(format!("syncs again {old:?}"));
-                driven.sync(&old);
+                machine.sync(&old);
                 inbox.push(server.clone());
             }
             22 if numbers.below(4) == 0 => {
                 // The process crashes. Only the saved record is left.
-                let record = driven.machine.disk.stored.clone();
+                let record = machine.inner.disk.stored.clone();
                 log.push("restart".to_owned());
-                if let Some(Out::Put(change, false)) = out.take() {
+                if let Some(InFlight::Put(change, false)) = in_flight.take() {
                     late = Some(change);
                 }
                 is_withdrawn &= is_saved;
-                driven = Driven { machine: machine(&record), ..driven };
+                machine = TestMachine { inner: machine_with(&record), ..machine };
             }
             23 => {
                 let denies = numbers.below(2) == 0;
                 log.push(format!("veto {denies}"));
                 if denies {
-                    driven.machine.handle_deny_on_this_device();
+                    machine.inner.handle_deny_on_this_device();
                 } else {
-                    driven.machine.handle_allow_on_this_device();
+                    machine.inner.handle_allow_on_this_device();
                 }
             }
             _ => {}
@@ -188,10 +188,10 @@ fn rest(seed: u64, opts_in: bool) {
             inbox.push(server.clone());
         }
         if is_over && numbers.below(10) == 0 {
-            driven.machine.handle_sync_delivers(driven.now);
+            machine.inner.handle_sync_delivers(machine.now);
         }
         if is_withdrawn {
-            let gate = driven.gate();
+            let gate = machine.gate();
             assert!(
                 matches!(gate, GateState::Closed(_)),
                 "seed {seed}: {gate:?}\n{}",
@@ -200,47 +200,47 @@ fn rest(seed: u64, opts_in: bool) {
         }
     }
     // From here on nothing fails until everything is idle.
-    driven.machine.handle_allow_on_this_device();
+    machine.inner.handle_allow_on_this_device();
     for _ in 0..40 {
-        if let Some(Out::Put(change, false)) = &out {
+        if let Some(InFlight::Put(change, false)) = &in_flight {
             server = change.outcome();
             inbox.push(server.clone());
         }
         let random = Random { id: id("own-last"), jitter: 0.0 };
-        match out.take() {
-            Some(Out::Get(seen)) => {
+        match in_flight.take() {
+            Some(InFlight::Get(seen)) => {
                 let seen = seen.unwrap_or(server.clone());
-                driven.machine.handle_got(Ok(seen), driven.now, &random);
+                machine.inner.handle_got(Ok(seen), machine.now, &random);
             }
-            Some(Out::Put(..)) => driven.machine.handle_put(Ok(()), driven.now, &random),
+            Some(InFlight::Put(..)) => machine.inner.handle_put(Ok(()), machine.now, &random),
             None => {}
         }
-        match driven.next() {
-            Action::Get | Action::GetAgain => out = Some(Out::Get(Some(server.clone()))),
-            Action::Put(change) => out = Some(Out::Put(change, false)),
+        match machine.next() {
+            Action::Get | Action::GetAgain => in_flight = Some(InFlight::Get(Some(server.clone()))),
+            Action::Put(change) => in_flight = Some(InFlight::Put(change, false)),
             _ => {
                 if let Some(seen) = inbox.pop() {
                     inbox.clear();
-                    driven.sync(&seen);
+                    machine.sync(&seen);
                 } else {
-                    driven.now += Duration::from_secs(13 * 3600);
+                    machine.now += Duration::from_secs(13 * 3600);
                 }
             }
         }
     }
     let trace =
-        || format!("seed {seed}: {server:?} {:?}\n{}", driven.machine.state(), log.join("\n"));
-    let gate = driven.gate();
+        || format!("seed {seed}: {server:?} {:?}\n{}", machine.inner.state(), log.join("\n"));
+    let gate = machine.gate();
     if is_withdrawn {
         assert!(matches!(gate, GateState::Closed(_)), "{}", trace());
         assert!(server.flag != Some(true) && !server.has_id_member(), "{}", trace());
     }
     if server.flag == Some(false) {
-        assert_eq!(driven.decision(), Consent::Denied, "{}", trace());
+        assert_eq!(machine.decision(), Consent::Denied, "{}", trace());
     }
     if let (Some(true), Some(held)) = (server.flag, server.usable_id()) {
-        let follows = driven.machine.id() == Some(held);
-        assert!(follows || driven.machine.record().is_retired(held), "{}", trace());
+        let follows = machine.inner.id() == Some(held);
+        assert!(follows || machine.inner.record().is_retired(held), "{}", trace());
     }
 }
 

@@ -190,26 +190,26 @@ async fn no_process_undoes_a_withdrawal_of_another() {
 /// A removal in flight writes a `false`, while another process orders the event to be erased.
 #[tokio::test]
 async fn an_erasure_ordered_by_another_process_is_carried_out() {
-    let mut driven = Driven::seeing(&opted_in("a"));
-    driven.next();
-    let base = driven.machine.record().clone();
-    let call = driven.opt_out(Removal::Id);
-    driven.read(&opted_in("a"));
-    driven.expect_write();
-    let mut other = Driven::with(base.clone());
+    let mut machine = TestMachine::seeing(&opted_in("a"));
+    machine.next();
+    let base = machine.inner.record().clone();
+    let call = machine.opt_out(Removal::Id);
+    machine.read(&opted_in("a"));
+    machine.expect_write();
+    let mut other = TestMachine::with(base.clone());
     other.opt_out(Removal::Event);
     // A save for another reason merges the two.
-    let mine = driven.machine.record().clone();
-    driven.machine.handle_deny_on_this_device();
-    let Action::Save(save) = driven.machine.poll(driven.now) else { panic!() };
-    let theirs = Record::merge(&base, other.machine.record(), &mine);
+    let mine = machine.inner.record().clone();
+    machine.inner.handle_deny_on_this_device();
+    let Action::Save(save) = machine.inner.poll(machine.now) else { panic!() };
+    let theirs = Record::merge(&base, other.inner.record(), &mine);
     let stored = Record::merge(&save.base, &save.record, &theirs);
-    let random = driven.random();
-    driven.machine.handle_saved(Ok(stored), driven.now, &random);
+    let random = machine.random();
+    machine.inner.handle_saved(Ok(stored), machine.now, &random);
 
-    driven.read(&opted_out());
-    assert_eq!(driven.write(), Change::Erase);
-    driven.read(&Observed::UNSET);
-    driven.next();
-    assert_eq!(driven.outcome(call), Some(Outcome::Done));
+    machine.read(&opted_out());
+    assert_eq!(machine.write(), Change::Erase);
+    machine.read(&Observed::UNSET);
+    machine.next();
+    assert_eq!(machine.outcome(call), Some(Outcome::Done));
 }
