@@ -90,6 +90,12 @@ pub(crate) mod guard {
     /// Has no variants, because nothing is found.
     pub enum IdentifierKind {}
 
+    impl IdentifierKind {
+        pub(crate) fn as_str(&self) -> &'static str {
+            match *self {}
+        }
+    }
+
     #[derive(Debug)]
     pub(crate) struct Guard;
 

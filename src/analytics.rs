@@ -271,7 +271,7 @@ impl Analytics {
     /// not announce.
     ///
     /// The gate shuts and the queue is wiped as in [`Analytics::opt_out`]; the account keeps its
-    /// decision and its ID. A pending removal is tried once more, because it is not possible
+    /// decision and its ID. Call [`Analytics::flush`] before, to deliver waiting events. A pending removal is tried once more, because it is not possible
     /// after the logout. If the receipt's [`account`](OptOutReceipt::account) is not done, the
     /// account keeps the ID until the same user logs in with the same store: tell the user
     /// before the client logs out.

@@ -10,7 +10,9 @@
 //! [`Backend`](crate::Backend) must pass. [`GuardProbe`] shows how the guard treats a
 //! text, and [`consent_state`] creates states for tests of a settings page.
 //!
-//! These items are for tests only: functions panic where a test should fail.
+//! These items are for tests only: functions panic where a test should fail. The guide's
+//! [tour](crate::guide::tour) has a complete test of an app: it opts in, captures, sees the
+//! event recorded, and opts out.
 //!
 //! # Before you write a test
 //!

@@ -48,9 +48,11 @@ impl Analytics {
     ///
     /// ```
     /// # use matrix_analytics::{Analytics, Properties};
-    /// # fn example(analytics: &Analytics, plugin: String) {
-    /// analytics.capture_with("PluginLoaded", || Properties::new().with("plugin", plugin));
-    /// # }
+    /// fn loaded(analytics: &Analytics, plugin: &str) {
+    ///     analytics.capture_with("PluginLoaded", || {
+    ///         Properties::new().with("plugin", plugin.to_owned())
+    ///     });
+    /// }
     /// ```
     pub fn capture_with(
         &self,

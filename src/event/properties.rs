@@ -90,6 +90,17 @@ impl Properties {
     }
 
     /// Adds `key` with `value`, or replaces its value, and returns the properties.
+    ///
+    /// A `&'static str` counts as a part of the program. A text that was computed has to be
+    /// owned, so pass `text.to_owned()`:
+    ///
+    /// ```
+    /// # use matrix_analytics::Properties;
+    /// fn loaded(plugin: &str) -> Properties {
+    ///     Properties::new().with("plugin", plugin.to_owned())
+    /// }
+    /// # assert!(!loaded("spelling").is_empty());
+    /// ```
     #[must_use]
     pub fn with(
         mut self,
@@ -100,7 +111,7 @@ impl Properties {
         self
     }
 
-    /// Adds `key` with `value`, or replaces its value.
+    /// Adds `key` with `value`, or replaces its value. See [`Properties::with`].
     pub fn insert(&mut self, key: impl Into<Cow<'static, str>>, value: impl Into<PropertyValue>) {
         if self.problem.is_some() {
             return;
