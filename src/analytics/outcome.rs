@@ -1,4 +1,4 @@
-//! What the calls of the app return.
+//! Results of the calls of the app.
 
 use std::convert::Infallible;
 

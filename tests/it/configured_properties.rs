@@ -18,7 +18,7 @@ fn described(device: &Device, recorder: &RecordingBackend) -> AnalyticsBuilder {
         .user_properties(UserProperties::new().set("theme", "dark").set_once("first", 1))
 }
 
-/// What an event says of the app, of the theme, and of what is set once.
+/// The values of the app, the theme and the property that is set once, in an event.
 fn told(event: &ReceivedEvent) -> [Option<&Value>; 3] {
     [event.properties.get("app"), event.set.get("theme"), event.set_once.get("first")]
 }
