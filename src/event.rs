@@ -15,7 +15,7 @@ mod value;
 use serde::Serialize;
 
 pub(crate) use self::{
-    captured::CapturedEvent, properties::PropertyFate, unique_ids::UniqueIds, user::Said,
+    captured::CapturedEvent, properties::PropertyFate, unique_ids::UniqueIds, user::UserUpdate,
 };
 pub use self::{
     deserialize_error::DeserializeError, invalid::InvalidEvent, outgoing::OutgoingEvent,

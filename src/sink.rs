@@ -39,7 +39,7 @@ use self::{
     limits::Limits,
     queue::{Journal, QueueError, Queued, Row},
     stats::{BackendStats, DropReason, Stats},
-    user::News,
+    user::UserUpdates,
 };
 use crate::{
     analytics_id::AnalyticsId,
@@ -68,7 +68,7 @@ pub(crate) struct Sink {
     journal: Option<Arc<Journal>>,
     /// The super properties of the builder, which apply again after each withdrawal.
     super_properties: Option<Arc<Properties>>,
-    user: Mutex<News>,
+    user: Mutex<UserUpdates>,
     drop_signal: DropSignal,
     limits: Limits,
     stop: Stop,
@@ -102,7 +102,7 @@ impl Sink {
     pub(crate) fn with_properties(mut self, shared: Properties, user: UserProperties) -> Self {
         self.super_properties = (!shared.is_empty()).then(|| Arc::new(shared.without_repeats()));
         self.intake.lock().super_properties.clone_from(&self.super_properties);
-        self.user = Mutex::new(News::configured(user));
+        self.user = Mutex::new(UserUpdates::configured(user));
         self
     }
 
@@ -128,8 +128,8 @@ impl Sink {
                 }
             }
             state.note_row(restored.last);
-            if let Some(said) = restored.users.remove(&number) {
-                state.user = PendingUser::restored(said);
+            if let Some(update) = restored.users.remove(&number) {
+                state.user = PendingUser::restored(update);
             }
         }
         if !refused.is_empty() {
@@ -276,7 +276,7 @@ impl Sink {
         let end = EndWhenDropped(self);
         async move {
             let sink = &*end.0;
-            sink.tell_lanes_before_restored_events();
+            sink.pass_user_updates_before_restored_events();
             let lanes =
                 sink.lanes.iter().map(|lane| lane.run(&sink.gate, &sink.limits, &sink.stop));
             tokio::join!(sink.drain_when_due(), join_all(lanes), sink.sync_journal());

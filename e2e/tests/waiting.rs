@@ -14,12 +14,12 @@ pub(crate) const TICK: Duration = Duration::from_millis(20);
 
 /// Fails unless `claim` holds.
 pub(crate) fn ensure(claim: impl Display, holds: bool) -> Result {
-    if holds { Ok(()) } else { Err(format!("not so: {claim}").into()) }
+    if holds { Ok(()) } else { Err(format!("does not hold: {claim}").into()) }
 }
 
 pub(crate) async fn within<F: Future>(what: impl Display, future: F) -> Result<F::Output> {
     let waited = timeout(BOUND, future).await;
-    waited.map_err(|_| format!("waited in vain for: {what}").into())
+    waited.map_err(|_| format!("timed out while waiting for: {what}").into())
 }
 
 /// Polls until `look` finds something.

@@ -111,7 +111,7 @@ impl<K: Into<Cow<'static, str>>, V: Into<PropertyValue>, const N: usize> From<[(
 
 /// The user properties that the app set in one epoch.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Said {
+pub(crate) struct UserUpdate {
     pub(crate) user: UserProperties,
     pub(crate) epoch: u64,
 }

@@ -139,7 +139,7 @@ impl Sink {
             draining.events += intake.len();
             intake.take()
         };
-        if captured.is_empty() && !self.has_user_news() {
+        if captured.is_empty() && !self.has_user_updates() {
             return None;
         }
         let mut in_transit = InTransit { sink: self, number: captured.len(), events: Vec::new() };
@@ -147,7 +147,7 @@ impl Sink {
         let (mut ids, now) = (UniqueIds::new(), Instant::now());
         let events = captured.into_iter().map(|event| self.prepare(event, &mut ids, now));
         in_transit.events.extend(events);
-        self.tell_lanes();
+        self.pass_user_updates();
         Some(in_transit)
     }
 

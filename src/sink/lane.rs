@@ -130,12 +130,12 @@ impl Lane {
             match self.next_batch(gate, limits, &retries) {
                 Some((pass, batch)) => {
                     // The lock is released before the backend's code is called.
-                    let said = self.lock().user.offer(pass.epoch);
-                    let (events, said) =
-                        user::attach(&batch, said, |event| self.carries_user_properties(event));
+                    let update = self.lock().user.offer(pass.epoch);
+                    let (events, update) =
+                        user::attach(&batch, update, |event| self.carries_user_properties(event));
                     let request = Batch::new(pass.id.clone(), events);
                     let outcome = self.send(gate, limits, stop, &pass, &request).await;
-                    let sent = SentBatch { batch, carried: said };
+                    let sent = SentBatch { batch, carried: update };
                     self.settle(&outcome, sent, gate, &pass, limits, &mut retries);
                 }
                 None => self.woken_or_expired(limits).await,
@@ -189,8 +189,8 @@ impl Lane {
     /// older one.
     pub(crate) fn keep_user(&self, number: usize, journal: &Journal) {
         let changed = self.lock().user.take_changed();
-        if let Some(said) = changed {
-            journal.keep_user(number, said);
+        if let Some(update) = changed {
+            journal.keep_user(number, update);
         }
     }
 

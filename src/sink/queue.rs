@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 #[cfg(feature = "sqlite")]
 use super::stats::DropReason;
 #[cfg(feature = "sqlite")]
-use crate::event::Said;
+use crate::event::UserUpdate;
 
 /// The number of an event's row in the file. Rows count from 1, without gaps, in the order
 /// in which events leave the intake.
@@ -58,7 +58,7 @@ pub(crate) struct Restored {
     pub(crate) done: Marks,
     pub(crate) refused: Vec<Refused>,
     /// The user properties that still wait, by lane.
-    pub(crate) users: BTreeMap<usize, Said>,
+    pub(crate) users: BTreeMap<usize, UserUpdate>,
     /// The highest row number that was ever used.
     pub(crate) last: Row,
 }

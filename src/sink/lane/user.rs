@@ -6,7 +6,7 @@ mod tests;
 use std::sync::Arc;
 
 use crate::{
-    event::{OutgoingEvent, Said, UserProperties},
+    event::{OutgoingEvent, UserProperties, UserUpdate},
     sink::queue::Queued,
 };
 
@@ -32,13 +32,13 @@ pub(crate) struct PendingUser {
 impl PendingUser {
     /// Restores user properties that another process left in the file.
     #[cfg(feature = "sqlite")]
-    pub(crate) fn restored(Said { user, epoch }: Said) -> Self {
+    pub(crate) fn restored(UserUpdate { user, epoch }: UserUpdate) -> Self {
         Self { properties: user, epoch, ..Self::default() }
     }
 
     /// Adds newer properties. If both together exceed the size limit of one event, only
     /// the newer ones are kept.
-    pub(crate) fn add(&mut self, newer: &Said) {
+    pub(crate) fn add(&mut self, newer: &UserUpdate) {
         if newer.user.is_empty() {
             return;
         }
@@ -56,9 +56,9 @@ impl PendingUser {
 
     /// Returns the waiting properties, for the file, if they have changed since the last
     /// call.
-    pub(crate) fn take_changed(&mut self) -> Option<Said> {
+    pub(crate) fn take_changed(&mut self) -> Option<UserUpdate> {
         let changed = std::mem::take(&mut self.changed);
-        changed.then(|| Said { user: self.properties.clone(), epoch: self.epoch })
+        changed.then(|| UserUpdate { user: self.properties.clone(), epoch: self.epoch })
     }
 
     /// Returns the properties that the next request of `epoch` may carry.

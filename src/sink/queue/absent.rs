@@ -2,7 +2,7 @@
 
 use super::{Marks, QueueError, Queued, Refused, Row};
 use crate::{
-    event::Said,
+    event::UserUpdate,
     sink::stats::{DropReason, QueueStats},
 };
 
@@ -23,7 +23,7 @@ impl Journal {
         match *self {}
     }
 
-    pub(crate) fn keep_user(&self, _lane: usize, _said: Said) {
+    pub(crate) fn keep_user(&self, _lane: usize, _update: UserUpdate) {
         match *self {}
     }
 

@@ -55,10 +55,11 @@ fn a_batch_is_ready_before_the_buffer_is_full() {
 
 #[test]
 fn super_properties_count_towards_the_size_of_an_event() {
-    let said = Properties::new().with("app", "x".repeat(500));
-    let limits = Limits { queue_bytes: event(0).bytes() + said.held_bytes(), ..Limits::default() };
+    let update = Properties::new().with("app", "x".repeat(500));
+    let limits =
+        Limits { queue_bytes: event(0).bytes() + update.held_bytes(), ..Limits::default() };
     let intake = intake(&limits);
-    intake.lock().super_properties = Some(Arc::new(said));
+    intake.lock().super_properties = Some(Arc::new(update));
     intake.push(event(0));
     assert_eq!(intake.lock().len(), 1);
     intake.push(event(0));

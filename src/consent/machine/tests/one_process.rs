@@ -40,7 +40,7 @@ pub(super) fn machine_with(record: &Record) -> Machine {
     Machine::new(record.clone(), record.clone(), settings, 0.0)
 }
 
-fn rest(seed: u64, opts_in: bool) {
+fn run_until_idle(seed: u64, may_opt_in: bool) {
     let mut numbers = Numbers::new(seed * 104_729 + 7);
     let mut machine = TestMachine::new();
     let mut server = Observed::UNSET;
@@ -55,13 +55,13 @@ fn rest(seed: u64, opts_in: bool) {
     let mut calls = 0;
     let mut log: Vec<String> = Vec::new();
     for step in 0..220 {
-        let is_over = step >= 120;
-        if is_over && step == 120 {
+        let is_ending = step >= 120;
+        if is_ending && step == 120 {
             machine.inner.handle_session(Session::Live, machine.now);
         }
         let random = Random { id: id(&format!("own-{step}")), jitter: 0.0 };
         let now = machine.now;
-        match numbers.below(if is_over { 12 } else { 24 }) {
+        match numbers.below(if is_ending { 12 } else { 24 }) {
             0..=3 => {
                 match machine.next() {
                     Action::Get | Action::GetAgain => in_flight = Some(InFlight::Get(None)),
@@ -119,7 +119,7 @@ fn rest(seed: u64, opts_in: bool) {
                 log.push("elsewhere: opt-out".to_owned());
                 inbox.push(server.clone());
             }
-            16 if calls < 5 && opts_in => {
+            16 if calls < 5 && may_opt_in => {
                 calls += 1;
                 log.push("opt-in".to_owned());
                 machine.opt_in();
@@ -187,7 +187,7 @@ fn rest(seed: u64, opts_in: bool) {
             log.push(format!("is written late {server:?}"));
             inbox.push(server.clone());
         }
-        if is_over && numbers.below(10) == 0 {
+        if is_ending && numbers.below(10) == 0 {
             machine.inner.handle_sync_delivers(machine.now);
         }
         if is_withdrawn {
@@ -247,13 +247,13 @@ fn rest(seed: u64, opts_in: bool) {
 #[tokio::test]
 async fn the_last_decision_holds_once_everything_is_idle() {
     for seed in 0..SEEDS {
-        rest(seed, false);
+        run_until_idle(seed, false);
     }
 }
 
 #[tokio::test]
 async fn the_last_decision_holds_once_everything_is_idle_with_opt_ins() {
     for seed in 0..SEEDS {
-        rest(seed, true);
+        run_until_idle(seed, true);
     }
 }

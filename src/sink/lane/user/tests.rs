@@ -10,8 +10,8 @@ fn set(key: &'static str, value: i64) -> UserProperties {
     UserProperties { set: Properties::new().with(key, value), ..UserProperties::default() }
 }
 
-fn said(user: UserProperties) -> Said {
-    Said { user, epoch: 1 }
+fn update(user: UserProperties) -> UserUpdate {
+    UserUpdate { user, epoch: 1 }
 }
 
 fn queued(name: &'static str) -> Queued {
@@ -33,11 +33,11 @@ fn json(user: Option<UserProperties>) -> (String, String) {
 #[test]
 fn delivered_properties_are_removed_and_those_set_during_the_request_stay() {
     let mut pending = PendingUser::default();
-    pending.add(&said(set("a", 1)));
-    pending.add(&said(set("b", 1)));
+    pending.add(&update(set("a", 1)));
+    pending.add(&update(set("b", 1)));
     let sent = pending.offer(1).unwrap();
-    pending.add(&said(set("b", 2)));
-    pending.add(&said(set("c", 1)));
+    pending.add(&update(set("b", 2)));
+    pending.add(&update(set("c", 1)));
     pending.delivered(Some(&sent));
     assert_eq!(json(pending.offer(1)).0, r#"{"b":2,"c":1}"#);
     let sent = pending.offer(1).unwrap();
@@ -51,7 +51,7 @@ fn the_last_value_counts_except_for_set_once_where_the_first_counts() {
     for value in 1..=3 {
         let once = Properties::new().with("a", value);
         let user = UserProperties { set: once.clone(), set_once: once };
-        pending.add(&said(user));
+        pending.add(&update(user));
     }
     assert_eq!(json(pending.offer(1)), (r#"{"a":3}"#.to_owned(), r#"{"a":1}"#.to_owned()));
 }
@@ -59,9 +59,9 @@ fn the_last_value_counts_except_for_set_once_where_the_first_counts() {
 #[test]
 fn nothing_is_offered_in_another_epoch_and_a_new_epoch_starts_empty() {
     let mut pending = PendingUser::default();
-    pending.add(&said(set("a", 1)));
+    pending.add(&update(set("a", 1)));
     assert!(pending.offer(2).is_none());
-    pending.add(&Said { user: set("b", 1), epoch: 2 });
+    pending.add(&UserUpdate { user: set("b", 1), epoch: 2 });
     assert!(pending.offer(1).is_none());
     assert_eq!(json(pending.offer(2)).0, r#"{"b":1}"#);
 }
@@ -69,7 +69,7 @@ fn nothing_is_offered_in_another_epoch_and_a_new_epoch_starts_empty() {
 #[test]
 fn a_refusal_skips_one_request_and_ten_in_a_row_drop_the_properties() {
     let mut pending = PendingUser::default();
-    pending.add(&said(set("a", 1)));
+    pending.add(&update(set("a", 1)));
     pending.take_changed().unwrap();
     for refusal in 1..=MOST_REFUSALS {
         assert!(pending.offer(1).is_some(), "{refusal}");
@@ -82,7 +82,7 @@ fn a_refusal_skips_one_request_and_ten_in_a_row_drop_the_properties() {
     }
     assert!(pending.offer(1).is_none());
     assert!(pending.take_changed().unwrap().user.is_empty());
-    pending.add(&said(set("a", 2)));
+    pending.add(&update(set("a", 2)));
     assert!(pending.offer(1).is_some());
 }
 
@@ -93,10 +93,10 @@ fn new_properties_replace_the_waiting_ones_if_both_exceed_the_limit_of_an_event(
         ..UserProperties::default()
     };
     let mut pending = PendingUser::default();
-    pending.add(&said(large("a")));
-    pending.add(&said(set("small", 1)));
-    pending.add(&said(large("b")));
-    pending.add(&said(set("last", 1)));
+    pending.add(&update(large("a")));
+    pending.add(&update(set("small", 1)));
+    pending.add(&update(large("b")));
+    pending.add(&update(set("last", 1)));
     let set = pending.offer(1).unwrap().set.to_json();
     let found = ["a", "small", "b", "last"].map(|key| set.contains(&format!("\"{key}\":")));
     assert_eq!(found, [false, false, true, true]);
@@ -106,7 +106,7 @@ fn new_properties_replace_the_waiting_ones_if_both_exceed_the_limit_of_an_event(
 fn each_change_is_returned_once_and_restored_properties_are_not_a_change() {
     let mut pending = PendingUser::default();
     assert!(pending.take_changed().is_none());
-    pending.add(&said(set("a", 1)));
+    pending.add(&update(set("a", 1)));
     let user = pending.take_changed().unwrap().user;
     assert_eq!(
         (json(Some(user.clone())).0, pending.take_changed().is_none()),
@@ -119,7 +119,7 @@ fn each_change_is_returned_once_and_restored_properties_are_not_a_change() {
     assert!(pending.take_changed().unwrap().user.is_empty());
 
     #[cfg(feature = "sqlite")]
-    assert!(PendingUser::restored(said(set("a", 1))).take_changed().is_none());
+    assert!(PendingUser::restored(update(set("a", 1))).take_changed().is_none());
 }
 
 #[test]

@@ -310,8 +310,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        event::Said,
-        sink::queue::sqlite::tests::{event, said, setup},
+        event::UserUpdate,
+        sink::queue::sqlite::tests::{event, setup, update},
     };
 
     fn open(path: &std::path::Path, facts: &Arc<Facts>) -> (Disk, Restored) {
@@ -360,8 +360,8 @@ mod tests {
         let directory = tempfile::TempDir::new().unwrap();
         let (path, facts) = (directory.path().join("queue"), Arc::default());
         let (mut disk, _) = open(&path, &facts);
-        disk.carry_out(Job::Users([(0, said(1)), (1, said(1))].into()));
-        disk.carry_out(Job::Users([(0, Said { epoch: 1, ..Said::default() })].into()));
+        disk.carry_out(Job::Users([(0, update(1)), (1, update(1))].into()));
+        disk.carry_out(Job::Users([(0, UserUpdate { epoch: 1, ..UserUpdate::default() })].into()));
         assert!(disk.replace_damaged(&damage()));
         write(&mut disk, 1);
         disk.carry_out(Job::Close);

@@ -23,7 +23,7 @@ use super::{
     orders::{Orders, Write},
 };
 use crate::{
-    event::Said,
+    event::UserUpdate,
     locks::{Mutex, MutexGuard, PoisonError},
     sink::{
         queue::{Marks, QueueError, Queued, Refused, Restored, Row},
@@ -178,9 +178,9 @@ impl Journal {
         }
     }
 
-    /// Replaces the user properties that wait in `lane` by `said`.
-    pub(crate) fn keep_user(&self, lane: usize, said: Said) {
-        self.order(|orders| orders.keep_user(lane, said));
+    /// Replaces the user properties that wait in `lane` by `update`.
+    pub(crate) fn keep_user(&self, lane: usize, update: UserUpdate) {
+        self.order(|orders| orders.keep_user(lane, update));
     }
 
     /// Deletes everything of epochs before `epoch`, in the background.

@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, num::NonZeroU64, sync::Arc};
 use tokio::sync::oneshot;
 
 use crate::{
-    event::{OutgoingEvent, Said},
+    event::{OutgoingEvent, UserUpdate},
     sink::queue::{Marks, QueueError, Refused, Row},
 };
 
@@ -33,7 +33,7 @@ pub(super) enum Job {
     /// Write the mark of each lane.
     Mark(Marks),
     /// Write the user properties that wait in these lanes.
-    Users(BTreeMap<usize, Said>),
+    Users(BTreeMap<usize, UserUpdate>),
     Write(Write),
     Close,
 }
@@ -46,7 +46,7 @@ pub(super) struct Orders {
     marks: Marks,
     marks_changed: bool,
     /// The newest user properties of each lane.
-    users: BTreeMap<usize, Said>,
+    users: BTreeMap<usize, UserUpdate>,
     write: Option<Write>,
     close: bool,
     /// Whether the thread is working on a job.
@@ -86,9 +86,9 @@ impl Orders {
         }
     }
 
-    /// Replaces the user properties that wait in `lane` by `said`.
-    pub(super) fn keep_user(&mut self, lane: usize, said: Said) {
-        self.users.insert(lane, said);
+    /// Replaces the user properties that wait in `lane` by `update`.
+    pub(super) fn keep_user(&mut self, lane: usize, update: UserUpdate) {
+        self.users.insert(lane, update);
     }
 
     /// Accepts `write`, unless the disk is late or the file is about to be closed. Returns
@@ -158,7 +158,7 @@ mod tests {
             assert!(!orders.write(write().0));
             orders.mark(0, round);
             orders.mark(1, 2 * round);
-            orders.keep_user(0, Said { epoch: round, ..Said::default() });
+            orders.keep_user(0, UserUpdate { epoch: round, ..UserUpdate::default() });
             let (waiter, gone) = oneshot::channel();
             orders.wipe(Some(waiter));
             drop(gone);
@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(waiters.len(), 1);
         assert!(matches!(orders.next(), Some(Job::Mark(marks)) if marks == [999, 1_998]));
         let Some(Job::Users(users)) = orders.next() else { panic!("no user properties") };
-        assert_eq!(users.values().map(|said| said.epoch).collect::<Vec<_>>(), [999]);
+        assert_eq!(users.values().map(|update| update.epoch).collect::<Vec<_>>(), [999]);
         assert!(matches!(orders.next(), Some(Job::Close)));
         assert!(orders.next().is_none());
     }
@@ -202,7 +202,7 @@ mod tests {
     fn user_properties_are_written_before_events_and_after_a_wipe() {
         let mut orders = Orders::new(vec![0]);
         assert!(orders.write(write().0));
-        orders.keep_user(0, Said::default());
+        orders.keep_user(0, UserUpdate::default());
         orders.wipe(None);
         assert!(matches!(orders.next(), Some(Job::Wipe(_))));
         assert!(matches!(orders.next(), Some(Job::Users(_))));

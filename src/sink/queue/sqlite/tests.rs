@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::{SqliteQueue, journal::Journal, open_settings::OpenSettings};
 use crate::{
-    event::{OutgoingEvent, Properties, Said, UserProperties},
+    event::{OutgoingEvent, Properties, UserProperties, UserUpdate},
     sink::{
         queue::{Marks, Queued, Restored},
         stats::DropReason,
@@ -40,9 +40,9 @@ pub(super) fn event() -> Arc<OutgoingEvent> {
 }
 
 /// Returns some user properties of the epoch `epoch`.
-pub(super) fn said(epoch: u64) -> Said {
+pub(super) fn update(epoch: u64) -> UserUpdate {
     let set = Properties::new().with("rooms", 5);
-    Said { user: UserProperties { set, ..UserProperties::default() }, epoch }
+    UserUpdate { user: UserProperties { set, ..UserProperties::default() }, epoch }
 }
 
 fn events(number: usize) -> Vec<Result<Queued, DropReason>> {
@@ -90,11 +90,11 @@ async fn no_user_properties_of_an_earlier_epoch_are_written_after_a_wipe() {
     let directory = tempfile::TempDir::new().unwrap();
     let path = directory.path().join("queue");
     let (journal, _) = open(SqliteQueue::new(&path)).await;
-    journal.keep_user(0, said(1));
+    journal.keep_user(0, update(1));
     journal.begin_wipe(2);
     journal.wiped().await.unwrap();
     // Taken from the lane before the wipe, and ordered after it.
-    journal.keep_user(1, said(1));
+    journal.keep_user(1, update(1));
     close(&journal).await;
     let (_, restored) = open(SqliteQueue::new(&path)).await;
     assert!(restored.users.is_empty(), "{restored:?}");

@@ -7,7 +7,7 @@ use rusqlite::{Connection, params};
 
 use super::{open_settings::OpenSettings, payload, rows::Rows, storage_error::StorageError};
 use crate::{
-    event::{Said, UserProperties},
+    event::{UserProperties, UserUpdate},
     guard::Guard,
 };
 
@@ -15,26 +15,26 @@ use crate::{
 /// repeated and a new file can be filled.
 #[derive(Debug, Default)]
 pub(super) struct UserTable {
-    lanes: BTreeMap<usize, Said>,
+    lanes: BTreeMap<usize, UserUpdate>,
     /// The lanes whose rows have yet to be written.
     unwritten: BTreeSet<usize>,
 }
 
 impl UserTable {
     /// Creates the content of a file that already holds `lanes`.
-    pub(super) fn written(lanes: BTreeMap<usize, Said>) -> Self {
+    pub(super) fn written(lanes: BTreeMap<usize, UserUpdate>) -> Self {
         Self { lanes, unwritten: BTreeSet::new() }
     }
 
     /// Replaces the user properties of some lanes.
-    pub(super) fn add(&mut self, news: BTreeMap<usize, Said>) {
-        self.unwritten.extend(news.keys());
-        self.lanes.extend(news);
+    pub(super) fn add(&mut self, updates: BTreeMap<usize, UserUpdate>) {
+        self.unwritten.extend(updates.keys());
+        self.lanes.extend(updates);
     }
 
     /// Removes everything of epochs before `floor`.
     pub(super) fn forget_below(&mut self, floor: u64) {
-        self.lanes.retain(|_, said| said.epoch >= floor);
+        self.lanes.retain(|_, update| update.epoch >= floor);
         self.unwritten.retain(|lane| self.lanes.contains_key(lane));
     }
 
@@ -46,9 +46,9 @@ impl UserTable {
     /// Writes the rows that have yet to be written. `names` are the names of the lanes.
     pub(super) fn write(&mut self, rows: &mut Rows, names: &[String]) -> Result<(), StorageError> {
         while let Some(lane) = self.unwritten.first().copied() {
-            if let (Some(name), Some(said)) = (names.get(lane), self.lanes.get(&lane)) {
-                rows.set_user(name, said)?;
-                if said.user.is_empty() {
+            if let (Some(name), Some(update)) = (names.get(lane), self.lanes.get(&lane)) {
+                rows.set_user(name, update)?;
+                if update.user.is_empty() {
                     self.lanes.remove(&lane);
                 }
             }
@@ -59,9 +59,9 @@ impl UserTable {
 }
 
 impl Rows {
-    /// Replaces the row of `lane` by `said`, or deletes it if `said` is empty.
-    fn set_user(&mut self, lane: &str, said: &Said) -> Result<(), StorageError> {
-        set(&self.connection, &mut self.writer, self.cipher.as_ref(), lane, said)
+    /// Replaces the row of `lane` by `update`, or deletes it if `update` is empty.
+    fn set_user(&mut self, lane: &str, update: &UserUpdate) -> Result<(), StorageError> {
+        set(&self.connection, &mut self.writer, self.cipher.as_ref(), lane, update)
     }
 
     /// Deletes the rows of epochs other than `keep` and of removed backends. Returns whether
@@ -77,7 +77,7 @@ impl Rows {
 #[derive(Default)]
 pub(super) struct LoadedUsers {
     /// The user properties of each lane that has some.
-    pub(super) lanes: BTreeMap<usize, Said>,
+    pub(super) lanes: BTreeMap<usize, UserUpdate>,
     /// The number of damaged rows.
     pub(super) damaged: u64,
     /// Whether the guard changed or deleted rows, so that old bytes remain in the file.
@@ -110,38 +110,38 @@ pub(super) fn load(
     for (name, epoch, user) in found {
         users.damaged += u64::from(user.is_none());
         let (user, changed) = recheck(&settings.guard, user.unwrap_or_default());
-        let said = Said { user, epoch };
+        let update = UserUpdate { user, epoch };
         users.rewritten |= changed;
-        if changed || encrypt || said.user.is_empty() {
-            set(connection, writer, cipher, &name, &said)?;
+        if changed || encrypt || update.user.is_empty() {
+            set(connection, writer, cipher, &name, &update)?;
         }
         if let (Some(lane), false) =
-            (settings.lanes.iter().position(|lane| *lane == name), said.user.is_empty())
+            (settings.lanes.iter().position(|lane| *lane == name), update.user.is_empty())
         {
-            users.lanes.insert(lane, said);
+            users.lanes.insert(lane, update);
         }
     }
     Ok(users)
 }
 
-/// Replaces the row of `lane` by `said`, or deletes it if `said` is empty.
+/// Replaces the row of `lane` by `update`, or deletes it if `update` is empty.
 fn set(
     connection: &Connection,
     writer: &mut payload::Writer,
     cipher: Option<&StoreCipher>,
     lane: &str,
-    said: &Said,
+    update: &UserUpdate,
 ) -> Result<(), StorageError> {
-    let payload = match said.user.is_empty() {
+    let payload = match update.user.is_empty() {
         true => None,
-        false => writer.write_user(&said.user, cipher),
+        false => writer.write_user(&update.user, cipher),
     };
     match payload {
         Some(bytes) => {
             let sql = "INSERT OR REPLACE INTO user (backend, epoch, payload) VALUES (?1, ?2, ?3)";
-            connection.execute(sql, params![lane, said.epoch as i64, bytes])?;
+            connection.execute(sql, params![lane, update.epoch as i64, bytes])?;
         }
-        // If `said` cannot be encrypted, the old row must not stay either.
+        // If `update` cannot be encrypted, the old row must not stay either.
         None => drop(connection.execute("DELETE FROM user WHERE backend = ?1", [lane])?),
     }
     Ok(())
