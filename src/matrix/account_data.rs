@@ -123,9 +123,6 @@ pub(crate) struct AccountData {
     request_timeout: Duration,
     /// The lock that each request holds until it has ended.
     request_lock: Arc<Mutex<()>>,
-    /// The guard that checks IDs written by other clients. It is not the guard of the
-    /// events, which may have detectors of the app.
-    guard: Arc<Guard>,
 }
 
 /// The permission to send one request.
@@ -139,18 +136,17 @@ impl AccountData {
         request_timeout: Duration,
         request_lock: Arc<Mutex<()>>,
     ) -> Self {
-        let guard = Guard::new(GuardPolicy::default(), Vec::new());
-        let session = client.clone();
-        guard.watch_session(move || Some(own_identifiers(&session)));
-        let guard = Arc::new(guard);
-        Self { client, user, event_type: event_type.into(), request_timeout, request_lock, guard }
+        Self { client, user, event_type: event_type.into(), request_timeout, request_lock }
     }
 
     /// Reads the members that concern consent. `None` is a missing event.
     pub(crate) fn observe(&self, content: Option<&RawValue>) -> Observed {
+        // Not the guard of the events, which may have detectors of the app. It is not kept,
+        // because an ID is read rarely, and a guard that has searched a text takes 8 KiB.
         let is_personal = |id: &str| {
-            self.guard.refresh();
-            self.guard.finds_in(id)
+            let guard = Guard::new(GuardPolicy::default(), Vec::new());
+            guard.know(own_identifiers(&self.client));
+            guard.finds_in(id)
         };
         content.map_or(Observed::UNSET, |content| Observed::read(content, is_personal))
     }
