@@ -133,9 +133,8 @@ const WITHOUT_USER_PROPERTIES: [&str; 3] = ["$$heatmap", "$exception", "$groupid
 /// loads the system's certificates; on Linux and other Unix systems it reads `SSL_CERT_FILE`
 /// and `SSL_CERT_DIR` for that (the crate `rustls-native-certs`).
 ///
-/// On Android, reqwest checks certificates with the crate `rustls-platform-verifier`, which
-/// panics unless the app has initialised it. matrix-sdk 0.19 needs that as well, and
-/// matrix-sdk 0.18 does not (`http_client/native.rs`).
+/// On Android, the issuers that Mozilla trusts count (the crate `webpki-root-certs`), in place
+/// of the device's: the verifier for those has to be initialised by the app.
 ///
 /// # Cancel safety
 ///

@@ -43,7 +43,7 @@ impl HttpSettings {
     ///
     /// # Errors
     ///
-    /// Fails if one of them is not a certificate, or if the platform takes none.
+    /// Fails if one of them is not a certificate.
     pub(in crate::backend) fn check(&self) -> Result<(), reqwest::Error> {
         if !self.root_certificates.is_empty() {
             self.client()?;
@@ -75,10 +75,37 @@ impl HttpSettings {
             // one of these turns keep-alive on.
             .tcp_keepalive(None)
             .tcp_keepalive_interval(None)
-            .tcp_keepalive_retries(None)
-            .tls_certs_merge(self.root_certificates.iter().cloned());
+            .tcp_keepalive_retries(None);
+        let added = self.root_certificates.iter().cloned();
+        #[cfg(not(target_os = "android"))]
+        let builder = builder.tls_certs_merge(added);
+        #[cfg(target_os = "android")]
+        let builder = builder.tls_certs_only(mozilla_certificates()?.into_iter().chain(added));
         #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
         let builder = builder.tcp_user_timeout(UNACKNOWLEDGED);
         self.proxies.iter().cloned().fold(builder, |builder, proxy| builder.proxy(proxy)).build()
+    }
+}
+
+/// Returns the issuers that Mozilla trusts, for Android.
+///
+/// The verifier that uses Android's own (`rustls-platform-verifier`) panics unless the app has
+/// initialised it, which an app with matrix-sdk 0.18 need not do. It takes no further issuers,
+/// and it reports certificates as revoked that are not (its issue 221).
+#[cfg(any(target_os = "android", test))]
+fn mozilla_certificates() -> Result<Vec<Certificate>, reqwest::Error> {
+    let certificates = webpki_root_certs::TLS_SERVER_ROOT_CERTS;
+    certificates.iter().map(|certificate| Certificate::from_der(certificate)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tls_library_takes_every_certificate_for_android() {
+        let certificates = mozilla_certificates().unwrap();
+        assert!(certificates.len() > 100);
+        Client::builder().tls_certs_only(certificates).build().unwrap();
     }
 }

@@ -85,10 +85,9 @@ impl PostHogBuilder {
     }
 
     /// Trusts `certificate` as an issuer of the endpoint's certificate, in addition to the
-    /// issuers that the system trusts. Can be called several times.
+    /// issuers that count anyway. Can be called several times.
     ///
-    /// For a self-hosted PostHog whose certificate comes from an issuer of its own. On Android
-    /// this makes [`build`](Self::build) fail, because reqwest cannot add issuers there.
+    /// For a self-hosted PostHog whose certificate comes from an issuer of its own.
     ///
     /// ```no_run
     /// use matrix_analytics::PostHog;
@@ -160,8 +159,8 @@ pub enum PostHogBuildError {
     /// The endpoint is not a URL with a host.
     #[error("the endpoint is not a URL with a host")]
     EndpointUrl(#[source] BoxError),
-    /// A root certificate cannot be used: it is not a certificate, or the app runs on Android.
-    #[error("a root certificate cannot be used")]
+    /// A root certificate is not a certificate.
+    #[error("a root certificate is not a certificate")]
     RootCertificate(#[source] BoxError),
 }
 
