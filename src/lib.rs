@@ -2,7 +2,9 @@
 // The links of the front page lead to the guide: of two definitions of a link, Markdown takes
 // the first.
 #![doc = "[tour]: guide::tour"]
+#![doc = "[integration]: guide::integration"]
 #![doc = "[settings]: guide::settings"]
+#![doc = "[other telemetry]: guide::other_telemetry"]
 #![doc = "[promises]: guide::promises"]
 #![doc = "[consent]: guide::consent"]
 #![doc = "[privacy]: guide::privacy"]
