@@ -137,6 +137,7 @@ async fn no_event_of_one_account_goes_to_the_next() {
 
 /// A capture in another thread must not hold the record that the next login claims.
 #[tokio::test]
+#[expect(clippy::disallowed_methods, reason = "the app's own threads capture")]
 async fn the_same_user_can_log_in_again_at_any_moment_while_threads_capture() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
