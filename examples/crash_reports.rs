@@ -89,10 +89,14 @@ async fn close_with_the_gate(
     mut states: impl Stream<Item = ConsentState> + Unpin,
     reports: Arc<CrashReports>,
 ) {
-    while let Some(state) = states.next().await {
-        if !state.is_open() {
+    loop {
+        let state = states.next().await;
+        if !state.as_ref().is_some_and(ConsentState::is_open) {
             let reports = reports.clone();
             let _ = tokio::task::spawn_blocking(move || reports.close()).await;
+        }
+        if state.is_none() {
+            return;
         }
     }
 }
@@ -210,7 +214,8 @@ mod tests {
     }
 
     async fn built(client: &Client, purpose: &str) -> Analytics {
-        let analytics = Analytics::builder(client.clone(), purpose).build().await.unwrap();
+        let builder = Analytics::builder(client.clone(), purpose);
+        let analytics = builder.request_timeout(Duration::from_millis(500)).build().await.unwrap();
         wait_for(&analytics, "an answer", |state| state.confirmed).await.unwrap();
         analytics
     }
@@ -320,8 +325,12 @@ mod tests {
         assert!(!waits());
         opened.crashes.opt_in().await.unwrap();
         assert!(!closing.is_finished());
+        wait_for(&opened.crashes, "an open gate", |state| state.is_open()).await.unwrap();
+        opened.hub.capture_message("Again", Level::Error);
+        assert!(waits());
         drop(opened.crashes);
         closing.await.unwrap();
+        assert!(opened.reports.inner.lock().unwrap().is_none());
     }
 
     /// Counts events, and spans when they close, as an exporter of spans does.

@@ -75,8 +75,8 @@ struct Current {
 
 impl fmt::Debug for CurrentAnalytics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let analytics = self.get();
-        f.debug_struct("CurrentAnalytics").field("analytics", &analytics).finish()
+        let is_set = self.read().handle.strong_count() > 0;
+        f.debug_struct("CurrentAnalytics").field("is_set", &is_set).finish_non_exhaustive()
     }
 }
 
