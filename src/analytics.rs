@@ -3,6 +3,7 @@
 pub(crate) mod builder;
 mod calls;
 mod claim;
+pub(crate) mod current;
 pub(crate) mod opt_out;
 pub(crate) mod outcome;
 mod saving;

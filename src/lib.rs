@@ -2,7 +2,9 @@
 // The links of the front page lead to the guide: of two definitions of a link, Markdown takes
 // the first.
 #![doc = "[tour]: guide::tour"]
+#![doc = "[integration]: guide::integration"]
 #![doc = "[settings]: guide::settings"]
+#![doc = "[other telemetry]: guide::other_telemetry"]
 #![doc = "[promises]: guide::promises"]
 #![doc = "[consent]: guide::consent"]
 #![doc = "[privacy]: guide::privacy"]
@@ -41,14 +43,26 @@ mod stop;
 pub mod guide {
     /// Makes a module of a page in `docs/`, whose links to other pages lead to their modules.
     macro_rules! pages {
-        ($($name:ident)+) => {$(
+        ($($name:ident $file:literal)+) => {$(
             #[doc = "[measured]: measured\n[privacy]: privacy\n"]
-            #[doc = include_str!(concat!("../docs/", stringify!($name), ".md"))]
+            #[doc = include_str!(concat!("../docs/", $file))]
             pub mod $name {}
         )+};
     }
 
-    pages! { tour settings promises consent privacy durability features speed measured }
+    pages! {
+        tour "tour.md"
+        integration "integration.md"
+        settings "settings.md"
+        other_telemetry "other-telemetry.md"
+        promises "promises.md"
+        consent "consent.md"
+        privacy "privacy.md"
+        durability "durability.md"
+        features "features.md"
+        speed "speed.md"
+        measured "measured.md"
+    }
 }
 
 #[cfg(feature = "testing")]
@@ -68,6 +82,7 @@ pub use self::{
     analytics::{
         Analytics,
         builder::{AnalyticsBuilder, BuildError, ELEMENT_EVENT_TYPE},
+        current::CurrentAnalytics,
         opt_out::OptOut,
         outcome::{OptInError, OptOutReceipt, WithdrawalStep},
     },
@@ -97,3 +112,9 @@ pub use self::{
 #[doc = include_str!("../docs/tour.md")]
 #[derive(Debug)]
 pub struct Tour;
+
+/// The page about apps, whose code is compiled and run as a test.
+#[cfg(all(doctest, feature = "testing"))]
+#[doc = include_str!("../docs/integration.md")]
+#[derive(Debug)]
+pub struct Integration;

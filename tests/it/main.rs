@@ -7,6 +7,7 @@ mod bad_input;
 mod cancellation;
 mod configured_properties;
 mod crash_points;
+mod current;
 mod defects;
 #[cfg(feature = "sqlite")]
 mod durable;
