@@ -1,7 +1,7 @@
 //! Reads and writes the account-data event. The wait for each request is bounded, and no
 //! request is ever cancelled.
 
-mod read;
+mod request;
 
 use std::{
     sync::Arc,
@@ -13,25 +13,22 @@ use matrix_sdk::{
     config::RequestConfig,
     ruma::{
         OwnedUserId,
-        api::{
-            client::config::set_global_account_data,
-            error::{ErrorKind, RetryAfter},
-        },
-        events::{AnyGlobalAccountDataEventContent, GlobalAccountDataEventType},
-        serde::Raw,
+        api::error::{ErrorKind, RetryAfter},
     },
 };
 use serde_json::value::RawValue;
 use tokio::{
+    runtime::Handle,
     sync::{Mutex, OwnedMutexGuard},
     time::timeout,
 };
 
-use self::read::Read;
+use self::request::{Answer, Request};
 use super::session::own_identifiers;
 use crate::{
     consent::content::{MergeError, Observed},
     guard::{Guard, GuardPolicy},
+    spawn::spawn,
 };
 
 /// The longest wait that a homeserver can ask for.
@@ -118,7 +115,7 @@ impl From<MergeError> for AccountDataError {
 pub(crate) struct AccountData {
     client: Client,
     user: OwnedUserId,
-    event_type: GlobalAccountDataEventType,
+    event_type: String,
     /// The time limit of one read and of one write.
     request_timeout: Duration,
     /// The lock that each request holds until it has ended.
@@ -172,9 +169,8 @@ impl AccountData {
         &self,
         permit: RequestPermit,
     ) -> Result<(RequestPermit, Option<Box<RawValue>>), AccountDataError> {
-        let request = Read::new(self.user.clone(), self.event_type.clone());
-        let request = self.client.send(request).with_request_config(self.config());
-        let (permit, answer) = self.detached(permit, request.into_future()).await?;
+        let request = Request::get(self.user.clone(), self.event_type.clone());
+        let (permit, answer) = self.send(permit, request).await?;
         match answer {
             Ok(answer) => {
                 let content = answer.content.ok_or(AccountDataError::EmptyAnswer)?;
@@ -190,14 +186,8 @@ impl AccountData {
         permit: RequestPermit,
         content: Box<RawValue>,
     ) -> Result<RequestPermit, AccountDataError> {
-        let content = Raw::<AnyGlobalAccountDataEventContent>::from_json(content);
-        let request = set_global_account_data::v3::Request::new_raw(
-            self.user.clone(),
-            self.event_type.clone(),
-            content,
-        );
-        let request = self.client.send(request).with_request_config(self.config());
-        let (permit, answer) = self.detached(permit, request.into_future()).await?;
+        let request = Request::put(self.user.clone(), self.event_type.clone(), content);
+        let (permit, answer) = self.send(permit, request).await?;
         answer.map(|_| permit).map_err(AccountDataError::from_http)
     }
 
@@ -207,18 +197,19 @@ impl AccountData {
         RequestConfig::new().disable_retry().timeout(self.request_timeout)
     }
 
-    /// Runs `request` in a separate task, and waits for it within the request timeout.
+    /// Sends `request` in a separate task, and waits for the answer within the request timeout.
     ///
     /// The request is never dropped, because the SDK may be refreshing its token inside it.
     /// If the answer to a token refresh is lost, the user is logged out.
-    async fn detached<T: Send + 'static>(
+    async fn send(
         &self,
         permit: RequestPermit,
-        request: impl Future<Output = T> + Send + 'static,
-    ) -> Result<(RequestPermit, T), AccountDataError> {
-        let task = tokio::spawn(async move { (request.await, permit) });
-        match timeout(self.request_timeout, task).await {
-            Ok(Ok((answer, permit))) => Ok((permit, answer)),
+        request: Request,
+    ) -> Result<(RequestPermit, Result<Answer, HttpError>), AccountDataError> {
+        let request = self.client.send(request).with_request_config(self.config()).into_future();
+        let sent = spawn(&Handle::current(), async move { (permit, request.await) });
+        match timeout(self.request_timeout, sent).await {
+            Ok(Ok(answered)) => Ok(answered),
             // The runtime has ended, or the SDK panicked: there is no answer.
             Ok(Err(_)) | Err(_) => Err(AccountDataError::Timeout),
         }
