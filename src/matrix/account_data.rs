@@ -2,6 +2,7 @@
 //! request is ever cancelled.
 
 mod request;
+pub(crate) mod sender;
 
 use std::{
     sync::Arc,
@@ -23,7 +24,10 @@ use tokio::{
     time::timeout,
 };
 
-use self::request::{Answer, Request};
+use self::{
+    request::{Answer, Request},
+    sender::Sender,
+};
 use super::session::own_identifiers;
 use crate::{
     consent::content::{MergeError, Observed},
@@ -113,7 +117,7 @@ impl From<MergeError> for AccountDataError {
 /// The event of one type on one account.
 #[derive(Clone, Debug)]
 pub(crate) struct AccountData {
-    client: Client,
+    sender: Sender,
     user: OwnedUserId,
     event_type: String,
     /// The time limit of one read and of one write.
@@ -131,16 +135,16 @@ pub(crate) type RequestPermit = OwnedMutexGuard<()>;
 impl AccountData {
     pub(crate) fn new(
         client: Client,
+        sender: Sender,
         user: OwnedUserId,
         event_type: &str,
         request_timeout: Duration,
         request_lock: Arc<Mutex<()>>,
     ) -> Self {
         let guard = Guard::new(GuardPolicy::default(), Vec::new());
-        let session = client.clone();
-        guard.watch_session(move || Some(own_identifiers(&session)));
+        guard.watch_session(move || Some(own_identifiers(&client)));
         let guard = Arc::new(guard);
-        Self { client, user, event_type: event_type.into(), request_timeout, request_lock, guard }
+        Self { sender, user, event_type: event_type.into(), request_timeout, request_lock, guard }
     }
 
     /// Reads the members that concern consent. `None` is a missing event.
@@ -206,7 +210,7 @@ impl AccountData {
         permit: RequestPermit,
         request: Request,
     ) -> Result<(RequestPermit, Result<Answer, HttpError>), AccountDataError> {
-        let request = self.client.send(request).with_request_config(self.config()).into_future();
+        let request = self.sender.send(request, self.config());
         let sent = spawn(&Handle::current(), async move { (permit, request.await) });
         match timeout(self.request_timeout, sent).await {
             Ok(Ok(answered)) => Ok(answered),
