@@ -131,8 +131,8 @@ impl Sink {
                 }
             }
             state.note_row(restored.last);
-            if let Some(said) = restored.users.remove(&number) {
-                state.user = PendingUser::restored(said);
+            if let Some(place) = restored.users.iter().position(|(lane, _)| *lane == number) {
+                state.user = PendingUser::restored(restored.users.swap_remove(place).1);
             }
         }
         if !refused.is_empty() {
@@ -291,8 +291,7 @@ impl Sink {
         async move {
             let sink = &*end.0;
             sink.tell_lanes_before_restored_events();
-            let lanes =
-                sink.on_each_lane(|_, lane| lane.run(&sink.gate, &sink.limits, &sink.stop));
+            let lanes = sink.on_each_lane(|_, lane| lane.run(&sink.gate, &sink.limits, &sink.stop));
             tokio::join!(sink.drain_when_due(), lanes, sink.sync_journal());
             if sink.journal.is_some() {
                 // Write the events that were captured last.
