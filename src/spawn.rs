@@ -26,3 +26,29 @@ pub(crate) fn detach(runtime: &Handle, future: impl Future<Output = ()> + Send +
     let future: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(future);
     runtime.spawn(future);
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot::error::TryRecvError;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_future_that_panics_gives_an_error() {
+        let receiver = spawn(&Handle::current(), async { panic!("part of the test") });
+        assert!(receiver.await.map(|()| ()).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_task_goes_on_when_its_receiver_is_dropped() {
+        let (sender, mut received) = oneshot::channel();
+        let (start, started) = oneshot::channel::<()>();
+        drop(spawn(&Handle::current(), async move {
+            let _ = started.await;
+            let _ = sender.send(());
+        }));
+        assert_eq!(received.try_recv(), Err(TryRecvError::Empty));
+        start.send(()).unwrap();
+        received.await.unwrap();
+    }
+}

@@ -47,3 +47,17 @@ pub(crate) fn watch_account_data(
 pub(crate) fn stop_watching(client: &Client, handler: EventHandlerHandle) {
     client.remove_event_handler(handler);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_that_is_not_of_its_type_is_read() {
+        for content in ["{}", r#"{"@a:example.org":7}"#, "null", "[]"] {
+            let json = format!(r#"{{"other":1,"content":{content},"type":"m.direct"}}"#);
+            let event: AccountDataEvent = serde_json::from_str(&json).unwrap();
+            assert_eq!((&*event.event_type, event.content.get()), ("m.direct", content));
+        }
+    }
+}

@@ -100,7 +100,37 @@ impl Answer {
 
 #[cfg(test)]
 mod tests {
+    use std::borrow::Cow;
+
+    use matrix_sdk::ruma::{
+        api::{MatrixVersion, SupportedVersions},
+        owned_user_id,
+    };
+
     use super::*;
+
+    #[test]
+    fn the_event_is_read_by_get_and_written_as_json_by_put() {
+        let (user, event_type) = (owned_user_id!("@a/b:example.org"), "org.example ü");
+        let read = Request::get(user.clone(), event_type.to_owned());
+        let content = RawValue::from_string(r#"{"id":"secret"}"#.to_owned()).unwrap();
+        let write = Request::put(user, event_type.to_owned(), content);
+        for (request, method, content_type, body) in [
+            (read, Method::GET, None, ""),
+            (write, Method::PUT, Some("application/json"), r#"{"id":"secret"}"#),
+        ] {
+            let versions =
+                SupportedVersions { versions: [MatrixVersion::V1_1].into(), features: [].into() };
+            let head = request.head("https://example.org/", Cow::Owned(versions)).unwrap();
+            let path =
+                "/_matrix/client/v3/user/@a%2Fb:example.org/account_data/org.example%20%C3%BC";
+            assert_eq!((head.method(), head.uri().path()), (&method, path));
+            let header = head.headers().get(header::CONTENT_TYPE);
+            assert_eq!(header.map(|value| value.to_str().unwrap()), content_type);
+            assert_eq!(request.body(), body.as_bytes());
+            assert_eq!(format!("{request:?}"), "Request { .. }");
+        }
+    }
 
     #[test]
     fn an_answer_without_a_body_has_no_content() {
