@@ -43,6 +43,7 @@ use crate::{
         session::{self, own_identifiers},
         sync,
     },
+    spawn,
     stop::Stop,
 };
 
@@ -305,14 +306,15 @@ impl Analytics {
         let event_handler = watch_account_data(&inner, event_type);
         let stop = Arc::new(Stop::default());
         let (calls, received) = mpsc::unbounded_channel();
-        tokio::spawn(inner.sink.clone().run());
-        tokio::spawn(task::run(
+        spawn::detach(&inner.runtime, inner.sink.clone().run());
+        let task = task::run(
             Arc::downgrade(&inner),
             received,
             session::changes(&inner.client),
             inner.wake.clone(),
             stop.clone(),
-        ));
+        );
+        spawn::detach(&inner.runtime, task);
         Self { handle: Arc::new(Handle { inner, calls, event_handler, stop, claim }) }
     }
 
@@ -353,7 +355,7 @@ impl Drop for Handle {
                 self.claim.hold(last),
                 account_data.request_timeout(),
             );
-            self.inner.runtime.spawn(save);
+            spawn::detach(&self.inner.runtime, save);
         }
     }
 }

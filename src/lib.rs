@@ -36,6 +36,7 @@ mod backend;
 mod json;
 mod locks;
 mod named;
+mod spawn;
 mod stop;
 
 /// The pages of the guide, from the first steps to the measurements.

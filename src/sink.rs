@@ -25,7 +25,10 @@ mod user;
 
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::SystemTime};
 
-use futures_util::future::join_all;
+use futures_util::{
+    FutureExt as _,
+    future::{BoxFuture, JoinAll, join_all},
+};
 use tokio::time::Instant;
 
 #[cfg(feature = "sqlite")]
@@ -128,8 +131,8 @@ impl Sink {
                 }
             }
             state.note_row(restored.last);
-            if let Some(update) = restored.users.remove(&number) {
-                state.user = PendingUser::restored(update);
+            if let Some(place) = restored.users.iter().position(|(lane, _)| *lane == number) {
+                state.user = PendingUser::restored(restored.users.swap_remove(place).1);
             }
         }
         if !refused.is_empty() {
@@ -265,7 +268,18 @@ impl Sink {
     /// Waits until no request is in flight and no connection is open. A background task
     /// that was told to stop may still have both.
     pub(crate) async fn disconnected(&self) {
-        join_all(self.lanes.iter().map(Lane::disconnected)).await;
+        self.on_each_lane(|_, lane| lane.disconnected()).await;
+    }
+
+    /// Calls `start` for each lane, and waits until all futures that it returned have
+    /// completed.
+    ///
+    /// They are boxed, because `join_all` is compiled again for each type of future.
+    fn on_each_lane<'a, F: Future<Output = ()> + Send + 'a>(
+        &'a self,
+        start: impl Fn(usize, &'a Lane) -> F,
+    ) -> JoinAll<BoxFuture<'a, ()>> {
+        join_all(self.lanes.iter().enumerate().map(|(number, lane)| start(number, lane).boxed()))
     }
 
     // The background task.
@@ -277,9 +291,8 @@ impl Sink {
         async move {
             let sink = &*end.0;
             sink.pass_user_updates_before_restored_events();
-            let lanes =
-                sink.lanes.iter().map(|lane| lane.run(&sink.gate, &sink.limits, &sink.stop));
-            tokio::join!(sink.drain_when_due(), join_all(lanes), sink.sync_journal());
+            let lanes = sink.on_each_lane(|_, lane| lane.run(&sink.gate, &sink.limits, &sink.stop));
+            tokio::join!(sink.drain_when_due(), lanes, sink.sync_journal());
             if sink.journal.is_some() {
                 // Write the events that were captured last.
                 sink.drain().await;
@@ -290,9 +303,7 @@ impl Sink {
     /// Tells the journal which events have left, until [`Sink::stop`].
     async fn sync_journal(&self) {
         if let Some(journal) = &self.journal {
-            let lanes = self.lanes.iter().enumerate();
-            join_all(lanes.map(|(number, lane)| lane.sync_journal(number, journal, &self.stop)))
-                .await;
+            self.on_each_lane(|number, lane| lane.sync_journal(number, journal, &self.stop)).await;
         }
     }
 

@@ -19,7 +19,7 @@ use crate::{
     event::{InvalidEvent, Properties, UserProperties},
     guard::{Detector, Guard, GuardPolicy},
     matrix::{
-        account_data::AccountData,
+        account_data::{AccountData, sender::Sender},
         record_store::{LoadError, RecordStore},
         session::{self, own_identifiers},
     },
@@ -276,6 +276,7 @@ impl AnalyticsBuilder {
         };
         let account_data = AccountData::new(
             self.client.clone(),
+            Sender::new(self.client.clone()),
             user,
             &self.event_type,
             self.request_timeout,

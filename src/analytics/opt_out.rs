@@ -9,9 +9,12 @@ use super::{
     calls::{Answer, TaskError, Waiting, saved},
     outcome::{OptOutReceipt, WithdrawalStep},
 };
-use crate::consent::{
-    machine::{Machine, Outcome},
-    record::Removal,
+use crate::{
+    consent::{
+        machine::{Machine, Outcome},
+        record::Removal,
+    },
+    spawn::spawn,
 };
 
 /// The future of [`Analytics::opt_out`].
@@ -66,7 +69,7 @@ impl Analytics {
         let record = self.begin(Machine::handle_save_wanted);
         let inner = self.shared();
         // In a task of its own: the caller may have no runtime, and may go away.
-        let done = self.inner().runtime.spawn(async move {
+        let done = spawn(&self.inner().runtime, async move {
             let request_timeout = inner.account_data.request_timeout();
             let requests = timeout(request_timeout, inner.sink.disconnected());
             // Two reads and a write, the request that may be out before them, and what is

@@ -3,12 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use matrix_sdk::StoreError;
-use tokio::{sync::Mutex, time::timeout};
+use tokio::{runtime::Handle, sync::Mutex, time::timeout};
 
 use super::claim::Hold;
 use crate::{
     consent::{machine::Save, record::Record},
     matrix::record_store::RecordStore,
+    spawn::spawn,
 };
 
 /// Merges `record` with the stored one, writes the result, and returns the stored record.
@@ -23,7 +24,7 @@ pub(crate) async fn save(
     let lock = timeout(request_timeout, save_lock.lock_owned()).await.map_err(|_| too_slow())?;
     // A separate task holds the lock until the write ends. A write that exceeded the time
     // limit may still be applied, and must not be applied after a newer one.
-    let write = tokio::spawn(async move {
+    let write = spawn(&Handle::current(), async move {
         let saved = store.save(&base, &record).await;
         drop(lock);
         saved

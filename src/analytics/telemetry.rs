@@ -15,6 +15,7 @@ use crate::{
         report::DeliveryReport,
         stats::Stats,
     },
+    spawn::spawn,
 };
 
 impl Analytics {
@@ -163,7 +164,7 @@ impl Analytics {
         let sink = &self.inner().sink;
         let before = sink.stats();
         // The caller may have no runtime, and the deadline needs one.
-        let done = self.inner().runtime.spawn(sink.flush(deadline));
+        let done = spawn(&self.inner().runtime, sink.flush(deadline));
         done.await.unwrap_or_else(|_| sink.report_since(&before))
     }
 
@@ -185,7 +186,7 @@ impl Analytics {
         sink.close();
         // A caller of `should_ask` waits no longer.
         self.inner().wake_readers();
-        let done = self.inner().runtime.spawn(async move { sink.shutdown(deadline).await });
+        let done = spawn(&self.inner().runtime, async move { sink.shutdown(deadline).await });
         done.await.unwrap_or_else(|_| self.inner().sink.report_since(&before))
     }
 

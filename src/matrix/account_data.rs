@@ -1,7 +1,8 @@
 //! Reads and writes the account-data event. The wait for each request is bounded, and no
 //! request is ever cancelled.
 
-mod read;
+mod request;
+pub(crate) mod sender;
 
 use std::{
     sync::Arc,
@@ -13,25 +14,25 @@ use matrix_sdk::{
     config::RequestConfig,
     ruma::{
         OwnedUserId,
-        api::{
-            client::config::set_global_account_data,
-            error::{ErrorKind, RetryAfter},
-        },
-        events::{AnyGlobalAccountDataEventContent, GlobalAccountDataEventType},
-        serde::Raw,
+        api::error::{ErrorKind, RetryAfter},
     },
 };
 use serde_json::value::RawValue;
 use tokio::{
+    runtime::Handle,
     sync::{Mutex, OwnedMutexGuard},
     time::timeout,
 };
 
-use self::read::Read;
+use self::{
+    request::{Answer, Request},
+    sender::Sender,
+};
 use super::session::own_identifiers;
 use crate::{
     consent::content::{MergeError, Observed},
     guard::{Guard, GuardPolicy},
+    spawn::spawn,
 };
 
 /// The longest wait that a homeserver can ask for.
@@ -117,8 +118,9 @@ impl From<MergeError> for AccountDataError {
 #[derive(Clone, Debug)]
 pub(crate) struct AccountData {
     client: Client,
+    sender: Sender,
     user: OwnedUserId,
-    event_type: GlobalAccountDataEventType,
+    event_type: String,
     /// The time limit of one read and of one write.
     request_timeout: Duration,
     /// The lock that each request holds until it has ended.
@@ -131,18 +133,20 @@ pub(crate) type RequestPermit = OwnedMutexGuard<()>;
 impl AccountData {
     pub(crate) fn new(
         client: Client,
+        sender: Sender,
         user: OwnedUserId,
         event_type: &str,
         request_timeout: Duration,
         request_lock: Arc<Mutex<()>>,
     ) -> Self {
-        Self { client, user, event_type: event_type.into(), request_timeout, request_lock }
+        let event_type = event_type.into();
+        Self { client, sender, user, event_type, request_timeout, request_lock }
     }
 
     /// Reads the members that concern consent. `None` is a missing event.
     pub(crate) fn observe(&self, content: Option<&RawValue>) -> Observed {
         // Not the guard of the events, which may have detectors of the app. It is not kept,
-        // because an ID is read rarely, and a guard that has searched a text takes 8 KiB.
+        // because an ID is read rarely, and the tables of a search take memory.
         let is_personal = |id: &str| {
             let guard = Guard::new(GuardPolicy::default(), Vec::new());
             guard.know(own_identifiers(&self.client));
@@ -168,9 +172,8 @@ impl AccountData {
         &self,
         permit: RequestPermit,
     ) -> Result<(RequestPermit, Option<Box<RawValue>>), AccountDataError> {
-        let request = Read::new(self.user.clone(), self.event_type.clone());
-        let request = self.client.send(request).with_request_config(self.config());
-        let (permit, answer) = self.detached(permit, request.into_future()).await?;
+        let request = Request::get(self.user.clone(), self.event_type.clone());
+        let (permit, answer) = self.send(permit, request).await?;
         match answer {
             Ok(answer) => {
                 let content = answer.content.ok_or(AccountDataError::EmptyAnswer)?;
@@ -186,14 +189,8 @@ impl AccountData {
         permit: RequestPermit,
         content: Box<RawValue>,
     ) -> Result<RequestPermit, AccountDataError> {
-        let content = Raw::<AnyGlobalAccountDataEventContent>::from_json(content);
-        let request = set_global_account_data::v3::Request::new_raw(
-            self.user.clone(),
-            self.event_type.clone(),
-            content,
-        );
-        let request = self.client.send(request).with_request_config(self.config());
-        let (permit, answer) = self.detached(permit, request.into_future()).await?;
+        let request = Request::put(self.user.clone(), self.event_type.clone(), content);
+        let (permit, answer) = self.send(permit, request).await?;
         answer.map(|_| permit).map_err(AccountDataError::from_http)
     }
 
@@ -203,18 +200,19 @@ impl AccountData {
         RequestConfig::new().disable_retry().timeout(self.request_timeout)
     }
 
-    /// Runs `request` in a separate task, and waits for it within the request timeout.
+    /// Sends `request` in a separate task, and waits for the answer within the request timeout.
     ///
     /// The request is never dropped, because the SDK may be refreshing its token inside it.
     /// If the answer to a token refresh is lost, the user is logged out.
-    async fn detached<T: Send + 'static>(
+    async fn send(
         &self,
         permit: RequestPermit,
-        request: impl Future<Output = T> + Send + 'static,
-    ) -> Result<(RequestPermit, T), AccountDataError> {
-        let task = tokio::spawn(async move { (request.await, permit) });
-        match timeout(self.request_timeout, task).await {
-            Ok(Ok((answer, permit))) => Ok((permit, answer)),
+        request: Request,
+    ) -> Result<(RequestPermit, Result<Answer, HttpError>), AccountDataError> {
+        let request = self.sender.send(request, self.config());
+        let sent = spawn(&Handle::current(), async move { (permit, request.await) });
+        match timeout(self.request_timeout, sent).await {
+            Ok(Ok(answered)) => Ok(answered),
             // The runtime has ended, or the SDK panicked: there is no answer.
             Ok(Err(_)) | Err(_) => Err(AccountDataError::Timeout),
         }

@@ -16,9 +16,6 @@ pub(crate) use self::memory::{Queue, Queued};
 pub(crate) use self::sqlite::journal::Journal;
 
 #[cfg(feature = "sqlite")]
-use std::collections::BTreeMap;
-
-#[cfg(feature = "sqlite")]
 use super::stats::DropReason;
 #[cfg(feature = "sqlite")]
 use crate::event::UserUpdate;
@@ -58,7 +55,7 @@ pub(crate) struct Restored {
     pub(crate) done: Marks,
     pub(crate) refused: Vec<Refused>,
     /// The user properties that still wait, by lane.
-    pub(crate) users: BTreeMap<usize, UserUpdate>,
+    pub(crate) users: Vec<(usize, UserUpdate)>,
     /// The highest row number that was ever used.
     pub(crate) last: Row,
 }

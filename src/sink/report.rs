@@ -2,7 +2,6 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures_util::future::join_all;
 use serde::Serialize;
 use tokio::time::timeout;
 
@@ -118,7 +117,7 @@ impl Sink {
             .zip(last_events)
             .map(|(lane, last_event)| lane.ask_flush(kind, last_event))
             .collect();
-        join_all(self.lanes.iter().zip(flushes).map(|(lane, flush)| lane.flushed(flush))).await;
+        self.on_each_lane(|number, lane| lane.flushed(flushes[number])).await;
     }
 
     pub(crate) fn report_since(&self, before: &Stats) -> DeliveryReport {

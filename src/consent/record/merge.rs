@@ -92,14 +92,13 @@ impl Record {
             unreadable: merge_flag(base.unreadable, mine.unreadable, theirs.unreadable),
         };
         let is_withdrawn = mine.is_withdrawn_since(base) || theirs.is_withdrawn_since(base);
-        let mut replaced: Vec<_> = [theirs, mine]
-            .into_iter()
-            .filter_map(|side| side.current.clone())
-            .filter(|digest| record.current.as_ref() != Some(digest))
-            .collect();
-        // Sort, so that both processes compute the same order.
-        replaced.sort();
-        for digest in replaced {
+        // In an order that both processes compute.
+        let first = (&theirs.current).min(&mine.current);
+        let second = (&theirs.current).max(&mine.current);
+        for digest in [first, second].into_iter().flatten().cloned() {
+            if record.current.as_ref() == Some(&digest) {
+                continue;
+            }
             if decision == Consent::Denied {
                 record.retire_digest(digest);
             } else {

@@ -366,7 +366,7 @@ mod tests {
         write(&mut disk, 1);
         disk.carry_out(Job::Close);
         let (mut disk, restored) = open(&path, &facts);
-        assert_eq!(restored.users.keys().collect::<Vec<_>>(), [&1]);
+        assert_eq!(restored.users.iter().map(|(lane, _)| *lane).collect::<Vec<_>>(), [1]);
 
         // So does a file that replaces one from which they were restored.
         assert!(disk.replace_damaged(&damage()));

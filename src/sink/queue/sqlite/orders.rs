@@ -1,7 +1,7 @@
 //! Pending work for the file's thread. It is bounded, however long the disk takes: of marks,
 //! wipes and user properties only the latest state is kept, and there is at most one write.
 
-use std::{collections::BTreeMap, num::NonZeroU64, sync::Arc};
+use std::{num::NonZeroU64, sync::Arc};
 
 use tokio::sync::oneshot;
 
@@ -33,7 +33,7 @@ pub(super) enum Job {
     /// Write the mark of each lane.
     Mark(Marks),
     /// Write the user properties that wait in these lanes.
-    Users(BTreeMap<usize, UserUpdate>),
+    Users(Vec<(usize, UserUpdate)>),
     Write(Write),
     Close,
 }
@@ -46,7 +46,7 @@ pub(super) struct Orders {
     marks: Marks,
     marks_changed: bool,
     /// The newest user properties of each lane.
-    users: BTreeMap<usize, UserUpdate>,
+    users: Vec<(usize, UserUpdate)>,
     write: Option<Write>,
     close: bool,
     /// Whether the thread is working on a job.
@@ -88,7 +88,8 @@ impl Orders {
 
     /// Replaces the user properties that wait in `lane` by `update`.
     pub(super) fn keep_user(&mut self, lane: usize, update: UserUpdate) {
-        self.users.insert(lane, update);
+        self.users.retain(|(other, _)| *other != lane);
+        self.users.push((lane, update));
     }
 
     /// Accepts `write`, unless the disk is late or the file is about to be closed. Returns
@@ -169,7 +170,7 @@ mod tests {
         assert_eq!(waiters.len(), 1);
         assert!(matches!(orders.next(), Some(Job::Mark(marks)) if marks == [999, 1_998]));
         let Some(Job::Users(users)) = orders.next() else { panic!("no user properties") };
-        assert_eq!(users.values().map(|update| update.epoch).collect::<Vec<_>>(), [999]);
+        assert_eq!(users.iter().map(|(_, update)| update.epoch).collect::<Vec<_>>(), [999]);
         assert!(matches!(orders.next(), Some(Job::Close)));
         assert!(orders.next().is_none());
     }

@@ -300,7 +300,7 @@ impl Rows {
             self.note_remains()?;
         }
         transaction.commit()?;
-        restored.rows.sort_by_key(|(row, _)| *row);
+        restored.rows.sort_unstable_by_key(|(row, _)| *row);
         Ok(damaged)
     }
 }

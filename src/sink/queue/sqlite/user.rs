@@ -1,7 +1,5 @@
 //! The table of the user properties that wait for each backend, with one row per backend.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use matrix_sdk_store_encryption::StoreCipher;
 use rusqlite::{Connection, params};
 
@@ -15,45 +13,52 @@ use crate::{
 /// repeated and a new file can be filled.
 #[derive(Debug, Default)]
 pub(super) struct UserTable {
-    lanes: BTreeMap<usize, UserUpdate>,
-    /// The lanes whose rows have yet to be written.
-    unwritten: BTreeSet<usize>,
+    lanes: Vec<DesiredRow>,
+}
+
+#[derive(Debug)]
+struct DesiredRow {
+    lane: usize,
+    update: UserUpdate,
+    is_written: bool,
 }
 
 impl UserTable {
     /// Creates the content of a file that already holds `lanes`.
-    pub(super) fn written(lanes: BTreeMap<usize, UserUpdate>) -> Self {
-        Self { lanes, unwritten: BTreeSet::new() }
+    pub(super) fn written(lanes: Vec<(usize, UserUpdate)>) -> Self {
+        let row = |(lane, update)| DesiredRow { lane, update, is_written: true };
+        Self { lanes: lanes.into_iter().map(row).collect() }
     }
 
     /// Replaces the user properties of some lanes.
-    pub(super) fn add(&mut self, updates: BTreeMap<usize, UserUpdate>) {
-        self.unwritten.extend(updates.keys());
-        self.lanes.extend(updates);
+    pub(super) fn add(&mut self, updates: Vec<(usize, UserUpdate)>) {
+        for (lane, update) in updates {
+            self.lanes.retain(|row| row.lane != lane);
+            self.lanes.push(DesiredRow { lane, update, is_written: false });
+        }
     }
 
     /// Removes everything of epochs before `floor`.
     pub(super) fn forget_below(&mut self, floor: u64) {
-        self.lanes.retain(|_, update| update.epoch >= floor);
-        self.unwritten.retain(|lane| self.lanes.contains_key(lane));
+        self.lanes.retain(|row| row.update.epoch >= floor);
     }
 
     /// Notes that there is a new, empty file.
     pub(super) fn file_is_new(&mut self) {
-        self.unwritten.extend(self.lanes.keys());
+        for row in &mut self.lanes {
+            row.is_written = false;
+        }
     }
 
     /// Writes the rows that have yet to be written. `names` are the names of the lanes.
     pub(super) fn write(&mut self, rows: &mut Rows, names: &[String]) -> Result<(), StorageError> {
-        while let Some(lane) = self.unwritten.first().copied() {
-            if let (Some(name), Some(update)) = (names.get(lane), self.lanes.get(&lane)) {
-                rows.set_user(name, update)?;
-                if update.user.is_empty() {
-                    self.lanes.remove(&lane);
-                }
+        for row in self.lanes.iter_mut().filter(|row| !row.is_written) {
+            if let Some(name) = names.get(row.lane) {
+                rows.set_user(name, &row.update)?;
             }
-            self.unwritten.remove(&lane);
+            row.is_written = true;
         }
+        self.lanes.retain(|row| !row.is_written || !row.update.user.is_empty());
         Ok(())
     }
 }
@@ -77,7 +82,7 @@ impl Rows {
 #[derive(Default)]
 pub(super) struct LoadedUsers {
     /// The user properties of each lane that has some.
-    pub(super) lanes: BTreeMap<usize, UserUpdate>,
+    pub(super) lanes: Vec<(usize, UserUpdate)>,
     /// The number of damaged rows.
     pub(super) damaged: u64,
     /// Whether the guard changed or deleted rows, so that old bytes remain in the file.
@@ -118,7 +123,7 @@ pub(super) fn load(
         if let (Some(lane), false) =
             (settings.lanes.iter().position(|lane| *lane == name), update.user.is_empty())
         {
-            users.lanes.insert(lane, update);
+            users.lanes.push((lane, update));
         }
     }
     Ok(users)
