@@ -20,7 +20,7 @@ use std::{
 };
 
 use futures_core::Stream;
-use matrix_sdk::{Client, StoreError, event_handler::EventHandlerHandle};
+use matrix_sdk::{StoreError, event_handler::EventHandlerHandle};
 use tokio::sync::{mpsc, oneshot};
 
 use self::{
@@ -40,6 +40,7 @@ use crate::{
     },
     matrix::{
         account_data::AccountDataError,
+        client::{MatrixClient, into_client},
         session::{self, own_identifiers},
         sync,
     },
@@ -81,8 +82,8 @@ impl Analytics {
     ///
     /// There is no default type, because an opt-in belongs to the vendor whose event holds it:
     /// see [`ELEMENT_EVENT_TYPE`](crate::ELEMENT_EVENT_TYPE).
-    pub fn builder(client: Client, event_type: impl Into<String>) -> AnalyticsBuilder {
-        AnalyticsBuilder::new(client, event_type.into())
+    pub fn builder(client: impl MatrixClient, event_type: impl Into<String>) -> AnalyticsBuilder {
+        AnalyticsBuilder::new(into_client(client), event_type.into())
     }
 
     /// Returns the state of consent now.

@@ -98,7 +98,7 @@ pub use self::{
         MAX_NAME_BYTES, OutgoingEvent, Properties, PropertyValue, UserProperties,
     },
     guard::{Detector, GuardPolicy, IdentifierKind},
-    matrix::account_data::AccountDataError,
+    matrix::{account_data::AccountDataError, client::MatrixClient},
     sink::{
         drops::Dropped,
         limits::{Limits, OverflowPolicy},

@@ -1,6 +1,7 @@
 //! Access to matrix-sdk. No other module calls its `Client`.
 
 pub(crate) mod account_data;
+pub(crate) mod client;
 pub(crate) mod record_store;
 pub(crate) mod session;
 pub(crate) mod sync;

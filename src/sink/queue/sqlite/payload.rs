@@ -204,8 +204,13 @@ mod tests {
     fn a_time_out_of_range_is_clamped() {
         for before in [true, false] {
             let span = Duration::from_secs(400 * 365 * 24 * 3600);
-            let far =
-                if before { SystemTime::UNIX_EPOCH - span } else { SystemTime::UNIX_EPOCH + span };
+            let far = if before {
+                SystemTime::UNIX_EPOCH.checked_sub(span)
+            } else {
+                SystemTime::UNIX_EPOCH.checked_add(span)
+            };
+            // Windows has no time before 1601.
+            let Some(far) = far else { continue };
             assert_eq!(from_unix_nanos(nanos(far)) < SystemTime::UNIX_EPOCH, before);
         }
     }
