@@ -1,6 +1,7 @@
 //! Events: a name and flat properties.
 
 mod captured;
+mod computed;
 mod deserialize_error;
 mod flat;
 mod invalid;

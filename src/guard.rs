@@ -29,6 +29,7 @@ mod scanner;
 mod session;
 #[cfg(test)]
 mod tests;
+mod text_policy;
 mod token;
 mod uri;
 mod userinfo;
@@ -39,7 +40,10 @@ use std::{
     collections::{BTreeMap, HashSet},
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use tracing::warn;
@@ -55,7 +59,7 @@ use self::{
     redact::{Redacted, redact},
     scanner::Scanner,
 };
-pub use self::{detector::Detector, kind::IdentifierKind};
+pub use self::{detector::Detector, kind::IdentifierKind, text_policy::TextPolicy};
 use crate::{
     event::{
         MAX_EVENT_BYTES, MAX_KEY_BYTES, MAX_NAME_BYTES, Properties, PropertyFate, UserProperties,
@@ -88,11 +92,13 @@ pub enum GuardPolicy {
 /// Checks the events of one session.
 pub(crate) struct Guard {
     policy: GuardPolicy,
+    text_policy: TextPolicy,
     detectors: Arc<[Box<dyn Detector>]>,
     /// Returns the current identifiers of the session, if it still exists.
     session: OnceLock<SessionSource>,
     state: Mutex<SearchState>,
     found: Mutex<BTreeMap<IdentifierKind, u64>>,
+    refused_texts: AtomicU64,
 }
 
 type SessionSource = Box<dyn Fn() -> Option<OwnIdentifiers> + Send + Sync>;
@@ -132,11 +138,51 @@ impl Guard {
         let own = OwnIdentifiers::default();
         Self {
             policy,
+            text_policy: TextPolicy::default(),
             detectors,
             session: OnceLock::new(),
             state: Mutex::new(SearchState { own, scanner: None, warned: HashSet::new() }),
             found: Mutex::default(),
+            refused_texts: AtomicU64::default(),
         }
+    }
+
+    pub(crate) fn with_text_policy(self, text_policy: TextPolicy) -> Self {
+        Self { text_policy, ..self }
+    }
+
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn text_policy(&self) -> TextPolicy {
+        self.text_policy
+    }
+
+    /// Returns whether the text policy refuses all events of this name.
+    pub(crate) fn refuses_name(&self, name: &Cow<'static, str>) -> bool {
+        let refuses = self.text_policy.refuses_name(name);
+        self.refused_texts.fetch_add(u64::from(refuses), Ordering::Relaxed);
+        refuses
+    }
+
+    /// Returns the properties that the text policy does not refuse. Properties of several
+    /// sources pass it one by one, because the origin of a text is known only until they are
+    /// merged.
+    pub(crate) fn without_refused(&self, properties: Properties) -> Properties {
+        let (properties, refused) = self.text_policy.apply(properties);
+        self.refused_texts.fetch_add(refused as u64, Ordering::Relaxed);
+        properties
+    }
+
+    /// Returns the user properties that the text policy does not refuse.
+    pub(crate) fn without_refused_user(&self, user: UserProperties) -> UserProperties {
+        UserProperties {
+            set: self.without_refused(user.set),
+            set_once: self.without_refused(user.set_once),
+        }
+    }
+
+    /// Returns the number of texts that the text policy refused.
+    pub(crate) fn refused_texts(&self) -> u64 {
+        self.refused_texts.load(Ordering::Relaxed)
     }
 
     /// Registers `session` as the source of the identifiers that are searched for

@@ -81,7 +81,7 @@ pub use self::{
         AnalyticsEvent, DeserializeError, InvalidEvent, MAX_EVENT_BYTES, MAX_KEY_BYTES,
         MAX_NAME_BYTES, OutgoingEvent, Properties, PropertyValue, UserProperties,
     },
-    guard::{Detector, GuardPolicy, IdentifierKind},
+    guard::{Detector, GuardPolicy, IdentifierKind, TextPolicy},
     matrix::account_data::AccountDataError,
     sink::{
         drops::Dropped,

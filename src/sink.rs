@@ -100,6 +100,8 @@ impl Sink {
     /// Sets the properties that apply from the start and again after each withdrawal. Both
     /// were checked.
     pub(crate) fn with_properties(mut self, shared: Properties, user: UserProperties) -> Self {
+        let shared = self.guard.without_refused(shared);
+        let user = self.guard.without_refused_user(user);
         self.super_properties = (!shared.is_empty()).then(|| Arc::new(shared.without_repeats()));
         self.intake.lock().super_properties.clone_from(&self.super_properties);
         self.user = Mutex::new(UserUpdates::configured(user));
@@ -192,6 +194,7 @@ impl Sink {
 
     pub(crate) fn set_super_properties(&self, properties: Properties) -> Result<(), InvalidEvent> {
         properties.check()?;
+        let properties = self.guard.without_refused(properties);
         let properties = match &self.super_properties {
             Some(configured) => properties.over(configured),
             None => properties.without_repeats(),
@@ -348,9 +351,13 @@ impl Sink {
         now: Instant,
     ) -> Result<Queued, DropReason> {
         let bytes = captured.bytes();
+        if self.guard.refuses_name(&captured.name) {
+            return Err(DropReason::Guarded);
+        }
+        let properties = self.guard.without_refused(captured.properties);
         let properties = match &captured.super_properties {
-            Some(super_properties) => captured.properties.over(super_properties),
-            None => captured.properties.without_repeats(),
+            Some(super_properties) => properties.over(super_properties),
+            None => properties.without_repeats(),
         };
         let guarded = self.guard.event(captured.name, properties);
         let (name, properties) = guarded.ok_or(DropReason::Guarded)?;
@@ -397,7 +404,12 @@ impl Sink {
         });
         let backends = backends.collect();
         let queue = self.journal.as_ref().map(|journal| journal.stats()).unwrap_or_default();
-        Stats { backends, queue, guarded: self.guard.found() }
+        Stats {
+            backends,
+            queue,
+            guarded: self.guard.found(),
+            refused_texts: self.guard.refused_texts(),
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use crate::{
         record::Record,
     },
     event::{InvalidEvent, Properties, UserProperties},
-    guard::{Detector, Guard, GuardPolicy},
+    guard::{Detector, Guard, GuardPolicy, TextPolicy},
     matrix::{
         account_data::AccountData,
         record_store::{LoadError, RecordStore},
@@ -100,6 +100,7 @@ pub struct AnalyticsBuilder {
     super_properties: Properties,
     user_properties: UserProperties,
     guard_policy: GuardPolicy,
+    text_policy: TextPolicy,
     detectors: Vec<Box<dyn Detector>>,
     request_timeout: Duration,
     do_not_track: bool,
@@ -136,6 +137,7 @@ impl AnalyticsBuilder {
             super_properties: Properties::new(),
             user_properties: UserProperties::new(),
             guard_policy: GuardPolicy::default(),
+            text_policy: TextPolicy::default(),
             detectors: Vec::new(),
             request_timeout: Duration::from_secs(10),
             do_not_track: is_do_not_track_set(),
@@ -181,6 +183,13 @@ impl AnalyticsBuilder {
     /// not set.
     pub fn guard_policy(mut self, policy: GuardPolicy) -> Self {
         self.guard_policy = policy;
+        self
+    }
+
+    /// Sets which texts may leave at all; all of them if not set, after the guard has inspected
+    /// them. [`TextPolicy::Refuse`] is recommended for new apps.
+    pub fn text_policy(mut self, policy: TextPolicy) -> Self {
+        self.text_policy = policy;
         self
     }
 
@@ -258,7 +267,8 @@ impl AnalyticsBuilder {
         let settings =
             Settings { do_not_track: self.do_not_track, request_timeout: self.request_timeout };
         let machine = Machine::new(record, stored, settings, fastrand::f64());
-        let guard = Arc::new(Guard::new(self.guard_policy, self.detectors));
+        let guard = Guard::new(self.guard_policy, self.detectors);
+        let guard = Arc::new(guard.with_text_policy(self.text_policy));
         // Before anything is restored.
         guard.know(own_identifiers(&self.client));
         #[cfg(feature = "sqlite")]
