@@ -11,8 +11,14 @@ use crate::support::AnalyticsExt as _;
 const LIST: TextPolicy = TextPolicy::AllowKeys(&["plugin", "theme"]);
 
 async fn start(durable: &Durable, policy: TextPolicy) -> (Analytics, FailingBackend) {
-    let backend = FailingBackend::new();
-    backend.fail_always(DeliveryFailure::Transient);
+    start_with(durable, policy, FailingBackend::new()).await
+}
+
+async fn start_with(
+    durable: &Durable,
+    policy: TextPolicy,
+    backend: FailingBackend,
+) -> (Analytics, FailingBackend) {
     let builder = durable.builder().text_policy(policy).backend(backend.clone());
     let analytics = builder.build().await.unwrap();
     analytics.confirmed().await;
@@ -21,7 +27,9 @@ async fn start(durable: &Durable, policy: TextPolicy) -> (Analytics, FailingBack
 
 /// Leaves an event and user properties in the file, with texts that are part of the program.
 async fn leave(durable: &Durable, policy: TextPolicy) {
-    let (analytics, _) = start(durable, policy).await;
+    let backend = FailingBackend::new();
+    backend.fail_always(DeliveryFailure::Transient);
+    let (analytics, _) = start_with(durable, policy, backend).await;
     analytics.set_user_properties(UserProperties::new().set("theme", "dark")).unwrap();
     analytics.capture_named("Opened", Properties::new().with("trigger", "Click").with("count", 1));
     flush(&analytics).await;
@@ -44,7 +52,6 @@ async fn events_of_a_policy_that_allows_no_other_texts_are_restored_whole() {
         let durable = Durable::new().await;
         leave(&durable, earlier).await;
         let (analytics, backend) = start(&durable, policy).await;
-        backend.heal();
         flush(&analytics).await;
         let [event] = backend.accepted_events().try_into().unwrap();
         assert_eq!(event.name, "Opened");
@@ -67,7 +74,6 @@ async fn events_of_a_policy_that_allows_other_texts_are_dropped_and_erased() {
         let (analytics, backend) = start(&durable, policy).await;
         let counted = counters(&analytics);
         assert_eq!((counted.restored, dropped(&counted, DropReason::Guarded)), (1, 1));
-        backend.heal();
         analytics.capture_named("Later", Properties::new());
         flush(&analytics).await;
         let [event] = backend.accepted_events().try_into().unwrap();
@@ -92,4 +98,19 @@ async fn events_of_a_file_that_names_no_policy_are_dropped_under_a_closed_one() 
     let (analytics, _) = start(&durable, TextPolicy::Refuse).await;
     let counted = counters(&analytics);
     assert_eq!((counted.restored, dropped(&counted, DropReason::Guarded)), (1, 1));
+}
+
+#[tokio::test]
+async fn a_file_that_was_open_under_an_open_policy_is_not_trusted_later() {
+    let durable = Durable::new().await;
+    leave(&durable, TextPolicy::Refuse).await;
+    let backend = FailingBackend::new();
+    backend.fail_always(DeliveryFailure::Transient);
+    let (analytics, _) = start_with(&durable, TextPolicy::Scan, backend).await;
+    analytics.capture_named("Computed".to_owned(), Properties::new());
+    flush(&analytics).await;
+    durable.end(analytics).await;
+    let (analytics, _) = start(&durable, TextPolicy::Refuse).await;
+    let counted = counters(&analytics);
+    assert_eq!((counted.restored, dropped(&counted, DropReason::Guarded)), (2, 2));
 }
