@@ -37,6 +37,7 @@ use crate::{
         machine::{CallId, Machine, Outcome},
         state::ConsentState,
     },
+    disclosure::{Disclosure, Places},
     matrix::{
         account_data::AccountDataError,
         session::{self, own_identifiers},
@@ -133,6 +134,25 @@ impl Analytics {
     #[must_use]
     pub fn analytics_id(&self) -> Option<AnalyticsId> {
         self.inner().machine().id().cloned()
+    }
+
+    /// Returns what this configuration stores and sends: identifiers, recipients, copies on this
+    /// device, and what is kept back. For a settings page, or for a privacy policy.
+    ///
+    /// ```no_run
+    /// # fn example(analytics: matrix_analytics::Analytics) {
+    /// println!("{}", analytics.disclosure().to_markdown());
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn disclosure(&self) -> Disclosure {
+        let inner = self.inner();
+        let places = Places {
+            homeserver: session::homeserver_host(&inner.client),
+            event_type: &inner.account_data.event_type(),
+            record: &inner.record_store.key_as_text(),
+        };
+        Disclosure::new(&inner.configuration, &places, &inner.sink.guard)
     }
 
     /// Opts the user in. Call it only when the user has just agreed.

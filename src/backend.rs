@@ -5,12 +5,16 @@ mod http;
 mod jsonl;
 #[cfg(feature = "posthog")]
 mod posthog;
+mod recipient;
 
 use std::{error::Error, fmt, pin::Pin, sync::Arc, time::Duration};
 
-pub use self::jsonl::JsonLines;
 #[cfg(feature = "posthog")]
 pub use self::posthog::{PostHog, PostHogBuildError, PostHogBuilder};
+pub use self::{
+    jsonl::JsonLines,
+    recipient::{Party, Recipient},
+};
 use crate::{analytics_id::AnalyticsId, event::OutgoingEvent};
 
 /// Sends batches of events to a service.
@@ -56,6 +60,12 @@ pub trait Backend: Send + Sync + 'static {
         true
     }
 
+    /// Returns the host that events are sent to, for
+    /// [`Analytics::disclosure`](crate::Analytics::disclosure); `None` by default.
+    fn host(&self) -> Option<String> {
+        None
+    }
+
     /// Releases everything held for the account, such as connections and buffers.
     ///
     /// The sink calls this when the user withdraws, when the session ends, and at
@@ -92,6 +102,10 @@ impl<B: Backend> Backend for Arc<B> {
 
     fn carries_user_properties(&self, event: &OutgoingEvent) -> bool {
         (**self).carries_user_properties(event)
+    }
+
+    fn host(&self) -> Option<String> {
+        (**self).host()
     }
 
     fn close(&self) {
@@ -196,6 +210,7 @@ pub(crate) trait DynBackend: Send + Sync {
     fn name(&self) -> &'static str;
     fn send<'a>(&'a self, batch: &'a Batch) -> SendFuture<'a>;
     fn carries_user_properties(&self, event: &OutgoingEvent) -> bool;
+    fn host(&self) -> Option<String>;
     fn close(&self);
     fn closed(&self) -> ClosedFuture<'_>;
 }
@@ -216,6 +231,10 @@ impl<B: Backend> DynBackend for B {
 
     fn carries_user_properties(&self, event: &OutgoingEvent) -> bool {
         Backend::carries_user_properties(self, event)
+    }
+
+    fn host(&self) -> Option<String> {
+        Backend::host(self)
     }
 
     fn close(&self) {

@@ -46,6 +46,7 @@ use std::{
     },
 };
 
+use serde::Serialize;
 use tracing::warn;
 
 /// Tests the example in `docs/privacy.md`.
@@ -71,7 +72,8 @@ use crate::{
 ///
 /// Under every policy, each finding is counted in
 /// [`Stats::guarded`](crate::Stats::guarded).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum GuardPolicy {
     /// Drops the event and counts it as
@@ -151,7 +153,16 @@ impl Guard {
         Self { text_policy, ..self }
     }
 
-    #[cfg(feature = "sqlite")]
+    pub(crate) fn policy(&self) -> GuardPolicy {
+        self.policy
+    }
+
+    /// Returns the name of each kind that is searched for.
+    pub(crate) fn kinds_by_name(&self) -> Vec<String> {
+        let built_in = IdentifierKind::BUILT_IN.iter().map(|kind| kind.as_str());
+        built_in.chain(self.detectors.iter().map(|d| d.name())).map(str::to_owned).collect()
+    }
+
     pub(crate) fn text_policy(&self) -> TextPolicy {
         self.text_policy
     }

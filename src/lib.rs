@@ -31,6 +31,9 @@ mod sink;
 // The services that take batches.
 mod backend;
 
+// What all of it stores and sends.
+mod disclosure;
+
 mod json;
 mod locks;
 mod named;
@@ -72,11 +75,12 @@ pub use self::{
         outcome::{OptInError, OptOutReceipt, WithdrawalStep},
     },
     analytics_id::AnalyticsId,
-    backend::{Backend, Batch, BoxError, DeliveryError, JsonLines},
+    backend::{Backend, Batch, BoxError, DeliveryError, JsonLines, Party, Recipient},
     consent::{
         state::{ClosedReason, Consent, ConsentState, GateState, HoldReason, Prompt},
         switch::{Note, Switch},
     },
+    disclosure::{DisclosedIdentifier, DisclosedRecipient, Disclosure, KeptBack, LocalCopy},
     event::{
         AnalyticsEvent, DeserializeError, InvalidEvent, MAX_EVENT_BYTES, MAX_KEY_BYTES,
         MAX_NAME_BYTES, OutgoingEvent, Properties, PropertyValue, UserProperties,

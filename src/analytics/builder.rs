@@ -11,11 +11,12 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    backend::{Backend, DynBackend},
+    backend::Recipient,
     consent::{
         machine::{Machine, Save, Settings},
         record::Record,
     },
+    disclosure::{Configuration, DisclosedRecipient},
     event::{InvalidEvent, Properties, UserProperties},
     guard::{Detector, Guard, GuardPolicy, TextPolicy},
     matrix::{
@@ -93,7 +94,7 @@ pub enum BuildError {
 pub struct AnalyticsBuilder {
     client: Client,
     event_type: String,
-    backends: Vec<Box<dyn DynBackend>>,
+    recipients: Vec<Recipient>,
     #[cfg(feature = "sqlite")]
     queue: Option<SqliteQueue>,
     limits: Limits,
@@ -119,7 +120,7 @@ impl fmt::Debug for AnalyticsBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AnalyticsBuilder")
             .field("event_type", &self.event_type)
-            .field("backends", &self.backends)
+            .field("recipients", &self.recipients)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
@@ -130,7 +131,7 @@ impl AnalyticsBuilder {
         Self {
             client,
             event_type,
-            backends: Vec::new(),
+            recipients: Vec::new(),
             #[cfg(feature = "sqlite")]
             queue: None,
             limits: Limits::default(),
@@ -144,9 +145,10 @@ impl AnalyticsBuilder {
         }
     }
 
-    /// Sends events to `backend`, in addition to those added before.
-    pub fn backend(mut self, backend: impl Backend) -> Self {
-        self.backends.push(Box::new(backend));
+    /// Sends events to `backend`, in addition to those added before. A [`Recipient`] also
+    /// declares whose service that is, for [`Analytics::disclosure`].
+    pub fn backend(mut self, backend: impl Into<Recipient>) -> Self {
+        self.recipients.push(backend.into());
         self
     }
 
@@ -269,17 +271,26 @@ impl AnalyticsBuilder {
         let machine = Machine::new(record, stored, settings, fastrand::f64());
         let guard = Guard::new(self.guard_policy, self.detectors);
         let guard = Arc::new(guard.with_text_policy(self.text_policy));
+        let configuration = Configuration {
+            recipients: self.recipients.iter().map(DisclosedRecipient::new).collect(),
+            #[cfg(feature = "sqlite")]
+            queue: self.queue.as_ref().map(SqliteQueue::disclosed),
+            #[cfg(not(feature = "sqlite"))]
+            queue: None,
+            queue_age: self.limits.queue_age,
+        };
+        let backends: Vec<_> = self.recipients.into_iter().map(|r| r.backend).collect();
         // Before anything is restored.
         guard.know(own_identifiers(&self.client));
         #[cfg(feature = "sqlite")]
         let journal = match self.queue {
             Some(queue) => {
-                let backends: Vec<_> = self.backends.iter().map(|backend| backend.name()).collect();
+                let names: Vec<_> = backends.iter().map(|backend| backend.name()).collect();
                 // At a closed gate nothing waits.
                 let closed = matches!(machine.gate(), GateState::Closed(_));
                 let keep = (!closed).then(|| machine.epoch());
                 let (age, guard) = (self.limits.queue_age, guard.clone());
-                let setup = OpenSettings::new(&self.event_type, &user, &backends, age, guard);
+                let setup = OpenSettings::new(&self.event_type, &user, &names, age, guard);
                 Some(Journal::open(queue, setup, keep).await?)
             }
             None => None,
@@ -291,14 +302,15 @@ impl AnalyticsBuilder {
             self.request_timeout,
             claim.request_lock(),
         );
-        let sink = Sink::new(self.backends, self.limits, guard)
+        let sink = Sink::new(backends, self.limits, guard)
             .with_properties(self.super_properties, self.user_properties);
         #[cfg(feature = "sqlite")]
         let sink = match journal {
             Some((journal, restored)) => sink.with_journal(journal, restored),
             None => sink,
         };
-        let inner = Shared::new(runtime, self.client, machine, account_data, records, sink);
+        let inner =
+            Shared::new(runtime, self.client, machine, account_data, records, sink, configuration);
         claim.take_over();
         Ok(Analytics::start(inner, self.event_type, claim))
     }

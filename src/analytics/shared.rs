@@ -11,6 +11,7 @@ use tracing::warn;
 
 use crate::{
     consent::{machine::Machine, state::GateState},
+    disclosure::Configuration,
     gate::Phase,
     matrix::{account_data::AccountData, record_store::RecordStore},
     sink::{Sink, counted::PendingSignal},
@@ -27,6 +28,7 @@ pub(crate) struct Shared {
     /// The lock that each save of the record holds, so that the newest is written last.
     pub(crate) save_lock: Arc<tokio::sync::Mutex<()>>,
     pub(crate) sink: Arc<Sink>,
+    pub(super) configuration: Configuration,
     /// Wakes the consent task.
     pub(super) wake: Arc<Notify>,
     /// Wakes the state streams after every transition, and when this is dropped.
@@ -42,6 +44,7 @@ impl Shared {
         account_data: AccountData,
         record_store: RecordStore,
         sink: Sink,
+        configuration: Configuration,
     ) -> Self {
         Self {
             runtime,
@@ -51,6 +54,7 @@ impl Shared {
             record_store,
             save_lock: Arc::default(),
             sink: Arc::new(sink),
+            configuration,
             wake: Arc::default(),
             transitions: Arc::default(),
             next_call: AtomicU64::default(),

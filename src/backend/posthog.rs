@@ -229,6 +229,11 @@ impl Backend for PostHog {
             && !event.properties().members().contains(r#""$process_person_profile":false"#)
     }
 
+    fn host(&self) -> Option<String> {
+        let host = self.url.host_str()?;
+        Some(self.url.port().map_or(host.to_owned(), |port| format!("{host}:{port}")))
+    }
+
     fn close(&self) {
         self.http.close();
     }

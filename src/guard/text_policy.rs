@@ -1,7 +1,11 @@
 //! The closed vocabulary: which texts may leave at all.
 
-use std::{borrow::Cow, collections::BTreeSet};
+use std::borrow::Cow;
+#[cfg(feature = "sqlite")]
+use std::collections::BTreeSet;
 
+use serde::Serialize;
+#[cfg(feature = "sqlite")]
 use sha2::{Digest as _, Sha256};
 
 use crate::event::Properties;
@@ -37,7 +41,8 @@ use crate::event::Properties;
 /// // Closed, except for the text of one property.
 /// let policy = TextPolicy::AllowKeys(&["plugin"]);
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum TextPolicy {
     /// All texts may leave, after the guard has inspected them.

@@ -1,0 +1,263 @@
+//! What an `Analytics` stores and sends, made from its configuration.
+
+mod markdown;
+
+use std::{fmt, time::Duration};
+
+use serde::Serialize;
+
+use crate::{
+    backend::{Party, Recipient},
+    guard::{Guard, GuardPolicy, TextPolicy},
+};
+
+/// What an [`Analytics`](crate::Analytics) stores and sends, as it is configured; returned by
+/// [`Analytics::disclosure`](crate::Analytics::disclosure).
+///
+/// It holds no value that belongs to the user: no ID, no event. An app can show it in its
+/// settings, and a privacy policy can quote it: [`Disclosure::to_markdown`] has the columns of a
+/// cookie policy. The texts are English.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Disclosure {
+    /// The identifiers, with one entry for each place that one is stored in or sent to.
+    pub identifiers: Vec<DisclosedIdentifier>,
+    /// The services that receive events, in the order in which they were added.
+    pub recipients: Vec<DisclosedRecipient>,
+    /// The data that is kept on this device.
+    pub local_copies: Vec<LocalCopy>,
+    /// What is kept back from the recipients.
+    pub kept_back: KeptBack,
+}
+
+/// An identifier in one place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct DisclosedIdentifier {
+    /// The host that has the identifier.
+    pub domain: String,
+    /// The name of the identifier. On the homeserver: the key in the account's event.
+    pub name: String,
+    /// What the identifier is, and when it is created and deleted.
+    pub description: String,
+    /// How long it is kept, if the app declared it or this crate decides it.
+    pub retention: Option<String>,
+    /// Whose host it is, if the app declared it.
+    pub party: Option<Party>,
+}
+
+/// A service that receives events.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct DisclosedRecipient {
+    /// The name that the app declared, or that of the backend.
+    pub name: String,
+    /// The host that events are sent to, if it is known.
+    pub domain: Option<String>,
+    /// Whose service it is, if the app declared it.
+    pub party: Option<Party>,
+    /// The purpose that the app declared.
+    pub purpose: Option<String>,
+    /// How long the service keeps events, if the app declared it.
+    pub retention: Option<String>,
+}
+
+/// Data that is kept on this device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct LocalCopy {
+    /// The path of a file, or the key of an entry in the client's store.
+    pub place: String,
+    /// What it contains.
+    pub contains: String,
+    /// How long it is kept.
+    pub retention: String,
+}
+
+/// What is kept back from the recipients.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct KeptBack {
+    /// The kinds of personal data that the guard looks for, by their stable names, those of the
+    /// app's detectors included.
+    pub kinds: Vec<String>,
+    /// How an event in which something of these kinds is found is handled.
+    pub guard_policy: GuardPolicy,
+    /// Which texts may leave at all.
+    pub text_policy: TextPolicy,
+}
+
+/// The part of the configuration that is kept for a disclosure only.
+#[derive(Debug)]
+pub(crate) struct Configuration {
+    pub(crate) recipients: Vec<DisclosedRecipient>,
+    pub(crate) queue: Option<QueueFile>,
+    pub(crate) queue_age: Duration,
+}
+
+/// The file of a durable queue.
+#[derive(Debug)]
+pub(crate) struct QueueFile {
+    pub(crate) path: String,
+    pub(crate) is_encrypted: bool,
+}
+
+/// The places that hold consent.
+#[derive(Debug)]
+pub(crate) struct Places<'a> {
+    /// The host of the homeserver, with its port if that is not the usual one.
+    pub(crate) homeserver: String,
+    pub(crate) event_type: &'a str,
+    /// The key of the record in the client's store.
+    pub(crate) record: &'a str,
+}
+
+impl Disclosure {
+    pub(crate) fn new(configuration: &Configuration, places: &Places<'_>, guard: &Guard) -> Self {
+        let recipients = configuration.recipients.clone();
+        let mut identifiers = places.identifiers();
+        identifiers.extend(recipients.iter().flat_map(DisclosedRecipient::identifiers));
+        Self {
+            identifiers,
+            recipients,
+            local_copies: configuration.local_copies(places.record),
+            kept_back: KeptBack {
+                kinds: guard.kinds_by_name(),
+                guard_policy: guard.policy(),
+                text_policy: guard.text_policy(),
+            },
+        }
+    }
+
+    /// Returns the disclosure as four Markdown tables. That of the identifiers has the columns
+    /// of a cookie policy: domain, identifier, description, retention, first or third party.
+    #[must_use]
+    pub fn to_markdown(&self) -> String {
+        markdown::page(self)
+    }
+}
+
+impl Places<'_> {
+    /// Returns the members of the account's event.
+    fn identifiers(&self) -> Vec<DisclosedIdentifier> {
+        let member = |name: &str, description: &str, retention: &str| DisclosedIdentifier {
+            domain: self.homeserver.clone(),
+            name: format!("{name} in {}", self.event_type),
+            description: description.to_owned(),
+            retention: Some(retention.to_owned()),
+            party: None,
+        };
+        vec![
+            member(
+                "id",
+                "The analytics ID: a random number, shared by the devices of the account. \
+                 Created when the user opts in, deleted when the user opts out.",
+                "until the user opts out",
+            ),
+            member(
+                "pseudonymousAnalyticsOptIn",
+                "The decision of the user: true or false. Written when the user decides.",
+                "as long as the account",
+            ),
+        ]
+    }
+}
+
+impl Configuration {
+    fn local_copies(&self, record: &str) -> Vec<LocalCopy> {
+        let age = Span(self.queue_age);
+        let mut copies = vec![
+            LocalCopy {
+                place: format!("{record} in the client's store"),
+                contains: "The decision of the user, a veto of this device, a pending removal, \
+                           and salted digests of earlier analytics IDs. It holds no ID."
+                    .to_owned(),
+                retention: "as long as the client's store".to_owned(),
+            },
+            LocalCopy {
+                place: "memory".to_owned(),
+                contains: "Events that wait to be sent, and the analytics ID.".to_owned(),
+                retention: format!("{age}, or until the user opts out or the app ends"),
+            },
+        ];
+        if let Some(queue) = &self.queue {
+            let encrypted = if queue.is_encrypted { ", encrypted" } else { "" };
+            copies.push(LocalCopy {
+                place: queue.path.clone(),
+                contains: format!(
+                    "Events and user properties that wait to be sent{encrypted}. It holds no \
+                     analytics ID. SQLite adds files whose names begin with this one.",
+                ),
+                retention: format!("{age}, or until the user opts out"),
+            });
+        }
+        copies
+    }
+}
+
+impl DisclosedRecipient {
+    pub(crate) fn new(recipient: &Recipient) -> Self {
+        let Recipient { backend, declared } = recipient;
+        Self {
+            name: declared.name.clone().unwrap_or_else(|| backend.name().to_owned()),
+            domain: declared.host.clone().or_else(|| backend.host()),
+            party: declared.party,
+            purpose: declared.purpose.clone(),
+            retention: declared.retention.clone(),
+        }
+    }
+
+    /// Returns the identifiers that this recipient receives.
+    fn identifiers(&self) -> [DisclosedIdentifier; 2] {
+        let identifier = |name: &str, description: &str| DisclosedIdentifier {
+            domain: self.domain.clone().unwrap_or_else(|| self.name.clone()),
+            name: name.to_owned(),
+            description: description.to_owned(),
+            retention: self.retention.clone(),
+            party: self.party,
+        };
+        [
+            identifier(
+                "analytics ID",
+                "The ID of the account's event, sent with each event after the opt-in.",
+            ),
+            identifier("event ID", "A random UUID of each event, by which repeats are recognised."),
+        ]
+    }
+}
+
+/// Writes a duration in its largest unit, such as "7 days".
+struct Span(Duration);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(u64, &str); 4] =
+            [(86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second")];
+
+        let seconds = self.0.as_secs();
+        let unit =
+            UNITS.into_iter().find(|(length, _)| seconds >= *length && seconds % length == 0);
+        let (length, unit) = unit.unwrap_or((1, "second"));
+        let number = seconds / length;
+        write!(f, "{number} {unit}{}", if number == 1 { "" } else { "s" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_is_written_in_its_largest_whole_unit() {
+        for (seconds, text) in [
+            (0, "0 seconds"),
+            (1, "1 second"),
+            (90, "90 seconds"),
+            (3600, "1 hour"),
+            (7 * 86_400, "7 days"),
+            (86_400 + 3600, "25 hours"),
+        ] {
+            assert_eq!(Span(Duration::from_secs(seconds)).to_string(), text);
+        }
+    }
+}

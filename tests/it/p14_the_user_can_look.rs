@@ -1,0 +1,3 @@
+//! P14: the app can show what is stored and sent, from the crate's own data.
+
+mod disclosure;
