@@ -5,6 +5,7 @@ mod calls;
 mod claim;
 pub(crate) mod opt_out;
 pub(crate) mod outcome;
+pub(crate) mod preview;
 mod saving;
 mod shared;
 mod should_ask;
@@ -38,6 +39,7 @@ use crate::{
         state::ConsentState,
     },
     disclosure::{Disclosure, Places},
+    history::{self, SentEvent},
     matrix::{
         account_data::AccountDataError,
         session::{self, own_identifiers},
@@ -153,6 +155,21 @@ impl Analytics {
             record: &inner.record_store.key_as_text(),
         };
         Disclosure::new(&inner.configuration, &places, &inner.sink.guard)
+    }
+
+    /// Returns the newest sent events, oldest first, as they left: for the question "what exactly
+    /// do you send?". Empty unless [`AnalyticsBuilder::history`] is set.
+    #[must_use]
+    pub fn history(&self) -> Vec<SentEvent> {
+        self.inner().history.as_ref().map(|history| history.events()).unwrap_or_default()
+    }
+
+    /// Returns a stream of the [`history`](Self::history) now and after each change. A slow
+    /// reader sees the newest.
+    ///
+    /// Ends when the last handle is dropped, or at once if no history is kept.
+    pub fn history_stream(&self) -> impl Stream<Item = Vec<SentEvent>> + Send + Unpin + use<> {
+        history::stream(self.inner().history.as_ref())
     }
 
     /// Opts the user in. Call it only when the user has just agreed.

@@ -2,7 +2,7 @@
 
 #[cfg(feature = "posthog")]
 mod http;
-mod jsonl;
+pub(crate) mod jsonl;
 #[cfg(feature = "posthog")]
 mod posthog;
 mod recipient;
@@ -66,6 +66,15 @@ pub trait Backend: Send + Sync + 'static {
         None
     }
 
+    /// Returns the text that [`send`](Self::send) would send, before compression, for
+    /// [`Analytics::preview`](crate::Analytics::preview). A secret, such as an API key, must be
+    /// replaced by a placeholder. By default, there is none, and the event is shown as
+    /// [`JsonLines`] writes it.
+    fn render(&self, batch: &Batch) -> Option<String> {
+        let _ = batch;
+        None
+    }
+
     /// Releases everything held for the account, such as connections and buffers.
     ///
     /// The sink calls this when the user withdraws, when the session ends, and at
@@ -108,6 +117,10 @@ impl<B: Backend> Backend for Arc<B> {
         (**self).host()
     }
 
+    fn render(&self, batch: &Batch) -> Option<String> {
+        (**self).render(batch)
+    }
+
     fn close(&self) {
         (**self).close();
     }
@@ -138,6 +151,10 @@ impl Batch {
     /// Returns the events, oldest first.
     pub fn events(&self) -> impl ExactSizeIterator<Item = &OutgoingEvent> {
         self.events.iter().map(AsRef::as_ref)
+    }
+
+    pub(crate) fn shared_events(&self) -> &[Arc<OutgoingEvent>] {
+        &self.events
     }
 
     /// Returns the number of events, which is at least 1.
@@ -211,6 +228,7 @@ pub(crate) trait DynBackend: Send + Sync {
     fn send<'a>(&'a self, batch: &'a Batch) -> SendFuture<'a>;
     fn carries_user_properties(&self, event: &OutgoingEvent) -> bool;
     fn host(&self) -> Option<String>;
+    fn render(&self, batch: &Batch) -> Option<String>;
     fn close(&self);
     fn closed(&self) -> ClosedFuture<'_>;
 }
@@ -235,6 +253,10 @@ impl<B: Backend> DynBackend for B {
 
     fn host(&self) -> Option<String> {
         Backend::host(self)
+    }
+
+    fn render(&self, batch: &Batch) -> Option<String> {
+        Backend::render(self, batch)
     }
 
     fn close(&self) {

@@ -103,6 +103,9 @@ pub(crate) struct Guard {
     refused_texts: AtomicU64,
 }
 
+/// The most warnings, because names can be generated at run time.
+const MOST_WARNINGS: usize = 256;
+
 type SessionSource = Box<dyn Fn() -> Option<OwnIdentifiers> + Send + Sync>;
 
 struct SearchState {
@@ -144,6 +147,22 @@ impl Guard {
             detectors,
             session: OnceLock::new(),
             state: Mutex::new(SearchState { own, scanner: None, warned: HashSet::new() }),
+            found: Mutex::default(),
+            refused_texts: AtomicU64::default(),
+        }
+    }
+
+    /// Returns a guard with the same settings and identifiers, whose findings are not counted.
+    pub(crate) fn uncounted(&self) -> Self {
+        let own = self.state().own.clone();
+        // A full list: nothing is logged about an event that is not captured.
+        let warned = (0..MOST_WARNINGS as u64).collect();
+        Self {
+            policy: self.policy,
+            text_policy: self.text_policy,
+            detectors: self.detectors.clone(),
+            session: OnceLock::new(),
+            state: Mutex::new(SearchState { own, scanner: None, warned }),
             found: Mutex::default(),
             refused_texts: AtomicU64::default(),
         }
@@ -396,9 +415,6 @@ impl Search<'_> {
     /// in their redacted form.
     fn warn(&mut self, event: &str, key: Option<&str>) {
         use std::hash::BuildHasher as _;
-
-        /// Limits the warnings, because names can be generated at run time.
-        const MOST_WARNINGS: usize = 256;
 
         if !cfg!(debug_assertions) || self.state.warned.len() >= MOST_WARNINGS {
             return;

@@ -33,6 +33,7 @@ mod backend;
 
 // What all of it stores and sends.
 mod disclosure;
+mod history;
 
 mod json;
 mod locks;
@@ -73,6 +74,7 @@ pub use self::{
         builder::{AnalyticsBuilder, BuildError, ELEMENT_EVENT_TYPE},
         opt_out::OptOut,
         outcome::{OptInError, OptOutReceipt, WithdrawalStep},
+        preview::{Preview, PreviewContent, PreviewError},
     },
     analytics_id::AnalyticsId,
     backend::{Backend, Batch, BoxError, DeliveryError, JsonLines, Party, Recipient},
@@ -86,6 +88,7 @@ pub use self::{
         MAX_NAME_BYTES, OutgoingEvent, Properties, PropertyValue, UserProperties,
     },
     guard::{Detector, GuardPolicy, IdentifierKind, TextPolicy},
+    history::{SentEvent, SentOutcome},
     matrix::account_data::AccountDataError,
     sink::{
         drops::Dropped,

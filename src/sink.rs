@@ -43,7 +43,7 @@ use self::{
 };
 use crate::{
     analytics_id::AnalyticsId,
-    backend::DynBackend,
+    backend::{Batch, DynBackend},
     event::{
         CapturedEvent, InvalidEvent, OutgoingEvent, Properties, UniqueIds, UserProperties,
         check_name, unix_time::from_unix_nanos,
@@ -351,17 +351,9 @@ impl Sink {
         now: Instant,
     ) -> Result<Queued, DropReason> {
         let bytes = captured.bytes();
-        if self.guard.refuses_name(&captured.name) {
-            return Err(DropReason::Guarded);
-        }
-        let properties = self.guard.without_refused(captured.properties);
-        let properties = match &captured.super_properties {
-            Some(super_properties) => properties.over(super_properties),
-            None => properties.without_repeats(),
-        };
-        let guarded = self.guard.event(captured.name, properties);
-        let (name, properties) = guarded.ok_or(DropReason::Guarded)?;
-        properties.check()?;
+        let super_properties = captured.super_properties.as_deref();
+        let (name, properties) =
+            complete(&self.guard, captured.name, captured.properties, super_properties)?;
         let event = OutgoingEvent {
             uuid: ids.next(),
             name,
@@ -371,6 +363,22 @@ impl Sink {
             epoch: captured.epoch,
         };
         Ok(Queued { bytes, ..Queued::new(Arc::new(event), now) })
+    }
+
+    /// Returns the name and the properties that would leave if an event were captured now.
+    pub(crate) fn preview(
+        &self,
+        name: Cow<'static, str>,
+        properties: Properties,
+    ) -> Result<(Cow<'static, str>, Properties), DropReason> {
+        self.guard.refresh();
+        let super_properties = self.intake.lock().super_properties.clone();
+        complete(&self.guard.uncounted(), name, properties, super_properties.as_deref())
+    }
+
+    /// Returns the text that each backend would send for `batch`.
+    pub(crate) fn render(&self, batch: &Batch) -> Vec<String> {
+        self.lanes.iter().map(|lane| lane.render(batch)).collect()
     }
 
     pub(crate) fn drop_signal(&self) -> &DropSignal {
@@ -411,6 +419,26 @@ impl Sink {
             refused_texts: self.guard.refused_texts(),
         }
     }
+}
+
+/// Adds the super properties to an event, and passes all of it through `guard`.
+fn complete(
+    guard: &Guard,
+    name: Cow<'static, str>,
+    properties: Properties,
+    super_properties: Option<&Properties>,
+) -> Result<(Cow<'static, str>, Properties), DropReason> {
+    if guard.refuses_name(&name) {
+        return Err(DropReason::Guarded);
+    }
+    let properties = guard.without_refused(properties);
+    let properties = match super_properties {
+        Some(super_properties) => properties.over(super_properties),
+        None => properties.without_repeats(),
+    };
+    let (name, properties) = guard.event(name, properties).ok_or(DropReason::Guarded)?;
+    properties.check()?;
+    Ok((name, properties))
 }
 
 /// Ends the sink when its background task ends, for whatever reason.

@@ -11,7 +11,7 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    backend::Recipient,
+    backend::{DynBackend, Recipient},
     consent::{
         machine::{Machine, Save, Settings},
         record::Record,
@@ -19,6 +19,7 @@ use crate::{
     disclosure::{Configuration, DisclosedRecipient},
     event::{InvalidEvent, Properties, UserProperties},
     guard::{Detector, Guard, GuardPolicy, TextPolicy},
+    history::{History, recorded::Recorded},
     matrix::{
         account_data::AccountData,
         record_store::{LoadError, RecordStore},
@@ -45,6 +46,9 @@ pub const ELEMENT_EVENT_TYPE: &str = "im.vector.analytics";
 /// The longest event type, in bytes: the limit that Matrix has for events in rooms
 /// (Client-Server API, "Size limits").
 const MAX_EVENT_TYPE_BYTES: usize = 255;
+
+/// The highest value of [`AnalyticsBuilder::history`].
+const LONGEST_HISTORY: usize = 10_000;
 
 /// The range of [`AnalyticsBuilder::request_timeout`].
 const SHORTEST_REQUEST_TIMEOUT: Duration = Duration::from_millis(10);
@@ -105,6 +109,7 @@ pub struct AnalyticsBuilder {
     detectors: Vec<Box<dyn Detector>>,
     request_timeout: Duration,
     do_not_track: bool,
+    history: Option<usize>,
 }
 
 impl From<LoadError> for BuildError {
@@ -142,6 +147,7 @@ impl AnalyticsBuilder {
             detectors: Vec::new(),
             request_timeout: Duration::from_secs(10),
             do_not_track: is_do_not_track_set(),
+            history: None,
         }
     }
 
@@ -212,6 +218,16 @@ impl AnalyticsBuilder {
         self
     }
 
+    /// Keeps the newest `events` sent events in memory, for [`Analytics::history`]; none if not
+    /// set. At least 1 and at most 10,000.
+    ///
+    /// An event counts once for each recipient. A withdrawal, a veto of this device and the end
+    /// of the session wipe the history.
+    pub fn history(mut self, events: usize) -> Self {
+        self.history = Some(events.clamp(1, LONGEST_HISTORY));
+        self
+    }
+
     /// Acts as if `DO_NOT_TRACK` were set, whatever the environment holds.
     pub fn do_not_track(mut self) -> Self {
         self.do_not_track = true;
@@ -279,7 +295,19 @@ impl AnalyticsBuilder {
             queue: None,
             queue_age: self.limits.queue_age,
         };
-        let backends: Vec<_> = self.recipients.into_iter().map(|r| r.backend).collect();
+        let history = self.history.map(|most| Arc::new(History::new(most)));
+        let names = configuration.recipients.iter().map(|recipient| &*recipient.name);
+        let backends = self.recipients.into_iter().map(|recipient| recipient.backend);
+        let backends: Vec<_> = match &history {
+            Some(history) => backends
+                .zip(names)
+                .map(|(backend, name)| -> Box<dyn DynBackend> {
+                    let (recipient, history) = (name.into(), history.clone());
+                    Box::new(Recorded { backend, recipient, history })
+                })
+                .collect(),
+            None => backends.collect(),
+        };
         // Before anything is restored.
         guard.know(own_identifiers(&self.client));
         #[cfg(feature = "sqlite")]
@@ -309,8 +337,16 @@ impl AnalyticsBuilder {
             Some((journal, restored)) => sink.with_journal(journal, restored),
             None => sink,
         };
-        let inner =
-            Shared::new(runtime, self.client, machine, account_data, records, sink, configuration);
+        let inner = Shared::new(
+            runtime,
+            self.client,
+            machine,
+            account_data,
+            records,
+            sink,
+            configuration,
+            history,
+        );
         claim.take_over();
         Ok(Analytics::start(inner, self.event_type, claim))
     }

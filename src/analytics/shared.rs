@@ -13,6 +13,7 @@ use crate::{
     consent::{machine::Machine, state::GateState},
     disclosure::Configuration,
     gate::Phase,
+    history::History,
     matrix::{account_data::AccountData, record_store::RecordStore},
     sink::{Sink, counted::PendingSignal},
 };
@@ -29,6 +30,7 @@ pub(crate) struct Shared {
     pub(crate) save_lock: Arc<tokio::sync::Mutex<()>>,
     pub(crate) sink: Arc<Sink>,
     pub(super) configuration: Configuration,
+    pub(super) history: Option<Arc<History>>,
     /// Wakes the consent task.
     pub(super) wake: Arc<Notify>,
     /// Wakes the state streams after every transition, and when this is dropped.
@@ -45,6 +47,7 @@ impl Shared {
         record_store: RecordStore,
         sink: Sink,
         configuration: Configuration,
+        history: Option<Arc<History>>,
     ) -> Self {
         Self {
             runtime,
@@ -55,6 +58,7 @@ impl Shared {
             save_lock: Arc::default(),
             sink: Arc::new(sink),
             configuration,
+            history,
             wake: Arc::default(),
             transitions: Arc::default(),
             next_call: AtomicU64::default(),
@@ -90,6 +94,9 @@ impl Shared {
             GateState::Open => Phase::Open,
         };
         let wipe = machine.take_wipe();
+        if let (Some(_), Some(history)) = (wipe, &self.history) {
+            history.wipe(machine.epoch());
+        }
         let signal = self.sink.set_gate(phase, machine.epoch(), machine.id().cloned(), wipe);
         (result, signal)
     }
@@ -98,6 +105,9 @@ impl Shared {
     /// code of the app. A waker that panics must end neither the consent task nor a call.
     fn notify_readers(&self, signal: PendingSignal<'_>) {
         drop(signal);
+        if let Some(history) = &self.history {
+            history.wake_after_wipe();
+        }
         self.wake_readers();
     }
 

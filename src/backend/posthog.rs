@@ -234,6 +234,12 @@ impl Backend for PostHog {
         Some(self.url.port().map_or(host.to_owned(), |port| format!("{host}:{port}")))
     }
 
+    fn render(&self, batch: &Batch) -> Option<String> {
+        let masked = ApiKey("[API key]".into());
+        let body = body::request_body(&masked, batch).ok()?;
+        String::from_utf8(body).ok()
+    }
+
     fn close(&self) {
         self.http.close();
     }
