@@ -11,6 +11,11 @@ use crate::{
     guard::{Guard, GuardPolicy, TextPolicy},
 };
 
+/// Tests the examples in `docs/transparency.md`.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/transparency.md")]
+struct TransparencyPage;
+
 /// What an [`Analytics`](crate::Analytics) stores and sends, as it is configured; returned by
 /// [`Analytics::disclosure`](crate::Analytics::disclosure).
 ///
