@@ -117,6 +117,26 @@ pub(crate) mod guard {
         pub(crate) fn found(&self) -> BTreeMap<IdentifierKind, u64> {
             BTreeMap::new()
         }
+
+        pub(crate) fn uncounted(&self) -> Self {
+            Self
+        }
+
+        pub(crate) fn refuses_name(&self, _name: &Cow<'static, str>) -> bool {
+            false
+        }
+
+        pub(crate) fn without_refused(&self, properties: Properties) -> Properties {
+            properties
+        }
+
+        pub(crate) fn without_refused_user(&self, user: UserProperties) -> UserProperties {
+            user
+        }
+
+        pub(crate) fn refused_texts(&self) -> u64 {
+            0
+        }
     }
 }
 

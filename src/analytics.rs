@@ -6,6 +6,7 @@ mod claim;
 pub(crate) mod current;
 pub(crate) mod opt_out;
 pub(crate) mod outcome;
+pub(crate) mod preview;
 mod saving;
 mod shared;
 mod should_ask;
@@ -38,6 +39,8 @@ use crate::{
         machine::{CallId, Machine, Outcome},
         state::ConsentState,
     },
+    disclosure::{AccountEvent, Disclosure},
+    history::{self, SentEvent},
     matrix::{
         account_data::AccountDataError,
         client::{MatrixClient, into_client},
@@ -136,6 +139,39 @@ impl Analytics {
     #[must_use]
     pub fn analytics_id(&self) -> Option<AnalyticsId> {
         self.inner().machine().id().cloned()
+    }
+
+    /// Returns what this configuration stores and sends: identifiers, recipients, copies on this
+    /// device, and what is kept back. For a settings page, or for a privacy policy.
+    ///
+    /// ```no_run
+    /// # fn example(analytics: matrix_analytics::Analytics) {
+    /// println!("{}", analytics.disclosure().to_markdown());
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn disclosure(&self) -> Disclosure {
+        let inner = self.inner();
+        let event = AccountEvent {
+            homeserver: session::homeserver_host(&inner.client),
+            event_type: &inner.account_data.event_type(),
+        };
+        Disclosure::new(&inner.configuration, &event, &inner.sink.guard)
+    }
+
+    /// Returns the newest sent events, oldest first, as they left: for the question "what exactly
+    /// do you send?". Empty unless [`AnalyticsBuilder::history`] is set.
+    #[must_use]
+    pub fn history(&self) -> Vec<SentEvent> {
+        self.inner().history.as_ref().map(|history| history.events()).unwrap_or_default()
+    }
+
+    /// Returns a stream of the [`history`](Self::history) now and after each change. A slow
+    /// reader sees the newest.
+    ///
+    /// Ends when the last handle is dropped, or at once if no history is kept.
+    pub fn history_stream(&self) -> impl Stream<Item = Vec<SentEvent>> + Send + Unpin + use<> {
+        history::stream(self.inner().history.as_ref())
     }
 
     /// Opts the user in. Call it only when the user has just agreed.

@@ -67,6 +67,11 @@ impl AnalyticsId {
         usable.then(|| Self(id.into()))
     }
 
+    /// Returns a text in place of an ID, for what is only shown.
+    pub(crate) fn placeholder() -> Self {
+        Self("[analytics ID]".into())
+    }
+
     #[cfg(feature = "testing")]
     pub(crate) fn for_testing(id: &str) -> Self {
         Self(id.into())

@@ -2,15 +2,19 @@
 
 #[cfg(feature = "posthog")]
 mod http;
-mod jsonl;
+pub(crate) mod jsonl;
 #[cfg(feature = "posthog")]
 mod posthog;
+mod recipient;
 
 use std::{error::Error, fmt, pin::Pin, sync::Arc, time::Duration};
 
-pub use self::jsonl::JsonLines;
 #[cfg(feature = "posthog")]
 pub use self::posthog::{PostHog, PostHogBuildError, PostHogBuilder};
+pub use self::{
+    jsonl::JsonLines,
+    recipient::{Party, Recipient},
+};
 use crate::{analytics_id::AnalyticsId, event::OutgoingEvent};
 
 /// Sends batches of events to a service.
@@ -56,6 +60,21 @@ pub trait Backend: Send + Sync + 'static {
         true
     }
 
+    /// Returns the host that events are sent to, for
+    /// [`Analytics::disclosure`](crate::Analytics::disclosure); `None` by default.
+    fn host(&self) -> Option<String> {
+        None
+    }
+
+    /// Returns the text that [`send`](Self::send) would send, before compression, for
+    /// [`Analytics::preview`](crate::Analytics::preview). A secret, such as an API key, must be
+    /// replaced by a placeholder. By default, there is none, and the event is shown as
+    /// [`JsonLines`] writes it.
+    fn render(&self, batch: &Batch) -> Option<String> {
+        let _ = batch;
+        None
+    }
+
     /// Releases everything held for the account, such as connections and buffers.
     ///
     /// The sink calls this when the user withdraws, when the session ends, and at
@@ -94,6 +113,14 @@ impl<B: Backend> Backend for Arc<B> {
         (**self).carries_user_properties(event)
     }
 
+    fn host(&self) -> Option<String> {
+        (**self).host()
+    }
+
+    fn render(&self, batch: &Batch) -> Option<String> {
+        (**self).render(batch)
+    }
+
     fn close(&self) {
         (**self).close();
     }
@@ -124,6 +151,10 @@ impl Batch {
     /// Returns the events, oldest first.
     pub fn events(&self) -> impl ExactSizeIterator<Item = &OutgoingEvent> {
         self.events.iter().map(AsRef::as_ref)
+    }
+
+    pub(crate) fn shared_events(&self) -> &[Arc<OutgoingEvent>] {
+        &self.events
     }
 
     /// Returns the number of events, which is at least 1.
@@ -196,6 +227,8 @@ pub(crate) trait DynBackend: Send + Sync {
     fn name(&self) -> &'static str;
     fn send<'a>(&'a self, batch: &'a Batch) -> SendFuture<'a>;
     fn carries_user_properties(&self, event: &OutgoingEvent) -> bool;
+    fn host(&self) -> Option<String>;
+    fn render(&self, batch: &Batch) -> Option<String>;
     fn close(&self);
     fn closed(&self) -> ClosedFuture<'_>;
 }
@@ -216,6 +249,14 @@ impl<B: Backend> DynBackend for B {
 
     fn carries_user_properties(&self, event: &OutgoingEvent) -> bool {
         Backend::carries_user_properties(self, event)
+    }
+
+    fn host(&self) -> Option<String> {
+        Backend::host(self)
+    }
+
+    fn render(&self, batch: &Batch) -> Option<String> {
+        Backend::render(self, batch)
     }
 
     fn close(&self) {

@@ -29,6 +29,7 @@ mod scanner;
 mod session;
 #[cfg(test)]
 mod tests;
+mod text_policy;
 mod token;
 mod uri;
 mod userinfo;
@@ -39,9 +40,13 @@ use std::{
     collections::{BTreeMap, HashSet},
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
+use serde::Serialize;
 use tracing::warn;
 
 /// Tests the example in `docs/privacy.md`.
@@ -55,7 +60,7 @@ use self::{
     redact::{Redacted, redact},
     scanner::Scanner,
 };
-pub use self::{detector::Detector, kind::IdentifierKind};
+pub use self::{detector::Detector, kind::IdentifierKind, text_policy::TextPolicy};
 use crate::{
     event::{
         MAX_EVENT_BYTES, MAX_KEY_BYTES, MAX_NAME_BYTES, Properties, PropertyFate, UserProperties,
@@ -67,7 +72,8 @@ use crate::{
 ///
 /// Under every policy, each finding is counted in
 /// [`Stats::guarded`](crate::Stats::guarded).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum GuardPolicy {
     /// Drops the event and counts it as
@@ -88,12 +94,17 @@ pub enum GuardPolicy {
 /// Checks the events of one session.
 pub(crate) struct Guard {
     policy: GuardPolicy,
+    text_policy: TextPolicy,
     detectors: Arc<[Box<dyn Detector>]>,
     /// Returns the current identifiers of the session, if it still exists.
     session: OnceLock<SessionSource>,
     state: Mutex<SearchState>,
     found: Mutex<BTreeMap<IdentifierKind, u64>>,
+    refused_texts: AtomicU64,
 }
+
+/// The most warnings, because names can be generated at run time.
+const MOST_WARNINGS: usize = 256;
 
 type SessionSource = Box<dyn Fn() -> Option<OwnIdentifiers> + Send + Sync>;
 
@@ -132,11 +143,78 @@ impl Guard {
         let own = OwnIdentifiers::default();
         Self {
             policy,
+            text_policy: TextPolicy::default(),
             detectors,
             session: OnceLock::new(),
             state: Mutex::new(SearchState { own, scanner: None, warned: HashSet::new() }),
             found: Mutex::default(),
+            refused_texts: AtomicU64::default(),
         }
+    }
+
+    /// Returns a guard with the same settings and identifiers, whose findings are not counted.
+    pub(crate) fn uncounted(&self) -> Self {
+        let now = self.session.get().and_then(|session| session());
+        let known = self.state().own.clone();
+        let own = now.map_or(known.clone(), |now| now.with_tokens_of(&known));
+        // A full list: nothing is logged about an event that is not captured.
+        let warned = (0..MOST_WARNINGS as u64).collect();
+        Self {
+            policy: self.policy,
+            text_policy: self.text_policy,
+            detectors: self.detectors.clone(),
+            session: OnceLock::new(),
+            state: Mutex::new(SearchState { own, scanner: None, warned }),
+            found: Mutex::default(),
+            refused_texts: AtomicU64::default(),
+        }
+    }
+
+    pub(crate) fn with_text_policy(self, text_policy: TextPolicy) -> Self {
+        Self { text_policy, ..self }
+    }
+
+    pub(crate) fn policy(&self) -> GuardPolicy {
+        self.policy
+    }
+
+    /// Returns the name of each kind that is searched for.
+    pub(crate) fn kinds_by_name(&self) -> Vec<String> {
+        let built_in = IdentifierKind::BUILT_IN.iter().map(|kind| kind.as_str());
+        built_in.chain(self.detectors.iter().map(|d| d.name())).map(str::to_owned).collect()
+    }
+
+    pub(crate) fn text_policy(&self) -> TextPolicy {
+        self.text_policy
+    }
+
+    /// Returns whether the text policy refuses all events of this name.
+    pub(crate) fn refuses_name(&self, name: &Cow<'static, str>) -> bool {
+        let refuses = self.text_policy.refuses_name(name);
+        self.refused_texts.fetch_add(u64::from(refuses), Ordering::Relaxed);
+        refuses
+    }
+
+    /// Returns the properties that the text policy does not refuse. Properties of several
+    /// sources pass it one by one, because the origin of a text is known only until they are
+    /// merged.
+    pub(crate) fn without_refused(&self, properties: Properties) -> Properties {
+        let (properties, refused) = self.text_policy.apply(properties);
+        self.refused_texts.fetch_add(refused as u64, Ordering::Relaxed);
+        properties
+    }
+
+    /// Returns the user properties that the text policy does not refuse.
+    pub(crate) fn without_refused_user(&self, user: UserProperties) -> UserProperties {
+        UserProperties {
+            set: self.without_refused(user.set),
+            set_once: self.without_refused(user.set_once),
+        }
+    }
+
+    /// Returns the number of texts that the text policy refused.
+    pub(crate) fn refused_texts(&self) -> u64 {
+        self.refused_texts.load(Ordering::Relaxed)
     }
 
     /// Registers `session` as the source of the identifiers that are searched for
@@ -339,9 +417,6 @@ impl Search<'_> {
     /// in their redacted form.
     fn warn(&mut self, event: &str, key: Option<&str>) {
         use std::hash::BuildHasher as _;
-
-        /// Limits the warnings, because names can be generated at run time.
-        const MOST_WARNINGS: usize = 256;
 
         if !cfg!(debug_assertions) || self.state.warned.len() >= MOST_WARNINGS {
             return;

@@ -8,6 +8,8 @@
 #![doc = "[promises]: guide::promises"]
 #![doc = "[consent]: guide::consent"]
 #![doc = "[privacy]: guide::privacy"]
+#![doc = "[transparency]: guide::transparency"]
+#![doc = "[limits]: guide::limits"]
 #![doc = "[durability]: guide::durability"]
 #![doc = "[features]: guide::features"]
 #![doc = "[measured]: guide::measured"]
@@ -32,6 +34,10 @@ mod sink;
 
 // The services that take batches.
 mod backend;
+
+// What all of it stores and sends.
+mod disclosure;
+mod history;
 
 mod json;
 mod locks;
@@ -59,6 +65,8 @@ pub mod guide {
         promises "promises.md"
         consent "consent.md"
         privacy "privacy.md"
+        transparency "transparency.md"
+        limits "limits.md"
         durability "durability.md"
         features "features.md"
         speed "speed.md"
@@ -86,18 +94,21 @@ pub use self::{
         current::CurrentAnalytics,
         opt_out::OptOut,
         outcome::{OptInError, OptOutReceipt, WithdrawalStep},
+        preview::{Preview, PreviewContent, PreviewError},
     },
     analytics_id::AnalyticsId,
-    backend::{Backend, Batch, BoxError, DeliveryError, JsonLines},
+    backend::{Backend, Batch, BoxError, DeliveryError, JsonLines, Party, Recipient},
     consent::{
         state::{ClosedReason, Consent, ConsentState, GateState, HoldReason, Prompt},
         switch::{Note, Switch},
     },
+    disclosure::{DisclosedIdentifier, DisclosedRecipient, Disclosure, KeptBack, LocalCopy},
     event::{
         AnalyticsEvent, DeserializeError, InvalidEvent, MAX_EVENT_BYTES, MAX_KEY_BYTES,
         MAX_NAME_BYTES, OutgoingEvent, Properties, PropertyValue, UserProperties,
     },
-    guard::{Detector, GuardPolicy, IdentifierKind},
+    guard::{Detector, GuardPolicy, IdentifierKind, TextPolicy},
+    history::{SentEvent, SentOutcome},
     matrix::{account_data::AccountDataError, client::MatrixClient},
     sink::{
         drops::Dropped,

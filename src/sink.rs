@@ -46,10 +46,10 @@ use self::{
 };
 use crate::{
     analytics_id::AnalyticsId,
-    backend::DynBackend,
+    backend::{Batch, DynBackend},
     event::{
         CapturedEvent, InvalidEvent, OutgoingEvent, Properties, UniqueIds, UserProperties,
-        check_name, unix_time::from_unix_nanos,
+        check_name, counted_bytes, unix_time::from_unix_nanos,
     },
     gate::{Gate, Phase, WipeReason},
     guard::Guard,
@@ -103,6 +103,8 @@ impl Sink {
     /// Sets the properties that apply from the start and again after each withdrawal. Both
     /// were checked.
     pub(crate) fn with_properties(mut self, shared: Properties, user: UserProperties) -> Self {
+        let shared = self.guard.without_refused(shared);
+        let user = self.guard.without_refused_user(user);
         self.super_properties = (!shared.is_empty()).then(|| Arc::new(shared.without_repeats()));
         self.intake.lock().super_properties.clone_from(&self.super_properties);
         self.user = Mutex::new(UserUpdates::configured(user));
@@ -195,6 +197,7 @@ impl Sink {
 
     pub(crate) fn set_super_properties(&self, properties: Properties) -> Result<(), InvalidEvent> {
         properties.check()?;
+        let properties = self.guard.without_refused(properties);
         let properties = match &self.super_properties {
             Some(configured) => properties.over(configured),
             None => properties.without_repeats(),
@@ -359,13 +362,9 @@ impl Sink {
         now: Instant,
     ) -> Result<Queued, DropReason> {
         let bytes = captured.bytes();
-        let properties = match &captured.super_properties {
-            Some(super_properties) => captured.properties.over(super_properties),
-            None => captured.properties.without_repeats(),
-        };
-        let guarded = self.guard.event(captured.name, properties);
-        let (name, properties) = guarded.ok_or(DropReason::Guarded)?;
-        properties.check()?;
+        let super_properties = captured.super_properties.as_deref();
+        let (name, properties) =
+            complete(&self.guard, captured.name, captured.properties, super_properties)?;
         let event = OutgoingEvent {
             uuid: ids.next(),
             name,
@@ -375,6 +374,27 @@ impl Sink {
             epoch: captured.epoch,
         };
         Ok(Queued { bytes, ..Queued::new(Arc::new(event), now) })
+    }
+
+    /// Returns the name and the properties that would leave if an event were captured now.
+    pub(crate) fn preview(
+        &self,
+        name: Cow<'static, str>,
+        properties: Properties,
+    ) -> Result<(Cow<'static, str>, Properties), DropReason> {
+        if self.is_closed() {
+            return Err(DropReason::AfterShutdown);
+        }
+        let super_properties = self.intake.lock().super_properties.clone();
+        let (name, properties) =
+            complete(&self.guard.uncounted(), name, properties, super_properties.as_deref())?;
+        let fits = counted_bytes(&name, properties.held_bytes()) <= self.limits.queue_bytes;
+        fits.then_some((name, properties)).ok_or(DropReason::TooLarge)
+    }
+
+    /// Returns the text that each backend would send for `batch`.
+    pub(crate) fn render(&self, batch: &Batch) -> Vec<String> {
+        self.lanes.iter().map(|lane| lane.render(batch)).collect()
     }
 
     pub(crate) fn drop_signal(&self) -> &DropSignal {
@@ -408,8 +428,33 @@ impl Sink {
         });
         let backends = backends.collect();
         let queue = self.journal.as_ref().map(|journal| journal.stats()).unwrap_or_default();
-        Stats { backends, queue, guarded: self.guard.found() }
+        Stats {
+            backends,
+            queue,
+            guarded: self.guard.found(),
+            refused_texts: self.guard.refused_texts(),
+        }
     }
+}
+
+/// Adds the super properties to an event, and passes all of it through `guard`.
+fn complete(
+    guard: &Guard,
+    name: Cow<'static, str>,
+    properties: Properties,
+    super_properties: Option<&Properties>,
+) -> Result<(Cow<'static, str>, Properties), DropReason> {
+    if guard.refuses_name(&name) {
+        return Err(DropReason::Guarded);
+    }
+    let properties = guard.without_refused(properties);
+    let properties = match super_properties {
+        Some(super_properties) => properties.over(super_properties),
+        None => properties.without_repeats(),
+    };
+    let (name, properties) = guard.event(name, properties).ok_or(DropReason::Guarded)?;
+    properties.check()?;
+    Ok((name, properties))
 }
 
 /// Ends the sink when its background task ends, for whatever reason.

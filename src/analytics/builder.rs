@@ -11,13 +11,15 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    backend::{Backend, DynBackend},
+    backend::{DynBackend, Recipient},
     consent::{
         machine::{Machine, Save, Settings},
         record::Record,
     },
+    disclosure::{Configuration, DisclosedRecipient},
     event::{InvalidEvent, Properties, UserProperties},
-    guard::{Detector, Guard, GuardPolicy},
+    guard::{Detector, Guard, GuardPolicy, TextPolicy},
+    history::{History, recorded::Recorded},
     matrix::{
         account_data::{AccountData, sender::Sender},
         record_store::{LoadError, RecordStore},
@@ -44,6 +46,9 @@ pub const ELEMENT_EVENT_TYPE: &str = "im.vector.analytics";
 /// The longest event type, in bytes: the limit that Matrix has for events in rooms
 /// (Client-Server API, "Size limits").
 const MAX_EVENT_TYPE_BYTES: usize = 255;
+
+/// The highest value of [`AnalyticsBuilder::history`].
+const LONGEST_HISTORY: usize = 1000;
 
 /// The range of [`AnalyticsBuilder::request_timeout`].
 const SHORTEST_REQUEST_TIMEOUT: Duration = Duration::from_millis(10);
@@ -93,16 +98,18 @@ pub enum BuildError {
 pub struct AnalyticsBuilder {
     client: Client,
     event_type: String,
-    backends: Vec<Box<dyn DynBackend>>,
+    recipients: Vec<Recipient>,
     #[cfg(feature = "sqlite")]
     queue: Option<SqliteQueue>,
     limits: Limits,
     super_properties: Properties,
     user_properties: UserProperties,
     guard_policy: GuardPolicy,
+    text_policy: TextPolicy,
     detectors: Vec<Box<dyn Detector>>,
     request_timeout: Duration,
     do_not_track: bool,
+    history: Option<usize>,
 }
 
 impl From<LoadError> for BuildError {
@@ -118,7 +125,7 @@ impl fmt::Debug for AnalyticsBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AnalyticsBuilder")
             .field("event_type", &self.event_type)
-            .field("backends", &self.backends)
+            .field("recipients", &self.recipients)
             .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
@@ -129,22 +136,25 @@ impl AnalyticsBuilder {
         Self {
             client,
             event_type,
-            backends: Vec::new(),
+            recipients: Vec::new(),
             #[cfg(feature = "sqlite")]
             queue: None,
             limits: Limits::default(),
             super_properties: Properties::new(),
             user_properties: UserProperties::new(),
             guard_policy: GuardPolicy::default(),
+            text_policy: TextPolicy::default(),
             detectors: Vec::new(),
             request_timeout: Duration::from_secs(10),
             do_not_track: is_do_not_track_set(),
+            history: None,
         }
     }
 
-    /// Sends events to `backend`, in addition to those added before.
-    pub fn backend(mut self, backend: impl Backend) -> Self {
-        self.backends.push(Box::new(backend));
+    /// Sends events to `backend`, in addition to those added before. A [`Recipient`] also
+    /// declares whose service that is, for [`Analytics::disclosure`].
+    pub fn backend(mut self, backend: impl Into<Recipient>) -> Self {
+        self.recipients.push(backend.into());
         self
     }
 
@@ -184,6 +194,13 @@ impl AnalyticsBuilder {
         self
     }
 
+    /// Sets which texts may leave at all; all of them if not set, after the guard has inspected
+    /// them. [`TextPolicy::Refuse`] is recommended for new apps.
+    pub fn text_policy(mut self, policy: TextPolicy) -> Self {
+        self.text_policy = policy;
+        self
+    }
+
     /// Treats the findings of `detector` as personal, in addition to those added before.
     pub fn detector(mut self, detector: impl Detector) -> Self {
         self.detectors.push(Box::new(detector));
@@ -198,6 +215,17 @@ impl AnalyticsBuilder {
     pub fn request_timeout(mut self, request_timeout: Duration) -> Self {
         self.request_timeout =
             request_timeout.clamp(SHORTEST_REQUEST_TIMEOUT, LONGEST_REQUEST_TIMEOUT);
+        self
+    }
+
+    /// Keeps the newest `events` sent events in memory, for [`Analytics::history`]; none if not
+    /// set. At least 1 and at most 1000, and at most 4 MiB.
+    ///
+    /// An event counts once for each recipient. The history is wiped whenever queued events
+    /// are: at a withdrawal here or elsewhere, at a change of the ID, when the consent is not
+    /// confirmed, at a veto of this device, and at the end of the session.
+    pub fn history(mut self, events: usize) -> Self {
+        self.history = Some(events.clamp(1, LONGEST_HISTORY));
         self
     }
 
@@ -258,18 +286,41 @@ impl AnalyticsBuilder {
         let settings =
             Settings { do_not_track: self.do_not_track, request_timeout: self.request_timeout };
         let machine = Machine::new(record, stored, settings, fastrand::f64());
-        let guard = Arc::new(Guard::new(self.guard_policy, self.detectors));
+        let guard = Guard::new(self.guard_policy, self.detectors);
+        let guard = Arc::new(guard.with_text_policy(self.text_policy));
+        let configuration = Configuration {
+            recipients: self.recipients.iter().map(DisclosedRecipient::new).collect(),
+            #[cfg(feature = "sqlite")]
+            queue: self.queue.as_ref().map(SqliteQueue::disclosed),
+            #[cfg(not(feature = "sqlite"))]
+            queue: None,
+            queue_age: self.limits.queue_age,
+            history: self.history,
+        };
+        let history = self.history.map(|most| Arc::new(History::new(most)));
+        let names = configuration.recipients.iter().map(|recipient| &*recipient.name);
+        let backends = self.recipients.into_iter().map(|recipient| recipient.backend);
+        let backends: Vec<_> = match &history {
+            Some(history) => backends
+                .zip(names)
+                .map(|(backend, name)| -> Box<dyn DynBackend> {
+                    let (recipient, history) = (name.into(), history.clone());
+                    Box::new(Recorded { backend, recipient, history })
+                })
+                .collect(),
+            None => backends.collect(),
+        };
         // Before anything is restored.
         guard.know(own_identifiers(&self.client));
         #[cfg(feature = "sqlite")]
         let journal = match self.queue {
             Some(queue) => {
-                let backends: Vec<_> = self.backends.iter().map(|backend| backend.name()).collect();
+                let names: Vec<_> = backends.iter().map(|backend| backend.name()).collect();
                 // At a closed gate nothing waits.
                 let closed = matches!(machine.gate(), GateState::Closed(_));
                 let keep = (!closed).then(|| machine.epoch());
                 let (age, guard) = (self.limits.queue_age, guard.clone());
-                let setup = OpenSettings::new(&self.event_type, &user, &backends, age, guard);
+                let setup = OpenSettings::new(&self.event_type, &user, &names, age, guard);
                 Some(Journal::open(queue, setup, keep).await?)
             }
             None => None,
@@ -282,14 +333,23 @@ impl AnalyticsBuilder {
             self.request_timeout,
             claim.request_lock(),
         );
-        let sink = Sink::new(self.backends, self.limits, guard)
+        let sink = Sink::new(backends, self.limits, guard)
             .with_properties(self.super_properties, self.user_properties);
         #[cfg(feature = "sqlite")]
         let sink = match journal {
             Some((journal, restored)) => sink.with_journal(journal, restored),
             None => sink,
         };
-        let inner = Shared::new(runtime, self.client, machine, account_data, records, sink);
+        let inner = Shared::new(
+            runtime,
+            self.client,
+            machine,
+            account_data,
+            records,
+            sink,
+            configuration,
+            history,
+        );
         claim.take_over();
         Ok(Analytics::start(inner, self.event_type, claim))
     }

@@ -11,7 +11,9 @@ use tracing::warn;
 
 use crate::{
     consent::{machine::Machine, state::GateState},
+    disclosure::Configuration,
     gate::Phase,
+    history::History,
     matrix::{account_data::AccountData, record_store::RecordStore},
     sink::{Sink, counted::PendingSignal},
 };
@@ -27,6 +29,8 @@ pub(crate) struct Shared {
     /// The lock that each save of the record holds, so that the newest is written last.
     pub(crate) save_lock: Arc<tokio::sync::Mutex<()>>,
     pub(crate) sink: Arc<Sink>,
+    pub(super) configuration: Configuration,
+    pub(super) history: Option<Arc<History>>,
     /// Wakes the consent task.
     pub(super) wake: Arc<Notify>,
     /// Wakes the state streams after every transition, and when this is dropped.
@@ -42,6 +46,8 @@ impl Shared {
         account_data: AccountData,
         record_store: RecordStore,
         sink: Sink,
+        configuration: Configuration,
+        history: Option<Arc<History>>,
     ) -> Self {
         Self {
             runtime,
@@ -51,6 +57,8 @@ impl Shared {
             record_store,
             save_lock: Arc::default(),
             sink: Arc::new(sink),
+            configuration,
+            history,
             wake: Arc::default(),
             transitions: Arc::default(),
             next_call: AtomicU64::default(),
@@ -86,7 +94,12 @@ impl Shared {
             GateState::Open => Phase::Open,
         };
         let wipe = machine.take_wipe();
+        let is_wiped = wipe.is_some();
         let signal = self.sink.set_gate(phase, machine.epoch(), machine.id().cloned(), wipe);
+        // After the gate is shut: nothing may delay that.
+        if let (true, Some(history)) = (is_wiped, &self.history) {
+            history.wipe(machine.epoch());
+        }
         (result, signal)
     }
 
@@ -94,6 +107,9 @@ impl Shared {
     /// code of the app. A waker that panics must end neither the consent task nor a call.
     fn notify_readers(&self, signal: PendingSignal<'_>) {
         drop(signal);
+        if let Some(history) = &self.history {
+            history.wake_after_wipe();
+        }
         self.wake_readers();
     }
 

@@ -145,7 +145,8 @@ fn write_error(error: io::Error) -> DeliveryError {
     if gone { DeliveryError::Misconfigured(source) } else { DeliveryError::Transient(source) }
 }
 
-fn lines(batch: &Batch) -> serde_json::Result<Vec<u8>> {
+/// Returns the lines that are written for `batch`.
+pub(crate) fn lines(batch: &Batch) -> serde_json::Result<Vec<u8>> {
     let id = serde_json::to_string(batch.analytics_id().reveal())?;
     let mut out = Vec::with_capacity(batch.events().map(|event| event.bytes() + id.len()).sum());
     for event in batch.events() {

@@ -229,6 +229,17 @@ impl Backend for PostHog {
             && !event.properties().members().contains(r#""$process_person_profile":false"#)
     }
 
+    fn host(&self) -> Option<String> {
+        let host = self.url.host_str()?;
+        Some(self.url.port().map_or(host.to_owned(), |port| format!("{host}:{port}")))
+    }
+
+    fn render(&self, batch: &Batch) -> Option<String> {
+        let masked = ApiKey("[API key]".into());
+        let body = body::request_body(&masked, batch).ok()?;
+        String::from_utf8(body).ok()
+    }
+
     fn close(&self) {
         self.http.close();
     }

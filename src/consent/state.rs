@@ -179,6 +179,7 @@ mod tests {
     use super::*;
     use crate::{
         consent::switch::{Note, Switch},
+        history::SentOutcome,
         sink::stats::DropReason,
     };
 
@@ -204,5 +205,6 @@ mod tests {
         check(Switch::ALL);
         check(Note::ALL);
         check(DropReason::ALL);
+        check(SentOutcome::ALL);
     }
 }

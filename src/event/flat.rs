@@ -12,11 +12,19 @@ use serde::{
 };
 
 use self::write::{FlatError, push_bool, push_float, push_key, push_number, push_text};
-use super::{InvalidEvent, PropertyValue};
+use super::{InvalidEvent, PropertyValue, computed::Computed};
 
 pub(super) struct Flat {
     pub(super) members: String,
+    pub(super) origins: Origins,
+}
+
+/// Where the texts and keys of an event come from.
+#[derive(Default)]
+pub(super) struct Origins {
+    /// Whether there is a text or a key that the type of the event does not fix.
     pub(super) has_text: bool,
+    pub(super) computed: Computed,
 }
 
 thread_local! {
@@ -36,11 +44,9 @@ pub(super) fn members<T: Serialize + ?Sized>(value: &T) -> Result<Flat, InvalidE
     let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
     buffer.clear();
     buffer.reserve(BUFFER_BYTES);
-    let keys = value.serialize(Object { out: &mut buffer }).map_err(|FlatError(error)| error)?;
-    let flat = Flat {
-        members: buffer.as_str().to_owned(),
-        has_text: !matches!(keys, Keys::Fixed { has_text: false }),
-    };
+    let written = value.serialize(Object { out: &mut buffer });
+    let origins = written.map_err(|FlatError(error)| error)?;
+    let flat = Flat { members: buffer.as_str().to_owned(), origins };
     if buffer.capacity() <= LARGEST_KEPT_BYTES {
         // Fails on a thread that is ending.
         let _ = BUFFER.try_with(|kept| kept.set(buffer));
@@ -140,14 +146,6 @@ macro_rules! unwraps_and_nests_nothing {
     };
 }
 
-/// A serialised event.
-enum Keys {
-    /// Chosen at run time.
-    Dynamic,
-    /// Field names of a type.
-    Fixed { has_text: bool },
-}
-
 /// Serialises the event itself, a struct or a map.
 struct Object<'a> {
     out: &'a mut String,
@@ -157,7 +155,7 @@ impl<'a> Serializer for Object<'a> {
     type SerializeMap = MapMembers<'a>;
     type SerializeStruct = StructMembers<'a>;
 
-    unwraps_and_nests_nothing! { Keys }
+    unwraps_and_nests_nothing! { Origins }
 
     not_flat! { value:
         serialize_bool(bool); serialize_i8(i8); serialize_i16(i16); serialize_i32(i32);
@@ -167,20 +165,20 @@ impl<'a> Serializer for Object<'a> {
         serialize_unit_variant(&'static str, u32, &'static str);
     }
 
-    fn serialize_none(self) -> Result<Keys, FlatError> {
+    fn serialize_none(self) -> Result<Origins, FlatError> {
         self.serialize_unit()
     }
 
-    fn serialize_unit(self) -> Result<Keys, FlatError> {
-        Ok(Keys::Fixed { has_text: false })
+    fn serialize_unit(self) -> Result<Origins, FlatError> {
+        Ok(Origins::default())
     }
 
-    fn serialize_unit_struct(self, _name: &'static str) -> Result<Keys, FlatError> {
-        Ok(Keys::Fixed { has_text: false })
+    fn serialize_unit_struct(self, _name: &'static str) -> Result<Origins, FlatError> {
+        Ok(Origins::default())
     }
 
     fn serialize_map(self, _length: Option<usize>) -> Result<MapMembers<'a>, FlatError> {
-        Ok(MapMembers { out: self.out, before_key: 0 })
+        Ok(MapMembers { out: self.out, before_key: 0, key: None, computed: Computed::NONE })
     }
 
     fn serialize_struct(
@@ -193,17 +191,17 @@ impl<'a> Serializer for Object<'a> {
         if name.starts_with(SERDE_JSON_PRIVATE) {
             return Err(NOT_FLAT);
         }
-        Ok(StructMembers { out: self.out, has_text: false })
+        Ok(StructMembers { out: self.out, origins: Origins::default() })
     }
 }
 
 struct StructMembers<'a> {
     out: &'a mut String,
-    has_text: bool,
+    origins: Origins,
 }
 
 impl SerializeStruct for StructMembers<'_> {
-    type Ok = Keys;
+    type Ok = Origins;
     type Error = FlatError;
 
     fn serialize_field<T: Serialize + ?Sized>(
@@ -211,12 +209,19 @@ impl SerializeStruct for StructMembers<'_> {
         key: &'static str,
         value: &T,
     ) -> Result<(), FlatError> {
-        self.has_text |= push_property(self.out, key, value)?;
+        match push_property(self.out, key, value)? {
+            Written::Fixed => self.origins.computed.push(false),
+            Written::Nothing => {}
+            Written::Text => {
+                self.origins.has_text = true;
+                self.origins.computed.push(true);
+            }
+        }
         Ok(())
     }
 
-    fn end(self) -> Result<Keys, FlatError> {
-        Ok(Keys::Fixed { has_text: self.has_text })
+    fn end(self) -> Result<Origins, FlatError> {
+        Ok(self.origins)
     }
 }
 
@@ -224,42 +229,66 @@ struct MapMembers<'a> {
     out: &'a mut String,
     /// The length of `out` before the key whose value comes next.
     before_key: usize,
+    /// Whether that key is text that the program computed; `None` if a value must not follow.
+    key: Option<bool>,
+    computed: Computed,
+}
+
+impl MapMembers<'_> {
+    /// Removes a key that no value followed. Only a faulty `Serialize` leaves one.
+    fn drop_key(&mut self) {
+        if self.key.take().is_some() {
+            self.out.truncate(self.before_key);
+        }
+    }
 }
 
 impl SerializeMap for MapMembers<'_> {
-    type Ok = Keys;
+    type Ok = Origins;
     type Error = FlatError;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), FlatError> {
+        self.drop_key();
         self.before_key = self.out.len();
-        key.serialize(MapKey { out: self.out })
+        self.key = key.serialize(MapKey { out: self.out }).map(Some).inspect_err(|_| {
+            self.out.truncate(self.before_key);
+        })?;
+        Ok(())
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), FlatError> {
-        if matches!(value.serialize(Scalar { out: self.out })?, Written::Nothing) {
-            self.out.truncate(self.before_key);
+        let has_computed_key = self.key.take().ok_or(NOT_FLAT)?;
+        match value.serialize(Scalar { out: self.out }) {
+            Ok(Written::Fixed) => self.computed.push(has_computed_key),
+            Ok(Written::Text) => self.computed.push(true),
+            Ok(Written::Nothing) => self.out.truncate(self.before_key),
+            Err(error) => {
+                self.out.truncate(self.before_key);
+                return Err(error);
+            }
         }
         Ok(())
     }
 
-    fn end(self) -> Result<Keys, FlatError> {
-        Ok(Keys::Dynamic)
+    fn end(mut self) -> Result<Origins, FlatError> {
+        self.drop_key();
+        Ok(Origins { has_text: true, computed: self.computed })
     }
 }
 
-/// Adds a property. Returns whether its value is text.
+/// Adds a property.
 fn push_property<T: Serialize + ?Sized>(
     out: &mut String,
     key: &str,
     value: &T,
-) -> Result<bool, FlatError> {
+) -> Result<Written, FlatError> {
     let before = out.len();
-    push_key(out, key)?;
-    let written = value.serialize(Scalar { out })?;
-    if matches!(written, Written::Nothing) {
+    let written = push_key(out, key).and_then(|()| value.serialize(Scalar { out }));
+    // Even after an error, because a faulty `Serialize` may go on.
+    if !matches!(written, Ok(Written::Fixed | Written::Text)) {
         out.truncate(before);
     }
-    Ok(matches!(written, Written::Text))
+    written
 }
 
 /// The kind of value that was written for a property.
@@ -357,16 +386,16 @@ impl Serializer for Scalar<'_> {
     }
 }
 
-/// Serialises a map key, which must be text.
+/// Serialises a map key, which must be text. Returns whether the program computed it.
 struct MapKey<'a> {
     out: &'a mut String,
 }
 
 impl Serializer for MapKey<'_> {
-    type SerializeMap = Impossible<(), FlatError>;
-    type SerializeStruct = Impossible<(), FlatError>;
+    type SerializeMap = Impossible<bool, FlatError>;
+    type SerializeStruct = Impossible<bool, FlatError>;
 
-    unwraps_and_nests_nothing! { () }
+    unwraps_and_nests_nothing! { bool }
 
     not_flat! { value:
         serialize_bool(bool); serialize_i8(i8); serialize_i16(i16); serialize_i32(i32);
@@ -380,11 +409,11 @@ impl Serializer for MapKey<'_> {
         serialize_struct(&'static str, usize) -> SerializeStruct;
     }
 
-    fn serialize_str(self, value: &str) -> Result<(), FlatError> {
-        push_key(self.out, value)
+    fn serialize_str(self, value: &str) -> Result<bool, FlatError> {
+        push_key(self.out, value).map(|()| true)
     }
 
-    fn serialize_char(self, value: char) -> Result<(), FlatError> {
+    fn serialize_char(self, value: char) -> Result<bool, FlatError> {
         self.serialize_str(value.encode_utf8(&mut [0; 4]))
     }
 
@@ -393,7 +422,7 @@ impl Serializer for MapKey<'_> {
         _name: &'static str,
         _index: u32,
         variant: &'static str,
-    ) -> Result<(), FlatError> {
-        self.serialize_str(variant)
+    ) -> Result<bool, FlatError> {
+        push_key(self.out, variant).map(|()| false)
     }
 }

@@ -8,7 +8,9 @@ use std::{borrow::Cow, collections::HashSet, fmt};
 use serde::{Serialize, Serializer, de::DeserializeOwned, ser::SerializeMap as _};
 
 use super::{
-    DeserializeError, InvalidEvent, MAX_EVENT_BYTES, PropertyValue, flat,
+    DeserializeError, InvalidEvent, MAX_EVENT_BYTES, PropertyValue,
+    computed::Computed,
+    flat::{self, Origins},
     members::{self, Key, Member},
 };
 
@@ -35,6 +37,7 @@ pub struct Properties {
     may_repeat: bool,
     /// Whether there is a text or a key that the type of an event does not fix.
     has_text: bool,
+    computed: Computed,
 }
 
 /// Properties are equal if they have the same values under the same keys, in any order.
@@ -66,7 +69,13 @@ impl Properties {
     }
 
     pub(super) const fn none() -> Self {
-        Self { members: String::new(), problem: None, may_repeat: false, has_text: false }
+        Self {
+            members: String::new(),
+            problem: None,
+            may_repeat: false,
+            has_text: false,
+            computed: Computed::NONE,
+        }
     }
 
     /// Creates the properties that `event` serialises to.
@@ -77,13 +86,15 @@ impl Properties {
     /// a float that is not finite, or is larger than [`MAX_EVENT_BYTES`].
     pub fn from_serialize<T: Serialize + ?Sized>(event: &T) -> Result<Self, InvalidEvent> {
         flat::members(event).and_then(|flat| {
+            let Origins { has_text, computed } = flat.origins;
             let properties = Self {
                 members: flat.members,
                 problem: None,
                 // A type may name two of its fields the same. Whether it did is found out in
                 // the background: a caller does not wait for that.
                 may_repeat: true,
-                has_text: flat.has_text,
+                has_text,
+                computed,
             };
             properties.check().map(|()| properties)
         })
@@ -123,15 +134,23 @@ impl Properties {
             self.members.reserve(128);
         }
         let (key, value) = (key.into(), value.into());
-        if let Err(problem) = flat::push_member(&mut self.members, &key, &value) {
-            self.insert_again(&key, &value, problem);
+        let is_computed = matches!(key, Cow::Owned(_)) || value.is_computed();
+        match flat::push_member(&mut self.members, &key, &value) {
+            Ok(()) => self.computed.push(is_computed),
+            Err(problem) => self.insert_again(&key, &value, is_computed, problem),
         }
     }
 
     /// Makes room for `value` if there was too little: what it replaces, and what was
     /// replaced before, needs none.
     #[cold]
-    fn insert_again(&mut self, key: &str, value: &PropertyValue, problem: InvalidEvent) {
+    fn insert_again(
+        &mut self,
+        key: &str,
+        value: &PropertyValue,
+        is_computed: bool,
+        problem: InvalidEvent,
+    ) {
         if problem != InvalidEvent::TooLarge {
             self.problem = Some(problem);
             return;
@@ -139,6 +158,7 @@ impl Properties {
         self.forget_replaced(key);
         if self.problem.is_none() {
             self.problem = flat::push_member(&mut self.members, key, value).err();
+            self.computed.push(is_computed);
         }
     }
 
@@ -147,8 +167,8 @@ impl Properties {
         let mut distinct = std::mem::take(self).with_last_of_each_key();
         let spelled = serde_json::to_string(key).unwrap_or_default();
         if let Some(members) = members::split(&distinct.members) {
-            let kept = members.iter().filter(|member| member.key != spelled);
-            distinct.members = kept.map(|member| member.text).collect::<Vec<_>>().join(",");
+            let kept = (0..members.len()).filter(|place| members[*place].key != spelled);
+            distinct = distinct.with_members_at(&members, kept);
         }
         *self = Self { may_repeat: true, ..distinct };
     }
@@ -222,7 +242,8 @@ impl Properties {
         members::parse(&json).ok()?;
         // The origin of a text that another process wrote is not known.
         let has_text = !members.is_empty();
-        Some(Self { members: members.to_owned(), has_text, ..Self::default() })
+        let computed = if has_text { Computed::UNKNOWN } else { Computed::NONE };
+        Some(Self { members: members.to_owned(), has_text, computed, ..Self::default() })
     }
 
     /// Returns these properties as JSON members, with no braces around them.
@@ -241,7 +262,7 @@ impl Properties {
                 flat::push_raw(&mut members, &key, value.get());
             }
         }
-        Self { members, ..self.clone() }
+        Self { members, ..self.of_mixed_members() }
     }
 
     /// Returns these properties on top of `base`, each key once.
@@ -254,7 +275,8 @@ impl Properties {
         members.push_str(&self.members);
         let problem = base.problem.or(self.problem);
         let has_text = base.has_text || self.has_text;
-        Self { members, problem, may_repeat: true, has_text }.without_repeats()
+        let computed = self.computed.mixed_with(base.computed);
+        Self { members, problem, may_repeat: true, has_text, computed }.without_repeats()
     }
 
     /// Returns these properties without those that `other` has with the same value.
@@ -266,7 +288,7 @@ impl Properties {
         };
         let same = |member: &&Member<'_>| other.iter().any(|other| other.text == member.text);
         let kept: Vec<_> = own.iter().filter(|m| !same(m)).map(|member| member.text).collect();
-        Self { members: kept.join(","), ..self.clone() }
+        Self { members: kept.join(","), ..self.of_mixed_members() }
     }
 
     /// Returns whether there is a text, or a key, that is known at run time only.
@@ -300,7 +322,9 @@ impl Properties {
             }
         }
         // Two keys may have become the same.
-        (!all_kept).then(|| Self { members, may_repeat: true, ..self.clone() }.without_repeats())
+        (!all_kept).then(|| {
+            Self { members, may_repeat: true, ..self.of_mixed_members() }.without_repeats()
+        })
     }
 
     /// Returns these properties with the last value of each key, and no more memory than they
@@ -322,17 +346,55 @@ impl Properties {
             return Self { problem: Some(InvalidEvent::NotFlat), ..Self::default() };
         };
         let repeats = has_repeats(&members);
-        let kept = repeats.then(|| {
-            let mut seen = HashSet::with_capacity(members.len());
-            let mut kept: Vec<_> =
-                members.iter().rev().filter(|member| seen.insert(member.key)).collect();
-            kept.reverse();
-            kept.iter().map(|member| member.text).collect::<Vec<_>>().join(",")
-        });
-        match kept {
-            Some(members) => Self { members, may_repeat: false, ..self },
-            None => Self { may_repeat: false, ..self },
+        if !repeats {
+            return Self { may_repeat: false, ..self };
         }
+        let mut seen = HashSet::with_capacity(members.len());
+        let places = (0..members.len()).rev();
+        let mut kept: Vec<_> = places.filter(|place| seen.insert(members[*place].key)).collect();
+        kept.reverse();
+        Self { may_repeat: false, ..self.with_members_at(&members, kept) }
+    }
+
+    /// Returns these properties with only those of its `members` that are at `places`.
+    fn with_members_at(
+        &self,
+        members: &[Member<'_>],
+        places: impl IntoIterator<Item = usize>,
+    ) -> Self {
+        let places: Vec<_> = places.into_iter().collect();
+        let texts: Vec<_> = places.iter().map(|place| members[*place].text).collect();
+        let (members, computed) = (texts.join(","), self.computed.of(places));
+        Self { members, computed, ..*self }
+    }
+
+    /// Returns empty properties with the marks that these have in any selection.
+    fn of_mixed_members(&self) -> Self {
+        let computed = self.computed.mixed_with(Computed::NONE);
+        Self { members: String::new(), computed, ..*self }
+    }
+
+    /// Returns these properties without those with a key or a text that the program computed,
+    /// unless `allows` accepts the key; `None` if all are kept.
+    pub(crate) fn without_computed(&self, allows: impl Fn(&str) -> bool) -> Option<Self> {
+        if !self.computed.any() {
+            return None;
+        }
+        // This type always writes members that can be split. If not, nothing may leave.
+        let Some(members) = members::split(&self.members) else { return Some(Self::default()) };
+        let is_allowed = |spelled: &str| {
+            serde_json::from_str::<Key<'_>>(spelled).is_ok_and(|Key(key)| allows(&key))
+        };
+        let kept: Vec<_> = (0..members.len())
+            .filter(|place| !self.computed.contains(*place) || is_allowed(members[*place].key))
+            .collect();
+        (kept.len() < members.len()).then(|| self.with_members_at(&members, kept))
+    }
+
+    /// Returns the number of members, which counts a value that was replaced as long as it is
+    /// still held.
+    pub(crate) fn held_members(&self) -> usize {
+        members::split(&self.members).map_or(0, |members| members.len())
     }
 }
 

@@ -29,7 +29,7 @@ pub(crate) fn from_unix_nanos(nanos: i64) -> SystemTime {
 
 /// Returns `time` in the form of RFC 3339 in UTC, to the millisecond; a time outside the
 /// years 0 to 9999, which the form cannot express, becomes the start of 1970.
-pub(super) fn rfc3339(time: SystemTime) -> String {
+pub(crate) fn rfc3339(time: SystemTime) -> String {
     rfc3339_of_millis(unix_nanos(time) / NANOS_PER_MILLI)
 }
 

@@ -23,6 +23,13 @@ pub enum PropertyValue {
     Unsigned(u64),
 }
 
+impl PropertyValue {
+    /// Returns whether this is a text that is not part of the program.
+    pub(super) fn is_computed(&self) -> bool {
+        matches!(self, Self::Text(Cow::Owned(_)))
+    }
+}
+
 /// Prints the kind of the value only, because the value may be personal.
 impl fmt::Debug for PropertyValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -155,6 +155,10 @@ impl AccountData {
         content.map_or(Observed::UNSET, |content| Observed::read(content, is_personal))
     }
 
+    pub(crate) fn event_type(&self) -> String {
+        self.event_type.to_string()
+    }
+
     /// Returns the time limit of one read and of one write.
     pub(crate) fn request_timeout(&self) -> Duration {
         self.request_timeout

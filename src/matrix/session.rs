@@ -16,6 +16,13 @@ pub(crate) fn homeserver_and_device(client: &Client) -> String {
     format!("{} {device}", client.homeserver())
 }
 
+/// Returns the host of the homeserver, with its port if that is not the usual one.
+pub(crate) fn homeserver_host(client: &Client) -> String {
+    let homeserver = client.homeserver();
+    let host = homeserver.host_str().unwrap_or_default();
+    homeserver.port().map_or(host.to_owned(), |port| format!("{host}:{port}"))
+}
+
 /// Subscribes to changes of the session.
 pub(crate) fn changes(client: &Client) -> broadcast::Receiver<SessionChange> {
     client.subscribe_to_session_changes()

@@ -30,7 +30,7 @@ use super::{
     stats::DropReason,
 };
 use crate::{
-    backend::{Batch, DeliveryError, DynBackend},
+    backend::{Batch, DeliveryError, DynBackend, jsonl},
     event::OutgoingEvent,
     gate::{Gate, Pass},
     stop::Stop,
@@ -273,6 +273,19 @@ impl Lane {
             warn!(backend = self.name(), "the backend panicked while its request was cut");
         }
         outcome
+    }
+
+    /// Returns the text that would be sent for `batch`.
+    pub(crate) fn render(&self, batch: &Batch) -> String {
+        let rendered = AssertUnwindSafe(|| self.backend.render(batch));
+        let rendered = std::panic::catch_unwind(rendered).unwrap_or_else(|_| {
+            warn!(backend = self.name(), "the backend panicked in render");
+            None
+        });
+        rendered.unwrap_or_else(|| {
+            let lines = jsonl::lines(batch).unwrap_or_default();
+            String::from_utf8_lossy(&lines).into_owned()
+        })
     }
 
     fn carries_user_properties(&self, event: &OutgoingEvent) -> bool {

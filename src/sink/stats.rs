@@ -22,8 +22,9 @@ pub enum DropReason {
     /// Older than the queue's maximum age before a backend took it.
     Expired,
     /// Something personal was found in the event (see
-    /// [`GuardPolicy::DropEvent`](crate::GuardPolicy::DropEvent)), or a
-    /// [`Detector`](crate::Detector) panicked over it.
+    /// [`GuardPolicy::DropEvent`](crate::GuardPolicy::DropEvent)), a
+    /// [`Detector`](crate::Detector) panicked over it, or the
+    /// [`TextPolicy`](crate::TextPolicy) refuses its name.
     Guarded,
     /// A name, key or value that no event may have (see
     /// [`InvalidEvent`](crate::InvalidEvent)).
@@ -92,6 +93,9 @@ pub struct Stats {
     /// Serializes by name: a detector with the name of a built-in kind is counted with it.
     #[serde(serialize_with = "by_name")]
     pub guarded: BTreeMap<IdentifierKind, u64>,
+    /// The number of properties and of names of events that the
+    /// [`TextPolicy`](crate::TextPolicy) refused.
+    pub refused_texts: u64,
 }
 
 fn by_name<S: Serializer>(

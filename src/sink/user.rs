@@ -55,6 +55,7 @@ impl Sink {
         let Some(epoch) = self.gate.capture_epoch() else {
             return Ok(());
         };
+        let newer = &self.guard.without_refused_user(newer.clone());
         let mut updates = self.user();
         // A wipe may have happened before the lock was taken. Properties that were set
         // before the wipe must not be sent in the next epoch.

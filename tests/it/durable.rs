@@ -13,6 +13,7 @@ mod kill;
 #[cfg(unix)]
 mod links;
 mod numbers;
+mod text_policy;
 mod user_properties;
 mod wiped;
 
@@ -111,6 +112,7 @@ fn every_test_named_in_the_documentation_exists() {
         ("kill", include_str!("durable/kill.rs")),
         ("links", include_str!("durable/links.rs")),
         ("numbers", include_str!("durable/numbers.rs")),
+        ("text_policy", include_str!("durable/text_policy.rs")),
         ("user_properties", include_str!("durable/user_properties.rs")),
         ("wiped", include_str!("durable/wiped.rs")),
         ("disk::tests", include_str!("../../src/sink/queue/sqlite/disk.rs")),

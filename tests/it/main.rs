@@ -27,6 +27,8 @@ mod p10_capture_costs_nothing;
 mod p11_analytics_never_hurts;
 mod p12_secrets_cannot_be_printed;
 mod p13_accounts_do_not_mix;
+#[cfg(all(feature = "posthog", feature = "sqlite"))]
+mod p14_the_user_can_look;
 mod requests;
 mod serialized;
 mod should_ask;

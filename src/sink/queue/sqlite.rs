@@ -27,6 +27,7 @@ use zeroize::Zeroizing;
 #[cfg(feature = "testing")]
 pub use self::hanging_disk::HangingDisk;
 use self::open_settings::OpenSettings;
+use crate::disclosure::QueueFile;
 
 /// A durable queue, which keeps events in a file until every backend has taken them.
 ///
@@ -127,6 +128,12 @@ impl SqliteQueue {
     pub fn on_disk(mut self, disk: &HangingDisk) -> Self {
         self.disk = disk.clone();
         self
+    }
+
+    /// Describes the file for a disclosure.
+    pub(crate) fn disclosed(&self) -> QueueFile {
+        let path = self.path.display().to_string();
+        QueueFile { path, is_encrypted: self.passphrase.is_some() }
     }
 
     /// Completes `settings` with those of this queue, and returns them with the path.

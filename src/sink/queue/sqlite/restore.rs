@@ -26,7 +26,7 @@ use super::{
 };
 use crate::{
     event::OutgoingEvent,
-    guard::Guard,
+    guard::{Guard, TextPolicy},
     sink::{
         queue::{Marks, QueueError, Queued, Refused, Restored, Row},
         stats::DropReason,
@@ -62,6 +62,7 @@ impl Rows {
         rows.forget_set_aside(file, is_new, replaced, keep)?;
         rows.load_marks(&settings.lanes, &mut found.restored)?;
         rows.withdraw(keep, &mut found.restored)?;
+        rows.apply_text_policy(settings.guard.text_policy(), &mut found.restored)?;
         rows.erase_remains()?;
         let new_key = rows.unlock(settings.passphrase.as_ref().map(|p| p.as_str()))?;
         found.discarded += rows.load(settings, new_key.as_deref(), &mut found.restored)?;
@@ -185,6 +186,34 @@ impl Rows {
             self.note_remains()?;
         }
         self.forget_refused()?;
+        Ok(transaction.commit()?)
+    }
+
+    /// Deletes everything that was captured under a policy that allows other texts than
+    /// `policy`, and notes `policy`.
+    fn apply_text_policy(
+        &self,
+        policy: TextPolicy,
+        restored: &mut Restored,
+    ) -> Result<(), StorageError> {
+        let transaction = self.connection.unchecked_transaction()?;
+        let captured_under = self.meta("text_policy")?;
+        let captured_under = captured_under.as_deref().map(String::from_utf8_lossy);
+        if !policy.covers(captured_under.as_deref()) {
+            let mut ids = transaction.prepare("SELECT id FROM events")?;
+            let mut ids = ids.query([])?;
+            while let Some(row) = ids.next()? {
+                let id: i64 = row.get(0)?;
+                restored.rows.push((id as Row, Err(DropReason::Guarded)));
+            }
+            let deleted = transaction.execute("DELETE FROM events", [])?
+                + transaction.execute("DELETE FROM user", [])?;
+            if deleted > 0 {
+                self.note_remains()?;
+            }
+            self.forget_refused()?;
+        }
+        self.set_meta("text_policy", policy.describe().as_bytes())?;
         Ok(transaction.commit()?)
     }
 

@@ -1,0 +1,313 @@
+//! What an `Analytics` stores and sends, made from its configuration.
+
+mod markdown;
+
+use std::{fmt, time::Duration};
+
+use serde::Serialize;
+
+use crate::{
+    backend::{Party, Recipient},
+    guard::{Guard, GuardPolicy, TextPolicy},
+};
+
+/// Tests the examples in `docs/transparency.md`.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/transparency.md")]
+struct TransparencyPage;
+
+/// What an [`Analytics`](crate::Analytics) stores and sends, as it is configured; returned by
+/// [`Analytics::disclosure`](crate::Analytics::disclosure).
+///
+/// It holds no ID and no event. The path of a durable queue, which often contains a user's name,
+/// is in [`LocalCopy::place`]; `Debug` does not show it. An app can show a disclosure in its
+/// settings, and a privacy policy can quote it: [`Disclosure::to_markdown`] has the columns of a
+/// cookie policy. The texts are English.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Disclosure {
+    /// The identifiers, with one entry for each place that one is stored in or sent to.
+    pub identifiers: Vec<DisclosedIdentifier>,
+    /// The services that receive events, in the order in which they were added.
+    pub recipients: Vec<DisclosedRecipient>,
+    /// The data that is kept on this device.
+    pub local_copies: Vec<LocalCopy>,
+    /// What is kept back from the recipients.
+    pub kept_back: KeptBack,
+}
+
+/// An identifier in one place.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct DisclosedIdentifier {
+    /// The host that has the identifier.
+    pub domain: String,
+    /// The name of the identifier. On the homeserver: the key in the account's event.
+    pub name: String,
+    /// What the identifier is, and when it is created and deleted.
+    pub description: String,
+    /// How long it is kept, if the app declared it or this crate decides it.
+    pub retention: Option<String>,
+    /// Whose host it is, if the app declared it.
+    pub party: Option<Party>,
+}
+
+/// A service that receives events.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct DisclosedRecipient {
+    /// The name that the app declared, or that of the backend.
+    pub name: String,
+    /// The host that events are sent to, if it is known.
+    pub domain: Option<String>,
+    /// Whose service it is, if the app declared it.
+    pub party: Option<Party>,
+    /// The purpose that the app declared.
+    pub purpose: Option<String>,
+    /// How long the service keeps events, if the app declared it.
+    pub retention: Option<String>,
+}
+
+/// Data that is kept on this device. `Debug` does not show where, because a path often contains
+/// a user's name.
+#[derive(Clone, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct LocalCopy {
+    /// The path of a file, or a description of another place.
+    pub place: String,
+    /// What it contains.
+    pub contains: String,
+    /// How long it is kept.
+    pub retention: String,
+}
+
+impl fmt::Debug for LocalCopy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalCopy").field("contains", &self.contains).finish_non_exhaustive()
+    }
+}
+
+/// What is kept back from the recipients.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct KeptBack {
+    /// The kinds of personal data that the guard looks for, by their stable names, those of the
+    /// app's detectors included.
+    pub kinds: Vec<String>,
+    /// How an event in which something of these kinds is found is handled.
+    pub guard_policy: GuardPolicy,
+    /// Which texts may leave at all.
+    pub text_policy: TextPolicy,
+}
+
+/// The part of the configuration that is kept for a disclosure only.
+#[derive(Debug)]
+pub(crate) struct Configuration {
+    pub(crate) recipients: Vec<DisclosedRecipient>,
+    pub(crate) queue: Option<QueueFile>,
+    pub(crate) queue_age: Duration,
+    /// The largest number of events in the history.
+    pub(crate) history: Option<usize>,
+}
+
+/// The file of a durable queue.
+pub(crate) struct QueueFile {
+    pub(crate) path: String,
+    pub(crate) is_encrypted: bool,
+}
+
+impl fmt::Debug for QueueFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QueueFile").finish_non_exhaustive()
+    }
+}
+
+/// The event that holds consent.
+#[derive(Debug)]
+pub(crate) struct AccountEvent<'a> {
+    /// The host of the homeserver, with its port if that is not the usual one.
+    pub(crate) homeserver: String,
+    pub(crate) event_type: &'a str,
+}
+
+impl Disclosure {
+    pub(crate) fn new(
+        configuration: &Configuration,
+        event: &AccountEvent<'_>,
+        guard: &Guard,
+    ) -> Self {
+        let recipients = configuration.recipients.clone();
+        let mut identifiers = event.identifiers();
+        identifiers.extend(recipients.iter().flat_map(DisclosedRecipient::identifiers));
+        Self {
+            identifiers,
+            recipients,
+            local_copies: configuration.local_copies(event.event_type),
+            kept_back: KeptBack {
+                kinds: guard.kinds_by_name(),
+                guard_policy: guard.policy(),
+                text_policy: guard.text_policy(),
+            },
+        }
+    }
+
+    /// Returns the disclosure as four Markdown tables. That of the identifiers has the columns
+    /// of a cookie policy: domain, identifier, description, retention, first or third party.
+    #[must_use]
+    pub fn to_markdown(&self) -> String {
+        markdown::page(self)
+    }
+}
+
+impl AccountEvent<'_> {
+    /// Returns the members of the account's event.
+    fn identifiers(&self) -> Vec<DisclosedIdentifier> {
+        let member = |name: &str, description: &str, retention: &str| DisclosedIdentifier {
+            domain: self.homeserver.clone(),
+            name: format!("{name} in {}", self.event_type),
+            description: description.to_owned(),
+            retention: Some(retention.to_owned()),
+            party: None,
+        };
+        vec![
+            member(
+                "id",
+                "The analytics ID: a random number, shared by the devices of the account. \
+                 Created when the user opts in, deleted when the user opts out.",
+                "until the user opts out",
+            ),
+            member(
+                "pseudonymousAnalyticsOptIn",
+                "The decision of the user: true or false. Written when the user decides.",
+                "as long as the account",
+            ),
+        ]
+    }
+}
+
+impl Configuration {
+    fn local_copies(&self, event_type: &str) -> Vec<LocalCopy> {
+        let age = Span(self.queue_age);
+        let copy = |place: &str, contains: &str, retention: String| LocalCopy {
+            place: place.to_owned(),
+            contains: contains.to_owned(),
+            retention,
+        };
+        let mut copies = vec![
+            copy(
+                "account data in the client's store",
+                "The account's event, with the analytics ID, as the last sync showed it.",
+                "until a sync shows another event, or as long as the store".to_owned(),
+            ),
+            copy(
+                &format!("matrix-analytics/{event_type} in the client's store"),
+                "The decision of the user, a veto of this device, a pending removal, and salted \
+                 digests of the current and of earlier analytics IDs.",
+                "as long as the store".to_owned(),
+            ),
+            copy(
+                "memory",
+                "Events and user properties that wait to be sent, and the analytics ID.",
+                format!("events: {age}; all of it until the user opts out or the app ends"),
+            ),
+        ];
+        if let Some(most) = self.history {
+            copies.push(copy(
+                "history in memory",
+                &format!("The last {most} events that were sent, with their properties."),
+                "until the user opts out or the app ends".to_owned(),
+            ));
+        }
+        if let Some(QueueFile { path, is_encrypted }) = &self.queue {
+            let encrypted = if *is_encrypted { " Encrypted." } else { "" };
+            copies.push(copy(
+                path,
+                &format!(
+                    "Events and user properties that wait to be sent.{encrypted} The names of the \
+                     recipients, numbers of events, and a salted hash of the user. Files whose \
+                     names begin with this one belong to it.",
+                ),
+                format!(
+                    "events: {age}; user properties: until they are sent; both until the user \
+                     opts out; the rest as long as the file"
+                ),
+            ));
+        }
+        copies
+    }
+}
+
+impl DisclosedRecipient {
+    pub(crate) fn new(recipient: &Recipient) -> Self {
+        let Recipient { backend, declared } = recipient;
+        Self {
+            name: declared.name.clone().unwrap_or_else(|| backend.name().to_owned()),
+            // The real host, if it is known: a declaration must not hide it.
+            domain: backend.host().or_else(|| declared.host.clone()),
+            party: declared.party,
+            purpose: declared.purpose.clone(),
+            retention: declared.retention.clone(),
+        }
+    }
+
+    /// Returns the identifiers that this recipient receives.
+    fn identifiers(&self) -> Vec<DisclosedIdentifier> {
+        let identifier = |name: &str, description: &str| DisclosedIdentifier {
+            domain: self.domain.clone().unwrap_or_else(|| self.name.clone()),
+            name: name.to_owned(),
+            description: description.to_owned(),
+            retention: self.retention.clone(),
+            party: self.party,
+        };
+        let mut identifiers = vec![
+            identifier(
+                "analytics ID",
+                "The ID of the account's event, sent with each event after the opt-in.",
+            ),
+            identifier("event ID", "A random UUID of each event, by which repeats are recognised."),
+        ];
+        if self.domain.is_some() {
+            identifiers.push(identifier(
+                "IP address",
+                "The address that the device connects from; the host sees it.",
+            ));
+        }
+        identifiers
+    }
+}
+
+/// Writes a duration in its largest unit, such as "7 days".
+struct Span(Duration);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const UNITS: [(u64, &str); 4] =
+            [(86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second")];
+
+        let seconds = self.0.as_secs();
+        let unit =
+            UNITS.into_iter().find(|(length, _)| seconds >= *length && seconds % length == 0);
+        let (length, unit) = unit.unwrap_or((1, "second"));
+        let number = seconds / length;
+        write!(f, "{number} {unit}{}", if number == 1 { "" } else { "s" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_is_written_in_its_largest_whole_unit() {
+        for (seconds, text) in [
+            (0, "0 seconds"),
+            (1, "1 second"),
+            (90, "90 seconds"),
+            (3600, "1 hour"),
+            (7 * 86_400, "7 days"),
+            (86_400 + 3600, "25 hours"),
+        ] {
+            assert_eq!(Span(Duration::from_secs(seconds)).to_string(), text);
+        }
+    }
+}

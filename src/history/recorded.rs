@@ -1,0 +1,88 @@
+//! A backend that notes in the history what it sends.
+
+use std::sync::Arc;
+
+use super::{History, SentOutcome};
+use crate::{
+    backend::{Batch, ClosedFuture, DeliveryError, DynBackend, SendFuture},
+    event::OutgoingEvent,
+};
+
+/// Notes in `history` what `backend` sends.
+pub(crate) struct Recorded {
+    pub(crate) backend: Box<dyn DynBackend>,
+    pub(crate) recipient: Arc<str>,
+    pub(crate) history: Arc<History>,
+}
+
+/// A request whose outcome is noted even if its future is dropped.
+struct Attempt<'a> {
+    recorded: &'a Recorded,
+    batch: &'a Batch,
+    outcome: SentOutcome,
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        let Recorded { recipient, history, .. } = self.recorded;
+        history.end(recipient, self.batch, self.outcome);
+    }
+}
+
+impl DynBackend for Recorded {
+    fn name(&self) -> &'static str {
+        self.backend.name()
+    }
+
+    fn send<'a>(&'a self, batch: &'a Batch) -> SendFuture<'a> {
+        Box::pin(async move {
+            self.history.begin(&self.recipient, batch);
+            let outcome = SentOutcome::Unconfirmed;
+            let mut attempt = Attempt { recorded: self, batch, outcome };
+            let answer = self.backend.send(batch).await;
+            attempt.outcome = outcome_of(&answer, batch);
+            answer
+        })
+    }
+
+    fn carries_user_properties(&self, event: &OutgoingEvent) -> bool {
+        self.backend.carries_user_properties(event)
+    }
+
+    fn host(&self) -> Option<String> {
+        self.backend.host()
+    }
+
+    fn render(&self, batch: &Batch) -> Option<String> {
+        self.backend.render(batch)
+    }
+
+    fn close(&self) {
+        self.backend.close();
+    }
+
+    fn closed(&self) -> ClosedFuture<'_> {
+        self.backend.closed()
+    }
+}
+
+/// Returns the outcome of each event of `batch`. A refusal may be due to another event of the
+/// batch, or to the user properties that it carries.
+fn outcome_of(answer: &Result<(), DeliveryError>, batch: &Batch) -> SentOutcome {
+    let is_alone =
+        batch.len() == 1 && batch.events().all(|event| event.user_properties().is_empty());
+    match answer {
+        Ok(()) => SentOutcome::Delivered,
+        Err(DeliveryError::Rejected(_) | DeliveryError::TooLarge(_)) if is_alone => {
+            SentOutcome::Refused
+        }
+        Err(
+            DeliveryError::Rejected(_)
+            | DeliveryError::TooLarge(_)
+            | DeliveryError::Throttled { .. }
+            | DeliveryError::Transient(_)
+            | DeliveryError::Unauthorized(_)
+            | DeliveryError::Misconfigured(_),
+        ) => SentOutcome::Unconfirmed,
+    }
+}
