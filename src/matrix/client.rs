@@ -8,8 +8,8 @@ use matrix_sdk::Client;
 /// It lets the compiler tell an app with another version of matrix-sdk which version of this crate
 /// it needs.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is not the `Client` of the matrix-sdk that matrix-analytics is built with",
-    label = "not the `Client` of that matrix-sdk",
+    message = "`{Self}` is not from the matrix-sdk that matrix-analytics is built with",
+    label = "expected the `Client` of that matrix-sdk",
     note = "the minor version of matrix-analytics is that of the matrix-sdk it is built with: choose \
             the one that your matrix-sdk has",
     note = "if your matrix-sdk is not from crates.io, name it in `[patch.crates-io]`: \
