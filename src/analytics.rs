@@ -42,6 +42,7 @@ use crate::{
         session::{self, own_identifiers},
         sync,
     },
+    sink::Sink,
     stop::Stop,
 };
 
@@ -54,6 +55,8 @@ use crate::{
 /// See the crate's front page for a walk-through.
 #[derive(Clone)]
 pub struct Analytics {
+    /// Kept outside of the handle, so that a capture follows one pointer to the gate.
+    sink: Arc<Sink>,
     handle: Arc<Handle>,
 }
 
@@ -122,7 +125,7 @@ impl Analytics {
     /// [`Analytics::shutdown`]. Costs one atomic load.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.inner().sink.is_open()
+        self.sink.is_open()
     }
 
     /// Returns the ID that events are sent under. There is none unless the gate is open, even if
@@ -312,7 +315,8 @@ impl Analytics {
             inner.wake.clone(),
             stop.clone(),
         ));
-        Self { handle: Arc::new(Handle { inner, calls, event_handler, stop, claim }) }
+        let sink = inner.sink.clone();
+        Self { sink, handle: Arc::new(Handle { inner, calls, event_handler, stop, claim }) }
     }
 
     pub(crate) fn inner(&self) -> &Shared {

@@ -1,5 +1,6 @@
 //! Events: a name and flat properties.
 
+mod borrowed;
 mod captured;
 mod deserialize_error;
 mod flat;
@@ -15,7 +16,8 @@ mod value;
 use serde::Serialize;
 
 pub(crate) use self::{
-    captured::CapturedEvent, properties::PropertyFate, unique_ids::UniqueIds, user::Said,
+    borrowed::BorrowedProperties, captured::CapturedEvent, flat::write_flat, properties::PropertyFate,
+    unique_ids::UniqueIds, user::Said,
 };
 pub use self::{
     deserialize_error::DeserializeError, invalid::InvalidEvent, outgoing::OutgoingEvent,
@@ -63,14 +65,24 @@ pub trait AnalyticsEvent: Serialize {
 
 /// Checks the name of an event.
 pub(crate) fn check_name(name: &str) -> Result<(), InvalidEvent> {
-    if name.len() > MAX_NAME_BYTES {
-        Err(InvalidEvent::NameTooLong)
-    } else if !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic()) {
-        // Fast path: nearly all names are printable ASCII.
+    if is_plain_name(name) {
         Ok(())
+    } else if name.len() > MAX_NAME_BYTES {
+        Err(InvalidEvent::NameTooLong)
     } else if name.trim().is_empty() || name.chars().any(char::is_control) {
         Err(InvalidEvent::Name)
     } else {
         Ok(())
     }
+}
+
+/// Returns whether `name` is valid and printable ASCII, as nearly all names are. The compiler
+/// finds that out for the name of a type.
+pub(crate) const fn is_plain_name(name: &str) -> bool {
+    let name = name.as_bytes();
+    let mut plain = 0;
+    while plain < name.len() && name[plain].is_ascii_graphic() {
+        plain += 1;
+    }
+    plain == name.len() && 0 < plain && plain <= MAX_NAME_BYTES
 }

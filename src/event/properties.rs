@@ -8,7 +8,7 @@ use std::{borrow::Cow, collections::HashSet, fmt};
 use serde::{Serialize, Serializer, de::DeserializeOwned, ser::SerializeMap as _};
 
 use super::{
-    DeserializeError, InvalidEvent, MAX_EVENT_BYTES, PropertyValue, flat,
+    BorrowedProperties, DeserializeError, InvalidEvent, MAX_EVENT_BYTES, PropertyValue, flat,
     members::{self, Key, Member},
 };
 
@@ -76,17 +76,16 @@ impl Properties {
     /// [`InvalidEvent`] if `event` is not flat, has an empty or over-long key,
     /// a float that is not finite, or is larger than [`MAX_EVENT_BYTES`].
     pub fn from_serialize<T: Serialize + ?Sized>(event: &T) -> Result<Self, InvalidEvent> {
-        flat::members(event).and_then(|flat| {
-            let properties = Self {
-                members: flat.members,
-                problem: None,
-                // A type may name two of its fields the same. Whether it did is found out in
-                // the background: a caller does not wait for that.
-                may_repeat: true,
-                has_text: flat.has_text,
-            };
-            properties.check().map(|()| properties)
-        })
+        flat::write_flat(event, |properties| properties.to_owned())
+    }
+
+    /// Returns these properties without a copy of their text, once they were checked.
+    pub(crate) fn borrowed(&self) -> BorrowedProperties<'_> {
+        BorrowedProperties {
+            members: &self.members,
+            may_repeat: self.may_repeat,
+            has_text: self.has_text,
+        }
     }
 
     /// Adds `key` with `value`, or replaces its value, and returns the properties.
@@ -333,6 +332,13 @@ impl Properties {
             Some(members) => Self { members, may_repeat: false, ..self },
             None => Self { may_repeat: false, ..self },
         }
+    }
+}
+
+impl From<BorrowedProperties<'_>> for Properties {
+    fn from(borrowed: BorrowedProperties<'_>) -> Self {
+        let BorrowedProperties { members, may_repeat, has_text } = borrowed;
+        Self { members: members.to_owned(), problem: None, may_repeat, has_text }
     }
 }
 

@@ -1,0 +1,64 @@
+//! Captured events in two allocations that they share.
+
+use crate::event::{BorrowedProperties, CapturedEvent};
+
+/// Captured events, and the text of their properties.
+///
+/// A capture allocates nothing of its own, which would be freed on another thread: allocators
+/// are slow at that.
+#[derive(Default)]
+pub(crate) struct Buffer {
+    entries: Vec<Entry>,
+    /// The properties of all entries, one after the other.
+    members: String,
+}
+
+struct Entry {
+    event: CapturedEvent,
+    /// The length of the properties.
+    length: usize,
+    may_repeat: bool,
+    has_text: bool,
+}
+
+impl Buffer {
+    /// The largest number of entries that memory is kept for.
+    const MOST_KEPT: usize = 256;
+    /// The most bytes of properties that memory is kept for.
+    const MOST_KEPT_BYTES: usize = 32 * 1024;
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(super) fn push(&mut self, event: CapturedEvent, properties: BorrowedProperties<'_>) {
+        let BorrowedProperties { members, may_repeat, has_text } = properties;
+        self.members.push_str(members);
+        self.entries.push(Entry { event, length: members.len(), may_repeat, has_text });
+    }
+
+    /// Takes all events out, each with its properties.
+    pub(crate) fn drain(
+        &mut self,
+    ) -> impl Iterator<Item = (CapturedEvent, BorrowedProperties<'_>)> {
+        let mut rest = &*self.members;
+        self.entries.drain(..).map(move |Entry { event, length, may_repeat, has_text }| {
+            let (members, after) = rest.split_at_checked(length).unwrap_or_default();
+            rest = after;
+            (event, BorrowedProperties { members, may_repeat, has_text })
+        })
+    }
+
+    /// Returns an empty buffer that keeps the memory of this one, unless that is too large.
+    pub(crate) fn cleared(mut self) -> Self {
+        self.entries.clear();
+        self.members.clear();
+        self.entries.shrink_to(Self::MOST_KEPT);
+        self.members.shrink_to(Self::MOST_KEPT_BYTES);
+        self
+    }
+}
