@@ -46,7 +46,8 @@ use crate::{
     backend::DynBackend,
     event::{
         AnalyticsEvent, BorrowedProperties, CapturedEvent, InvalidEvent, OutgoingEvent, Properties,
-        UniqueIds, UserProperties, check_name, is_plain_name, unix_time::from_unix_nanos, write_flat,
+        UniqueIds, UserProperties, check_name, is_plain_name, unix_time::from_unix_nanos,
+        write_flat,
     },
     gate::{Gate, Phase, WipeReason},
     guard::Guard,
@@ -152,12 +153,7 @@ impl Sink {
     }
 
     /// Captures a typed event in `epoch`. It happens now, unless `at` gives its time.
-    pub(crate) fn capture<E: AnalyticsEvent>(
-        &self,
-        epoch: u64,
-        at: Option<SystemTime>,
-        event: &E,
-    ) {
+    pub(crate) fn capture<E: AnalyticsEvent>(&self, epoch: u64, at: Option<SystemTime>, event: &E) {
         let checked = if const { is_plain_name(E::NAME) } { Ok(()) } else { check_name(E::NAME) };
         let pushed = checked.and_then(|()| {
             write_flat(event, |properties| self.push(epoch, at, E::NAME.into(), properties))

@@ -1,4 +1,4 @@
-use super::*;
+use super::{write::is_plain, *};
 use crate::event::members::{Key, parse, split};
 
 const TEXTS: [&str; 15] = [
@@ -119,4 +119,18 @@ fn an_event_after_one_that_was_refused_is_whole() {
     assert!(members(&[("unfinished", 1)]).is_err());
     assert!(members(&std::collections::BTreeMap::from([("a", f64::NAN)])).is_err());
     assert_eq!(members(&std::collections::BTreeMap::from([("b", 2)])).unwrap(), r#""b":2"#);
+}
+
+#[test]
+fn a_character_that_may_need_an_escape_is_found_wherever_it_stands() {
+    for length in 0..20 {
+        assert!(is_plain(&"x".repeat(length)), "{length}");
+        for at in 0..length {
+            for character in ('\0'..='\u{80}').chain(['\u{7ff}', '\u{2028}', '🦀']) {
+                let text = format!("{}{character}{}", "~".repeat(at), " ".repeat(length - at - 1));
+                let plain = matches!(character, ' '..='~') && !matches!(character, '"' | '\\');
+                assert_eq!(is_plain(&text), plain, "{character:?} at {at} of {length}");
+            }
+        }
+    }
 }

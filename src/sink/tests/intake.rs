@@ -10,12 +10,7 @@ use crate::{
 };
 
 fn event() -> CapturedEvent {
-    CapturedEvent {
-        name: "Event".into(),
-        super_properties: None,
-        at: SystemTime::now(),
-        epoch: 1,
-    }
+    CapturedEvent { name: "Event".into(), super_properties: None, at: SystemTime::now(), epoch: 1 }
 }
 
 fn text(bytes: usize) -> Properties {
