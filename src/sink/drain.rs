@@ -165,7 +165,7 @@ impl Sink {
         let events = captured.drain();
         let events = events.map(|(event, said)| self.prepare(event, said, &mut ids, now));
         in_transit.events.extend(events);
-        in_transit.spare = captured.cleared();
+        in_transit.spare = captured.cleared(in_transit.number);
         self.tell_lanes();
         Some(in_transit)
     }

@@ -22,10 +22,10 @@ struct Entry {
 }
 
 impl Buffer {
-    /// The largest number of entries that memory is kept for.
-    const MOST_KEPT: usize = 256;
-    /// The most bytes of properties that memory is kept for.
-    const MOST_KEPT_BYTES: usize = 32 * 1024;
+    /// The smallest and the largest number of entries that memory is kept for.
+    const KEPT: (usize, usize) = (256, 4096);
+    /// The least and the most bytes of properties that memory is kept for.
+    const KEPT_BYTES: (usize, usize) = (32 * 1024, 512 * 1024);
 
     pub(crate) fn len(&self) -> usize {
         self.entries.len()
@@ -53,12 +53,18 @@ impl Buffer {
         })
     }
 
-    /// Returns an empty buffer that keeps the memory of this one, unless that is too large.
-    pub(crate) fn cleared(mut self) -> Self {
+    /// Returns an empty buffer in the memory of this one, which held `events`. It keeps twice of
+    /// what it held, within bounds: a burst is not made slower by memory that is new to the process, and what the
+    /// burst needed is given up after the next small batch.
+    pub(crate) fn cleared(mut self, events: usize) -> Self {
+        let (least, most) = Self::KEPT;
+        let entries = (2 * events).clamp(least, most);
+        let (least, most) = Self::KEPT_BYTES;
+        let bytes = (2 * self.members.len()).clamp(least, most);
         self.entries.clear();
         self.members.clear();
-        self.entries.shrink_to(Self::MOST_KEPT);
-        self.members.shrink_to(Self::MOST_KEPT_BYTES);
+        self.entries.shrink_to(entries);
+        self.members.shrink_to(bytes);
         self
     }
 }
