@@ -130,7 +130,7 @@ impl App {
     /// once it has decided to take the event.
     fn capture(&self) {
         if let Some(epoch) = self.sink.capture_epoch() {
-            self.sink.capture_named(epoch, None, "event".into(), &self.says());
+            self.sink.capture_named(epoch, None, "event".into(), self.says());
         }
     }
 

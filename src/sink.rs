@@ -170,10 +170,11 @@ impl Sink {
         epoch: u64,
         at: Option<SystemTime>,
         name: Cow<'static, str>,
-        properties: &Properties,
+        properties: Properties,
     ) {
-        match check_name(&name).and_then(|()| properties.check()) {
-            Ok(()) => self.push(epoch, at, name, properties.borrowed()),
+        let checked = check_name(&name).and_then(|()| properties.check());
+        match checked.map(|()| properties) {
+            Ok(properties) => self.push(epoch, at, name, properties.borrowed()),
             Err(invalid) => self.intake.refuse(invalid.into()),
         }
     }

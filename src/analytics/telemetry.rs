@@ -65,7 +65,7 @@ impl Analytics {
         properties: impl FnOnce() -> Properties,
     ) {
         if let Some(epoch) = self.sink.capture_epoch() {
-            self.sink.capture_named(epoch, None, name.into(), &properties());
+            self.sink.capture_named(epoch, None, name.into(), properties());
         }
     }
 
@@ -93,7 +93,7 @@ impl Analytics {
         properties: Properties,
     ) {
         if let Some(epoch) = self.sink.capture_epoch() {
-            self.sink.capture_named(epoch, Some(time), name.into(), &properties);
+            self.sink.capture_named(epoch, Some(time), name.into(), properties);
         }
     }
 

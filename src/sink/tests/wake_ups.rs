@@ -91,7 +91,7 @@ fn open_sink() -> Arc<Sink> {
 fn capture(sink: &Sink, events: usize) {
     for _ in 0..events {
         let epoch = sink.capture_epoch().unwrap();
-        sink.capture_named(epoch, None, "Event".into(), &Properties::new());
+        sink.capture_named(epoch, None, "Event".into(), Properties::new());
     }
 }
 
