@@ -156,7 +156,10 @@ impl Sink {
     pub(crate) fn capture<E: AnalyticsEvent>(&self, epoch: u64, at: Option<SystemTime>, event: &E) {
         let checked = if const { is_plain_name(E::NAME) } { Ok(()) } else { check_name(E::NAME) };
         let pushed = checked.and_then(|()| {
-            write_flat(event, |properties| self.push(epoch, at, E::NAME.into(), properties))
+            write_flat(event, |properties| {
+                Properties::check_borrowed(properties)
+                    .map(|()| self.push(epoch, at, E::NAME.into(), properties))
+            })
         });
         if let Err(invalid) = pushed {
             self.intake.refuse(invalid.into());
@@ -355,8 +358,8 @@ impl Sink {
     ) -> Result<Queued, DropReason> {
         let bytes = captured.bytes(properties);
         let properties = match &captured.super_properties {
-            Some(super_properties) => properties.to_owned().over(super_properties),
-            None => properties.to_owned().without_repeats(),
+            Some(super_properties) => Properties::from(properties).over(super_properties),
+            None => Properties::from(properties).without_repeats(),
         };
         let guarded = self.guard.event(captured.name, properties);
         let (name, properties) = guarded.ok_or(DropReason::Guarded)?;

@@ -24,10 +24,10 @@ const BUFFER_BYTES: usize = 256;
 /// Larger buffers are not kept, because few events need them.
 const LARGEST_KEPT_BYTES: usize = 4096;
 
-/// Serialises `value` to properties, and passes them to `then`.
+/// Serialises `value` to properties, and passes them to `then`, which checks their size.
 pub(crate) fn write_flat<T: Serialize + ?Sized, R>(
     value: &T,
-    then: impl FnOnce(BorrowedProperties<'_>) -> R,
+    then: impl FnOnce(BorrowedProperties<'_>) -> Result<R, InvalidEvent>,
 ) -> Result<R, InvalidEvent> {
     let mut buffer = take_buffer();
     let keys = value.serialize(Object { out: &mut buffer }).map_err(|FlatError(error)| error)?;
@@ -38,10 +38,9 @@ pub(crate) fn write_flat<T: Serialize + ?Sized, R>(
         may_repeat: true,
         has_text: !matches!(keys, Keys::Fixed { has_text: false }),
     };
-    properties.check()?;
     let result = then(properties);
     keep_buffer(buffer);
-    Ok(result)
+    result
 }
 
 fn take_buffer() -> String {

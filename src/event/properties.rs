@@ -76,7 +76,19 @@ impl Properties {
     /// [`InvalidEvent`] if `event` is not flat, has an empty or over-long key,
     /// a float that is not finite, or is larger than [`MAX_EVENT_BYTES`].
     pub fn from_serialize<T: Serialize + ?Sized>(event: &T) -> Result<Self, InvalidEvent> {
-        flat::write_flat(event, |properties| properties.to_owned())
+        flat::write_flat(event, |properties| {
+            Self::check_borrowed(properties).map(|()| properties.into())
+        })
+    }
+
+    /// Finds what would keep `borrowed` from being captured.
+    pub(crate) fn check_borrowed(borrowed: BorrowedProperties<'_>) -> Result<(), InvalidEvent> {
+        // Only a text that repeats keys can be larger than the properties.
+        if borrowed.members.len() + 2 > MAX_EVENT_BYTES {
+            Self::from(borrowed).check()
+        } else {
+            Ok(())
+        }
     }
 
     /// Returns these properties without a copy of their text, once they were checked.

@@ -82,7 +82,8 @@ fn each_event_leaves_with_its_own_properties_in_the_order_of_capture() {
             intake.push(event(), properties.borrowed());
         }
         let mut taken = intake.lock().take();
-        let left: Vec<_> = taken.drain().map(|(_, properties)| properties.to_owned()).collect();
+        let left: Vec<_> =
+            taken.drain().map(|(_, properties)| Properties::from(properties)).collect();
         assert_eq!(left, all);
         intake.lock().replace(taken.cleared(all.len()));
     }
