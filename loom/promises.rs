@@ -129,7 +129,9 @@ impl App {
     /// Captures an event that names the era of its capture. The sink reads the properties
     /// once it has decided to take the event.
     fn capture(&self) {
-        self.sink.capture("event", || Ok(self.says()));
+        if let Some(epoch) = self.sink.capture_epoch() {
+            self.sink.capture_named(epoch, None, "event".into(), self.says());
+        }
     }
 
     fn says(&self) -> Properties {

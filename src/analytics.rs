@@ -47,6 +47,7 @@ use crate::{
         session::{self, own_identifiers},
         sync,
     },
+    sink::Sink,
     spawn,
     stop::Stop,
 };
@@ -60,6 +61,8 @@ use crate::{
 /// See the crate's front page for a walk-through.
 #[derive(Clone)]
 pub struct Analytics {
+    /// Kept outside of the handle, so that a capture follows one pointer to the gate.
+    sink: Arc<Sink>,
     handle: Arc<Handle>,
 }
 
@@ -128,7 +131,7 @@ impl Analytics {
     /// [`Analytics::shutdown`]. Costs one atomic load.
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.inner().sink.is_open()
+        self.sink.is_open()
     }
 
     /// Returns the ID that events are sent under. There is none unless the gate is open, even if
@@ -352,7 +355,8 @@ impl Analytics {
             stop.clone(),
         );
         spawn::detach(&inner.runtime, task);
-        Self { handle: Arc::new(Handle { inner, calls, event_handler, stop, claim }) }
+        let sink = inner.sink.clone();
+        Self { sink, handle: Arc::new(Handle { inner, calls, event_handler, stop, claim }) }
     }
 
     pub(crate) fn inner(&self) -> &Shared {

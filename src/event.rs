@@ -1,5 +1,6 @@
 //! Events: a name and flat properties.
 
+mod borrowed;
 mod captured;
 mod computed;
 mod deserialize_error;
@@ -16,7 +17,9 @@ mod value;
 use serde::Serialize;
 
 pub(crate) use self::{
+    borrowed::BorrowedProperties,
     captured::{CapturedEvent, counted_bytes},
+    flat::write_flat,
     properties::PropertyFate,
     unique_ids::UniqueIds,
     user::UserUpdate,
@@ -77,4 +80,15 @@ pub(crate) fn check_name(name: &str) -> Result<(), InvalidEvent> {
     } else {
         Ok(())
     }
+}
+
+/// Returns whether `name` is valid and printable ASCII, which the compiler finds out for the
+/// name of a type.
+pub(crate) const fn is_plain_name(name: &str) -> bool {
+    let name = name.as_bytes();
+    let mut plain = 0;
+    while plain < name.len() && name[plain].is_ascii_graphic() {
+        plain += 1;
+    }
+    plain == name.len() && 0 < plain && plain <= MAX_NAME_BYTES
 }

@@ -52,6 +52,7 @@ impl Gate {
     }
 
     /// Returns the epoch to capture in, or `None` if the gate is closed.
+    #[inline]
     pub(crate) fn capture_epoch(&self) -> Option<u64> {
         let word = self.word.load(Ordering::Acquire);
         (word & PHASE_MASK != Phase::Closed as u64).then_some(word >> PHASE_BITS)

@@ -48,8 +48,9 @@ use crate::{
     analytics_id::AnalyticsId,
     backend::{Batch, DynBackend},
     event::{
-        CapturedEvent, InvalidEvent, OutgoingEvent, Properties, UniqueIds, UserProperties,
-        check_name, counted_bytes, unix_time::from_unix_nanos,
+        AnalyticsEvent, BorrowedProperties, CapturedEvent, InvalidEvent, OutgoingEvent, Properties,
+        UniqueIds, UserProperties, check_name, counted_bytes, is_plain_name,
+        unix_time::from_unix_nanos, write_flat,
     },
     gate::{Gate, Phase, WipeReason},
     guard::Guard,
@@ -150,49 +151,56 @@ impl Sink {
         self.gate.is_open()
     }
 
-    /// Captures an event that happens now, unless the gate is closed.
-    pub(crate) fn capture(
-        &self,
-        name: impl Into<Cow<'static, str>>,
-        properties: impl FnOnce() -> Result<Properties, InvalidEvent>,
-    ) {
-        self.capture_with(name, SystemTime::now, properties);
+    /// Returns the epoch to capture in, or `None` if the gate is closed.
+    #[inline]
+    pub(crate) fn capture_epoch(&self) -> Option<u64> {
+        self.gate.capture_epoch()
     }
 
-    /// Captures an event that happened at `time`, unless the gate is closed.
+    /// Captures a typed event in `epoch`. It happens now, unless `at` gives its time.
+    pub(crate) fn capture<E: AnalyticsEvent>(&self, epoch: u64, at: Option<SystemTime>, event: &E) {
+        let checked = if const { is_plain_name(E::NAME) } { Ok(()) } else { check_name(E::NAME) };
+        let pushed = checked.and_then(|()| {
+            write_flat(event, |properties| {
+                Properties::check_borrowed(properties)
+                    .map(|()| self.push(epoch, at, E::NAME.into(), properties))
+            })
+        });
+        if let Err(invalid) = pushed {
+            self.intake.refuse(invalid.into());
+        }
+    }
+
+    /// Captures an event whose name is known at run time only; otherwise like
+    /// [`Sink::capture`].
+    pub(crate) fn capture_named(
+        &self,
+        epoch: u64,
+        at: Option<SystemTime>,
+        name: Cow<'static, str>,
+        properties: Properties,
+    ) {
+        let checked = check_name(&name).and_then(|()| properties.check());
+        match checked.map(|()| properties) {
+            Ok(properties) => self.push(epoch, at, name, properties.borrowed()),
+            Err(invalid) => self.intake.refuse(invalid.into()),
+        }
+    }
+
+    /// Passes an event to the intake.
     ///
     /// A time in the future becomes the current time. A time before 1677 becomes the
     /// earliest time that a durable queue can store.
-    pub(crate) fn capture_at(
+    fn push(
         &self,
-        time: SystemTime,
-        name: impl Into<Cow<'static, str>>,
-        properties: impl FnOnce() -> Result<Properties, InvalidEvent>,
+        epoch: u64,
+        at: Option<SystemTime>,
+        name: Cow<'static, str>,
+        properties: BorrowedProperties<'_>,
     ) {
-        let time = || from_unix_nanos(-i64::MAX).max(time).min(SystemTime::now());
-        self.capture_with(name, time, properties);
-    }
-
-    fn capture_with(
-        &self,
-        name: impl Into<Cow<'static, str>>,
-        time: impl FnOnce() -> SystemTime,
-        properties: impl FnOnce() -> Result<Properties, InvalidEvent>,
-    ) {
-        let Some(epoch) = self.gate.capture_epoch() else {
-            return;
-        };
-        let name = name.into();
-        match check_name(&name).and_then(|()| properties()) {
-            Ok(properties) => self.intake.push(CapturedEvent {
-                name,
-                properties,
-                super_properties: None,
-                at: time(),
-                epoch,
-            }),
-            Err(invalid) => self.intake.refuse(invalid.into()),
-        }
+        let now = SystemTime::now();
+        let at = at.map_or(now, |at| from_unix_nanos(-i64::MAX).max(at).min(now));
+        self.intake.push(CapturedEvent { name, super_properties: None, at, epoch }, properties);
     }
 
     pub(crate) fn set_super_properties(&self, properties: Properties) -> Result<(), InvalidEvent> {
@@ -358,13 +366,14 @@ impl Sink {
     fn prepare(
         &self,
         captured: CapturedEvent,
+        properties: BorrowedProperties<'_>,
         ids: &mut UniqueIds,
         now: Instant,
     ) -> Result<Queued, DropReason> {
-        let bytes = captured.bytes();
+        let bytes = captured.bytes(properties);
         let super_properties = captured.super_properties.as_deref();
         let (name, properties) =
-            complete(&self.guard, captured.name, captured.properties, super_properties)?;
+            complete(&self.guard, captured.name, properties.into(), super_properties)?;
         let event = OutgoingEvent {
             uuid: ids.next(),
             name,

@@ -27,19 +27,24 @@ impl Analytics {
     ///
     /// # Cost
     ///
-    /// While the gate is closed, one atomic load. Otherwise the event is written as JSON into one
-    /// allocation of its size, its time is taken, and it is put into a buffer behind a lock
-    /// that is held briefly: about as much as one `serde_json::to_vec`. A call that finds the
-    /// buffer empty wakes the background task, which takes longer, as does the call that
-    /// completes a batch. That task does all other work. `docs/measured.md` has the figures.
+    /// While the gate is closed, one atomic load. Otherwise the event is written as JSON, its
+    /// time is taken, and both are copied into a buffer behind a lock that is held briefly:
+    /// about as much as one `serde_json::to_vec`. Once the buffer has grown, nothing is
+    /// allocated. A call that finds the buffer empty wakes the background task, which takes
+    /// longer, as does the call that completes a batch. That task does all other work.
+    /// `docs/measured.md` has the figures.
+    #[inline]
     pub fn capture<E: AnalyticsEvent>(&self, event: &E) {
-        self.inner().sink.capture(E::NAME, || Properties::from_serialize(event));
+        if let Some(epoch) = self.sink.capture_epoch() {
+            self.sink.capture(epoch, None, event);
+        }
     }
 
     /// Captures an event whose name and properties are known at run time only; otherwise like
     /// [`Analytics::capture`].
     ///
     /// The properties are built even at a closed gate; [`Analytics::capture_with`] avoids that.
+    #[inline]
     pub fn capture_named(&self, name: impl Into<Cow<'static, str>>, properties: Properties) {
         self.capture_with(name, || properties);
     }
@@ -55,15 +60,15 @@ impl Analytics {
     ///     });
     /// }
     /// ```
+    #[inline]
     pub fn capture_with(
         &self,
         name: impl Into<Cow<'static, str>>,
         properties: impl FnOnce() -> Properties,
     ) {
-        self.inner().sink.capture(name, || {
-            let properties = properties();
-            properties.check().map(|()| properties)
-        });
+        if let Some(epoch) = self.sink.capture_epoch() {
+            self.sink.capture_named(epoch, None, name.into(), properties());
+        }
     }
 
     /// Captures a typed event that happened at `time`; otherwise like [`Analytics::capture`].
@@ -76,7 +81,9 @@ impl Analytics {
     /// Never pass an event from before the user opted in, in this session or an earlier one:
     /// consent does not apply to the past, and this crate cannot know when something happened.
     pub fn capture_at<E: AnalyticsEvent>(&self, time: SystemTime, event: &E) {
-        self.inner().sink.capture_at(time, E::NAME, || Properties::from_serialize(event));
+        if let Some(epoch) = self.sink.capture_epoch() {
+            self.sink.capture(epoch, Some(time), event);
+        }
     }
 
     /// Captures an event that happened at `time` and whose name and properties are known
@@ -87,7 +94,9 @@ impl Analytics {
         name: impl Into<Cow<'static, str>>,
         properties: Properties,
     ) {
-        self.inner().sink.capture_at(time, name, || properties.check().map(|()| properties));
+        if let Some(epoch) = self.sink.capture_epoch() {
+            self.sink.capture_named(epoch, Some(time), name.into(), properties);
+        }
     }
 
     /// Sets properties that are added to every event captured from now on. They replace those
@@ -108,7 +117,7 @@ impl Analytics {
         &self,
         properties: impl Into<Properties>,
     ) -> Result<(), InvalidEvent> {
-        self.inner().sink.set_super_properties(properties.into())
+        self.sink.set_super_properties(properties.into())
     }
 
     /// Sets properties of the user. They are added to those that were set before, and to those
@@ -140,7 +149,7 @@ impl Analytics {
         &self,
         properties: impl Into<UserProperties>,
     ) -> Result<(), InvalidEvent> {
-        self.inner().sink.set_user_properties(&properties.into())
+        self.sink.set_user_properties(&properties.into())
     }
 
     /// Tries to deliver everything that was captured until now, and returns what was delivered
@@ -161,7 +170,7 @@ impl Analytics {
     ///
     /// If the future is dropped, delivery goes on.
     pub async fn flush(&self, deadline: Duration) -> DeliveryReport {
-        let sink = &self.inner().sink;
+        let sink = &self.sink;
         let before = sink.stats();
         // The caller may have no runtime, and the deadline needs one.
         let done = spawn(&self.inner().runtime, sink.flush(deadline));
@@ -181,13 +190,13 @@ impl Analytics {
     ///
     /// If the future is dropped, it still ends at the deadline.
     pub async fn shutdown(&self, deadline: Duration) -> DeliveryReport {
-        let sink = self.inner().sink.clone();
+        let sink = self.sink.clone();
         let before = sink.stats();
         sink.close();
         // A caller of `should_ask` waits no longer.
         self.inner().wake_readers();
         let done = spawn(&self.inner().runtime, async move { sink.shutdown(deadline).await });
-        done.await.unwrap_or_else(|_| self.inner().sink.report_since(&before))
+        done.await.unwrap_or_else(|_| self.sink.report_since(&before))
     }
 
     /// Returns a stream of the events that are dropped from now on: one item for each backend
@@ -210,12 +219,12 @@ impl Analytics {
     /// # }
     /// ```
     pub fn drops(&self) -> impl Stream<Item = Dropped> + Send + Unpin + use<> {
-        drops::stream(self.inner().sink.clone())
+        drops::stream(self.sink.clone())
     }
 
     /// Returns where every event is, or why it was dropped.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.inner().sink.stats()
+        self.sink.stats()
     }
 }

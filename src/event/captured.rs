@@ -2,12 +2,11 @@
 
 use std::{borrow::Cow, sync::Arc, time::SystemTime};
 
-use super::Properties;
+use super::{BorrowedProperties, Properties};
 
-/// A captured event on its way to the background task.
+/// A captured event on its way to the background task. Its properties are kept apart from it.
 pub(crate) struct CapturedEvent {
     pub(crate) name: Cow<'static, str>,
-    pub(crate) properties: Properties,
     /// The super properties at the time of capture.
     pub(crate) super_properties: Option<Arc<Properties>>,
     pub(crate) at: SystemTime,
@@ -15,14 +14,15 @@ pub(crate) struct CapturedEvent {
 }
 
 impl CapturedEvent {
-    /// Returns the size of this event for the limits, which apply until it is delivered.
+    /// Returns the size of this event with `properties` for the limits, which apply until it
+    /// is delivered.
     ///
     /// All super properties count, because the part that they add is known only when they
     /// are merged. Otherwise an event that fits into the intake could be too large for a
     /// queue of the same size.
-    pub(crate) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self, properties: BorrowedProperties<'_>) -> usize {
         let super_bytes = self.super_properties.as_ref().map_or(0, |shared| shared.held_bytes());
-        counted_bytes(&self.name, self.properties.held_bytes() + super_bytes)
+        counted_bytes(&self.name, properties.members.len() + super_bytes)
     }
 }
 

@@ -8,7 +8,7 @@ const LAST_MARK: u32 = u64::BITS - 1;
 /// Few events have more than 63 properties. If one of those after the 63rd is computed, all of
 /// them count as computed.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Computed {
+pub(crate) struct Computed {
     marks: u64,
     /// The number of members, or [`UNCOUNTED`].
     members: u32,

@@ -12,24 +12,18 @@ use serde::{
 };
 
 use self::write::{FlatError, push_bool, push_float, push_key, push_number, push_text};
-use super::{InvalidEvent, PropertyValue, computed::Computed};
-
-pub(super) struct Flat {
-    pub(super) members: String,
-    pub(super) origins: Origins,
-}
+use super::{BorrowedProperties, InvalidEvent, PropertyValue, computed::Computed};
 
 /// Where the texts and keys of an event come from.
 #[derive(Default)]
-pub(super) struct Origins {
+struct Origins {
     /// Whether there is a text or a key that the type of the event does not fix.
-    pub(super) has_text: bool,
-    pub(super) computed: Computed,
+    has_text: bool,
+    computed: Computed,
 }
 
 thread_local! {
-    /// Holds an event while it is written, so that `capture` allocates once, and no more
-    /// than it keeps.
+    /// Holds an event while it is written, so that `capture` does not allocate.
     static BUFFER: Cell<String> = const { Cell::new(String::new()) };
 }
 
@@ -38,20 +32,40 @@ const BUFFER_BYTES: usize = 256;
 /// Larger buffers are not kept, because few events need them.
 const LARGEST_KEPT_BYTES: usize = 4096;
 
-/// Serialises `value` to JSON members.
-pub(super) fn members<T: Serialize + ?Sized>(value: &T) -> Result<Flat, InvalidEvent> {
-    // Taken, not borrowed: `value` may capture another event while it is serialised.
+/// Serialises `value` to properties, and passes them to `then`, which checks their size.
+pub(crate) fn write_flat<T: Serialize + ?Sized, R>(
+    value: &T,
+    then: impl FnOnce(BorrowedProperties<'_>) -> Result<R, InvalidEvent>,
+) -> Result<R, InvalidEvent> {
+    let mut buffer = take_buffer();
+    let written = value.serialize(Object { out: &mut buffer });
+    let Origins { has_text, computed } = written.map_err(|FlatError(error)| error)?;
+    let properties = BorrowedProperties {
+        members: &buffer,
+        // A type may name two of its fields the same. Whether it did is found out in the
+        // background: a caller does not wait for that.
+        may_repeat: true,
+        has_text,
+        computed,
+    };
+    let result = then(properties);
+    keep_buffer(buffer);
+    result
+}
+
+fn take_buffer() -> String {
+    // Taken, not borrowed: an event may capture another one while it is serialised.
     let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
     buffer.clear();
     buffer.reserve(BUFFER_BYTES);
-    let written = value.serialize(Object { out: &mut buffer });
-    let origins = written.map_err(|FlatError(error)| error)?;
-    let flat = Flat { members: buffer.as_str().to_owned(), origins };
+    buffer
+}
+
+fn keep_buffer(buffer: String) {
     if buffer.capacity() <= LARGEST_KEPT_BYTES {
         // Fails on a thread that is ending.
         let _ = BUFFER.try_with(|kept| kept.set(buffer));
     }
-    Ok(flat)
 }
 
 /// Adds `"key":value` to `members`.

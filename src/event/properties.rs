@@ -8,9 +8,9 @@ use std::{borrow::Cow, collections::HashSet, fmt};
 use serde::{Serialize, Serializer, de::DeserializeOwned, ser::SerializeMap as _};
 
 use super::{
-    DeserializeError, InvalidEvent, MAX_EVENT_BYTES, PropertyValue,
+    BorrowedProperties, DeserializeError, InvalidEvent, MAX_EVENT_BYTES, PropertyValue,
     computed::Computed,
-    flat::{self, Origins},
+    flat,
     members::{self, Key, Member},
 };
 
@@ -85,19 +85,29 @@ impl Properties {
     /// [`InvalidEvent`] if `event` is not flat, has an empty or over-long key,
     /// a float that is not finite, or is larger than [`MAX_EVENT_BYTES`].
     pub fn from_serialize<T: Serialize + ?Sized>(event: &T) -> Result<Self, InvalidEvent> {
-        flat::members(event).and_then(|flat| {
-            let Origins { has_text, computed } = flat.origins;
-            let properties = Self {
-                members: flat.members,
-                problem: None,
-                // A type may name two of its fields the same. Whether it did is found out in
-                // the background: a caller does not wait for that.
-                may_repeat: true,
-                has_text,
-                computed,
-            };
-            properties.check().map(|()| properties)
+        flat::write_flat(event, |properties| {
+            Self::check_borrowed(properties).map(|()| properties.into())
         })
+    }
+
+    /// Finds what would keep `borrowed` from being captured.
+    pub(crate) fn check_borrowed(borrowed: BorrowedProperties<'_>) -> Result<(), InvalidEvent> {
+        // Only a text that repeats keys can be larger than the properties.
+        if borrowed.members.len() + 2 > MAX_EVENT_BYTES {
+            Self::from(borrowed).check()
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Returns these properties without a copy of their text, once they were checked.
+    pub(crate) fn borrowed(&self) -> BorrowedProperties<'_> {
+        BorrowedProperties {
+            members: &self.members,
+            may_repeat: self.may_repeat,
+            has_text: self.has_text,
+            computed: self.computed,
+        }
     }
 
     /// Adds `key` with `value`, or replaces its value, and returns the properties.
@@ -395,6 +405,13 @@ impl Properties {
     /// still held.
     pub(crate) fn held_members(&self) -> usize {
         members::split(&self.members).map_or(0, |members| members.len())
+    }
+}
+
+impl From<BorrowedProperties<'_>> for Properties {
+    fn from(borrowed: BorrowedProperties<'_>) -> Self {
+        let BorrowedProperties { members, may_repeat, has_text, computed } = borrowed;
+        Self { members: members.to_owned(), problem: None, may_repeat, has_text, computed }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Moves events from the intake to the queues, and writes them to the file in between if
 //! there is one.
 
+use std::fmt;
+
 use tokio::{
     sync::Notify,
     time::{Instant, sleep},
@@ -10,6 +12,7 @@ use super::{
     Sink,
     counted::{CountedGuard, HasDrops},
     counters::Drops,
+    intake::Buffer,
     lane::Lane,
     queue::{Queued, Refused},
     stats::DropReason,
@@ -22,10 +25,18 @@ use crate::{
 
 /// Counters of the events between the intake and the queues. They have a lock of their
 /// own, so that no caller of `capture` waits while a batch moves.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(super) struct Draining {
     pub(super) events: usize,
     pub(super) drops: Drops,
+    /// The memory of the last batch, for the intake to fill after the next one.
+    spare: Buffer,
+}
+
+impl fmt::Debug for Draining {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Draining").field("events", &self.events).finish_non_exhaustive()
+    }
 }
 
 impl HasDrops for Draining {
@@ -76,6 +87,7 @@ struct InTransit<'a> {
     sink: &'a Sink,
     number: usize,
     events: Vec<Result<Queued, DropReason>>,
+    spare: Buffer,
 }
 
 impl Drop for InTransit<'_> {
@@ -133,20 +145,28 @@ impl Sink {
     /// to the lanes. No lock that `capture` could wait for is held while an event is
     /// completed.
     fn take_captured(&self) -> Option<InTransit<'_>> {
-        let captured = {
+        let mut captured = {
             let mut draining = self.draining();
             let mut intake = self.intake.lock();
             draining.events += intake.len();
-            intake.take()
+            intake.replace(std::mem::take(&mut draining.spare))
         };
         if captured.is_empty() && !self.has_user_updates() {
             return None;
         }
-        let mut in_transit = InTransit { sink: self, number: captured.len(), events: Vec::new() };
+        let mut in_transit = InTransit {
+            sink: self,
+            number: captured.len(),
+            events: Vec::new(),
+            spare: Buffer::default(),
+        };
         self.guard.refresh();
         let (mut ids, now) = (UniqueIds::new(), Instant::now());
-        let events = captured.into_iter().map(|event| self.prepare(event, &mut ids, now));
+        let events = captured.drain();
+        let events =
+            events.map(|(event, properties)| self.prepare(event, properties, &mut ids, now));
         in_transit.events.extend(events);
+        in_transit.spare = captured.cleared(in_transit.number);
         self.pass_user_updates();
         Some(in_transit)
     }
@@ -178,6 +198,7 @@ impl Sink {
             }
         }
         draining.events -= std::mem::take(&mut in_transit.number);
+        draining.spare = std::mem::take(&mut in_transit.spare);
         let mut signal = draining.unlock();
         for lane in lanes {
             signal.join(lane.unlock());

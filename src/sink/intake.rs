@@ -1,21 +1,20 @@
 //! The bounded buffer that `capture` fills: all that a caller touches once the gate has
 //! let the event pass.
 
+mod buffer;
+
 use std::sync::Arc;
 
 use tokio::sync::Notify;
 
+pub(super) use self::buffer::Buffer;
 use super::{
     counted::{Counted, CountedGuard, HasDrops},
     counters::{DropSignal, Drops},
     limits::Limits,
     stats::DropReason,
 };
-use crate::event::{CapturedEvent, Properties};
-
-/// The largest number of events that memory is reserved for, because the app may set any
-/// batch size.
-const MOST_RESERVED: usize = 128;
+use crate::event::{BorrowedProperties, CapturedEvent, Properties};
 
 #[derive(Debug)]
 pub(crate) struct Intake {
@@ -32,7 +31,7 @@ pub(crate) struct Intake {
 
 #[derive(Default)]
 pub(crate) struct Contents {
-    events: Vec<CapturedEvent>,
+    events: Buffer,
     bytes: usize,
     pub(crate) captured: u64,
     pub(crate) drops: Drops,
@@ -58,10 +57,15 @@ impl Contents {
         self.events.len()
     }
 
-    /// Empties the buffer.
-    pub(crate) fn take(&mut self) -> Vec<CapturedEvent> {
+    /// Takes all events, and goes on with `empty`.
+    pub(crate) fn replace(&mut self, empty: Buffer) -> Buffer {
         self.bytes = 0;
-        std::mem::take(&mut self.events)
+        std::mem::replace(&mut self.events, empty)
+    }
+
+    /// Takes all events.
+    pub(crate) fn take(&mut self) -> Buffer {
+        self.replace(Buffer::default())
     }
 }
 
@@ -81,9 +85,9 @@ impl Intake {
         }
     }
 
-    /// Adds `event`, together with the current super properties, or counts why it was
+    /// Adds `event` with `properties` and the current super properties, or counts why it was
     /// dropped.
-    pub(crate) fn push(&self, mut event: CapturedEvent) {
+    pub(crate) fn push(&self, mut event: CapturedEvent, properties: BorrowedProperties<'_>) {
         let (is_first, has_batch) = {
             let mut contents = self.lock();
             contents.captured += 1;
@@ -92,7 +96,7 @@ impl Intake {
                 return;
             }
             event.super_properties.clone_from(&contents.super_properties);
-            let bytes = event.bytes();
+            let bytes = event.bytes(properties);
             if bytes > self.max_bytes {
                 contents.drops.add(DropReason::TooLarge, 1);
                 return;
@@ -105,11 +109,7 @@ impl Intake {
             }
             let had_batch = self.has_batch(&contents);
             contents.bytes += bytes;
-            if contents.events.capacity() == 0 {
-                // Reserve a whole batch, because growing step by step copies each event.
-                contents.events.reserve(self.batch_events.min(MOST_RESERVED));
-            }
-            contents.events.push(event);
+            contents.events.push(event, properties);
             (contents.events.len() == 1, !had_batch && self.has_batch(&contents))
         };
         // Notify once per batch: waking a task costs more than everything else here.

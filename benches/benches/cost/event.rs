@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::boxed::AppEvent;
+
 pub(crate) const NAME: &str = "RoomJoined";
 
 #[derive(Serialize)]
@@ -27,5 +29,12 @@ impl RoomJoined {
             is_dm: n.is_multiple_of(2),
             seconds: f64::from(n) / 1000.0,
         }
+    }
+}
+
+impl From<&AppEvent> for RoomJoined {
+    fn from(event: &AppEvent) -> Self {
+        let AppEvent { trigger, room_type, members, is_dm, seconds } = *event;
+        Self { trigger, room_type, members, is_dm, seconds }
     }
 }

@@ -11,6 +11,7 @@ use std::{
 
 use crate::{
     Settings,
+    boxed::{self, AppEvent, Telemetry},
     event::{NAME, RoomJoined},
     measure,
 };
@@ -33,9 +34,13 @@ struct Text(Mutex<Vec<u8>>);
 
 impl Text {
     fn capture(&self, n: u32) {
+        self.append(&RoomJoined::new(n));
+    }
+
+    fn append(&self, event: &RoomJoined) {
         let mut text = self.0.lock().expect("no panic");
         write!(text, r#"{{"event":"{NAME}","properties":"#).expect("memory");
-        serde_json::to_writer(&mut *text, &RoomJoined::new(n)).expect("JSON");
+        serde_json::to_writer(&mut *text, event).expect("JSON");
         text.extend_from_slice(b"}\n");
     }
 
@@ -57,4 +62,37 @@ pub(crate) fn two_threads(settings: &Settings) {
 pub(crate) fn sparse(settings: &Settings, pause: fn()) {
     let text = Text::default();
     measure::now_and_then(settings.samples, |n| text.capture(n), pause);
+}
+
+/// A relaxed load behind a virtual call.
+struct Switch(AtomicBool);
+
+impl Telemetry for Switch {
+    fn capture(&self, event: &AppEvent) {
+        if self.0.load(Relaxed) {
+            black_box(event.members);
+        }
+    }
+}
+
+impl Telemetry for Text {
+    fn capture(&self, event: &AppEvent) {
+        self.append(&RoomJoined::from(event));
+    }
+
+    fn settle(&self) {
+        self.clear();
+    }
+}
+
+pub(crate) fn boxed_denied(settings: &Settings) {
+    boxed::back_to_back(settings.rounds, Box::new(Switch(AtomicBool::new(false))));
+}
+
+pub(crate) fn boxed_typed(settings: &Settings) {
+    boxed::back_to_back(settings.rounds, Box::new(Text::default()));
+}
+
+pub(crate) fn boxed_sparse(settings: &Settings) {
+    boxed::sparse(settings.samples, Box::new(Text::default()));
 }

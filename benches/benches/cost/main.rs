@@ -9,6 +9,7 @@
 //! compare only the columns of one run.
 
 mod allocator;
+mod boxed;
 mod event;
 mod floor;
 mod measure;
@@ -61,11 +62,17 @@ type Case = fn(&Settings);
 
 /// The cases, named by what is measured.
 const CASES: &[(&str, Case)] = &[
+    ("floor/boxed_denied", floor::boxed_denied),
+    ("floor/boxed_sparse", floor::boxed_sparse),
+    ("floor/boxed_typed", floor::boxed_typed),
     ("floor/denied", floor::denied),
     ("floor/cold", |settings| floor::sparse(settings, measure::asleep)),
     ("floor/sparse", |settings| floor::sparse(settings, measure::busy)),
     ("floor/two_threads", floor::two_threads),
     ("floor/typed", floor::typed),
+    ("otel/boxed_denied", otel::boxed_denied),
+    ("otel/boxed_sparse", otel::boxed_sparse),
+    ("otel/boxed_typed", otel::boxed_typed),
     ("otel/burst", otel::burst),
     ("otel/denied", otel::denied),
     ("otel/queued", otel::queued),
@@ -77,6 +84,11 @@ const CASES: &[(&str, Case)] = &[
     ("otel/typed", otel::typed),
     ("ours/accounts", ours::accounts),
     ("ours/after_idle", ours::after_idle),
+    ("ours/boxed_denied", ours::boxed_denied),
+    ("ours/boxed_denied_named", ours::boxed_denied_named),
+    ("ours/boxed_named", ours::boxed_named),
+    ("ours/boxed_sparse", ours::boxed_sparse),
+    ("ours/boxed_typed", ours::boxed_typed),
     ("ours/burst", ours::burst),
     ("ours/denied", ours::denied),
     ("ours/durable", ours::durable),
@@ -91,6 +103,9 @@ const CASES: &[(&str, Case)] = &[
     ("ours/to_nowhere", ours::to_nowhere),
     ("ours/two_threads", ours::two_threads),
     ("ours/typed", ours::typed),
+    ("posthog/boxed_denied", posthog::boxed_denied),
+    ("posthog/boxed_sparse", posthog::boxed_sparse),
+    ("posthog/boxed_typed", posthog::boxed_typed),
     ("posthog/burst", posthog::burst),
     ("posthog/denied", posthog::denied),
     ("posthog/named", posthog::named),

@@ -18,6 +18,7 @@ use opentelemetry_sdk::{
 
 use crate::{
     BURST, Settings,
+    boxed::{self, AppEvent, Telemetry},
     event::{NAME, RoomJoined},
     measure::{self, report},
 };
@@ -78,10 +79,14 @@ impl App {
 }
 
 fn capture(logger: &SdkLogger, n: u32) {
+    emit(logger, || RoomJoined::new(n));
+}
+
+fn emit(logger: &SdkLogger, event: impl FnOnce() -> RoomJoined) {
     if !logger.event_enabled(Severity::Info, "bench", Some(NAME)) {
         return;
     }
-    let event = RoomJoined::new(n);
+    let event = event();
     let mut record = logger.create_log_record();
     record.set_event_name(NAME);
     record.set_timestamp(SystemTime::now());
@@ -94,8 +99,41 @@ fn capture(logger: &SdkLogger, n: u32) {
     logger.emit(record);
 }
 
+impl Telemetry for SdkLogger {
+    fn capture(&self, event: &AppEvent) {
+        emit(self, || event.into());
+    }
+}
+
+impl Telemetry for App {
+    fn capture(&self, event: &AppEvent) {
+        emit(&self.logger, || event.into());
+    }
+
+    fn settle(&self) {
+        self.flush();
+    }
+}
+
+/// Creates a logger without a processor, which is how an app switches logs off.
+fn switched_off() -> SdkLogger {
+    SdkLoggerProvider::builder().build().logger("bench")
+}
+
+pub(crate) fn boxed_denied(settings: &Settings) {
+    boxed::back_to_back(settings.rounds, Box::new(switched_off()));
+}
+
+pub(crate) fn boxed_typed(settings: &Settings) {
+    boxed::back_to_back(settings.peer_rounds, Box::new(App::roomy(&settings.collector)));
+}
+
+pub(crate) fn boxed_sparse(settings: &Settings) {
+    boxed::sparse(settings.samples, Box::new(App::roomy(&settings.collector)));
+}
+
 pub(crate) fn denied(settings: &Settings) {
-    let logger = SdkLoggerProvider::builder().build().logger("bench");
+    let logger = switched_off();
     measure::back_to_back(settings.rounds, |n| capture(&logger, n), || {});
 }
 

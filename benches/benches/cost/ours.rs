@@ -16,6 +16,7 @@ use tokio::runtime::Runtime;
 
 use crate::{
     BURST, Settings, allocator,
+    boxed::{self, AppEvent, Telemetry},
     event::{NAME, RoomJoined},
     measure::{self, report},
     servers,
@@ -40,6 +41,17 @@ impl App {
             configure(builder).build().await.expect("analytics")
         });
         Self { runtime, analytics }.confirmed()
+    }
+
+    /// Creates an app on a device that must not be tracked.
+    fn denied(settings: &Settings) -> Self {
+        let runtime = Runtime::new().expect("a runtime");
+        let analytics = runtime.block_on(async {
+            let client = client(settings, &http_client(), 0).await;
+            let builder = Analytics::builder(client, "org.example.analytics").do_not_track();
+            builder.backend(nowhere()).build().await.expect("analytics")
+        });
+        Self { runtime, analytics }
     }
 
     fn confirmed(self) -> Self {
@@ -87,15 +99,65 @@ fn roomy(builder: AnalyticsBuilder) -> AnalyticsBuilder {
     builder.limits(Limits::default().queue_max_events(events).queue_max_bytes(bytes))
 }
 
+/// An app that captures typed events.
+struct Typed(App);
+
+impl Telemetry for Typed {
+    fn capture(&self, event: &AppEvent) {
+        self.0.analytics.capture(&RoomJoined::from(event));
+    }
+
+    fn settle(&self) {
+        self.0.flush();
+    }
+}
+
+/// An app that captures events by name.
+struct Named(App);
+
+impl Telemetry for Named {
+    fn capture(&self, event: &AppEvent) {
+        self.0.analytics.capture_with(NAME, || properties(event.into()));
+    }
+
+    fn settle(&self) {
+        self.0.flush();
+    }
+}
+
+fn properties(event: RoomJoined) -> Properties {
+    Properties::new()
+        .with("trigger", event.trigger)
+        .with("room_type", event.room_type)
+        .with("members", event.members)
+        .with("is_dm", event.is_dm)
+        .with("seconds", event.seconds)
+}
+
+pub(crate) fn boxed_denied(settings: &Settings) {
+    boxed::back_to_back(settings.rounds, Box::new(Typed(App::denied(settings))));
+}
+
+pub(crate) fn boxed_denied_named(settings: &Settings) {
+    boxed::back_to_back(settings.rounds, Box::new(Named(App::denied(settings))));
+}
+
+pub(crate) fn boxed_typed(settings: &Settings) {
+    boxed::back_to_back(settings.rounds, Box::new(Typed(App::to_nowhere(settings))));
+}
+
+pub(crate) fn boxed_named(settings: &Settings) {
+    boxed::back_to_back(settings.rounds, Box::new(Named(App::to_nowhere(settings))));
+}
+
+pub(crate) fn boxed_sparse(settings: &Settings) {
+    boxed::sparse(settings.samples, Box::new(Typed(App::to_nowhere(settings))));
+}
+
 pub(crate) fn denied(settings: &Settings) {
-    let runtime = Runtime::new().expect("a runtime");
-    let analytics = runtime.block_on(async {
-        let client = client(settings, &http_client(), 0).await;
-        let builder = Analytics::builder(client, "org.example.analytics").do_not_track();
-        builder.backend(nowhere()).build().await.expect("analytics")
-    });
+    let app = App::denied(settings);
     let event = RoomJoined::new(7);
-    measure::back_to_back(settings.rounds, |_| analytics.capture(&event), || {});
+    measure::back_to_back(settings.rounds, |_| app.analytics.capture(&event), || {});
 }
 
 pub(crate) fn typed(settings: &Settings) {
@@ -107,14 +169,7 @@ pub(crate) fn typed(settings: &Settings) {
 pub(crate) fn named(settings: &Settings) {
     let app = App::to_nowhere(settings);
     let capture = |n| {
-        let event = RoomJoined::new(n);
-        let properties = Properties::new()
-            .with("trigger", event.trigger)
-            .with("room_type", event.room_type)
-            .with("members", event.members)
-            .with("is_dm", event.is_dm)
-            .with("seconds", event.seconds);
-        app.analytics.capture_named(NAME, properties);
+        app.analytics.capture_named(NAME, properties(RoomJoined::new(n)));
     };
     measure::back_to_back(settings.rounds, capture, || app.flush());
     app.assert_nothing_dropped();

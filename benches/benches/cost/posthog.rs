@@ -7,6 +7,7 @@ use tokio::runtime::Runtime;
 
 use crate::{
     BURST, Settings,
+    boxed::{self, AppEvent, Telemetry},
     event::{NAME, RoomJoined},
     measure::{self, report},
     servers,
@@ -37,7 +38,10 @@ impl App {
     }
 
     fn capture(&self, n: u32) {
-        let properties = RoomJoined::new(n);
+        self.send(&RoomJoined::new(n));
+    }
+
+    fn send(&self, properties: &RoomJoined) {
         let mut event = Event::new(NAME, ID);
         for result in [
             event.insert_prop("trigger", properties.trigger),
@@ -56,10 +60,36 @@ impl App {
     }
 }
 
-pub(crate) fn denied(settings: &Settings) {
-    let app = App::new(&settings.collector, |options| {
+impl Telemetry for App {
+    fn capture(&self, event: &AppEvent) {
+        self.send(&event.into());
+    }
+
+    fn settle(&self) {
+        self.flush();
+    }
+}
+
+fn disabled(settings: &Settings) -> App {
+    App::new(&settings.collector, |options| {
         options.disabled(true);
-    });
+    })
+}
+
+pub(crate) fn boxed_denied(settings: &Settings) {
+    boxed::back_to_back(settings.rounds, Box::new(disabled(settings)));
+}
+
+pub(crate) fn boxed_typed(settings: &Settings) {
+    boxed::back_to_back(settings.peer_rounds, Box::new(App::roomy(&settings.collector)));
+}
+
+pub(crate) fn boxed_sparse(settings: &Settings) {
+    boxed::sparse(settings.samples, Box::new(App::roomy(&settings.collector)));
+}
+
+pub(crate) fn denied(settings: &Settings) {
+    let app = disabled(settings);
     measure::back_to_back(settings.rounds, |n| app.capture(n), || {});
 }
 

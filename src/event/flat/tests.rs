@@ -1,4 +1,4 @@
-use super::*;
+use super::{write::is_plain, *};
 use crate::event::members::{Key, parse, split};
 
 const TEXTS: [&str; 15] = [
@@ -18,6 +18,11 @@ const TEXTS: [&str; 15] = [
     "~",
     "$set",
 ];
+
+/// Returns the members that `value` serialises to.
+fn members<T: Serialize>(value: &T) -> Result<String, InvalidEvent> {
+    write_flat(value, |properties| Ok(properties.members.to_owned()))
+}
 
 #[test]
 fn members_are_split_where_a_parser_splits_them() {
@@ -84,9 +89,8 @@ fn an_event_is_written_as_serde_json_writes_it() {
             negative_zero: -0.0,
             whole: 3.0,
         };
-        let members = members(&all).unwrap().members;
+        let members = members(&all).unwrap();
         assert_eq!(format!("{{{members}}}"), serde_json::to_string(&all).unwrap());
-        assert_eq!(members.capacity(), members.len());
     }
 }
 
@@ -99,14 +103,14 @@ fn an_event_may_serialise_another_while_it_is_serialised() {
             let mut map = serializer.serialize_map(None)?;
             map.serialize_entry("outer", &1)?;
             let inner = members(&std::collections::BTreeMap::from([("inner", 2)]));
-            assert_eq!(inner.unwrap().members, r#""inner":2"#);
+            assert_eq!(inner.unwrap(), r#""inner":2"#);
             map.serialize_entry("last", &3)?;
             map.end()
         }
     }
 
     for _ in 0..2 {
-        assert_eq!(members(&Nested).unwrap().members, r#""outer":1,"last":3"#);
+        assert_eq!(members(&Nested).unwrap(), r#""outer":1,"last":3"#);
     }
 }
 
@@ -114,5 +118,19 @@ fn an_event_may_serialise_another_while_it_is_serialised() {
 fn an_event_after_one_that_was_refused_is_whole() {
     assert!(members(&[("unfinished", 1)]).is_err());
     assert!(members(&std::collections::BTreeMap::from([("a", f64::NAN)])).is_err());
-    assert_eq!(members(&std::collections::BTreeMap::from([("b", 2)])).unwrap().members, r#""b":2"#);
+    assert_eq!(members(&std::collections::BTreeMap::from([("b", 2)])).unwrap(), r#""b":2"#);
+}
+
+#[test]
+fn a_character_that_may_need_an_escape_is_found_wherever_it_stands() {
+    for length in 0..20 {
+        assert!(is_plain(&"x".repeat(length)), "{length}");
+        for at in 0..length {
+            for character in ('\0'..='\u{80}').chain(['\u{7ff}', '\u{2028}', '🦀']) {
+                let text = format!("{}{character}{}", "~".repeat(at), " ".repeat(length - at - 1));
+                let plain = matches!(character, ' '..='~') && !matches!(character, '"' | '\\');
+                assert_eq!(is_plain(&text), plain, "{character:?} at {at} of {length}");
+            }
+        }
+    }
 }

@@ -65,7 +65,8 @@ async fn sent_without(off: Option<IdentifierKind>) -> String {
             .with("escaped", escaped);
         let user = UserProperties { set: properties.clone(), set_once: properties.clone() };
         sink.set_user_properties(&user).unwrap();
-        sink.capture(format!("Sent {canary}"), || Ok(properties));
+        let name = format!("Sent {canary}");
+        sink.capture_named(sink.capture_epoch().unwrap(), None, name.into(), properties);
     }
     let task = tokio::spawn(sink.clone().run());
     assert!(sink.flush(Duration::MAX).await.is_complete());

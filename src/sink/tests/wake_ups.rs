@@ -90,7 +90,8 @@ fn open_sink() -> Arc<Sink> {
 
 fn capture(sink: &Sink, events: usize) {
     for _ in 0..events {
-        sink.capture("Event", || Ok(Properties::new()));
+        let epoch = sink.capture_epoch().unwrap();
+        sink.capture_named(epoch, None, "Event".into(), Properties::new());
     }
 }
 
