@@ -9,12 +9,17 @@
 //! compare only the columns of one run.
 
 mod allocator;
+mod client;
 mod event;
 mod floor;
+mod homeserver;
+mod http;
 mod measure;
+mod numbers;
 mod otel;
 mod ours;
 mod posthog;
+mod process;
 mod servers;
 mod table;
 

@@ -19,7 +19,8 @@ use opentelemetry_sdk::{
 use crate::{
     BURST, Settings,
     event::{NAME, RoomJoined},
-    measure::{self, report},
+    measure,
+    process::report,
 };
 
 struct App {

@@ -8,7 +8,8 @@ use tokio::runtime::Runtime;
 use crate::{
     BURST, Settings,
     event::{NAME, RoomJoined},
-    measure::{self, report},
+    measure,
+    process::report,
     servers,
 };
 
