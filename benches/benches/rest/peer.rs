@@ -45,9 +45,9 @@ pub(crate) fn start(
     let setup = Setup { collector, runtime, compressed };
     match name.trim_end_matches("+gzip") {
         "bare" => Box::new(Bare),
-        "durable" => Box::new(ours::start(setup, client, true)),
+        "durable" => Box::new(ours::start(setup, client.clone(), true)),
         "otel" => Box::new(otel::start(setup)),
-        "ours" => Box::new(ours::start(setup, client, false)),
+        "ours" => Box::new(ours::start(setup, client.clone(), false)),
         "posthog" => Box::new(posthog::start(setup)),
         other => panic!("no peer {other}"),
     }

@@ -27,7 +27,7 @@ pub(crate) fn measure(
     let is_durable = name == "durable";
     if !is_durable && name != "ours" {
         let began = Instant::now();
-        let _peer = peer::start(name, collector, &runtime, client);
+        let _peer = peer::start(name, collector, &runtime, &client);
         report("build", milliseconds(began.elapsed()));
         std::process::exit(0);
     }
