@@ -2,7 +2,7 @@
 
 use std::{
     convert::Infallible,
-    io,
+    io::{self, Read as _},
     net::SocketAddr,
     sync::{
         Arc, Mutex, PoisonError,
@@ -10,6 +10,7 @@ use std::{
     },
 };
 
+use flate2::read::GzDecoder;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
     Request, Response,
@@ -31,7 +32,7 @@ pub struct Collector {
 #[derive(Debug, Default)]
 struct Seen {
     connections: AtomicUsize,
-    requests: Mutex<Vec<(String, Bytes)>>,
+    requests: Mutex<Vec<(String, Vec<u8>)>>,
 }
 
 impl Collector {
@@ -60,9 +61,9 @@ impl Collector {
         self.seen.connections.load(Ordering::SeqCst)
     }
 
-    /// Returns the method and path of every request, with its body, oldest first.
+    /// Returns the method and path of every request, with its decompressed body, oldest first.
     #[must_use]
-    pub fn requests(&self) -> Vec<(String, Bytes)> {
+    pub fn requests(&self) -> Vec<(String, Vec<u8>)> {
         let requests = self.seen.requests.lock();
         requests.unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -90,8 +91,12 @@ async fn answer(
     let path = format!("{} {}", request.method(), request.uri().path());
     // A request whose body was cut off does not count.
     if let Ok(body) = request.into_body().collect().await {
-        let mut requests = seen.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        requests.push((path, body.to_bytes()));
+        let mut plain = Vec::new();
+        let compressed = body.to_bytes();
+        if GzDecoder::new(&compressed[..]).read_to_end(&mut plain).is_ok() {
+            let mut requests = seen.requests.lock().unwrap_or_else(PoisonError::into_inner);
+            requests.push((path, plain));
+        }
     }
     Ok(Response::new(Full::from(r#"{"status":1}"#)))
 }

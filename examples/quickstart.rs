@@ -190,7 +190,7 @@ async fn deliver(phone: &Device, laptop: &Device, collector: &Collector, id: &st
         let json: Value = serde_json::from_slice(&body)?;
         println!("{request}\n{json:#}");
         check("the event has the ID of the account", json["batch"][0]["distinct_id"] == id)?;
-        let body = String::from_utf8(body.into())?;
+        let body = String::from_utf8(body)?;
         let personal = ["alice", "example.org", "PHONE", "LAPTOP"];
         let leaked = personal.iter().find(|word| body.contains(**word));
         check("the request names no user, server or device", leaked.is_none())?;

@@ -3,33 +3,24 @@
 
 mod answer;
 mod exchange;
+mod settings;
 
-use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
-};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use reqwest::{Body, Client, Response, StatusCode, Url, header::HeaderMap, redirect, retry};
+use reqwest::{Body, Client, Response, StatusCode, Url, header::HeaderMap};
 use tokio::sync::watch;
 
-pub(super) use self::answer::Answer;
 use self::exchange::Exchange;
+pub(super) use self::{answer::Answer, settings::HttpSettings};
 use crate::backend::{BoxError, DeliveryError};
-
-/// How long sent data may stay unacknowledged before the connection is given up. This
-/// also bounds how long a closing connection waits for a service that does not read.
-#[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
-const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
 
 /// The longest response body that is read to its end, in bytes.
 const LONGEST_ANSWER: usize = 64 * 1024;
 
-pub(super) type ClientFactory = Box<dyn Fn() -> Result<Client, reqwest::Error> + Send + Sync>;
-
 /// The client of one backend, and the earlier clients whose connections are closing.
 pub(super) struct HttpClient {
-    make_client: ClientFactory,
+    settings: HttpSettings,
     state: Mutex<State>,
 }
 
@@ -47,19 +38,18 @@ struct Open {
 }
 
 impl HttpClient {
-    /// Creates a backend's client without connecting. `factory`, or [`default_client`] if
-    /// there is none, makes the underlying client at the first request and again after
-    /// each [`close`](Self::close).
-    pub(super) fn new(factory: Option<ClientFactory>) -> Self {
-        let make_client = factory.unwrap_or_else(|| Box::new(default_client));
-        Self { make_client, state: Mutex::default() }
+    /// Creates a backend's client without connecting. The underlying client is made at the
+    /// first request and again after each [`close`](Self::close).
+    pub(super) fn new(settings: HttpSettings) -> Self {
+        Self { settings, state: Mutex::default() }
     }
 
-    /// Posts `body` to `url` and waits for the whole response, for at most `timeout`.
+    /// Posts `body` to `url` and waits for the whole response, for at most the timeout of
+    /// the settings.
     ///
     /// # Errors
     ///
-    /// Fails if there was no response, or if it did not come from `url`.
+    /// Fails if there was no response.
     ///
     /// # Cancel safety
     ///
@@ -69,20 +59,14 @@ impl HttpClient {
         url: &Url,
         headers: HeaderMap,
         body: Vec<u8>,
-        timeout: Duration,
     ) -> Result<Answer, DeliveryError> {
         let (client, in_use) = self.open()?;
-        let request = client.post(url.clone()).headers(headers).timeout(timeout);
+        let request = client.post(url.clone()).headers(headers).timeout(self.settings.timeout);
         // Kept until the response is read: a service may respond before it has received
         // the whole request, and the rest must not be sent after this function returns.
         let mut exchange =
             Exchange::new(Bytes::from(body), in_use, |body| request.body(Body::wrap(body)).send());
         let response = exchange.answer().await.map_err(request_error)?;
-        if response.url() != url {
-            // The app's client followed a redirect. The response is not the endpoint's,
-            // and after a 301, 302 or 303 the request had no body.
-            return Err(DeliveryError::Misconfigured(Box::new(HttpError::Redirected)));
-        }
         let answer = Answer::new(response.status(), response.headers());
         read_to_end(response).await;
         Ok(answer)
@@ -92,8 +76,8 @@ impl HttpClient {
         if let Some(open) = &self.lock().open {
             return Ok((open.client.clone(), open.in_use.subscribe()));
         }
-        // This may run code of the app, so the lock is not held.
-        let client = (self.make_client)().map_err(|error| {
+        // This reads the system's certificates, so the lock is not held.
+        let client = self.settings.client().map_err(|error| {
             DeliveryError::Transient(HttpError::Client(error.without_url()).boxed())
         })?;
         let mut state = self.lock();
@@ -127,21 +111,6 @@ impl HttpClient {
     }
 }
 
-/// Makes a client that uses no proxy of the environment or the system, and adds nothing of
-/// its own (no redirects, cookies, default headers, referer, user agent or retries). It
-/// speaks HTTP/1, where cutting a request closes its connection.
-fn default_client() -> Result<Client, reqwest::Error> {
-    let builder = Client::builder()
-        .no_proxy()
-        .redirect(redirect::Policy::none())
-        .referer(false)
-        .retry(retry::never())
-        .http1_only();
-    #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
-    let builder = builder.tcp_user_timeout(UNACKNOWLEDGED);
-    builder.build()
-}
-
 /// Reads the body of a response, so that its connection can be reused. If the body is too
 /// long or incomplete, the connection is closed, and the status still counts.
 async fn read_to_end(mut response: Response) {
@@ -156,8 +125,8 @@ async fn read_to_end(mut response: Response) {
 
 /// Classifies a request that got no response.
 fn request_error(error: reqwest::Error) -> DeliveryError {
-    // The settings do not make a valid request, or the endpoint redirects in a loop.
-    let is_misconfigured = error.is_builder() || error.is_redirect();
+    // The settings do not make a valid request.
+    let is_misconfigured = error.is_builder();
     let source = HttpError::Request(error.without_url()).boxed();
     if is_misconfigured {
         DeliveryError::Misconfigured(source)
@@ -171,8 +140,6 @@ fn request_error(error: reqwest::Error) -> DeliveryError {
 pub(super) enum HttpError {
     #[error("the HTTP client cannot be made")]
     Client(#[source] reqwest::Error),
-    #[error("the endpoint redirects to another URL")]
-    Redirected,
     #[error("the request got no response")]
     Request(#[source] reqwest::Error),
     #[error("the endpoint responded with HTTP status {0}")]
@@ -195,7 +162,7 @@ mod tests {
 
     #[tokio::test]
     async fn closed_waits_for_closed_clients_and_not_for_later_ones() {
-        let http = HttpClient::new(None);
+        let http = HttpClient::new(HttpSettings::default());
         assert!(poll!(pin!(http.closed())).is_ready());
         let (_, first) = http.open().unwrap();
         let second = http.open().unwrap().1;
@@ -213,7 +180,7 @@ mod tests {
 
     #[test]
     fn a_close_forgets_earlier_clients_that_hold_nothing() {
-        let http = HttpClient::new(None);
+        let http = HttpClient::new(HttpSettings::default());
         let held = http.open().unwrap().1;
         http.close();
         for _ in 0..3 {

@@ -3,7 +3,7 @@
 mod body;
 mod builder;
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
 use reqwest::{
     Url,
@@ -62,9 +62,9 @@ const WITHOUT_USER_PROPERTIES: [&str; 3] = ["$$heatmap", "$exception", "$groupid
 /// `$exception`, a `$$heatmap`, a `$groupidentify` and an event with
 /// `$process_person_profile: false` never carry any, because PostHog would drop them.
 ///
-/// The headers are `content-type`, `content-length`, `accept` and `host`, with compression
-/// also `content-encoding`, and `accept-encoding` if reqwest has its feature `gzip`, which
-/// matrix-sdk enables. There is no user agent.
+/// The headers are `content-type`, `content-length`, `accept` and `host`, and with compression
+/// also `content-encoding`. There is no user agent. With the feature `posthog-gzip` the body is
+/// compressed, unless the app turns that off with [`PostHogBuilder::gzip`].
 ///
 /// - `distinct_id` is next to the event's name only. PostHog reads it from the properties if it
 ///   is not there (`RawEvent::extract_distinct_id`).
@@ -128,10 +128,15 @@ const WITHOUT_USER_PROPERTIES: [&str; 3] = ["$$heatmap", "$exception", "$groupid
 ///
 /// # Environment
 ///
-/// The crate's own client reads nothing from the environment: no proxy (`HTTP_PROXY`,
-/// `HTTPS_PROXY`, `ALL_PROXY`), whatever features reqwest has, and no `SSLKEYLOGFILE`. The
-/// TLS library loads the system's certificates; on Linux and other Unix systems it reads
-/// `SSL_CERT_FILE` and `SSL_CERT_DIR` for that (the crate `rustls-native-certs`).
+/// The HTTP client reads nothing from the environment: no proxy (`HTTP_PROXY`,
+/// `HTTPS_PROXY`, `ALL_PROXY`), whatever features reqwest has, and no `SSLKEYLOGFILE`. An app
+/// whose traffic goes through a proxy names it with [`PostHogBuilder::proxy`]. The TLS library
+/// loads the system's certificates; on Linux and other Unix systems it reads `SSL_CERT_FILE`
+/// and `SSL_CERT_DIR` for that (the crate `rustls-native-certs`).
+///
+/// On Android, reqwest checks certificates with the crate `rustls-platform-verifier`, which
+/// panics unless the app has initialised it. matrix-sdk 0.19 needs that as well, and
+/// matrix-sdk 0.18 does not (`http_client/native.rs`).
 ///
 /// # Cancel safety
 ///
@@ -140,16 +145,13 @@ const WITHOUT_USER_PROPERTIES: [&str; 3] = ["$$heatmap", "$exception", "$groupid
 /// accepted may still be sent.
 ///
 /// A connection that waits for the service to read is dropped at once, together with the
-/// bytes that it holds, on every platform. In three cases the HTTP library first writes
-/// the bytes that it holds, at most 16 KiB:
-///
-/// - It was about to write when the request was cut.
-/// - It had taken the last piece of the request.
-/// - The app's own client speaks HTTP/2.
+/// bytes that it holds, on every platform. The HTTP library first writes the bytes that it
+/// holds, at most 16 KiB, if it was about to write when the request was cut, or if it had
+/// taken the last piece of the request.
 ///
 /// [`closed`](Backend::closed) waits for this write, and so does
 /// [`OptOutReceipt::requests`](crate::OptOutReceipt::requests). On Linux and Android the
-/// operating system gives up a connection of our client when nothing has been
+/// operating system gives up a connection when nothing has been
 /// acknowledged for five seconds (`TCP_USER_TIMEOUT`). On other platforms the wait can
 /// last for as long as the service keeps the connection open.
 ///
@@ -160,7 +162,6 @@ pub struct PostHog {
     url: Url,
     key: ApiKey,
     http: HttpClient,
-    timeout: Duration,
     #[cfg(feature = "posthog-gzip")]
     gzip: bool,
 }
@@ -221,7 +222,7 @@ impl Backend for PostHog {
 
     async fn send(&self, batch: &Batch) -> Result<(), DeliveryError> {
         let body = self.body(batch).map_err(|error| DeliveryError::Rejected(Box::new(error)))?;
-        self.http.post(&self.url, self.headers(), body, self.timeout).await?.verdict()
+        self.http.post(&self.url, self.headers(), body).await?.verdict()
     }
 
     fn carries_user_properties(&self, event: &OutgoingEvent) -> bool {

@@ -7,6 +7,8 @@ mod jsonl;
 mod connections;
 #[cfg(feature = "posthog")]
 mod posthog;
+#[cfg(feature = "posthog")]
+mod routes;
 
 use std::time::SystemTime;
 

@@ -2,31 +2,30 @@
 
 use std::{fmt, time::Duration};
 
-use reqwest::{Client, Url};
+use reqwest::{Certificate, Proxy, Url};
 
 use super::{ApiKey, PostHog};
 use crate::backend::{
     BoxError,
-    http::{ClientFactory, HttpClient},
+    http::{HttpClient, HttpSettings},
 };
-
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A builder of a [`PostHog`]; created by [`PostHog::builder`].
 #[must_use = "a builder does nothing until it is built"]
 pub struct PostHogBuilder {
     endpoint: String,
     key: ApiKey,
-    make_client: Option<ClientFactory>,
-    timeout: Duration,
+    http: HttpSettings,
     #[cfg(feature = "posthog-gzip")]
     gzip: bool,
 }
 
-/// Prints the timeout only, because the endpoint may have credentials and the key is secret.
+/// Prints the timeout only, because the endpoint and a proxy may have credentials and the key
+/// is secret.
 impl fmt::Debug for PostHogBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PostHogBuilder").field("timeout", &self.timeout).finish_non_exhaustive()
+        let timeout = &self.http.timeout;
+        f.debug_struct("PostHogBuilder").field("timeout", timeout).finish_non_exhaustive()
     }
 }
 
@@ -35,62 +34,79 @@ impl PostHogBuilder {
         Self {
             endpoint: endpoint.to_owned(),
             key: ApiKey(api_key.into()),
-            make_client: None,
-            timeout: REQUEST_TIMEOUT,
+            http: HttpSettings::default(),
             #[cfg(feature = "posthog-gzip")]
-            gzip: false,
+            gzip: true,
         }
     }
 
-    /// Compresses the requests.
+    /// Sets whether the requests are compressed. They are, unless this is called with `false`.
     #[cfg(feature = "posthog-gzip")]
-    pub fn gzip(mut self) -> Self {
-        self.gzip = true;
+    pub fn gzip(mut self, gzip: bool) -> Self {
+        self.gzip = gzip;
         self
     }
 
-    /// Gets the HTTP client from `factory`, which is called when the first
-    /// batch leaves, and again after each [`close`](crate::Backend::close).
+    /// Sends the requests through `proxy`.
     ///
-    /// An app whose Matrix client goes through a proxy or Tor must send its telemetry the same
-    /// way. Otherwise it goes to PostHog from the device's own address. A proxy of the system or
-    /// of the environment is used only by a client that `factory` makes without `no_proxy()`.
+    /// An app whose Matrix client uses a proxy or Tor must send its telemetry the same way.
+    /// Otherwise PostHog sees the device's own address. No proxy of the system or of the
+    /// environment is ever used.
     ///
-    /// The client must be a new one at each call, or [`close`](crate::Backend::close)
-    /// cannot close its connections. It must not follow redirects: a
-    /// redirect could lead to another service, which is counted as a failure only after the
-    /// events have arrived there. It should have no default headers, no cookies and no connections that are used for
-    /// anything else; with HTTP/1 only, a request that is cut also ends its
-    /// connection. On Linux and Android, set a short `tcp_user_timeout` (ours is 5
-    /// seconds, reqwest's is 30): it bounds how long a connection that closes waits for
-    /// a service that does not read. The timeout of this builder applies to it too.
+    /// ```
+    /// use matrix_analytics::PostHog;
+    /// use matrix_sdk::reqwest::Proxy;
+    ///
+    /// let posthog = PostHog::builder("https://eu.i.posthog.com", "phc_project_key")
+    ///     .proxy(Proxy::all("http://proxy.example.org:3128")?)
+    ///     .build()?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// Tor needs the feature `socks` of matrix-sdk, or of reqwest. With `socks5h`, Tor also
+    /// resolves the name of the endpoint; `socks5` would ask the device's own name server.
+    ///
+    /// ```
+    /// # use matrix_analytics::PostHog;
+    /// # use matrix_sdk::reqwest::Proxy;
+    /// let posthog = PostHog::builder("https://eu.i.posthog.com", "phc_project_key")
+    ///     .proxy(Proxy::all("socks5h://127.0.0.1:9050")?)
+    ///     .build()?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// Without that feature, and while the proxy cannot be reached, the events wait: a request
+    /// never takes another way. Only a proxy that does not apply to the endpoint, such as
+    /// [`Proxy::http`] for an `https` endpoint, is not used. [`Proxy::all`] applies to every
+    /// endpoint. If this is called several times, a request uses the first proxy that applies.
+    pub fn proxy(mut self, proxy: Proxy) -> Self {
+        self.http.add_proxy(proxy);
+        self
+    }
+
+    /// Trusts `certificate` as an issuer of the endpoint's certificate, in addition to the
+    /// issuers that the system trusts. Can be called several times.
+    ///
+    /// For a self-hosted PostHog whose certificate comes from an issuer of its own. On Android
+    /// this makes [`build`](Self::build) fail, because reqwest cannot add issuers there.
     ///
     /// ```no_run
     /// use matrix_analytics::PostHog;
-    /// use reqwest::{Client, Proxy, redirect::Policy};
+    /// use matrix_sdk::reqwest::Certificate;
     ///
-    /// let posthog = PostHog::builder("https://eu.i.posthog.com", "phc_project_key")
-    ///     .http_client(|| {
-    ///         Client::builder()
-    ///             .proxy(Proxy::all("socks5h://127.0.0.1:9050")?)
-    ///             .redirect(Policy::none())
-    ///             .http1_only()
-    ///             .build()
-    ///     })
+    /// let posthog = PostHog::builder("https://posthog.example.org", "phc_project_key")
+    ///     .root_certificate(Certificate::from_pem(&std::fs::read("issuer.pem")?)?)
     ///     .build()?;
-    /// # Ok::<_, matrix_analytics::PostHogBuildError>(())
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
-    pub fn http_client(
-        mut self,
-        factory: impl Fn() -> Result<Client, reqwest::Error> + Send + Sync + 'static,
-    ) -> Self {
-        self.make_client = Some(Box::new(factory));
+    pub fn root_certificate(mut self, certificate: Certificate) -> Self {
+        self.http.add_root_certificate(certificate);
         self
     }
 
     /// Sets how long a request may take, from the connection to the answer; 10 s if not set.
     pub fn request_timeout(mut self, timeout: Duration) -> Self {
-        self.timeout = timeout;
+        self.http.timeout = timeout;
         self
     }
 
@@ -98,15 +114,16 @@ impl PostHogBuilder {
     ///
     /// # Errors
     ///
-    /// [`PostHogBuildError`] if the endpoint or the key cannot be right.
+    /// [`PostHogBuildError`] if the endpoint or the key cannot be right, or if a root
+    /// certificate is not one.
     pub fn build(self) -> Result<PostHog, PostHogBuildError> {
         let url = batch_url(&self.endpoint)?;
         check_key(&self.key.0)?;
+        self.http.check().map_err(|error| PostHogBuildError::RootCertificate(error.into()))?;
         Ok(PostHog {
             url,
             key: self.key,
-            http: HttpClient::new(self.make_client),
-            timeout: self.timeout,
+            http: HttpClient::new(self.http),
             #[cfg(feature = "posthog-gzip")]
             gzip: self.gzip,
         })
@@ -143,6 +160,9 @@ pub enum PostHogBuildError {
     /// The endpoint is not a URL with a host.
     #[error("the endpoint is not a URL with a host")]
     EndpointUrl(#[source] BoxError),
+    /// A root certificate cannot be used: it is not a certificate, or the app runs on Android.
+    #[error("a root certificate cannot be used")]
+    RootCertificate(#[source] BoxError),
 }
 
 /// Refuses the keys that PostHog's `rust/capture/src/token.rs` refuses, and every key that

@@ -1,20 +1,12 @@
 //! Connection handling of an HTTP backend, observed at the socket.
 
-use std::{
-    pin::pin,
-    process::Stdio,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-};
+use std::{pin::pin, process::Stdio};
 
-use matrix_analytics::{Backend as _, PostHog, Properties, testing};
-use reqwest::Client;
+use matrix_analytics::{Backend as _, Properties, testing};
 use tokio::process::Command;
 
 use super::posthog::{ID, KEY, opened, posthog};
-use crate::support::collector::{Answer, Collector, OK};
+use crate::support::collector::{Answer, Collector, OK, uncompressed};
 
 #[tokio::test]
 async fn close_ends_the_connection_and_the_next_send_opens_another() {
@@ -31,31 +23,29 @@ async fn close_ends_the_connection_and_the_next_send_opens_another() {
     assert_eq!((seen.opened, seen.requests.len()), (2, 3));
 }
 
+/// A radio that is woken every few seconds empties the battery of a phone.
+#[cfg(target_os = "linux")]
 #[tokio::test]
-async fn the_client_is_built_at_the_first_send_and_after_close() {
+async fn an_idle_connection_has_no_keep_alive_timer() {
     let collector = Collector::start();
-    let made = Arc::new(AtomicUsize::new(0));
-    let count = made.clone();
-    let factory = move || {
-        count.fetch_add(1, Ordering::Relaxed);
-        Client::builder().build()
-    };
-    let backend = PostHog::builder(&collector.url(), KEY).http_client(factory).build().unwrap();
+    let backend = posthog(&collector.url());
+    backend.send(&opened()).await.unwrap();
+    let client = collector.client_side().unwrap();
+    assert!(!client.has_timer, "{client:?}");
+
+    let with_keep_alive = reqwest::Client::builder().no_proxy().build().unwrap();
     backend.close();
-    assert_eq!(made.load(Ordering::Relaxed), 0);
-    for clients in [1, 2, 3] {
-        backend.send(&opened()).await.unwrap();
-        backend.send(&opened()).await.unwrap();
-        assert_eq!(made.load(Ordering::Relaxed), clients);
-        backend.close();
-    }
+    collector.wait_until(|seen| seen.ended == 1).await;
+    let url = format!("{}/batch/", collector.url());
+    with_keep_alive.post(url).body("{}").send().await.unwrap();
+    assert!(collector.client_side().unwrap().has_timer, "the test does not see the timer");
 }
 
 #[tokio::test]
 async fn dropping_a_send_ends_its_connection_with_the_request_unfinished() {
     let collector = Collector::start();
     collector.set_answer(Answer::Never);
-    let backend = posthog(&collector.url());
+    let backend = uncompressed(&collector.url(), KEY).build().unwrap();
     let long = "x".repeat(30 * 1024);
     let events =
         (0..1024).map(|_| testing::event("Long", Properties::new().with("long", long.clone())));

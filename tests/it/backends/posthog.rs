@@ -10,7 +10,6 @@ use matrix_analytics::{
         contract::{self, BackendHarness, Mode, Promises, UserPropertySupport},
     },
 };
-use reqwest::Client;
 use serde_json::{Map, Value, json};
 use wiremock::{
     Mock, MockServer, ResponseTemplate,
@@ -18,7 +17,9 @@ use wiremock::{
 };
 
 use super::{object, text, time};
-use crate::support::collector::{Answer, Collector, OK};
+#[cfg(feature = "posthog-gzip")]
+use crate::support::collector::unzipped;
+use crate::support::collector::{Answer, Collector, OK, uncompressed};
 
 pub(super) const KEY: &str = "phc_4b1d0c";
 pub(super) const ID: &str = "9f1c2d7e-0d5e-4c9b-8a53-b6f1d1f1a0aa";
@@ -137,7 +138,8 @@ async fn the_body_has_exactly_the_documented_members() {
     );
     let uuids = (plain.uuid(), full.uuid());
     let batch = testing::batch(ID, [plain, full]);
-    posthog(&format!("{}/prefix", server.uri())).send(&batch).await.unwrap();
+    let backend = uncompressed(&format!("{}/prefix", server.uri()), KEY).build().unwrap();
+    backend.send(&batch).await.unwrap();
 
     let request = &server.received_requests().await.unwrap()[0];
     assert_eq!(
@@ -175,10 +177,9 @@ async fn the_body_has_exactly_the_documented_members() {
             ],
         }),
     );
-    let documented = ["accept", "accept-encoding", "content-length", "content-type", "host"];
-    for (header, value) in &request.headers {
-        assert!(documented.contains(&header.as_str()), "{header}: {value:?}");
-    }
+    let mut headers: Vec<_> = request.headers.keys().map(|name| name.as_str()).collect();
+    headers.sort_unstable();
+    assert_eq!(headers, ["accept", "content-length", "content-type", "host"]);
     assert_eq!(request.headers["content-type"], "application/json");
 }
 
@@ -216,7 +217,7 @@ async fn no_property_of_the_app_replaces_one_of_the_crate() {
     properties.insert("$process_person_profile", false);
     properties.insert("tokens", u64::MAX);
     let batch = testing::batch(ID, [testing::event("Opened", properties)]);
-    posthog(&server.uri()).send(&batch).await.unwrap();
+    uncompressed(&server.uri(), KEY).build().unwrap().send(&batch).await.unwrap();
 
     let body: Value = server.received_requests().await.unwrap()[0].body_json().unwrap();
     assert_eq!(
@@ -235,20 +236,18 @@ async fn no_property_of_the_app_replaces_one_of_the_crate() {
 
 #[cfg(feature = "posthog-gzip")]
 #[tokio::test]
-async fn a_compressed_body_has_the_header_and_the_same_content() {
-    use std::io::Read as _;
-
+async fn bodies_are_compressed_unless_the_app_turns_that_off() {
     let server = MockServer::start().await;
     Mock::given(any()).respond_with(ResponseTemplate::new(200)).mount(&server).await;
     let batch = opened();
     posthog(&server.uri()).send(&batch).await.unwrap();
-    PostHog::builder(&server.uri(), KEY).gzip().build().unwrap().send(&batch).await.unwrap();
+    let plain = PostHog::builder(&server.uri(), KEY).gzip(false).build().unwrap();
+    plain.send(&batch).await.unwrap();
+
     let requests = server.received_requests().await.unwrap();
-    assert_eq!(requests[0].headers.get("content-encoding"), None);
-    assert_eq!(requests[1].headers["content-encoding"], "gzip");
-    let mut inside = Vec::new();
-    flate2::read::GzDecoder::new(&requests[1].body[..]).read_to_end(&mut inside).unwrap();
-    assert_eq!(inside, requests[0].body);
+    assert_eq!(requests[0].headers["content-encoding"], "gzip");
+    assert_eq!(requests[1].headers.get("content-encoding"), None);
+    assert_eq!(unzipped(&requests[0].body), requests[1].body);
 }
 
 /// Starts two servers, of which the first redirects to the second with `status`.
@@ -268,16 +267,6 @@ async fn redirects_are_not_followed() {
         let error = posthog(&first.uri()).send(&opened()).await.unwrap_err();
         assert!(matches!(error, DeliveryError::Misconfigured(_)), "{status}: {error:?}");
         assert!(second.received_requests().await.unwrap().is_empty(), "{status}");
-    }
-}
-
-#[tokio::test]
-async fn a_redirected_request_does_not_count_as_delivered() {
-    for status in [301, 302, 303, 307, 308] {
-        let (first, _second) = redirecting(status).await;
-        let backend = PostHog::builder(&first.uri(), KEY).http_client(|| Client::builder().build());
-        let error = backend.build().unwrap().send(&opened()).await.unwrap_err();
-        assert!(matches!(error, DeliveryError::Misconfigured(_)), "{status}: {error:?}");
     }
 }
 
@@ -311,18 +300,6 @@ async fn retry_after_is_read_from_the_answer() {
             }
             _ => panic!("{status}, {header:?}: {error:?}"),
         }
-    }
-}
-
-#[tokio::test]
-async fn a_client_that_cannot_be_built_is_a_transient_failure() {
-    let backend = PostHog::builder("http://127.0.0.1:9", KEY)
-        .http_client(|| Client::builder().user_agent("no\nheader").build())
-        .build()
-        .unwrap();
-    for _ in 0..2 {
-        let error = backend.send(&opened()).await.unwrap_err();
-        assert!(matches!(error, DeliveryError::Transient(_)), "{error:?}");
     }
 }
 

@@ -111,10 +111,7 @@ async fn events_after_the_next_opt_in_do_not_wait_for_old_connections() {
 #[cfg(all(feature = "posthog", target_os = "linux"))]
 #[tokio::test]
 async fn no_connection_to_a_service_that_stopped_reading_is_open_once_the_receipt_is_done() {
-    use matrix_analytics::PostHog;
-    use reqwest::Client;
-
-    use crate::support::collector::{Answer, Collector, OK};
+    use crate::support::collector::{Answer, Collector, OK, uncompressed};
 
     const BYTES: usize = 32 * 1024 * 1024;
 
@@ -122,10 +119,8 @@ async fn no_connection_to_a_service_that_stopped_reading_is_open_once_the_receip
     let collector = Collector::start();
     collector.set_answer(Answer::Never);
     let device = world.device("PHONE").await;
-    // Keeps the system from closing the connection, however long the test takes.
-    let patient = || Client::builder().no_proxy().http1_only().tcp_user_timeout(None).build();
-    let posthog = PostHog::builder(&collector.url(), "phc_test").http_client(patient);
-    let builder = device.builder().backend(posthog.build().unwrap());
+    let posthog = uncompressed(&collector.url(), "phc_test").build().unwrap();
+    let builder = device.builder().backend(posthog);
     let builder = builder.limits(
         Limits::default().queue_max_bytes(BYTES).batch_max_events(1000).batch_max_bytes(BYTES),
     );

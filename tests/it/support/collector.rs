@@ -29,7 +29,7 @@ pub(crate) const OK: Answer = Answer::With("200 OK");
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) answer: Answer,
-    /// The bodies of the accepted requests, oldest first.
+    /// The bodies of the accepted requests, oldest first and decompressed.
     pub(crate) requests: Vec<Vec<u8>>,
     /// Response heads sent, each of whose bodies waits for the test.
     pub(crate) heads: usize,
@@ -43,6 +43,16 @@ pub(crate) struct Seen {
     pub(crate) stalled: usize,
     /// Bytes of the last stalled request, known once its connection has ended.
     pub(crate) stalled_bytes: usize,
+}
+
+/// What the system knows of the client's end of a connection.
+#[cfg(target_os = "linux")]
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct ClientSide {
+    /// The number of bytes that the collector has not acknowledged.
+    sending: u64,
+    /// Whether a timer runs, which is that of keep-alive if there is nothing to send.
+    pub(crate) has_timer: bool,
 }
 
 pub(crate) struct Collector {
@@ -96,10 +106,9 @@ impl Collector {
         self.seen.send_modify(|seen| seen.released += 1);
     }
 
-    /// Returns the number of bytes that wait in the client's end of an open connection, if there is
-    /// one.
+    /// Returns the client's end of an open connection, if there is one.
     #[cfg(target_os = "linux")]
-    pub(crate) fn client_side(&self) -> Option<u64> {
+    pub(crate) fn client_side(&self) -> Option<ClientSide> {
         let remote = format!("0100007F:{:04X}", self.address.port());
         let table = std::fs::read_to_string("/proc/self/net/tcp").unwrap();
         table.lines().find_map(|line| {
@@ -107,7 +116,10 @@ impl Collector {
             // Only established connections, seen from the client's end.
             let is_open = fields.get(2) == Some(&&*remote) && fields.get(3) == Some(&"01");
             let (sending, _) = fields.get(4)?.split_once(':')?;
-            is_open.then(|| u64::from_str_radix(sending, 16).unwrap())
+            is_open.then(|| ClientSide {
+                sending: u64::from_str_radix(sending, 16).unwrap(),
+                has_timer: !fields[5].starts_with("00"),
+            })
         })
     }
 
@@ -120,7 +132,7 @@ impl Collector {
             for _ in 0..100 {
                 tokio::task::yield_now().await;
             }
-            let now = self.client_side();
+            let now = self.client_side().map(|client| client.sending);
             if now == std::mem::replace(&mut before, now) {
                 break;
             }
@@ -187,5 +199,26 @@ async fn read_request(stream: &mut BufStream<TcpStream>) -> Option<Vec<u8>> {
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: "))?;
     let mut body = vec![0; length.parse().ok()?];
     stream.read_exact(&mut body).await.ok()?;
-    Some(body)
+    Some(if head.contains("content-encoding: gzip\r\n") { unzipped(&body) } else { body })
+}
+
+#[cfg(feature = "posthog-gzip")]
+pub(crate) fn unzipped(body: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(body), &mut plain).unwrap();
+    plain
+}
+
+#[cfg(not(feature = "posthog-gzip"))]
+pub(crate) fn unzipped(_body: &[u8]) -> Vec<u8> {
+    panic!("a compressed request without the feature");
+}
+
+/// Creates a builder of a backend that sends as many bytes as an event has.
+#[cfg(feature = "posthog")]
+pub(crate) fn uncompressed(endpoint: &str, key: &str) -> matrix_analytics::PostHogBuilder {
+    let builder = matrix_analytics::PostHog::builder(endpoint, key);
+    #[cfg(feature = "posthog-gzip")]
+    let builder = builder.gzip(false);
+    builder
 }
