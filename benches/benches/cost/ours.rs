@@ -75,7 +75,8 @@ fn nowhere() -> JsonLines {
 }
 
 fn posthog(url: &str) -> PostHog {
-    PostHog::new(url, "phc_bench").expect("a backend")
+    // As the peers by default, and so that the collector can count events.
+    PostHog::builder(url, "phc_bench").gzip(false).build().expect("a backend")
 }
 
 /// Sets limits that can hold the whole burst.

@@ -19,7 +19,7 @@ struct Otel {
 pub(crate) fn start(setup: Setup<'_>) -> impl Peer + use<> {
     let endpoint = format!("{}/v1/logs", setup.collector);
     let mut exporter = LogExporter::builder().with_http().with_endpoint(endpoint);
-    if setup.compressed {
+    if setup.compressed == Some(true) {
         exporter = exporter.with_compression(Compression::Gzip);
     }
     let exporter = exporter.build().expect("an exporter");

@@ -23,11 +23,14 @@ struct Ours {
 pub(crate) fn builder(
     client: Client,
     collector: &str,
-    compressed: bool,
+    compressed: Option<bool>,
     queue: Option<SqliteQueue>,
 ) -> AnalyticsBuilder {
     let posthog = PostHog::builder(collector, "phc_bench");
-    let posthog = if compressed { posthog.gzip() } else { posthog };
+    let posthog = match compressed {
+        Some(compressed) => posthog.gzip(compressed),
+        None => posthog,
+    };
     let backend = posthog.build().expect("a backend");
     let builder = Analytics::builder(client, "org.example.analytics").backend(backend);
     match queue {

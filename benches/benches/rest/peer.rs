@@ -22,7 +22,8 @@ pub(crate) trait Peer {
 pub(crate) struct Setup<'a> {
     pub(crate) collector: &'a str,
     pub(crate) runtime: &'a Runtime,
-    pub(crate) compressed: bool,
+    /// Whether requests are compressed; as by default if not set.
+    pub(crate) compressed: Option<bool>,
 }
 
 /// A Matrix client without telemetry.
@@ -34,16 +35,21 @@ impl Peer for Bare {
     fn flush(&self) {}
 }
 
-/// Starts the peer with the given name.
+/// Starts the peer with the given name, which may end in `+gzip` or `+plain`.
 pub(crate) fn start(
     name: &str,
     collector: &str,
     runtime: &Runtime,
-    client: Client,
+    client: &Client,
 ) -> Box<dyn Peer> {
-    let compressed = name.ends_with("+gzip");
+    let (name, compression) = name.split_once('+').unwrap_or((name, ""));
+    let compressed = match compression {
+        "gzip" => Some(true),
+        "plain" => Some(false),
+        _ => None,
+    };
     let setup = Setup { collector, runtime, compressed };
-    match name.trim_end_matches("+gzip") {
+    match name {
         "bare" => Box::new(Bare),
         "durable" => Box::new(ours::start(setup, client.clone(), true)),
         "otel" => Box::new(otel::start(setup)),

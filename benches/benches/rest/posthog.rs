@@ -19,7 +19,7 @@ pub(crate) fn start(setup: Setup<'_>) -> impl Peer + use<> {
     let mut options = ClientOptionsBuilder::default();
     options.host(setup.collector).api_key("phc_bench".to_owned());
     options.disable_geoip(true).is_server(false);
-    if setup.compressed {
+    if setup.compressed == Some(true) {
         options.capture_compression(CaptureCompression::Gzip);
     }
     let client = setup.runtime.block_on(posthog_rs::client(options.build().expect("options")));

@@ -9,7 +9,7 @@ const REQUESTS: [(u32, u32); 3] = [(1, 100), (20, 20), (100, 10)];
 
 /// Measures the bytes of requests with few and with many events.
 pub(crate) fn measure(name: &str, collector: &str, homeserver: &str) -> Result<(), Box<dyn Error>> {
-    let (runtime, &client) = peer::app(homeserver);
+    let (runtime, client) = peer::app(homeserver);
     let peer = peer::start(name, collector, &runtime, &client);
     let mut events = 0..;
     for (size, requests) in REQUESTS {

@@ -32,7 +32,7 @@ pub(crate) fn measure(
         std::process::exit(0);
     }
     let queue = is_durable.then(|| SqliteQueue::new(store.join("queue.sqlite")));
-    let builder = ours::builder(client, collector, false, queue);
+    let builder = ours::builder(client, collector, None, queue);
     runtime.block_on(async {
         let began = Instant::now();
         let analytics = builder.build().await?;

@@ -116,7 +116,9 @@ fn starts(found: &mut Found, length: &Length, homeserver: &str) -> Result<(), Bo
 
 /// Measures the bytes of events, with and without compression.
 fn sizes(found: &mut Found, homeserver: &str) -> Result<(), Box<dyn Error>> {
-    for peer in ["ours", "ours+gzip", "posthog", "posthog+gzip", "otel", "otel+gzip"] {
+    for peer in
+        ["ours+plain", "ours+gzip", "posthog+plain", "posthog+gzip", "otel+plain", "otel+gzip"]
+    {
         progress(&format!("bytes on the wire: {peer}"));
         let collector = collector::start()?;
         found.add("size", peer, process::run(&["size", peer, &collector, homeserver]))?;
@@ -197,7 +199,7 @@ fn window_rows(found: &mut Found, length: &Length) {
 
 fn size_rows(found: &mut Found) {
     for (compression, columns) in [
-        ("not compressed", ["ours", ".", "posthog", "otel", "."]),
+        ("not compressed", ["ours+plain", ".", "posthog+plain", "otel+plain", "."]),
         ("compressed", ["ours+gzip", ".", "posthog+gzip", "otel+gzip", "."]),
     ] {
         for size in ["1", "20", "100"] {

@@ -33,7 +33,7 @@ pub(crate) fn measure(
     seconds: u32,
     events: u32,
 ) -> Result<(), Box<dyn Error>> {
-    let (runtime, &client) = peer::app(homeserver);
+    let (runtime, client) = peer::app(homeserver);
     thread::sleep(SETTLING);
     let tasks = || runtime.metrics().num_alive_tasks() as f64;
     let (threads_before, tasks_before, resident) = (threads(), tasks(), resident_bytes());
