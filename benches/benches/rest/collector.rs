@@ -88,7 +88,7 @@ impl Received {
 
     fn counts(&self) -> String {
         let connections = self.connections.lock().expect("no panic");
-        let packets = connections.iter().map(|connection| tcp_info::packets(connection));
+        let packets = connections.iter().map(tcp_info::packets);
         let packets: u64 = packets.map(|packets| packets.expect("Linux has it")).sum();
         let [requests, bytes] = [&self.requests, &self.bytes].map(|count| count.load(Relaxed));
         format!("{} {requests} {bytes} {packets}", connections.len())

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::StreamExt as _;
 use matrix_analytics::SqliteQueue;
 use tokio::runtime::Runtime;
 
@@ -37,12 +38,11 @@ pub(crate) fn measure(
         let began = Instant::now();
         let analytics = builder.build().await?;
         report("build", milliseconds(began.elapsed()));
-        // Resolves once the homeserver has answered.
-        let asks = analytics.should_ask().await;
-        report("open", milliseconds(began.elapsed()));
-        if asks || !analytics.is_open() {
-            return Err(format!("not open: {analytics:?}").into());
+        let mut states = analytics.state_stream();
+        while !analytics.is_open() {
+            states.next().await.ok_or("the states have ended")?;
         }
+        report("open", milliseconds(began.elapsed()));
         Ok(())
     })
 }
