@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, error::Error, io::Write as _, thread};
 
 use crate::{
     collector, large_account,
-    numbers::{median, shown},
+    numbers::{median, number, shown},
     process,
 };
 
@@ -16,6 +16,9 @@ const COLUMNS: [(&str, &str); 5] = [
     ("otel", "OpenTelemetry"),
     ("bare", "Matrix client alone"),
 ];
+
+/// No peer, where a row has no value in a column.
+const NONE: &str = "";
 
 /// How long a run takes.
 struct Length {
@@ -157,24 +160,28 @@ fn start_rows(found: &mut Found) {
     let large = format!(
         "the store of {} rooms with {} state events",
         large_account::ROOMS,
-        large_account::STATE_EVENTS,
+        number(large_account::STATE_EVENTS as f64),
     );
     for (case, store) in [("start, empty", "an empty store"), ("start, large", &large)] {
         let mut row = |title: &str, columns, name| {
             found.row(&format!("{title}, {store}, ms"), case, columns, name, 1.0);
         };
-        row("start of the Matrix client", [".", ".", ".", ".", "bare"], "client");
-        row("start of the telemetry", ["ours", "durable", "posthog", "otel", "."], "build");
+        row("start of the Matrix client", [NONE, NONE, NONE, NONE, "bare"], "client");
+        row("start of the telemetry", ["ours", "durable", "posthog", "otel", NONE], "build");
         row("… until the homeserver has confirmed the opt-in", all, "open");
     }
 }
 
 fn window_rows(found: &mut Found, length: &Length) {
     let all = COLUMNS.map(|(peer, _)| peer);
-    let peers = ["ours", "durable", "posthog", "otel", "."];
+    let peers = ["ours", "durable", "posthog", "otel", NONE];
     found.row("threads", "idle", peers, "threads", 1.0);
     found.row("tasks of the runtime", "idle", peers, "tasks", 1.0);
-    found.row("resident memory of the first account, KiB", "idle", peers, "resident", 1.0 / 1024.0);
+    for (title, name) in
+        [("memory, heap and stacks, KiB", "private"), ("memory, with code, KiB", "resident")]
+    {
+        found.row(title, "idle", peers, name, 1.0 / 1024.0);
+    }
 
     let idle = format!("{} s without an event", length.idle);
     found.row(&format!("{idle}: wake-ups"), "idle", all, "wake_ups", 1.0);
@@ -199,8 +206,8 @@ fn window_rows(found: &mut Found, length: &Length) {
 
 fn size_rows(found: &mut Found) {
     for (compression, columns) in [
-        ("not compressed", ["ours+plain", ".", "posthog+plain", "otel+plain", "."]),
-        ("compressed", ["ours+gzip", ".", "posthog+gzip", "otel+gzip", "."]),
+        ("not compressed", ["ours+plain", NONE, "posthog+plain", "otel+plain", NONE]),
+        ("compressed", ["ours+gzip", NONE, "posthog+gzip", "otel+gzip", NONE]),
     ] {
         for size in ["1", "20", "100"] {
             let title = format!("bytes of an event in a request of {size}, {compression}");

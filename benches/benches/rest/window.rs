@@ -36,7 +36,8 @@ pub(crate) fn measure(
     let (runtime, client) = peer::app(homeserver);
     thread::sleep(SETTLING);
     let tasks = || runtime.metrics().num_alive_tasks() as f64;
-    let (threads_before, tasks_before, resident) = (threads(), tasks(), resident_bytes());
+    let (threads_before, tasks_before) = (threads(), tasks());
+    let (resident, private) = (resident_bytes(), private_bytes());
     let peer = peer::start(name, collector, &runtime, &client);
     peer.capture(0);
     peer.flush();
@@ -44,6 +45,7 @@ pub(crate) fn measure(
     report("threads", threads() - threads_before);
     report("tasks", tasks() - tasks_before);
     report("resident", resident_bytes() - resident);
+    report("private", private_bytes() - private);
 
     let before = Sample::take(collector);
     let window = Duration::from_secs(seconds.into());
@@ -73,4 +75,12 @@ pub(crate) fn measure(
 
 fn threads() -> f64 {
     fs::read_dir("/proc/self/task").expect("Linux has it").count() as f64
+}
+
+/// Returns the resident memory that no file backs: heap and stacks.
+fn private_bytes() -> f64 {
+    let status = fs::read_to_string("/proc/self/status").expect("Linux has it");
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+    kib.expect("a number") * 1024.0
 }
