@@ -35,6 +35,7 @@ impl Devices {
     }
 
     /// Prints how many requests each device has made, and returns the largest number.
+    #[expect(clippy::print_stdout, reason = "`scripts/measured` reads it")]
     fn print(&self, situation: &str) -> usize {
         let requests = self.world.server.requests();
         let of = |device: &Device| {
