@@ -46,7 +46,6 @@ const WITHOUT_USER_PROPERTIES: [&str; 3] = ["$$heatmap", "$exception", "$groupid
 ///       "distinct_id": "9f1c2d7e-0d5e-4c9b-8a53-b6f1d1f1a0aa",
 ///       "properties": {
 ///         "trigger": "Invite",
-///         "distinct_id": "9f1c2d7e-0d5e-4c9b-8a53-b6f1d1f1a0aa",
 ///         "$lib": "matrix-analytics",
 ///         "$lib_version": "0.18.0",
 ///         "$geoip_disable": true,
@@ -67,6 +66,8 @@ const WITHOUT_USER_PROPERTIES: [&str; 3] = ["$$heatmap", "$exception", "$groupid
 /// also `content-encoding`. There is no user agent. With the feature `posthog-gzip` the body is
 /// compressed, unless the app turns that off with [`PostHogBuilder::gzip`].
 ///
+/// - `distinct_id` is next to the event's name only. PostHog reads it from the properties if it
+///   is not there (`RawEvent::extract_distinct_id`).
 /// - `$ip` is a constant, because PostHog adds the sender's address to an event that has
 ///   no `$ip`.
 /// - `$geoip_disable` keeps PostHog from looking up the location of an address.

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
+mod a_day;
 mod backends;
 mod bad_input;
 mod cancellation;

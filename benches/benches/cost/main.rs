@@ -10,12 +10,17 @@
 
 mod allocator;
 mod boxed;
+mod client;
 mod event;
 mod floor;
+mod homeserver;
+mod http;
 mod measure;
+mod numbers;
 mod otel;
 mod ours;
 mod posthog;
+mod process;
 mod servers;
 mod table;
 

@@ -1,20 +1,16 @@
-//! Measurements within one process: times, processor time, memory, wake-ups.
+//! Measurements within one process: times, and memory of waiting events.
 
 use std::{
-    fs,
     hint::black_box,
     thread,
     time::{Duration, Instant},
 };
 
-use rustix::time::{ClockId, clock_gettime};
-
-use crate::allocator;
-
-/// Prints a result under its name.
-pub(crate) fn report(name: &str, value: f64) {
-    println!("{name} {value}");
-}
+use crate::{
+    allocator,
+    numbers::median,
+    process::{processor_time, report, resident_bytes},
+};
 
 /// The number of calls between two flushes. It is smaller than every queue, so that no
 /// candidate is faster because it drops events.
@@ -137,34 +133,4 @@ pub(crate) fn queued(events: u32, mut call: impl FnMut(u32)) {
 
 pub(crate) fn nanoseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e9
-}
-
-pub(crate) fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-fn processor_time() -> Duration {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
-}
-
-/// Returns the resident memory of this process, in bytes.
-pub(crate) fn resident_bytes() -> f64 {
-    let pages = fs::read_to_string("/proc/self/statm").expect("Linux has it");
-    let pages = pages.split(' ').nth(1).and_then(|pages| pages.parse::<f64>().ok());
-    pages.expect("the second number") * 4096.0
-}
-
-/// Returns how often the threads of this process, except the first, have resumed after a
-/// wait.
-pub(crate) fn wake_ups() -> f64 {
-    let threads = fs::read_dir("/proc/self/task").expect("Linux has it").flatten();
-    let others = threads.filter(|thread| *thread.file_name() != *std::process::id().to_string());
-    let switches = others.filter_map(|thread| {
-        let status = fs::read_to_string(thread.path().join("status")).ok()?;
-        let line = status.lines().find(|line| line.starts_with("voluntary_ctxt_switches"))?;
-        line.split_whitespace().nth(1)?.parse::<f64>().ok()
-    });
-    switches.sum()
 }

@@ -20,7 +20,8 @@ use crate::{
     BURST, Settings,
     boxed::{self, AppEvent, Telemetry},
     event::{NAME, RoomJoined},
-    measure::{self, report},
+    measure,
+    process::report,
 };
 
 struct App {

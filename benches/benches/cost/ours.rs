@@ -8,17 +8,15 @@ use std::{
 use matrix_analytics::{
     Analytics, AnalyticsBuilder, JsonLines, Limits, PostHog, Properties, SqliteQueue,
 };
-use matrix_sdk::{
-    Client, SessionMeta, SessionTokens, authentication::matrix::MatrixSession,
-    store::RoomLoadSettings,
-};
 use tokio::runtime::Runtime;
 
 use crate::{
     BURST, Settings, allocator,
     boxed::{self, AppEvent, Telemetry},
+    client::{client, http_client},
     event::{NAME, RoomJoined},
-    measure::{self, report},
+    measure,
+    process::{self, report},
     servers,
 };
 
@@ -36,7 +34,7 @@ impl App {
     ) -> Self {
         let runtime = Runtime::new().expect("a runtime");
         let analytics = runtime.block_on(async {
-            let client = client(settings, &http_client(), 0).await;
+            let client = client(&settings.homeserver, &http_client(), 0).await;
             let builder = Analytics::builder(client, "org.example.analytics");
             configure(builder).build().await.expect("analytics")
         });
@@ -89,7 +87,8 @@ fn nowhere() -> JsonLines {
 }
 
 fn posthog(url: &str) -> PostHog {
-    PostHog::new(url, "phc_bench").expect("a backend")
+    // As the peers by default, and so that the collector can count events.
+    PostHog::builder(url, "phc_bench").gzip(false).build().expect("a backend")
 }
 
 /// Sets limits that can hold the whole burst.
@@ -270,9 +269,9 @@ pub(crate) fn idle(settings: &Settings) {
     app.capture(0);
     app.flush();
     thread::sleep(Duration::from_secs(1));
-    let before = measure::wake_ups();
+    let before = process::wake_ups();
     thread::sleep(settings.idle);
-    report("wake_ups", measure::wake_ups() - before);
+    report("wake_ups", process::wake_ups() - before);
     app.assert_nothing_dropped();
 }
 
@@ -285,7 +284,7 @@ pub(crate) fn accounts(settings: &Settings) {
     runtime.block_on(async {
         let mut clients = Vec::new();
         for n in 0..settings.accounts {
-            clients.push(client(settings, &http_client, n).await);
+            clients.push(client(&settings.homeserver, &http_client, n).await);
         }
         // Allocations of a client's first request are the client's own.
         for client in &clients {
@@ -293,7 +292,7 @@ pub(crate) fn accounts(settings: &Settings) {
         }
         allocator::keep_live_bytes();
         let (tasks_before, heap, resident) =
-            (tasks(), allocator::live_bytes(), measure::resident_bytes());
+            (tasks(), allocator::live_bytes(), process::resident_bytes());
         let mut all = Vec::new();
         for client in &clients {
             let builder = Analytics::builder(client.clone(), "org.example.analytics");
@@ -305,29 +304,6 @@ pub(crate) fn accounts(settings: &Settings) {
         tokio::time::sleep(Duration::from_secs(1)).await;
         report("tasks", (tasks() - tasks_before) / accounts);
         report("heap", (allocator::live_bytes() - heap) as f64 / accounts);
-        report("resident", (measure::resident_bytes() - resident) / accounts);
+        report("resident", (process::resident_bytes() - resident) / accounts);
     });
-}
-
-fn http_client() -> reqwest::Client {
-    reqwest::Client::builder().build().expect("a client")
-}
-
-async fn client(settings: &Settings, http_client: &reqwest::Client, n: u32) -> Client {
-    let client = Client::builder()
-        .homeserver_url(&settings.homeserver)
-        .http_client(http_client.clone())
-        .build()
-        .await
-        .expect("a client");
-    let session = MatrixSession {
-        meta: SessionMeta {
-            user_id: format!("@user{n}:example.org").try_into().expect("a user ID"),
-            device_id: "DEVICE".into(),
-        },
-        tokens: SessionTokens { access_token: format!("token{n}"), refresh_token: None },
-    };
-    let auth = client.matrix_auth();
-    auth.restore_session(session, RoomLoadSettings::default()).await.expect("a session");
-    client
 }

@@ -9,7 +9,8 @@ use crate::{
     BURST, Settings,
     boxed::{self, AppEvent, Telemetry},
     event::{NAME, RoomJoined},
-    measure::{self, report},
+    measure,
+    process::report,
     servers,
 };
 

@@ -10,6 +10,8 @@ use std::{
     thread,
 };
 
+use crate::{homeserver::homeserver, http::converse};
+
 /// The addresses of the servers.
 #[derive(Clone, Debug)]
 pub(crate) struct Urls {
@@ -48,6 +50,9 @@ impl Drop for Servers {
     }
 }
 
+/// Returns the status and body of an answer, without delay.
+type Answer = fn(method: &str, path: &str, body: &[u8]) -> Option<(u16, String)>;
+
 /// Runs the servers until the input ends.
 #[expect(clippy::disallowed_methods, reason = "no library: the process of the servers")]
 pub(crate) fn serve() -> io::Result<()> {
@@ -56,25 +61,14 @@ pub(crate) fn serve() -> io::Result<()> {
         println!("http://{}", listener.local_addr()?);
         thread::spawn(move || {
             for connection in listener.incoming().flatten() {
-                thread::spawn(move || converse(connection, answer));
+                thread::spawn(move || {
+                    connection.set_nodelay(true)?;
+                    converse(connection, answer)
+                });
             }
         });
     }
     io::copy(&mut io::stdin(), &mut io::sink()).map(drop)
-}
-
-/// Returns the status and body of an answer, without delay.
-type Answer = fn(method: &str, path: &str, body: &[u8]) -> Option<(u16, String)>;
-
-fn homeserver(method: &str, path: &str, _body: &[u8]) -> Option<(u16, String)> {
-    let body = match method {
-        "GET" if path.ends_with("/versions") => r#"{"versions":["v1.11"]}"#,
-        "GET" if path.contains("/account_data/") => {
-            r#"{"id":"9f1c2d7e-0a4b-4c1d-9e2f-3a4b5c6d7e8f","pseudonymousAnalyticsOptIn":true}"#
-        }
-        _ => return Some((404, r#"{"errcode":"M_UNRECOGNIZED","error":""}"#.to_owned())),
-    };
-    Some((200, body.to_owned()))
 }
 
 /// The number of events collected since the last `GET`.
@@ -107,46 +101,4 @@ pub(crate) fn collected(collector: &str) -> io::Result<f64> {
     connection.read_to_string(&mut answer)?;
     let count = answer.rsplit("\r\n").next().and_then(|count| count.parse().ok());
     count.ok_or_else(|| io::Error::other("the collector did not count"))
-}
-
-fn converse(connection: TcpStream, answer: Answer) -> io::Result<()> {
-    connection.set_nodelay(true)?;
-    let mut reader = BufReader::with_capacity(1 << 16, connection);
-    let mut body = Vec::new();
-    let mut line = String::new();
-    loop {
-        line.clear();
-        if reader.read_line(&mut line)? == 0 {
-            return Ok(());
-        }
-        let mut words = line.split(' ').map(str::to_owned);
-        let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        let (mut length, mut closes) = (0, false);
-        loop {
-            line.clear();
-            reader.read_line(&mut line)?;
-            let header = line.trim().to_ascii_lowercase();
-            if header.is_empty() {
-                break;
-            }
-            match header.split_once(':') {
-                Some(("content-length", value)) => length = value.trim().parse().unwrap_or(0),
-                Some(("connection", value)) => closes = value.trim() == "close",
-                _ => {}
-            }
-        }
-        body.resize(length, 0);
-        reader.read_exact(&mut body)?;
-        let Some((status, body)) = answer(&method, &path, &body) else {
-            // Kept open and never answered.
-            return io::copy(&mut reader, &mut io::sink()).map(drop);
-        };
-        let length = body.len();
-        let head = "content-type: application/json\r\ncontent-length:";
-        let answer = format!("HTTP/1.1 {status} -\r\n{head} {length}\r\n\r\n{body}");
-        reader.get_mut().write_all(answer.as_bytes())?;
-        if closes {
-            return Ok(());
-        }
-    }
 }

@@ -1,16 +1,10 @@
 //! Runs the cases and prints the results next to the targets.
 
-use std::{
-    collections::BTreeMap,
-    error::Error,
-    io::Write as _,
-    process::{Command, ExitCode, Stdio},
-    thread,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, error::Error, io::Write as _, process::ExitCode};
 
 use crate::{
-    measure::median,
+    numbers::{median, number, shown},
+    process,
     servers::{Servers, Urls},
 };
 
@@ -311,48 +305,8 @@ pub(crate) fn print(quick: bool, only: &str) -> Result<ExitCode, Box<dyn Error>>
     Ok(if missed > 0 && !quick { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn shown(value: Option<f64>) -> String {
-    value.map_or_else(|| "–".to_owned(), number)
-}
-
-fn number(value: f64) -> String {
-    match value.abs() {
-        10_000.0.. => format!("{:.0},{:03.0}", (value / 1000.0).trunc(), (value % 1000.0).abs()),
-        100.0.. => format!("{value:.0}"),
-        10.0.. => format!("{value:.1}"),
-        0.0 => "0".to_owned(),
-        _ => format!("{value:.2}"),
-    }
-}
-
 /// Runs a case in its own process.
 fn run_case(case: &str, quick: bool, urls: &Urls) -> Result<Vec<(String, f64)>, Box<dyn Error>> {
-    /// The limit after which a process whose shutdown does not end is killed.
-    const PATIENCE: Duration = Duration::from_secs(600);
-
     let length = if quick { "quick" } else { "full" };
-    let mut process = Command::new(std::env::current_exe()?)
-        .args(["case", case, length, &urls.homeserver, &urls.collector, &urls.black_hole])
-        // Ignore the proxy and the `DO_NOT_TRACK` setting of this machine.
-        .envs([("NO_PROXY", "127.0.0.1"), ("no_proxy", "127.0.0.1")])
-        .env_remove("DO_NOT_TRACK")
-        .stdout(Stdio::piped())
-        .spawn()?;
-    let deadline = Instant::now() + PATIENCE;
-    let status = loop {
-        if let Some(status) = process.try_wait()? {
-            break status;
-        }
-        if Instant::now() > deadline {
-            process.kill()?;
-            break process.wait()?;
-        }
-        thread::sleep(Duration::from_millis(20));
-    };
-    let output = std::io::read_to_string(process.stdout.take().ok_or("no output")?)?;
-    if !status.success() {
-        return Err(format!("{case}: {status}").into());
-    }
-    let lines = output.lines().filter_map(|line| line.split_once(' '));
-    lines.map(|(name, value)| Ok((name.to_owned(), value.parse()?))).collect()
+    process::run(&["case", case, length, &urls.homeserver, &urls.collector, &urls.black_hole])
 }

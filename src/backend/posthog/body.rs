@@ -40,7 +40,7 @@ const RESERVED_KEYS: [&str; 20] = [
 
 pub(super) fn request_body(key: &ApiKey, batch: &Batch) -> serde_json::Result<Vec<u8>> {
     let id = serde_json::to_string(batch.analytics_id().reveal())?;
-    let size: usize = batch.events().map(|event| event.bytes() + 2 * id.len() + 160).sum();
+    let size: usize = batch.events().map(|event| event.bytes() + id.len() + 160).sum();
     let mut out = Vec::with_capacity(size + 64);
     out.extend_from_slice(br#"{"api_key":"#);
     serde_json::to_writer(&mut out, &key.0)?;
@@ -71,9 +71,6 @@ fn push_event(out: &mut Vec<u8>, id: &str, event: &OutgoingEvent) -> serde_json:
     } else {
         push_members(out, event.properties());
     }
-    out.extend_from_slice(br#""distinct_id":"#);
-    out.extend_from_slice(id.as_bytes());
-    out.push(b',');
     out.extend_from_slice(CONSTANTS.as_bytes());
     for (key, properties) in [
         (&br#","$set":{"#[..], event.user_properties().values()),
