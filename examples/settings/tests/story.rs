@@ -58,7 +58,7 @@ async fn a_failed_opt_in_says_that_it_could_not_be_confirmed() {
     let embedded = Embedded::start().await.unwrap();
     let mut stage = Stage::start(&embedded).await;
     stage.reach_gate(UNDECIDED).await;
-    embedded.homeserver.fail_all(matrix_analytics::testing::Fault::status(403));
+    embedded.homeserver.fail_all(matrix_analytics::testing::Fault::ServerError(500));
     stage.press(char(' ')).await;
     let message = &stage.app.model.message;
     assert!(message.starts_with(" Phone: The opt-in could not be confirmed: "), "{message}");
