@@ -104,7 +104,10 @@ impl App {
         }
         self.model.message = " ...".to_owned();
         let (name, action) = (device.name, act(device.analytics.clone(), action));
-        self.actions.spawn(async move { format!(" {name}: {}", action.await) });
+        self.actions.spawn(async move {
+            let result = action.await;
+            format!(" {name}: {result}")
+        });
     }
 
     /// Waits until all actions have returned.

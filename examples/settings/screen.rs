@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, Stdout, stdout},
+    mem::ManuallyDrop,
     panic,
     sync::atomic::{AtomicBool, Ordering},
 };
@@ -21,7 +22,8 @@ static IS_TAKEN: AtomicBool = AtomicBool::new(false);
 
 /// The terminal, in raw mode and on its alternate screen until this is dropped.
 pub(crate) struct Screen {
-    pub(crate) terminal: Terminal<CrosstermBackend<Stdout>>,
+    /// Not dropped, because that panics if the terminal is closed.
+    pub(crate) terminal: ManuallyDrop<Terminal<CrosstermBackend<Stdout>>>,
 }
 
 impl Screen {
@@ -41,7 +43,7 @@ impl Screen {
         if entered.is_err() {
             restore();
         }
-        Ok(Self { terminal: entered? })
+        Ok(Self { terminal: ManuallyDrop::new(entered?) })
     }
 }
 

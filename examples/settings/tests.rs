@@ -5,7 +5,7 @@ mod sizes;
 mod snapshot;
 mod story;
 
-use matrix_analytics::{ClosedReason, ConsentState, GateState, Note, Switch};
+use matrix_analytics::{ClosedReason, ConsentState, GateState, Switch};
 use matrix_analytics_examples::wait_for;
 use ratatui::{
     Terminal,
@@ -18,8 +18,7 @@ use crate::{
     app::App,
     embedded::{Embedded, USER},
     model::{Counters, DeviceModel, Model, SMALLEST},
-    text::Entry,
-    update::{Action, Command},
+    update::Command,
 };
 
 fn key(code: KeyCode) -> KeyEvent {

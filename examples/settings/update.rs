@@ -42,15 +42,11 @@ pub(crate) fn update(model: &mut Model, key: KeyEvent) -> Option<Command> {
     if model.is_too_small() || !(key.modifiers - KeyModifiers::SHIFT).is_empty() {
         return None;
     }
-    match key.code {
-        KeyCode::Tab | KeyCode::BackTab if !model.devices.is_empty() => {
-            model.selected = (model.selected + 1) % model.devices.len();
-            model.message.clear();
-            model.scroll = 0;
-            // A preview belongs to the device that it was made for.
-            return (model.page == Page::Preview).then_some(Command::Act(Action::Preview));
-        }
-        _ => {}
+    if matches!(key.code, KeyCode::Tab | KeyCode::BackTab) {
+        model.selected = (model.selected + 1) % model.devices.len().max(1);
+        open(model, model.page);
+        // A preview is made for one device.
+        return (model.page == Page::Preview).then_some(Command::Act(Action::Preview));
     }
     if model.page == Page::Settings {
         on_settings(model, key.code).map(Command::Act)

@@ -1,7 +1,14 @@
 //! What each key does.
 
-use super::*;
-use crate::{model::Page, update::update};
+use matrix_analytics::{ClosedReason, GateState, Note, Switch};
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+
+use super::{char, key, model};
+use crate::{
+    model::{Model, Page},
+    text::Entry,
+    update::{Action, Command, update},
+};
 
 /// Returns a model whose devices are in a state.
 fn in_state(switch: Switch, note: Option<Note>, gate: GateState) -> Model {

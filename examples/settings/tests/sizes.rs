@@ -1,10 +1,18 @@
 //! What is drawn at each size.
 
-use matrix_analytics::HoldReason;
+use matrix_analytics::{ClosedReason, GateState, HoldReason, Note};
 use matrix_analytics_examples::{describe_gate, describe_note};
+use ratatui::{Terminal, backend::TestBackend};
 
-use super::*;
-use crate::{model::Page, view::view};
+use super::{
+    model,
+    snapshot::{check, text},
+};
+use crate::{
+    model::{Model, Page},
+    text::Entry,
+    view::view,
+};
 
 fn drawn(mut model: Model, width: u16, height: u16) -> String {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();

@@ -1,9 +1,11 @@
 //! A script of keys on the embedded servers, and the screens that it shows.
 
+use matrix_analytics::{ClosedReason, GateState, testing::Fault};
+use ratatui::crossterm::event::KeyCode;
 use tokio::sync::mpsc::unbounded_channel;
 
-use super::*;
-use crate::input::Input;
+use super::{Stage, char, key};
+use crate::{embedded::Embedded, input::Input, update::Command};
 
 const UNDECIDED: GateState = GateState::Closed(ClosedReason::Undecided);
 const DENIED: GateState = GateState::Closed(ClosedReason::Denied);
@@ -58,7 +60,7 @@ async fn a_failed_opt_in_says_that_it_could_not_be_confirmed() {
     let embedded = Embedded::start().await.unwrap();
     let mut stage = Stage::start(&embedded).await;
     stage.reach_gate(UNDECIDED).await;
-    embedded.homeserver.fail_all(matrix_analytics::testing::Fault::ServerError(500));
+    embedded.homeserver.fail_all(Fault::ServerError(500));
     stage.press(char(' ')).await;
     let message = &stage.app.model.message;
     assert!(message.starts_with(" Phone: The opt-in could not be confirmed: "), "{message}");
