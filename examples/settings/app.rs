@@ -7,7 +7,7 @@ use ratatui::{Terminal, backend::Backend, crossterm::event::KeyEvent};
 use tokio::{
     sync::mpsc::UnboundedReceiver,
     task::JoinSet,
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, timeout},
 };
 
 use crate::{
@@ -20,6 +20,9 @@ use crate::{
 
 /// How often the counters are read, which have no stream.
 const TICK: Duration = Duration::from_millis(250);
+
+/// The longest wait at the end for actions in progress.
+const LAST_ACTIONS: Duration = Duration::from_secs(2);
 
 /// The page, and the devices that it shows.
 pub(crate) struct App {
@@ -82,7 +85,8 @@ impl App {
         Ok(())
     }
 
-    /// Applies a key, and begins the action that it asks for.
+    /// Applies a key to what was drawn last, which is what the user has seen, and begins the
+    /// action that it asks for.
     pub(crate) fn press(&mut self, key: KeyEvent) -> Option<Command> {
         let command = update(&mut self.model, key);
         if let Some(Command::Act(action)) = command {
@@ -111,7 +115,6 @@ impl App {
     }
 
     /// Waits until all actions have returned.
-    #[cfg(test)]
     pub(crate) async fn finish_actions(&mut self) {
         while let Some(result) = self.actions.join_next().await {
             self.report(result);
@@ -124,7 +127,8 @@ impl App {
 
     /// Ends the sessions of the devices, and returns what the user has to know.
     pub(crate) async fn end(mut self) -> Vec<String> {
-        // An opt-out in progress goes on without its future.
+        // An opt-out takes effect even if the user quits at once.
+        let _ = timeout(LAST_ACTIONS, self.finish_actions()).await;
         self.actions.shutdown().await;
         join_all(self.devices.into_iter().map(Device::end)).await
     }

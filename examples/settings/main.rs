@@ -86,9 +86,10 @@ async fn show(user: String, devices: Vec<Device>) -> Result<(), Failure> {
     let mut app = App::new(user, devices);
     let shown = on_screen(&mut app).await;
     let lines = app.end().await;
+    shown?;
     // The terminal may be closed.
     let _ = writeln!(stdout(), "{}", lines.join("\n"));
-    shown
+    Ok(())
 }
 
 async fn on_screen(app: &mut App) -> Result<(), Failure> {

@@ -73,8 +73,9 @@ impl Stage {
             .await;
     }
 
-    /// Presses a key, and waits for the action that it begins.
+    /// Presses a key on the current screen, and waits for the action that it begins.
     async fn press(&mut self, key: KeyEvent) -> Option<Command> {
+        self.app.draw(&mut self.terminal).unwrap();
         let command = self.app.press(key);
         self.app.finish_actions().await;
         command

@@ -1,11 +1,15 @@
 //! A script of keys on the embedded servers, and the screens that it shows.
 
-use matrix_analytics::{ClosedReason, GateState, testing::Fault};
+use matrix_analytics::{ClosedReason, ELEMENT_EVENT_TYPE, GateState, testing::Fault};
 use ratatui::crossterm::event::KeyCode;
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::{Stage, char, key};
-use crate::{embedded::Embedded, input::Input, update::Command};
+use crate::{
+    embedded::{Embedded, USER},
+    input::Input,
+    update::Command,
+};
 
 const UNDECIDED: GateState = GateState::Closed(ClosedReason::Undecided);
 const DENIED: GateState = GateState::Closed(ClosedReason::Denied);
@@ -91,4 +95,21 @@ async fn a_signal_and_the_end_of_the_keys_end_the_page() {
     stage.app.run(&mut stage.terminal, &mut inputs).await;
     drop(sender);
     stage.app.run(&mut stage.terminal, &mut inputs).await;
+}
+
+#[tokio::test]
+async fn an_opt_out_is_not_lost_if_the_user_quits_at_once() {
+    let embedded = Embedded::start().await.unwrap();
+    let mut stage = Stage::start(&embedded).await;
+    stage.reach_gate(UNDECIDED).await;
+    stage.press(char(' ')).await;
+    stage.reach_gate(GateState::Open).await;
+    let (sender, mut inputs) = unbounded_channel();
+    for key in [char(' '), char('q')] {
+        sender.send(Input::Key(key)).unwrap();
+    }
+    stage.app.run(&mut stage.terminal, &mut inputs).await;
+    stage.app.end().await;
+    let content = embedded.homeserver.content(USER, ELEMENT_EVENT_TYPE);
+    assert_eq!(content.as_deref(), Some(r#"{"pseudonymousAnalyticsOptIn":false}"#));
 }
