@@ -106,11 +106,11 @@ impl App {
             shown.preview = device.preview();
             return;
         }
-        self.model.message = " ...".to_owned();
+        self.model.message = "...".to_owned();
         let (name, action) = (device.name, act(device.analytics.clone(), action));
         self.actions.spawn(async move {
             let result = action.await;
-            format!(" {name}: {result}")
+            format!("{name}: {result}")
         });
     }
 
@@ -122,7 +122,7 @@ impl App {
     }
 
     fn report(&mut self, result: Result<String, tokio::task::JoinError>) {
-        self.model.message = result.unwrap_or_else(|error| format!(" Failed: {error}"));
+        self.model.message = result.unwrap_or_else(|error| format!("Failed: {error}"));
     }
 
     /// Ends the sessions of the devices, and returns what the user has to know.

@@ -46,7 +46,7 @@ impl Embedded {
             .text_policy(TextPolicy::Refuse)
             .history(HISTORY)
             // This is short because a new ID is used only after twice this time.
-            .request_timeout(Duration::from_millis(500))
+            .request_timeout(Duration::from_secs(1))
             .build()
             .await?;
         Ok(Device::start(name, client, analytics, SyncSettings::new()))

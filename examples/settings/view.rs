@@ -6,7 +6,7 @@ mod wrap;
 
 use ratatui::{
     Frame,
-    layout::{Constraint, Layout, Rect},
+    layout::{Constraint, Layout, Margin, Rect},
     style::Stylize as _,
     text::Line,
 };
@@ -36,7 +36,8 @@ pub(crate) fn view(model: &Model, frame: &mut Frame<'_>) {
     } else {
         page::draw(model, frame, body);
     }
-    draw_lines(wrap(&model.message, area.width.into()), frame, message);
+    let message = message.inner(Margin::new(1, 0));
+    draw_lines(wrap(&model.message, message.width.into()), frame, message);
     draw_lines(keys_of(model), frame, keys);
 }
 

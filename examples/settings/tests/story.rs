@@ -67,7 +67,7 @@ async fn a_failed_opt_in_says_that_it_could_not_be_confirmed() {
     embedded.homeserver.fail_all(Fault::ServerError(500));
     stage.press(char(' ')).await;
     let message = &stage.app.model.message;
-    assert!(message.starts_with(" Phone: The opt-in could not be confirmed: "), "{message}");
+    assert!(message.starts_with("Phone: The opt-in could not be confirmed: "), "{message}");
 }
 
 #[tokio::test]
