@@ -38,7 +38,7 @@ use crate::{
         machine::{CallId, Machine, Outcome},
         state::ConsentState,
     },
-    disclosure::{Disclosure, Places},
+    disclosure::{AccountEvent, Disclosure},
     history::{self, SentEvent},
     matrix::{
         account_data::AccountDataError,
@@ -149,12 +149,11 @@ impl Analytics {
     #[must_use]
     pub fn disclosure(&self) -> Disclosure {
         let inner = self.inner();
-        let places = Places {
+        let event = AccountEvent {
             homeserver: session::homeserver_host(&inner.client),
             event_type: &inner.account_data.event_type(),
-            record: &inner.record_store.key_as_text(),
         };
-        Disclosure::new(&inner.configuration, &places, &inner.sink.guard)
+        Disclosure::new(&inner.configuration, &event, &inner.sink.guard)
     }
 
     /// Returns the newest sent events, oldest first, as they left: for the question "what exactly

@@ -11,10 +11,16 @@ use crate::{
     guard::{Guard, GuardPolicy, TextPolicy},
 };
 
+/// Tests the examples in `docs/transparency.md`.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/transparency.md")]
+struct TransparencyPage;
+
 /// What an [`Analytics`](crate::Analytics) stores and sends, as it is configured; returned by
 /// [`Analytics::disclosure`](crate::Analytics::disclosure).
 ///
-/// It holds no value that belongs to the user: no ID, no event. An app can show it in its
+/// It holds no ID and no event. The path of a durable queue, which often contains a user's name,
+/// is in [`LocalCopy::place`]; `Debug` does not show it. An app can show a disclosure in its
 /// settings, and a privacy policy can quote it: [`Disclosure::to_markdown`] has the columns of a
 /// cookie policy. The texts are English.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -62,16 +68,23 @@ pub struct DisclosedRecipient {
     pub retention: Option<String>,
 }
 
-/// Data that is kept on this device.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// Data that is kept on this device. `Debug` does not show where, because a path often contains
+/// a user's name.
+#[derive(Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct LocalCopy {
-    /// The path of a file, or the key of an entry in the client's store.
+    /// The path of a file, or a description of another place.
     pub place: String,
     /// What it contains.
     pub contains: String,
     /// How long it is kept.
     pub retention: String,
+}
+
+impl fmt::Debug for LocalCopy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalCopy").field("contains", &self.contains).finish_non_exhaustive()
+    }
 }
 
 /// What is kept back from the recipients.
@@ -93,34 +106,43 @@ pub(crate) struct Configuration {
     pub(crate) recipients: Vec<DisclosedRecipient>,
     pub(crate) queue: Option<QueueFile>,
     pub(crate) queue_age: Duration,
+    /// The largest number of events in the history.
+    pub(crate) history: Option<usize>,
 }
 
 /// The file of a durable queue.
-#[derive(Debug)]
 pub(crate) struct QueueFile {
     pub(crate) path: String,
     pub(crate) is_encrypted: bool,
 }
 
-/// The places that hold consent.
+impl fmt::Debug for QueueFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("QueueFile").finish_non_exhaustive()
+    }
+}
+
+/// The event that holds consent.
 #[derive(Debug)]
-pub(crate) struct Places<'a> {
+pub(crate) struct AccountEvent<'a> {
     /// The host of the homeserver, with its port if that is not the usual one.
     pub(crate) homeserver: String,
     pub(crate) event_type: &'a str,
-    /// The key of the record in the client's store.
-    pub(crate) record: &'a str,
 }
 
 impl Disclosure {
-    pub(crate) fn new(configuration: &Configuration, places: &Places<'_>, guard: &Guard) -> Self {
+    pub(crate) fn new(
+        configuration: &Configuration,
+        event: &AccountEvent<'_>,
+        guard: &Guard,
+    ) -> Self {
         let recipients = configuration.recipients.clone();
-        let mut identifiers = places.identifiers();
+        let mut identifiers = event.identifiers();
         identifiers.extend(recipients.iter().flat_map(DisclosedRecipient::identifiers));
         Self {
             identifiers,
             recipients,
-            local_copies: configuration.local_copies(places.record),
+            local_copies: configuration.local_copies(event.event_type),
             kept_back: KeptBack {
                 kinds: guard.kinds_by_name(),
                 guard_policy: guard.policy(),
@@ -137,7 +159,7 @@ impl Disclosure {
     }
 }
 
-impl Places<'_> {
+impl AccountEvent<'_> {
     /// Returns the members of the account's event.
     fn identifiers(&self) -> Vec<DisclosedIdentifier> {
         let member = |name: &str, description: &str, retention: &str| DisclosedIdentifier {
@@ -164,32 +186,52 @@ impl Places<'_> {
 }
 
 impl Configuration {
-    fn local_copies(&self, record: &str) -> Vec<LocalCopy> {
+    fn local_copies(&self, event_type: &str) -> Vec<LocalCopy> {
         let age = Span(self.queue_age);
+        let copy = |place: &str, contains: &str, retention: String| LocalCopy {
+            place: place.to_owned(),
+            contains: contains.to_owned(),
+            retention,
+        };
         let mut copies = vec![
-            LocalCopy {
-                place: format!("{record} in the client's store"),
-                contains: "The decision of the user, a veto of this device, a pending removal, \
-                           and salted digests of earlier analytics IDs. It holds no ID."
-                    .to_owned(),
-                retention: "as long as the client's store".to_owned(),
-            },
-            LocalCopy {
-                place: "memory".to_owned(),
-                contains: "Events that wait to be sent, and the analytics ID.".to_owned(),
-                retention: format!("{age}, or until the user opts out or the app ends"),
-            },
+            copy(
+                "account data in the client's store",
+                "The account's event, with the analytics ID, as the last sync showed it.",
+                "until a sync shows another event, or as long as the store".to_owned(),
+            ),
+            copy(
+                &format!("matrix-analytics/{event_type} in the client's store"),
+                "The decision of the user, a veto of this device, a pending removal, and salted \
+                 digests of the current and of earlier analytics IDs.",
+                "as long as the store".to_owned(),
+            ),
+            copy(
+                "memory",
+                "Events and user properties that wait to be sent, and the analytics ID.",
+                format!("events: {age}; all of it until the user opts out or the app ends"),
+            ),
         ];
-        if let Some(queue) = &self.queue {
-            let encrypted = if queue.is_encrypted { ", encrypted" } else { "" };
-            copies.push(LocalCopy {
-                place: queue.path.clone(),
-                contains: format!(
-                    "Events and user properties that wait to be sent{encrypted}. It holds no \
-                     analytics ID. SQLite adds files whose names begin with this one.",
+        if let Some(most) = self.history {
+            copies.push(copy(
+                "history in memory",
+                &format!("The last {most} events that were sent, with their properties."),
+                "until the user opts out or the app ends".to_owned(),
+            ));
+        }
+        if let Some(QueueFile { path, is_encrypted }) = &self.queue {
+            let encrypted = if *is_encrypted { " Encrypted." } else { "" };
+            copies.push(copy(
+                path,
+                &format!(
+                    "Events and user properties that wait to be sent.{encrypted} The names of the \
+                     recipients, numbers of events, and a salted hash of the user. Files whose \
+                     names begin with this one belong to it.",
                 ),
-                retention: format!("{age}, or until the user opts out"),
-            });
+                format!(
+                    "events: {age}; user properties: until they are sent; both until the user \
+                     opts out; the rest as long as the file"
+                ),
+            ));
         }
         copies
     }
@@ -200,7 +242,8 @@ impl DisclosedRecipient {
         let Recipient { backend, declared } = recipient;
         Self {
             name: declared.name.clone().unwrap_or_else(|| backend.name().to_owned()),
-            domain: declared.host.clone().or_else(|| backend.host()),
+            // The real host, if it is known: a declaration must not hide it.
+            domain: backend.host().or_else(|| declared.host.clone()),
             party: declared.party,
             purpose: declared.purpose.clone(),
             retention: declared.retention.clone(),
@@ -208,7 +251,7 @@ impl DisclosedRecipient {
     }
 
     /// Returns the identifiers that this recipient receives.
-    fn identifiers(&self) -> [DisclosedIdentifier; 2] {
+    fn identifiers(&self) -> Vec<DisclosedIdentifier> {
         let identifier = |name: &str, description: &str| DisclosedIdentifier {
             domain: self.domain.clone().unwrap_or_else(|| self.name.clone()),
             name: name.to_owned(),
@@ -216,13 +259,20 @@ impl DisclosedRecipient {
             retention: self.retention.clone(),
             party: self.party,
         };
-        [
+        let mut identifiers = vec![
             identifier(
                 "analytics ID",
                 "The ID of the account's event, sent with each event after the opt-in.",
             ),
             identifier("event ID", "A random UUID of each event, by which repeats are recognised."),
-        ]
+        ];
+        if self.domain.is_some() {
+            identifiers.push(identifier(
+                "IP address",
+                "The address that the device connects from; the host sees it.",
+            ));
+        }
+        identifiers
     }
 }
 

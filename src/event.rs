@@ -16,7 +16,10 @@ mod value;
 use serde::Serialize;
 
 pub(crate) use self::{
-    captured::CapturedEvent, properties::PropertyFate, unique_ids::UniqueIds, user::UserUpdate,
+    captured::{CapturedEvent, counted_bytes},
+    properties::PropertyFate,
+    unique_ids::UniqueIds,
+    user::UserUpdate,
 };
 pub use self::{
     deserialize_error::DeserializeError, invalid::InvalidEvent, outgoing::OutgoingEvent,

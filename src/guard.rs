@@ -154,7 +154,9 @@ impl Guard {
 
     /// Returns a guard with the same settings and identifiers, whose findings are not counted.
     pub(crate) fn uncounted(&self) -> Self {
-        let own = self.state().own.clone();
+        let now = self.session.get().and_then(|session| session());
+        let known = self.state().own.clone();
+        let own = now.map_or(known.clone(), |now| now.with_tokens_of(&known));
         // A full list: nothing is logged about an event that is not captured.
         let warned = (0..MOST_WARNINGS as u64).collect();
         Self {

@@ -3,7 +3,7 @@
 pub(crate) mod recorded;
 
 use std::{
-    collections::VecDeque,
+    collections::{HashMap, HashSet, VecDeque},
     fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -81,8 +81,9 @@ impl SentEvent {
         self.outcome
     }
 
-    fn is(&self, recipient: &str, uuid: Uuid) -> bool {
-        self.event.uuid == uuid && *self.recipient == *recipient
+    /// Returns whether this was sent to `recipient`. Two recipients may have one name.
+    fn is_to(&self, recipient: &Arc<str>) -> bool {
+        Arc::ptr_eq(&self.recipient, recipient)
     }
 }
 
@@ -112,6 +113,9 @@ impl Serialize for SentEvent {
     }
 }
 
+/// The largest size of a history, in bytes.
+const MOST_BYTES: usize = 4 * 1024 * 1024;
+
 /// The newest sent events of one session.
 pub(crate) struct History {
     entries: Mutex<Entries>,
@@ -121,10 +125,39 @@ pub(crate) struct History {
 
 struct Entries {
     list: VecDeque<SentEvent>,
+    /// The size of the events in `list`, each of which counts for each recipient.
+    bytes: usize,
     most: usize,
     /// Events of earlier epochs were withdrawn.
     epoch: u64,
     readers_must_wake: bool,
+}
+
+impl Entries {
+    /// Removes the entries of the events of `batch`, and returns their events.
+    fn remove(&mut self, recipient: &Arc<str>, batch: &Batch) -> HashMap<Uuid, Arc<OutgoingEvent>> {
+        let sent: HashSet<_> = batch.events().map(|event| event.uuid).collect();
+        let mut removed = HashMap::new();
+        self.list.retain(|entry| {
+            let is_kept = !entry.is_to(recipient) || !sent.contains(&entry.event.uuid);
+            if !is_kept {
+                removed.insert(entry.event.uuid, entry.event.clone());
+            }
+            is_kept
+        });
+        self.bytes -= removed.values().map(|event| event.bytes()).sum::<usize>();
+        removed
+    }
+
+    /// Adds an entry. Removes the oldest ones that have no room any more.
+    fn push(&mut self, entry: SentEvent) {
+        self.bytes += entry.event.bytes();
+        self.list.push_back(entry);
+        while self.list.len() > self.most || self.bytes > MOST_BYTES {
+            let Some(oldest) = self.list.pop_front() else { return };
+            self.bytes -= oldest.event.bytes();
+        }
+    }
 }
 
 impl fmt::Debug for History {
@@ -136,7 +169,8 @@ impl fmt::Debug for History {
 impl History {
     /// Creates a history of at most `most` events.
     pub(crate) fn new(most: usize) -> Self {
-        let entries = Entries { list: VecDeque::new(), most, epoch: 0, readers_must_wake: false };
+        let entries =
+            Entries { list: VecDeque::new(), bytes: 0, most, epoch: 0, readers_must_wake: false };
         Self { entries: Mutex::new(entries), changes: watch::Sender::new(0) }
     }
 
@@ -144,9 +178,12 @@ impl History {
     /// readers once it holds no lock.
     pub(crate) fn wipe(&self, epoch: u64) {
         let mut entries = self.entries();
-        entries.list = VecDeque::new();
+        let wiped = std::mem::take(&mut entries.list);
+        entries.bytes = 0;
         entries.epoch = epoch;
         entries.readers_must_wake = true;
+        drop(entries);
+        drop(wiped);
     }
 
     /// Wakes the readers if there was a wipe.
@@ -163,35 +200,30 @@ impl History {
 
     /// Adds the events of `batch`, in place of earlier attempts to send them.
     fn begin(&self, recipient: &Arc<str>, batch: &Batch) {
+        let sent_at = SystemTime::now();
         {
             let mut entries = self.entries();
+            let mut earlier = entries.remove(recipient, batch);
             for event in batch.shared_events() {
                 if event.epoch < entries.epoch {
                     continue;
                 }
-                entries.list.retain(|earlier| !earlier.is(recipient, event.uuid));
-                entries.list.push_back(SentEvent {
-                    recipient: recipient.clone(),
-                    event: event.clone(),
-                    sent_at: SystemTime::now(),
-                    outcome: SentOutcome::InFlight,
-                });
-                if entries.list.len() > entries.most {
-                    entries.list.pop_front();
-                }
+                // User properties may have left with an earlier attempt only.
+                let earlier = earlier.remove(&event.uuid).filter(|_| event.user.is_none());
+                let event = earlier.unwrap_or_else(|| event.clone());
+                let outcome = SentOutcome::InFlight;
+                entries.push(SentEvent { recipient: recipient.clone(), event, sent_at, outcome });
             }
         }
         self.changed();
     }
 
     /// Sets the outcome of the events of `batch`.
-    fn end(&self, recipient: &str, batch: &Batch, outcome: SentOutcome) {
-        {
-            let mut entries = self.entries();
-            for event in batch.events() {
-                if let Some(entry) = entries.list.iter_mut().find(|e| e.is(recipient, event.uuid)) {
-                    entry.outcome = outcome;
-                }
+    fn end(&self, recipient: &Arc<str>, batch: &Batch, outcome: SentOutcome) {
+        let sent: HashSet<_> = batch.events().map(|event| event.uuid).collect();
+        for entry in self.entries().list.iter_mut().filter(|entry| entry.is_to(recipient)) {
+            if sent.contains(&entry.event.uuid) {
+                entry.outcome = outcome;
             }
         }
         self.changed();
@@ -227,4 +259,76 @@ pub(crate) fn stream(
         Some((events, Some((history, changes))))
     });
     Box::pin(lists.fuse())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        analytics_id::AnalyticsId,
+        event::{Properties, UserProperties},
+    };
+
+    fn event(name: &'static str, epoch: u64) -> OutgoingEvent {
+        OutgoingEvent {
+            uuid: Uuid::new_v4(),
+            name: name.into(),
+            at: SystemTime::UNIX_EPOCH,
+            properties: Properties::new(),
+            user: None,
+            epoch,
+        }
+    }
+
+    fn batch(events: impl IntoIterator<Item = OutgoingEvent>) -> Batch {
+        let events = events.into_iter().map(Arc::new).collect();
+        Batch::new(AnalyticsId::placeholder(), events)
+    }
+
+    #[test]
+    fn an_event_of_an_epoch_that_was_wiped_is_not_taken() {
+        let history = History::new(10);
+        let recipient = "recipient".into();
+        let late = batch([event("Late", 1)]);
+        history.wipe(2);
+        history.begin(&recipient, &late);
+        history.end(&recipient, &late, SentOutcome::Delivered);
+        assert!(history.events().is_empty());
+        history.begin(&recipient, &batch([event("New", 2)]));
+        assert_eq!(history.events().len(), 1);
+    }
+
+    #[test]
+    fn user_properties_that_left_with_an_earlier_attempt_stay_in_the_entry() {
+        let history = History::new(10);
+        let recipient = "recipient".into();
+        let plain = event("Event", 1);
+        let user = Some(Box::new(UserProperties::new().set("rooms", 3)));
+        history.begin(&recipient, &batch([OutgoingEvent { user, ..plain.clone() }]));
+        history.begin(&recipient, &batch([plain]));
+        let [sent] = history.events().try_into().unwrap();
+        assert!(!sent.event().user_properties().is_empty());
+    }
+
+    #[test]
+    fn the_size_of_the_entries_is_bounded_and_counted_exactly() {
+        let history = History::new(1000);
+        let recipient = "recipient".into();
+        let large = |name| OutgoingEvent {
+            properties: Properties::new().with("text", "x".repeat(30_000)),
+            ..event(name, 1)
+        };
+        for _ in 0..300 {
+            let attempts = batch([large("Large"), event("Small", 1)]);
+            history.begin(&recipient, &attempts);
+            history.begin(&recipient, &attempts);
+            let entries = history.entries();
+            let size: usize = entries.list.iter().map(|entry| entry.event.bytes()).sum();
+            assert_eq!(entries.bytes, size);
+            assert!(size <= MOST_BYTES);
+        }
+        assert!(history.events().len() > 100);
+        history.wipe(2);
+        assert_eq!(history.entries().bytes, 0);
+    }
 }

@@ -6,6 +6,8 @@
 #![doc = "[promises]: guide::promises"]
 #![doc = "[consent]: guide::consent"]
 #![doc = "[privacy]: guide::privacy"]
+#![doc = "[transparency]: guide::transparency"]
+#![doc = "[limits]: guide::limits"]
 #![doc = "[durability]: guide::durability"]
 #![doc = "[features]: guide::features"]
 #![doc = "[measured]: guide::measured"]
@@ -52,7 +54,10 @@ pub mod guide {
         )+};
     }
 
-    pages! { tour settings promises consent privacy durability features speed measured }
+    pages! {
+        tour settings promises consent privacy transparency limits durability features speed
+        measured
+    }
 }
 
 #[cfg(feature = "testing")]

@@ -46,7 +46,7 @@ use crate::{
     backend::{Batch, DynBackend},
     event::{
         CapturedEvent, InvalidEvent, OutgoingEvent, Properties, UniqueIds, UserProperties,
-        check_name, unix_time::from_unix_nanos,
+        check_name, counted_bytes, unix_time::from_unix_nanos,
     },
     gate::{Gate, Phase, WipeReason},
     guard::Guard,
@@ -371,9 +371,14 @@ impl Sink {
         name: Cow<'static, str>,
         properties: Properties,
     ) -> Result<(Cow<'static, str>, Properties), DropReason> {
-        self.guard.refresh();
+        if self.is_closed() {
+            return Err(DropReason::AfterShutdown);
+        }
         let super_properties = self.intake.lock().super_properties.clone();
-        complete(&self.guard.uncounted(), name, properties, super_properties.as_deref())
+        let (name, properties) =
+            complete(&self.guard.uncounted(), name, properties, super_properties.as_deref())?;
+        let fits = counted_bytes(&name, properties.held_bytes()) <= self.limits.queue_bytes;
+        fits.then_some((name, properties)).ok_or(DropReason::TooLarge)
     }
 
     /// Returns the text that each backend would send for `batch`.

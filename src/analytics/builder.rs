@@ -48,7 +48,7 @@ pub const ELEMENT_EVENT_TYPE: &str = "im.vector.analytics";
 const MAX_EVENT_TYPE_BYTES: usize = 255;
 
 /// The highest value of [`AnalyticsBuilder::history`].
-const LONGEST_HISTORY: usize = 10_000;
+const LONGEST_HISTORY: usize = 1000;
 
 /// The range of [`AnalyticsBuilder::request_timeout`].
 const SHORTEST_REQUEST_TIMEOUT: Duration = Duration::from_millis(10);
@@ -219,10 +219,11 @@ impl AnalyticsBuilder {
     }
 
     /// Keeps the newest `events` sent events in memory, for [`Analytics::history`]; none if not
-    /// set. At least 1 and at most 10,000.
+    /// set. At least 1 and at most 1000, and at most 4 MiB.
     ///
-    /// An event counts once for each recipient. A withdrawal, a veto of this device and the end
-    /// of the session wipe the history.
+    /// An event counts once for each recipient. The history is wiped whenever queued events
+    /// are: at a withdrawal here or elsewhere, at a change of the ID, when the consent is not
+    /// confirmed, at a veto of this device, and at the end of the session.
     pub fn history(mut self, events: usize) -> Self {
         self.history = Some(events.clamp(1, LONGEST_HISTORY));
         self
@@ -294,6 +295,7 @@ impl AnalyticsBuilder {
             #[cfg(not(feature = "sqlite"))]
             queue: None,
             queue_age: self.limits.queue_age,
+            history: self.history,
         };
         let history = self.history.map(|most| Arc::new(History::new(most)));
         let names = configuration.recipients.iter().map(|recipient| &*recipient.name);

@@ -18,8 +18,9 @@ use crate::{
 pub struct Preview {
     /// The name of the recipient: the declared one, or that of the backend.
     pub recipient: String,
-    /// The text that would be sent, before compression. In place of the analytics ID and of an
-    /// API key, it has a placeholder.
+    /// The text that would be sent, before compression, or the event as JSON if the backend
+    /// does not implement [`Backend::render`](crate::Backend::render). In place of the analytics
+    /// ID and of an API key, it has a placeholder.
     pub content: PreviewContent,
 }
 
@@ -64,8 +65,9 @@ impl From<InvalidEvent> for PreviewError {
 impl Analytics {
     /// Returns what each recipient would get if `event` were captured now and the gate were open.
     ///
-    /// Nothing is captured, counted, logged or kept, whatever the state of consent. User
-    /// properties are not shown: they leave with whichever event is sent next.
+    /// Nothing is captured, counted or kept, whatever the state of consent. User properties are
+    /// not shown: they leave with whichever event is sent next. The detectors of the app and
+    /// [`Backend::render`](crate::Backend::render) run in this call, so they must not make it.
     ///
     /// # Errors
     ///

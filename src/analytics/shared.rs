@@ -94,10 +94,12 @@ impl Shared {
             GateState::Open => Phase::Open,
         };
         let wipe = machine.take_wipe();
-        if let (Some(_), Some(history)) = (wipe, &self.history) {
+        let is_wiped = wipe.is_some();
+        let signal = self.sink.set_gate(phase, machine.epoch(), machine.id().cloned(), wipe);
+        // After the gate is shut: nothing may delay that.
+        if let (true, Some(history)) = (is_wiped, &self.history) {
             history.wipe(machine.epoch());
         }
-        let signal = self.sink.set_gate(phase, machine.epoch(), machine.id().cloned(), wipe);
         (result, signal)
     }
 

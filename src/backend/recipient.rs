@@ -59,7 +59,7 @@ impl Recipient {
         self
     }
 
-    /// Declares the host of the service; [`Backend::host`] if not set.
+    /// Declares the host of the service, for a backend whose [`Backend::host`] is not known.
     pub fn host(mut self, host: impl Into<String>) -> Self {
         self.declared.host = Some(host.into());
         self

@@ -36,16 +36,29 @@ fn table<const N: usize>(
     columns: [&str; N],
     rows: impl IntoIterator<Item = [String; N]>,
 ) -> String {
-    let mut text = format!("## {title}\n\n{}{}", row(columns), row(["---"; N]));
+    let mut text = format!("## {title}\n\n{}|{}\n", row(columns), "---|".repeat(N));
     for cells in rows {
         text.push_str(&row(cells.each_ref().map(|cell| &**cell)));
     }
     text
 }
 
-/// Returns a row, in which no cell can end the cell or the row.
+/// Returns a row, in which no cell can end itself or the row, or be anything but text.
 fn row<const N: usize>(cells: [&str; N]) -> String {
-    let cells = cells.map(|cell| cell.replace('|', "\\|").replace(char::is_control, " "));
+    let escaped = |cell: &str| {
+        let mut text = String::with_capacity(cell.len());
+        for c in cell.chars() {
+            match c {
+                '|' | '\\' | '`' | '*' | '_' | '<' | '>' | '[' | ']' | '&' => {
+                    text.extend(['\\', c])
+                }
+                c if c.is_control() => text.push(' '),
+                c => text.push(c),
+            }
+        }
+        text
+    };
+    let cells = cells.map(escaped);
     format!("| {} |\n", cells.join(" | "))
 }
 

@@ -28,7 +28,7 @@ impl CapturedEvent {
 
 /// Returns the size of an event for the limits: its name, its properties, and 160 bytes
 /// of overhead in memory and in a request.
-pub(super) fn counted_bytes(name: &str, property_bytes: usize) -> usize {
+pub(crate) fn counted_bytes(name: &str, property_bytes: usize) -> usize {
     const ENVELOPE: usize = 160;
 
     ENVELOPE + name.len() + property_bytes

@@ -10,19 +10,28 @@ const LAST_MARK: u32 = u64::BITS - 1;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Computed {
     marks: u64,
+    /// The number of members, or [`UNCOUNTED`].
     members: u32,
 }
+
+/// The number of members that were put together from others. If one is added that is computed,
+/// all of them count as computed.
+const UNCOUNTED: u32 = u32::MAX;
 
 impl Computed {
     pub(super) const NONE: Self = Self { marks: 0, members: 0 };
 
     /// The marks of members of unknown origin: they all count as computed.
-    pub(super) const UNKNOWN: Self = Self { marks: u64::MAX, members: 0 };
+    pub(super) const UNKNOWN: Self = Self { marks: u64::MAX, members: UNCOUNTED };
 
     /// Adds the mark of the next member.
     pub(super) fn push(&mut self, is_computed: bool) {
-        self.marks |= u64::from(is_computed) << self.members.min(LAST_MARK);
-        self.members = self.members.saturating_add(1);
+        if self.members == UNCOUNTED {
+            self.marks |= if is_computed { u64::MAX } else { 0 };
+        } else {
+            self.marks |= u64::from(is_computed) << self.members.min(LAST_MARK);
+            self.members += 1;
+        }
     }
 
     pub(super) fn any(self) -> bool {
@@ -46,7 +55,8 @@ impl Computed {
 
     /// Returns marks for any selection of these members and of `others`.
     pub(super) fn mixed_with(self, others: Self) -> Self {
-        if self.any() || others.any() { Self::UNKNOWN } else { Self::NONE }
+        let marks = if self.any() || others.any() { u64::MAX } else { 0 };
+        Self { marks, members: UNCOUNTED }
     }
 }
 
@@ -76,5 +86,14 @@ mod tests {
             assert!((0..100).all(|place| mixed.contains(place)));
         }
         assert!(!Computed::NONE.mixed_with(Computed::NONE).any());
+    }
+
+    #[test]
+    fn a_computed_member_after_a_selection_marks_all_because_its_place_is_unknown() {
+        let mut mixed = Computed::NONE.mixed_with(Computed::NONE);
+        mixed.push(false);
+        assert!(!mixed.any());
+        mixed.push(true);
+        assert!((0..100).all(|place| mixed.contains(place)));
     }
 }

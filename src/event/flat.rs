@@ -178,12 +178,7 @@ impl<'a> Serializer for Object<'a> {
     }
 
     fn serialize_map(self, _length: Option<usize>) -> Result<MapMembers<'a>, FlatError> {
-        Ok(MapMembers {
-            out: self.out,
-            before_key: 0,
-            has_computed_key: false,
-            computed: Computed::NONE,
-        })
+        Ok(MapMembers { out: self.out, before_key: 0, key: None, computed: Computed::NONE })
     }
 
     fn serialize_struct(
@@ -234,9 +229,18 @@ struct MapMembers<'a> {
     out: &'a mut String,
     /// The length of `out` before the key whose value comes next.
     before_key: usize,
-    /// Whether that key is text that the program computed.
-    has_computed_key: bool,
+    /// Whether that key is text that the program computed; `None` if a value must not follow.
+    key: Option<bool>,
     computed: Computed,
+}
+
+impl MapMembers<'_> {
+    /// Removes a key that no value followed. Only a faulty `Serialize` leaves one.
+    fn drop_key(&mut self) {
+        if self.key.take().is_some() {
+            self.out.truncate(self.before_key);
+        }
+    }
 }
 
 impl SerializeMap for MapMembers<'_> {
@@ -244,21 +248,30 @@ impl SerializeMap for MapMembers<'_> {
     type Error = FlatError;
 
     fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), FlatError> {
+        self.drop_key();
         self.before_key = self.out.len();
-        self.has_computed_key = key.serialize(MapKey { out: self.out })?;
+        self.key = key.serialize(MapKey { out: self.out }).map(Some).inspect_err(|_| {
+            self.out.truncate(self.before_key);
+        })?;
         Ok(())
     }
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), FlatError> {
-        match value.serialize(Scalar { out: self.out })? {
-            Written::Fixed => self.computed.push(self.has_computed_key),
-            Written::Nothing => self.out.truncate(self.before_key),
-            Written::Text => self.computed.push(true),
+        let has_computed_key = self.key.take().ok_or(NOT_FLAT)?;
+        match value.serialize(Scalar { out: self.out }) {
+            Ok(Written::Fixed) => self.computed.push(has_computed_key),
+            Ok(Written::Text) => self.computed.push(true),
+            Ok(Written::Nothing) => self.out.truncate(self.before_key),
+            Err(error) => {
+                self.out.truncate(self.before_key);
+                return Err(error);
+            }
         }
         Ok(())
     }
 
-    fn end(self) -> Result<Origins, FlatError> {
+    fn end(mut self) -> Result<Origins, FlatError> {
+        self.drop_key();
         Ok(Origins { has_text: true, computed: self.computed })
     }
 }
@@ -270,12 +283,12 @@ fn push_property<T: Serialize + ?Sized>(
     value: &T,
 ) -> Result<Written, FlatError> {
     let before = out.len();
-    push_key(out, key)?;
-    let written = value.serialize(Scalar { out })?;
-    if matches!(written, Written::Nothing) {
+    let written = push_key(out, key).and_then(|()| value.serialize(Scalar { out }));
+    // Even after an error, because a faulty `Serialize` may go on.
+    if !matches!(written, Ok(Written::Fixed | Written::Text)) {
         out.truncate(before);
     }
-    Ok(written)
+    written
 }
 
 /// The kind of value that was written for a property.

@@ -1,12 +1,8 @@
 //! The closed vocabulary: which texts may leave at all.
 
 use std::borrow::Cow;
-#[cfg(feature = "sqlite")]
-use std::collections::BTreeSet;
 
 use serde::Serialize;
-#[cfg(feature = "sqlite")]
-use sha2::{Digest as _, Sha256};
 
 use crate::event::Properties;
 
@@ -16,7 +12,7 @@ use crate::event::Properties;
 /// or an enum variant, and a `&'static str` that is given to
 /// [`Properties::with`](crate::Properties::with). Every other text is *computed*, even if it is
 /// a constant: a `&str` or `String` in the field of a typed event, an owned key, the keys of a
-/// map. serde passes these as computed, too: the name of an enum variant under
+/// map. serde passes these as computed as well: the name of an enum variant under
 /// `#[serde(tag = "…")]` or `#[serde(untagged)]`, and every key of a struct with
 /// `#[serde(flatten)]`.
 ///
@@ -32,8 +28,9 @@ use crate::event::Properties;
 /// [`Stats::refused_texts`](crate::Stats::refused_texts). The same holds for super properties
 /// and user properties.
 ///
-/// Events that wait in a durable queue are dropped if the app starts with a stricter policy than
-/// the one that they were captured under, because the origin of their texts is not known.
+/// Events that wait in a durable queue are dropped if the app starts with a policy that does not
+/// allow all texts of the one that they were captured under: the origin of a text in the file is
+/// not known, nor is that of a key or a name.
 ///
 /// ```
 /// use matrix_analytics::TextPolicy;
@@ -78,30 +75,36 @@ impl TextPolicy {
         }
     }
 
-    /// Returns a value that tells this policy from others, for the file of a durable queue.
+    /// Returns a text that describes this policy in the file of a durable queue.
     #[cfg(feature = "sqlite")]
-    pub(crate) fn fingerprint(self) -> Vec<u8> {
+    pub(crate) fn describe(self) -> String {
         match self {
-            Self::Scan => b"scan".to_vec(),
-            Self::AllowKeys(keys) => {
-                let mut hash = Sha256::new_with_prefix(b"allow");
-                for key in BTreeSet::from_iter(keys) {
-                    hash.update((key.len() as u64).to_le_bytes());
-                    hash.update(key);
-                }
-                hash.finalize().to_vec()
-            }
-            Self::Refuse => b"refuse".to_vec(),
+            Self::Scan => "scan".to_owned(),
+            Self::AllowKeys(keys) => format!("{ALLOW}{}", keys.join(SEPARATOR)),
+            Self::Refuse => ALLOW.to_owned(),
         }
     }
 
-    /// Returns whether events that were captured under the policy of `fingerprint` hold no text
-    /// that this policy refuses.
+    /// Returns whether events that were captured under the `described` policy hold no text that
+    /// this policy refuses.
     #[cfg(feature = "sqlite")]
-    pub(crate) fn covers(self, fingerprint: Option<&[u8]>) -> bool {
-        self == Self::Scan
-            || fingerprint.is_some_and(|captured_under| {
-                captured_under == Self::Refuse.fingerprint() || captured_under == self.fingerprint()
-            })
+    pub(crate) fn covers(self, described: Option<&str>) -> bool {
+        let allowed = match self {
+            Self::Scan => return true,
+            Self::AllowKeys(keys) => keys,
+            Self::Refuse => &[],
+        };
+        let captured_under = described.and_then(|described| described.strip_prefix(ALLOW));
+        captured_under.is_some_and(|keys| {
+            keys.is_empty() || keys.split(SEPARATOR).all(|key| allowed.contains(&key))
+        })
     }
 }
+
+/// Begins the description of a closed policy, before its keys.
+#[cfg(feature = "sqlite")]
+const ALLOW: &str = "allow\0";
+
+/// Stands between two keys. No key of a property has a control character.
+#[cfg(feature = "sqlite")]
+const SEPARATOR: &str = "\0";

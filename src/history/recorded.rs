@@ -40,7 +40,7 @@ impl DynBackend for Recorded {
             let outcome = SentOutcome::Unconfirmed;
             let mut attempt = Attempt { recorded: self, batch, outcome };
             let answer = self.backend.send(batch).await;
-            attempt.outcome = outcome_of(&answer);
+            attempt.outcome = outcome_of(&answer, batch);
             answer
         })
     }
@@ -66,12 +66,20 @@ impl DynBackend for Recorded {
     }
 }
 
-fn outcome_of(answer: &Result<(), DeliveryError>) -> SentOutcome {
+/// Returns the outcome of each event of `batch`. A refusal may be due to another event of the
+/// batch, or to the user properties that it carries.
+fn outcome_of(answer: &Result<(), DeliveryError>, batch: &Batch) -> SentOutcome {
+    let is_alone =
+        batch.len() == 1 && batch.events().all(|event| event.user_properties().is_empty());
     match answer {
         Ok(()) => SentOutcome::Delivered,
-        Err(DeliveryError::Rejected(_) | DeliveryError::TooLarge(_)) => SentOutcome::Refused,
+        Err(DeliveryError::Rejected(_) | DeliveryError::TooLarge(_)) if is_alone => {
+            SentOutcome::Refused
+        }
         Err(
-            DeliveryError::Throttled { .. }
+            DeliveryError::Rejected(_)
+            | DeliveryError::TooLarge(_)
+            | DeliveryError::Throttled { .. }
             | DeliveryError::Transient(_)
             | DeliveryError::Unauthorized(_)
             | DeliveryError::Misconfigured(_),

@@ -1,7 +1,5 @@
 //! Stores the record of consent as a custom value in the client's state store.
 
-use std::borrow::Cow;
-
 use matrix_sdk::{Client, StoreError, ruma::UserId};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
@@ -73,10 +71,6 @@ impl RecordStore {
 
     pub(crate) fn key(&self) -> &[u8] {
         &self.key
-    }
-
-    pub(crate) fn key_as_text(&self) -> Cow<'_, str> {
-        String::from_utf8_lossy(&self.key)
     }
 
     /// Returns the stored record, or an empty one if there is none.

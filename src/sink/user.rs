@@ -52,10 +52,10 @@ impl Sink {
     /// Sets user properties, which are kept until each backend has accepted them.
     pub(crate) fn set_user_properties(&self, newer: &UserProperties) -> Result<(), InvalidEvent> {
         newer.check()?;
-        let newer = &self.guard.without_refused_user(newer.clone());
         let Some(epoch) = self.gate.capture_epoch() else {
             return Ok(());
         };
+        let newer = &self.guard.without_refused_user(newer.clone());
         let mut updates = self.user();
         // A wipe may have happened before the lock was taken. Properties that were set
         // before the wipe must not be sent in the next epoch.

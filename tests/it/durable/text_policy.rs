@@ -46,7 +46,9 @@ async fn events_of_a_policy_that_allows_no_other_texts_are_restored_whole() {
         (LIST, LIST),
         // The order of the keys does not matter.
         (LIST, TextPolicy::AllowKeys(&["theme", "plugin"])),
+        (LIST, TextPolicy::AllowKeys(&["theme", "font", "plugin"])),
         (LIST, TextPolicy::Scan),
+        (TextPolicy::AllowKeys(&[]), TextPolicy::Refuse),
         (TextPolicy::Scan, TextPolicy::Scan),
     ] {
         let durable = Durable::new().await;
@@ -67,7 +69,7 @@ async fn events_of_a_policy_that_allows_other_texts_are_dropped_and_erased() {
         (TextPolicy::Scan, LIST),
         (LIST, TextPolicy::Refuse),
         (LIST, TextPolicy::AllowKeys(&["plugin"])),
-        (LIST, TextPolicy::AllowKeys(&["plugin", "theme", "font"])),
+        (LIST, TextPolicy::AllowKeys(&["plugin", "the", "me"])),
     ] {
         let durable = Durable::new().await;
         leave(&durable, earlier).await;
@@ -83,7 +85,10 @@ async fn events_of_a_policy_that_allows_other_texts_are_dropped_and_erased() {
         assert_eq!(durable.rows(), 0);
         for file in std::fs::read_dir(durable.directory.path()).unwrap() {
             let bytes = std::fs::read(file.unwrap().path()).unwrap();
-            assert!(!bytes.windows(5).any(|window| window == b"Click"), "{earlier:?} {policy:?}");
+            for text in ["Click", "dark"] {
+                let is_left = bytes.windows(text.len()).any(|window| window == text.as_bytes());
+                assert!(!is_left, "{text} {earlier:?} {policy:?}");
+            }
         }
     }
 }

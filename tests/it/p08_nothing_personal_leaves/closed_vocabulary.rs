@@ -331,3 +331,123 @@ async fn all_texts_leave_if_the_app_sets_no_policy() {
     assert_eq!(recorder.events()[0].properties["text"], planted("text"));
     assert_eq!(analytics.stats().refused_texts, 0);
 }
+
+/// Breaks the rules of serde in each of the ways that a hand-written `Serialize` can.
+struct Faulty(u8);
+
+impl AnalyticsEvent for Faulty {
+    const NAME: &'static str = "Faulty";
+}
+
+/// Writes a text, and then fails.
+struct WritesAndFails;
+
+impl Serialize for WritesAndFails {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(PLANTED)?;
+        Err(serde::ser::Error::custom("after the text"))
+    }
+}
+
+#[derive(Clone, Copy, Serialize)]
+enum Fixed {
+    A,
+    B,
+}
+
+impl Serialize for Faulty {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0 == 0 {
+            let mut object = serializer.serialize_struct("Faulty", 3)?;
+            let _ = object.serialize_field("a", &WritesAndFails);
+            object.serialize_field("b", &1)?;
+            let _ = object.serialize_field("c", &WritesAndFails);
+            return object.end();
+        }
+        let mut map = serializer.serialize_map(None)?;
+        map.serialize_key(&Fixed::A)?;
+        map.serialize_value(&1)?;
+        match self.0 {
+            1 => drop(map.serialize_value(&2)),
+            2 => {
+                map.serialize_key(&Fixed::B)?;
+                map.serialize_value(&None::<u8>)?;
+                let _ = map.serialize_value(PLANTED);
+            }
+            3 => drop(map.serialize_key(&WritesAndFails)),
+            4 => {
+                map.serialize_key(PLANTED)?;
+                map.serialize_key(&Fixed::B)?;
+            }
+            _ => {
+                map.serialize_key(&Fixed::B)?;
+                let _ = map.serialize_value(&WritesAndFails);
+            }
+        }
+        let _ = map.serialize_key(&Fixed::B);
+        let _ = map.serialize_value(PLANTED);
+        map.end()
+    }
+}
+
+#[tokio::test]
+async fn a_faulty_serialize_gets_no_text_out() {
+    let world = World::new().await;
+    let (analytics, recorder) = opted_in(&world, TextPolicy::Refuse).await;
+    for case in 0..6 {
+        analytics.capture(&Faulty(case));
+    }
+    assert!(eventually(analytics.flush_all()).await.is_complete());
+    let events = recorder.events();
+    assert_eq!(events.len(), 6);
+    for (case, event) in events.iter().enumerate() {
+        let expected = match case {
+            0 => json!({"app": "desktop", "b": 1}),
+            _ => json!({"app": "desktop", "A": 1}),
+        };
+        assert_eq!(event.properties, map(&expected), "{case}");
+    }
+}
+
+#[tokio::test]
+async fn a_text_that_is_added_to_properties_of_a_sent_event_is_refused() {
+    let world = World::new().await;
+    let recorder = RecordingBackend::new();
+    let device = world.device("QZXJKVBWPL").await;
+    let builder = device.builder().backend(recorder.clone()).text_policy(TextPolicy::Refuse);
+    let builder = builder.super_properties([("app", "desktop")]).history(10);
+    let analytics = builder.build().await.unwrap();
+    analytics.opt_in_and_settle().await;
+    analytics.capture_named("First", Properties::new().with("count", 1));
+    assert!(eventually(analytics.flush_all()).await.is_complete());
+    let sent = analytics.history()[0].event().properties().clone();
+    analytics.capture_named("Second", sent.with("note", planted("note")));
+    assert!(eventually(analytics.flush_all()).await.is_complete());
+    let second = &recorder.events()[1];
+    assert!(!second.properties.contains_key("note"), "{:?}", second.properties);
+}
+
+#[tokio::test]
+async fn events_of_the_past_and_large_sets_follow_the_policy() {
+    let world = World::new().await;
+    let (analytics, recorder) = opted_in(&world, TextPolicy::Refuse).await;
+    let now = std::time::SystemTime::now();
+    analytics.capture_at(now, &Typed::Struct(vec![Field::Text, Field::Integer]));
+    let past = Properties::new().with("text", planted("t")).with("count", 2);
+    analytics.capture_named_at(now, "Past", past);
+    // Replaced values that have no room any more are forgotten.
+    let mut large = Properties::new();
+    for _ in 0..5 {
+        large.insert("text", "x".repeat(10_000));
+        large.insert("count", 3);
+    }
+    analytics.capture_named("Large", large);
+    let many = (0..MANY).map(|place| (long_keys()[place], place as u64));
+    let many = Properties::from_iter(many).with("text", planted("t"));
+    analytics.capture_named("Many", many);
+    assert!(eventually(analytics.flush_all()).await.is_complete());
+    let counts: Vec<_> = recorder.events().iter().map(|event| event.properties.len()).collect();
+    // Each with the super property. Of the last, those after the 63rd are dropped with the text.
+    assert_eq!(counts, [2, 2, 2, 64]);
+    assert!(!format!("{:?}", recorder.events()[2].properties).contains("xxx"));
+}

@@ -180,3 +180,40 @@ async fn debug_output_of_the_history_shows_no_name_property_or_id() {
         assert!(!printed.contains(secret), "{printed}");
     }
 }
+
+#[tokio::test]
+async fn two_recipients_of_one_name_have_an_entry_each() {
+    let world = World::new().await;
+    let (first, second) = (FailingBackend::new(), FailingBackend::new());
+    second.fail_always(DeliveryFailure::Rejected);
+    let device = world.device("PHONE").await;
+    let builder = device.builder().backend(first).backend(second).history(10);
+    let analytics = builder.build().await.unwrap();
+    analytics.opt_in_and_settle().await;
+    analytics.capture_one("Sent");
+    eventually(analytics.flush_all()).await;
+    let outcomes: BTreeSet<_> = analytics.history().iter().map(SentEvent::outcome).collect();
+    assert_eq!(outcomes, [SentOutcome::Delivered, SentOutcome::Refused].into());
+}
+
+#[tokio::test]
+async fn a_refusal_of_several_events_says_nothing_of_each() {
+    let world = World::new().await;
+    let (analytics, backend) = opted_in(&world, 10).await;
+    backend.fail_next(DeliveryFailure::Rejected);
+    let mut stream = analytics.history_stream();
+    for name in ["First", "Second"] {
+        analytics.capture_one(name);
+    }
+    let flush = tokio::spawn({
+        let analytics = analytics.clone();
+        async move { analytics.flush_all().await }
+    });
+    let mut seen = BTreeSet::new();
+    while outcomes(&analytics).len() < 2 || !flush.is_finished() {
+        let history = eventually(stream.next()).await.unwrap();
+        seen.extend(history.iter().map(SentEvent::outcome));
+        tokio::task::yield_now().await;
+    }
+    assert!(!seen.contains(&SentOutcome::Refused), "{seen:?}");
+}

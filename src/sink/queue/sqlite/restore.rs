@@ -197,7 +197,9 @@ impl Rows {
         restored: &mut Restored,
     ) -> Result<(), StorageError> {
         let transaction = self.connection.unchecked_transaction()?;
-        if !policy.covers(self.meta("text_policy")?.as_deref()) {
+        let captured_under = self.meta("text_policy")?;
+        let captured_under = captured_under.as_deref().map(String::from_utf8_lossy);
+        if !policy.covers(captured_under.as_deref()) {
             let mut ids = transaction.prepare("SELECT id FROM events")?;
             let mut ids = ids.query([])?;
             while let Some(row) = ids.next()? {
@@ -211,7 +213,7 @@ impl Rows {
             }
             self.forget_refused()?;
         }
-        self.set_meta("text_policy", &policy.fingerprint())?;
+        self.set_meta("text_policy", policy.describe().as_bytes())?;
         Ok(transaction.commit()?)
     }
 
