@@ -16,16 +16,9 @@ use matrix_analytics::{
     WithdrawalStep,
 };
 use matrix_analytics_examples::{
-    LoginError, Session, chain, describe_gate, describe_step, secret, wait_for,
+    Session, chain, describe_gate, describe_step, only_event, secret, wait_for,
 };
-use matrix_sdk::{
-    Client,
-    config::SyncSettings,
-    ruma::api::client::{
-        filter::{Filter, FilterDefinition},
-        sync::sync_events::v3::Filter as SyncFilter,
-    },
-};
+use matrix_sdk::Client;
 use serde::Serialize;
 use serde_json::json;
 
@@ -124,12 +117,7 @@ async fn log_in(arguments: &Arguments) -> Result<Session, Failure> {
         (None, ..) => return Err(Failure::incomplete("no user and password, and no token")),
     };
     session.map_err(|error| Failure {
-        code: match error {
-            LoginError::NotAUrl(_) => 2,
-            LoginError::Refused(_) => 3,
-            LoginError::Unreachable(_) | LoginError::NotAHomeserver(_) => 4,
-            _ => 1,
-        },
+        code: error.exit_code(),
         ..Failure::incomplete(error.to_string())
     })
 }
@@ -243,15 +231,6 @@ async fn watch(
         }
         () = timer => Ok(()),
     }
-}
-
-/// Returns settings for a sync that contains only this event.
-fn only_event(event_type: &str) -> SyncSettings {
-    let mut account_data = Filter::empty();
-    account_data.types = Some(vec![event_type.to_owned()]);
-    let mut filter = FilterDefinition::ignore_all();
-    filter.account_data = account_data;
-    SyncSettings::new().filter(SyncFilter::FilterDefinition(filter))
 }
 
 // Output

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt::Write as _};
 
-use matrix_analytics::{ClosedReason, GateState, HoldReason, WithdrawalStep};
+use matrix_analytics::{ClosedReason, GateState, HoldReason, Note, WithdrawalStep};
 use matrix_sdk::{HttpError, ruma::api::error::ErrorBody};
 
 /// Describes whether events are sent, and the reason if they are not.
@@ -33,6 +33,28 @@ pub fn describe_gate(gate: GateState) -> &'static str {
             _ => "closed",
         },
         _ => "unknown",
+    }
+}
+
+/// Describes the reason why the switch is off on this device, or why nothing is sent although it
+/// is on.
+#[must_use]
+pub fn describe_note(note: Note) -> &'static str {
+    match note {
+        Note::DoNotTrack => "DO_NOT_TRACK is set, so analytics stay off here.",
+        Note::DeviceVeto => "Analytics are off on this device only.",
+        Note::OptingIn => "The opt-in is in progress.",
+        Note::Settling => "Events leave in a moment, when the new ID has settled.",
+        Note::DecisionErased => {
+            "Nothing is sent: another client removed the decision. Opting in again renews it."
+        }
+        Note::MissingId => {
+            "Nothing is sent: the account holds no usable ID. Opting in again creates one."
+        }
+        Note::Unverified => "Nothing is sent until the homeserver confirms the opt-in.",
+        Note::SoftLogout => "Nothing is sent until you log in again.",
+        Note::RemovalPending => "The account is cleaned as soon as the homeserver can be reached.",
+        _ => "",
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod collector;
 mod describe;
+mod only_event;
 mod session;
 
 use std::{error::Error, time::Duration};
@@ -13,7 +14,8 @@ use tokio::time::timeout;
 
 pub use self::{
     collector::Collector,
-    describe::{chain, describe_gate, describe_step},
+    describe::{chain, describe_gate, describe_note, describe_step},
+    only_event::only_event,
     session::{LoginError, Session, is_session_lost, secret},
 };
 

@@ -182,6 +182,17 @@ async fn restore(
 }
 
 impl LoginError {
+    /// Returns the exit code of a command-line tool whose login failed.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::NotAUrl(_) => 2,
+            Self::Refused(_) => 3,
+            Self::Unreachable(_) | Self::NotAHomeserver(_) => 4,
+            Self::Other(_) => 1,
+        }
+    }
+
     fn from_sdk(error: matrix_sdk::Error) -> Self {
         match error {
             matrix_sdk::Error::Http(error) => Self::from_http(&error),

@@ -45,7 +45,7 @@ impl App {
     fn denied(settings: &Settings) -> Self {
         let runtime = Runtime::new().expect("a runtime");
         let analytics = runtime.block_on(async {
-            let client = client(settings, &http_client(), 0).await;
+            let client = client(&settings.homeserver, &http_client(), 0).await;
             let builder = Analytics::builder(client, "org.example.analytics").do_not_track();
             builder.backend(nowhere()).build().await.expect("analytics")
         });
