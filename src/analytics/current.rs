@@ -93,7 +93,7 @@ impl CurrentAnalytics {
     pub fn set(&self, analytics: &Analytics) {
         let current = Current {
             handle: Arc::downgrade(&analytics.handle),
-            sink: Arc::downgrade(&analytics.inner().sink),
+            sink: Arc::downgrade(&analytics.sink),
         };
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = current;
     }
@@ -105,7 +105,7 @@ impl CurrentAnalytics {
     #[must_use]
     pub fn get(&self) -> Option<Analytics> {
         let handle = self.read().handle.upgrade()?;
-        Some(Analytics { handle })
+        Some(Analytics { sink: handle.inner.sink.clone(), handle })
     }
 
     /// Returns whether the opt-in is confirmed, like [`Analytics::is_open`]. Returns `false` if
@@ -119,8 +119,10 @@ impl CurrentAnalytics {
     ///
     /// Costs a lock that is held briefly, and a reference count, in addition.
     pub fn capture<E: AnalyticsEvent>(&self, event: &E) {
-        if let Some(sink) = self.sink() {
-            sink.capture(E::NAME, || Properties::from_serialize(event));
+        if let Some(sink) = self.sink()
+            && let Some(epoch) = sink.capture_epoch()
+        {
+            sink.capture(epoch, None, event);
         }
     }
 
@@ -137,11 +139,10 @@ impl CurrentAnalytics {
         name: impl Into<Cow<'static, str>>,
         properties: impl FnOnce() -> Properties,
     ) {
-        if let Some(sink) = self.sink() {
-            sink.capture(name, || {
-                let properties = properties();
-                properties.check().map(|()| properties)
-            });
+        if let Some(sink) = self.sink()
+            && let Some(epoch) = sink.capture_epoch()
+        {
+            sink.capture_named(epoch, None, name.into(), properties());
         }
     }
 

@@ -90,7 +90,7 @@ impl Analytics {
         let name = name.into();
         check_name(&name)?;
         properties.check()?;
-        let sink = &self.inner().sink;
+        let sink = &self.sink;
         let (name, properties) = sink.preview(name, properties).map_err(PreviewError)?;
         let (uuid, at) = (Uuid::new_v4(), SystemTime::now());
         let event = OutgoingEvent { uuid, name, at, properties, user: None, epoch: 0 };
