@@ -122,7 +122,7 @@ pub(crate) mod guard {
             Self
         }
 
-        pub(crate) fn refuses_name(&self, _name: &Cow<'static, str>) -> bool {
+        pub(crate) fn refuses_computed_name(&self) -> bool {
             false
         }
 

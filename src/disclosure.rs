@@ -116,6 +116,14 @@ pub(crate) struct QueueFile {
     pub(crate) is_encrypted: bool,
 }
 
+impl QueueFile {
+    /// Creates the description of a file at a path, whose events may be encrypted.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn new((path, is_encrypted): (String, bool)) -> Self {
+        Self { path, is_encrypted }
+    }
+}
+
 impl fmt::Debug for QueueFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("QueueFile").finish_non_exhaustive()
@@ -285,8 +293,9 @@ impl fmt::Display for Span {
             [(86_400, "day"), (3600, "hour"), (60, "minute"), (1, "second")];
 
         let seconds = self.0.as_secs();
-        let unit =
-            UNITS.into_iter().find(|(length, _)| seconds >= *length && seconds % length == 0);
+        let unit = UNITS
+            .into_iter()
+            .find(|(length, _)| seconds >= *length && seconds.is_multiple_of(*length));
         let (length, unit) = unit.unwrap_or((1, "second"));
         let number = seconds / length;
         write!(f, "{number} {unit}{}", if number == 1 { "" } else { "s" })

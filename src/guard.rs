@@ -188,9 +188,9 @@ impl Guard {
         self.text_policy
     }
 
-    /// Returns whether the text policy refuses all events of this name.
-    pub(crate) fn refuses_name(&self, name: &Cow<'static, str>) -> bool {
-        let refuses = self.text_policy.refuses_name(name);
+    /// Returns whether the text policy refuses an event whose name is computed.
+    pub(crate) fn refuses_computed_name(&self) -> bool {
+        let refuses = self.text_policy.refuses_computed_names();
         self.refused_texts.fetch_add(u64::from(refuses), Ordering::Relaxed);
         refuses
     }

@@ -453,7 +453,7 @@ fn complete(
     properties: Properties,
     super_properties: Option<&Properties>,
 ) -> Result<(Cow<'static, str>, Properties), DropReason> {
-    if guard.refuses_name(&name) {
+    if matches!(name, Cow::Owned(_)) && guard.refuses_computed_name() {
         return Err(DropReason::Guarded);
     }
     let properties = guard.without_refused(properties);

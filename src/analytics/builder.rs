@@ -30,6 +30,7 @@ use crate::{
 #[cfg(feature = "sqlite")]
 use crate::{
     consent::state::GateState,
+    disclosure::QueueFile,
     sink::queue::{
         Journal,
         sqlite::{SqliteQueue, open_settings::OpenSettings},
@@ -291,7 +292,7 @@ impl AnalyticsBuilder {
         let configuration = Configuration {
             recipients: self.recipients.iter().map(DisclosedRecipient::new).collect(),
             #[cfg(feature = "sqlite")]
-            queue: self.queue.as_ref().map(SqliteQueue::disclosed),
+            queue: self.queue.as_ref().map(SqliteQueue::described).map(QueueFile::new),
             #[cfg(not(feature = "sqlite"))]
             queue: None,
             queue_age: self.limits.queue_age,
@@ -340,16 +341,9 @@ impl AnalyticsBuilder {
             Some((journal, restored)) => sink.with_journal(journal, restored),
             None => sink,
         };
-        let inner = Shared::new(
-            runtime,
-            self.client,
-            machine,
-            account_data,
-            records,
-            sink,
-            configuration,
-            history,
-        );
+        let inner =
+            Shared::new(runtime, self.client, machine, account_data, records, sink, configuration)
+                .with_history(history);
         claim.take_over();
         Ok(Analytics::start(inner, self.event_type, claim))
     }

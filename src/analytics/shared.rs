@@ -47,7 +47,6 @@ impl Shared {
         record_store: RecordStore,
         sink: Sink,
         configuration: Configuration,
-        history: Option<Arc<History>>,
     ) -> Self {
         Self {
             runtime,
@@ -58,11 +57,16 @@ impl Shared {
             save_lock: Arc::default(),
             sink: Arc::new(sink),
             configuration,
-            history,
+            history: None,
             wake: Arc::default(),
             transitions: Arc::default(),
             next_call: AtomicU64::default(),
         }
+    }
+
+    pub(super) fn with_history(mut self, history: Option<Arc<History>>) -> Self {
+        self.history = history;
+        self
     }
 
     pub(crate) fn machine(&self) -> MutexGuard<'_, Machine> {

@@ -50,7 +50,7 @@ fn row<const N: usize>(cells: [&str; N]) -> String {
         for c in cell.chars() {
             match c {
                 '|' | '\\' | '`' | '*' | '_' | '<' | '>' | '[' | ']' | '&' => {
-                    text.extend(['\\', c])
+                    text.extend(['\\', c]);
                 }
                 c if c.is_control() => text.push(' '),
                 c => text.push(c),

@@ -1,7 +1,5 @@
 //! The closed vocabulary: which texts may leave at all.
 
-use std::borrow::Cow;
-
 use serde::Serialize;
 
 use crate::event::Properties;
@@ -52,9 +50,9 @@ pub enum TextPolicy {
 }
 
 impl TextPolicy {
-    /// Returns whether no event of this name may leave.
-    pub(super) fn refuses_name(self, name: &Cow<'static, str>) -> bool {
-        self != Self::Scan && matches!(name, Cow::Owned(_))
+    /// Returns whether no event with a computed name may leave.
+    pub(super) fn refuses_computed_names(self) -> bool {
+        self != Self::Scan
     }
 
     /// Returns `properties` without the refused ones, and the number of these.

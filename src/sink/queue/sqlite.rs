@@ -27,7 +27,6 @@ use zeroize::Zeroizing;
 #[cfg(feature = "testing")]
 pub use self::hanging_disk::HangingDisk;
 use self::open_settings::OpenSettings;
-use crate::disclosure::QueueFile;
 
 /// A durable queue, which keeps events in a file until every backend has taken them.
 ///
@@ -130,10 +129,9 @@ impl SqliteQueue {
         self
     }
 
-    /// Describes the file for a disclosure.
-    pub(crate) fn disclosed(&self) -> QueueFile {
-        let path = self.path.display().to_string();
-        QueueFile { path, is_encrypted: self.passphrase.is_some() }
+    /// Returns the path, and whether the events are encrypted.
+    pub(crate) fn described(&self) -> (String, bool) {
+        (self.path.display().to_string(), self.passphrase.is_some())
     }
 
     /// Completes `settings` with those of this queue, and returns them with the path.
