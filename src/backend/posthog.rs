@@ -179,8 +179,8 @@ impl PostHog {
     /// nothing yet.
     ///
     /// The endpoint is the base URL that `/batch/` is appended to, such as
-    /// `https://eu.i.posthog.com`, or `https://example.org/posthog` for a reverse proxy.
-    /// The key is the project's own key (`phc_…`), which can only write.
+    /// `https://eu.i.posthog.com`, or `https://example.org/posthog` for a reverse proxy. A slash at
+    /// its end makes no difference. The key is the project's own key (`phc_…`), which can only write.
     ///
     /// # Errors
     ///
