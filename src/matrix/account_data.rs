@@ -180,7 +180,8 @@ impl AccountData {
         let (permit, answer) = self.send(permit, request).await?;
         match answer {
             Ok(answer) => {
-                let content = answer.content.ok_or(AccountDataError::EmptyAnswer)?;
+                let content = answer.content().map_err(AccountDataError::Http)?;
+                let content = content.ok_or(AccountDataError::EmptyAnswer)?;
                 Ok((permit, Some(content)))
             }
             Err(error) if is_not_found(&error) => Ok((permit, None)),

@@ -11,13 +11,16 @@ mod matrix_sdk_traits;
 use std::fmt;
 
 use http::{Method, header};
-use matrix_sdk::ruma::{
-    OwnedUserId,
-    api::{
-        Metadata,
-        client::config::{get_global_account_data, set_global_account_data},
-        error::IntoHttpError,
-        path_builder::{PathBuilder, VersionHistory},
+use matrix_sdk::{
+    HttpError,
+    ruma::{
+        OwnedUserId,
+        api::{
+            Metadata,
+            client::config::{get_global_account_data, set_global_account_data},
+            error::{DeserializationError, Error, FromHttpResponseError, IntoHttpError},
+            path_builder::{PathBuilder, VersionHistory},
+        },
     },
 };
 use serde_json::value::RawValue;
@@ -34,13 +37,8 @@ pub(super) struct Request {
     content: Option<Box<RawValue>>,
 }
 
-/// The answer of the homeserver.
-#[derive(Debug)]
-pub(super) struct Answer {
-    /// The content of the event, or the empty object after a write; `None` if there was no
-    /// body.
-    pub(super) content: Option<Box<RawValue>>,
-}
+/// The body of the homeserver's answer, which says nothing after a write.
+pub(super) struct Answer(Vec<u8>);
 
 /// Prints nothing, because the content has the analytics ID.
 impl fmt::Debug for Request {
@@ -89,12 +87,15 @@ impl Metadata for Request {
 }
 
 impl Answer {
-    fn from_body(body: &[u8]) -> serde_json::Result<Self> {
-        let content = match body.trim_ascii() {
-            [] => None,
-            body => Some(serde_json::from_slice(body)?),
-        };
-        Ok(Self { content })
+    /// Returns the content of the event after a read; `None` if there was no body.
+    pub(super) fn content(&self) -> Result<Option<Box<RawValue>>, HttpError> {
+        match self.0.trim_ascii() {
+            [] => Ok(None),
+            body => serde_json::from_slice(body).map(Some).map_err(|error| {
+                let error = DeserializationError::from(error);
+                FromHttpResponseError::<Error>::Deserialization(error).into()
+            }),
+        }
     }
 }
 
@@ -135,14 +136,13 @@ mod tests {
     #[test]
     fn an_answer_without_a_body_has_no_content() {
         for missing in ["", " ", "\r\n"] {
-            assert!(Answer::from_body(missing.as_bytes()).unwrap().content.is_none());
+            assert!(Answer(missing.into()).content().unwrap().is_none());
         }
         for body in ["{}", "[]", r#"{"a": 1}"#, "null"] {
-            let answer = Answer::from_body(body.as_bytes()).unwrap();
-            assert_eq!(answer.content.unwrap().get(), body);
+            assert_eq!(Answer(body.into()).content().unwrap().unwrap().get(), body);
         }
         for bad in ["<html>", "{", "{} {}", "\u{feff}{}"] {
-            assert!(Answer::from_body(bad.as_bytes()).is_err());
+            assert!(Answer(bad.into()).content().is_err());
         }
     }
 }
