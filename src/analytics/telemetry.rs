@@ -29,8 +29,8 @@ impl Analytics {
     ///
     /// While the gate is closed, one atomic load. Otherwise the event is written as JSON, its
     /// time is taken, and both are copied into a buffer behind a lock that is held briefly:
-    /// about as much as one `serde_json::to_vec`. Once the buffer has grown, nothing is
-    /// allocated. A call that finds the buffer empty wakes the background task, which takes
+    /// about as much as one `serde_json::to_vec`. Once the buffer has grown, a usual event
+    /// allocates nothing. A call that finds the buffer empty wakes the background task, which takes
     /// longer, as does the call that completes a batch. That task does all other work.
     /// `docs/measured.md` has the figures.
     #[inline]

@@ -156,7 +156,7 @@ impl AccountData {
     }
 
     pub(crate) fn event_type(&self) -> String {
-        self.event_type.to_string()
+        self.event_type.clone()
     }
 
     /// Returns the time limit of one read and of one write.

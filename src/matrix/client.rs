@@ -13,7 +13,8 @@ use matrix_sdk::Client;
     note = "the minor version of matrix-analytics is that of the matrix-sdk it is built with: choose \
             the one that your matrix-sdk has",
     note = "if your matrix-sdk is not from crates.io, name it in `[patch.crates-io]`: \
-            https://docs.rs/matrix-analytics/latest/matrix_analytics/guide/features"
+            https://docs.rs/matrix-analytics/latest/matrix_analytics/guide/features",
+    note = "a reference and an `Arc` are not a `Client` either: pass `client.clone()`"
 )]
 pub trait MatrixClient: sealed::IntoClient {}
 

@@ -152,6 +152,7 @@ impl Sink {
             intake.replace(std::mem::take(&mut draining.spare))
         };
         if captured.is_empty() && !self.has_user_updates() {
+            self.draining().spare = captured;
             return None;
         }
         let mut in_transit = InTransit {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::{Certificate, Client, Proxy, redirect, retry};
+use reqwest::{Certificate, Client, ClientBuilder, Proxy, redirect, retry};
 
 /// How long a request may take by default.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
@@ -83,7 +83,13 @@ impl HttpSettings {
         let builder = builder.tls_certs_only(mozilla_certificates()?.into_iter().chain(added));
         #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
         let builder = builder.tcp_user_timeout(UNACKNOWLEDGED);
-        self.proxies.iter().cloned().fold(builder, |builder, proxy| builder.proxy(proxy)).build()
+        let mut proxies = self.proxies.clone();
+        if !proxies.is_empty() {
+            // reqwest connects directly if no proxy applies, and a proxy whose scheme it does not
+            // know applies to nothing. No one can listen on this port, so the request fails.
+            proxies.push(Proxy::all("http://127.0.0.1:0")?);
+        }
+        proxies.into_iter().fold(builder, ClientBuilder::proxy).build()
     }
 }
 

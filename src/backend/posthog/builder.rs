@@ -75,10 +75,11 @@ impl PostHogBuilder {
     /// # Ok::<_, Box<dyn std::error::Error>>(())
     /// ```
     ///
-    /// Without that feature, and while the proxy cannot be reached, the events wait: a request
-    /// never takes another way. Only a proxy that does not apply to the endpoint, such as
-    /// [`Proxy::http`] for an `https` endpoint, is not used. [`Proxy::all`] applies to every
-    /// endpoint. If this is called several times, a request uses the first proxy that applies.
+    /// Without that feature, while the proxy cannot be reached, and if reqwest does not know the
+    /// scheme of the proxy's URL, the events wait: a request never goes to the endpoint directly.
+    /// If this is called several times, a request uses the first proxy that applies to the
+    /// endpoint. If none applies, such as [`Proxy::http`] for an `https` endpoint, the events wait
+    /// as well.
     pub fn proxy(mut self, proxy: Proxy) -> Self {
         self.http.add_proxy(proxy);
         self
@@ -159,8 +160,8 @@ pub enum PostHogBuildError {
     /// The endpoint is not a URL with a host.
     #[error("the endpoint is not a URL with a host")]
     EndpointUrl(#[source] BoxError),
-    /// A root certificate is not a certificate.
-    #[error("a root certificate is not a certificate")]
+    /// The HTTP library does not accept the root certificates.
+    #[error("the HTTP library does not accept the root certificates")]
     RootCertificate(#[source] BoxError),
 }
 

@@ -47,6 +47,7 @@ impl Buffer {
     ) -> impl Iterator<Item = (CapturedEvent, BorrowedProperties<'_>)> {
         let mut rest = &*self.members;
         self.entries.drain(..).map(move |Entry { event, length, properties }| {
+            // The lengths always fit the text. If they did not, nothing may leave.
             let (members, after) = rest.split_at_checked(length).unwrap_or_default();
             rest = after;
             (event, properties.with_members(members))
@@ -56,7 +57,8 @@ impl Buffer {
     /// Returns an empty buffer in the memory of this one, which held `events`.
     ///
     /// It keeps twice the memory that they needed, within bounds, because memory that is new to
-    /// the process slows a burst down. The memory of a burst is freed after the next small batch.
+    /// the process slows a burst down. Two buffers alternate, so the memory of a burst is freed
+    /// after the second small batch that follows.
     pub(crate) fn cleared(mut self, events: usize) -> Self {
         let (least, most) = Self::KEPT;
         let entries = (2 * events).clamp(least, most);

@@ -228,6 +228,23 @@ async fn no_request_goes_past_a_proxy_that_cannot_be_reached() {
 }
 
 #[tokio::test]
+async fn no_request_goes_directly_if_no_proxy_applies_or_its_scheme_is_unknown() {
+    let service = Double::start(Role::HttpProxy).await;
+    let proxies = [
+        Proxy::all(format!("socks://{}", service.address)),
+        Proxy::all(format!("sock5h://{}", service.address)),
+        Proxy::https(format!("http://{}", service.address)),
+    ];
+    for proxy in proxies {
+        let builder = PostHog::builder(&format!("http://{}", service.address), KEY);
+        let backend = builder.proxy(proxy.unwrap()).build().unwrap();
+        let error = backend.send(&opened()).await.unwrap_err();
+        assert!(matches!(error, DeliveryError::Transient(_)), "{error:?}");
+    }
+    assert!(service.seen().is_empty());
+}
+
+#[tokio::test]
 async fn a_service_of_an_unknown_issuer_gets_nothing() {
     let (_, acceptor) = issuer();
     let service = Double::start(Role::Tls(acceptor)).await;
