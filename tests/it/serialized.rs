@@ -80,6 +80,7 @@ async fn statistics_reports_and_the_receipt_are_objects_without_the_id() {
             }],
             "queue": {"not_durable": 0, "discarded": 0, "unreadable_files": 0},
             "guarded": {"user_id": 1},
+            "refused_texts": 0,
         }),
     );
     let receipt = eventually(analytics.opt_out().into_future()).await;

@@ -135,6 +135,11 @@ fn every_method_works_on_a_thread_without_a_runtime() {
         analytics.capture_named_at(earlier, "Named", properties);
         assert!(block_on(analytics.flush(Duration::from_secs(60))).is_complete());
         assert_eq!(elsewhere.backend.events().len(), 5);
+        assert_eq!(analytics.disclosure().recipients.len(), 1);
+        assert!(analytics.history().is_empty());
+        assert!(block_on(analytics.history_stream().next()).is_none());
+        assert_eq!(analytics.preview(&Opened).unwrap().len(), 1);
+        assert_eq!(analytics.preview_named("Named", Properties::new()).unwrap().len(), 1);
         let mut drops = analytics.drops();
         block_on(analytics.recheck()).unwrap();
         block_on(analytics.deny_on_this_device()).unwrap();

@@ -10,9 +10,8 @@ use rusqlite::Connection;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use uuid::Uuid;
-use wiremock::{Mock, MockServer, ResponseTemplate, matchers::any};
 
-use crate::support::{ALICE, AnalyticsExt as _, World, eventually};
+use crate::support::{ALICE, AnalyticsExt as _, World, collector::Collector, eventually};
 
 /// A place, and the identifier or file that it has.
 type Found = (String, String);
@@ -22,7 +21,7 @@ type Found = (String, String);
 struct Setup {
     world: World,
     directory: TempDir,
-    endpoint: MockServer,
+    endpoint: Collector,
     recorder: RecordingBackend,
     analytics: Analytics,
 }
@@ -31,12 +30,11 @@ impl Setup {
     async fn new() -> Self {
         let world = World::new().await;
         let directory = TempDir::new().unwrap();
-        let endpoint = MockServer::start().await;
-        Mock::given(any()).respond_with(ResponseTemplate::new(200)).mount(&endpoint).await;
+        let endpoint = Collector::start();
         let recorder = RecordingBackend::new();
         let login = world.server.add_device(ALICE, "PHONE");
         let device = world.device_on_disk(&login, &directory.path().join("store")).await;
-        let posthog = Recipient::new(PostHog::new(&endpoint.uri(), "phc_key").unwrap())
+        let posthog = Recipient::new(PostHog::new(&endpoint.url(), "phc_key").unwrap())
             .name("Example | Analytics")
             .party(Party::Third)
             .purpose("To learn which features are used")
@@ -54,7 +52,7 @@ impl Setup {
     }
 
     /// Returns what a sweep of the account, the sockets and the files finds.
-    async fn sweep(&self) -> BTreeSet<Found> {
+    fn sweep(&self) -> BTreeSet<Found> {
         let mut found = BTreeSet::new();
         let homeserver = host(self.world.server.uri());
         let content: Value = serde_json::from_str(&self.world.content().unwrap()).unwrap();
@@ -62,9 +60,9 @@ impl Setup {
             found.insert((homeserver.clone(), format!("{key} in {ELEMENT_EVENT_TYPE}")));
         }
         let id = self.analytics.analytics_id().unwrap().reveal().to_owned();
-        for request in self.endpoint.received_requests().await.unwrap() {
-            let body = request.body_json().unwrap();
-            let host = host(&self.endpoint.uri());
+        for request in self.endpoint.seen().requests {
+            let body = serde_json::from_slice(&request).unwrap();
+            let host = host(&self.endpoint.url());
             found.extend(unique(&body, &id).map(|name| (host.clone(), name)));
             // Whoever receives a request sees where it comes from.
             found.insert((host, "IP address".to_owned()));
@@ -173,7 +171,7 @@ fn named(page: &str) -> BTreeSet<Found> {
 async fn the_page_names_all_that_a_sweep_finds_and_a_page_without_one_of_its_lines_does_not() {
     let setup = Setup::new().await;
     let page = setup.analytics.disclosure().to_markdown();
-    let found = setup.sweep().await;
+    let found = setup.sweep();
     assert_eq!(named(&page), found, "{page}");
     assert_eq!(found.len(), 12);
 
@@ -201,7 +199,7 @@ fn line_under_its_title(page: &str, line: &str) -> String {
 async fn an_identifier_that_the_page_does_not_name_is_found_by_the_sweep() {
     let setup = Setup::new().await;
     fs::write(setup.directory.path().join("other"), "").unwrap();
-    assert_ne!(named(&setup.analytics.disclosure().to_markdown()), setup.sweep().await);
+    assert_ne!(named(&setup.analytics.disclosure().to_markdown()), setup.sweep());
 }
 
 #[tokio::test]
@@ -211,7 +209,7 @@ async fn the_data_has_what_the_app_declared_and_what_it_configured() {
     let expected = json!([
         {
             "name": "Example | Analytics",
-            "domain": host(&setup.endpoint.uri()),
+            "domain": host(&setup.endpoint.url()),
             "party": "third",
             "purpose": "To learn which features are used",
             "retention": "13 months",
@@ -258,5 +256,5 @@ async fn a_device_without_recipients_and_queue_discloses_the_account_and_the_rec
     assert_eq!(disclosure.identifiers.len(), 2);
     assert_eq!(disclosure.recipients, []);
     let places: Vec<_> = disclosure.local_copies.iter().map(|copy| &*copy.place).collect();
-    assert_eq!(places.len(), 2, "{places:?}");
+    assert_eq!(places.len(), 3, "{places:?}");
 }
