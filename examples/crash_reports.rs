@@ -198,8 +198,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a panic fails the test")]
-
     use matrix_analytics::testing::AccountDataMethod;
     use matrix_sdk::Client;
     use sentry::{Breadcrumb, Level, Scope};
