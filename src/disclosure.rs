@@ -66,6 +66,8 @@ pub struct DisclosedRecipient {
     pub purpose: Option<String>,
     /// How long the service keeps events, if the app declared it.
     pub retention: Option<String>,
+    /// What the service receives in addition to the identifiers.
+    pub receives: String,
 }
 
 /// Data that is kept on this device. `Debug` does not show where, because a path often contains
@@ -209,20 +211,24 @@ impl Configuration {
             ),
             copy(
                 &format!("matrix-analytics/{event_type} in the client's store"),
-                "The decision of the user, a veto of this device, a pending removal, and salted \
-                 digests of the current and of earlier analytics IDs.",
+                "The decision of the user, whether analytics are switched off on this device, a \
+                 removal that is not done yet, and salted digests by which this device recognises \
+                 the current and earlier analytics IDs.",
                 "as long as the store".to_owned(),
             ),
             copy(
                 "memory",
                 "Events and user properties that wait to be sent, and the analytics ID.",
-                format!("events: {age}; all of it until the user opts out or the app ends"),
+                format!("events: at most {age}; at most until the user opts out or the app ends"),
             ),
         ];
         if let Some(most) = self.history {
             copies.push(copy(
                 "history in memory",
-                &format!("The last {most} events that were sent, with their properties."),
+                &format!(
+                    "At most the last {most} events that were sent, or tried to be, to each \
+                     recipient, with their properties."
+                ),
                 "until the user opts out or the app ends".to_owned(),
             ));
         }
@@ -236,8 +242,8 @@ impl Configuration {
                      names begin with this one belong to it.",
                 ),
                 format!(
-                    "events: {age}; user properties: until they are sent; both until the user \
-                     opts out; the rest as long as the file"
+                    "events: at most {age}; user properties: until they are sent; both at most \
+                     until the user opts out; the rest as long as the file"
                 ),
             ));
         }
@@ -255,6 +261,9 @@ impl DisclosedRecipient {
             party: declared.party,
             purpose: declared.purpose.clone(),
             retention: declared.retention.clone(),
+            receives: "Each event with its name, its time and its properties, and properties of \
+                       the user, after the opt-in."
+                .to_owned(),
         }
     }
 
@@ -270,15 +279,20 @@ impl DisclosedRecipient {
         let mut identifiers = vec![
             identifier(
                 "analytics ID",
-                "The ID of the account's event, sent with each event after the opt-in.",
+                "The random number of the account (see `id`), sent with each event after the \
+                 opt-in. What a service has received stays there after an opt-out.",
             ),
             identifier("event ID", "A random UUID of each event, by which repeats are recognised."),
         ];
         if self.domain.is_some() {
-            identifiers.push(identifier(
-                "IP address",
-                "The address that the device connects from; the host sees it.",
-            ));
+            identifiers.push(DisclosedIdentifier {
+                // The declared retention is that of events.
+                retention: None,
+                ..identifier(
+                    "IP address",
+                    "The address that the device, or its proxy, connects from. The host sees it.",
+                )
+            });
         }
         identifiers
     }

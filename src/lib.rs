@@ -51,7 +51,7 @@ pub mod guide {
     /// Makes a module of a page in `docs/`, whose links to other pages lead to their modules.
     macro_rules! pages {
         ($($name:ident $file:literal)+) => {$(
-            #[doc = "[measured]: measured\n[privacy]: privacy\n"]
+            #[doc = "[measured]: measured\n[privacy]: privacy\n[disclosure]: transparency\n"]
             #[doc = include_str!(concat!("../docs/", $file))]
             pub mod $name {}
         )+};

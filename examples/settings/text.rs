@@ -70,9 +70,11 @@ pub(crate) fn disclosure(disclosure: &Disclosure) -> Vec<Entry> {
         TextPolicy::AllowKeys(keys) => format!("dropped, except under {}", keys.join(", ")),
         _ => "dropped".to_owned(),
     };
-    entries.push(Entry::Item(format!("Personal data is {handling}.")));
+    let recognised = "Personal data whose form is recognised is";
+    entries.push(Entry::Item(format!("{recognised} {handling}.")));
     entries.push(Entry::Detail(format!("Kinds: {}", kept_back.kinds.join(", "))));
-    entries.push(Entry::Item(format!("Texts that are not part of the program are {texts}.")));
+    let others = "Properties with a text that is not a word of the program itself are";
+    entries.push(Entry::Item(format!("{others} {texts}.")));
     entries
 }
 
@@ -85,11 +87,12 @@ fn identifier(identifier: &DisclosedIdentifier) -> [Entry; 3] {
     ]
 }
 
-fn recipient(recipient: &DisclosedRecipient) -> [Entry; 3] {
-    let DisclosedRecipient { name, domain, party, purpose, retention, .. } = recipient;
+fn recipient(recipient: &DisclosedRecipient) -> [Entry; 4] {
+    let DisclosedRecipient { name, domain, party, purpose, retention, receives, .. } = recipient;
     let at = domain.as_ref().map(|domain| format!(", at {domain}")).unwrap_or_default();
     [
         Entry::Item(format!("{name}{at}")),
+        Entry::Detail(format!("Receives: {receives}")),
         Entry::Detail(format!("Purpose: {}.", declared(purpose.as_ref()))),
         Entry::Detail(format!("Kept: {}. Party: {}.", declared(retention.as_ref()), whose(*party))),
     ]

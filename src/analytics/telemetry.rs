@@ -22,7 +22,7 @@ impl Analytics {
     /// Captures a typed event.
     ///
     /// Never does I/O, waits or fails, on any thread, inside a runtime or outside of one. While
-    /// the gate is closed for consent, nothing is taken. An event that is taken and cannot be
+    /// the gate is closed because there is no consent, nothing is taken. An event that is taken and cannot be
     /// delivered is counted in [`Analytics::stats`].
     ///
     /// # Cost

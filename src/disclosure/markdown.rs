@@ -18,7 +18,7 @@ pub(super) fn page(disclosure: &Disclosure) -> String {
         ),
         table(
             "Recipients",
-            ["Recipient", "Domain", "Purpose", "Retention", "First or third party"],
+            ["Recipient", "Domain", "Receives", "Purpose", "Retention", "First or third party"],
             recipients.iter().map(recipient),
         ),
         table(
@@ -67,11 +67,12 @@ fn identifier(identifier: &DisclosedIdentifier) -> [String; 5] {
     [domain.clone(), name.clone(), description.clone(), declared(retention.as_ref()), party(*whose)]
 }
 
-fn recipient(recipient: &DisclosedRecipient) -> [String; 5] {
-    let DisclosedRecipient { name, domain, party: whose, purpose, retention } = recipient;
+fn recipient(recipient: &DisclosedRecipient) -> [String; 6] {
+    let DisclosedRecipient { name, domain, party: whose, purpose, retention, receives } = recipient;
     [
         name.clone(),
         declared(domain.as_ref()),
+        receives.clone(),
         declared(purpose.as_ref()),
         declared(retention.as_ref()),
         party(*whose),
@@ -96,8 +97,14 @@ fn kept_back_rows(kept_back: &KeptBack) -> [[String; 2]; 2] {
         TextPolicy::Refuse => "dropped".to_owned(),
     };
     [
-        [format!("Personal data in names, keys and texts: {}", kinds.join(", ")), how.to_owned()],
-        ["Texts that are not part of the program".to_owned(), texts],
+        [
+            format!(
+                "Personal data in names, keys and texts, where its form is recognised: {}",
+                kinds.join(", ")
+            ),
+            how.to_owned(),
+        ],
+        ["Properties with a text that is not a word of the program itself".to_owned(), texts],
     ]
 }
 
