@@ -25,6 +25,13 @@ impl AppEvent {
     }
 }
 
+impl From<&AppEvent> for RoomJoined {
+    fn from(event: &AppEvent) -> Self {
+        let AppEvent { trigger, room_type, members, is_dm, seconds } = *event;
+        Self { trigger, room_type, members, is_dm, seconds }
+    }
+}
+
 /// The trait of the app.
 pub(crate) trait Telemetry {
     fn capture(&self, event: &AppEvent);

@@ -2,8 +2,6 @@
 
 use serde::Serialize;
 
-use crate::boxed::AppEvent;
-
 pub(crate) const NAME: &str = "RoomJoined";
 
 #[derive(Serialize)]
@@ -29,12 +27,5 @@ impl RoomJoined {
             is_dm: n.is_multiple_of(2),
             seconds: f64::from(n) / 1000.0,
         }
-    }
-}
-
-impl From<&AppEvent> for RoomJoined {
-    fn from(event: &AppEvent) -> Self {
-        let AppEvent { trigger, room_type, members, is_dm, seconds } = *event;
-        Self { trigger, room_type, members, is_dm, seconds }
     }
 }
