@@ -150,7 +150,7 @@ fn without_a_trace(collector: &Collector, personal: &[&str]) -> Result<String> {
     let (mut commands, mut ids, mut shown) = (Vec::new(), Vec::new(), String::new());
     for (path, body) in collector.requests() {
         ensure(format!("the protocol's path: {path}"), path == "POST /batch/")?;
-        let text = String::from_utf8(body.into())?;
+        let text = String::from_utf8(body)?;
         for word in personal {
             ensure(format!("no trace of {word} in {text}"), !text.contains(word))?;
         }
