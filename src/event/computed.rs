@@ -22,6 +22,7 @@ impl Computed {
     pub(super) const NONE: Self = Self { marks: 0, members: 0 };
 
     /// The marks of members of unknown origin: they all count as computed.
+    #[cfg(feature = "sqlite")]
     pub(super) const UNKNOWN: Self = Self { marks: u64::MAX, members: UNCOUNTED };
 
     /// Adds the mark of the next member.
