@@ -144,8 +144,9 @@ impl Analytics {
         self.inner().machine().id().cloned()
     }
 
-    /// Returns what this configuration stores and sends: identifiers, recipients, copies on this
-    /// device, and what is kept back. For a settings page, or for a privacy policy.
+    /// Returns a list of the data that this configuration stores and sends: identifiers,
+    /// recipients, copies on this device, and what is kept back. An app can show it on a settings
+    /// page, or quote it in a privacy policy.
     ///
     /// ```no_run
     /// # fn example(analytics: matrix_analytics::Analytics) {

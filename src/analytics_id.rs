@@ -67,7 +67,7 @@ impl AnalyticsId {
         usable.then(|| Self(id.into()))
     }
 
-    /// Returns a text in place of an ID, for what is only shown.
+    /// Returns a text that stands in place of an ID in a preview.
     pub(crate) fn placeholder() -> Self {
         Self("[analytics ID]".into())
     }

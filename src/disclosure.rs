@@ -1,4 +1,4 @@
-//! What an `Analytics` stores and sends, made from its configuration.
+//! A list of the data that an `Analytics` stores and sends, made from its configuration.
 
 mod markdown;
 
@@ -16,7 +16,7 @@ use crate::{
 #[doc = include_str!("../docs/transparency.md")]
 struct TransparencyPage;
 
-/// What an [`Analytics`](crate::Analytics) stores and sends, as it is configured; returned by
+/// The data that an [`Analytics`](crate::Analytics) stores and sends, as configured; returned by
 /// [`Analytics::disclosure`](crate::Analytics::disclosure).
 ///
 /// It holds no ID and no event. The path of a durable queue, which often contains a user's name,
@@ -32,7 +32,7 @@ pub struct Disclosure {
     pub recipients: Vec<DisclosedRecipient>,
     /// The data that is kept on this device.
     pub local_copies: Vec<LocalCopy>,
-    /// What is kept back from the recipients.
+    /// The data that is kept back from the recipients.
     pub kept_back: KeptBack,
 }
 
@@ -77,7 +77,7 @@ pub struct DisclosedRecipient {
 pub struct LocalCopy {
     /// The path of a file, or a description of another place.
     pub place: String,
-    /// What it contains.
+    /// A description of the content.
     pub contains: String,
     /// How long it is kept.
     pub retention: String,
@@ -89,7 +89,7 @@ impl fmt::Debug for LocalCopy {
     }
 }
 
-/// What is kept back from the recipients.
+/// The data that is kept back from the recipients.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct KeptBack {

@@ -81,6 +81,12 @@ impl SentEvent {
         self.outcome
     }
 
+    /// Returns the size of the event with the user properties that it carried, in bytes.
+    fn bytes(&self) -> usize {
+        let user = self.event.user_properties();
+        self.event.bytes() + user.values().held_bytes() + user.initial_values().held_bytes()
+    }
+
     /// Returns whether this was sent to `recipient`. Two recipients may have one name.
     fn is_to(&self, recipient: &Arc<str>) -> bool {
         Arc::ptr_eq(&self.recipient, recipient)
@@ -141,21 +147,21 @@ impl Entries {
         self.list.retain(|entry| {
             let is_kept = !entry.is_to(recipient) || !sent.contains(&entry.event.uuid);
             if !is_kept {
+                self.bytes -= entry.bytes();
                 removed.insert(entry.event.uuid, entry.event.clone());
             }
             is_kept
         });
-        self.bytes -= removed.values().map(|event| event.bytes()).sum::<usize>();
         removed
     }
 
     /// Adds an entry. Removes the oldest ones that have no room any more.
     fn push(&mut self, entry: SentEvent) {
-        self.bytes += entry.event.bytes();
+        self.bytes += entry.bytes();
         self.list.push_back(entry);
         while self.list.len() > self.most || self.bytes > MOST_BYTES {
             let Some(oldest) = self.list.pop_front() else { return };
-            self.bytes -= oldest.event.bytes();
+            self.bytes -= oldest.bytes();
         }
     }
 }
@@ -319,11 +325,18 @@ mod tests {
             ..event(name, 1)
         };
         for _ in 0..300 {
-            let attempts = batch([large("Large"), event("Small", 1)]);
+            let user = UserProperties::new().set("text", "x".repeat(20_000));
+            let carrier = OutgoingEvent { user: Some(Box::new(user)), ..event("Carrier", 1) };
+            let attempts = batch([large("Large"), carrier]);
             history.begin(&recipient, &attempts);
             history.begin(&recipient, &attempts);
             let entries = history.entries();
-            let size: usize = entries.list.iter().map(|entry| entry.event.bytes()).sum();
+            let texts = entries.list.iter().map(|entry| match entry.event.name() {
+                "Large" => 30_000,
+                _ => 20_000,
+            });
+            assert!(texts.sum::<usize>() <= entries.bytes);
+            let size: usize = entries.list.iter().map(SentEvent::bytes).sum();
             assert_eq!(entries.bytes, size);
             assert!(size <= MOST_BYTES);
         }

@@ -22,8 +22,8 @@ impl Analytics {
     /// Captures a typed event.
     ///
     /// Never does I/O, waits or fails, on any thread, inside a runtime or outside of one. While
-    /// the gate is closed because there is no consent, nothing is taken. An event that is taken and cannot be
-    /// delivered is counted in [`Analytics::stats`].
+    /// the gate is closed because there is no consent, nothing is taken. An event that is taken
+    /// and cannot be delivered is counted in [`Analytics::stats`].
     ///
     /// # Cost
     ///

@@ -1,4 +1,4 @@
-//! A backend that notes in the history what it sends.
+//! A backend whose requests are noted in the history.
 
 use std::sync::Arc;
 
@@ -8,7 +8,7 @@ use crate::{
     event::OutgoingEvent,
 };
 
-/// Notes in `history` what `backend` sends.
+/// A backend whose requests are noted in `history`.
 pub(crate) struct Recorded {
     pub(crate) backend: Box<dyn DynBackend>,
     pub(crate) recipient: Arc<str>,

@@ -64,7 +64,7 @@ impl Setup {
             let body = serde_json::from_slice(&request).unwrap();
             let host = host(&self.endpoint.url());
             found.extend(unique(&body, &id).map(|name| (host.clone(), name)));
-            // Whoever receives a request sees where it comes from.
+            // A host sees the address that a request comes from.
             found.insert((host, "IP address".to_owned()));
         }
         for event in self.recorder.events() {
