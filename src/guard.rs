@@ -380,10 +380,12 @@ impl Search<'_> {
         (key, new_key): (&str, Option<String>),
         (texts, new_texts): (&[String], Vec<(usize, String)>),
     ) -> PropertyFate {
-        let bytes = |texts: &[(usize, String)]| texts.iter().map(|(_, text)| text.len()).sum::<usize>();
+        let bytes =
+            |texts: &[(usize, String)]| texts.iter().map(|(_, text)| text.len()).sum::<usize>();
         let old = key.len() + new_texts.iter().map(|(place, _)| texts[*place].len()).sum::<usize>();
         let rest = new_key.as_deref().unwrap_or(key).len();
-        let whole = new_texts.iter().map(|(place, _)| (*place, kind::REDACTED.to_owned())).collect();
+        let whole =
+            new_texts.iter().map(|(place, _)| (*place, kind::REDACTED.to_owned())).collect();
         for texts in [new_texts, whole] {
             let new = rest + bytes(&texts);
             if new <= old + self.room {

@@ -136,7 +136,8 @@ fn each_declared_type_is_compared() {
 #[test]
 fn the_documentation_names_all_that_is_left_out() {
     let documentation = include_str!("../element.rs");
-    let left_out = Table::parse(TABLE).left_out();
+    let table = Table::parse(TABLE);
+    let left_out = table.left_out();
     assert_eq!(left_out.len(), 7);
     for name in left_out {
         assert!(documentation.contains(&format!("`{name}`")), "{name}");
@@ -229,7 +230,8 @@ fn no_debug_output_has_a_property() {
 #[test]
 fn a_version_that_is_too_long_is_reported_and_not_sent() {
     let long = "x".repeat(crate::event::MAX_EVENT_BYTES);
-    let properties = crate::event::Properties::from(SuperProperties::new().crypto_sdk_version(long));
+    let properties =
+        crate::event::Properties::from(SuperProperties::new().crypto_sdk_version(long));
     assert_eq!(properties.check(), Err(crate::event::InvalidEvent::TooLarge));
     assert!(properties.is_empty());
 }

@@ -38,7 +38,8 @@ impl<'a> Inspected<'a> {
                 if elements.iter().any(is_nested) {
                     return None;
                 }
-                let texts = elements.iter().filter(|element| is_text(element)).map(|text| parse(text));
+                let texts =
+                    elements.iter().filter(|element| is_text(element)).map(|text| parse(text));
                 let texts = texts.collect::<Option<_>>()?;
                 Some(Self::Array { elements, texts })
             }
@@ -111,7 +112,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_inspected_has_no_texts() {
-        for json in [r#"{"a":"b"}"#, r#"["a",{"b":"c"}]"#, r#"[["a"]]"#, r#""\ud800""#, "[\"\\ud800\"]"] {
+        for json in
+            [r#"{"a":"b"}"#, r#"["a",{"b":"c"}]"#, r#"[["a"]]"#, r#""\ud800""#, "[\"\\ud800\"]"]
+        {
             let value: &RawValue = serde_json::from_str(json).unwrap();
             assert!(Inspected::new(value).is_none(), "{json}");
         }

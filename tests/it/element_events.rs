@@ -44,13 +44,37 @@ async fn sent(event: OutgoingEvent) -> String {
 macro_rules! each_event {
     ($with:ident) => {
         $with!(
-            call_ended, call_error, call_started, composer, created_room, crypto_session_state,
-            error, expand_collapse_section, interaction, joined_room, mobile_screen,
-            notification_troubleshoot, performance_timer, permission_changed, pin_unpin_action,
-            poll_creation, poll_end, poll_vote, room_filter_changed,
-            room_list_sorting_algorithm_changed, room_moderation, section_creation, signup,
-            slash_command, unauthenticated_error, url_preview_rendered,
-            url_preview_visibility_changed, view_room, web_panel_resize, web_screen, web_search,
+            call_ended,
+            call_error,
+            call_started,
+            composer,
+            created_room,
+            crypto_session_state,
+            error,
+            expand_collapse_section,
+            interaction,
+            joined_room,
+            mobile_screen,
+            notification_troubleshoot,
+            performance_timer,
+            permission_changed,
+            pin_unpin_action,
+            poll_creation,
+            poll_end,
+            poll_vote,
+            room_filter_changed,
+            room_list_sorting_algorithm_changed,
+            room_moderation,
+            section_creation,
+            signup,
+            slash_command,
+            unauthenticated_error,
+            url_preview_rendered,
+            url_preview_visibility_changed,
+            view_room,
+            web_panel_resize,
+            web_screen,
+            web_search,
         )
     };
 }
@@ -62,7 +86,7 @@ async fn each_event_leaves_as_in_the_snapshot() {
     let mut actual = String::new();
     macro_rules! push {
         ($($event:ident,)*) => {
-            $(actual += &sent(outgoing(&instances::$event())).await;)*
+            $(actual.push_str(&sent(outgoing(&instances::$event())).await);)*
         };
     }
     each_event!(push);
@@ -71,7 +95,7 @@ async fn each_event_leaves_as_in_the_snapshot() {
     actual += "With super properties and user properties:\n";
     let set_once = user.initial_values().clone();
     let all = testing::with_user_properties(shared, user.values().clone(), set_once);
-    actual += &sent(all).await;
+    actual.push_str(&sent(all).await);
 
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(FILE);
     #[expect(clippy::disallowed_methods, reason = "an author sets the variable for one run")]
@@ -116,9 +140,8 @@ async fn under_a_closed_vocabulary_all_leaves_but_texts_that_were_computed() {
     expected.push(json!({"name": "InitialSyncRequest", "timeMs": 5}));
     let code = element::UnauthenticatedErrorCode::Forbidden;
     analytics.capture(&element::UnauthenticatedError::new(true, false, code, computed()));
-    expected.push(
-        json!({"refreshTokenAuth": true, "softLogout": false, "errorCode": "M_FORBIDDEN"}),
-    );
+    expected
+        .push(json!({"refreshTokenAuth": true, "softLogout": false, "errorCode": "M_FORBIDDEN"}));
     assert!(eventually(analytics.flush_all()).await.is_complete());
 
     let events = recorder.events();

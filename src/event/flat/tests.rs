@@ -53,8 +53,20 @@ fn members_are_split_where_a_parser_splits_them() {
 #[test]
 fn text_that_is_not_a_list_of_members_is_not_split() {
     for bad in [
-        "a", ",", "\"a", "\"a\\", "\"a\"", "\"a\":", "\"a\":1,", "\"a\":\"", "\"a\":1,2", "\"a\":[",
-        "\"a\":[\"b]", "\"a\":[[]]", "\"a\":[{}]", "\"a\":[1]2",
+        "a",
+        ",",
+        "\"a",
+        "\"a\\",
+        "\"a\"",
+        "\"a\":",
+        "\"a\":1,",
+        "\"a\":\"",
+        "\"a\":1,2",
+        "\"a\":[",
+        "\"a\":[\"b]",
+        "\"a\":[[]]",
+        "\"a\":[{}]",
+        "\"a\":[1]2",
     ] {
         assert!(split(bad).is_none(), "{bad}");
     }

@@ -46,7 +46,10 @@ async fn each_recipient_is_shown_with_what_it_would_get_even_at_a_closed_gate() 
     assert_eq!(event["properties"]["sizes"], json!([3, 4]));
     assert_eq!(event["properties"]["$ip"], "0.0.0.0");
     let line: Value = serde_json::from_str(other.content.as_str()).unwrap();
-    assert_eq!(line["properties"], json!({"from": "[user_id]", "count": 2, "sizes": [3, 4], "app": "desktop"}));
+    assert_eq!(
+        line["properties"],
+        json!({"from": "[user_id]", "count": 2, "sizes": [3, 4], "app": "desktop"})
+    );
     assert!(!format!("{cloud:?}").contains("desktop"));
 }
 
