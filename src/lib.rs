@@ -74,6 +74,9 @@ pub mod guide {
     }
 }
 
+#[cfg(feature = "element-events")]
+pub mod element;
+
 #[cfg(feature = "testing")]
 pub mod testing;
 

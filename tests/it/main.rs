@@ -12,6 +12,8 @@ mod current;
 mod defects;
 #[cfg(feature = "sqlite")]
 mod durable;
+#[cfg(all(feature = "element-events", feature = "posthog"))]
+mod element_events;
 mod interleavings;
 mod live;
 #[cfg(feature = "posthog")]
