@@ -110,17 +110,20 @@ impl Analytics {
     /// | the session works again after a soft logout | `SessionRenewed` |
     /// | the send queue could not send a message | `SendFailure` with `isRecoverable` and `errorCode` |
     /// | the homeserver refused a key as a duplicate | `KeyUploadClash` |
-    /// | more than 500 messages waited for their keys | `UndecryptableOverflow` with the number of the `messages` above that |
+    /// | more than 500 messages, or 1 MiB of them, waited for their keys | `UndecryptableOverflow` with the number of the `messages` above that |
     ///
     /// All of it is numbers, booleans and words of the program, so all of it leaves under
     /// [`TextPolicy::Refuse`](crate::TextPolicy::Refuse). No identifier, name of a server or text
-    /// of an error is in it. Nothing is stored, and no request is sent to the homeserver.
+    /// of an error is in it, and the age of a message only in steps. Nothing is stored. No request
+    /// is made for this; if the app has enabled a key backup, matrix-sdk may ask it once more for a
+    /// key that does not suffice.
     ///
     /// A message is reported once: when it is decrypted late, with the time that took, or when
     /// its grace time is over, as permanent. Only messages that were sent after this watch saw
     /// the gate open are reported, by the clocks of the sender's server and of this device. So
-    /// those from before the opt-in are not, nor those that were sent while the app was not
-    /// running. When the gate closes, everything that was observed is forgotten.
+    /// those from before the opt-in are not, unless one of these clocks is wrong, nor those that
+    /// were sent while the app was not running. A message whose time is more than a minute in the
+    /// future is not reported. When the gate closes, the messages that wait are forgotten.
     ///
     /// The app has to sync the client, and to send by its send queue. It can start the watch at
     /// any time after [`build`](crate::AnalyticsBuilder::build), on the [`Analytics`] of the
@@ -150,6 +153,11 @@ impl Analytics {
         let progress = Arc::new(Progress::new());
         if !self.handle.health.begin(&progress) {
             return Err(WatchHealthError::AlreadyWatching);
+        }
+        // A shutdown in between has not seen this watch.
+        if self.sink.is_closed() {
+            progress.stop.stop();
+            return Err(WatchHealthError::ShutDown);
         }
         let shared = Arc::downgrade(inner);
         let source = shared.clone();

@@ -1,22 +1,41 @@
 //! Captures in one epoch.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use crate::{event::AnalyticsEvent, sink::Sink};
 
 /// Captures events that belong to one epoch, and nothing once another has begun.
-#[derive(Clone)]
 pub(super) struct Capture {
     pub(super) sink: Arc<Sink>,
     pub(super) epoch: u64,
+    /// The number of events that came too late.
+    refused: AtomicU64,
 }
 
 impl Capture {
+    pub(super) fn new(sink: Arc<Sink>, epoch: u64) -> Self {
+        Self { sink, epoch, refused: AtomicU64::new(0) }
+    }
+
     pub(super) fn event<E: AnalyticsEvent>(&self, event: &E) {
         // A change of the epoch right after the check is found where events leave the intake.
-        if self.sink.capture_epoch() == Some(self.epoch) && !self.sink.is_closed() {
+        if self.is_current() && !self.sink.is_closed() {
             self.sink.capture(self.epoch, None, event);
+        } else {
+            self.refused.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Returns whether the epoch has not ended.
+    pub(super) fn is_current(&self) -> bool {
+        self.sink.capture_epoch() == Some(self.epoch)
+    }
+
+    pub(super) fn refused(&self) -> u64 {
+        self.refused.load(Ordering::Relaxed)
     }
 }
 
@@ -41,7 +60,7 @@ mod tests {
         let backend = Box::new(JsonLines::new(tokio::io::sink()));
         let sink =
             Arc::new(Sink::new(vec![backend], Limits::default(), Arc::new(Guard::default())));
-        let capture = Capture { sink: sink.clone(), epoch: 1 };
+        let capture = Capture::new(sink.clone(), 1);
         capture.event(&KeyUploadClash {});
         assert_eq!(captured(&sink), 0);
         for (phase, epoch, expected) in [
@@ -55,8 +74,10 @@ mod tests {
             capture.event(&KeyUploadClash {});
             assert_eq!(captured(&sink), expected, "{phase:?} in epoch {epoch}");
         }
+        assert_eq!(capture.refused(), 3);
         sink.close();
-        Capture { sink: sink.clone(), epoch: 2 }.event(&KeyUploadClash {});
-        assert_eq!(captured(&sink), 2);
+        let capture = Capture::new(sink.clone(), 2);
+        capture.event(&KeyUploadClash {});
+        assert_eq!((captured(&sink), capture.refused()), (2, 1));
     }
 }

@@ -21,6 +21,7 @@ use super::{
     capture::Capture,
     cause::Cause,
     events::UndecryptableOverflow,
+    local_age,
     redecryption::Redecryption,
     seen::Digest,
     stats::{HealthStats, UndecryptableStats},
@@ -31,12 +32,15 @@ use crate::{
     matrix::health::{self, Decryption, EncryptedMessage, OwnDevice},
 };
 
+/// How far the clock of another server may be ahead of this device's, in milliseconds.
+const CLOCK_TOLERANCE: u64 = 60_000;
+
 /// The messages of one opening of the gate.
 pub(super) struct Messages {
     undecryptable: Undecryptable<Message>,
     redecryption: Redecryption,
     opened_at: MilliSecondsSinceUnixEpoch,
-    sent_before: u64,
+    ignored: u64,
 }
 
 /// A message that waits for its key. It is held in memory only.
@@ -45,7 +49,7 @@ struct Message {
     sender: OwnedUserId,
     session: Option<String>,
     event: Raw<AnySyncTimelineEvent>,
-    /// Whether there was no key when it arrived.
+    /// Whether there was no key when it arrived, or only one for later messages.
     lacked_key: bool,
     /// Whether the event cache has it, and therefore has to decrypt it as well.
     is_cached: bool,
@@ -56,7 +60,7 @@ struct Message {
 #[derive(Clone, Copy)]
 struct Report {
     cause: Cause,
-    local_age_millis: i64,
+    local_age_millis: Option<i64>,
     trusts_own_identity: Option<bool>,
     is_federated: bool,
 }
@@ -64,14 +68,21 @@ struct Report {
 impl Message {
     fn new(message: EncryptedMessage, device: &OwnDevice, is_cached: bool) -> Self {
         let EncryptedMessage { room, sender, sent_at, info, event, .. } = message;
-        let created = i64::from(device.created.get());
+        let sent_at = i64::from(sent_at.get());
+        let age = |created: MilliSecondsSinceUnixEpoch| {
+            local_age::in_steps(sent_at.saturating_sub(i64::from(created.get())))
+        };
         let report = Report {
             cause: Cause::of(&info.reason, &event),
-            local_age_millis: i64::from(sent_at.get()).saturating_sub(created),
+            local_age_millis: device.created.map(age),
             trusts_own_identity: device.trusts_own_identity,
             is_federated: sender.server_name() != device.user.server_name(),
         };
-        let lacked_key = matches!(info.reason, UnableToDecryptReason::MissingMegolmSession { .. });
+        let lacked_key = matches!(
+            info.reason,
+            UnableToDecryptReason::MissingMegolmSession { .. }
+                | UnableToDecryptReason::UnknownMegolmMessageIndex
+        );
         Self { room, sender, session: info.session_id, event, lacked_key, is_cached, report }
     }
 
@@ -87,11 +98,13 @@ impl Report {
     /// Returns the event for a message that took this time, or stays undecryptable.
     fn event(self, took: Option<Duration>) -> Error {
         let millis = took.map_or(-1, |took| i64::try_from(took.as_millis()).unwrap_or(i64::MAX));
-        let error = Error::new(ErrorDomain::E2ee, self.cause.name())
+        let mut error = Error::new(ErrorDomain::E2ee, self.cause.name())
             .time_to_decrypt_millis(millis)
             .crypto_sdk(CryptoSdk::Rust)
-            .event_local_age_millis(self.local_age_millis)
             .is_federated(self.is_federated);
+        if let Some(age) = self.local_age_millis {
+            error = error.event_local_age_millis(age);
+        }
         match self.trusts_own_identity {
             Some(trusts) => error.user_trusts_own_identity(trusts),
             None => error,
@@ -105,7 +118,7 @@ impl Messages {
             undecryptable: Undecryptable::new(timing),
             redecryption: Redecryption::default(),
             opened_at: MilliSecondsSinceUnixEpoch::now(),
-            sent_before: 0,
+            ignored: 0,
         }
     }
 
@@ -114,13 +127,21 @@ impl Messages {
         self.opened_at = MilliSecondsSinceUnixEpoch::now();
     }
 
-    pub(super) fn forget(&mut self) {
-        self.undecryptable.forget();
+    /// Forgets the messages that wait.
+    pub(super) fn forget_waiting(&mut self) {
+        self.undecryptable.forget_waiting();
+        // The event cache may report while nothing is observed.
+        self.redecryption.expect_nothing();
+    }
+
+    /// Forgets which messages were seen.
+    pub(super) fn forget_seen(&mut self) {
+        self.undecryptable.forget_seen();
     }
 
     pub(super) fn add_to(&self, stats: &mut HealthStats) {
-        let sent_before = self.sent_before;
-        stats.undecryptable = UndecryptableStats { sent_before, ..self.undecryptable.stats() };
+        let ignored = self.ignored;
+        stats.undecryptable = UndecryptableStats { ignored, ..self.undecryptable.stats() };
         stats.redecryption_stalled = self.redecryption.is_stalled;
     }
 
@@ -138,17 +159,22 @@ impl Messages {
         let now = Instant::now();
         let mut new = Vec::new();
         for message in health::undecryptable(updates) {
+            let Some(message) = message.filter(|message| self.is_of_this_opening(message)) else {
+                self.ignored += 1;
+                continue;
+            };
             let digest = self.undecryptable.digest(message.id.as_str());
-            if message.sent_at < self.opened_at {
-                self.sent_before += 1;
-            } else if !self.undecryptable.is_known(digest) {
+            if !self.undecryptable.is_known(digest) {
                 new.push((digest, message));
             }
         }
         if new.is_empty() {
             return;
         }
-        let Some(device) = health::own_device(client).await else { return };
+        let Some(device) = health::own_device(client).await else {
+            self.ignored += new.len() as u64;
+            return;
+        };
         let is_cached = health::event_cache(client).has_subscribed();
         let mut lacking = Vec::new();
         for (digest, message) in new {
@@ -160,6 +186,14 @@ impl Messages {
         }
         // A key that arrived before the messages were added was announced too early for them.
         self.decrypt_with_stored_keys(capture, client, lacking, now).await;
+    }
+
+    /// Returns whether a message was sent while the gate has been open. Its time is that of its
+    /// sender's server, which may be wrong: a time in the future proves nothing.
+    fn is_of_this_opening(&self, message: &EncryptedMessage) -> bool {
+        let now = u64::from(MilliSecondsSinceUnixEpoch::now().get());
+        message.sent_at >= self.opened_at
+            && u64::from(message.sent_at.get()) <= now.saturating_add(CLOCK_TOLERANCE)
     }
 
     /// Handles the arrival of the keys of these rooms and sessions.

@@ -3,7 +3,7 @@
 use std::{future::pending, sync::Arc};
 
 use futures_util::{
-    StreamExt as _,
+    FutureExt as _, StreamExt as _,
     stream::{BoxStream, SelectAll},
 };
 use matrix_sdk::{Client, SessionChange, event_cache::EventCache};
@@ -77,7 +77,7 @@ impl Open {
     pub(super) fn new(sink: Arc<Sink>, wanted: HealthSignals) -> Self {
         Self {
             wanted,
-            capture: Capture { sink, epoch: 0 },
+            capture: Capture::new(sink, 0),
             messages: Messages::new(wanted.timing),
             crypto_session: CryptoSession::default(),
             session: Session::default(),
@@ -89,6 +89,9 @@ impl Open {
 
     /// Begins an opening of the gate.
     pub(super) fn begin(&mut self, epoch: u64) {
+        if epoch != self.capture.epoch {
+            self.forget_epoch();
+        }
         self.capture.epoch = epoch;
         self.has_synced = false;
         self.messages.begin();
@@ -98,14 +101,26 @@ impl Open {
         }
     }
 
-    /// Forgets all that was observed since the gate opened.
+    /// Handles that the gate has closed: the messages that wait are forgotten. Until the epoch
+    /// ends, it stays known what was counted.
     pub(super) fn close(&mut self) {
-        self.messages.forget();
+        self.messages.forget_waiting();
+    }
+
+    /// Waits until the epoch has ended.
+    pub(super) async fn epoch_ended(&self) {
+        self.capture.sink.gate().ended(self.capture.epoch).await;
+    }
+
+    /// Forgets all that was observed in the epoch.
+    pub(super) fn forget_epoch(&mut self) {
+        self.messages.forget_waiting();
+        self.messages.forget_seen();
         self.send_failures.forget();
     }
 
     pub(super) fn stats(&self) -> HealthStats {
-        let mut stats = self.stats;
+        let mut stats = HealthStats { refused_events: self.capture.refused(), ..self.stats };
         self.messages.add_to(&mut stats);
         stats
     }
@@ -133,9 +148,12 @@ impl Open {
                 () = sleep(self.deadline()) => None,
             };
             let Some(client) = client() else { return };
-            match signal {
-                Some(signal) => self.handle(&client, signal, signals).await,
-                None => self.poll(&client).await,
+            if let Some(signal) = signal {
+                self.handle(&client, signal, signals).await;
+            }
+            // Even between signals that come without a pause.
+            if self.deadline().is_some_and(|deadline| deadline <= Instant::now()) {
+                self.poll(&client).await;
             }
             self.publish(progress);
         }
@@ -179,7 +197,7 @@ impl Open {
                 self.crypto_session.handle_recovery(Instant::now(), state);
             }
             Signal::SendFailed(failed) => self.handle_send_failure(&failed),
-            Signal::Session(_) => self.handle_session_change(client, &signal),
+            Signal::Session(change) => self.handle_session_change(client, &change),
             Signal::KeyUploadClash => capture.event(&KeyUploadClash {}),
             Signal::Missed => self.stats.missed_signals += 1,
         }
@@ -193,9 +211,31 @@ impl Open {
         }
     }
 
-    /// Reports a soft logout, and ignores all other signals.
-    pub(super) fn handle_session_change(&mut self, client: &Client, signal: &Signal) {
-        if let Signal::Session(SessionChange::UnknownToken(data)) = signal
+    /// Handles the signals that came before the gate closed. A soft logout closes it, and may be
+    /// known here only afterwards, together with the failures that it caused.
+    pub(super) fn drain(&mut self, client: &Client, signals: &mut Signals<'_>) {
+        while let Some(Some(signal)) = signals.next().now_or_never() {
+            match signal {
+                Signal::Session(change) => self.handle_session_change(client, &change),
+                Signal::SendFailed(failed) => self.handle_send_failure(&failed),
+                Signal::KeyUploadClash => self.capture.event(&KeyUploadClash {}),
+                Signal::Synced(_) => self.stats.missed_syncs += 1,
+                Signal::MissedSyncs(syncs) => self.stats.missed_syncs += syncs,
+                Signal::Missed | Signal::MissedKeys => self.stats.missed_signals += 1,
+                // The messages that these are about are forgotten, and states are repeated.
+                Signal::Keys(_)
+                | Signal::KeysEnded
+                | Signal::Redecrypted(_)
+                | Signal::RedecryptionWorks
+                | Signal::Verification(_)
+                | Signal::Recovery(_) => {}
+            }
+        }
+    }
+
+    /// Reports a soft logout.
+    fn handle_session_change(&mut self, client: &Client, change: &SessionChange) {
+        if let SessionChange::UnknownToken(data) = change
             && data.soft_logout
             && self.session.handle_soft_logout(self.capture.epoch)
         {

@@ -33,6 +33,11 @@ impl Redecryption {
         }
     }
 
+    /// Handles that reports cannot be received any more.
+    pub(crate) fn expect_nothing(&mut self) {
+        self.expected_until = None;
+    }
+
     /// Returns whether it has just become clear that the event cache does not decrypt.
     pub(crate) fn poll(&mut self, now: Instant) -> bool {
         let is_over = self.expected_until.take_if(|until| *until <= now).is_some();
@@ -61,6 +66,14 @@ mod tests {
         redecryption.handle_unreported(now + 2 * PATIENCE);
         assert_eq!(redecryption.deadline(), None);
         assert!(!redecryption.poll(now + 4 * PATIENCE) && redecryption.is_stalled);
+    }
+
+    #[test]
+    fn a_report_that_cannot_be_received_is_not_missed() {
+        let (mut redecryption, now) = (Redecryption::default(), Instant::now());
+        redecryption.handle_unreported(now);
+        redecryption.expect_nothing();
+        assert!(!redecryption.poll(now + 2 * PATIENCE) && !redecryption.is_stalled);
     }
 
     #[test]

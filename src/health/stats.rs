@@ -14,6 +14,9 @@ pub struct HealthStats {
     pub missed_syncs: u64,
     /// Occasions on which other signals were missed because the runtime was too busy.
     pub missed_signals: u64,
+    /// Events that were not captured, because the gate closed at that moment. Their messages are
+    /// counted as reported.
+    pub refused_events: u64,
     /// The messages that could not be decrypted.
     pub undecryptable: UndecryptableStats,
     /// Whether the app's event cache was found not to decrypt messages whose keys came late. It
@@ -27,9 +30,11 @@ pub struct HealthStats {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct UndecryptableStats {
-    /// Undecryptable messages that were sent before the gate opened, or whose time is missing.
-    /// They are not reported, and in no other counter.
-    pub sent_before: u64,
+    /// Undecryptable messages that are not reported, and in no other counter: those that were
+    /// sent before the gate opened, that claim to be sent more than a minute from now, that lack
+    /// an ID, a sender or a time, or that came when the client had no session. Each counts
+    /// whenever it comes.
+    pub ignored: u64,
     /// Undecryptable messages that were sent while the gate was open.
     pub seen: u64,
     /// Messages that wait for their keys now.
@@ -41,7 +46,7 @@ pub struct UndecryptableStats {
     /// Messages that were reported as permanently undecryptable.
     pub reported_permanent: u64,
     /// Messages that were not followed, because too many others waited. They are reported as a
-    /// number.
+    /// number, unless the gate closes before.
     pub overflowed: u64,
     /// Messages that waited when the gate closed or the watch was stopped.
     pub forgotten: u64,

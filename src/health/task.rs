@@ -5,8 +5,6 @@ mod tests;
 
 use std::{pin::pin, sync::Arc};
 
-use futures_util::{FutureExt as _, StreamExt as _};
-
 use super::{
     open::{ClientSource, Open, subscribe},
     progress::Progress,
@@ -44,11 +42,19 @@ pub(crate) fn run(watch: Watch) -> impl Future<Output = ()> + Send {
 }
 
 impl Watch {
-    /// Observes signals whenever the gate is open.
+    /// Observes signals whenever the gate is open, until the client is gone.
     async fn follow_gate(&self, open: &mut Open) {
+        let gate = self.sink.gate();
         loop {
-            let pass = self.sink.gate().opened().await;
-            if self.observe(open, &pass).await.is_none() {
+            let pass = tokio::select! {
+                biased;
+                pass = gate.opened() => pass,
+                () = open.epoch_ended() => {
+                    open.forget_epoch();
+                    gate.opened().await
+                }
+            };
+            if self.observe(open, &pass).await == End::ClientGone {
                 return;
             }
             open.close();
@@ -56,31 +62,36 @@ impl Watch {
         }
     }
 
-    /// Observes signals until `pass` is revoked. Returns `None` if the client is gone.
-    async fn observe(&self, open: &mut Open, pass: &Pass) -> Option<()> {
+    /// Observes signals until `pass` is revoked or the client is gone.
+    async fn observe(&self, open: &mut Open, pass: &Pass) -> End {
         let mut revoked = pin!(self.sink.gate().revoked(pass));
         open.begin(pass.epoch);
-        let cache = health::event_cache(&(self.client)()?);
-        let subscribed = async { Some(subscribe(&(self.client)()?, &cache, self.signals).await) };
+        let Some(client) = (self.client)() else { return End::ClientGone };
+        let cache = health::event_cache(&client);
         let mut signals = tokio::select! {
             biased;
-            () = &mut revoked => return Some(()),
-            signals = subscribed => signals?,
+            () = &mut revoked => return End::Revoked,
+            signals = subscribe(&client, &cache, self.signals) => signals,
         };
+        drop(client);
         open.publish(&self.progress);
         tokio::select! {
             biased;
             () = revoked => {}
-            () = open.report(&mut signals, &self.client, &self.progress) => return None,
+            () = open.report(&mut signals, &self.client, &self.progress) => return End::ClientGone,
         }
-        // A soft logout closes the gate, and may be known here only afterwards.
         if let Some(client) = (self.client)() {
-            while let Some(Some(signal)) = signals.next().now_or_never() {
-                open.handle_session_change(&client, &signal);
-            }
+            open.drain(&client, &mut signals);
         }
-        Some(())
+        End::Revoked
     }
+}
+
+/// Why observation has ended.
+#[derive(PartialEq, Eq)]
+enum End {
+    Revoked,
+    ClientGone,
 }
 
 /// Says that the watch has ended, for whatever reason.

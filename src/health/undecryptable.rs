@@ -19,8 +19,12 @@ use super::{
 pub(crate) const MOST_PENDING: usize = 500;
 /// The highest number of bytes that these messages have together.
 pub(crate) const MOST_PENDING_BYTES: usize = 1024 * 1024;
-/// The number of newest messages of which each is counted once.
+/// The number of newest messages of which each is counted once. An older one that comes again
+/// counts as another message.
 const MOST_SEEN: usize = 4096;
+
+/// How late the task may look at a message for the last time: timers are not exact.
+const SLACK: Duration = Duration::from_secs(1);
 
 /// The limits between moments, delays and failures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,7 +104,7 @@ impl<M> Undecryptable<M> {
         bytes: usize,
         message: M,
     ) {
-        if self.is_known(digest) {
+        if !self.seen.insert(digest) {
             return;
         }
         self.stats.seen += 1;
@@ -111,28 +115,31 @@ impl<M> Undecryptable<M> {
             self.overflow.get_or_insert(Overflow { since: now, messages: 0 }).messages += 1;
             return;
         }
-        self.seen.insert(digest);
         self.pending_bytes += bytes;
         self.pending.push_back(Pending { digest, since: now, bytes, message });
     }
 
-    /// Handles that a message was decrypted. Returns the message and the time that this took,
-    /// if it is to be reported.
+    /// Handles that a message was decrypted. Returns the message and the time that this took, at
+    /// most the grace time, if it is to be reported as late. One whose grace time is over stays,
+    /// and [`Self::poll`] reports it as permanent.
     pub(crate) fn handle_decrypted(
         &mut self,
         now: Instant,
         digest: Digest,
     ) -> Option<(M, Duration)> {
         let place = self.pending.iter().position(|pending| pending.digest == digest)?;
-        let Pending { since, bytes, message, .. } = self.pending.remove(place)?;
+        let took = now.saturating_duration_since(self.pending[place].since);
+        if took > self.timing.grace + SLACK {
+            return None;
+        }
+        let Pending { bytes, message, .. } = self.pending.remove(place)?;
         self.pending_bytes -= bytes;
-        let took = now.saturating_duration_since(since);
         if took < self.timing.ignore_under {
             self.stats.decrypted_soon += 1;
             return None;
         }
         self.stats.reported_late += 1;
-        Some((message, took))
+        Some((message, took.min(self.timing.grace)))
     }
 
     /// Returns the messages that wait, oldest first.
@@ -176,12 +183,16 @@ impl<M> Undecryptable<M> {
         Some(since + self.timing.grace)
     }
 
-    /// Forgets all messages, and everything about those of before.
-    pub(crate) fn forget(&mut self) {
+    /// Forgets the messages that wait. They are still known, so that none is counted twice.
+    pub(crate) fn forget_waiting(&mut self) {
         self.stats.forgotten += self.pending.len() as u64;
         self.pending = VecDeque::new();
         self.pending_bytes = 0;
         self.overflow = None;
+    }
+
+    /// Forgets which messages are known.
+    pub(crate) fn forget_seen(&mut self) {
         self.seen.clear();
     }
 }

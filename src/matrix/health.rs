@@ -1,5 +1,5 @@
 //! Signals of end-to-end encryption, of the send queue and of the session, and the local
-//! questions that are asked about them. None of these calls sends a request.
+//! questions that are asked about them. Only [`decrypt`] can make the client send a request.
 
 use std::future::ready;
 
@@ -68,7 +68,8 @@ pub(crate) struct EncryptedMessage {
 /// Facts about this device that are part of a report.
 pub(crate) struct OwnDevice {
     pub(crate) user: OwnedUserId,
-    pub(crate) created: MilliSecondsSinceUnixEpoch,
+    /// `None` if the store of keys could not be read.
+    pub(crate) created: Option<MilliSecondsSinceUnixEpoch>,
     /// `None` if the store of keys could not be read.
     pub(crate) trusts_own_identity: Option<bool>,
 }
@@ -111,9 +112,10 @@ pub(crate) fn redecryptions(cache: &EventCache) -> BoxStream<'_, Signal> {
         Ok(RedecryptorReport::ResolvedUtds { events, .. }) => {
             Signal::Redecrypted(events.into_iter().collect())
         }
-        Ok(RedecryptorReport::Lagging | RedecryptorReport::BackupAvailable) | Err(_) => {
+        Ok(RedecryptorReport::Lagging | RedecryptorReport::BackupAvailable) => {
             Signal::RedecryptionWorks
         }
+        Err(_) => Signal::Missed,
     });
     signals.boxed()
 }
@@ -177,14 +179,16 @@ fn items<T: Clone + Send + 'static>(
 }
 
 /// Returns the messages of a sync that could not be decrypted, of joined and of left rooms.
-/// Messages without ID, sender or time are left out.
-pub(crate) fn undecryptable(updates: RoomUpdates) -> impl Iterator<Item = EncryptedMessage> {
+/// Instead of one without ID, sender or time, there is `None`.
+pub(crate) fn undecryptable(
+    updates: RoomUpdates,
+) -> impl Iterator<Item = Option<EncryptedMessage>> {
     let joined = updates.joined.into_iter().map(|(room, update)| (room, update.timeline));
     let left = updates.left.into_iter().map(|(room, update)| (room, update.timeline));
     joined.chain(left).flat_map(|(room, timeline)| {
         timeline.events.into_iter().filter_map(move |event| match event.kind {
             TimelineEventKind::UnableToDecrypt { event, utd_info } => {
-                message(room.clone(), event, utd_info)
+                Some(message(room.clone(), event, utd_info))
             }
             TimelineEventKind::Decrypted(_) | TimelineEventKind::PlainText { .. } => None,
         })
@@ -212,7 +216,8 @@ fn message(
 pub(crate) async fn own_device(client: &Client) -> Option<OwnDevice> {
     let user = client.user_id()?.to_owned();
     let encryption = client.encryption();
-    let created = encryption.device_creation_timestamp().await;
+    let device = encryption.get_own_device().await.ok().flatten();
+    let created = device.map(|device| device.first_time_seen_ts());
     let identity = encryption.get_user_identity(&user).await.ok();
     let trusts_own_identity =
         identity.map(|identity| identity.is_some_and(|identity| identity.is_verified()));

@@ -82,6 +82,27 @@ fn a_message_that_is_decrypted_in_a_moment_is_not_reported() {
 }
 
 #[test]
+fn a_message_that_is_decrypted_after_its_grace_time_is_permanent() {
+    let mut watched = Watched::new();
+    watched.fails(0, "a");
+    watched.fails(0, "b");
+    assert_eq!(watched.decrypted(60_500, "a"), Some(("a", 60_000)), "the timer was late");
+    assert_eq!(watched.decrypted(61_001, "b"), None);
+    assert_eq!(watched.poll(61_001), ["b"]);
+}
+
+#[test]
+fn a_message_that_there_was_no_room_for_counts_once() {
+    let mut watched = Watched::new();
+    for id in ["large", "large", "small", "small"] {
+        let (now, digest) = (watched.at(0), watched.inner.digest(id));
+        watched.inner.handle_first_seen(now, digest, MOST_PENDING_BYTES, id);
+    }
+    let stats = watched.inner.stats();
+    assert_eq!((stats.seen, stats.pending, stats.overflowed), (2, 1, 1));
+}
+
+#[test]
 fn a_message_that_comes_again_counts_once() {
     let mut watched = Watched::new();
     watched.fails(0, "a");
@@ -114,6 +135,11 @@ fn messages_beyond_the_highest_number_are_counted_and_reported_as_a_number() {
     assert_eq!(watched.inner.poll(first_overflow).overflowed, 9_500);
     assert_eq!(watched.inner.deadline(), None);
     watched.check();
+    for number in 0..10_000 {
+        let digest = watched.inner.digest(&number.to_string());
+        let is_remembered = watched.inner.is_known(digest);
+        assert_eq!(is_remembered, number >= 10_000 - MOST_SEEN, "message {number}");
+    }
     watched.fails(100_000, "room again");
     assert_eq!(watched.inner.stats().pending, 1);
 }
@@ -133,14 +159,17 @@ fn messages_beyond_the_highest_number_of_bytes_are_counted() {
 }
 
 #[test]
-fn everything_is_forgotten_at_once_and_counted() {
+fn messages_that_wait_are_forgotten_at_once_and_counted_once() {
     let mut watched = Watched::new();
     watched.fails(0, "a");
     let digest = watched.inner.digest("a");
-    watched.inner.forget();
+    watched.inner.forget_waiting();
     assert_eq!((watched.inner.stats().pending, watched.inner.stats().forgotten), (0, 1));
     assert_eq!(watched.inner.deadline(), None);
     assert_eq!(watched.decrypted(10_000, "a"), None);
     assert!(watched.poll(100_000).is_empty());
+    watched.fails(100_000, "a");
+    assert_eq!(watched.inner.stats().seen, 1);
+    watched.inner.forget_seen();
     assert!(!watched.inner.is_known(digest));
 }

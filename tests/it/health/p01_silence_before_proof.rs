@@ -53,7 +53,7 @@ async fn a_message_from_before_the_opt_in_is_not_reported_even_if_it_is_decrypte
     analytics.opt_in_and_settle().await;
     is_observing(&watch).await;
     room.receive(before).await;
-    counted(&watch, |stats| stats.undecryptable.sent_before == 2).await;
+    counted(&watch, |stats| stats.undecryptable.ignored == 2).await;
     pass(Duration::from_secs(10)).await;
     sender.gives_keys(&room.device.client).await;
     pass(Duration::from_secs(100)).await;
@@ -77,7 +77,23 @@ async fn a_message_that_was_reported_is_not_reported_again_after_a_restart() {
     let watch = analytics.watch_health(HealthSignals::all()).unwrap();
     is_observing(&watch).await;
     room.receive([event]).await;
-    counted(&watch, |stats| stats.undecryptable.sent_before == 1).await;
+    counted(&watch, |stats| stats.undecryptable.ignored == 1).await;
+    pass(Duration::from_secs(100)).await;
+    assert!(delivered(&analytics, &recorder).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_message_that_claims_to_be_from_the_future_is_not_reported_in_any_epoch() {
+    let room = Room::new().await;
+    let (analytics, recorder, watch) = room.watched(HealthSignals::all()).await;
+    let event = sent_at("$a", now() + 120_000);
+    room.receive([event.clone()]).await;
+    counted(&watch, |stats| stats.undecryptable.ignored == 1).await;
+    analytics.opt_out().await.unwrap();
+    analytics.opt_in_and_settle().await;
+    is_observing(&watch).await;
+    room.receive([event]).await;
+    counted(&watch, |stats| stats.undecryptable.ignored == 2).await;
     pass(Duration::from_secs(100)).await;
     assert!(delivered(&analytics, &recorder).await.is_empty());
 }
