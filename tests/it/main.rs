@@ -12,6 +12,8 @@ mod current;
 mod defects;
 #[cfg(feature = "sqlite")]
 mod durable;
+#[cfg(feature = "health")]
+mod health_page;
 mod interleavings;
 mod live;
 #[cfg(feature = "posthog")]
