@@ -92,6 +92,18 @@ impl Gate {
         }
     }
 
+    /// Waits until the gate is open.
+    #[cfg(feature = "health")]
+    pub(crate) async fn opened(&self) -> Pass {
+        loop {
+            let changed = self.changed.notified();
+            if let Some(pass) = self.pass() {
+                return pass;
+            }
+            changed.await;
+        }
+    }
+
     /// Waits until `pass` is no longer valid.
     pub(crate) async fn revoked(&self, pass: &Pass) {
         loop {

@@ -32,6 +32,10 @@ mod event;
 mod guard;
 mod sink;
 
+// What the client says of its encryption and its session, as events.
+#[cfg(feature = "health")]
+mod health;
+
 // The services that take batches.
 mod backend;
 
@@ -74,6 +78,9 @@ pub mod guide {
     }
 }
 
+#[cfg(feature = "element-events")]
+pub mod element;
+
 #[cfg(feature = "testing")]
 pub mod testing;
 
@@ -87,6 +94,15 @@ mod sink_tests;
 pub use self::backend::{PostHog, PostHogBuildError, PostHogBuilder};
 #[cfg(feature = "sqlite")]
 pub use self::sink::queue::sqlite::SqliteQueue;
+#[cfg(feature = "health")]
+pub use self::{
+    analytics::health::{HealthWatch, WatchHealthError},
+    health::{
+        signals::HealthSignals,
+        state::HealthState,
+        stats::{HealthStats, UndecryptableStats},
+    },
+};
 pub use self::{
     analytics::{
         Analytics,

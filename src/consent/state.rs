@@ -206,5 +206,7 @@ mod tests {
         check(Note::ALL);
         check(DropReason::ALL);
         check(SentOutcome::ALL);
+        #[cfg(feature = "health")]
+        check(crate::health::state::HealthState::ALL);
     }
 }

@@ -1,5 +1,6 @@
 //! The durable queue, over restarts, crashes, disk failures and withdrawals.
 
+mod arrays;
 mod contract;
 mod encryption;
 mod faults;

@@ -88,6 +88,13 @@ impl World {
         Self { server: AccountDataServer::start().await, _frozen: frozen }
     }
 
+    /// Creates a world whose homeserver answers what other mocks on `server` do not.
+    #[cfg(feature = "health")]
+    pub(crate) async fn on(server: &wiremock::MockServer) -> Self {
+        let frozen = FrozenTime::new();
+        Self { server: AccountDataServer::mount(server).await, _frozen: frozen }
+    }
+
     /// Logs in a device of Alice.
     pub(crate) async fn device(&self, name: &str) -> Device {
         let login = self.server.add_device(ALICE, name);
