@@ -155,11 +155,8 @@ async fn run(arguments: Arguments) -> Result {
 async fn serve(arguments: Arguments, client: &Client) -> Result {
     let analytics = analytics(&arguments, client).await?;
     // Nothing is reported before the operator opts in.
-    let watch = if arguments.health {
-        Some(analytics.watch_health(HealthSignals::all())?)
-    } else {
-        None
-    };
+    let watch =
+        if arguments.health { Some(analytics.watch_health(HealthSignals::all())?) } else { None };
     let ended = tokio::select! {
         ended = listen(client, &analytics, arguments.operator) => ended,
         interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Into::into),

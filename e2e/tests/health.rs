@@ -10,13 +10,7 @@ mod report;
 pub(crate) mod stage;
 mod watcher;
 
-use std::{
-    fmt::Write as _,
-    panic::AssertUnwindSafe,
-    pin::Pin,
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt::Write as _, panic::AssertUnwindSafe, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::time::{Instant, timeout};
@@ -48,13 +42,13 @@ macro_rules! scenarios {
 scenarios! {
     "a new device recovers the key from the backup after 10 s" => messages::recovered_late;
     "the device is verified halfway" => account::verified_halfway;
-    "an opt-out, and a new opt-in, while a message waits for its key" => messages::opt_out_while_pending;
-    "messages from before the opt-in" => messages::before_the_opt_in;
+    "an opt-out and a new opt-in while a message waits for its key, and one after them" => messages::opt_out_while_pending;
+    "two messages from before the opt-in, and one after it" => messages::before_the_opt_in;
     "the key is withheld" => messages::withheld;
     "the user joins after the message" => messages::joins_late;
     "the sender's device is not signed" => messages::unsigned;
     "the key comes late" => messages::key_comes_late;
-    "the key comes at once" => messages::key_comes_at_once;
+    "the key of a message comes at once, and that of another never" => messages::key_comes_at_once;
     "matrix-sdk-ui's hook, next to the watch" => hook::next_to_the_watch;
     "a message that may not be sent" => account::send_failure;
     "the token expires, and the app renews it (soft logout)" => account::soft_logout;

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use matrix_analytics_examples::is_session_lost;
-use matrix_sdk::{
-    Client, SlidingSyncList, SlidingSyncMode, config::SyncSettings, ruma::RoomId,
-};
+use matrix_sdk::{Client, SlidingSyncList, SlidingSyncMode, config::SyncSettings, ruma::RoomId};
 use matrix_sdk_ui::{room_list_service, sync_service, sync_service::SyncService};
 use tokio::{sync::oneshot, task::JoinHandle, time::sleep};
 

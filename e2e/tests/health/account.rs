@@ -61,10 +61,7 @@ pub(super) async fn send_failure(stage: &Stage) -> Result<Vec<Report>> {
     let text = RoomMessageEventContent::text_plain(SECRET);
     stage.personal.add(SECRET);
     room.send_queue().send(text.into()).await?;
-    let fields = vec![
-        ("isRecoverable", Want::is(false)),
-        ("errorCode", Want::is("M_FORBIDDEN")),
-    ];
+    let fields = vec![("isRecoverable", Want::is(false)), ("errorCode", Want::is("M_FORBIDDEN"))];
     watcher.finish(&[Expected { name: "SendFailure", fields }]).await
 }
 

@@ -47,9 +47,8 @@ fn to_event(info: &UnableToDecryptInfo) -> Error {
             ErrorName::RoomKeysWithheldForUnverifiedDevice
         }
     };
-    let time = info.time_to_decrypt.map_or(-1, |time| {
-        i64::try_from(time.as_millis()).unwrap_or(i64::MAX)
-    });
+    let time =
+        info.time_to_decrypt.map_or(-1, |time| i64::try_from(time.as_millis()).unwrap_or(i64::MAX));
     let own = info.own_homeserver.as_ref();
     Error::new(ErrorDomain::E2ee, name)
         .crypto_sdk(CryptoSdk::Rust)

@@ -70,9 +70,10 @@ impl Expected {
     fn is_met_by(&self, report: &Report) -> bool {
         self.name == report.name
             && self.fields.len() == report.fields.len()
-            && self.fields.iter().all(|(key, want)| {
-                report.fields.get(*key).is_some_and(|value| want.holds(value))
-            })
+            && self
+                .fields
+                .iter()
+                .all(|(key, want)| report.fields.get(*key).is_some_and(|value| want.holds(value)))
     }
 }
 
