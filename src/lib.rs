@@ -9,6 +9,7 @@
 #![doc = "[consent]: guide::consent"]
 #![doc = "[privacy]: guide::privacy"]
 #![doc = "[transparency]: guide::transparency"]
+#![doc = "[health]: guide::health"]
 #![doc = "[limits]: guide::limits"]
 #![doc = "[durability]: guide::durability"]
 #![doc = "[features]: guide::features"]
@@ -55,7 +56,7 @@ pub mod guide {
     /// Makes a module of a page in `docs/`, whose links to other pages lead to their modules.
     macro_rules! pages {
         ($($name:ident $file:literal)+) => {$(
-            #[doc = "[measured]: measured\n[privacy]: privacy\n[disclosure]: transparency\n"]
+            #[doc = "[health]: health\n[measured]: measured\n[privacy]: privacy\n[disclosure]: transparency\n"]
             #[doc = include_str!(concat!("../docs/", $file))]
             pub mod $name {}
         )+};
@@ -70,6 +71,7 @@ pub mod guide {
         consent "consent.md"
         privacy "privacy.md"
         transparency "transparency.md"
+        health "health.md"
         limits "limits.md"
         durability "durability.md"
         features "features.md"
@@ -146,3 +148,9 @@ pub struct Tour;
 #[doc = include_str!("../docs/integration.md")]
 #[derive(Debug)]
 pub struct Integration;
+
+/// The page about the health of encryption, whose code is compiled and run as a test.
+#[cfg(all(doctest, feature = "health", feature = "testing"))]
+#[doc = include_str!("../docs/health.md")]
+#[derive(Debug)]
+pub struct Health;

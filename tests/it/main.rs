@@ -18,6 +18,8 @@ mod durable;
 mod element_events;
 #[cfg(feature = "health")]
 mod health;
+#[cfg(feature = "health")]
+mod health_page;
 mod interleavings;
 mod live;
 #[cfg(feature = "posthog")]
