@@ -66,24 +66,21 @@ pub(super) fn push_key(out: &mut String, key: &str) -> Result<(), FlatError> {
     if key.is_empty() || (!plain && key.chars().any(char::is_control)) {
         return Err(FlatError(InvalidEvent::Key));
     }
-    if !out.is_empty() {
-        out.push(',');
+    match (out.len(), plain) {
+        (0, true) => push_framed(out, "\"", key, "\":"),
+        (_, true) => push_framed(out, ",\"", key, "\":"),
+        (0, false) => push_framed(out, "", &escaped(key)?, ":"),
+        (_, false) => push_framed(out, ",", &escaped(key)?, ":"),
     }
-    if plain {
-        push_quoted(out, key);
-    } else {
-        out.push_str(&escaped(key)?);
-    }
-    out.push(':');
     check_size(out)
 }
 
-/// Adds `text`, which needs no escapes.
-fn push_quoted(out: &mut String, text: &str) {
-    // One character at a time: a text of one character would be copied by a call.
-    out.push('"');
+/// Adds `before`, `text` and `after` after one check of the capacity.
+fn push_framed(out: &mut String, before: &str, text: &str, after: &str) {
+    out.reserve(before.len() + text.len() + after.len());
+    out.push_str(before);
     out.push_str(text);
-    out.push('"');
+    out.push_str(after);
 }
 
 pub(super) fn push_text(out: &mut String, text: &str) -> Result<(), FlatError> {
@@ -92,7 +89,7 @@ pub(super) fn push_text(out: &mut String, text: &str) -> Result<(), FlatError> {
         return Err(FlatError(InvalidEvent::TooLarge));
     }
     if is_plain(text) {
-        push_quoted(out, text);
+        push_framed(out, "\"", text, "\"");
     } else {
         out.push_str(&escaped(text)?);
     }
