@@ -44,7 +44,7 @@ use crate::{
         state::ConsentState,
     },
     disclosure::{AccountEvent, Disclosure},
-    history::{self, SentEvent},
+    history::{self, sent_event::SentEvent},
     matrix::{
         account_data::AccountDataError,
         client::{MatrixClient, into_client},

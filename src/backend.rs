@@ -6,6 +6,7 @@ pub(crate) mod jsonl;
 #[cfg(feature = "posthog")]
 mod posthog;
 mod recipient;
+pub(crate) mod unique_names;
 
 use std::{error::Error, fmt, pin::Pin, sync::Arc, time::Duration};
 

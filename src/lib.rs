@@ -126,7 +126,7 @@ pub use self::{
         MAX_NAME_BYTES, OutgoingEvent, Properties, PropertyValue, UserProperties,
     },
     guard::{Detector, GuardPolicy, IdentifierKind, TextPolicy},
-    history::{SentEvent, SentOutcome},
+    history::sent_event::{SentEvent, SentOutcome},
     matrix::{account_data::AccountDataError, client::MatrixClient},
     sink::{
         drops::Dropped,

@@ -179,7 +179,7 @@ mod tests {
     use super::*;
     use crate::{
         consent::switch::{Note, Switch},
-        history::SentOutcome,
+        history::sent_event::SentOutcome,
         sink::stats::DropReason,
     };
 

@@ -36,7 +36,8 @@ fn contains_marker(bytes: &[u8]) -> bool {
     bytes.windows(MARKER.len()).any(|window| window == MARKER.as_bytes())
 }
 
-/// Fills the file and its log with the marker: waiting rows, deleted rows, and rows of every size.
+/// Fills the file and its log with the marker: waiting rows, deleted rows, entries of the history,
+/// and rows of every size.
 async fn fill(analytics: &Analytics) {
     analytics.set_super_properties(Properties::new().with("super", MARKER)).unwrap();
     for round in 0..20 {
@@ -51,7 +52,7 @@ async fn fill(analytics: &Analytics) {
 
 #[tokio::test]
 async fn no_byte_is_left_in_any_file() {
-    let durable = Durable::new().await;
+    let durable = Durable::with_history(100).await;
     fs::write(durable.path(), MARKER).unwrap();
     let backend = FailingBackend::new();
     backend.fail_always(matrix_analytics::testing::DeliveryFailure::Transient);
@@ -74,7 +75,7 @@ async fn no_byte_is_left_in_any_file() {
 
 #[tokio::test]
 async fn a_withdrawal_that_is_polled_once_and_dropped_still_wipes_the_file() {
-    let durable = Durable::new().await;
+    let durable = Durable::with_history(100).await;
     let (analytics, _) = durable.start_offline().await;
     fill(&analytics).await;
     durable.world.server.fail_all(Fault::ResetBefore);
@@ -88,7 +89,7 @@ async fn a_withdrawal_that_is_polled_once_and_dropped_still_wipes_the_file() {
 #[tokio::test]
 async fn the_end_of_a_session_and_an_opt_out_elsewhere_wipe_the_file() {
     for ends_session in [true, false] {
-        let durable = Durable::new().await;
+        let durable = Durable::with_history(100).await;
         let (analytics, _) = durable.start_offline().await;
         fill(&analytics).await;
         if ends_session {
@@ -104,7 +105,7 @@ async fn the_end_of_a_session_and_an_opt_out_elsewhere_wipe_the_file() {
 
 #[tokio::test]
 async fn a_process_that_dies_before_its_wipe_wipes_at_the_next_start() {
-    let durable = Durable::new().await;
+    let durable = Durable::with_history(100).await;
     let (analytics, _) = durable.start_offline().await;
     fill(&analytics).await;
     let left = tempfile::TempDir::new().unwrap();
@@ -193,7 +194,7 @@ async fn another_process_logs_no_byte_of_an_event() {
         .with_writer(log.clone())
         .finish();
     tracing::subscriber::set_global_default(subscriber).unwrap();
-    let durable = Durable::new().await;
+    let durable = Durable::with_history(100).await;
     fs::write(durable.path(), MARKER).unwrap();
     let (analytics, _) = durable.start_offline().await;
     fill(&analytics).await;

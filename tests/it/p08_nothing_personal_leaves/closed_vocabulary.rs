@@ -1,6 +1,6 @@
 //! Under `TextPolicy::Refuse`, no text that a program computed leaves, however it is captured.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use fastrand::Rng;
 use matrix_analytics::{
@@ -170,13 +170,12 @@ fn long_keys() -> &'static [&'static str; MANY] {
 }
 
 /// Returns the members that may leave: `members` holds each one that is written, and whether it
-/// is computed. Those after the 63rd share a mark.
+/// is computed. Every 64th shares a mark.
 fn kept(members: Vec<(String, Value, bool)>) -> Map<String, Value> {
-    let shared = members.iter().skip(63).any(|(.., is_computed)| *is_computed);
-    let kept = members
-        .into_iter()
-        .enumerate()
-        .filter(|(place, (.., is_computed))| if *place < 63 { !is_computed } else { !shared });
+    let is_computed = |(_, (.., is_computed)): &(usize, &(_, _, bool))| *is_computed;
+    let marked: BTreeSet<_> =
+        members.iter().enumerate().filter(is_computed).map(|(place, _)| place % 64).collect();
+    let kept = members.into_iter().enumerate().filter(|(place, _)| !marked.contains(&(place % 64)));
     kept.map(|(_, (key, value, _))| (key, value)).collect()
 }
 
@@ -481,7 +480,7 @@ async fn events_of_the_past_and_large_sets_follow_the_policy() {
     analytics.capture_named("Many", many);
     assert!(eventually(analytics.flush_all()).await.is_complete());
     let counts: Vec<_> = recorder.events().iter().map(|event| event.properties.len()).collect();
-    // Each with the super property. Of the last, those after the 63rd are dropped with the text.
-    assert_eq!(counts, [2, 2, 2, 64]);
+    // Each with the super property. Of the last, one number is dropped with the text.
+    assert_eq!(counts, [2, 2, 2, MANY]);
     assert!(!format!("{:?}", recorder.events()[2].properties).contains("xxx"));
 }

@@ -8,6 +8,7 @@ use tracing::{info, warn};
 use super::{
     facts::Facts,
     file::QueueFile,
+    history::HistoryTable,
     open_settings::OpenSettings,
     orders::{Job, Write},
     own_file::FileError,
@@ -34,6 +35,7 @@ pub(super) struct Disk {
     marked: Marks,
     /// The user properties that still wait in each lane.
     users: UserTable,
+    history: HistoryTable,
     /// The epoch below which the file has been emptied.
     emptied: u64,
     /// The epoch below which the file has been emptied and files that were set aside have
@@ -57,7 +59,8 @@ impl Disk {
         facts.add_discarded(found.discarded);
         facts.add_unreadable_files(u64::from(found.replaced));
         let restored = found.restored;
-        let disk = Self {
+        let history = HistoryTable::written(&found.history);
+        let mut disk = Self {
             file,
             settings,
             facts,
@@ -66,11 +69,17 @@ impl Disk {
             seen: restored.done.clone(),
             marked: restored.done.clone(),
             users: UserTable::written(restored.users.clone()),
+            history,
             emptied: 0,
             wiped: 0,
             failing: false,
             shut: false,
         };
+        if let Some(history) = &disk.settings.history {
+            history.restore(found.history);
+            // Fewer entries may have room than in the process before.
+            disk.keep_history();
+        }
         Ok((disk, restored))
     }
 
@@ -102,6 +111,7 @@ impl Disk {
                 self.users.add(users);
                 self.keep_users();
             }
+            Job::History => self.keep_history(),
             Job::Write(write) => self.write(write),
             Job::Close => self.close(),
         }
@@ -202,6 +212,22 @@ impl Disk {
         }
     }
 
+    /// Writes the entries of the history that the file does not have yet, and deletes those that
+    /// the history no longer has. If this fails, the next change tries again.
+    fn keep_history(&mut self) {
+        let (Some(history), Some(rows), false) =
+            (&self.settings.history, &mut self.rows, self.shut)
+        else {
+            return;
+        };
+        // The floor is read after the entries. If it rises later, the wipe comes later as well.
+        let entries = history.numbered();
+        let written = self.history.write(rows, &entries, self.facts.floor());
+        if !self.is_done(&written) {
+            self.facts.add_history_failure();
+        }
+    }
+
     /// Returns whether `result` is a success. Reports a failure, unless the file was damaged
     /// and could be deleted.
     fn is_done(&mut self, result: &Result<(), StorageError>) -> bool {
@@ -245,6 +271,7 @@ impl Disk {
             self.facts.set_durable_from(self.next);
             self.marked = found.restored.done;
             self.users.file_is_new();
+            self.history.file_is_new();
             rows
         };
         Ok(self.rows.insert(rows))
@@ -286,6 +313,7 @@ impl Disk {
         if self.shut {
             return;
         }
+        self.keep_history();
         self.mark();
         if self.wipe().is_err() {
             warn!("the queue file could not be wiped: the next start will do it");
@@ -311,12 +339,27 @@ mod tests {
     use super::*;
     use crate::{
         event::UserUpdate,
-        sink::queue::sqlite::tests::{event, setup, update},
+        history::History,
+        sink::queue::sqlite::tests::{event, sent, setup, update},
     };
 
     fn open(path: &std::path::Path, facts: &Arc<Facts>) -> (Disk, Restored) {
         let file = QueueFile::resolve(path).unwrap();
         Disk::open(file, setup(), facts.clone(), Some(1)).unwrap()
+    }
+
+    /// Opens a file that keeps the returned history.
+    fn open_with_history(path: &std::path::Path, facts: &Arc<Facts>) -> (Disk, Arc<History>) {
+        let (file, history) = (QueueFile::resolve(path).unwrap(), Arc::new(History::new(10)));
+        let settings = setup().with_history(Some(history.clone()));
+        let (disk, _) = Disk::open(file, settings, facts.clone(), Some(1)).unwrap();
+        (disk, history)
+    }
+
+    /// Closes `disk`, and returns the number of entries that the next process finds.
+    fn restored_entries(mut disk: Disk, path: &std::path::Path) -> usize {
+        disk.carry_out(Job::Close);
+        open_with_history(path, &Arc::default()).1.events().len()
     }
 
     /// Writes `number` events, and returns their rows.
@@ -373,6 +416,60 @@ mod tests {
         write(&mut disk, 0);
         disk.carry_out(Job::Close);
         assert_eq!(open(&path, &facts).1.users.len(), 1);
+    }
+
+    #[test]
+    fn a_file_that_replaces_a_damaged_one_gets_the_history_with_its_next_change() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let (path, facts) = (directory.path().join("queue"), Arc::default());
+        let (mut disk, history) = open_with_history(&path, &facts);
+        history.restore(vec![(1, sent()), (2, sent())]);
+        disk.carry_out(Job::History);
+        assert!(disk.replace_damaged(&damage()));
+        disk.carry_out(Job::History);
+        write(&mut disk, 1);
+        disk.carry_out(Job::History);
+        assert_eq!(restored_entries(disk, &path), 2);
+        assert_eq!(facts.stats().history_failures, 0);
+    }
+
+    #[test]
+    fn a_history_that_could_not_be_written_is_written_with_its_next_change_or_at_the_end() {
+        for changes in [0, 1] {
+            let directory = tempfile::TempDir::new().unwrap();
+            let (path, facts) = (directory.path().join("queue"), Arc::default());
+            let (mut disk, history) = open_with_history(&path, &facts);
+            let sql = |disk: &Disk, sql| disk.rows.as_ref().unwrap().connection.execute_batch(sql);
+            sql(
+                &disk,
+                "CREATE TRIGGER full BEFORE INSERT ON history WHEN NEW.id = 2
+                 BEGIN SELECT raise(FAIL, 'database or disk is full'); END",
+            )
+            .unwrap();
+            history.restore(vec![(1, sent()), (2, sent())]);
+            disk.carry_out(Job::History);
+            assert_eq!(facts.stats().history_failures, 1);
+            sql(&disk, "DROP TRIGGER full").unwrap();
+            for _ in 0..changes {
+                disk.carry_out(Job::History);
+            }
+            assert_eq!(restored_entries(disk, &path), 2);
+            assert_eq!(facts.stats().history_failures, 1);
+        }
+    }
+
+    #[test]
+    fn no_entry_of_an_earlier_epoch_is_written_after_a_wipe() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let (path, facts) = (directory.path().join("queue"), Arc::<Facts>::default());
+        let (mut disk, history) = open_with_history(&path, &facts);
+        history.restore(vec![(1, sent())]);
+        disk.carry_out(Job::History);
+        // The history in memory is wiped only after the file was told of the withdrawal.
+        facts.raise_floor(2);
+        disk.carry_out(Job::Wipe(Vec::new()));
+        disk.carry_out(Job::History);
+        assert_eq!(restored_entries(disk, &path), 0);
     }
 
     #[cfg(unix)]
