@@ -3,7 +3,8 @@
 use std::{fs, path::Path, time::Duration};
 
 use matrix_analytics::{
-    Analytics, Properties, QueueStats, SentEvent, SentOutcome, SqliteQueue, UserProperties,
+    Analytics, ELEMENT_EVENT_TYPE, Properties, QueueStats, SentEvent, SentOutcome, SqliteQueue,
+    UserProperties,
     testing::{DeliveryFailure, FailingBackend, Fault, HangingDisk},
 };
 use rusqlite::Connection;
@@ -241,8 +242,12 @@ async fn a_start_without_it_under_a_veto_or_of_another_user_deletes_it() {
             "memory only" => durable.device.builder().queue(queue()).history(50),
             "do not track" => durable.builder().do_not_track(),
             _ => {
-                let login = durable.world.server.add_device("@bob:example.org", "PHONE");
+                let (bob, opted_in) = ("@bob:example.org", content(Some(true), Some(FOREIGN_ID)));
+                durable.world.server.set_content(bob, ELEMENT_EVENT_TYPE, &opted_in);
+                let login = durable.world.server.add_device(bob, "PHONE");
                 let device = durable.world.device_of(login).await;
+                // His recorded opt-in is of the same epoch.
+                drop(device.start_confirmed().await);
                 device.builder().queue(queue().keep_history()).history(50)
             }
         };

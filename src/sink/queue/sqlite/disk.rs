@@ -466,6 +466,7 @@ mod tests {
         history.restore(vec![(1, sent())]);
         disk.carry_out(Job::History);
         // The history in memory is wiped only after the file was told of the withdrawal.
+        history.restore(vec![(2, sent())]);
         facts.raise_floor(2);
         disk.carry_out(Job::Wipe(Vec::new()));
         disk.carry_out(Job::History);
