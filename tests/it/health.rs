@@ -9,7 +9,11 @@ mod p08_nothing_personal_leaves;
 mod p13_accounts_do_not_mix;
 mod traps;
 
-use std::{iter, time::Duration};
+use std::{
+    iter,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use matrix_analytics::{
     Analytics, HealthSignals, HealthState, HealthStats, HealthWatch, TextPolicy,
@@ -40,6 +44,8 @@ struct Room {
     world: World,
     server: MockServer,
     device: Device,
+    /// The number of syncs with rooms. A client ignores an answer whose token it knows.
+    syncs: AtomicU64,
 }
 
 impl Room {
@@ -47,7 +53,7 @@ impl Room {
         let server = MockServer::builder().start().await;
         let world = World::on(&server).await;
         let device = world.device("QZXJKVBWPL").await;
-        Self { world, server, device }
+        Self { world, server, device, syncs: AtomicU64::new(0) }
     }
 
     /// Builds an `Analytics` under the closed vocabulary, and opts in.
@@ -77,7 +83,8 @@ impl Room {
     async fn receive(&self, events: impl IntoIterator<Item = Value>) {
         let timeline = json!({"events": events.into_iter().collect::<Vec<_>>(), "limited": false});
         let rooms = json!({"join": {ROOM: {"timeline": timeline}}});
-        self.sync_answers(&json!({"next_batch": "s1", "rooms": rooms})).await;
+        let token = format!("s{}", 1000 + self.syncs.fetch_add(1, Ordering::Relaxed));
+        self.sync_answers(&json!({"next_batch": token, "rooms": rooms})).await;
         self.device.sync().await;
     }
 
