@@ -4,8 +4,6 @@ use matrix_analytics::testing::Fault;
 
 use super::*;
 
-const MESSAGES: HealthSignals = HealthSignals::none().undecryptable_messages(true);
-
 #[tokio::test]
 async fn a_message_without_its_key_is_reported_once_as_permanent() {
     let room = Room::new().await;
