@@ -49,6 +49,11 @@
 //! Element's apps do through the SDKs of PostHog, and the array of [`RoomFilterChanged`] takes
 //! filters in place of any text.
 
+#![expect(
+    clippy::wrong_self_convention,
+    reason = "a setter is named as its property, some of which begin with `is`"
+)]
+
 mod app;
 mod calls;
 mod encryption;
