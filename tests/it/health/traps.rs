@@ -37,21 +37,17 @@ async fn a_watch_ends_with_the_last_handle_and_with_a_shutdown() {
     }
 }
 
-#[tokio::test]
-async fn a_watch_ends_with_its_runtime() {
-    let (watch, analytics) = std::thread::spawn(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let room = Room::new().await;
-            let (analytics, _, watch) = room.watched(MESSAGES).await;
-            (watch, analytics)
-        })
-    })
-    .join()
-    .unwrap();
+#[test]
+fn a_watch_ends_with_its_runtime() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (watch, analytics) = runtime().block_on(async {
+        let room = Room::new().await;
+        let (analytics, _, watch) = room.watched(MESSAGES).await;
+        (watch, analytics)
+    });
     assert_eq!(watch.state(), HealthState::Stopped);
     drop(analytics);
-    watch.stop().await;
+    runtime().block_on(watch.stop());
 }
 
 #[tokio::test]
