@@ -9,7 +9,11 @@ mod p08_nothing_personal_leaves;
 mod p13_accounts_do_not_mix;
 mod traps;
 
-use std::{iter, time::Duration};
+use std::{
+    iter,
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use matrix_analytics::{
     Analytics, HealthSignals, HealthState, HealthStats, HealthWatch, TextPolicy,
@@ -32,11 +36,16 @@ const ROOM: &str = "!health:example.net";
 /// A sender on another server.
 const BOB: &str = "@bob:example.net";
 
+/// The signals about messages only. Others report that the device is not verified.
+const MESSAGES: HealthSignals = HealthSignals::none().undecryptable_messages(true);
+
 /// A device of Alice in an encrypted room, and the homeserver of both.
 struct Room {
     world: World,
     server: MockServer,
     device: Device,
+    /// The number of syncs with rooms. A client ignores an answer whose token it knows.
+    syncs: AtomicU64,
 }
 
 impl Room {
@@ -44,7 +53,7 @@ impl Room {
         let server = MockServer::builder().start().await;
         let world = World::on(&server).await;
         let device = world.device("QZXJKVBWPL").await;
-        Self { world, server, device }
+        Self { world, server, device, syncs: AtomicU64::new(0) }
     }
 
     /// Builds an `Analytics` under the closed vocabulary, and opts in.
@@ -74,7 +83,8 @@ impl Room {
     async fn receive(&self, events: impl IntoIterator<Item = Value>) {
         let timeline = json!({"events": events.into_iter().collect::<Vec<_>>(), "limited": false});
         let rooms = json!({"join": {ROOM: {"timeline": timeline}}});
-        self.sync_answers(&json!({"next_batch": "s1", "rooms": rooms})).await;
+        let token = format!("s{}", 1000 + self.syncs.fetch_add(1, Ordering::Relaxed));
+        self.sync_answers(&json!({"next_batch": token, "rooms": rooms})).await;
         self.device.sync().await;
     }
 
@@ -95,14 +105,13 @@ async fn is_observing(watch: &HealthWatch) {
     until(|| matches!(watch.state(), HealthState::WaitingForSync | HealthState::Watching)).await;
 }
 
-/// Lets other tasks run until `met`.
+/// Lets other tasks run until `met`. Fails after one real minute, in which it never happened.
 async fn until(met: impl Fn() -> bool) {
-    eventually(async {
-        while !met() {
-            tokio::task::yield_now().await;
-        }
-    })
-    .await;
+    let start = std::time::Instant::now();
+    while !met() {
+        assert!(start.elapsed() < Duration::from_secs(60), "the awaited change never happened");
+        tokio::task::yield_now().await;
+    }
 }
 
 /// Waits until the counters of `watch` are as wanted.
@@ -161,10 +170,11 @@ fn event(id: &str, time: u64, content: &Value) -> Value {
 }
 
 /// A well-formed Megolm message.
-const CIPHERTEXT: &str = "AwgAEpABtYhVdGZjFLlBRNJ1DpHG0xRnLvQYb5bOTh5wRE4N0bs1bUxVkxP4r9UMq4eI\
-                          dV7UyxpkQQWGJZmpTrNN1oEt2qSYpNjfVxdpV1Xy6Rr1rNnBpCcbn0tbnLyBpSBzNCmn\
-                          lgsVB8qvGoR3jXHtLR2ZCs8rKEtnJLJE2lEbuaHwYlH4pG7zwH8mXaW3oU9HnbKQUc5s\
-                          5D9K8pTXPrWZpxfVdwI4r4W0bV9RNPX7fAc";
+const CIPHERTEXT: &str = "AwgAEpABpU3KGCUwux1tEyze1iN7LtkeP3IfyxlxF0SU1kk8nVw0YL4xIB5p/tqg7ui5mX\
+                          9cfCmZ/a/lkyU81lSvTfrXFCegrrP+6SMvivIhH57kkcWxC+y1Vjv8Hm+TQn7LyP4pVeXN\
+                          jkbcjtS3wnZNKlpNdncG+F2GkAJK1r2jQBvpyMvMyTX2zR9hImrhUziuGjQATTO6DSRqwE\
+                          yBsbryPjv57vX3nytJNK+H9VILablLDZguhbtVtnKocmN6zXRm/LYODo/xhGOw5LK6KXA0\
+                          dPBkrGj3APWwKz3G";
 
 /// Bob's device, which encrypts, and gives keys away when the test says so.
 struct Sender {

@@ -5,8 +5,7 @@ use super::*;
 #[tokio::test]
 async fn a_flood_of_undecryptable_messages_is_bounded_and_counted() {
     let room = Room::new().await;
-    let signals = HealthSignals::none().undecryptable_messages(true);
-    let (analytics, recorder, watch) = room.watched(signals).await;
+    let (analytics, recorder, watch) = room.watched(MESSAGES).await;
     room.receive((0..10_000).map(|number| without_key(&format!("$flood{number}")))).await;
     counted(&watch, |stats| stats.undecryptable.seen == 10_000).await;
     let stats = watch.stats().undecryptable;

@@ -4,8 +4,6 @@ use matrix_analytics::testing::Fault;
 
 use super::*;
 
-const MESSAGES: HealthSignals = HealthSignals::none().undecryptable_messages(true);
-
 #[tokio::test]
 async fn a_message_without_its_key_is_reported_once_as_permanent() {
     let room = Room::new().await;
@@ -96,7 +94,7 @@ async fn times_and_signals_are_the_apps_choice() {
     pass(Duration::from_secs(1)).await;
     sender.gives_keys(&room.device.client).await;
     counted(&watch, |stats| stats.undecryptable.reported_late == 1).await;
-    pass(Duration::from_secs(1)).await;
+    pass(Duration::from_millis(1_001)).await;
     counted(&watch, |stats| stats.undecryptable.reported_permanent == 1).await;
     assert_eq!(delivered(&analytics, &recorder).await.len(), 2);
     eventually(watch.stop()).await;

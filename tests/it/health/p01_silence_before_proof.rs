@@ -8,7 +8,7 @@ use super::*;
 async fn nothing_is_observed_before_the_opt_in() {
     let room = Room::new().await;
     let (analytics, recorder) = room.start().await;
-    let watch = analytics.watch_health(HealthSignals::all()).unwrap();
+    let watch = analytics.watch_health(MESSAGES).unwrap();
     room.receive([without_key("$a")]).await;
     pass(Duration::from_secs(100)).await;
     assert_eq!(watch.state(), HealthState::WaitingForConsent);
@@ -30,7 +30,7 @@ async fn nothing_is_observed_while_a_remembered_opt_in_is_not_confirmed() {
     room.world.server.fail_next(Fault::ServerError(503));
     let recorder = RecordingBackend::new();
     let analytics = room.device.builder().backend(recorder.clone()).build().await.unwrap();
-    let watch = analytics.watch_health(HealthSignals::all()).unwrap();
+    let watch = analytics.watch_health(MESSAGES).unwrap();
     room.receive([without_key("$a")]).await;
     settle().await;
     assert_eq!(watch.state(), HealthState::WaitingForConsent);
@@ -49,7 +49,7 @@ async fn a_message_from_before_the_opt_in_is_not_reported_even_if_it_is_decrypte
     let sender = Sender::new().await;
     let mut before = [sender.encrypts("$a").await, without_key("$b")];
     before.iter_mut().for_each(|event| event["origin_server_ts"] = json!(now() - 1));
-    let watch = analytics.watch_health(HealthSignals::all()).unwrap();
+    let watch = analytics.watch_health(MESSAGES).unwrap();
     analytics.opt_in_and_settle().await;
     is_observing(&watch).await;
     room.receive(before).await;
@@ -64,7 +64,7 @@ async fn a_message_from_before_the_opt_in_is_not_reported_even_if_it_is_decrypte
 #[tokio::test]
 async fn a_message_that_was_reported_is_not_reported_again_after_a_restart() {
     let room = Room::new().await;
-    let (analytics, recorder, watch) = room.watched(HealthSignals::all()).await;
+    let (analytics, recorder, watch) = room.watched(MESSAGES).await;
     let event = without_key("$a");
     room.receive([event.clone()]).await;
     counted(&watch, |stats| stats.undecryptable.pending == 1).await;
@@ -74,7 +74,7 @@ async fn a_message_that_was_reported_is_not_reported_again_after_a_restart() {
     settle().await;
 
     let (analytics, recorder) = room.start().await;
-    let watch = analytics.watch_health(HealthSignals::all()).unwrap();
+    let watch = analytics.watch_health(MESSAGES).unwrap();
     is_observing(&watch).await;
     room.receive([event]).await;
     counted(&watch, |stats| stats.undecryptable.sent_before == 1).await;

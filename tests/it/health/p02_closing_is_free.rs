@@ -7,7 +7,7 @@ use crate::support::content;
 async fn nothing_is_observed_after_a_veto_or_a_withdrawal_on_another_device() {
     for is_veto in [true, false] {
         let room = Room::new().await;
-        let (analytics, recorder, watch) = room.watched(HealthSignals::all()).await;
+        let (analytics, recorder, watch) = room.watched(MESSAGES).await;
         room.receive([without_key("$a")]).await;
         counted(&watch, |stats| stats.undecryptable.pending == 1).await;
         if is_veto {
@@ -28,7 +28,7 @@ async fn nothing_is_observed_after_a_veto_or_a_withdrawal_on_another_device() {
 #[tokio::test]
 async fn a_message_of_one_epoch_is_not_reported_in_the_next() {
     let room = Room::new().await;
-    let (analytics, recorder, watch) = room.watched(HealthSignals::all()).await;
+    let (analytics, recorder, watch) = room.watched(MESSAGES).await;
     let sender = Sender::new().await;
     let event = sender.encrypts("$a").await;
     room.receive([event.clone(), without_key("$b")]).await;

@@ -5,7 +5,7 @@ use super::*;
 #[tokio::test]
 async fn opting_out_forgets_the_messages_that_wait_for_their_keys() {
     let room = Room::new().await;
-    let (analytics, recorder, watch) = room.watched(HealthSignals::all()).await;
+    let (analytics, recorder, watch) = room.watched(MESSAGES).await;
     let sender = Sender::new().await;
     room.receive([sender.encrypts("$a").await, without_key("$b")]).await;
     counted(&watch, |stats| stats.undecryptable.pending == 2).await;

@@ -8,7 +8,7 @@ use super::*;
 async fn nothing_is_observed_after_the_end_of_the_session() {
     for is_ended_by_app in [true, false] {
         let room = Room::new().await;
-        let (analytics, recorder, watch) = room.watched(HealthSignals::all()).await;
+        let (analytics, recorder, watch) = room.watched(MESSAGES).await;
         room.receive([without_key("$a")]).await;
         counted(&watch, |stats| stats.undecryptable.pending == 1).await;
         if is_ended_by_app {
@@ -30,7 +30,7 @@ async fn nothing_is_observed_after_the_end_of_the_session() {
 #[tokio::test]
 async fn a_watch_sees_the_messages_of_its_own_session_only() {
     let room = Room::new().await;
-    let (analytics, _, watch) = room.watched(HealthSignals::all()).await;
+    let (analytics, _, watch) = room.watched(MESSAGES).await;
     let login = room.world.server.add_device(BOB, "TABLET");
     let other = room.world.device_of(login).await;
     let (others, _) = other.start_opted_in().await;
@@ -45,7 +45,7 @@ async fn a_watch_sees_the_messages_of_its_own_session_only() {
 #[tokio::test]
 async fn a_second_watch_is_refused_while_the_first_lives() {
     let room = Room::new().await;
-    let (analytics, _, watch) = room.watched(HealthSignals::all()).await;
+    let (analytics, _, watch) = room.watched(MESSAGES).await;
     let second = analytics.clone().watch_health(HealthSignals::none());
     assert_eq!(second.unwrap_err(), WatchHealthError::AlreadyWatching);
     drop(watch);

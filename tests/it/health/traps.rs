@@ -7,7 +7,7 @@ use super::*;
 #[tokio::test]
 async fn a_watch_says_that_the_client_does_not_sync() {
     let room = Room::new().await;
-    let (_analytics, _, watch) = room.watched(HealthSignals::all()).await;
+    let (_analytics, _, watch) = room.watched(MESSAGES).await;
     pass(Duration::from_secs(100)).await;
     assert_eq!(watch.state(), HealthState::WaitingForSync);
     room.receive([]).await;
@@ -18,7 +18,7 @@ async fn a_watch_says_that_the_client_does_not_sync() {
 async fn a_watch_ends_with_the_last_handle_and_with_a_shutdown() {
     for is_shutdown in [true, false] {
         let room = Room::new().await;
-        let (analytics, recorder, watch) = room.watched(HealthSignals::all()).await;
+        let (analytics, recorder, watch) = room.watched(MESSAGES).await;
         room.receive([without_key("$a")]).await;
         counted(&watch, |stats| stats.undecryptable.pending == 1).await;
         if is_shutdown {
@@ -37,21 +37,17 @@ async fn a_watch_ends_with_the_last_handle_and_with_a_shutdown() {
     }
 }
 
-#[tokio::test]
-async fn a_watch_ends_with_its_runtime() {
-    let (watch, analytics) = std::thread::spawn(|| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
-            let room = Room::new().await;
-            let (analytics, _, watch) = room.watched(HealthSignals::all()).await;
-            (watch, analytics)
-        })
-    })
-    .join()
-    .unwrap();
+#[test]
+fn a_watch_ends_with_its_runtime() {
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let (watch, analytics) = runtime().block_on(async {
+        let room = Room::new().await;
+        let (analytics, _, watch) = room.watched(MESSAGES).await;
+        (watch, analytics)
+    });
     assert_eq!(watch.state(), HealthState::Stopped);
     drop(analytics);
-    watch.stop().await;
+    runtime().block_on(watch.stop());
 }
 
 #[tokio::test]
@@ -88,8 +84,7 @@ impl Room {
     /// Lets a message be decrypted after 10 s. Returns the number of reports, and whether the
     /// event cache was found to be stalled.
     async fn late_decryption(&self) -> (usize, bool) {
-        let signals = HealthSignals::none().undecryptable_messages(true);
-        let (analytics, recorder, watch) = self.watched(signals).await;
+        let (analytics, recorder, watch) = self.watched(MESSAGES).await;
         let sender = Sender::new().await;
         self.receive([sender.encrypts("$late").await]).await;
         counted(&watch, |stats| stats.undecryptable.pending == 1).await;
@@ -106,7 +101,7 @@ impl Room {
 #[tokio::test]
 async fn nothing_panics_and_nothing_is_sent_when_the_client_logs_out_without_a_word() {
     let room = Room::new().await;
-    let (analytics, recorder, watch) = room.watched(HealthSignals::all()).await;
+    let (analytics, recorder, watch) = room.watched(MESSAGES).await;
     room.receive([without_key("$a")]).await;
     counted(&watch, |stats| stats.undecryptable.pending == 1).await;
     eventually(room.device.client.matrix_auth().logout()).await.unwrap();
