@@ -45,7 +45,7 @@ scenarios! {
     "an opt-out and a new opt-in while a message waits for its key, and one after them" => messages::opt_out_while_pending;
     "two messages from before the opt-in, and one after it" => messages::before_the_opt_in;
     "the key is withheld" => messages::withheld;
-    "the user joins after the message" => messages::joins_late;
+    "the user joins after a message from before the opt-in, and one after it" => messages::joins_late;
     "the sender's device is not signed" => messages::unsigned;
     "the key comes late" => messages::key_comes_late;
     "the key of a message comes at once, and that of another never" => messages::key_comes_at_once;

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::waiting::{Result, ensure, eventually};
 
-/// Keeps what the hook is told.
+/// A hook that keeps its reports.
 #[derive(Debug, Default)]
 struct Hook(Mutex<Vec<UnableToDecryptInfo>>);
 

@@ -33,7 +33,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// What a field has to be.
+/// The value that a field must have.
 #[derive(Clone, Debug)]
 pub(super) enum Want {
     Is(Value),

@@ -134,6 +134,20 @@ impl<'a> Watcher<'a> {
         .await?
     }
 
+    /// Waits until syncs have carried all of these messages, and asserts that none of them could
+    /// be decrypted.
+    pub(super) async fn receives_all_unreadable(&mut self, messages: &[Sent]) -> Result {
+        let mut left: Vec<_> = messages.iter().collect();
+        within("messages", async {
+            while !left.is_empty() {
+                let updates = self.updates.recv().await?;
+                left.retain(|sent| find(&updates, &sent.event) != Some(Readable::No));
+            }
+            Ok(())
+        })
+        .await?
+    }
+
     /// Waits until a message can be decrypted. A sliding sync may carry its key a little later.
     pub(super) async fn reads(&mut self, room: &Room, message: &Sent) -> Result {
         self.receives(message).await?;
@@ -164,7 +178,7 @@ impl<'a> Watcher<'a> {
     }
 
     /// Waits for the expected events, ends the app, and checks that nothing else has arrived, and
-    /// that no byte names anyone. Returns the events.
+    /// that no identifier is in the bytes. Returns the events.
     pub(super) async fn finish(self, expected: &[Expected]) -> Result<Vec<Report>> {
         self.arrived(expected.len()).await?;
         let id = self.analytics.analytics_id();
@@ -177,7 +191,7 @@ impl<'a> Watcher<'a> {
         check(&reports, expected)?;
         let everything = self.recorder.everything();
         self.stage.personal.sweep(&everything)?;
-        // What the sweep reads is what was sent.
+        // The sweep has read the bytes that were sent.
         let id = id.ok_or("there is an analytics ID")?;
         ensure("the analytics ID is there", everything.contains(id.reveal()))?;
         Ok(reports)
