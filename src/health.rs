@@ -13,7 +13,6 @@ mod cause;
 mod crypto_session;
 pub(crate) mod current;
 mod events;
-mod local_age;
 mod messages;
 mod open;
 pub(crate) mod progress;

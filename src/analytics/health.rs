@@ -99,8 +99,8 @@ impl Analytics {
     /// Turns signals of the client about its encryption and its session into events, until the
     /// returned guard is dropped.
     ///
-    /// While the gate is open, and only then, the client is observed and these events are
-    /// captured:
+    /// While the gate is open, and only then, the client is observed. These events are captured;
+    /// those of signals that came before the gate closed may be held until it opens again:
     ///
     /// | signal | event |
     /// |---|---|
@@ -114,7 +114,7 @@ impl Analytics {
     ///
     /// All of it is numbers, booleans and words of the program, so all of it leaves under
     /// [`TextPolicy::Refuse`](crate::TextPolicy::Refuse). No identifier, name of a server or text
-    /// of an error is in it, and the age of a message only in steps. Nothing is stored. No request
+    /// of an error is in it, and of the age of a message only its sign. Nothing is stored. No request
     /// is made for this; if the app has enabled a key backup, matrix-sdk may ask it once more for a
     /// key that does not suffice.
     ///

@@ -21,7 +21,6 @@ use super::{
     capture::Capture,
     cause::Cause,
     events::UndecryptableOverflow,
-    local_age,
     redecryption::Redecryption,
     seen::Digest,
     stats::{HealthStats, UndecryptableStats},
@@ -70,7 +69,9 @@ impl Message {
         let EncryptedMessage { room, sender, sent_at, info, event, .. } = message;
         let sent_at = i64::from(sent_at.get());
         let age = |created: MilliSecondsSinceUnixEpoch| {
-            local_age::in_steps(sent_at.saturating_sub(i64::from(created.get())))
+            // The exact age would tell the recipient when the user logged in, by which it could
+            // join the two IDs of a user who opts out and in again. So only its sign is sent.
+            sent_at.saturating_sub(i64::from(created.get())).signum().min(0)
         };
         let report = Report {
             cause: Cause::of(&info.reason, &event),

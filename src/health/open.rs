@@ -175,8 +175,11 @@ impl Open {
         match signal {
             Signal::Synced(updates) => {
                 self.has_synced = true;
-                self.stats.syncs += 1;
+                // Missed, if the gate closes before it is handled.
+                self.stats.missed_syncs += 1;
                 messages.handle_sync(capture, client, updates).await;
+                self.stats.missed_syncs -= 1;
+                self.stats.syncs += 1;
             }
             Signal::MissedSyncs(syncs) => self.stats.missed_syncs += syncs,
             Signal::Keys(keys) => messages.handle_keys(capture, client, keys).await,

@@ -9,8 +9,8 @@ use serde::Serialize;
 pub struct HealthStats {
     /// Syncs that were seen while the gate was open.
     pub syncs: u64,
-    /// Syncs that were missed because the runtime was too busy. Their messages are in no other
-    /// counter.
+    /// Syncs that were missed because the runtime was too busy, or because the gate closed. Their
+    /// messages may be in no other counter.
     pub missed_syncs: u64,
     /// Occasions on which other signals were missed because the runtime was too busy.
     pub missed_signals: u64,

@@ -54,8 +54,11 @@ impl Entries {
                 continue;
             }
             // User properties may have left with an earlier attempt only.
-            let earlier = earlier.remove(&event.uuid).filter(|_| event.user.is_none());
-            let event = earlier.unwrap_or_else(|| event.clone());
+            let user = earlier.remove(&event.uuid).and_then(|earlier| earlier.user.clone());
+            let event = match user.filter(|_| event.user.is_none()) {
+                Some(user) => Arc::new(OutgoingEvent { user: Some(user), ..(**event).clone() }),
+                None => event.clone(),
+            };
             let outcome = SentOutcome::InFlight;
             self.push(self.last_id + 1, SentEvent { to: to.clone(), event, sent_at, outcome });
         }
@@ -157,6 +160,28 @@ mod tests {
         entries.begin(&recipient, &batch([plain]));
         assert_eq!(entries.list.len(), 1);
         assert!(!entries.list[0].1.event().user_properties().is_empty());
+    }
+
+    #[test]
+    fn a_new_attempt_shows_the_event_as_it_leaves_now() {
+        let mut entries = Entries::new(10);
+        let (recipient, redacted) = (recipient(), event("Event", 1));
+        let properties = Properties::new().with("text", "found by a new detector");
+        let user = Some(Box::new(UserProperties::new().set("rooms", 3)));
+        entries.begin(&recipient, &batch([OutgoingEvent { properties, user, ..redacted.clone() }]));
+        entries.begin(&recipient, &batch([redacted]));
+        assert!(entries.list[0].1.event().properties().is_empty());
+        assert!(!entries.list[0].1.event().user_properties().is_empty());
+    }
+
+    #[test]
+    fn entries_for_another_recipient_with_the_number_of_the_first_stay() {
+        let mut entries = Entries::new(10);
+        let (first, again) = (recipient(), batch([event("Again", 1)]));
+        let second = Arc::new(Addressee { name: "other".to_owned(), ..(*first).clone() });
+        entries.begin(&first, &again);
+        entries.begin(&second, &again);
+        assert_eq!(entries.list.len(), 2);
     }
 
     #[test]

@@ -83,9 +83,10 @@ impl SentEvent {
         self.event.bytes() + user.values().held_bytes() + user.initial_values().held_bytes()
     }
 
-    /// Returns whether this was sent through the backend of `addressee`.
+    /// Returns whether this was sent to `addressee`. After a restart, another recipient may have
+    /// the number of this one's backend.
     pub(super) fn is_to(&self, addressee: &Addressee) -> bool {
-        self.to.backend == addressee.backend
+        self.to.backend == addressee.backend && self.to.name == addressee.name
     }
 }
 

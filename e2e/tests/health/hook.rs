@@ -53,7 +53,7 @@ fn to_event(info: &UnableToDecryptInfo) -> Error {
     Error::new(ErrorDomain::E2ee, name)
         .crypto_sdk(CryptoSdk::Rust)
         .time_to_decrypt_millis(time)
-        .event_local_age_millis(info.event_local_age_millis.signum())
+        .event_local_age_millis(info.event_local_age_millis.signum().min(0))
         .user_trusts_own_identity(info.user_trusts_own_identity)
         .is_federated(own.is_some_and(|own| *own != info.sender_homeserver))
 }

@@ -143,7 +143,7 @@ impl SqliteQueue {
     /// Entries are written in the background. If the disk fails, they are in memory only, and
     /// [`QueueStats::history_failures`](crate::QueueStats::history_failures) counts that.
     ///
-    /// The guard of a later start does not change it, because it shows what has left.
+    /// The guard of a later start does not change it, because it shows what was sent, or tried.
     #[must_use]
     pub fn keep_history(mut self) -> Self {
         self.keeps_history = true;

@@ -43,6 +43,8 @@ pub(super) struct Disk {
     wiped: u64,
     /// Whether a write has failed and none has succeeded since.
     failing: bool,
+    /// Whether the last write of the history failed.
+    history_failing: bool,
     /// Whether delivery has ended. After that, only a withdrawal opens the file.
     shut: bool,
 }
@@ -73,6 +75,7 @@ impl Disk {
             emptied: 0,
             wiped: 0,
             failing: false,
+            history_failing: false,
             shut: false,
         };
         if let Some(history) = &disk.settings.history {
@@ -215,16 +218,26 @@ impl Disk {
     /// Writes the entries of the history that the file does not have yet, and deletes those that
     /// the history no longer has. If this fails, the next change tries again.
     fn keep_history(&mut self) {
-        let (Some(history), Some(rows), false) =
-            (&self.settings.history, &mut self.rows, self.shut)
-        else {
-            return;
-        };
+        let Some(history) = self.settings.history.as_ref().filter(|_| !self.shut) else { return };
         // The floor is read after the entries. If it rises later, the wipe comes later as well.
         let entries = history.numbered();
-        let written = self.history.write(rows, &entries, self.facts.floor());
-        if !self.is_done(&written) {
-            self.facts.add_history_failure();
+        let floor = self.facts.floor();
+        if entries.is_empty() && self.rows.is_none() {
+            return;
+        }
+        let opened = self.reopened().map(drop);
+        let written = opened.and_then(|()| match &mut self.rows {
+            Some(rows) => self.history.write(rows, &entries, floor),
+            None => Ok(()),
+        });
+        let Err(error) = &written else {
+            self.history_failing = false;
+            return;
+        };
+        self.facts.add_history_failure();
+        if !self.replace_damaged(&written) && !std::mem::replace(&mut self.history_failing, true) {
+            let code = error.code();
+            warn!(code, "the queue file cannot keep the history: it is in memory only");
         }
     }
 
@@ -419,15 +432,13 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_replaces_a_damaged_one_gets_the_history_with_its_next_change() {
+    fn a_file_that_replaces_a_damaged_one_gets_the_history_even_if_nothing_is_captured() {
         let directory = tempfile::TempDir::new().unwrap();
         let (path, facts) = (directory.path().join("queue"), Arc::default());
         let (mut disk, history) = open_with_history(&path, &facts);
         history.restore(vec![(1, sent()), (2, sent())]);
         disk.carry_out(Job::History);
         assert!(disk.replace_damaged(&damage()));
-        disk.carry_out(Job::History);
-        write(&mut disk, 1);
         disk.carry_out(Job::History);
         assert_eq!(restored_entries(disk, &path), 2);
         assert_eq!(facts.stats().history_failures, 0);

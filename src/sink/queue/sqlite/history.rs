@@ -72,7 +72,7 @@ pub(super) struct LoadedHistory {
 /// Reads the rows, and deletes those that are damaged. With `encrypt`, the rows are in the clear
 /// and all of them are written encrypted.
 ///
-/// They do not pass the guard, because they show what has left.
+/// They do not pass the guard, because they show what was sent, or tried.
 pub(super) fn load(
     connection: &Connection,
     writer: &mut payload::Writer,
