@@ -190,10 +190,10 @@ impl Sender {
 
     /// Begins a new session, and encrypts a message.
     async fn encrypts(&self, id: &str) -> Value {
-        let (room, nobody) = (room_id!("!health:example.net"), iter::empty::<&OwnedUserId>());
+        let (room, no_users) = (room_id!("!health:example.net"), iter::empty::<&OwnedUserId>());
         self.machine.discard_room_key(room).await.unwrap();
-        let nobody = nobody.map(|user| &**user);
-        self.machine.share_room_key(room, nobody, EncryptionSettings::default()).await.unwrap();
+        let no_users = no_users.map(|user| &**user);
+        self.machine.share_room_key(room, no_users, EncryptionSettings::default()).await.unwrap();
         let content = Raw::new(&json!({"body": "secret words", "msgtype": "m.text"})).unwrap();
         let content = content.cast_unchecked();
         let encrypted =
