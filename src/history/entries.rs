@@ -178,7 +178,8 @@ mod tests {
     fn entries_for_another_recipient_with_the_number_of_the_first_stay() {
         let mut entries = Entries::new(10);
         let (first, again) = (recipient(), batch([event("Again", 1)]));
-        let second = Arc::new(Addressee { name: "other".to_owned(), ..(*first).clone() });
+        let (backend, name) = (first.backend.clone(), "other".to_owned());
+        let second = Arc::new(Addressee { backend, name });
         entries.begin(&first, &again);
         entries.begin(&second, &again);
         assert_eq!(entries.list.len(), 2);

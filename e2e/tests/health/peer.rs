@@ -68,8 +68,7 @@ impl Keys {
             backup_download_strategy: self.backup,
             ..EncryptionSettings::default()
         };
-        let decryption =
-            DecryptionSettings { sender_device_trust_requirement: self.senders.clone() };
+        let decryption = DecryptionSettings { sender_device_trust_requirement: self.senders };
         let builder = Client::builder()
             .homeserver_url(url)
             .http_client(http_client())
