@@ -7,7 +7,6 @@ use matrix_sdk::{
     ruma::{events::room::message::RoomMessageEventContent, room_id},
     send_queue::RoomSendQueueUpdate,
 };
-
 use tracing_subscriber::{
     Layer as _,
     filter::{LevelFilter, Targets},
