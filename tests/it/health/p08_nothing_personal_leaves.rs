@@ -1,15 +1,29 @@
 //! P8: the events name no person, device, room, message or server, and no text is computed.
 
+use std::sync::{Arc, Mutex};
+
 use matrix_analytics::{JsonLines, testing::Fault};
 use matrix_sdk::{
     ruma::{events::room::message::RoomMessageEventContent, room_id},
     send_queue::RoomSendQueueUpdate,
 };
+use tracing_subscriber::{
+    Layer as _,
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt as _,
+};
 
 use super::*;
 
 #[tokio::test]
-async fn no_identifier_leaves_and_the_closed_vocabulary_removes_nothing() {
+async fn no_identifier_is_sent_or_logged_and_the_closed_vocabulary_removes_nothing() {
+    let log = Log::default();
+    let writer = log.clone();
+    // matrix-sdk's own lines and spans name the user and the room.
+    let ours = Targets::new().with_target("matrix_analytics", LevelFilter::TRACE);
+    let layer = tracing_subscriber::fmt::layer().with_writer(move || writer.clone());
+    let subscriber = tracing_subscriber::registry().with(layer.with_filter(ours));
+    let _log = tracing::subscriber::set_default(subscriber);
     let room = Room::new().await;
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("events.jsonl");
@@ -41,10 +55,14 @@ async fn no_identifier_leaves_and_the_closed_vocabulary_removes_nothing() {
     let stats = analytics.stats();
     assert_eq!((stats.refused_texts, stats.guarded.len()), (0, 0));
     let sent = std::fs::read_to_string(&file).unwrap();
-    for name in ["Error", "SendFailure", "UnauthenticatedError", "SessionRenewed"] {
+    for name in
+        ["CryptoSessionState", "Error", "SendFailure", "UnauthenticatedError", "SessionRenewed"]
+    {
         assert!(sent.contains(name), "{name} is not in {sent}");
     }
-    let seen = format!("{sent}{watch:?}{stats:?}");
+    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    assert!(log.contains("matrix_analytics"));
+    let seen = format!("{sent}{log}{watch:?}{stats:?}");
     let personal = [
         ALICE,
         BOB,
@@ -65,6 +83,21 @@ async fn no_identifier_leaves_and_the_closed_vocabulary_removes_nothing() {
     ];
     for text in personal {
         assert!(!seen.contains(text), "{text} is in {seen}");
+    }
+}
+
+/// An in-memory log.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl std::io::Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 
