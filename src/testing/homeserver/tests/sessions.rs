@@ -32,7 +32,8 @@ async fn an_expired_token_works_again_after_a_refresh() {
 
     assert!(client.account().fetch_account_data(event_type()).await.unwrap().is_none());
 
-    assert_eq!(homeserver.refreshes(), 1);
+    // A client with encryption may refresh for a request of its own at the same time.
+    assert!((1..=2).contains(&homeserver.refreshes()));
     assert_eq!(http.get().await.json()["soft_logout"], false);
     let restarted = homeserver.client(&phone).await.unwrap();
     assert!(restarted.account().fetch_account_data(event_type()).await.unwrap().is_none());
