@@ -175,8 +175,8 @@ impl SqliteQueue {
     /// The following stays readable: the number of events, their sizes and the times at
     /// which they were written; the [`name`](crate::Backend::name) of each backend and the
     /// number of events that it has taken; the backends that user properties wait for, and
-    /// their sizes; the number of entries in the history, and their sizes; and the epochs. A file that was created without a passphrase is
-    /// encrypted when it is opened with one.
+    /// their sizes; the number of entries in the history, and their sizes; and the epochs. A file
+    /// that was created without a passphrase is encrypted when it is opened with one.
     #[must_use]
     pub fn passphrase(mut self, passphrase: impl Into<String>) -> Self {
         self.passphrase = Some(Zeroizing::new(passphrase.into()));
