@@ -4,6 +4,7 @@
 #[cfg(feature = "posthog")]
 pub(crate) mod collector;
 mod gated_proxy;
+pub(crate) mod log;
 
 use std::{
     path::Path,

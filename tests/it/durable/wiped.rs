@@ -1,21 +1,15 @@
 //! After a withdrawal, no byte of a captured event is left in the file, in its log, in a file that
 //! was set aside, or in the log of the process.
 
-use std::{
-    fs, io,
-    path::Path,
-    process::Command,
-    sync::{Arc, Mutex},
-};
+use std::{fs, path::Path, process::Command};
 
 use matrix_analytics::{
     Analytics, Limits, Properties, UserProperties,
     testing::{FailingBackend, Fault},
 };
-use tracing_subscriber::fmt::MakeWriter;
 
 use super::{Durable, counters, flush};
-use crate::support::{AnalyticsExt as _, content, eventually};
+use crate::support::{AnalyticsExt as _, content, eventually, log::Log};
 
 const MARKER: &str = "a-very-personal-value";
 
@@ -146,28 +140,6 @@ async fn a_file_set_aside_is_deleted_at_the_first_start_under_another_consent() 
     assert!(!set_aside.exists());
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
 /// The name of the other process's test. A thread of the crate logs only to the process-wide
 /// subscriber, which other tests in this process need as well.
 const LOGGING: &str = "durable::wiped::another_process_logs_no_byte_of_an_event";
@@ -202,7 +174,7 @@ async fn another_process_logs_no_byte_of_an_event() {
     let (analytics, _) = durable.start_offline().await;
     eventually(analytics.opt_out().into_future()).await;
     durable.end(analytics).await;
-    let log = log.0.lock().unwrap();
+    let log = log.bytes();
     assert!(String::from_utf8_lossy(&log).contains("setting it aside"));
     assert!(!contains_marker(&log));
 }

@@ -1,7 +1,5 @@
 //! P8: the events name no person, device, room, message or server, and no text is computed.
 
-use std::sync::{Arc, Mutex};
-
 use matrix_analytics::{JsonLines, testing::Fault};
 use matrix_sdk::{
     ruma::{events::room::message::RoomMessageEventContent, room_id},
@@ -14,14 +12,14 @@ use tracing_subscriber::{
 };
 
 use super::*;
+use crate::support::log::Log;
 
 #[tokio::test]
 async fn no_identifier_is_sent_or_logged_and_the_closed_vocabulary_removes_nothing() {
     let log = Log::default();
-    let writer = log.clone();
     // matrix-sdk's own lines and spans name the user and the room.
     let ours = Targets::new().with_target("matrix_analytics", LevelFilter::TRACE);
-    let layer = tracing_subscriber::fmt::layer().with_writer(move || writer.clone());
+    let layer = tracing_subscriber::fmt::layer().with_writer(log.clone());
     let subscriber = tracing_subscriber::registry().with(layer.with_filter(ours));
     let _log = tracing::subscriber::set_default(subscriber);
     tracing::info!(target: "matrix_analytics", "this line shows that lines are recorded");
@@ -61,7 +59,7 @@ async fn no_identifier_is_sent_or_logged_and_the_closed_vocabulary_removes_nothi
     {
         assert!(sent.contains(name), "{name} is not in {sent}");
     }
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = log.text();
     assert!(log.contains("lines are recorded"));
     let seen = format!("{sent}{log}{watch:?}{stats:?}");
     let personal = [
@@ -84,21 +82,6 @@ async fn no_identifier_is_sent_or_logged_and_the_closed_vocabulary_removes_nothi
     ];
     for text in personal {
         assert!(!seen.contains(text), "{text} is in {seen}");
-    }
-}
-
-/// An in-memory log.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
     }
 }
 
