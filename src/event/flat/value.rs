@@ -15,8 +15,8 @@ use super::{
 /// serialises as its content elsewhere.
 pub(crate) const PROGRAM_TEXT: &str = "$matrix_analytics::private::ProgramText";
 
-/// The kind of value that was written for a property. Of an array, the last kind that one of
-/// its elements has.
+/// The kind of value that was written for a property. An array has the kind of its elements that
+/// comes last here.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Written {
     /// No property, because the value was `None` or `null`.
@@ -112,7 +112,10 @@ impl<'a> Serializer for Value<'a> {
         value: &T,
     ) -> Result<Written, FlatError> {
         match value.serialize(self)? {
-            Written::Text if name == PROGRAM_TEXT => Ok(Written::ProgramText),
+            // Only the types of `element` have this name.
+            Written::Text if cfg!(feature = "element-events") && name == PROGRAM_TEXT => {
+                Ok(Written::ProgramText)
+            }
             written => Ok(written),
         }
     }
