@@ -22,7 +22,8 @@ event! {
             crypto_sdk: CryptoSdk = "cryptoSDK",
             /// how much older the device is than the message, as the time of the message minus
             /// the time when the device was created, in milliseconds; below zero for a message
-            /// from before.
+            /// from before. It tells the recipient when the user logged in, by which two IDs of the
+            /// user can be joined: `Analytics::watch_health` sends only its sign.
             event_local_age_millis: i64 = "eventLocalAgeMillis",
             /// whether the device trusted the user's own identity when it tried to decrypt.
             user_trusts_own_identity: bool = "userTrustsOwnIdentity",

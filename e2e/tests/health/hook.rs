@@ -32,7 +32,7 @@ impl UnableToDecryptHook for Hook {
     }
 }
 
-// As in `docs/health.md`, but for the real type.
+// The conversion of `docs/health.md`, compiled with the type of matrix-sdk-ui itself.
 fn to_event(info: &UnableToDecryptInfo) -> Error {
     let name = match info.cause {
         UtdCause::Unknown | UtdCause::WithheldBySender => ErrorName::OlmKeysNotSentError,
