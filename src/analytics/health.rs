@@ -53,7 +53,7 @@ impl fmt::Debug for HealthWatch {
 }
 
 impl HealthWatch {
-    /// Returns what the watch is doing now.
+    /// Returns the state of the watch.
     #[must_use]
     pub fn state(&self) -> HealthState {
         let state = self.progress.state();

@@ -55,7 +55,7 @@ struct Message {
     report: Report,
 }
 
-/// What a report says of a message.
+/// The facts about a message that its report has.
 #[derive(Clone, Copy)]
 struct Report {
     cause: Cause,

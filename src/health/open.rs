@@ -1,4 +1,4 @@
-//! What is observed while the gate is open.
+//! The observation of a client while the gate is open.
 
 use std::{future::pending, sync::Arc};
 
@@ -61,7 +61,7 @@ pub(super) async fn subscribe<'a>(
     signals
 }
 
-/// The state machines, and what they report to.
+/// The state machines, and the sink that their reports go to.
 pub(super) struct Open {
     wanted: HealthSignals,
     capture: Capture,
@@ -101,8 +101,8 @@ impl Open {
         }
     }
 
-    /// Handles that the gate has closed: the messages that wait are forgotten. Until the epoch
-    /// ends, it stays known what was counted.
+    /// Handles that the gate has closed: the messages that wait are forgotten. The digests of
+    /// those that were counted are kept until the epoch ends.
     pub(super) fn close(&mut self) {
         self.messages.forget_waiting();
     }

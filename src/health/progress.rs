@@ -1,4 +1,4 @@
-//! What the task of a watch tells the app's guard.
+//! The progress of a watch, which its task tells the app's guard.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 

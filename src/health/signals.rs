@@ -1,4 +1,4 @@
-//! Which signals are watched.
+//! The choice of signals.
 
 use std::time::Duration;
 
@@ -83,8 +83,8 @@ impl HealthSignals {
         self
     }
 
-    /// Sets whether it is reported, as `KeyUploadClash`, that the homeserver refused a one-time
-    /// key because it has another one of the same ID.
+    /// Sets whether refusals of a one-time key, because the homeserver has another one of the same
+    /// ID, are reported, as `KeyUploadClash`.
     pub const fn key_upload_clashes(mut self, watch: bool) -> Self {
         self.key_upload_clashes = watch;
         self

@@ -1,8 +1,8 @@
-//! What a watch is doing.
+//! The state of a watch.
 
 use crate::named::named;
 
-/// What a [`HealthWatch`](crate::HealthWatch) is doing.
+/// The state of a [`HealthWatch`](crate::HealthWatch).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum HealthState {
