@@ -124,7 +124,7 @@ vocabulary! {
 }
 
 vocabulary! {
-    /// What a panel stands next to.
+    /// The content next to a panel.
     PanelRoomType {
         MaximisedWidget = "maximised_widget",
         OtherRoom = "other_room",

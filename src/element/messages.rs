@@ -48,7 +48,7 @@ event! {
 }
 
 vocabulary! {
-    /// What the user did to a poll.
+    /// An action on a poll.
     PollAction {
         Create,
         Edit,
@@ -78,7 +78,7 @@ event! {
 }
 
 vocabulary! {
-    /// What the user did to a message.
+    /// An action on a pinned message.
     PinKind {
         Pin,
         Unpin,

@@ -7,7 +7,7 @@ use super::{
 use crate::event;
 
 properties! {
-    /// What Element's apps send with each event. Pass it to
+    /// The properties that Element's apps send with each event. Pass them to
     /// [`AnalyticsBuilder::super_properties`](crate::AnalyticsBuilder::super_properties).
     SuperProperties {
         optional {
@@ -41,7 +41,7 @@ impl From<SuperProperties> for event::Properties {
 }
 
 properties! {
-    /// What Element's apps say of a person, on any device. Pass it to
+    /// The properties of a person that Element's apps send, from any device. Pass them to
     /// [`AnalyticsBuilder::user_properties`](crate::AnalyticsBuilder::user_properties) or
     /// [`Analytics::set_user_properties`](crate::Analytics::set_user_properties).
     UserProperties {
@@ -78,7 +78,7 @@ properties! {
 }
 
 vocabulary! {
-    /// What a user wants to use the app for.
+    /// The purpose for which a user wants the app.
     UseCase {
         CommunityMessaging,
         PersonalMessaging,

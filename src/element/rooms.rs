@@ -43,7 +43,7 @@ vocabulary! {
 }
 
 vocabulary! {
-    /// What led the user to join a room.
+    /// The trigger for joining a room.
     JoinedRoomTrigger {
         Invite,
         MobilePermalink,
@@ -255,7 +255,7 @@ event! {
 }
 
 vocabulary! {
-    /// What the user did to a section.
+    /// A change of a section.
     SectionChange {
         Collapse,
         Expand,

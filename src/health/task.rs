@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{gate::Pass, matrix::health, sink::Sink, stop::Stop};
 
-/// What the task of a watch works with.
+/// The parts that the task of a watch works with.
 pub(crate) struct Watch {
     pub(crate) client: ClientSource,
     pub(crate) sink: Arc<Sink>,

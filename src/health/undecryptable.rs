@@ -62,7 +62,7 @@ struct Overflow {
     messages: u64,
 }
 
-/// What is to be reported.
+/// The reports that are due.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Reports<M> {
     /// Messages that were not decrypted within the grace time.
