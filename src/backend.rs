@@ -1,18 +1,22 @@
 //! The [`Backend`] trait, and the backends that come with this crate.
 
-#[cfg(feature = "posthog")]
+#[cfg(feature = "_http")]
 mod http;
 pub(crate) mod jsonl;
+mod partial;
 #[cfg(feature = "posthog")]
 mod posthog;
 mod recipient;
 
 use std::{error::Error, fmt, pin::Pin, sync::Arc, time::Duration};
 
+#[cfg(feature = "_http")]
+pub use self::http::EndpointError;
 #[cfg(feature = "posthog")]
 pub use self::posthog::{PostHog, PostHogBuildError, PostHogBuilder};
 pub use self::{
     jsonl::JsonLines,
+    partial::PartialDelivery,
     recipient::{Party, Recipient},
 };
 use crate::{analytics_id::AnalyticsId, event::OutgoingEvent};
@@ -169,6 +173,8 @@ impl Batch {
 ///
 /// | | the batch | the next attempt |
 /// |---|---|---|
+/// | `Partial` | is done | at once |
+/// | `Refused` | is dropped | as after `Rejected` |
 /// | `Rejected`, `TooLarge` | is halved; a single event is dropped | at once; from the tenth refusal on, every 6 seconds, and less often if every batch is refused (up to 5 minutes apart) |
 /// | `Transient`, `Throttled` | waits | after a second, then twice as long each time, up to 5 minutes; half of each wait is random; never before the time that the backend asked for (up to an hour) |
 /// | `Unauthorized`, `Misconfigured` | waits | after an hour |
@@ -180,6 +186,21 @@ impl Batch {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeliveryError {
+    /// The backend has accepted the batch without some of its events, which must not be sent
+    /// again.
+    #[error("the backend did not accept all events of the batch")]
+    Partial(PartialDelivery),
+    /// The backend refuses the batch, and its protocol forbids sending it again.
+    ///
+    /// The sink drops all events of the batch, and counts them as rejected.
+    #[error("the backend refuses the batch for good, with status {status}")]
+    Refused {
+        /// The status of the answer, for the log.
+        status: u16,
+        /// The backend's response.
+        #[source]
+        source: BoxError,
+    },
     /// The backend rejects an event (for example with HTTP 400), or cannot serialise it.
     ///
     /// The sink halves the batch until the faulty event is alone, and drops that event. A

@@ -83,6 +83,8 @@ pub mod testing;
 #[path = "sink/tests/all.rs"]
 mod sink_tests;
 
+#[cfg(feature = "_http")]
+pub use self::backend::EndpointError;
 #[cfg(feature = "posthog")]
 pub use self::backend::{PostHog, PostHogBuildError, PostHogBuilder};
 #[cfg(feature = "sqlite")]
@@ -97,7 +99,9 @@ pub use self::{
         preview::{Preview, PreviewContent, PreviewError},
     },
     analytics_id::AnalyticsId,
-    backend::{Backend, Batch, BoxError, DeliveryError, JsonLines, Party, Recipient},
+    backend::{
+        Backend, Batch, BoxError, DeliveryError, JsonLines, PartialDelivery, Party, Recipient,
+    },
     consent::{
         state::{ClosedReason, Consent, ConsentState, GateState, HoldReason, Prompt},
         switch::{Note, Switch},

@@ -11,7 +11,12 @@ use reqwest::{
 };
 
 pub use self::builder::{PostHogBuildError, PostHogBuilder};
-use super::{Backend, Batch, DeliveryError, http::HttpClient};
+#[cfg(feature = "posthog-gzip")]
+use super::http::gzip;
+use super::{
+    Backend, Batch, DeliveryError,
+    http::{HttpClient, host_of},
+};
 use crate::event::OutgoingEvent;
 
 /// Events whose `$set` and `$set_once` PostHog's ingestion drops: see
@@ -198,7 +203,7 @@ impl PostHog {
         let body = body::request_body(&self.key, batch).map_err(PostHogError::Serialize)?;
         #[cfg(feature = "posthog-gzip")]
         if self.gzip {
-            return body::gzip(&body).map_err(PostHogError::Gzip);
+            return gzip(&body).map_err(PostHogError::Gzip);
         }
         Ok(body)
     }
@@ -231,8 +236,7 @@ impl Backend for PostHog {
     }
 
     fn host(&self) -> Option<String> {
-        let host = self.url.host_str()?;
-        Some(self.url.port().map_or(host.to_owned(), |port| format!("{host}:{port}")))
+        host_of(&self.url)
     }
 
     fn render(&self, batch: &Batch) -> Option<String> {

@@ -7,7 +7,7 @@ use reqwest::{Certificate, Proxy, Url};
 use super::{ApiKey, PostHog};
 use crate::backend::{
     BoxError,
-    http::{HttpClient, HttpSettings},
+    http::{EndpointError, HttpClient, HttpSettings, endpoint_url},
 };
 
 /// A builder of a [`PostHog`]; created by [`PostHog::builder`].
@@ -189,21 +189,13 @@ fn check_key(key: &str) -> Result<(), PostHogBuildError> {
 }
 
 fn batch_url(endpoint: &str) -> Result<Url, PostHogBuildError> {
-    let mut url =
-        Url::parse(endpoint).map_err(|error| PostHogBuildError::EndpointUrl(error.into()))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(PostHogBuildError::EndpointScheme);
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(PostHogBuildError::EndpointCredentials);
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err(PostHogBuildError::EndpointQuery);
-    }
-    if let Ok(mut segments) = url.path_segments_mut() {
-        segments.pop_if_empty().extend(["batch", ""]);
-    }
-    Ok(url)
+    endpoint_url(endpoint, &["batch", ""], &[]).map_err(|error| match error {
+        EndpointError::Credentials => PostHogBuildError::EndpointCredentials,
+        EndpointError::Query => PostHogBuildError::EndpointQuery,
+        EndpointError::Scheme => PostHogBuildError::EndpointScheme,
+        EndpointError::Url(source) => PostHogBuildError::EndpointUrl(source),
+        EndpointError::Path => PostHogBuildError::EndpointUrl(error.into()),
+    })
 }
 
 #[cfg(test)]
