@@ -3,15 +3,21 @@
 #[cfg(feature = "_http")]
 mod http;
 pub(crate) mod jsonl;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod partial;
 #[cfg(feature = "posthog")]
 mod posthog;
 mod recipient;
+#[cfg(all(test, feature = "_http"))]
+mod samples;
 
 use std::{error::Error, fmt, pin::Pin, sync::Arc, time::Duration};
 
 #[cfg(feature = "_http")]
 pub use self::http::EndpointError;
+#[cfg(feature = "otlp")]
+pub use self::otlp::{Otlp, OtlpBuildError, OtlpBuilder, OtlpEncoding};
 #[cfg(feature = "posthog")]
 pub use self::posthog::{PostHog, PostHogBuildError, PostHogBuilder};
 pub use self::{

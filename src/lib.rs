@@ -85,6 +85,8 @@ mod sink_tests;
 
 #[cfg(feature = "_http")]
 pub use self::backend::EndpointError;
+#[cfg(feature = "otlp")]
+pub use self::backend::{Otlp, OtlpBuildError, OtlpBuilder, OtlpEncoding};
 #[cfg(feature = "posthog")]
 pub use self::backend::{PostHog, PostHogBuildError, PostHogBuilder};
 #[cfg(feature = "sqlite")]
