@@ -3,6 +3,8 @@
 #[cfg(feature = "_http")]
 mod http;
 pub(crate) mod jsonl;
+#[cfg(feature = "matomo")]
+mod matomo;
 #[cfg(feature = "otlp")]
 mod otlp;
 mod partial;
@@ -16,6 +18,8 @@ use std::{error::Error, fmt, pin::Pin, sync::Arc, time::Duration};
 
 #[cfg(feature = "_http")]
 pub use self::http::EndpointError;
+#[cfg(feature = "matomo")]
+pub use self::matomo::{Matomo, MatomoBuildError, MatomoBuilder};
 #[cfg(feature = "otlp")]
 pub use self::otlp::{Otlp, OtlpBuildError, OtlpBuilder, OtlpEncoding};
 #[cfg(feature = "posthog")]

@@ -85,6 +85,8 @@ mod sink_tests;
 
 #[cfg(feature = "_http")]
 pub use self::backend::EndpointError;
+#[cfg(feature = "matomo")]
+pub use self::backend::{Matomo, MatomoBuildError, MatomoBuilder};
 #[cfg(feature = "otlp")]
 pub use self::backend::{Otlp, OtlpBuildError, OtlpBuilder, OtlpEncoding};
 #[cfg(feature = "posthog")]
