@@ -2,6 +2,8 @@
 
 #[cfg(feature = "_http")]
 mod http;
+#[cfg_attr(not(test), expect(dead_code, reason = "the sink gives every backend the account's ID"))]
+pub(crate) mod identity;
 pub(crate) mod jsonl;
 #[cfg(feature = "matomo")]
 mod matomo;
