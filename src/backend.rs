@@ -13,7 +13,8 @@ mod partial;
 #[cfg(feature = "posthog")]
 mod posthog;
 mod recipient;
-#[cfg(all(test, feature = "_http"))]
+#[cfg(any(feature = "matomo", feature = "otlp"))]
+#[cfg(test)]
 mod samples;
 
 use std::{error::Error, fmt, pin::Pin, sync::Arc, time::Duration};

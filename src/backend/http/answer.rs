@@ -15,6 +15,10 @@ pub(in crate::backend) struct Answer {
     pub(in crate::backend) status: StatusCode,
     /// The time that the service asked to wait.
     pub(in crate::backend) retry_after: Option<Duration>,
+    #[cfg_attr(
+        not(any(feature = "matomo", feature = "otlp")),
+        expect(dead_code, reason = "PostHog says all with the status")
+    )]
     pub(in crate::backend) body: AnswerBody,
 }
 
@@ -24,6 +28,10 @@ pub(in crate::backend) enum AnswerBody {
     Incomplete,
     /// It has more bytes than are read.
     TooLong,
+    #[cfg_attr(
+        not(any(feature = "matomo", feature = "otlp")),
+        expect(dead_code, reason = "PostHog says all with the status")
+    )]
     Whole(Vec<u8>),
 }
 
@@ -42,6 +50,10 @@ impl Answer {
     /// Only a status that blames the batch itself can cost events. A status that the
     /// service never sends comes from a wrong URL or a proxy, which can be corrected while
     /// the events wait.
+    #[cfg_attr(
+        not(any(feature = "matomo", feature = "posthog", test)),
+        expect(dead_code, reason = "OTLP has its own meaning of a status")
+    )]
     pub(in crate::backend) fn verdict(&self) -> Result<(), DeliveryError> {
         let Self { status, retry_after, .. } = *self;
         let source = HttpError::Status(status).boxed();

@@ -65,7 +65,51 @@ pub(super) fn visitor_id(identifier: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use serde_json::{Value, json};
+
     use super::*;
+    use crate::{
+        backend::samples::{ID, batch, event, noon},
+        event::{OutgoingEvent, Properties},
+    };
+
+    fn mapping() -> Mapping {
+        Mapping {
+            site_id: 7,
+            url: None,
+            category: "event".to_owned(),
+            category_properties: Vec::new(),
+            name_properties: vec!["trigger"],
+            value_properties: Vec::new(),
+            dimensions: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn the_body_has_an_object_for_each_event_that_can_be_sent() {
+        let long = event("Long", Properties::from([("trigger", "x".repeat(5000))]));
+        let old = event("Old", Properties::new());
+        let old = OutgoingEvent { at: noon() - Duration::from_secs(86_400), ..old };
+        let joined = event("RoomJoined", Properties::from([("trigger", "\"In\nvite\"")]));
+        let sent = batch([long, joined, old, event("Opened", Properties::new())]);
+        let body = body(&mapping(), &sent, noon()).unwrap();
+        assert_eq!(body.events, 2);
+        let left_out = PartialDelivery { expired: 1, rejected: 0, too_large: 1 };
+        assert_eq!(body.left_out, left_out);
+        let request = |action: &str| {
+            json!({
+                "idsite": "7", "rec": "1", "ca": "1", "cid": visitor_id(ID),
+                "cdt": "1769860800", "e_c": "event", "e_a": action,
+            })
+        };
+        let mut expected = json!({ "requests": [request("RoomJoined"), request("Opened")] });
+        expected["requests"][0]["e_n"] = json!("\"In\nvite\"");
+        assert_eq!(serde_json::from_slice::<Value>(&body.json).unwrap(), expected);
+        // Matomo takes a body for a bulk request by this text, unless it is the first.
+        assert!(body.json.starts_with(br#"{"requests""#));
+    }
 
     #[test]
     fn a_visitor_id_has_16_digits_of_a_pseudonym_or_of_a_hash() {
