@@ -1,7 +1,7 @@
 //! Shared test fixtures: a homeserver, devices of one account, frozen time, and a proxy that holds
 //! requests.
 
-#[cfg(feature = "posthog")]
+#[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog"))]
 pub(crate) mod collector;
 mod gated_proxy;
 
