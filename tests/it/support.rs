@@ -4,6 +4,8 @@
 #[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog"))]
 pub(crate) mod collector;
 mod gated_proxy;
+#[cfg(feature = "matomo")]
+pub(crate) mod matomo;
 
 use std::{
     path::Path,

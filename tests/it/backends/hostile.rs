@@ -115,7 +115,11 @@ fn outcome(result: Result<(), DeliveryError>) -> &'static str {
 
 /// Sends to a service that answers with `answer`, and returns the outcome after the client has
 /// closed the connection.
-async fn send(backend: impl Fn(&str) -> Box<dyn AnyBackend>, answer: Answer, waits: bool) -> &'static str {
+async fn send(
+    backend: impl Fn(&str) -> Box<dyn AnyBackend>,
+    answer: Answer,
+    waits: bool,
+) -> &'static str {
     let hostile = Hostile::start(answer).await;
     let backend = backend(&hostile.url());
     let sent = batch();
@@ -142,18 +146,12 @@ type Sending<'a> = Pin<Box<dyn Future<Output = Result<(), DeliveryError>> + Send
 
 /// A backend of any type.
 trait AnyBackend {
-    fn send_any<'a>(
-        &'a self,
-        batch: &'a Batch,
-    ) -> Sending<'a>;
+    fn send_any<'a>(&'a self, batch: &'a Batch) -> Sending<'a>;
     fn close_any(&self);
 }
 
 impl<B: Backend> AnyBackend for B {
-    fn send_any<'a>(
-        &'a self,
-        batch: &'a Batch,
-    ) -> Sending<'a> {
+    fn send_any<'a>(&'a self, batch: &'a Batch) -> Sending<'a> {
         Box::pin(self.send(batch))
     }
 
@@ -247,9 +245,8 @@ async fn a_body_that_is_not_of_the_protocol_is_no_confirmation_where_the_body_co
     let depth = 10_000;
     for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
         let nested = format!("{}0{}", open.repeat(depth), close.repeat(depth));
-        let counts = format!(
-            r#"{{"status":{nested},"partialSuccess":{{"rejectedLogRecords":{nested}}}}}"#
-        );
+        let counts =
+            format!(r#"{{"status":{nested},"partialSuccess":{{"rejectedLogRecords":{nested}}}}}"#);
         check(with_body(&counts), false, expected).await;
     }
 }
