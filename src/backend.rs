@@ -1,6 +1,6 @@
 //! The [`Backend`] trait, and the backends that come with this crate.
 
-#[cfg(feature = "_http")]
+#[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog"))]
 mod http;
 #[cfg_attr(not(test), expect(dead_code, reason = "the sink gives every backend the account's ID"))]
 pub(crate) mod identity;
@@ -19,7 +19,7 @@ mod samples;
 
 use std::{error::Error, fmt, pin::Pin, sync::Arc, time::Duration};
 
-#[cfg(feature = "_http")]
+#[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog"))]
 pub use self::http::EndpointError;
 #[cfg(feature = "matomo")]
 pub use self::matomo::{Matomo, MatomoBuildError, MatomoBuilder};

@@ -83,7 +83,7 @@ pub mod testing;
 #[path = "sink/tests/all.rs"]
 mod sink_tests;
 
-#[cfg(feature = "_http")]
+#[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog"))]
 pub use self::backend::EndpointError;
 #[cfg(feature = "matomo")]
 pub use self::backend::{Matomo, MatomoBuildError, MatomoBuilder};

@@ -4,7 +4,7 @@
 mod answer;
 mod endpoint;
 mod exchange;
-#[cfg(feature = "gzip")]
+#[cfg(any(feature = "posthog-gzip", all(feature = "gzip", feature = "otlp")))]
 mod gzip;
 mod settings;
 
@@ -16,7 +16,7 @@ use tokio::sync::watch;
 
 pub use self::endpoint::EndpointError;
 use self::exchange::Exchange;
-#[cfg(feature = "gzip")]
+#[cfg(any(feature = "posthog-gzip", all(feature = "gzip", feature = "otlp")))]
 pub(super) use self::gzip::gzip;
 pub(super) use self::{
     answer::{Answer, AnswerBody},
