@@ -5,8 +5,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-use hmac::{Hmac, Mac as _};
-use sha2::Sha256;
+use sha2::{Digest as _, Sha256};
 
 use crate::analytics_id::AnalyticsId;
 
@@ -85,11 +84,26 @@ fn day(time: SystemTime) -> u64 {
 fn keyed_hash(key: &[u8], message: &[&[u8]]) -> String {
     const BYTES: usize = 16;
 
-    // A key of any length is valid.
-    let Ok(mut hmac) = Hmac::<Sha256>::new_from_slice(key) else { return String::new() };
-    message.iter().for_each(|part| hmac.update(part));
-    let hash = hmac.finalize().into_bytes();
-    hash.iter().take(BYTES).map(|byte| format!("{byte:02x}")).collect()
+    hmac_sha256(key, message).iter().take(BYTES).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Returns the HMAC of RFC 2104.
+///
+/// Not from the crate `hmac`: no version of it that works with our `sha2` is in the tree of every
+/// matrix-sdk.
+fn hmac_sha256(key: &[u8], message: &[&[u8]]) -> [u8; 32] {
+    const BLOCK: usize = 64;
+
+    let mut block = [0; BLOCK];
+    if key.len() > BLOCK {
+        block[..32].copy_from_slice(&Sha256::digest(key));
+    } else {
+        block[..key.len()].copy_from_slice(key);
+    }
+    let mut inner = Sha256::new_with_prefix(block.map(|byte| byte ^ 0x36));
+    message.iter().for_each(|part| inner.update(part));
+    let outer = Sha256::new_with_prefix(block.map(|byte| byte ^ 0x5c));
+    outer.chain_update(inner.finalize()).finalize().into()
 }
 
 #[cfg(test)]
@@ -104,6 +118,37 @@ mod tests {
         let account = AnalyticsId::from_foreign(id).unwrap();
         let time = UNIX_EPOCH + Duration::from_secs(day * 86_400 + 80_000);
         identity.identifier(label, &account, &ProcessSecret([7; 32]), time)
+    }
+
+    #[test]
+    fn the_hmac_is_that_of_rfc_4231() {
+        let hex = |hash: [u8; 32]| hash.map(|byte| format!("{byte:02x}")).concat();
+        for (key, message, expected) in [
+            (
+                &[0x0b; 20][..],
+                &b"Hi There"[..],
+                "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7",
+            ),
+            (
+                b"Jefe",
+                b"what do ya want for nothing?",
+                "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843",
+            ),
+            (
+                &[0xaa; 131],
+                b"Test Using Larger Than Block-Size Key - Hash Key First",
+                "60e431591ee0b67f0d8a26aacbf5b77f8e0bc6213728c5140546040f0ee37f54",
+            ),
+        ] {
+            assert_eq!(hex(hmac_sha256(key, &[message])), expected);
+            let (first, second) = message.split_at(3);
+            assert_eq!(hex(hmac_sha256(key, &[first, second])), expected);
+        }
+        // Computed by Python's `hmac`, with a key of exactly one block.
+        assert_eq!(
+            hex(hmac_sha256(&[0x61; 64], &[])),
+            "b389ef8fc24e40e35b42b70221b466916836a241257699d090bc736b8ad21b98"
+        );
     }
 
     #[test]
