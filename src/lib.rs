@@ -92,6 +92,12 @@ pub mod testing;
 #[path = "sink/tests/all.rs"]
 mod sink_tests;
 
+#[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog"))]
+pub use self::backend::EndpointError;
+#[cfg(feature = "matomo")]
+pub use self::backend::{Matomo, MatomoBuildError, MatomoBuilder};
+#[cfg(feature = "otlp")]
+pub use self::backend::{Otlp, OtlpBuildError, OtlpBuilder, OtlpEncoding};
 #[cfg(feature = "posthog")]
 pub use self::backend::{PostHog, PostHogBuildError, PostHogBuilder};
 #[cfg(feature = "sqlite")]
@@ -115,7 +121,9 @@ pub use self::{
         preview::{Preview, PreviewContent, PreviewError},
     },
     analytics_id::AnalyticsId,
-    backend::{Backend, Batch, BoxError, DeliveryError, JsonLines, Party, Recipient},
+    backend::{
+        Backend, Batch, BoxError, DeliveryError, JsonLines, PartialDelivery, Party, Recipient,
+    },
     consent::{
         state::{ClosedReason, Consent, ConsentState, GateState, HoldReason, Prompt},
         switch::{Note, Switch},

@@ -76,6 +76,13 @@ fn outcome_of(answer: &Result<(), DeliveryError>, batch: &Batch) -> SentOutcome 
         batch.len() == 1 && batch.events().all(|event| event.user_properties().is_empty());
     match answer {
         Ok(()) => SentOutcome::Delivered,
+        Err(DeliveryError::Refused { .. }) => SentOutcome::Refused,
+        Err(DeliveryError::Partial(partial)) => match partial.within(batch.len()).dropped() {
+            0 => SentOutcome::Delivered,
+            dropped if dropped == batch.len() => SentOutcome::Refused,
+            // Which of them is not known.
+            _ => SentOutcome::Unconfirmed,
+        },
         Err(DeliveryError::Rejected(_) | DeliveryError::TooLarge(_)) if is_alone => {
             SentOutcome::Refused
         }

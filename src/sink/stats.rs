@@ -38,7 +38,8 @@ pub enum DropReason {
     Unauthorized,
     /// The queue was full, or the buffer in memory between `capture` and the queue.
     QueueFull,
-    /// The backend refused the event itself, when it was alone.
+    /// The backend refused the event itself, when it was alone, or accepted a batch without it,
+    /// or refused its batch for good.
     Rejected,
     /// Still undelivered, and in memory only, when
     /// [`Analytics::shutdown`](crate::Analytics::shutdown) ran out of time, or when

@@ -1,10 +1,12 @@
 //! Shared test fixtures: a homeserver, devices of one account, frozen time, and a proxy that holds
 //! requests.
 
-#[cfg(feature = "posthog")]
+#[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog"))]
 pub(crate) mod collector;
 mod gated_proxy;
 pub(crate) mod log;
+#[cfg(feature = "matomo")]
+pub(crate) mod matomo;
 
 use std::{
     path::Path,

@@ -109,18 +109,6 @@ fn may_have_reserved_key(members: &str) -> bool {
     members.contains(r"\u") || QUOTED_KEYS.as_ref().is_none_or(|keys| keys.is_match(members))
 }
 
-#[cfg(feature = "posthog-gzip")]
-pub(super) fn gzip(body: &[u8]) -> std::io::Result<Vec<u8>> {
-    use std::io::Write as _;
-
-    let mut encoder = flate2::write::GzEncoder::new(
-        Vec::with_capacity(body.len() / 4),
-        flate2::Compression::default(),
-    );
-    encoder.write_all(body)?;
-    encoder.finish()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
