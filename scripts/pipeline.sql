@@ -37,18 +37,18 @@ CREATE TABLE analytics.messages (message String) ENGINE = Null;
 
 CREATE TABLE analytics.records AS analytics.events ENGINE = Null;
 
+-- Makes a map from OTLP's attributes, each of which has its value in the member of its type.
+CREATE FUNCTION otlp_map AS attributes -> mapFromArrays(
+    tupleElement(attributes, 'key'),
+    arrayMap(value -> arrayStringConcat([value.1, value.2, value.3, value.4]),
+             tupleElement(attributes, 'value')));
+
 CREATE MATERIALIZED VIEW analytics.messages_to_records TO analytics.records AS
 WITH
-    -- This collector writes the array alone that newer ones wrap, as OTLP's own message does.
+    -- This collector writes only the array; newer ones write the object that contains it.
     if(startsWith(message, '['), concat('{"resourceLogs":', message, '}'), message) AS logs,
-    mapFromArrays(
-        resource.key,
-        arrayMap(value -> arrayStringConcat([value.1, value.2, value.3, value.4]),
-                 resource.value)) AS of_resource,
-    mapFromArrays(
-        record.attributes.key,
-        arrayMap(value -> arrayStringConcat([value.1, value.2, value.3, value.4]),
-                 record.attributes.value)) AS of_record
+    otlp_map(resource) AS of_resource,
+    otlp_map(record.attributes) AS of_record
 SELECT
     of_record['enduser.pseudo.id'] AS pseudonym,
     fromUnixTimestamp64Nano(toInt64OrZero(record.timeUnixNano), 'UTC') AS time,
@@ -63,11 +63,16 @@ FROM (
     FROM (
         SELECT
             arrayJoin(JSONExtract(logs, 'resourceLogs', 'Array(Tuple(
-                resource Tuple(attributes Array(Tuple(key String, value Tuple(
-                    stringValue String, intValue String, boolValue String, doubleValue String)))),
+                resource Tuple(
+                    attributes Array(Tuple(key String, value Tuple(
+                        stringValue String, intValue String,
+                        boolValue String, doubleValue String)))),
                 scopeLogs Array(Tuple(logRecords Array(Tuple(
-                    timeUnixNano String, eventName String, attributes Array(Tuple(key String, value Tuple(
-                    stringValue String, intValue String, boolValue String, doubleValue String)))))))))'
+                    timeUnixNano String,
+                    eventName String,
+                    attributes Array(Tuple(key String, value Tuple(
+                        stringValue String, intValue String,
+                        boolValue String, doubleValue String)))))))))'
             )) AS entry,
             entry.resource.attributes AS resource,
             arrayFlatten(entry.scopeLogs.logRecords) AS records
