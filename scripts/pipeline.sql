@@ -1,5 +1,5 @@
--- The tables of scripts/pipeline, for ClickHouse. The script reads what stands between two
--- semicolons at the end of a line as one statement.
+-- The tables of scripts/pipeline, for ClickHouse. For the script, a statement ends with a
+-- semicolon at the end of a line.
 
 CREATE DATABASE analytics;
 
@@ -31,8 +31,8 @@ ENGINE = MergeTree ORDER BY partition;
 CREATE TABLE analytics.received (records UInt64, refused UInt64, of_erased UInt64)
 ENGINE = MergeTree ORDER BY ();
 
--- What is written to the next two goes through their views, and is not stored. With a server,
--- the first is a table of the engine Kafka.
+-- Rows of the next two tables go through their views, and are not stored. With a server, the
+-- first is a table of the engine Kafka.
 CREATE TABLE analytics.messages (message String) ENGINE = Null;
 
 CREATE TABLE analytics.records AS analytics.events ENGINE = Null;
