@@ -209,7 +209,7 @@ impl Device {
             .super_properties([("client.platform", "linux")])
             .limits(Limits::default().batch_max_events(events))
             // A new ID is held for twice this time.
-            .request_timeout(Duration::from_secs(1))
+            .request_timeout(Duration::from_secs(5))
             .build()
             .await?;
         analytics.opt_in().await?;
