@@ -81,10 +81,17 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Returns the host that events are sent to, for
     /// [`Analytics::disclosure`](crate::Analytics::disclosure); `None` by default.
-    ///
-    /// It is also the [label](Recipient::label) of the recipient, unless the app sets one.
     fn host(&self) -> Option<String> {
         None
+    }
+
+    /// Returns the [label](Recipient::label) of the recipient unless the app sets one; the
+    /// [`host`](Self::host) by default.
+    ///
+    /// It names the service and the app's account there, because two customers of one service
+    /// must not know a person by the same pseudonym. It is never shown or sent.
+    fn default_label(&self) -> Option<String> {
+        self.host()
     }
 
     /// Returns the identifier of the person that the service gets unless the app chooses another
@@ -110,8 +117,8 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Releases everything held for the account, such as connections and buffers.
     ///
-    /// The sink calls this when the user withdraws, when the session ends, and at
-    /// shutdown. A later `send` starts from a clean state. Work that takes time may
+    /// The sink calls this when the user withdraws, when the session ends, at shutdown, and
+    /// between two identifiers of an [anonymous](Identity::Anonymous) recipient. A later `send` starts from a clean state. Work that takes time may
     /// continue after this returns; [`closed`](Self::closed) waits for it.
     fn close(&self) {}
 
@@ -148,6 +155,10 @@ impl<B: Backend> Backend for Arc<B> {
 
     fn host(&self) -> Option<String> {
         (**self).host()
+    }
+
+    fn default_label(&self) -> Option<String> {
+        (**self).default_label()
     }
 
     fn default_identity(&self) -> Identity {
@@ -313,6 +324,7 @@ pub(crate) trait DynBackend: Send + Sync {
     fn send<'a>(&'a self, batch: &'a Batch) -> SendFuture<'a>;
     fn carries_user_properties(&self, event: &OutgoingEvent) -> bool;
     fn host(&self) -> Option<String>;
+    fn default_label(&self) -> Option<String>;
     fn default_identity(&self) -> Identity;
     fn stored_identifier(&self, distinct_id: &str) -> String;
     fn render(&self, batch: &Batch) -> Option<String>;
@@ -340,6 +352,10 @@ impl<B: Backend> DynBackend for B {
 
     fn host(&self) -> Option<String> {
         Backend::host(self)
+    }
+
+    fn default_label(&self) -> Option<String> {
+        Backend::default_label(self)
     }
 
     fn default_identity(&self) -> Identity {

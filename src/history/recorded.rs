@@ -56,6 +56,10 @@ impl DynBackend for Recorded {
         self.backend.host()
     }
 
+    fn default_label(&self) -> Option<String> {
+        self.backend.default_label()
+    }
+
     fn default_identity(&self) -> Identity {
         self.backend.default_identity()
     }
