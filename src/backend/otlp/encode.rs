@@ -41,10 +41,8 @@ pub(super) fn request<'a>(
         batch.events().map(|event| record(person, event)).collect::<serde_json::Result<_>>()?;
     let mut attributes = Vec::new();
     push_attributes(&mut attributes, "", resource)?;
-    let scope = InstrumentationScope {
-        name: env!("CARGO_PKG_NAME"),
-        version: env!("CARGO_PKG_VERSION"),
-    };
+    let scope =
+        InstrumentationScope { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION") };
     Ok(ExportLogsServiceRequest {
         resource_logs: [ResourceLogs {
             resource: Resource { attributes },

@@ -92,6 +92,7 @@ fn each_kind_of_value_keeps_its_type() {
         .with("texts", vec!["a\",", "]"])
         .with("numbers", PropertyValue::Array(vec![(-1).into(), 0.5.into()]))
         .with("k\"\\ü", true);
+    let array = |values| json!({ "arrayValue": { "values": values } });
     assert_eq!(
         attributes(&properties),
         [
@@ -107,13 +108,9 @@ fn each_kind_of_value_keeps_its_type() {
             ("tenth", json!({ "doubleValue": 0.1 })),
             ("large", json!({ "doubleValue": 1e300 })),
             ("small", json!({ "doubleValue": -5e-324 })),
-            ("none", json!({ "arrayValue": { "values": [] } })),
-            ("texts", json!({ "arrayValue": { "values": [
-                { "stringValue": "a\"," }, { "stringValue": "]" },
-            ] } })),
-            ("numbers", json!({ "arrayValue": { "values": [
-                { "intValue": "-1" }, { "doubleValue": 0.5 },
-            ] } })),
+            ("none", array(json!([]))),
+            ("texts", array(json!([{ "stringValue": "a\"," }, { "stringValue": "]" }]))),
+            ("numbers", array(json!([{ "intValue": "-1" }, { "doubleValue": 0.5 }]))),
             ("k\"\\ü", json!({ "boolValue": true })),
         ]
         .map(|(key, value)| (key.to_owned(), value))

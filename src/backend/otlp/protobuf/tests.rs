@@ -11,7 +11,7 @@ use crate::{
         otlp::encode,
         samples::{batch, event, with_user},
     },
-    event::{OutgoingEvent, PropertyValue, Properties},
+    event::{OutgoingEvent, Properties, PropertyValue},
 };
 
 /// Checks that the request for `events` says the same in protobuf as in JSON.
@@ -20,10 +20,7 @@ fn assert_same_in_both_encodings(events: impl IntoIterator<Item = OutgoingEvent>
     let (resource, batch) = (Properties::new().with("service.name", "example"), batch(events));
     let request = encode::request(&resource, &batch).unwrap();
     let decoded = ExportLogsServiceRequest::decode(&*super::request(&request)).unwrap();
-    assert_eq!(
-        serde_json::to_value(&decoded).unwrap(),
-        serde_json::to_value(&request).unwrap(),
-    );
+    assert_eq!(serde_json::to_value(&decoded).unwrap(), serde_json::to_value(&request).unwrap());
 }
 
 #[test]
