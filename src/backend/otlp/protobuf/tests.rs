@@ -5,7 +5,6 @@ mod messages;
 use prost::Message as _;
 
 use self::messages::ExportLogsServiceRequest;
-use super::*;
 use crate::{
     backend::{
         otlp::encode,
