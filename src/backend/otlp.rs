@@ -15,7 +15,7 @@ pub use self::builder::{OtlpBuildError, OtlpBuilder, OtlpEncoding};
 #[cfg(feature = "gzip")]
 use super::http::gzip;
 use super::{
-    Backend, Batch, DeliveryError,
+    Backend, Batch, DeliveryError, Identity,
     http::{HttpClient, host_of},
 };
 use crate::event::Properties;
@@ -197,6 +197,10 @@ impl Backend for Otlp {
 
     fn host(&self) -> Option<String> {
         host_of(&self.url)
+    }
+
+    fn default_identity(&self) -> Identity {
+        Identity::Pseudonym
     }
 
     fn render(&self, batch: &Batch) -> Option<String> {

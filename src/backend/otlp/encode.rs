@@ -36,7 +36,7 @@ pub(super) fn request<'a>(
     resource: &'a Properties,
     batch: &'a Batch,
 ) -> serde_json::Result<ExportLogsServiceRequest<'a>> {
-    let person = batch.analytics_id().reveal();
+    let person = batch.distinct_id();
     let log_records =
         batch.events().map(|event| record(person, event)).collect::<serde_json::Result<_>>()?;
     let mut attributes = Vec::new();
