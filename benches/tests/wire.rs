@@ -3,10 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, SystemTime},
-};
+#[path = "wire/differences.rs"]
+mod differences;
+
+use std::time::{Duration, SystemTime};
 
 use chrono::{DateTime, Utc};
 use matrix_analytics::{Backend as _, OutgoingEvent, PostHog, Properties, testing};
@@ -14,20 +14,13 @@ use serde_json::{Map, Value, json};
 use tokio::time::timeout;
 use wiremock::{Mock, MockServer, Request, ResponseTemplate, matchers::any};
 
-use Difference::{OnlyOurs, OnlyTheirs, OtherValue};
+use self::differences::{
+    Difference::{self, OnlyOurs, OnlyTheirs, OtherValue},
+    differences, listed,
+};
 
 const KEY: &str = "phc_4b1d0c";
 const ID: &str = "9f1c2d7e-0d5e-4c9b-8a53-b6f1d1f1a0aa";
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Difference {
-    /// Only we have this member.
-    OnlyOurs,
-    /// Only posthog-rs has this member.
-    OnlyTheirs,
-    /// Both have this member, with another value or another kind of value.
-    OtherValue,
-}
 
 /// All differences outside the events, by path.
 const AROUND_EVENTS: [(&str, Difference); 2] = [
@@ -190,37 +183,6 @@ fn take_time_as_instant(event: &mut Value) {
     let instant = DateTime::parse_from_rfc3339(time.as_str().unwrap()).unwrap();
     assert!(time.as_str().unwrap().ends_with('Z'), "{time}");
     *time = instant.timestamp_millis().into();
-}
-
-/// Returns the differences between two JSON values, by path.
-fn differences(ours: &Value, theirs: &Value) -> BTreeMap<String, Difference> {
-    fn compare(path: &str, ours: &Value, theirs: &Value, found: &mut BTreeMap<String, Difference>) {
-        let (Value::Object(our_members), Value::Object(their_members)) = (ours, theirs) else {
-            if ours != theirs {
-                found.insert(path.to_owned(), OtherValue);
-            }
-            return;
-        };
-        let path_of =
-            |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
-        for (key, ours) in our_members {
-            match their_members.get(key) {
-                Some(theirs) => compare(&path_of(key), ours, theirs, found),
-                None => drop(found.insert(path_of(key), OnlyOurs)),
-            }
-        }
-        for key in their_members.keys().filter(|key| !our_members.contains_key(*key)) {
-            found.insert(path_of(key), OnlyTheirs);
-        }
-    }
-
-    let mut found = BTreeMap::new();
-    compare("", ours, theirs, &mut found);
-    found
-}
-
-fn listed(differences: &[(&str, Difference)]) -> BTreeMap<String, Difference> {
-    differences.iter().map(|(path, difference)| ((*path).to_owned(), *difference)).collect()
 }
 
 // posthog-rs blocks its caller while it joins the thread that it started.

@@ -4,20 +4,21 @@ mod answer;
 mod builder;
 mod encode;
 mod messages;
+mod protobuf;
+mod response;
 
 use std::fmt;
 
-use prost::Message as _;
 use reqwest::{Url, header::HeaderMap};
 
 pub use self::builder::{OtlpBuildError, OtlpBuilder, OtlpEncoding};
-use self::messages::KeyValue;
 #[cfg(feature = "gzip")]
 use super::http::gzip;
 use super::{
     Backend, Batch, DeliveryError, Identity,
     http::{HttpClient, host_of},
 };
+use crate::event::Properties;
 
 /// A backend that sends events to an [OpenTelemetry](https://opentelemetry.io) collector, as log
 /// records over OTLP/HTTP.
@@ -75,7 +76,7 @@ use super::{
 /// - `log.record.uid` is the unique ID of the event. It is the same on every attempt, so a
 ///   database can find the copies that a lost answer causes.
 /// - Both times are the time of the event, with the value 0 for 1 January 1970.
-/// - An integer above `i64::MAX` is sent as a text.
+/// - An integer above `i64::MAX` is sent as a text, and an array as an `arrayValue`.
 /// - OTLP has no user properties. Those that an event carries are sent as attributes, with a
 ///   prefix.
 /// - A property that has the name of an attribute of ours is sent with the prefix `property.`. So
@@ -130,7 +131,8 @@ pub struct Otlp {
     /// The endpoint, including `/v1/logs`.
     url: Url,
     encoding: OtlpEncoding,
-    resource: Vec<KeyValue>,
+    /// What the app says of itself.
+    resource: Properties,
     headers: HeaderMap,
     http: HttpClient,
     #[cfg(feature = "gzip")]
@@ -172,7 +174,7 @@ impl Otlp {
         let request = encode::request(&self.resource, batch).map_err(OtlpError::Serialize)?;
         let body = match self.encoding {
             OtlpEncoding::Json => serde_json::to_vec(&request).map_err(OtlpError::Serialize)?,
-            OtlpEncoding::Protobuf => request.encode_to_vec(),
+            OtlpEncoding::Protobuf => protobuf::request(&request),
         };
         #[cfg(feature = "gzip")]
         if self.gzip {

@@ -7,7 +7,7 @@ use reqwest::{
     header::{self, HeaderMap, HeaderName, HeaderValue},
 };
 
-use super::{Otlp, encode};
+use super::Otlp;
 use crate::{
     backend::{
         BoxError,
@@ -145,8 +145,6 @@ impl OtlpBuilder {
     pub fn build(self) -> Result<Otlp, OtlpBuildError> {
         let url = endpoint_url(&self.endpoint, &["v1", "logs"], &SIGNALS)?;
         self.resource.check().map_err(OtlpBuildError::Resource)?;
-        let resource = encode::attributes(&self.resource)
-            .map_err(|_| OtlpBuildError::Resource(InvalidEvent::NotFlat))?;
         let mut headers = HeaderMap::new();
         for (name, value) in &self.headers {
             let (name, value) = own_header(name, value).ok_or(OtlpBuildError::Header)?;
@@ -165,7 +163,7 @@ impl OtlpBuilder {
         Ok(Otlp {
             url,
             encoding: self.encoding,
-            resource,
+            resource: self.resource.without_repeats(),
             headers,
             http: HttpClient::new(self.http),
             #[cfg(feature = "gzip")]
