@@ -62,7 +62,7 @@ use crate::event::Properties;
 ///           { "key": "user_property.app", "value": { "stringValue": "desktop" } },
 ///           { "key": "initial_user_property.first_app", "value": { "stringValue": "desktop" } },
 ///           { "key": "log.record.uid", "value": { "stringValue": "0b42f1a5-6f0c-4a38-9a1d-3c1f1b9f6d0e" } },
-///           { "key": "enduser.pseudo.id", "value": { "stringValue": "9f1c2d7e-0d5e-4c9b-8a53-b6f1d1f1a0aa" } }
+///           { "key": "enduser.pseudo.id", "value": { "stringValue": "b5580014037f1b4091fd769b7ef2ced3" } }
 ///         ],
 ///         "eventName": "RoomJoined"
 ///       }]
@@ -130,6 +130,7 @@ use crate::event::Properties;
 pub struct Otlp {
     /// The endpoint, including `/v1/logs`.
     url: Url,
+    service_name: &'static str,
     encoding: OtlpEncoding,
     /// What the app says of itself.
     resource: Properties,
@@ -197,6 +198,10 @@ impl Backend for Otlp {
 
     fn host(&self) -> Option<String> {
         host_of(&self.url)
+    }
+
+    fn default_label(&self) -> Option<String> {
+        Some(format!("{}/{}", host_of(&self.url)?, self.service_name))
     }
 
     fn default_identity(&self) -> Identity {

@@ -33,6 +33,7 @@ const OWN_HEADERS: [HeaderName; 6] = [
 #[must_use = "a builder does nothing until it is built"]
 pub struct OtlpBuilder {
     endpoint: String,
+    service_name: &'static str,
     encoding: OtlpEncoding,
     resource: Properties,
     headers: Vec<(String, String)>,
@@ -67,6 +68,7 @@ impl OtlpBuilder {
     pub(super) fn new(endpoint: &str, service_name: &'static str) -> Self {
         Self {
             endpoint: endpoint.to_owned(),
+            service_name,
             encoding: OtlpEncoding::default(),
             resource: Properties::new().with("service.name", service_name),
             headers: Vec::new(),
@@ -162,6 +164,7 @@ impl OtlpBuilder {
         self.http.check().map_err(|error| OtlpBuildError::RootCertificate(error.into()))?;
         Ok(Otlp {
             url,
+            service_name: self.service_name,
             encoding: self.encoding,
             resource: self.resource.without_repeats(),
             headers,
