@@ -122,7 +122,7 @@ pub use self::{
     },
     analytics_id::AnalyticsId,
     backend::{
-        Backend, Batch, BoxError, DeliveryError, JsonLines, PartialDelivery, Party, Recipient,
+        Backend, Batch, BoxError, DeliveryError, EventOutcome, JsonLines, PartialDelivery, Party, Recipient,
     },
     consent::{
         state::{ClosedReason, Consent, ConsentState, GateState, HoldReason, Prompt},
