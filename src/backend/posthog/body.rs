@@ -6,7 +6,7 @@ use aho_corasick::AhoCorasick;
 
 use super::{ApiKey, lifted::Lifted};
 use crate::{
-    backend::Batch,
+    backend::{Batch, Identity},
     event::{OutgoingEvent, Properties, unix_time},
 };
 
@@ -52,6 +52,9 @@ const RESERVED_KEYS: [&str; 20] = [
     "token",
 ];
 
+/// Whether PostHog keeps a profile of the person, which is a property of each event.
+pub(super) const PROFILE: &str = "$process_person_profile";
+
 /// Returns the body of a request to `/batch/`.
 pub(super) fn batch_body(key: &ApiKey, batch: &Batch) -> serde_json::Result<Vec<u8>> {
     let mut head = br#"{"api_key":"#.to_vec();
@@ -67,7 +70,8 @@ pub(super) fn v1_body(created_at: SystemTime, batch: &Batch) -> serde_json::Resu
 
 /// Returns the body that begins with `head`.
 fn body(form: Form, head: Vec<u8>, batch: &Batch) -> serde_json::Result<Vec<u8>> {
-    let id = serde_json::to_string(batch.analytics_id().reveal())?;
+    let id = serde_json::to_string(batch.distinct_id())?;
+    let has_profile = batch.identity() != Identity::Anonymous;
     let size: usize = batch.events().map(|event| event.bytes() + id.len() + 160).sum();
     let mut out = head;
     out.reserve(size + 64);
@@ -76,7 +80,7 @@ fn body(form: Form, head: Vec<u8>, batch: &Batch) -> serde_json::Result<Vec<u8>>
         if index > 0 {
             out.push(b',');
         }
-        push_event(&mut out, form, &id, event)?;
+        push_event(&mut out, form, &id, has_profile, event)?;
     }
     out.extend_from_slice(b"]}");
     Ok(out)
@@ -86,6 +90,7 @@ fn push_event(
     out: &mut Vec<u8>,
     form: Form,
     id: &str,
+    has_profile: bool,
     event: &OutgoingEvent,
 ) -> serde_json::Result<()> {
     out.extend_from_slice(br#"{"event":"#);
@@ -97,24 +102,21 @@ fn push_event(
     out.extend_from_slice(event.rfc3339_time().as_bytes());
     out.extend_from_slice(br#"","distinct_id":"#);
     out.extend_from_slice(id.as_bytes());
-    let properties = match form {
-        Form::Batch => {
-            out.extend_from_slice(br#","properties":{"#);
-            without_reserved(event.properties())
-        }
+    let properties = properties_of(event, has_profile);
+    let lifted = match form {
+        Form::Batch => Lifted::default(),
         Form::V1 => {
-            let lifted = Lifted::of(event.properties());
+            let lifted = Lifted::of(&properties);
             lifted.push(out);
-            out.extend_from_slice(br#","properties":{"#);
-            let properties = without_reserved(event.properties());
-            if lifted.is_empty() {
-                properties
-            } else {
-                Cow::Owned(properties.without(|key| lifted.has(key)))
-            }
+            lifted
         }
     };
-    push_members(out, &properties);
+    out.extend_from_slice(br#","properties":{"#);
+    if lifted.is_empty() {
+        push_members(out, &properties);
+    } else {
+        push_members(out, &properties.without(|key| lifted.has(key)));
+    }
     if form == Form::Batch {
         out.extend_from_slice(SENDER.as_bytes());
     }
@@ -133,9 +135,14 @@ fn push_event(
     Ok(())
 }
 
-/// Returns `properties` without those whose keys are reserved.
-fn without_reserved(properties: &Properties) -> Cow<'_, Properties> {
-    if may_have_reserved_key(properties.members()) {
+/// Returns the properties of `event` without those whose keys are reserved, and with our
+/// [`PROFILE`] if PostHog must not keep one.
+fn properties_of(event: &OutgoingEvent, has_profile: bool) -> Cow<'_, Properties> {
+    let properties = event.properties();
+    if !has_profile {
+        let is_ours = |key: &str| RESERVED_KEYS.contains(&key) || key == PROFILE;
+        Cow::Owned(properties.without(is_ours).with(PROFILE, false))
+    } else if may_have_reserved_key(properties.members()) {
         Cow::Owned(properties.without(|key| RESERVED_KEYS.contains(&key)))
     } else {
         Cow::Borrowed(properties)
