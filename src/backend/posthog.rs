@@ -5,7 +5,7 @@ mod builder;
 mod lifted;
 mod v1;
 
-use std::{fmt, time::SystemTime};
+use std::fmt;
 
 use reqwest::{
     Url,
@@ -92,7 +92,7 @@ const WITHOUT_USER_PROPERTIES: [&str; 3] = ["$$heatmap", "$exception", "$groupid
 ///
 /// ```json
 /// {
-///   "created_at": "2026-01-31T12:00:03.5Z",
+///   "created_at": "2026-01-31T12:00:03Z",
 ///   "batch": [
 ///     {
 ///       "event": "RoomJoined",
@@ -276,7 +276,7 @@ impl PostHog {
     /// of it.
     fn plain_body(&self, key: &ApiKey, batch: &Batch) -> serde_json::Result<Vec<u8>> {
         match self.v1 {
-            Some(_) => body::v1_body(SystemTime::now(), batch),
+            Some(_) => body::v1_body(v1::now(), batch),
             None => body::batch_body(key, batch),
         }
     }

@@ -5,7 +5,7 @@ mod attempts;
 #[cfg(test)]
 mod tests;
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use reqwest::{
     Url,
@@ -53,7 +53,7 @@ impl V1 {
         headers.insert(ATTEMPT, number.into());
         for (name, value) in [
             (REQUEST_ID, request.to_string()),
-            (REQUEST_TIMESTAMP, unix_time::rfc3339(SystemTime::now())),
+            (REQUEST_TIMESTAMP, unix_time::rfc3339(now())),
         ] {
             // Neither has a character that no header can have.
             if let Ok(value) = value.try_into() {
@@ -66,6 +66,13 @@ impl V1 {
     pub(super) fn forget(&self) {
         self.attempts.forget();
     }
+}
+
+/// Returns the time to the second. A finer one would show by how much this device's clock is
+/// wrong, by which two recipients could recognise the device.
+pub(super) fn now() -> SystemTime {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    UNIX_EPOCH + Duration::from_secs(since.as_secs())
 }
 
 /// Returns whether the endpoint at `url` is one of `PostHog`'s own, which answer for each event.
