@@ -181,20 +181,6 @@ async fn a_service_over_its_quota_gets_fewer_and_fewer_requests() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn events_withdrawn_during_the_request_are_not_sent_again() {
-    let (rig, names) = rig(None, |_, _| SendAgain);
-    offer_all(&rig, &["A", "B"]);
-    let withdrawn = async {
-        rig.flush().await;
-        rig.gate.set(crate::gate::Phase::Closed, 2, None);
-        rig.lane.wake();
-        sleep(HOUR).await;
-    };
-    rig.run(withdrawn).await;
-    assert_eq!(names.lock().unwrap().len(), 1);
-}
-
-#[tokio::test(start_paused = true)]
 async fn user_properties_are_delivered_with_the_event_that_carried_them() {
     // For each outcome of the first event: which of the next requests carry them.
     for (outcome, carried) in [
@@ -229,6 +215,6 @@ async fn user_properties_are_delivered_with_the_event_that_carried_them() {
             offer_all(&rig, &["First", "Second"]);
             rig.run(rig.emptied()).await;
         }
-        assert_eq!(*seen.lock().unwrap(), carried, "{outcome:?}");
+        assert_eq!(seen.lock().unwrap()[..3], carried, "{outcome:?}");
     }
 }
