@@ -7,9 +7,7 @@ use super::{
     sent_event::{Addressee, SentOutcome},
 };
 use crate::{
-    backend::{
-        Batch, ClosedFuture, DeliveryError, DynBackend, EventOutcome, Identity, SendFuture,
-    },
+    backend::{Batch, ClosedFuture, DeliveryError, DynBackend, EventOutcome, Identity, SendFuture},
     event::OutgoingEvent,
 };
 

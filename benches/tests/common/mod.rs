@@ -184,4 +184,3 @@ pub(crate) fn differences(ours: &Value, theirs: &Value) -> BTreeMap<String, Diff
 pub(crate) fn listed(differences: &[(&str, Difference)]) -> BTreeMap<String, Difference> {
     differences.iter().map(|(path, difference)| ((*path).to_owned(), *difference)).collect()
 }
-

@@ -11,11 +11,8 @@ use crate::{
 };
 
 /// Properties that name the sender. The v1 endpoint takes them from a header.
-const SENDER: &str = concat!(
-    r#""$lib":"matrix-analytics","$lib_version":""#,
-    env!("CARGO_PKG_VERSION"),
-    r#"","#,
-);
+const SENDER: &str =
+    concat!(r#""$lib":"matrix-analytics","$lib_version":""#, env!("CARGO_PKG_VERSION"), r#"","#);
 
 /// Properties that are the same in every event.
 const CONSTANTS: &str = r#""$geoip_disable":true,"$ip":"0.0.0.0""#;

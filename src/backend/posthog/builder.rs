@@ -4,7 +4,10 @@ use std::{fmt, time::Duration};
 
 use reqwest::{Certificate, Proxy, Url};
 
-use super::{ApiKey, PostHog, v1::{self, V1}};
+use super::{
+    ApiKey, PostHog,
+    v1::{self, V1},
+};
 use crate::backend::{
     BoxError,
     http::{EndpointError, HttpClient, HttpSettings, endpoint_url},

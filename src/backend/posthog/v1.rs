@@ -51,10 +51,9 @@ impl V1 {
         headers.insert(header::USER_AGENT, SDK_INFO);
         headers.insert(SDK, SDK_INFO);
         headers.insert(ATTEMPT, number.into());
-        for (name, value) in [
-            (REQUEST_ID, request.to_string()),
-            (REQUEST_TIMESTAMP, unix_time::rfc3339(now())),
-        ] {
+        for (name, value) in
+            [(REQUEST_ID, request.to_string()), (REQUEST_TIMESTAMP, unix_time::rfc3339(now()))]
+        {
             // Neither has a character that no header can have.
             if let Ok(value) = value.try_into() {
                 headers.insert(name, value);

@@ -6,12 +6,7 @@ use tokio::time::Instant;
 use tracing::warn;
 
 use super::{
-    Lane,
-    retry::Wait,
-    retry_state::RetryState,
-    settle::SentBatch,
-    state::LaneState,
-    user::Carried,
+    Lane, retry::Wait, retry_state::RetryState, settle::SentBatch, state::LaneState, user::Carried,
 };
 use crate::{
     backend::EventOutcome,
@@ -108,8 +103,8 @@ fn drop_reason(outcome: EventOutcome) -> Option<DropReason> {
         EventOutcome::OverQuota => Some(DropReason::OverQuota),
         EventOutcome::Rejected => Some(DropReason::Rejected),
         EventOutcome::TooLarge => Some(DropReason::TooLarge),
-        EventOutcome::Delivered
-        | EventOutcome::SendAgain
-        | EventOutcome::WithoutUserProperties => None,
+        EventOutcome::Delivered | EventOutcome::SendAgain | EventOutcome::WithoutUserProperties => {
+            None
+        }
     }
 }

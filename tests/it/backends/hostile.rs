@@ -215,7 +215,8 @@ async fn an_endless_body_is_not_read() {
 #[tokio::test]
 async fn a_body_that_does_not_come_is_given_up() {
     let answer = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{";
-    check(Answer::Exactly(answer.to_owned()), true, ["ok", "transient", "transient", "transient"]).await;
+    check(Answer::Exactly(answer.to_owned()), true, ["ok", "transient", "transient", "transient"])
+        .await;
 }
 
 #[tokio::test]
@@ -251,8 +252,7 @@ async fn a_body_that_is_not_of_the_protocol_is_no_confirmation_where_the_body_co
     let depth = 10_000;
     for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
         let nested = format!("{}0{}", open.repeat(depth), close.repeat(depth));
-        let counts =
-            format!(
+        let counts = format!(
             r#"{{"status":{nested},"results":{nested},"partialSuccess":{{"rejectedLogRecords":{nested}}}}}"#
         );
         check(with_body(&counts), false, expected).await;

@@ -112,9 +112,7 @@ impl BackendHarness for Harness {
         let with = |status| Answer::With(status);
         self.collector.set_answer(match mode {
             Mode::Refuse(DeliveryFailure::PerEvent(outcome)) => Answer::Each(match outcome {
-                EventOutcome::OverQuota => {
-                    r#"{"result":"drop","details":"exceptions_over_quota"}"#
-                }
+                EventOutcome::OverQuota => r#"{"result":"drop","details":"exceptions_over_quota"}"#,
                 EventOutcome::SendAgain => r#"{"result":"retry","details":"not_persisted"}"#,
                 EventOutcome::TooLarge => r#"{"result":"drop","details":"event_too_big"}"#,
                 _ => r#"{"result":"drop","details":"event_restriction_drop"}"#,
@@ -259,10 +257,9 @@ async fn the_double_answers_for_each_event_as_posthog_does() {
 
     // An ID that is longer than PostHog takes, and one that it takes for a mistake.
     double.project().is_over_quota = false;
-    for (id, outcome) in [
-        (&*"i".repeat(201), Rejected),
-        ("anonymous", EventOutcome::WithoutUserProperties),
-    ] {
+    for (id, outcome) in
+        [(&*"i".repeat(201), Rejected), ("anonymous", EventOutcome::WithoutUserProperties)]
+    {
         let sent = testing::batch(id, [event("Taken")]);
         assert_eq!(outcomes(backend.send(&sent).await), [outcome], "{id}");
     }
@@ -304,9 +301,8 @@ async fn a_posthog_without_the_endpoint_loses_no_event() {
 #[tokio::test]
 async fn an_answer_for_many_events_is_read_to_its_end() {
     let collector = Collector::start();
-    collector.set_answer(Answer::Each(
-        r#"{"result":"drop","details":"survey_responses_over_quota"}"#,
-    ));
+    collector
+        .set_answer(Answer::Each(r#"{"result":"drop","details":"survey_responses_over_quota"}"#));
     let events = testing::batch(ID, (0..2_000).map(|_| event("Opened")));
     let result = posthog(&collector.url()).send(&events).await;
     assert_eq!(outcomes(result), [EventOutcome::OverQuota; 2_000]);

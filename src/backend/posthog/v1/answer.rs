@@ -33,7 +33,7 @@ const ABOUT_THE_REQUEST: [&str; 4] =
 
 /// Returns the length up to which an answer for `events` events is read, in bytes. A result
 /// takes about a hundred.
-pub(in super::super) fn longest_answer(events: usize) -> usize {
+pub(in crate::backend::posthog) fn longest_answer(events: usize) -> usize {
     LONGEST_ANSWER.saturating_add(events.saturating_mul(256))
 }
 
@@ -42,7 +42,10 @@ pub(in super::super) fn longest_answer(events: usize) -> usize {
 /// # Errors
 ///
 /// Fails unless `PostHog` says of each event that it has it.
-pub(in super::super) fn verdict(answer: &Answer, batch: &Batch) -> Result<(), DeliveryError> {
+pub(in crate::backend::posthog) fn verdict(
+    answer: &Answer,
+    batch: &Batch,
+) -> Result<(), DeliveryError> {
     let status = answer.status;
     if status.is_success() {
         return accepted(answer, batch);

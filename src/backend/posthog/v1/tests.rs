@@ -22,10 +22,8 @@ const FIRST: &str = "00000000-0000-0000-0000-0000000000a1";
 const SECOND: &str = "00000000-0000-0000-0000-0000000000a2";
 
 fn two_events() -> Batch {
-    let event = |id| OutgoingEvent {
-        uuid: Uuid::from_u128(id),
-        ..event("Opened", Properties::new())
-    };
+    let event =
+        |id| OutgoingEvent { uuid: Uuid::from_u128(id), ..event("Opened", Properties::new()) };
     batch([event(0xa1), event(0xa2)])
 }
 

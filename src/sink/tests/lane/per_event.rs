@@ -63,7 +63,13 @@ fn of_name(name: &str) -> EventOutcome {
 async fn each_outcome_is_counted_under_its_name_and_needs_no_wait() {
     let (rig, names) = rig(None, |name, _| of_name(name));
     let all = [
-        "Rejected", "Delivered", "OverQuota", "TooLarge", "OverQuota", "Delivered", "Expired",
+        "Rejected",
+        "Delivered",
+        "OverQuota",
+        "TooLarge",
+        "OverQuota",
+        "Delivered",
+        "Expired",
         "WithoutUserProperties",
     ];
     offer_all(&rig, &all);
