@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use matrix_analytics::{
-    Backend as _, Batch, DeliveryError, DropReason, EventOutcome, Limits, OutgoingEvent, PostHog,
-    Properties, UserProperties,
+    Backend as _, Batch, DeliveryError, DropReason, EventOutcome, OutgoingEvent, PostHog,
+    Properties, SentOutcome, UserProperties,
     testing::{
         self, DeliveryFailure, ReceivedEvent,
         contract::{self, BackendHarness, Mode, Promises, UserPropertySupport},
@@ -319,8 +319,8 @@ async fn delivered_is_what_posthog_says_that_it_has() {
     let double = PostHogV1::start(project).await;
     let world = World::new().await;
     let device = world.device("PHONE").await;
-    let builder = device.builder().backend(posthog(&double.url()));
-    let analytics = builder.limits(Limits::default()).build().await.unwrap();
+    let builder = device.builder().backend(posthog(&double.url())).history(10);
+    let analytics = builder.build().await.unwrap();
     analytics.opt_in_and_settle().await;
     for name in ["Taken", "$exception", "Later", "Restricted", "Taken"] {
         analytics.capture_one(name);
@@ -335,6 +335,16 @@ async fn delivered_is_what_posthog_says_that_it_has() {
     assert_eq!(counted.dropped[&DropReason::OverQuota], 1);
     assert_eq!(counted.dropped[&DropReason::Rejected], 1);
     assert_eq!(stored(&double), ["Taken", "Taken"]);
+    let history = analytics.history();
+    for sent in &history {
+        let expected = match sent.event().name() {
+            "Taken" => SentOutcome::Delivered,
+            "Later" => SentOutcome::Unconfirmed,
+            _ => SentOutcome::Refused,
+        };
+        assert_eq!(sent.outcome(), expected, "{sent:?}");
+    }
+    assert_eq!(history.len(), 5);
 
     // The one that is left goes with the next, once PostHog's wait is over.
     double.project().not_persisted.clear();
