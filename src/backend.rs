@@ -8,11 +8,12 @@ pub(crate) mod jsonl;
 mod matomo;
 #[cfg(feature = "otlp")]
 mod otlp;
+mod outcome;
 mod partial;
 #[cfg(feature = "posthog")]
 mod posthog;
 mod recipient;
-#[cfg(any(feature = "matomo", feature = "otlp"))]
+#[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog"))]
 #[cfg(test)]
 mod samples;
 pub(crate) mod unique_names;
@@ -31,6 +32,7 @@ pub(crate) use self::recipient::Destination;
 pub use self::{
     identity::Identity,
     jsonl::JsonLines,
+    outcome::EventOutcome,
     partial::PartialDelivery,
     recipient::{LabelError, Party, Recipient},
 };
@@ -249,6 +251,7 @@ impl Batch {
 /// | | the batch | the next attempt |
 /// |---|---|---|
 /// | `Partial` | is done | at once |
+/// | `PerEvent` | is done, except for the events to be sent again, which wait | as after `Throttled` if there are any; as after `Rejected` if no event was delivered; else at once |
 /// | `Refused` | is dropped | as after `Rejected` |
 /// | `Rejected`, `TooLarge` | is halved; a single event is dropped | at once; from the tenth refusal on, every 6 seconds, and less often if every batch is refused (up to 5 minutes apart) |
 /// | `Transient`, `Throttled` | waits | after a second, then twice as long each time, up to 5 minutes; half of each wait is random; never before the time that the backend asked for (up to an hour) |
@@ -265,6 +268,18 @@ pub enum DeliveryError {
     /// again.
     #[error("the backend did not accept all events of the batch")]
     Partial(PartialDelivery),
+    /// The backend has answered for each event of the batch.
+    ///
+    /// The events to be sent again keep their unique IDs and their order, and are the first of
+    /// the next batch. Only other events of this batch can arrive before them.
+    #[error("the backend did not accept all events of the batch")]
+    PerEvent {
+        /// The outcome of each event, in the order of [`Batch::events`]. An event without one
+        /// is sent again.
+        outcomes: Vec<EventOutcome>,
+        /// The time that the backend asked to wait before events are sent again.
+        retry_after: Option<Duration>,
+    },
     /// The backend refuses the batch, and its protocol forbids sending it again.
     ///
     /// The sink drops all events of the batch, and counts them as rejected.

@@ -3,7 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
-#[path = "wire/differences.rs"]
+#[path = "common/differences.rs"]
 mod differences;
 
 use std::time::{Duration, SystemTime};
