@@ -22,8 +22,8 @@ use std::{
 
 use clap::Parser;
 use matrix_analytics::{
-    Analytics, AnalyticsEvent, Backend, Batch, DeliveryError, Limits, Otlp, OutgoingEvent,
-    testing::AccountDataServer,
+    Analytics, AnalyticsEvent, Backend, Batch, DeliveryError, Identity, Limits, Otlp,
+    OutgoingEvent, testing::AccountDataServer,
 };
 use matrix_analytics_examples::wait_for;
 use serde::Serialize;
@@ -90,10 +90,11 @@ impl AnalyticsEvent for MessageSent {
 impl MessageSent {
     fn new(number: u32) -> Self {
         Self {
-            kind: [Kind::Text, Kind::Image, Kind::Poll]
-                .into_iter()
-                .nth(number as usize % 3)
-                .unwrap_or(Kind::Text),
+            kind: match number % 3 {
+                0 => Kind::Text,
+                1 => Kind::Image,
+                _ => Kind::Poll,
+            },
             members: number % 1000,
             encrypted: number.is_multiple_of(2),
             seconds: f64::from(number % 80) + 0.125,
@@ -128,7 +129,7 @@ impl Backend for Witness {
         println!(
             "{}",
             json!({
-                "pseudonym": batch.analytics_id().reveal(),
+                "pseudonym": batch.distinct_id(),
                 "sent": sent,
                 "answered": unix_seconds(),
                 "outcome": outcome,
@@ -136,6 +137,14 @@ impl Backend for Witness {
             })
         );
         result
+    }
+
+    fn default_identity(&self) -> Identity {
+        self.otlp.default_identity()
+    }
+
+    fn default_label(&self) -> Option<String> {
+        self.otlp.default_label()
     }
 
     fn close(&self) {
@@ -232,11 +241,9 @@ impl Device {
             return Err(format!("{expected} events, but {backend:?}").into());
         }
         if self.arguments.opt_out && self.number + 1 == self.arguments.accounts {
-            println!(
-                "{}",
-                json!({ "opted_out": analytics.analytics_id().ok_or("no ID")?.reveal() })
-            );
-            analytics.opt_out().await;
+            let receipt = analytics.opt_out().await;
+            let known = receipt.identifiers().first().and_then(|known| known.reveal());
+            println!("{}", json!({ "opted_out": known.ok_or("nothing to erase")? }));
         }
         analytics.shutdown(Duration::from_secs(1)).await;
         Ok(expected)
