@@ -12,8 +12,6 @@ use reqwest::{Url, header::HeaderMap};
 
 pub use self::builder::{OtlpBuildError, OtlpBuilder, OtlpEncoding};
 use self::messages::KeyValue;
-#[cfg(feature = "gzip")]
-use super::http::gzip;
 use super::{
     Backend, Batch, DeliveryError,
     http::{HttpClient, host_of},
@@ -133,8 +131,6 @@ pub struct Otlp {
     resource: Vec<KeyValue>,
     headers: HeaderMap,
     http: HttpClient,
-    #[cfg(feature = "gzip")]
-    gzip: bool,
 }
 
 /// Prints only the origin of the endpoint and the encoding, because a path and a header may be
@@ -170,15 +166,10 @@ impl Otlp {
 
     fn body(&self, batch: &Batch) -> Result<Vec<u8>, OtlpError> {
         let request = encode::request(&self.resource, batch).map_err(OtlpError::Serialize)?;
-        let body = match self.encoding {
-            OtlpEncoding::Json => serde_json::to_vec(&request).map_err(OtlpError::Serialize)?,
-            OtlpEncoding::Protobuf => request.encode_to_vec(),
-        };
-        #[cfg(feature = "gzip")]
-        if self.gzip {
-            return gzip(&body).map_err(OtlpError::Gzip);
+        match self.encoding {
+            OtlpEncoding::Json => serde_json::to_vec(&request).map_err(OtlpError::Serialize),
+            OtlpEncoding::Protobuf => Ok(request.encode_to_vec()),
         }
-        Ok(body)
     }
 }
 
@@ -213,9 +204,6 @@ impl Backend for Otlp {
 /// The reason why a request body could not be made.
 #[derive(Debug, thiserror::Error)]
 enum OtlpError {
-    #[cfg(feature = "gzip")]
-    #[error("the batch cannot be compressed")]
-    Gzip(#[source] std::io::Error),
     #[error("the batch cannot be serialised")]
     Serialize(#[source] serde_json::Error),
 }

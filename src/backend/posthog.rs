@@ -5,17 +5,12 @@ mod builder;
 
 use std::fmt;
 
-use reqwest::{
-    Url,
-    header::{self, HeaderMap, HeaderValue},
-};
+use reqwest::Url;
 
 pub use self::builder::{PostHogBuildError, PostHogBuilder};
-#[cfg(feature = "gzip")]
-use super::http::gzip;
 use super::{
     Backend, Batch, DeliveryError,
-    http::{HttpClient, host_of},
+    http::{HttpClient, host_of, json_headers},
 };
 use crate::event::OutgoingEvent;
 
@@ -166,8 +161,6 @@ pub struct PostHog {
     url: Url,
     key: ApiKey,
     http: HttpClient,
-    #[cfg(feature = "gzip")]
-    gzip: bool,
 }
 
 /// Prints only the origin of the endpoint, because its path and the key may be secret.
@@ -198,25 +191,6 @@ impl PostHog {
     pub fn builder(endpoint: &str, api_key: &str) -> PostHogBuilder {
         PostHogBuilder::new(endpoint, api_key)
     }
-
-    fn body(&self, batch: &Batch) -> Result<Vec<u8>, PostHogError> {
-        let body = body::request_body(&self.key, batch).map_err(PostHogError::Serialize)?;
-        #[cfg(feature = "gzip")]
-        if self.gzip {
-            return gzip(&body).map_err(PostHogError::Gzip);
-        }
-        Ok(body)
-    }
-
-    fn headers(&self) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        #[cfg(feature = "gzip")]
-        if self.gzip {
-            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        }
-        headers
-    }
 }
 
 impl Backend for PostHog {
@@ -225,8 +199,9 @@ impl Backend for PostHog {
     }
 
     async fn send(&self, batch: &Batch) -> Result<(), DeliveryError> {
-        let body = self.body(batch).map_err(|error| DeliveryError::Rejected(Box::new(error)))?;
-        self.http.post(&self.url, self.headers(), body).await?.verdict()
+        let body = body::request_body(&self.key, batch)
+            .map_err(|error| DeliveryError::Rejected(Box::new(PostHogError::Serialize(error))))?;
+        self.http.post(&self.url, json_headers(), body).await?.verdict()
     }
 
     fn carries_user_properties(&self, event: &OutgoingEvent) -> bool {
@@ -260,9 +235,6 @@ struct ApiKey(Box<str>);
 /// The reason why a request body could not be made.
 #[derive(Debug, thiserror::Error)]
 enum PostHogError {
-    #[cfg(feature = "gzip")]
-    #[error("the batch cannot be compressed")]
-    Gzip(#[source] std::io::Error),
     #[error("the batch cannot be serialised")]
     Serialize(#[source] serde_json::Error),
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use reqwest::{Certificate, Proxy, Url};
+use reqwest::{Certificate, Proxy};
 
 use super::{ApiKey, PostHog};
 use crate::backend::{
@@ -10,14 +10,15 @@ use crate::backend::{
     http::{EndpointError, HttpClient, HttpSettings, endpoint_url},
 };
 
+/// The ends of the paths of PostHog's capture interfaces, one of which this backend appends.
+const INTERFACES: [&str; 4] = ["/batch", "/capture", "/i/v0/e", "/i/v1/analytics/events"];
+
 /// A builder of a [`PostHog`]; created by [`PostHog::builder`].
 #[must_use = "a builder does nothing until it is built"]
 pub struct PostHogBuilder {
     endpoint: String,
     key: ApiKey,
     http: HttpSettings,
-    #[cfg(feature = "gzip")]
-    gzip: bool,
 }
 
 /// Prints the timeout only, because the endpoint and a proxy may have credentials and the key
@@ -35,15 +36,13 @@ impl PostHogBuilder {
             endpoint: endpoint.to_owned(),
             key: ApiKey(api_key.into()),
             http: HttpSettings::default(),
-            #[cfg(feature = "gzip")]
-            gzip: true,
         }
     }
 
     /// Sets whether the requests are compressed. They are, unless this is called with `false`.
     #[cfg(feature = "gzip")]
     pub fn gzip(mut self, gzip: bool) -> Self {
-        self.gzip = gzip;
+        self.http.gzip = gzip;
         self
     }
 
@@ -117,16 +116,10 @@ impl PostHogBuilder {
     /// [`PostHogBuildError`] if the endpoint or the key cannot be right, or if a root
     /// certificate is not one.
     pub fn build(self) -> Result<PostHog, PostHogBuildError> {
-        let url = batch_url(&self.endpoint)?;
+        let url = endpoint_url(&self.endpoint, &["batch", ""], &INTERFACES)?;
         check_key(&self.key.0)?;
-        self.http.check().map_err(|error| PostHogBuildError::RootCertificate(error.into()))?;
-        Ok(PostHog {
-            url,
-            key: self.key,
-            http: HttpClient::new(self.http),
-            #[cfg(feature = "gzip")]
-            gzip: self.gzip,
-        })
+        let http = HttpClient::new(self.http).map_err(PostHogBuildError::RootCertificate)?;
+        Ok(PostHog { url, key: self.key, http })
     }
 }
 
@@ -148,18 +141,9 @@ pub enum PostHogBuildError {
     /// The key is longer than 64 bytes, which PostHog refuses.
     #[error("the API key is longer than 64 bytes")]
     ApiKeyTooLong,
-    /// The endpoint has a user name or a password.
-    #[error("the endpoint has a user name or a password")]
-    EndpointCredentials,
-    /// The endpoint has a query or a fragment.
-    #[error("the endpoint has a query or a fragment")]
-    EndpointQuery,
-    /// The endpoint's scheme is neither `http` nor `https`.
-    #[error("the endpoint's scheme is neither http nor https")]
-    EndpointScheme,
-    /// The endpoint is not a URL with a host.
-    #[error("the endpoint is not a URL with a host")]
-    EndpointUrl(#[source] BoxError),
+    /// The endpoint cannot be the base URL of a PostHog.
+    #[error("the endpoint cannot be the base URL of a PostHog")]
+    Endpoint(#[from] EndpointError),
     /// The HTTP library does not accept the root certificates.
     #[error("the HTTP library does not accept the root certificates")]
     RootCertificate(#[source] BoxError),
@@ -188,16 +172,6 @@ fn check_key(key: &str) -> Result<(), PostHogBuildError> {
     Ok(())
 }
 
-fn batch_url(endpoint: &str) -> Result<Url, PostHogBuildError> {
-    endpoint_url(endpoint, &["batch", ""], &[]).map_err(|error| match error {
-        EndpointError::Credentials => PostHogBuildError::EndpointCredentials,
-        EndpointError::Query => PostHogBuildError::EndpointQuery,
-        EndpointError::Scheme => PostHogBuildError::EndpointScheme,
-        EndpointError::Url(source) => PostHogBuildError::EndpointUrl(source),
-        EndpointError::Path => PostHogBuildError::EndpointUrl(error.into()),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,7 +187,8 @@ mod tests {
             ("HTTPS://EXAMPLE.ORG", "https://example.org/batch/"),
             ("https://[::1]:8443/ph", "https://[::1]:8443/ph/batch/"),
         ] {
-            assert_eq!(batch_url(endpoint).unwrap().as_str(), url, "{endpoint}");
+            let posthog = PostHog::new(endpoint, "phc_key").unwrap();
+            assert_eq!(posthog.url.as_str(), url, "{endpoint}");
         }
     }
 }
