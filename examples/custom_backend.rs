@@ -31,7 +31,7 @@ impl Backend for Lines {
     // Do all the work inside this future, because the sink drops it when the user opts out. Here,
     // the drop closes the connection, and the service discards a batch without its empty line.
     async fn send(&self, batch: &Batch) -> Result<(), DeliveryError> {
-        let person = batch.analytics_id().reveal();
+        let person = batch.distinct_id();
         let lines: String = batch.events().map(|event| line(person, event)).collect();
         // The error variant determines whether and when the sink sends the batch again.
         let answer = self.exchange(&lines).await.map_err(|e| DeliveryError::Transient(e.into()))?;
@@ -229,7 +229,7 @@ mod tests {
         ReceivedEvent {
             name: line["name"].as_str().unwrap().to_owned(),
             uuid: line["id"].as_str().unwrap().parse().unwrap(),
-            analytics_id: line["person"].as_str().unwrap().to_owned(),
+            distinct_id: line["person"].as_str().unwrap().to_owned(),
             time: UNIX_EPOCH + Duration::from_millis(line["milliseconds"].as_u64().unwrap()),
             properties: object("properties"),
             set: object("set"),

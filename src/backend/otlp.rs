@@ -13,7 +13,7 @@ use reqwest::{Url, header::HeaderMap};
 pub use self::builder::{OtlpBuildError, OtlpBuilder, OtlpEncoding};
 use self::messages::KeyValue;
 use super::{
-    Backend, Batch, DeliveryError,
+    Backend, Batch, DeliveryError, Identity,
     http::{HttpClient, host_of},
 };
 
@@ -186,6 +186,10 @@ impl Backend for Otlp {
 
     fn host(&self) -> Option<String> {
         host_of(&self.url)
+    }
+
+    fn default_identity(&self) -> Identity {
+        Identity::Pseudonym
     }
 
     fn render(&self, batch: &Batch) -> Option<String> {

@@ -100,12 +100,6 @@ pub trait BackendHarness {
     /// that connection end, so that no event in transit is missed.
     fn received(&self) -> impl Future<Output = Vec<ReceivedEvent>>;
 
-    /// Returns the identifier under which the service stores the person with the analytics ID
-    /// `id`; the same by default.
-    fn stored_identifier(&self, id: &str) -> String {
-        id.to_owned()
-    }
-
     /// Sets how the service answers requests from now on. The initial mode is
     /// [`Mode::Accept`]. Requests that are stalled when the mode changes must not be
     /// accepted afterwards.
@@ -243,7 +237,7 @@ async fn keeps_accounts_apart<H: BackendHarness>(harness: &H) {
         let batch = batch(id, [samples.event("Opened", marked())]);
         accepted(harness.backend().send(&batch).await, "a batch of one of two accounts");
         let last = harness.received().await.pop();
-        people.push(last.map(|event| event.analytics_id));
+        people.push(last.map(|event| event.distinct_id));
     }
     assert_ne!(people[0], people[1], "two accounts have the same identifier");
     assert_eq!(people[0], people[2], "an account has two identifiers");

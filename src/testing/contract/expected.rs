@@ -20,7 +20,7 @@ pub(super) async fn delivers<H: BackendHarness>(harness: &H, batch: &Batch, what
     let received = received.get(before..).unwrap_or_default();
     assert_eq!(received.len(), batch.len(), "{what}: number of events received");
     let promises = harness.promises();
-    let person = harness.stored_identifier(batch.analytics_id().reveal());
+    let person = harness.backend().stored_identifier(batch.distinct_id());
     for (received, sent) in received.iter().zip(batch.events()) {
         let mut received = received.clone();
         for key in promises.added_properties {

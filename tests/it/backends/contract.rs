@@ -60,8 +60,8 @@ impl Faulty {
 
     /// Returns what the service receives of `event`.
     fn received_form(&self, batch: &Batch, event: &OutgoingEvent) -> ReceivedEvent {
-        let id = batch.analytics_id().reveal();
-        let mut received = ReceivedEvent::new(&self.stored_identifier(id), event);
+        let person = self.stored_identifier(batch.distinct_id());
+        let mut received = ReceivedEvent::new(&person, event);
         if self.has(Limitation::NoUniqueId) && self.fault != "has a unique ID after all" {
             received.uuid = Uuid::nil();
         }
@@ -84,7 +84,7 @@ impl Faulty {
             }
         }
         match self.fault {
-            "changes the person" => received.analytics_id = "another ID".to_owned(),
+            "changes the person" => received.distinct_id = "another ID".to_owned(),
             "changes the unique ID" => received.uuid = Uuid::new_v4(),
             "changes the name" => received.name.make_ascii_lowercase(),
             "cuts the time" => {
@@ -136,7 +136,7 @@ impl Faulty {
             "accepts what is refused" => return self.accept(batch),
             "reports no refusal" => return Ok(()),
             "reports another failure" => return Err(DeliveryFailure::Rejected.into()),
-            "shows the person" => Some(batch.analytics_id().reveal().to_owned()),
+            "shows the person" => Some(batch.distinct_id().to_owned()),
             "shows a property" => Some(batch.events().next().unwrap().properties().to_json()),
             "shows the secret" => Some(SECRET.to_owned()),
             _ => None,
@@ -212,6 +212,10 @@ impl Backend for Faulty {
         }
     }
 
+    fn stored_identifier(&self, distinct_id: &str) -> String {
+        if self.fault == "mixes accounts" { "one" } else { distinct_id }.to_owned()
+    }
+
     fn host(&self) -> Option<String> {
         Some(match self.fault {
             "has a path in its host" => "example.org/path".to_owned(),
@@ -273,10 +277,6 @@ impl BackendHarness for Faulty {
 
     async fn received(&self) -> Vec<ReceivedEvent> {
         self.log().clone()
-    }
-
-    fn stored_identifier(&self, id: &str) -> String {
-        if self.fault == "mixes accounts" { "one" } else { id }.to_owned()
     }
 
     async fn set_mode(&self, mode: Mode) {

@@ -133,10 +133,6 @@ impl BackendHarness for Harness {
         self.double.stored().into_iter().map(received).collect()
     }
 
-    fn stored_identifier(&self, id: &str) -> String {
-        Matomo::visitor_id(id)
-    }
-
     async fn set_mode(&self, mode: Mode) {
         self.collector.set_answer(match mode {
             Mode::Refuse(DeliveryFailure::Partial(_)) => {
@@ -176,7 +172,7 @@ fn received(stored: StoredEvent) -> ReceivedEvent {
     ReceivedEvent {
         name: action,
         uuid: dimension(3).map_or(Uuid::nil(), |id| id.parse().unwrap()),
-        analytics_id: visitor,
+        distinct_id: visitor,
         time: UNIX_EPOCH + Duration::from_secs(time),
         properties: texts(&[
             ("unicode", (category != "event").then_some(category)),
@@ -280,7 +276,7 @@ async fn two_accounts_are_two_visitors() {
     }
     let visitors: Vec<_> = double.stored().into_iter().map(|event| event.visitor).collect();
     assert_eq!(visitors, [VISITOR, &OTHER_ID[..16]]);
-    assert_eq!(visitors, [Matomo::visitor_id(ID), Matomo::visitor_id(OTHER_ID)]);
+    assert_eq!(visitors, [ID, OTHER_ID].map(|id| backend.stored_identifier(id)));
 }
 
 #[tokio::test]
