@@ -7,7 +7,12 @@
 
 #![expect(clippy::print_stdout, reason = "the service prints what it takes")]
 
-use std::{error::Error, net::SocketAddr, sync::Arc, time::Duration, time::UNIX_EPOCH};
+use std::{
+    error::Error,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use matrix_analytics::{
     Analytics, Backend, Batch, DeliveryError, OutgoingEvent, Properties, testing::AccountDataServer,

@@ -145,12 +145,12 @@ pub struct Promises {
 /// - Its name is not empty and never changes. Its host is a host only.
 /// - It does not contact the service before the first `send`.
 /// - It delivers each event once and in order, with its unique ID, its time (to the
-///   millisecond), the identifier of its person and its properties, and adds only declared
-///   properties.
+///   millisecond), the identifier that [`Backend::stored_identifier`] returns and its
+///   properties, and adds only declared properties.
 /// - It carries the user properties of an event if it says that it does.
 /// - Two accounts have different identifiers.
 /// - A batch that is sent twice has the same unique IDs both times.
-/// - A refusal is an error of the right kind that contains neither the analytics ID, nor
+/// - A refusal is an error of the right kind that contains neither the identifier, nor
 ///   a property, nor a secret. Of a batch that it refuses, no event arrives, except those that
 ///   it reports as delivered. The same batch is delivered later, if the sink may repeat it.
 /// - It reports no batch as refused for good. Only some protocols require that.

@@ -95,7 +95,7 @@ fn shows_no_secret<H: BackendHarness>(harness: &H, error: &DeliveryError) {
         shown.push_str(&format!(" {error} {error:?}"));
         source = error.source();
     }
-    assert!(!shown.contains("4f1d"), "an error shows the analytics ID");
+    assert!(!shown.contains("4f1d"), "an error shows the identifier");
     assert!(!shown.contains(MARK), "an error shows a property");
     for secret in harness.promises().secrets {
         assert!(!shown.contains(secret), "an error shows a secret");

@@ -251,13 +251,12 @@ fn no_property_is_lost_to_an_attribute_of_otlp() {
             given(&set_once),
         );
         let uuid = event.uuid().to_string();
-        let text = otlp.render(&testing::batch(ID, [event])).unwrap();
-        let request: Value = serde_json::from_str(&text).unwrap();
+        let shown = otlp.render(&testing::batch(ID, [event])).unwrap();
+        let request: Value = serde_json::from_str(&shown).unwrap();
         let record = &request["resourceLogs"][0]["scopeLogs"][0]["logRecords"][0];
         let mut attributes = BTreeMap::new();
         for attribute in record["attributes"].as_array().unwrap() {
-            let is_new =
-                attributes.insert(super::text(&attribute["key"]), attribute["value"].clone());
+            let is_new = attributes.insert(text(&attribute["key"]), attribute["value"].clone());
             assert_eq!(is_new, None, "two attributes have the key {}", attribute["key"]);
         }
 

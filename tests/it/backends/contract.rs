@@ -327,7 +327,7 @@ async fn the_contract_finds_every_fault() {
         ("accepts what is refused", "was reported as a delivery"),
         ("reports no refusal", "was reported as a delivery"),
         ("reports another failure", "another kind of failure"),
-        ("shows the person", "an error shows the analytics ID"),
+        ("shows the person", "an error shows the identifier"),
         ("shows a property", "an error shows a property"),
         ("shows the secret", "an error shows a secret"),
         ("delivers a part of what failed", "accepted in a batch that failed as Transient"),
