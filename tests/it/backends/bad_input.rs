@@ -182,7 +182,7 @@ async fn a_success_that_is_not_of_the_protocol_is_counted() {
 
 #[tokio::test]
 async fn a_batch_that_is_too_large_is_halved_until_each_event_is_counted() {
-    check(answer("413 Content Too Large", ""), [("too large", 7); 3]).await;
+    check(answer("413 Content Too Large", ""), [("too large", 6); 3]).await;
 }
 
 #[tokio::test]
@@ -200,9 +200,9 @@ async fn a_refusal_is_counted_or_its_events_wait() {
 
 #[tokio::test]
 async fn a_400_and_a_500_are_counted_as_each_protocol_means_them() {
-    let expected = [("rejected", 7), ("rejected", 1), ("rejected", 7)];
+    let expected = [("rejected", 6), ("rejected", 1), ("rejected", 6)];
     check(answer("400 Bad Request", ""), expected).await;
-    let expected = [("waiting", 1), ("rejected", 1), ("rejected", 7)];
+    let expected = [("waiting", 1), ("rejected", 1), ("rejected", 6)];
     check(answer("500 Internal Server Error", ""), expected).await;
 }
 

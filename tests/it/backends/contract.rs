@@ -72,15 +72,16 @@ impl Faulty {
             received.set.clear();
             received.set_once.clear();
         }
-        if self.limitations.contains(&ONLY_TEXTS) && self.fault != "sends other properties" {
-            for properties in [&mut received.properties, &mut received.set, &mut received.set_once]
+        if self.has(ONLY_TEXTS) && self.fault != "sends other properties" {
+            let ReceivedEvent { properties, set, set_once, .. } = &mut received;
+            let keeps_numbers = self.fault == "sends numbers";
+            for (members, keys) in
+                [(properties, &["half", "mark"][..]), (set, &["app"]), (set_once, &["app"])]
             {
-                properties.retain(|key, value| {
-                    let is_text = value.is_string() || self.fault == "sends numbers";
-                    let text = value.as_str().map_or(value.to_string(), str::to_owned);
-                    *value = if is_text { value.clone() } else { text.into() };
-                    ["app", "half", "mark"].contains(&&**key)
-                });
+                members.retain(|key, _| keys.contains(&&**key));
+                for value in members.values_mut().filter(|value| value.is_f64() && !keeps_numbers) {
+                    *value = value.to_string().into();
+                }
             }
         }
         match self.fault {
