@@ -2,7 +2,7 @@
 
 use prost::Message as _;
 
-use super::messages::ExportLogsServiceResponse;
+use super::response::ExportLogsServiceResponse;
 use crate::backend::{
     DeliveryError, PartialDelivery,
     http::{Answer, HttpError},

@@ -4,7 +4,10 @@ use std::{fmt, time::Duration};
 
 use reqwest::{Certificate, Proxy};
 
-use super::{ApiKey, PostHog};
+use super::{
+    ApiKey, PostHog,
+    v1::{self, V1},
+};
 use crate::backend::{
     BoxError,
     http::{EndpointError, HttpClient, HttpSettings, endpoint_url},
@@ -19,6 +22,8 @@ pub struct PostHogBuilder {
     endpoint: String,
     key: ApiKey,
     http: HttpSettings,
+    /// `None` if the endpoint decides.
+    v1: Option<bool>,
 }
 
 /// Prints the timeout only, because the endpoint and a proxy may have credentials and the key
@@ -36,7 +41,29 @@ impl PostHogBuilder {
             endpoint: endpoint.to_owned(),
             key: ApiKey(api_key.into()),
             http: HttpSettings::default(),
+            v1: None,
         }
+    }
+
+    /// Sets whether events go to the endpoint that answers for each event, `/i/v1/analytics/events`
+    /// (`true`), or to `/batch/` (`false`).
+    ///
+    /// If this is not called, the former is used for PostHog's own hosts (`eu.i.posthog.com`,
+    /// `us.i.posthog.com`), and the latter for all others. Call this with `true` for a reverse
+    /// proxy in front of PostHog's cloud, and for a self-hosted PostHog that serves the path. By
+    /// default, a self-hosted one does not: see
+    /// [*Two endpoints*](PostHog#two-endpoints).
+    ///
+    /// ```
+    /// use matrix_analytics::PostHog;
+    ///
+    /// let posthog =
+    ///     PostHog::builder("https://telemetry.example.org", "phc_project_key").v1(true).build()?;
+    /// # Ok::<_, matrix_analytics::PostHogBuildError>(())
+    /// ```
+    pub fn v1(mut self, v1: bool) -> Self {
+        self.v1 = Some(v1);
+        self
     }
 
     /// Sets whether the requests are compressed. They are, unless this is called with `false`.
@@ -116,10 +143,16 @@ impl PostHogBuilder {
     /// [`PostHogBuildError`] if the endpoint or the key cannot be right, or if a root
     /// certificate is not one.
     pub fn build(self) -> Result<PostHog, PostHogBuildError> {
-        let url = endpoint_url(&self.endpoint, &["batch", ""], &INTERFACES)?;
+        let mut url = endpoint_url(&self.endpoint, &["batch", ""], &INTERFACES)?;
         check_key(&self.key.0)?;
+        let v1 = if self.v1.unwrap_or_else(|| v1::is_known_at(&url)) {
+            url = endpoint_url(&self.endpoint, &v1::PATH, &INTERFACES)?;
+            Some(V1::new(&self.key).map_err(|_invalid| PostHogBuildError::ApiKey)?)
+        } else {
+            None
+        };
         let http = HttpClient::new(self.http).map_err(PostHogBuildError::RootCertificate)?;
-        Ok(PostHog { url, key: self.key, http })
+        Ok(PostHog { url, key: self.key, v1, http })
     }
 }
 
@@ -187,8 +220,28 @@ mod tests {
             ("HTTPS://EXAMPLE.ORG", "https://example.org/batch/"),
             ("https://[::1]:8443/ph", "https://[::1]:8443/ph/batch/"),
         ] {
-            let posthog = PostHog::new(endpoint, "phc_key").unwrap();
+            let posthog = PostHog::builder(endpoint, "phc_key").v1(false).build().unwrap();
             assert_eq!(posthog.url.as_str(), url, "{endpoint}");
+        }
+    }
+
+    #[test]
+    fn the_endpoint_decides_about_the_path_unless_the_app_does() {
+        let path = |endpoint: &str, v1: Option<bool>| {
+            let builder = PostHogBuilder { v1, ..PostHogBuilder::new(endpoint, "phc_key") };
+            let posthog = builder.build().unwrap();
+            assert_eq!(posthog.v1.is_some(), posthog.url.path().ends_with("/events"));
+            posthog.url.to_string()
+        };
+        for (endpoint, default) in [
+            ("https://eu.i.posthog.com", "i/v1/analytics/events"),
+            ("https://us.i.posthog.com", "i/v1/analytics/events"),
+            ("https://posthog.example.org", "batch/"),
+            ("https://example.org/prefix", "batch/"),
+        ] {
+            assert_eq!(path(endpoint, None), format!("{endpoint}/{default}"));
+            assert_eq!(path(endpoint, Some(true)), format!("{endpoint}/i/v1/analytics/events"));
+            assert_eq!(path(endpoint, Some(false)), format!("{endpoint}/batch/"));
         }
     }
 }

@@ -10,7 +10,7 @@ use super::{
     samples::{ID, MARK, OTHER_ID, Samples, marked},
 };
 use crate::{
-    backend::{Backend as _, DeliveryError},
+    backend::{Backend as _, DeliveryError, EventOutcome},
     testing::{DeliveryFailure, batch, with_user_properties},
 };
 
@@ -28,11 +28,15 @@ pub(super) async fn reports_a_refusal<H: BackendHarness>(harness: &H, failure: D
         failure,
         "the refusal was reported as another kind of failure",
     );
+    if let DeliveryError::PerEvent { outcomes, .. } = &error {
+        assert_eq!(outcomes.len(), refused.len(), "number of outcomes of a batch");
+    }
     shows_no_secret(harness, &error);
     let delivered = match failure {
         DeliveryFailure::Partial(partial) => {
             refused.len() - partial.within(refused.len()).dropped()
         }
+        DeliveryFailure::PerEvent(outcome) if outcome.is_delivered() => refused.len(),
         _ => 0,
     };
     let after = harness.received().await.len();
@@ -50,10 +54,12 @@ pub(super) async fn reports_a_refusal<H: BackendHarness>(harness: &H, failure: D
 fn is_repeated(failure: DeliveryFailure) -> bool {
     match failure {
         DeliveryFailure::Misconfigured
+        | DeliveryFailure::PerEvent(EventOutcome::SendAgain)
         | DeliveryFailure::Throttled { .. }
         | DeliveryFailure::Transient
         | DeliveryFailure::Unauthorized => true,
         DeliveryFailure::Partial(_)
+        | DeliveryFailure::PerEvent(_)
         | DeliveryFailure::Refused { .. }
         | DeliveryFailure::Rejected
         | DeliveryFailure::TooLarge => false,

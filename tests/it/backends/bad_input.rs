@@ -144,9 +144,9 @@ fn answer(status: &str, body: &str) -> Answer {
     Answer::Exactly(format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\n\r\n{body}"))
 }
 
-/// Checks what becomes of four events, and how many requests that takes, for PostHog, OTLP and
-/// Matomo.
-async fn check(answer: Answer, expected: [(&str, usize); 3]) {
+/// Checks what becomes of four events, and how many requests that takes, for PostHog, its v1
+/// endpoint, OTLP and Matomo.
+async fn check(answer: Answer, expected: [(&str, usize); 4]) {
     let mut services = Vec::new();
     for _ in expected {
         services.push(Hostile::start(answer.clone()).await);
@@ -155,8 +155,9 @@ async fn check(answer: Answer, expected: [(&str, usize); 3]) {
     let builder = world.device("PHONE").await.builder();
     let analytics = builder
         .backend(PostHog::new(&services[0].url(), KEY).unwrap())
-        .backend(Otlp::new(&services[1].url(), "example-client").unwrap())
-        .backend(Matomo::new(&services[2].url(), 1).unwrap())
+        .backend(PostHog::builder(&services[1].url(), KEY).v1(true).build().unwrap())
+        .backend(Otlp::new(&services[2].url(), "example-client").unwrap())
+        .backend(Matomo::new(&services[3].url(), 1).unwrap())
         .build()
         .await
         .unwrap();
@@ -175,24 +176,27 @@ async fn check(answer: Answer, expected: [(&str, usize); 3]) {
 #[tokio::test]
 async fn a_success_that_is_not_of_the_protocol_is_counted() {
     for body in ["<!DOCTYPE html><title>Log in</title>", "\0\u{1}\u{fffd}", "{", "null"] {
-        let expected = [("delivered", 1), ("rejected", 1), ("waiting", 1)];
+        let expected = [("delivered", 1), ("waiting", 1), ("rejected", 1), ("waiting", 1)];
         check(answer("200 OK", body), expected).await;
     }
 }
 
 #[tokio::test]
 async fn a_batch_that_is_too_large_is_halved_until_each_event_is_counted() {
-    check(answer("413 Content Too Large", ""), [("too large", 6); 3]).await;
+    check(answer("413 Content Too Large", ""), [("too large", 6); 4]).await;
 }
 
 #[tokio::test]
 async fn a_refusal_is_counted_or_its_events_wait() {
     for (status, expected) in [
-        ("307 Redirect\r\nlocation: http://127.0.0.1:1/", ["waiting", "rejected", "waiting"]),
-        ("401 Unauthorized", ["waiting", "rejected", "waiting"]),
-        ("404 Not Found", ["waiting", "rejected", "waiting"]),
-        ("429 Too Many Requests", ["waiting"; 3]),
-        ("502 Bad Gateway", ["waiting"; 3]),
+        (
+            "307 Redirect\r\nlocation: http://127.0.0.1:1/",
+            ["waiting", "waiting", "rejected", "waiting"],
+        ),
+        ("401 Unauthorized", ["waiting", "waiting", "rejected", "waiting"]),
+        ("404 Not Found", ["waiting", "waiting", "rejected", "waiting"]),
+        ("429 Too Many Requests", ["waiting"; 4]),
+        ("502 Bad Gateway", ["waiting"; 4]),
     ] {
         check(answer(status, "<html>"), expected.map(|fate| (fate, 1))).await;
     }
@@ -200,15 +204,15 @@ async fn a_refusal_is_counted_or_its_events_wait() {
 
 #[tokio::test]
 async fn a_400_and_a_500_are_counted_as_each_protocol_means_them() {
-    let expected = [("rejected", 6), ("rejected", 1), ("rejected", 6)];
+    let expected = [("rejected", 6), ("rejected", 6), ("rejected", 1), ("rejected", 6)];
     check(answer("400 Bad Request", ""), expected).await;
-    let expected = [("waiting", 1), ("rejected", 1), ("rejected", 6)];
+    let expected = [("waiting", 1), ("waiting", 1), ("rejected", 1), ("rejected", 6)];
     check(answer("500 Internal Server Error", ""), expected).await;
 }
 
 #[tokio::test]
 async fn the_events_of_a_connection_that_closes_wait() {
-    check(Answer::ThenCloses(""), [("waiting", 1); 3]).await;
+    check(Answer::ThenCloses(""), [("waiting", 1); 4]).await;
 }
 
 /// Generates keys that are, resemble or contain names of ours.

@@ -206,10 +206,15 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 /// Creates a backend that sends to a URL, with this timeout.
 type Create = fn(&str, Duration) -> Box<dyn AnyBackend>;
 
-const BACKENDS: [Create; 3] = [posthog, otlp, matomo];
+const BACKENDS: [Create; 4] = [posthog, posthog_v1, otlp, matomo];
 
 fn posthog(url: &str, timeout: Duration) -> Box<dyn AnyBackend> {
     Box::new(PostHog::builder(url, KEY).request_timeout(timeout).build().unwrap())
+}
+
+fn posthog_v1(url: &str, timeout: Duration) -> Box<dyn AnyBackend> {
+    let builder = PostHog::builder(url, KEY).v1(true);
+    Box::new(builder.request_timeout(timeout).build().unwrap())
 }
 
 fn otlp(url: &str, timeout: Duration) -> Box<dyn AnyBackend> {
@@ -221,8 +226,8 @@ fn matomo(url: &str, timeout: Duration) -> Box<dyn AnyBackend> {
     Box::new(Matomo::builder(url, 1).request_timeout(timeout).build().unwrap())
 }
 
-/// Checks the outcome for PostHog, OTLP and Matomo.
-async fn check(answer: Answer, waits: bool, expected: [&str; 3]) {
+/// Checks the outcome for PostHog, its v1 endpoint, OTLP and Matomo.
+async fn check(answer: Answer, waits: bool, expected: [&str; 4]) {
     for (number, (backend, expected)) in BACKENDS.into_iter().zip(expected).enumerate() {
         assert_eq!(send(backend, answer.clone(), waits).await, expected, "backend {number}");
     }
@@ -232,15 +237,15 @@ async fn check(answer: Answer, waits: bool, expected: [&str; 3]) {
 async fn endless_headers_are_not_read() {
     for first in ["HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nx-long: "] {
         let answer = Answer::Endless(first, "x-more: and-more\r\n");
-        check(answer, false, ["transient"; 3]).await;
+        check(answer, false, ["transient"; 4]).await;
     }
     let one_line = Answer::Endless("HTTP/1.1 200 OK\r\nx-long: ", "and-more");
-    check(one_line, false, ["transient"; 3]).await;
+    check(one_line, false, ["transient"; 4]).await;
 }
 
 #[tokio::test]
 async fn an_endless_body_is_not_read() {
-    let expected = ["ok", "refused", "misconfigured"];
+    let expected = ["ok", "misconfigured", "refused", "misconfigured"];
     let known = "HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n";
     check(Answer::Endless(known, "{\"more\":1}"), false, expected).await;
     let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -251,7 +256,7 @@ async fn an_endless_body_is_not_read() {
 
 #[tokio::test]
 async fn endless_parts_of_a_chunked_body_are_not_read() {
-    let expected = ["ok", "transient", "transient"];
+    let expected = ["ok", "transient", "transient", "transient"];
     let extension = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2;";
     check(Answer::Endless(extension, "more=and-more;"), false, expected).await;
     let trailers = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n";
@@ -260,10 +265,10 @@ async fn endless_parts_of_a_chunked_body_are_not_read() {
 
 #[tokio::test]
 async fn what_comes_each_minute_does_not_extend_the_timeout() {
-    let partial = ["ok", "transient", "transient"];
+    let partial = ["ok", "transient", "transient", "transient"];
     for (first, again, expected) in [
-        ("", "HTTP/1.1 102 Processing\r\n\r\n", ["transient"; 3]),
-        ("HTTP/1.1 200 OK\r\n", "x", ["transient"; 3]),
+        ("", "HTTP/1.1 102 Processing\r\n\r\n", ["transient"; 4]),
+        ("HTTP/1.1 200 OK\r\n", "x", ["transient"; 4]),
         ("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n", "{", partial),
         ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", "1\r\n{\r\n", partial),
     ] {
@@ -293,17 +298,18 @@ async fn what_comes_each_minute_does_not_extend_the_timeout() {
 #[tokio::test]
 async fn a_body_that_does_not_come_is_given_up() {
     let answer = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{";
-    check(Answer::Exactly(answer.to_owned()), true, ["ok", "transient", "transient"]).await;
+    check(Answer::Exactly(answer.to_owned()), true, ["ok", "transient", "transient", "transient"])
+        .await;
 }
 
 #[tokio::test]
 async fn a_head_that_does_not_end_is_given_up() {
-    check(Answer::Exactly("HTTP/1.1 200 OK\r\nx-".to_owned()), true, ["transient"; 3]).await;
+    check(Answer::Exactly("HTTP/1.1 200 OK\r\nx-".to_owned()), true, ["transient"; 4]).await;
 }
 
 #[tokio::test]
 async fn a_success_whose_body_is_cut_off_is_no_confirmation_where_the_body_counts() {
-    let expected = ["ok", "transient", "transient"];
+    let expected = ["ok", "transient", "transient", "transient"];
     check(Answer::ThenCloses("HTTP/1.1 200 OK\r\ncontent-length: 90\r\n\r\n{}"), false, expected)
         .await;
     let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nff\r\n{}";
@@ -313,20 +319,20 @@ async fn a_success_whose_body_is_cut_off_is_no_confirmation_where_the_body_count
 #[tokio::test]
 async fn a_connection_that_is_reset_counts_by_what_arrived() {
     let whole = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
-    check(Answer::ThenResets(whole), false, ["ok", "ok", "misconfigured"]).await;
-    let expected = ["ok", "transient", "transient"];
+    check(Answer::ThenResets(whole), false, ["ok", "misconfigured", "ok", "misconfigured"]).await;
+    let expected = ["ok", "transient", "transient", "transient"];
     check(Answer::ThenResets("HTTP/1.1 200 OK\r\ncontent-length: 90\r\n\r\n{}"), false, expected)
         .await;
     check(Answer::ThenResets("HTTP/1.1 200 OK\r\n\r\n"), false, expected).await;
-    check(Answer::ThenResets("HTTP/1.1 200"), false, ["transient"; 3]).await;
-    check(Answer::ThenResets(""), false, ["transient"; 3]).await;
+    check(Answer::ThenResets("HTTP/1.1 200"), false, ["transient"; 4]).await;
+    check(Answer::ThenResets(""), false, ["transient"; 4]).await;
 }
 
 #[tokio::test]
 async fn a_connection_that_closes_without_an_answer_is_a_transient_failure() {
-    check(Answer::ThenCloses(""), false, ["transient"; 3]).await;
-    check(Answer::ThenCloses("HTTP/1.1 200"), false, ["transient"; 3]).await;
-    check(Answer::ThenCloses("220 mail.example.org ESMTP\r\n"), false, ["transient"; 3]).await;
+    check(Answer::ThenCloses(""), false, ["transient"; 4]).await;
+    check(Answer::ThenCloses("HTTP/1.1 200"), false, ["transient"; 4]).await;
+    check(Answer::ThenCloses("220 mail.example.org ESMTP\r\n"), false, ["transient"; 4]).await;
 }
 
 fn with_body(body: &str) -> Answer {
@@ -336,13 +342,14 @@ fn with_body(body: &str) -> Answer {
 
 #[tokio::test]
 async fn a_body_that_is_not_of_the_protocol_is_no_confirmation_where_the_body_counts() {
-    let expected = ["ok", "refused", "misconfigured"];
+    let expected = ["ok", "misconfigured", "refused", "misconfigured"];
     check(with_body("<!DOCTYPE html><title>Log in</title>"), false, expected).await;
     let depth = 10_000;
     for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
         let nested = format!("{}0{}", open.repeat(depth), close.repeat(depth));
-        let counts =
-            format!(r#"{{"status":{nested},"partialSuccess":{{"rejectedLogRecords":{nested}}}}}"#);
+        let counts = format!(
+            r#"{{"status":{nested},"results":{nested},"partialSuccess":{{"rejectedLogRecords":{nested}}}}}"#
+        );
         check(with_body(&counts), false, expected).await;
     }
 }
@@ -350,9 +357,9 @@ async fn a_body_that_is_not_of_the_protocol_is_no_confirmation_where_the_body_co
 #[tokio::test]
 async fn lengths_that_contradict_each_other_are_no_answer() {
     let twice = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}}";
-    check(Answer::Exactly(twice.to_owned()), false, ["transient"; 3]).await;
+    check(Answer::Exactly(twice.to_owned()), false, ["transient"; 4]).await;
     let negative = "HTTP/1.1 200 OK\r\ncontent-length: -2\r\n\r\n{}";
-    check(Answer::Exactly(negative.to_owned()), false, ["transient"; 3]).await;
+    check(Answer::Exactly(negative.to_owned()), false, ["transient"; 4]).await;
 }
 
 #[tokio::test]
@@ -361,7 +368,7 @@ async fn a_chunk_of_a_wrong_length_ends_the_body() {
         let answer = format!(
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{length}\r\n{{}}\r\n0\r\n\r\n"
         );
-        check(Answer::Exactly(answer), false, ["ok", "transient", "transient"]).await;
+        check(Answer::Exactly(answer), false, ["ok", "transient", "transient", "transient"]).await;
     }
 }
 
@@ -369,7 +376,9 @@ async fn a_chunk_of_a_wrong_length_ends_the_body() {
 async fn bytes_after_an_answer_do_not_answer_the_next_request() {
     let forged = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}HTTP/1.1 404 N\r\n\
                   content-length: 0\r\n\r\n";
-    for (backend, expected) in BACKENDS.into_iter().zip(["ok", "ok", "misconfigured"]) {
+    for (backend, expected) in
+        BACKENDS.into_iter().zip(["ok", "misconfigured", "ok", "misconfigured"])
+    {
         let hostile = Hostile::start(Answer::Exactly(forged.to_owned())).await;
         let backend = backend(&hostile.url(), TIMEOUT);
         for requests in 1..=3 {
@@ -388,7 +397,7 @@ async fn a_redirect_is_not_followed() {
         let answer = format!(
             "HTTP/1.1 {status} Moved\r\nlocation: {location}/v1/logs\r\ncontent-length: 0\r\n\r\n"
         );
-        let expected = ["misconfigured", "refused", "misconfigured"];
+        let expected = ["misconfigured", "misconfigured", "refused", "misconfigured"];
         check(Answer::Exactly(answer), false, expected).await;
     }
     assert_eq!(elsewhere.seen().opened, 0);

@@ -15,6 +15,9 @@ pub(crate) enum Answer {
     With(&'static str),
     /// Reads the request, does not accept it, and answers 200 with this body.
     Body(&'static str),
+    /// Reads the request, and answers 200 with this result for each event, as PostHog's v1 endpoint
+    /// does.
+    Each(&'static str),
     /// Reads the request, and answers with the head. The body follows when the test calls
     /// [`Collector::release_body`].
     HeadFirst,
@@ -174,9 +177,14 @@ async fn serve(stream: TcpStream, all: Arc<watch::Sender<Seen>>, respond: Respon
             break;
         };
         let status = if let Answer::With(status) = answer { status } else { "200 OK" };
-        let is_accepted = status.starts_with('2') && !matches!(answer, Answer::Body(_));
+        let is_accepted = match answer {
+            Answer::Body(_) => false,
+            Answer::Each(result) => result.contains(r#""ok""#),
+            _ => status.starts_with('2'),
+        };
         let body = match answer {
             Answer::Body(body) => body.as_bytes().to_vec(),
+            Answer::Each(result) => result_for_each(&request, result),
             Answer::Long(bytes) => vec![b'x'; bytes],
             _ if is_accepted => respond(&request),
             _ => Vec::new(),
@@ -198,6 +206,14 @@ async fn serve(stream: TcpStream, all: Arc<watch::Sender<Seen>>, respond: Respon
         }
     }
     all.send_modify(|seen| seen.ended += 1);
+}
+
+/// Returns an answer of PostHog's v1 endpoint with `result` for each event of `request`.
+fn result_for_each(request: &[u8], result: &str) -> Vec<u8> {
+    let request: serde_json::Value = serde_json::from_slice(request).unwrap();
+    let ids = request["batch"].as_array().unwrap().iter().map(|event| &event["uuid"]);
+    let results: Vec<_> = ids.map(|id| format!("{id}:{result}")).collect();
+    format!(r#"{{"results":{{{}}}}}"#, results.join(",")).into_bytes()
 }
 
 /// Returns whether all of `bytes` was written.
