@@ -29,6 +29,8 @@ struct Faulty {
     limitations: &'static [Limitation],
     mode: Mutex<Mode>,
     received: Mutex<Vec<ReceivedEvent>>,
+    /// The events of batches that were refused.
+    refused: Mutex<Vec<Uuid>>,
     /// The events of a `send` that was dropped.
     dropped: Mutex<Vec<ReceivedEvent>>,
     has_sent: AtomicBool,
@@ -43,6 +45,7 @@ impl Faulty {
             limitations,
             mode: Mutex::new(Mode::Accept),
             received: Mutex::default(),
+            refused: Mutex::default(),
             dropped: Mutex::default(),
             has_sent: AtomicBool::new(false),
             is_closed: AtomicBool::new(false),
@@ -153,9 +156,7 @@ impl Faulty {
         };
         let events = batch.events().map(|event| self.received_form(batch, event));
         self.log().extend(events.take(arrives));
-        if self.fault == "never repeats" {
-            self.is_closed.store(true, Ordering::Relaxed);
-        }
+        self.refused.lock().unwrap().extend(batch.events().map(OutgoingEvent::uuid));
         Err(failure.into())
     }
 }
@@ -199,6 +200,12 @@ impl Backend for Faulty {
                 let dropped = std::mem::take(&mut *self.dropped.lock().unwrap());
                 if self.fault == "delivers after a drop" {
                     self.log().extend(dropped);
+                }
+                let refused = self.refused.lock().unwrap().clone();
+                if self.fault == "never repeats"
+                    && batch.events().any(|event| refused.contains(&event.uuid()))
+                {
+                    return Err(DeliveryFailure::Rejected.into());
                 }
                 self.accept(batch)
             }
