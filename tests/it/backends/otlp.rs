@@ -39,7 +39,6 @@ fn flat(value: &Value) -> Value {
         "arrayValue" => value["values"].as_array().unwrap().iter().map(flat).collect(),
         // A number above `i64::MAX` is a text.
         "stringValue" if text(value) == u64::MAX.to_string() => u64::MAX.into(),
-        "arrayValue" => value["values"].as_array().into_iter().flatten().map(flat).collect(),
         _ => value.clone(),
     }
 }
