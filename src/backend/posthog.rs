@@ -328,6 +328,10 @@ impl Backend for PostHog {
         host_of(&self.url)
     }
 
+    fn default_label(&self) -> Option<String> {
+        Some(format!("{}/{}", host_of(&self.url)?, self.key.0.trim()))
+    }
+
     fn render(&self, batch: &Batch) -> Option<String> {
         let masked = ApiKey("[API key]".into());
         let body = self.plain_body(&masked, batch).ok()?;

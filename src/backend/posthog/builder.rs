@@ -235,6 +235,7 @@ fn url(endpoint: &str, path: &[&str]) -> Result<Url, PostHogBuildError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::Backend;
 
     #[test]
     fn batch_is_appended_to_the_endpoint() {
@@ -250,6 +251,18 @@ mod tests {
             let batch = super::url(endpoint, &["batch", ""]).unwrap();
             assert_eq!(batch.as_str(), url, "{endpoint}");
         }
+    }
+
+    #[test]
+    fn each_project_at_a_host_has_a_label_of_its_own() {
+        let label = |endpoint: &str, key: &str| {
+            Backend::default_label(&PostHogBuilder::new(endpoint, key).build().unwrap()).unwrap()
+        };
+        let cloud = "https://eu.i.posthog.com";
+        let label_of_one = label(cloud, "phc_one");
+        assert_ne!(label_of_one, label(cloud, "phc_two"));
+        assert_ne!(label_of_one, label("https://us.i.posthog.com", "phc_one"));
+        assert_eq!(label_of_one, label(cloud, " phc_one "));
     }
 
     #[test]
