@@ -305,7 +305,7 @@ impl Backend for PostHog {
     }
 
     fn default_label(&self) -> Option<String> {
-        Some(format!("{}/{}", host_of(&self.url)?, self.key.0))
+        Some(format!("{}/{}", host_of(&self.url)?, self.key.0.trim()))
     }
 
     fn render(&self, batch: &Batch) -> Option<String> {

@@ -208,6 +208,7 @@ fn check_key(key: &str) -> Result<(), PostHogBuildError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::Backend;
 
     #[test]
     fn batch_is_appended_to_the_endpoint() {
@@ -223,6 +224,18 @@ mod tests {
             let posthog = PostHog::builder(endpoint, "phc_key").v1(false).build().unwrap();
             assert_eq!(posthog.url.as_str(), url, "{endpoint}");
         }
+    }
+
+    #[test]
+    fn each_project_at_a_host_has_a_label_of_its_own() {
+        let label = |endpoint: &str, key: &str| {
+            Backend::default_label(&PostHogBuilder::new(endpoint, key).build().unwrap()).unwrap()
+        };
+        let cloud = "https://eu.i.posthog.com";
+        let label_of_one = label(cloud, "phc_one");
+        assert_ne!(label_of_one, label(cloud, "phc_two"));
+        assert_ne!(label_of_one, label("https://us.i.posthog.com", "phc_one"));
+        assert_eq!(label_of_one, label(cloud, " phc_one "));
     }
 
     #[test]
