@@ -273,9 +273,10 @@ fn no_property_is_lost_to_an_attribute_of_otlp() {
             }
         }
         for (key, value) in &own {
-            let kept = [key.clone(), format!("property.{key}")].into_iter().find(|name| {
-                attributes.get(name).is_some_and(|a| a["intValue"] == value.to_string())
-            });
+            let spelled = value.to_string();
+            let kept = [key.clone(), format!("property.{key}")]
+                .into_iter()
+                .find(|name| attributes.get(name).is_some_and(|a| a["intValue"] == *spelled));
             let name = kept.unwrap_or_else(|| panic!("{key} is not in {attributes:?}"));
             attributes.remove(&name);
             renamed += usize::from(name != *key);

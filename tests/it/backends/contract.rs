@@ -248,7 +248,7 @@ impl Backend for Faulty {
 
     async fn closed(&self) {
         if self.fault == "is never closed" {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }
