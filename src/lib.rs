@@ -125,6 +125,7 @@ pub use self::{
         Backend, Batch, BoxError, DeliveryError, JsonLines, PartialDelivery, Party, Recipient,
     },
     consent::{
+        policy::{InvalidPolicy, Policy},
         state::{ClosedReason, Consent, ConsentState, GateState, HoldReason, Prompt},
         switch::{Note, Switch},
     },

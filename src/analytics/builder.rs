@@ -14,10 +14,11 @@ use crate::{
     backend::{DynBackend, Recipient, unique_names::unique_names},
     consent::{
         machine::{Machine, Save, Settings},
+        policy::{InvalidPolicy, Policy},
         record::Record,
     },
     disclosure::{Configuration, DisclosedRecipient},
-    event::{InvalidEvent, Properties, UserProperties},
+    event::{InvalidEvent, Properties, UserProperties, unix_time::unix_millis},
     guard::{Detector, Guard, GuardPolicy, TextPolicy},
     history::{History, recorded::Recorded, sent_event::Addressee},
     matrix::{
@@ -76,6 +77,9 @@ pub enum BuildError {
     /// The client is not logged in.
     #[error("the client has no session")]
     NoSession,
+    /// The [`policy`](AnalyticsBuilder::policy) is invalid.
+    #[error("the policy is invalid")]
+    Policy(#[source] InvalidPolicy),
     /// The durable queue cannot be used.
     #[error(transparent)]
     Queue(#[from] QueueError),
@@ -111,6 +115,7 @@ pub struct AnalyticsBuilder {
     request_timeout: Duration,
     do_not_track: bool,
     history: Option<usize>,
+    policy: Option<Policy>,
 }
 
 impl From<LoadError> for BuildError {
@@ -149,6 +154,7 @@ impl AnalyticsBuilder {
             request_timeout: Duration::from_secs(10),
             do_not_track: is_do_not_track_set(),
             history: None,
+            policy: None,
         }
     }
 
@@ -231,6 +237,22 @@ impl AnalyticsBuilder {
         self
     }
 
+    /// Opens the gate only if the user agreed to `policy`; to whatever an opt-in says if not set.
+    ///
+    /// An opt-in then writes into the account's event which version the user agreed to, when,
+    /// and to which recipients. The event keeps the newest eight versions, so that devices with
+    /// different versions of the app do not ask in turns. An opt-out removes them all.
+    ///
+    /// If the account has no such entry for `policy`, the gate stays
+    /// [`Closed(PolicyNotAgreed)`](crate::ClosedReason::PolicyNotAgreed) and
+    /// [`Analytics::should_ask`] returns `true`. If the user agrees, call
+    /// [`Analytics::opt_in`], which keeps the ID; otherwise [`Analytics::opt_out`]. Each device
+    /// asks at most once for each version, even if another client removes the entries.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = Some(policy);
+        self
+    }
+
     /// Acts as if `DO_NOT_TRACK` were set, whatever the environment holds.
     pub fn do_not_track(mut self) -> Self {
         self.do_not_track = true;
@@ -269,6 +291,8 @@ impl AnalyticsBuilder {
         }
         self.super_properties.check().map_err(BuildError::SuperProperties)?;
         self.user_properties.check().map_err(BuildError::UserProperties)?;
+        let policy = self.policy.map(Arc::new);
+        policy.as_ref().map_or(Ok(()), |policy| policy.check()).map_err(BuildError::Policy)?;
         let user = session::user(&self.client).ok_or(BuildError::NoSession)?;
         let records = RecordStore::new(self.client.clone(), &self.event_type, &user);
         let place = RecordKey {
@@ -287,7 +311,8 @@ impl AnalyticsBuilder {
         };
         let settings =
             Settings { do_not_track: self.do_not_track, request_timeout: self.request_timeout };
-        let machine = Machine::new(record, stored, settings, fastrand::f64());
+        let machine = Machine::new(record, stored, settings, fastrand::f64())
+            .with_policy(policy.clone(), unix_millis());
         let guard = Guard::new(self.guard_policy, self.detectors);
         let guard = Arc::new(guard.with_text_policy(self.text_policy));
         let configuration = Configuration {
@@ -337,7 +362,8 @@ impl AnalyticsBuilder {
             &self.event_type,
             self.request_timeout,
             claim.request_lock(),
-        );
+        )
+        .with_policy(policy);
         let sink = Sink::new(backends, self.limits, guard)
             .with_properties(self.super_properties, self.user_properties);
         #[cfg(feature = "sqlite")]

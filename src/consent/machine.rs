@@ -35,6 +35,7 @@ mod fetch;
 mod model;
 mod operation;
 mod opt_in;
+mod policy;
 mod queries;
 mod removal;
 mod request;
@@ -54,6 +55,7 @@ use self::{
     calls::Calls,
     operation::Operation,
     opt_in::OptIn,
+    policy::Asked,
     save::Disk,
     server::{Generation, LastAnswer, Server},
     upcoming::Wake,
@@ -71,6 +73,7 @@ use crate::{analytics_id::AnalyticsId, gate::WipeReason};
 #[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 pub(crate) struct Machine {
     settings: Settings,
+    asked: Asked,
     record: Record,
     disk: Disk,
     server: Server,
@@ -155,6 +158,7 @@ impl Machine {
     pub(crate) fn new(record: Record, stored: Record, settings: Settings, jitter: f64) -> Self {
         Self {
             settings,
+            asked: Asked::default(),
             disk: Disk::holding(stored),
             record,
             server: Server::default(),

@@ -121,7 +121,7 @@ impl Content {
             Member::Unusable => ObservedId::Unusable,
             Member::Usable(id) => ObservedId::Usable(id.real()),
         };
-        Observed { flag: self.flag(), id }
+        Observed { flag: self.flag(), id, agreed: None }
     }
 }
 

@@ -49,7 +49,7 @@ impl Device {
             Some(Wire::Get { .. }) => Request::GetAnswered,
             Some(Wire::Put { change, is_applied: false, .. }) => Request::Put {
                 content: Content::of(&change.outcome()),
-                is_opt_in: matches!(change, Change::OptIn(_)),
+                is_opt_in: matches!(change, Change::OptIn(..)),
             },
             Some(Wire::Put { .. }) => Request::PutApplied,
             None => Request::None,
