@@ -129,13 +129,13 @@ impl Record {
     /// raises the epoch.
     pub(crate) fn withdraw(&mut self, removal: Removal) {
         self.removal = self.removal.max(Some(removal));
+        self.agreed = None;
         self.withdraw_elsewhere();
     }
 
     /// Notes that the user withdrew on another device. The caller raises the epoch.
     pub(crate) fn withdraw_elsewhere(&mut self) {
         self.decision = Consent::Denied;
-        self.agreed = None;
         self.withdrawn_in = self.epoch + 1;
     }
 
