@@ -2,18 +2,18 @@
 
 #[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog"))]
 mod http;
-#[cfg_attr(not(test), expect(dead_code, reason = "the sink gives every backend the account's ID"))]
 pub(crate) mod identity;
 pub(crate) mod jsonl;
 #[cfg(feature = "matomo")]
 mod matomo;
 #[cfg(feature = "otlp")]
 mod otlp;
+mod outcome;
 mod partial;
 #[cfg(feature = "posthog")]
 mod posthog;
 mod recipient;
-#[cfg(any(feature = "matomo", feature = "otlp"))]
+#[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog"))]
 #[cfg(test)]
 mod samples;
 pub(crate) mod unique_names;
@@ -28,12 +28,15 @@ pub use self::matomo::{Matomo, MatomoBuildError, MatomoBuilder};
 pub use self::otlp::{Otlp, OtlpBuildError, OtlpBuilder, OtlpEncoding};
 #[cfg(feature = "posthog")]
 pub use self::posthog::{PostHog, PostHogBuildError, PostHogBuilder};
+pub(crate) use self::recipient::Destination;
 pub use self::{
+    identity::Identity,
     jsonl::JsonLines,
+    outcome::EventOutcome,
     partial::PartialDelivery,
-    recipient::{Party, Recipient},
+    recipient::{LabelError, Party, Recipient},
 };
-use crate::{analytics_id::AnalyticsId, event::OutgoingEvent};
+use crate::event::OutgoingEvent;
 
 /// Sends batches of events to a service.
 ///
@@ -84,6 +87,27 @@ pub trait Backend: Send + Sync + 'static {
         None
     }
 
+    /// Returns the [label](Recipient::label) of the recipient unless the app sets one; the
+    /// [`host`](Self::host) by default.
+    ///
+    /// It names the service and the app's account there, because two customers of one service
+    /// must not know a person by the same pseudonym. It is never shown or sent.
+    fn default_label(&self) -> Option<String> {
+        self.host()
+    }
+
+    /// Returns the identifier of the person that the service gets unless the app chooses another
+    /// with [`Recipient::identity`]; [`Identity::Account`] by default.
+    fn default_identity(&self) -> Identity {
+        Identity::Account
+    }
+
+    /// Returns the identifier under which the service stores the person that
+    /// [`Batch::distinct_id`] names, for an erasure request; the same by default.
+    fn stored_identifier(&self, distinct_id: &str) -> String {
+        distinct_id.to_owned()
+    }
+
     /// Returns the text that [`send`](Self::send) would send, before compression, for
     /// [`Analytics::preview`](crate::Analytics::preview). A secret, such as an API key, must be
     /// replaced by a placeholder. By default, there is none, and the event is shown as
@@ -95,8 +119,8 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Releases everything held for the account, such as connections and buffers.
     ///
-    /// The sink calls this when the user withdraws, when the session ends, and at
-    /// shutdown. A later `send` starts from a clean state. Work that takes time may
+    /// The sink calls this when the user withdraws, when the session ends, at shutdown, and
+    /// between two identifiers of an [anonymous](Identity::Anonymous) recipient. A later `send` starts from a clean state. Work that takes time may
     /// continue after this returns; [`closed`](Self::closed) waits for it.
     fn close(&self) {}
 
@@ -135,6 +159,18 @@ impl<B: Backend> Backend for Arc<B> {
         (**self).host()
     }
 
+    fn default_label(&self) -> Option<String> {
+        (**self).default_label()
+    }
+
+    fn default_identity(&self) -> Identity {
+        (**self).default_identity()
+    }
+
+    fn stored_identifier(&self, distinct_id: &str) -> String {
+        (**self).stored_identifier(distinct_id)
+    }
+
     fn render(&self, batch: &Batch) -> Option<String> {
         (**self).render(batch)
     }
@@ -148,22 +184,49 @@ impl<B: Backend> Backend for Arc<B> {
     }
 }
 
-/// Events that are sent together, and the analytics ID that they are sent under.
-#[derive(Clone, Debug)]
+/// Events that are sent together, and the identifier of the person.
+#[derive(Clone)]
 pub struct Batch {
-    id: AnalyticsId,
+    identity: Identity,
+    distinct_id: String,
     events: Vec<Arc<OutgoingEvent>>,
 }
 
+/// Prints no identifier.
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("identity", &self.identity)
+            .field("events", &self.events)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Batch {
-    pub(crate) fn new(id: AnalyticsId, events: Vec<Arc<OutgoingEvent>>) -> Self {
-        Self { id, events }
+    pub(crate) fn new(
+        identity: Identity,
+        distinct_id: String,
+        events: Vec<Arc<OutgoingEvent>>,
+    ) -> Self {
+        Self { identity, distinct_id, events }
     }
 
-    /// Returns the analytics ID of the account, as the homeserver holds it.
+    /// Creates a batch with a placeholder for the identifier.
+    pub(crate) fn preview(identity: Identity, event: Arc<OutgoingEvent>) -> Self {
+        Self::new(identity, identity.placeholder().to_owned(), vec![event])
+    }
+
+    /// Returns the identifier that this recipient gets of the person, the same for all events of
+    /// the batch: a text of 1 to 200 bytes.
     #[must_use]
-    pub fn analytics_id(&self) -> &AnalyticsId {
-        &self.id
+    pub fn distinct_id(&self) -> &str {
+        &self.distinct_id
+    }
+
+    /// Returns the kind of the identifier.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.identity
     }
 
     /// Returns the events, oldest first.
@@ -188,6 +251,7 @@ impl Batch {
 /// | | the batch | the next attempt |
 /// |---|---|---|
 /// | `Partial` | is done | at once |
+/// | `PerEvent` | is done, except for the events to be sent again, which wait | as after `Throttled` if there are any; as after `Rejected` if no event was delivered; else at once |
 /// | `Refused` | is dropped | as after `Rejected` |
 /// | `Rejected`, `TooLarge` | is halved; a single event is dropped | at once; from the tenth refusal on, every 6 seconds, and less often if every batch is refused (up to 5 minutes apart) |
 /// | `Transient`, `Throttled` | waits | after a second, then twice as long each time, up to 5 minutes; half of each wait is random; never before the time that the backend asked for (up to an hour) |
@@ -204,6 +268,18 @@ pub enum DeliveryError {
     /// again.
     #[error("the backend did not accept all events of the batch")]
     Partial(PartialDelivery),
+    /// The backend has answered for each event of the batch.
+    ///
+    /// The events to be sent again keep their unique IDs and their order, and are the first of
+    /// the next batch. Only other events of this batch can arrive before them.
+    #[error("the backend did not accept all events of the batch")]
+    PerEvent {
+        /// The outcome of each event, in the order of [`Batch::events`]. An event without one
+        /// is sent again.
+        outcomes: Vec<EventOutcome>,
+        /// The time that the backend asked to wait before events are sent again.
+        retry_after: Option<Duration>,
+    },
     /// The backend refuses the batch, and its protocol forbids sending it again.
     ///
     /// The sink drops all events of the batch, and counts them as rejected.
@@ -263,6 +339,9 @@ pub(crate) trait DynBackend: Send + Sync {
     fn send<'a>(&'a self, batch: &'a Batch) -> SendFuture<'a>;
     fn carries_user_properties(&self, event: &OutgoingEvent) -> bool;
     fn host(&self) -> Option<String>;
+    fn default_label(&self) -> Option<String>;
+    fn default_identity(&self) -> Identity;
+    fn stored_identifier(&self, distinct_id: &str) -> String;
     fn render(&self, batch: &Batch) -> Option<String>;
     fn close(&self);
     fn closed(&self) -> ClosedFuture<'_>;
@@ -288,6 +367,18 @@ impl<B: Backend> DynBackend for B {
 
     fn host(&self) -> Option<String> {
         Backend::host(self)
+    }
+
+    fn default_label(&self) -> Option<String> {
+        Backend::default_label(self)
+    }
+
+    fn default_identity(&self) -> Identity {
+        Backend::default_identity(self)
+    }
+
+    fn stored_identifier(&self, distinct_id: &str) -> String {
+        Backend::stored_identifier(self, distinct_id)
     }
 
     fn render(&self, batch: &Batch) -> Option<String> {

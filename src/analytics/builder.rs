@@ -11,7 +11,10 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    backend::{DynBackend, Recipient, unique_names::unique_names},
+    backend::{
+        Destination, DynBackend, LabelError, Recipient, identity::KnownAs,
+        unique_names::unique_names,
+    },
     consent::{
         machine::{Machine, Save, Settings},
         policy::{InvalidPolicy, Policy},
@@ -77,6 +80,15 @@ pub enum BuildError {
     /// The client is not logged in.
     #[error("the client has no session")]
     NoSession,
+    /// The [`policy`](AnalyticsBuilder::policy) names recipients, but not this one.
+    #[error("the policy does not name the label of the recipient {recipient}")]
+    NotInPolicy {
+        /// The name of the recipient.
+        recipient: String,
+    },
+    /// The label of a recipient cannot make its identifiers.
+    #[error(transparent)]
+    Label(#[from] LabelError),
     /// The [`policy`](AnalyticsBuilder::policy) is invalid.
     #[error("the policy is invalid")]
     Policy(#[source] InvalidPolicy),
@@ -291,8 +303,7 @@ impl AnalyticsBuilder {
         }
         self.super_properties.check().map_err(BuildError::SuperProperties)?;
         self.user_properties.check().map_err(BuildError::UserProperties)?;
-        let policy = self.policy.map(Arc::new);
-        policy.as_ref().map_or(Ok(()), |policy| policy.check()).map_err(BuildError::Policy)?;
+        let policy = self.policy.map(|policy| checked(policy, &self.recipients)).transpose()?;
         let user = session::user(&self.client).ok_or(BuildError::NoSession)?;
         let records = RecordStore::new(self.client.clone(), &self.event_type, &user);
         let place = RecordKey {
@@ -315,6 +326,7 @@ impl AnalyticsBuilder {
             .with_policy(policy.clone(), unix_millis());
         let guard = Guard::new(self.guard_policy, self.detectors);
         let guard = Arc::new(guard.with_text_policy(self.text_policy));
+        let all_known_as = Recipient::all_known_as(&self.recipients)?;
         let configuration = Configuration {
             recipients: self.recipients.iter().map(DisclosedRecipient::new).collect(),
             #[cfg(feature = "sqlite")]
@@ -332,6 +344,7 @@ impl AnalyticsBuilder {
         let backends = self.recipients.into_iter().map(|recipient| recipient.backend);
         let mut backends: Vec<_> = backends.collect();
         let lanes = unique_names(&backends.iter().map(|b| b.name()).collect::<Vec<_>>());
+        let lanes: Vec<_> = lanes.iter().zip(&all_known_as).map(lane_name).collect();
         if let Some(history) = &history {
             let recorded = |((backend, name), lane)| -> Box<dyn DynBackend> {
                 let to = Arc::new(Addressee { backend: lane, name });
@@ -364,7 +377,12 @@ impl AnalyticsBuilder {
             claim.request_lock(),
         )
         .with_policy(policy);
-        let sink = Sink::new(backends, self.limits, guard)
+        let destinations = backends
+            .into_iter()
+            .zip(all_known_as)
+            .map(|(backend, known_as)| Destination { backend, known_as })
+            .collect();
+        let sink = Sink::new(destinations, self.limits, guard)
             .with_properties(self.super_properties, self.user_properties);
         #[cfg(feature = "sqlite")]
         let sink = match journal {
@@ -376,6 +394,25 @@ impl AnalyticsBuilder {
                 .with_history(history);
         claim.take_over();
         Ok(Analytics::start(inner, self.event_type, claim))
+    }
+}
+
+/// Returns the name of a recipient in the file of a durable queue. An event that waits for a
+/// recipient is never sent to one that knows the person by another identifier.
+fn lane_name((name, known_as): (&String, &KnownAs)) -> String {
+    match known_as.tag() {
+        Some(tag) => format!("{name}/{tag}"),
+        None => name.clone(),
+    }
+}
+
+/// Returns `policy` if it is valid and, where it names recipients, names each of these.
+fn checked(policy: Policy, recipients: &[Recipient]) -> Result<Arc<Policy>, BuildError> {
+    policy.check().map_err(BuildError::Policy)?;
+    let unnamed = recipients.iter().find(|recipient| !policy.allows(recipient.label_or_default()));
+    match unnamed {
+        Some(recipient) => Err(BuildError::NotInPolicy { recipient: recipient.shown_name() }),
+        None => Ok(Arc::new(policy)),
     }
 }
 

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 /// The longest version, in bytes.
 const MAX_VERSION_BYTES: usize = 64;
 /// The longest label of a recipient, in bytes.
-const MAX_LABEL_BYTES: usize = 128;
+const MAX_LABEL_BYTES: usize = 300;
 /// The most recipients of one policy.
 const MAX_RECIPIENTS: usize = 16;
 /// The lowest value of [`Policy::renew_after`].
@@ -49,7 +49,7 @@ pub enum InvalidPolicy {
     /// The version, or the label of a recipient, is empty or blank.
     #[error("the version or the label of a recipient is empty")]
     Empty,
-    /// The label of a recipient is longer than 128 bytes.
+    /// The label of a recipient is longer than 300 bytes.
     #[error("the label of a recipient has {length} bytes, of at most {MAX_LABEL_BYTES}")]
     LongLabel {
         /// The length of the label, in bytes.
@@ -76,9 +76,13 @@ impl Policy {
         Self { version: version.into(), recipients: BTreeSet::new(), renew_after: None }
     }
 
-    /// Makes the recipients, by their labels, a part of what the user agrees to. The user is
-    /// asked again when there is another one; not if one is left out. At most 16 of up to 128
-    /// bytes each. Replaces the recipients of an earlier call.
+    /// Makes the recipients a part of what the user agrees to. The user is asked again when
+    /// there is another one, and not when one is left out.
+    ///
+    /// Each is named by its [`label`](crate::Recipient::label), or by
+    /// [`Backend::default_label`](crate::Backend::default_label) if it has none; at most 16. A
+    /// builder with a recipient that is not named here is refused. Replaces the recipients of
+    /// an earlier call.
     pub fn recipients(mut self, labels: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.recipients = labels.into_iter().map(Into::into).collect();
         self
@@ -108,6 +112,11 @@ impl Policy {
             }
         }
         Ok(())
+    }
+
+    /// Returns whether a recipient with this label may get events.
+    pub(crate) fn allows(&self, label: Option<String>) -> bool {
+        self.recipients.is_empty() || label.is_some_and(|label| self.recipients.contains(&label))
     }
 
     /// Returns for how long an agreement given at `at` still holds at `today`, both in

@@ -10,11 +10,13 @@ mod frozen;
 mod guarded;
 mod hanging;
 mod history;
+mod identity;
 #[cfg(unix)]
 mod kill;
 #[cfg(unix)]
 mod links;
 mod numbers;
+mod per_event;
 mod text_policy;
 mod user_properties;
 mod wiped;
@@ -126,9 +128,11 @@ fn every_test_named_in_the_documentation_exists() {
         ("guarded", include_str!("durable/guarded.rs")),
         ("hanging", include_str!("durable/hanging.rs")),
         ("history", include_str!("durable/history.rs")),
+        ("identity", include_str!("durable/identity.rs")),
         ("kill", include_str!("durable/kill.rs")),
         ("links", include_str!("durable/links.rs")),
         ("numbers", include_str!("durable/numbers.rs")),
+        ("per_event", include_str!("durable/per_event.rs")),
         ("text_policy", include_str!("durable/text_policy.rs")),
         ("user_properties", include_str!("durable/user_properties.rs")),
         ("wiped", include_str!("durable/wiped.rs")),

@@ -1,6 +1,7 @@
 //! P6: one account has one ID, and each re-opt-in gets a new one. `interleavings.rs` enumerates how
 //! two devices agree on one.
 
+mod recipients;
 mod withdrawn_ids;
 
 use std::{collections::BTreeSet, time::Duration};
@@ -313,7 +314,7 @@ async fn an_id_is_remembered_as_retired_before_it_is_removed() {
         .client_with(&login, |builder| builder.homeserver_url(proxy.uri()))
         .await
         .unwrap();
-    let device = Device { client, login };
+    let device = Device { client, login, policy: None };
     let (analytics, _) = device.start().await;
 
     // The device has not seen the ID before, and may stop right after the removal.

@@ -7,6 +7,8 @@ mod gated_proxy;
 pub(crate) mod log;
 #[cfg(feature = "matomo")]
 pub(crate) mod matomo;
+#[cfg(feature = "posthog")]
+pub(crate) mod posthog_v1;
 
 use std::{
     path::Path,
@@ -21,7 +23,7 @@ use std::{
 use futures_util::StreamExt as _;
 use matrix_analytics::{
     Analytics, AnalyticsBuilder, ConsentState, DeliveryReport, ELEMENT_EVENT_TYPE, GateState,
-    Properties,
+    Policy, Properties,
     testing::{
         AccountDataMethod, AccountDataRequest, AccountDataServer, DeviceLogin, Fault, Msc3391,
         Outcome, RecordingBackend,
@@ -106,7 +108,7 @@ impl World {
 
     pub(crate) async fn device_of(&self, login: DeviceLogin) -> Device {
         let client = self.server.client(&login).await.unwrap();
-        Device { client, login }
+        Device { client, login, policy: None }
     }
 
     /// Logs in a device of Alice whose account-data requests are held until the test releases them.
@@ -118,7 +120,7 @@ impl World {
             .client_with(&login, |builder| builder.homeserver_url(proxy.uri()))
             .await
             .unwrap();
-        (proxy, Device { client, login })
+        (proxy, Device { client, login, policy: None })
     }
 
     /// Opts out while the homeserver is unreachable.
@@ -168,7 +170,7 @@ impl World {
     pub(crate) async fn device_on_disk(&self, login: &DeviceLogin, directory: &Path) -> Device {
         let on_disk = |builder: ClientBuilder| builder.sqlite_store(directory, None);
         let client = self.server.client_with(login, on_disk).await.unwrap();
-        Device { client, login: login.clone() }
+        Device { client, login: login.clone(), policy: None }
     }
 
     /// Waits until the newest account-data request stalls.
@@ -213,11 +215,17 @@ pub(crate) fn id_in(content: &str) -> Option<String> {
 pub(crate) struct Device {
     pub(crate) client: Client,
     pub(crate) login: DeviceLogin,
+    /// The policy that its app asks the user to agree to.
+    pub(crate) policy: Option<Policy>,
 }
 
 impl Device {
     pub(crate) fn builder(&self) -> AnalyticsBuilder {
-        Analytics::builder(self.client.clone(), ELEMENT_EVENT_TYPE)
+        let builder = Analytics::builder(self.client.clone(), ELEMENT_EVENT_TYPE);
+        match &self.policy {
+            Some(policy) => builder.policy(policy.clone()),
+            None => builder,
+        }
     }
 
     /// Builds an `Analytics` that delivers to the returned recorder.

@@ -17,8 +17,8 @@ use crate::{analytics_id::AnalyticsId, consent::hex::hex};
 /// The name of the member.
 pub(in crate::consent) const POLICY: &str = "matrix-analytics.policy";
 
-/// The longest entry that is read, in bytes. One of this crate has about half of that.
-const MAX_ENTRY_BYTES: usize = 4096;
+/// The longest entry that is read, in bytes. The longest of this crate has two thirds of that.
+const MAX_ENTRY_BYTES: usize = 8192;
 
 #[derive(Deserialize)]
 struct Member<'a> {

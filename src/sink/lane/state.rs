@@ -3,13 +3,22 @@
 use std::num::NonZeroU64;
 
 use super::user::PendingUser;
+use crate::backend::identity::Session;
 use crate::sink::{
     counted::HasDrops,
     counters::Drops,
     limits::Limits,
-    queue::{Queue, Queued, Row},
+    queue::{Queue, Queued, Refused, Row},
     stats::DropReason,
 };
+
+/// What the events of one connection have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Connection {
+    pub(super) epoch: u64,
+    /// Present if the recipient must not be able to join two sessions.
+    pub(super) session: Option<Session>,
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct LaneState {
@@ -31,6 +40,8 @@ pub(crate) struct LaneState {
     pub(crate) user: PendingUser,
     /// The last row that was offered.
     pub(super) last_row: Row,
+    /// The rows that have left although earlier ones wait, for the file.
+    pub(super) left_early: Vec<NonZeroU64>,
     /// Whether delivery has ended for good.
     pub(super) ended: bool,
     /// The numbers of the last flush that was requested and of the last that was done.
@@ -38,8 +49,8 @@ pub(crate) struct LaneState {
     pub(super) flush_done: u64,
     /// Whether the last attempt of this process was requested.
     pub(super) shutting_down: bool,
-    /// The epoch in which the backend was last used. It may still hold a connection.
-    pub(super) connected: Option<u64>,
+    /// The last use of the backend, which may still hold a connection.
+    pub(super) connected: Option<Connection>,
 }
 
 impl HasDrops for LaneState {
@@ -83,11 +94,20 @@ impl LaneState {
         self.last_row = self.last_row.max(row);
     }
 
-    /// Returns the row up to which all events have left. Events leave in the order in
-    /// which they arrived.
+    /// Returns the row up to which all events have left. Those after it that have left as well
+    /// are in `left_early`.
     pub(super) fn done(&self) -> Row {
         let first = self.in_flight_row.or_else(|| self.queue.first_row());
         first.map_or(self.last_row, |row| row - 1)
+    }
+
+    /// Takes the rows that have left although earlier ones wait in the lane with `number`.
+    pub(super) fn take_left_early(&mut self, number: usize) -> Vec<Refused> {
+        let mut left = Vec::new();
+        for row in std::mem::take(&mut self.left_early) {
+            Refused::note(&mut left, number, row.get());
+        }
+        left
     }
 
     /// Returns the number of the oldest event that has not left.

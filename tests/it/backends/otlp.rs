@@ -33,6 +33,7 @@ fn flat(value: &Value) -> Value {
     let (kind, value) = value.as_object().unwrap().iter().next().unwrap();
     match &**kind {
         "intValue" => text(value).parse::<i64>().unwrap().into(),
+        "arrayValue" => value["values"].as_array().unwrap().iter().map(flat).collect(),
         // A number above `i64::MAX` is a text.
         "stringValue" if text(value) == u64::MAX.to_string() => u64::MAX.into(),
         _ => value.clone(),
@@ -43,7 +44,7 @@ fn received(record: &Value) -> ReceivedEvent {
     let mut received = ReceivedEvent {
         name: text(&record["eventName"]),
         uuid: uuid::Uuid::nil(),
-        analytics_id: String::new(),
+        distinct_id: String::new(),
         time: time(&record["timeUnixNano"]),
         properties: Map::new(),
         set: Map::new(),
@@ -56,7 +57,7 @@ fn received(record: &Value) -> ReceivedEvent {
             received.uuid = text(&value).parse().unwrap();
             None
         } else if key == "enduser.pseudo.id" {
-            received.analytics_id = text(&value);
+            received.distinct_id = text(&value);
             None
         } else if let Some(key) = key.strip_prefix("user_property.") {
             received.set.insert(key.to_owned(), value)
