@@ -23,7 +23,7 @@ use std::{
 use futures_util::StreamExt as _;
 use matrix_analytics::{
     Analytics, AnalyticsBuilder, ConsentState, DeliveryReport, ELEMENT_EVENT_TYPE, GateState,
-    Policy, Properties,
+    Policy, Properties, Recipient,
     testing::{
         AccountDataMethod, AccountDataRequest, AccountDataServer, DeviceLogin, Fault, Msc3391,
         Outcome, RecordingBackend,
@@ -215,15 +215,15 @@ pub(crate) fn id_in(content: &str) -> Option<String> {
 pub(crate) struct Device {
     pub(crate) client: Client,
     pub(crate) login: DeviceLogin,
-    /// The policy that its app asks the user to agree to.
-    pub(crate) policy: Option<Policy>,
+    /// The policy that its app asks the user to agree to, and the label of the recorder.
+    pub(crate) policy: Option<(Policy, &'static str)>,
 }
 
 impl Device {
     pub(crate) fn builder(&self) -> AnalyticsBuilder {
         let builder = Analytics::builder(self.client.clone(), ELEMENT_EVENT_TYPE);
         match &self.policy {
-            Some(policy) => builder.policy(policy.clone()),
+            Some((policy, _)) => builder.policy(policy.clone()),
             None => builder,
         }
     }
@@ -231,7 +231,11 @@ impl Device {
     /// Builds an `Analytics` that delivers to the returned recorder.
     pub(crate) async fn start(&self) -> (Analytics, RecordingBackend) {
         let recorder = RecordingBackend::new();
-        let analytics = self.builder().backend(recorder.clone()).build().await.unwrap();
+        let mut recipient = Recipient::new(recorder.clone());
+        if let Some((_, label)) = &self.policy {
+            recipient = recipient.label(*label);
+        }
+        let analytics = self.builder().backend(recipient).build().await.unwrap();
         (analytics, recorder)
     }
 

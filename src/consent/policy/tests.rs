@@ -132,7 +132,10 @@ fn the_newest_versions_and_recipients_are_kept() {
     let has = |label: u64| {
         agreements.agreed_at(&Policy::new("3").recipients([label.to_string()])).is_some()
     };
-    assert_eq!((0..20).filter(|label| has(*label)).collect::<Vec<_>>(), (4..20).collect::<Vec<_>>());
+    assert_eq!(
+        (0..20).filter(|label| has(*label)).collect::<Vec<_>>(),
+        (4..20).collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -185,11 +188,8 @@ fn a_member_that_is_bound_to_another_id_or_malformed_is_no_agreement() {
     // As Element Web creates another ID: the member is carried along.
     let carried = good.get().replace(r#""id":"abc""#, r#""id":"other""#);
     assert_eq!(agreed_at(&carried, &policy), None);
-    let renewed = opted_in(
-        Some(&RawValue::from_string(carried).unwrap()),
-        &id("other"),
-        version("4", 6),
-    );
+    let renewed =
+        opted_in(Some(&RawValue::from_string(carried).unwrap()), &id("other"), version("4", 6));
     assert_eq!(agreed_at(renewed.get(), &policy), None, "no entry of another ID is kept");
 
     let entry = json!({ "version": "3", "ts": 5 });
