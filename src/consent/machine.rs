@@ -14,6 +14,10 @@
 //! | Denied, clean | an ID retired here: Denied, one clean-up an epoch; another: Granted, Open | Denied | Denied | Denied |
 //! | Denied, removal pending | PUT, read back | PUT, read back | `id` member: PUT, read back; else discharged | `id` member: PUT, read back; else discharged |
 //!
+//! With a policy, "Open" also takes an agreement to it: in the content, or given on this
+//! device under the same ID. Without one, the gate is Closed(PolicyNotAgreed), with a wipe,
+//! and so it is for `true` without an ID. [`policy`] has the details.
+//!
 //! A retired ID is not usable, except where the table names it. Every wipe raises the
 //! epoch, and the gate wipes whenever it closes.
 //!

@@ -3,6 +3,7 @@
 
 mod failures;
 mod one_process;
+mod policy;
 mod shared_record;
 mod two_processes;
 

@@ -114,3 +114,89 @@ impl Record {
         agreed
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(name: &str) -> AnalyticsId {
+        AnalyticsId::from_foreign(name).unwrap()
+    }
+
+    fn policy(version: &str) -> Arc<Policy> {
+        Arc::new(Policy::new(version))
+    }
+
+    fn agreement(version: &str, at: u64) -> Agreement {
+        Agreement { policy: policy(version), at }
+    }
+
+    fn at(record: &Record, version: &str) -> Vec<u64> {
+        record.agreed_at(&policy(version)).collect()
+    }
+
+    #[test]
+    fn agreements_are_forgotten_with_their_id() {
+        let mut record = Record::default();
+        record.agree_here(&id("a"), Some(&agreement("3", 5)));
+        record.see_agreement(&id("a"), &policy("3"), Some(4));
+        assert_eq!(at(&record, "3"), [5, 4]);
+        let json = serde_json::to_string(&record).unwrap();
+        assert_eq!(serde_json::from_str::<Record>(&json).unwrap(), record);
+        record.retire(&id("b"));
+        assert_eq!(at(&record, "3"), [5, 4]);
+
+        let mut retired = record.clone();
+        retired.retire(&id("a"));
+        assert_eq!(retired.agreed, None);
+        let mut replaced = record.clone();
+        replaced.see_agreement(&id("b"), &policy("3"), None);
+        assert!(at(&replaced, "3").is_empty());
+        record.withdraw(crate::consent::record::Removal::Id);
+        assert_eq!(record.agreed, None);
+    }
+
+    #[test]
+    fn an_agreement_that_the_account_has_lost_counts_only_if_it_was_given_here() {
+        let mut record = Record::default();
+        record.agree_here(&id("a"), Some(&agreement("3", 5)));
+        record.see_agreement(&id("a"), &policy("4"), Some(6));
+        record.see_agreement(&id("a"), &policy("3"), None);
+        record.see_agreement(&id("a"), &policy("4"), None);
+        assert_eq!((at(&record, "3"), at(&record, "4")), (vec![5], vec![]));
+        record.see_agreement(&id("a"), &policy("4"), Some(6));
+        record.carry_agreements(&id("b"));
+        record.agree_here(&id("b"), None);
+        assert_eq!((at(&record, "3"), at(&record, "4")), (vec![5], vec![]));
+        record.see_agreement(&id("b"), &policy("3"), Some(7));
+        assert_eq!(at(&record, "3"), [5, 7]);
+    }
+
+    #[test]
+    fn a_merge_keeps_the_agreements_of_both_sides_unless_one_withdrew() {
+        let mut base = Record::default();
+        base.remember_id(&id("a"));
+        base.decision = crate::consent::state::Consent::Granted;
+        let (mut mine, mut theirs) = (base.clone(), base.clone());
+        mine.agree_here(&id("a"), Some(&agreement("3", 5)));
+        theirs.agree_here(&id("a"), Some(&agreement("3", 6)));
+        theirs.agree_here(&id("a"), Some(&agreement("4", 7)));
+        for (mine, theirs) in [(&mine, &theirs), (&theirs, &mine)] {
+            let merged = Record::merge(&base, mine, theirs);
+            assert_eq!((at(&merged, "3"), at(&merged, "4")), (vec![6], vec![7]));
+        }
+        // A side that changed nothing, and one that has another ID.
+        let merged = Record::merge(&mine, &mine, &theirs);
+        assert_eq!(at(&merged, "4"), [7]);
+        let mut other = base.clone();
+        other.agree_here(&id("b"), Some(&agreement("4", 8)));
+        let merged = Record::merge(&base, &mine, &other);
+        assert_eq!((at(&merged, "3"), at(&merged, "4")), (vec![5], vec![]));
+
+        let mut withdrawn = base.clone();
+        withdrawn.withdraw_elsewhere();
+        withdrawn.epoch += 1;
+        assert_eq!(Record::merge(&base, &mine, &withdrawn).agreed, None);
+        assert_eq!(Record::merge(&base, &withdrawn, &mine).agreed, None);
+    }
+}
