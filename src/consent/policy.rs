@@ -1,7 +1,7 @@
 //! The policy that an opt-in agrees to.
 
 pub(crate) mod agreements;
-pub(super) mod member;
+pub(crate) mod member;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 

@@ -15,7 +15,7 @@ use super::{
 use crate::{analytics_id::AnalyticsId, consent::hex::hex};
 
 /// The name of the member.
-pub(in crate::consent) const POLICY: &str = "matrix-analytics.policy";
+pub(crate) const POLICY: &str = "matrix-analytics.policy";
 
 /// The longest entry that is read, in bytes. The longest of this crate has two thirds of that.
 const MAX_ENTRY_BYTES: usize = 8192;
@@ -29,7 +29,7 @@ struct Member<'a> {
 
 /// Returns the agreements in the `member` of an event with this `id`. A malformed member, or
 /// one that is bound to another ID, has none, and malformed entries do not count.
-pub(in crate::consent) fn read(member: &RawValue, id: &AnalyticsId) -> Agreements {
+pub(crate) fn read(member: &RawValue, id: &AnalyticsId) -> Agreements {
     let mut agreements = Agreements::default();
     for (entry, _) in entries(member, id) {
         agreements.push(entry);
@@ -39,7 +39,7 @@ pub(in crate::consent) fn read(member: &RawValue, id: &AnalyticsId) -> Agreement
 
 /// Returns the `member` of an event with this `id` after `agreement` was added. Other entries
 /// are kept byte for byte, except the oldest if there are too many.
-pub(in crate::consent) fn with(
+pub(crate) fn with(
     member: Option<&RawValue>,
     id: &AnalyticsId,
     agreement: &Agreement,
