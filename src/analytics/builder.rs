@@ -249,7 +249,7 @@ impl AnalyticsBuilder {
         self
     }
 
-    /// Opens the gate only if the user agreed to `policy`; to whatever an opt-in says if not set.
+    /// Opens the gate only if the user agreed to `policy`; after any opt-in if not set.
     ///
     /// An opt-in then writes into the account's event which version the user agreed to, when,
     /// and to which recipients. The event keeps the newest eight versions, so that devices with
