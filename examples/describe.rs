@@ -30,6 +30,7 @@ pub fn describe_gate(gate: GateState) -> &'static str {
             ClosedReason::Unknown => "closed: the homeserver has not answered yet",
             ClosedReason::Undecided => "closed: the user has not decided",
             ClosedReason::DecisionErased => "closed: another client removed the decision",
+            ClosedReason::PolicyNotAgreed => "closed: the user has not agreed to the policy",
             _ => "closed",
         },
         _ => "unknown",
@@ -47,6 +48,9 @@ pub fn describe_note(note: Note) -> &'static str {
         Note::Settling => "Events leave in a moment, when the new ID has settled.",
         Note::DecisionErased => {
             "Nothing is sent: another client removed the decision. Opting in again renews it."
+        }
+        Note::PolicyNotAgreed => {
+            "Nothing is sent: the privacy policy has changed. Opting in agrees to it."
         }
         Note::MissingId => {
             "Nothing is sent: the account holds no usable ID. Opting in again creates one."

@@ -118,7 +118,8 @@ impl Analytics {
     /// Returns whether to ask the user for consent, once that is known.
     ///
     /// Waits while the homeserver has not answered, so a user who decided long ago is not
-    /// asked again. Returns `false` if the user has decided or must not be asked: under
+    /// asked again, except about a [`policy`](AnalyticsBuilder::policy) that the opt-in does not
+    /// agree to. Returns `false` if the user has decided or must not be asked: under
     /// `DO_NOT_TRACK` or a veto of this device, for a guest, and after the end of the session,
     /// [`Analytics::shutdown`] or the runtime, even if that happens during the wait. The future
     /// keeps no handle alive.
@@ -196,6 +197,9 @@ impl Analytics {
     }
 
     /// Opts the user in. Call it only when the user has just agreed.
+    ///
+    /// With a [`policy`](AnalyticsBuilder::policy), the user has agreed to that one, and the
+    /// account's event then says so.
     ///
     /// Keeps a usable ID of the account, unless the account holds an opt-out. Otherwise
     /// creates one; the gate then holds events for twice the

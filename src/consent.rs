@@ -3,6 +3,7 @@
 pub(crate) mod content;
 pub(crate) mod hex;
 pub(crate) mod machine;
+pub(crate) mod policy;
 pub(crate) mod record;
 pub(crate) mod state;
 pub(crate) mod switch;

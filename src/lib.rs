@@ -127,6 +127,7 @@ pub use self::{
         PartialDelivery, Party, Recipient,
     },
     consent::{
+        policy::{InvalidPolicy, Policy},
         state::{ClosedReason, Consent, ConsentState, GateState, HoldReason, Prompt},
         switch::{Note, Switch},
     },

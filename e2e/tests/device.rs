@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt as _;
-use matrix_analytics::{Analytics, ConsentState, ELEMENT_EVENT_TYPE, Limits, Properties};
+use matrix_analytics::{
+    Analytics, ConsentState, ELEMENT_EVENT_TYPE, Limits, Policy, Properties, Recipient,
+};
 use matrix_sdk::{
     Client, SessionMeta, SessionTokens,
     authentication::matrix::MatrixSession,
@@ -16,7 +18,7 @@ use crate::{
     syncing::{SyncKind, Syncing},
     user::{User, http_client},
     waiting::{Result, ensure, eventually, within},
-    witness::Witness,
+    witness::{LABEL, Witness},
 };
 
 /// Short, because a new ID settles for twice this time; long enough for a busy machine.
@@ -40,13 +42,14 @@ pub(crate) struct Install {
     pub(crate) kind: SyncKind,
     pub(crate) tokens: Tokens,
     pub(crate) request_timeout: Duration,
+    pub(crate) policy: Option<Policy>,
     store: Option<Arc<TempDir>>,
 }
 
 impl Install {
     pub(crate) fn new(url: &str, kind: SyncKind) -> Self {
         let (url, tokens, request_timeout) = (url.to_owned(), Tokens::Lasting, REQUEST_TIMEOUT);
-        Self { url, kind, tokens, request_timeout, store: None }
+        Self { url, kind, tokens, request_timeout, policy: None, store: None }
     }
 
     /// Uses a store that survives the process.
@@ -118,13 +121,15 @@ impl Device {
 
     pub(crate) async fn start_unconfirmed(install: Install, client: Client) -> Result<Self> {
         let witness = Witness::default();
-        let analytics = Analytics::builder(client.clone(), ELEMENT_EVENT_TYPE)
+        let mut builder = Analytics::builder(client.clone(), ELEMENT_EVENT_TYPE)
             .request_timeout(install.request_timeout)
             // Events leave only when they are flushed.
             .limits(Limits::default().batch_max_age(Duration::from_secs(3600)))
-            .backend(witness.clone())
-            .build()
-            .await?;
+            .backend(Recipient::new(witness.clone()).label(LABEL));
+        if let Some(policy) = &install.policy {
+            builder = builder.policy(policy.clone());
+        }
+        let analytics = builder.build().await?;
         let syncing = Syncing::start(&client, install.kind).await?;
         Ok(Self { client, analytics, witness, syncing, install })
     }

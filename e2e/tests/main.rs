@@ -59,6 +59,8 @@ enum Part {
     Scenarios,
     /// The races
     Rounds,
+    /// The races, with devices that ask for different policies
+    Policies,
     /// The examples
     Examples,
     /// The health of encryption
@@ -146,9 +148,10 @@ async fn health(arguments: &Arguments) -> Result<Vec<Row>> {
 async fn against(
     arguments: &Arguments,
     msc3391: Msc3391,
-) -> Result<(Vec<Entry>, Option<Result<Tally>>)> {
-    if !arguments.want(Part::Scenarios) && !arguments.want(Part::Rounds) {
-        return Ok((Vec::new(), None));
+) -> Result<(Vec<Entry>, Vec<Result<Tally>>)> {
+    let parts = [Part::Scenarios, Part::Rounds, Part::Policies];
+    if !parts.into_iter().any(|part| arguments.want(part)) {
+        return Ok((Vec::new(), Vec::new()));
     }
     let homeserver = Arc::new(Homeserver::start("e2e", msc3391).await?);
     let wanted = |scenario: &&Scenario| {
@@ -165,11 +168,14 @@ async fn against(
         entries.extend(done.collect::<Vec<_>>().await);
     }
     let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..));
-    if !arguments.want(Part::Rounds) {
-        return Ok((entries, None));
+    let mut tallies = Vec::new();
+    for (part, has_policies) in [(Part::Rounds, false), (Part::Policies, true)] {
+        if arguments.want(part) {
+            let run = rounds::run(homeserver.clone(), arguments.rounds, seed, has_policies);
+            tallies.push(run.await);
+        }
     }
-    let tally = rounds::run(homeserver, arguments.rounds, seed).await;
-    Ok((entries, Some(tally)))
+    Ok((entries, tallies))
 }
 
 async fn run_one(

@@ -1,13 +1,14 @@
 //! Concurrent changes of one account by two devices, another client, and one that overwrites the
 //! event. After each round, all must agree with the homeserver.
 
+mod policies;
 mod sight;
 mod tally;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use fastrand::Rng;
-use matrix_analytics::{Consent, ConsentState, GateState, HoldReason};
+use matrix_analytics::{Consent, ConsentState, GateState, HoldReason, Prompt};
 use serde_json::{Value, json};
 use tokio::{
     task::JoinHandle,
@@ -95,13 +96,23 @@ struct Ours {
     withdrawn: Vec<(String, Instant)>,
     /// Those IDs, and the one that each clean-up found on the account.
     retired: BTreeSet<String>,
+    /// The number of its policy, if it has one.
+    policy: Option<usize>,
+    /// The IDs under which its user may have agreed to the policy on it.
+    agreed: BTreeSet<String>,
 }
 
 impl Ours {
-    async fn start(homeserver: &Homeserver, user: &User, kind: SyncKind) -> Result<Self> {
+    async fn start(
+        homeserver: &Homeserver,
+        user: &User,
+        kind: SyncKind,
+        policy: Option<usize>,
+    ) -> Result<Self> {
         let wire = Wire::start(&homeserver.url).await?;
         let mut install = Install::new(&wire.url(), kind);
         install.request_timeout = REQUEST_TIMEOUT;
+        install.policy = policy.map(policies::policy);
         let client = install.log_in(user, homeserver.password()).await?;
         let sight = Sight::of(&client);
         let device = Device::start(install, client).await?;
@@ -113,7 +124,8 @@ impl Ours {
                 sleep(PACE).await;
             }
         });
-        Ok(Self { device, sight, wire, pacing, withdrawn: Vec::new(), retired: BTreeSet::new() })
+        let (withdrawn, retired, agreed) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        Ok(Self { device, sight, wire, pacing, withdrawn, retired, policy, agreed })
     }
 
     /// Performs the user's action. Failures are valid outcomes.
@@ -158,6 +170,31 @@ impl Ours {
         self.retired.extend(self.withdrawn.iter().map(|(id, _)| id.clone()));
     }
 
+    /// Records the IDs under which the user may have agreed to the policy in this round: those of
+    /// its opt-ins, and the one that an opt-in ended with.
+    fn note_agreed(&mut self, act: Act, held: &Held) {
+        let asked = self.wire.asked();
+        let opt_ins = writes(&asked).map(|write| Held::read(&content(write)));
+        self.agreed.extend(opt_ins.filter_map(|held| held.live_id().map(str::to_owned)));
+        if act == Act::OptIn {
+            self.agreed.extend(held.live_id().map(str::to_owned));
+        }
+    }
+
+    /// Returns whether this device sends under the ID of `content` if its user agreed to the
+    /// policy, and otherwise asks.
+    fn follows(&self, content: &Value) -> bool {
+        let (held, sends_under) = (Held::read(content), self.sends_under());
+        let Some((policy, live)) = self.policy.zip(held.live_id()) else {
+            return sends_under.as_deref() == held.live_id();
+        };
+        let agrees = policies::agrees(content, policy);
+        match sends_under {
+            Some(id) => id == live && (agrees || self.agreed.contains(live)),
+            None => !agrees && self.device.analytics.state().prompt() == Prompt::Ask,
+        }
+    }
+
     fn is_at_rest(&self) -> bool {
         let state = self.device.analytics.state();
         let works = [
@@ -191,16 +228,23 @@ struct Account {
     overwriter_wire: Wire,
 }
 
-/// Runs `count` rounds.
-pub(crate) async fn run(homeserver: Arc<Homeserver>, count: u32, seed: u64) -> Result<Tally> {
-    let user = homeserver.register("racer").await?;
+/// Runs `count` rounds, in which our devices may have policies.
+pub(crate) async fn run(
+    homeserver: Arc<Homeserver>,
+    count: u32,
+    seed: u64,
+    has_policies: bool,
+) -> Result<Tally> {
+    let name = if has_policies { "agreer" } else { "racer" };
+    let policy = |number| has_policies.then_some(number);
+    let user = homeserver.register(name).await?;
     let (peer_wire, overwriter_wire) =
         (Wire::start(&homeserver.url).await?, Wire::start(&homeserver.url).await?);
-    let peers = User::log_in(&homeserver.url, "racer", homeserver.password()).await?;
+    let peers = User::log_in(&homeserver.url, name, homeserver.password()).await?;
     let mut account = Account {
         ours: [
-            Ours::start(&homeserver, &user, SyncKind::Classic).await?,
-            Ours::start(&homeserver, &user, SyncKind::Service).await?,
+            Ours::start(&homeserver, &user, SyncKind::Classic, policy(0)).await?,
+            Ours::start(&homeserver, &user, SyncKind::Service, policy(1)).await?,
         ],
         peer: Peer::start(&peer_wire.url(), &peers).await?,
         peer_wire,
@@ -208,7 +252,7 @@ pub(crate) async fn run(homeserver: Arc<Homeserver>, count: u32, seed: u64) -> R
         overwriter_wire,
         user,
     };
-    let mut tally = Tally::new(homeserver.msc3391, seed);
+    let mut tally = Tally::new(homeserver.msc3391, seed, has_policies);
     let mut rng = Rng::with_seed(seed);
     for round in 0..count {
         let played = account.play(&mut rng, &mut tally).await;
@@ -258,16 +302,18 @@ impl Account {
 
         let peer = within("everybody to be at rest", self.rest()).await??;
         let (_, body) = self.user.content().await?;
-        let held = Held::read(&serde_json::from_str(&body)?);
+        let content: Value = serde_json::from_str(&body)?;
+        let held = Held::read(&content);
         for (ours, act) in self.ours.iter_mut().zip(ours) {
             ours.note_retired(act);
+            ours.note_agreed(act, &held);
         }
         let acts = format!("ours {ours:?}, the peer {peers:?}, overwritten: {overwrites}");
         let trace = self.trace(began);
         let note = |what: String| format!("{acts}; {held:?}; {what}: {trace}");
         let restored = self.silenced(&held);
         tally.restored.extend(restored.map(|number| note(format!("device {number} is silent"))));
-        let disagreements = self.compare(&held, &peer, tally);
+        let disagreements = self.compare(&content, &peer, tally);
         tally.disagreements.extend(disagreements.into_iter().map(note));
 
         for act in ours {
@@ -327,8 +373,9 @@ impl Account {
     }
 
     /// Returns the clients that do not agree with the homeserver.
-    fn compare(&self, held: &Held, peer: &PeerState, tally: &mut Tally) -> Vec<String> {
-        let (live, mut disagreements) = (held.live_id(), Vec::new());
+    fn compare(&self, content: &Value, peer: &PeerState, tally: &mut Tally) -> Vec<String> {
+        let (held, mut disagreements) = (&Held::read(content), Vec::new());
+        let live = held.live_id();
         for (number, ours) in self.ours.iter().enumerate() {
             let state = ours.device.analytics.state();
             let id = ours.sends_under();
@@ -340,7 +387,8 @@ impl Account {
                 Some(false) => state.decision == Consent::Denied,
                 None => id.is_none(),
             };
-            if !agrees || id.as_deref() != live {
+            tally.questions += usize::from(ours.policy.is_some() && live.is_some() && id.is_none());
+            if !agrees || !ours.follows(content) {
                 let sends = id.is_some();
                 disagreements.push(format!("device {number} is {state:?}, sending: {sends}"));
             }

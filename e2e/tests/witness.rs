@@ -5,6 +5,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use matrix_analytics::{Backend, Batch, DeliveryError};
 use tokio::time::Instant;
 
+/// The label of the recipient.
+pub(crate) const LABEL: &str = "witness";
+
 /// An event, and the time of its arrival.
 #[derive(Clone, Debug)]
 pub(crate) struct Arrival {

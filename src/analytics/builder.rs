@@ -17,10 +17,11 @@ use crate::{
     },
     consent::{
         machine::{Machine, Save, Settings},
+        policy::{InvalidPolicy, Policy},
         record::Record,
     },
     disclosure::{Configuration, DisclosedRecipient},
-    event::{InvalidEvent, Properties, UserProperties},
+    event::{InvalidEvent, Properties, UserProperties, unix_time::unix_millis},
     guard::{Detector, Guard, GuardPolicy, TextPolicy},
     history::{History, recorded::Recorded, sent_event::Addressee},
     matrix::{
@@ -79,9 +80,18 @@ pub enum BuildError {
     /// The client is not logged in.
     #[error("the client has no session")]
     NoSession,
+    /// The [`policy`](AnalyticsBuilder::policy) names recipients, but not this one.
+    #[error("the policy does not name the label of the recipient {recipient}")]
+    NotInPolicy {
+        /// The name of the recipient.
+        recipient: String,
+    },
     /// The label of a recipient cannot make its identifiers.
     #[error(transparent)]
     Label(#[from] LabelError),
+    /// The [`policy`](AnalyticsBuilder::policy) is invalid.
+    #[error("the policy is invalid")]
+    Policy(#[source] InvalidPolicy),
     /// The durable queue cannot be used.
     #[error(transparent)]
     Queue(#[from] QueueError),
@@ -117,6 +127,7 @@ pub struct AnalyticsBuilder {
     request_timeout: Duration,
     do_not_track: bool,
     history: Option<usize>,
+    policy: Option<Policy>,
 }
 
 impl From<LoadError> for BuildError {
@@ -155,6 +166,7 @@ impl AnalyticsBuilder {
             request_timeout: Duration::from_secs(10),
             do_not_track: is_do_not_track_set(),
             history: None,
+            policy: None,
         }
     }
 
@@ -237,6 +249,22 @@ impl AnalyticsBuilder {
         self
     }
 
+    /// Opens the gate only if the user agreed to `policy`; after any opt-in if not set.
+    ///
+    /// An opt-in then writes into the account's event which version the user agreed to, when,
+    /// and to which recipients. The event keeps the newest eight versions, so that devices with
+    /// different versions of the app do not ask in turns. An opt-out removes them all.
+    ///
+    /// If the account has no such entry for `policy`, the gate stays
+    /// [`Closed(PolicyNotAgreed)`](crate::ClosedReason::PolicyNotAgreed) and
+    /// [`Analytics::should_ask`] returns `true`. If the user agrees, call
+    /// [`Analytics::opt_in`], which keeps the ID; otherwise [`Analytics::opt_out`]. Each device
+    /// asks at most once for each version, even if another client removes the entries.
+    pub fn policy(mut self, policy: Policy) -> Self {
+        self.policy = Some(policy);
+        self
+    }
+
     /// Acts as if `DO_NOT_TRACK` were set, whatever the environment holds.
     pub fn do_not_track(mut self) -> Self {
         self.do_not_track = true;
@@ -275,6 +303,7 @@ impl AnalyticsBuilder {
         }
         self.super_properties.check().map_err(BuildError::SuperProperties)?;
         self.user_properties.check().map_err(BuildError::UserProperties)?;
+        let policy = self.policy.map(|policy| checked(policy, &self.recipients)).transpose()?;
         let user = session::user(&self.client).ok_or(BuildError::NoSession)?;
         let records = RecordStore::new(self.client.clone(), &self.event_type, &user);
         let place = RecordKey {
@@ -293,7 +322,8 @@ impl AnalyticsBuilder {
         };
         let settings =
             Settings { do_not_track: self.do_not_track, request_timeout: self.request_timeout };
-        let machine = Machine::new(record, stored, settings, fastrand::f64());
+        let machine = Machine::new(record, stored, settings, fastrand::f64())
+            .with_policy(policy.clone(), unix_millis());
         let guard = Guard::new(self.guard_policy, self.detectors);
         let guard = Arc::new(guard.with_text_policy(self.text_policy));
         let all_known_as = Recipient::all_known_as(&self.recipients)?;
@@ -345,7 +375,8 @@ impl AnalyticsBuilder {
             &self.event_type,
             self.request_timeout,
             claim.request_lock(),
-        );
+        )
+        .with_policy(policy);
         let destinations = backends
             .into_iter()
             .zip(all_known_as)
@@ -372,6 +403,16 @@ fn lane_name((name, known_as): (&String, &KnownAs)) -> String {
     match known_as.tag() {
         Some(tag) => format!("{name}/{tag}"),
         None => name.clone(),
+    }
+}
+
+/// Returns `policy` if it is valid and, where it names recipients, names each of these.
+fn checked(policy: Policy, recipients: &[Recipient]) -> Result<Arc<Policy>, BuildError> {
+    policy.check().map_err(BuildError::Policy)?;
+    let unnamed = recipients.iter().find(|recipient| !policy.allows(recipient.label_or_default()));
+    match unnamed {
+        Some(recipient) => Err(BuildError::NotInPolicy { recipient: recipient.shown_name() }),
+        None => Ok(Arc::new(policy)),
     }
 }
 

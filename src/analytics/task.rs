@@ -30,6 +30,7 @@ use crate::{
         machine::{Action, Failure, Machine, Random, Session},
         record::Record,
     },
+    event::unix_time::unix_millis,
     matrix::account_data::AccountDataError,
     stop::Stop,
 };
@@ -100,7 +101,10 @@ impl Driver {
     fn act(&mut self) -> Option<Option<Instant>> {
         let shared = self.shared.upgrade()?;
         loop {
-            let action = shared.apply_unnoticed(|machine| machine.poll(Instant::now()));
+            let action = shared.apply_unnoticed(|machine| {
+                machine.handle_time(unix_millis());
+                machine.poll(Instant::now())
+            });
             // This comes first, because the next operation may replace the error.
             self.replies.answer_calls(&shared);
             match action {

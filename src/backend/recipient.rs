@@ -156,6 +156,10 @@ impl Recipient {
         Ok(all)
     }
 
+    pub(crate) fn label_or_default(&self) -> Option<String> {
+        self.label.clone().or_else(|| self.backend.default_label())
+    }
+
     fn known_as(&self) -> Result<KnownAs, LabelError> {
         let identity = self.chosen_identity();
         let default = || self.backend.default_label().filter(|_| identity != Identity::Account);

@@ -7,6 +7,10 @@
 
 use serde_json::value::RawValue;
 
+use super::policy::{
+    Agreement, Policy,
+    member::{self, POLICY},
+};
 use crate::{analytics_id::AnalyticsId, json};
 
 /// The member that holds the decision (`AnalyticsEvent` of Element Web's
@@ -21,6 +25,10 @@ const ID: &str = "id";
 pub(crate) struct Observed {
     pub(crate) flag: Option<bool>,
     pub(crate) id: ObservedId,
+    /// The time at which the user agreed to the configured policy under this ID, in
+    /// milliseconds since 1970. `None` if the event has no such agreement, or no policy is
+    /// configured.
+    pub(crate) agreed: Option<u64>,
 }
 
 /// The `id` member of the content.
@@ -36,12 +44,17 @@ pub(crate) enum ObservedId {
 
 impl Observed {
     /// A missing event, or `{}`.
-    pub(crate) const UNSET: Self = Self { flag: None, id: ObservedId::Absent };
+    pub(crate) const UNSET: Self = Self { flag: None, id: ObservedId::Absent, agreed: None };
 
     /// Reads `content`. Content that is not an object reads as [`Observed::UNSET`]. An ID for
     /// which `is_personal` returns `true` is not usable.
-    pub(crate) fn read(content: &RawValue, is_personal: impl Fn(&str) -> bool) -> Self {
+    pub(crate) fn read(
+        content: &RawValue,
+        policy: Option<&Policy>,
+        is_personal: impl Fn(&str) -> bool,
+    ) -> Self {
         let mut observed = Self::UNSET;
+        let mut agreements = None;
         let Ok(members) = json::members(content.get()) else {
             return observed;
         };
@@ -56,8 +69,12 @@ impl Observed {
                         .filter(|id| !is_personal(id.reveal()))
                         .map_or(ObservedId::Unusable, ObservedId::Usable);
                 }
+                Some(POLICY) => agreements = Some(value),
                 _ => {}
             }
+        }
+        if let (Some(policy), Some(member), Some(id)) = (policy, agreements, observed.usable_id()) {
+            observed.agreed = member::read(member, id).agreed_at(policy);
         }
         observed
     }
@@ -83,9 +100,9 @@ impl Observed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
 pub(crate) enum Change {
-    /// Write `true` and this ID.
-    OptIn(AnalyticsId),
-    /// Write `false` and remove the `id` member. With a `null` or an empty string, Element
+    /// Write `true` and this ID, and add the agreement to the configured policy.
+    OptIn(AnalyticsId, Option<Agreement>),
+    /// Write `false`, and remove the `id` member and the agreements. With a `null` or an empty string, Element
     /// Web would create a new ID on every load (`PosthogAnalytics.ts`, whose merge prefers a
     /// member that is present).
     OptOut,
@@ -98,8 +115,12 @@ impl Change {
     /// Returns the content after this change, as far as it concerns consent.
     pub(crate) fn outcome(&self) -> Observed {
         match self {
-            Self::OptIn(id) => Observed { flag: Some(true), id: ObservedId::Usable(id.clone()) },
-            Self::OptOut => Observed { flag: Some(false), id: ObservedId::Absent },
+            Self::OptIn(id, agreement) => Observed {
+                flag: Some(true),
+                id: ObservedId::Usable(id.clone()),
+                agreed: agreement.as_ref().map(|agreement| agreement.at),
+            },
+            Self::OptOut => Observed { flag: Some(false), ..Observed::UNSET },
             Self::Erase => Observed::UNSET,
         }
     }
@@ -111,26 +132,34 @@ impl Change {
     /// [`MergeError`] if `content` is not a JSON object. Replacing it would destroy the data
     /// of another client.
     pub(crate) fn apply_to(&self, content: Option<&RawValue>) -> Result<Box<RawValue>, MergeError> {
-        let (flag, id) = match self {
-            Self::OptIn(id) => {
-                ("true", Some(serde_json::to_string(id.reveal()).map_err(|_| MergeError)?))
-            }
-            Self::OptOut => ("false", None),
+        let (flag, id, agreement) = match self {
+            Self::OptIn(id, agreement) => ("true", Some(id), agreement.as_ref()),
+            Self::OptOut => ("false", None, None),
             Self::Erase => return RawValue::from_string("{}".to_owned()).map_err(|_| MergeError),
         };
         let members = match content {
             Some(content) => json::members(content.get()).map_err(|_| MergeError)?,
             None => Vec::new(),
         };
+        // Without a policy of its own, an opt-in leaves the agreements of other devices alone.
+        let keeps_agreements = id.is_some() && agreement.is_none();
 
-        let mut merged = Vec::with_capacity(members.len() + 2);
+        let mut merged = Vec::with_capacity(members.len() + 3);
+        let mut agreements = None;
         for (key, value) in members {
-            if !matches!(name_of(key).as_deref(), Some(OPT_IN | ID)) {
-                merged.push(format!("{}:{}", key.get(), value.get()));
+            match name_of(key).as_deref() {
+                Some(OPT_IN | ID) => {}
+                Some(POLICY) if !keeps_agreements => agreements = Some(value),
+                _ => merged.push(format!("{}:{}", key.get(), value.get())),
             }
         }
         if let Some(id) = id {
-            merged.push(format!("\"{ID}\":{id}"));
+            let text = serde_json::to_string(id.reveal()).map_err(|_| MergeError)?;
+            merged.push(format!("\"{ID}\":{text}"));
+            if let Some(agreement) = agreement {
+                let member = member::with(agreements, id, agreement).map_err(|_| MergeError)?;
+                merged.push(format!("\"{POLICY}\":{member}"));
+            }
         }
         merged.push(format!("\"{OPT_IN}\":{flag}"));
         RawValue::from_string(format!("{{{}}}", merged.join(","))).map_err(|_| MergeError)
@@ -158,7 +187,7 @@ mod tests {
     }
 
     fn read(json: &str) -> Observed {
-        Observed::read(&raw(json), |_| false)
+        Observed::read(&raw(json), None, |_| false)
     }
 
     fn usable(id: &str) -> ObservedId {
@@ -228,7 +257,7 @@ mod tests {
     #[test]
     fn an_escaped_key_is_recognised_and_the_last_repetition_counts() {
         let json = r#"{"\u0069d":"first","id":"second","pseudonymousAnalyticsOptIn":false,"pseudonymousAnalyticsOptIn":true}"#;
-        assert_eq!(read(json), Observed { flag: Some(true), id: usable("second") });
+        assert_eq!(read(json), Observed { flag: Some(true), id: usable("second"), agreed: None });
     }
 
     const FOREIGN: &str = concat!(
@@ -242,16 +271,16 @@ mod tests {
         let id = AnalyticsId::from_foreign("abc").unwrap();
         let content = raw(&format!(r#"{{"id":null,{FOREIGN},"pseudonymousAnalyticsOptIn":7}}"#));
 
-        let opted_in = Change::OptIn(id.clone()).apply_to(Some(&content)).unwrap();
+        let opted_in = Change::OptIn(id.clone(), None).apply_to(Some(&content)).unwrap();
         assert_eq!(
             opted_in.get(),
             format!(r#"{{{FOREIGN},"id":"abc","pseudonymousAnalyticsOptIn":true}}"#)
         );
-        assert_eq!(Observed::read(&opted_in, |_| false), Change::OptIn(id).outcome());
+        assert_eq!(read(opted_in.get()), Change::OptIn(id, None).outcome());
 
         let opted_out = Change::OptOut.apply_to(Some(&opted_in)).unwrap();
         assert_eq!(opted_out.get(), format!(r#"{{{FOREIGN},"pseudonymousAnalyticsOptIn":false}}"#));
-        assert!(Observed::read(&opted_out, |_| false).is_clean());
+        assert!(read(opted_out.get()).is_clean());
     }
 
     #[test]

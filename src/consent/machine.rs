@@ -14,6 +14,10 @@
 //! | Denied, clean | an ID retired here: Denied, one clean-up an epoch; another: Granted, Open | Denied | Denied | Denied |
 //! | Denied, removal pending | PUT, read back | PUT, read back | `id` member: PUT, read back; else discharged | `id` member: PUT, read back; else discharged |
 //!
+//! With a policy, "Open" also takes an agreement to it: in the content, or given on this
+//! device under the same ID. Without one, the gate is Closed(PolicyNotAgreed), with a wipe,
+//! and so it is for `true` without an ID. [`policy`] has the details.
+//!
 //! A retired ID is not usable, except where the table names it. Every wipe raises the
 //! epoch, and the gate wipes whenever it closes.
 //!
@@ -35,6 +39,7 @@ mod fetch;
 mod model;
 mod operation;
 mod opt_in;
+mod policy;
 mod queries;
 mod removal;
 mod request;
@@ -54,6 +59,7 @@ use self::{
     calls::Calls,
     operation::Operation,
     opt_in::OptIn,
+    policy::Asked,
     save::Disk,
     server::{Generation, LastAnswer, Server},
     upcoming::Wake,
@@ -71,6 +77,7 @@ use crate::{analytics_id::AnalyticsId, gate::WipeReason};
 #[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 pub(crate) struct Machine {
     settings: Settings,
+    asked: Asked,
     record: Record,
     disk: Disk,
     server: Server,
@@ -155,6 +162,7 @@ impl Machine {
     pub(crate) fn new(record: Record, stored: Record, settings: Settings, jitter: f64) -> Self {
         Self {
             settings,
+            asked: Asked::default(),
             disk: Disk::holding(stored),
             record,
             server: Server::default(),

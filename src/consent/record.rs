@@ -1,5 +1,6 @@
 //! The record of consent that this device stores.
 
+mod agreed;
 mod ids;
 mod merge;
 
@@ -7,7 +8,10 @@ use std::collections::VecDeque;
 
 use serde::{Deserialize, Serialize};
 
-use self::ids::{IdDigest, MAX_OFFERED, MAX_RETIRED};
+use self::{
+    agreed::Agreed,
+    ids::{IdDigest, MAX_OFFERED, MAX_RETIRED},
+};
 use super::state::Consent;
 
 /// The format version that this code writes.
@@ -61,6 +65,9 @@ pub(crate) struct Record {
     /// write: a write whose answer was lost may still be applied.
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     offered: VecDeque<IdDigest>,
+    /// The agreements to a policy. The next withdrawal forgets them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    agreed: Option<Agreed>,
     /// Whether this replaces a record that could not be read, which may have held a
     /// withdrawal.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -94,6 +101,7 @@ impl Record {
             current: None,
             retired: VecDeque::new(),
             offered: VecDeque::new(),
+            agreed: None,
             unreadable: false,
         }
     }
@@ -114,12 +122,14 @@ impl Record {
             && self.cleaned_in_epoch <= Some(self.epoch)
             && self.retired.len() <= MAX_RETIRED
             && self.offered.len() <= MAX_OFFERED
+            && self.agreed.as_ref().is_none_or(Agreed::is_possible)
     }
 
     /// Notes that the user withdrew on this device, and the pending `removal`. The caller
     /// raises the epoch.
     pub(crate) fn withdraw(&mut self, removal: Removal) {
         self.removal = self.removal.max(Some(removal));
+        self.agreed = None;
         self.withdraw_elsewhere();
     }
 

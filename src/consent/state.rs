@@ -54,11 +54,18 @@ pub enum ClosedReason {
     SessionEnded,
     /// The account cannot hold a decision because it is a guest's.
     Unavailable,
-    /// The homeserver has not answered yet, and this device remembers no decision.
+    /// The homeserver has not answered yet, and this device remembers no decision, or none
+    /// about the configured [`policy`](crate::AnalyticsBuilder::policy).
     Unknown,
     /// This device remembers an opt-in, but the homeserver no longer holds a decision:
     /// another client erased or overwrote it.
     DecisionErased,
+    /// The account holds an opt-in, but not to the configured
+    /// [`policy`](crate::AnalyticsBuilder::policy): the user agreed to another version, to fewer
+    /// recipients, or too long ago, or in a client that does not record it.
+    /// [`opt_in`](crate::Analytics::opt_in) renews the opt-in under the same ID, and
+    /// [`opt_out`](crate::Analytics::opt_out) withdraws it.
+    PolicyNotAgreed,
 }
 
 named!(ClosedReason {
@@ -70,6 +77,7 @@ named!(ClosedReason {
     Unavailable => "unavailable",
     Unknown => "unknown",
     DecisionErased => "decision_erased",
+    PolicyNotAgreed => "policy_not_agreed",
 });
 
 /// The reason why events are held and not sent.
@@ -107,7 +115,8 @@ named!(HoldReason {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Prompt {
-    /// Ask: the homeserver confirmed that the user has not decided.
+    /// Ask: the homeserver confirmed that the user has not decided, or has not agreed to the
+    /// configured policy ([`ClosedReason::PolicyNotAgreed`]).
     Ask,
     /// Do not ask: the user has decided, or must not be asked on this device. An opt-in that
     /// another client removed from the account ([`ClosedReason::DecisionErased`]) counts as a
@@ -156,7 +165,9 @@ impl ConsentState {
             GateState::Closed(ClosedReason::SessionEnded | ClosedReason::Unavailable) => {
                 Prompt::Unavailable
             }
-            GateState::Closed(ClosedReason::Undecided) => Prompt::Ask,
+            GateState::Closed(ClosedReason::Undecided | ClosedReason::PolicyNotAgreed) => {
+                Prompt::Ask
+            }
             GateState::Closed(ClosedReason::Unknown) => Prompt::Wait,
             GateState::Closed(_) | GateState::Holding(_) | GateState::Open => Prompt::DontAsk,
         }

@@ -39,6 +39,10 @@ pub enum Note {
     /// Nothing is sent: another client erased or overwrote the decision.
     /// [`opt_in`](crate::Analytics::opt_in) renews it.
     DecisionErased,
+    /// Nothing is sent: the user has not agreed to the configured
+    /// [`policy`](crate::AnalyticsBuilder::policy). [`opt_in`](crate::Analytics::opt_in) renews
+    /// the opt-in, and [`opt_out`](crate::Analytics::opt_out) withdraws the previous one.
+    PolicyNotAgreed,
     /// Nothing is sent: the account holds no usable ID.
     /// [`opt_in`](crate::Analytics::opt_in) creates one.
     MissingId,
@@ -57,6 +61,7 @@ named!(Note {
     OptingIn => "opting_in",
     Settling => "settling",
     DecisionErased => "decision_erased",
+    PolicyNotAgreed => "policy_not_agreed",
     MissingId => "missing_id",
     Unverified => "unverified",
     SoftLogout => "soft_logout",
@@ -77,6 +82,7 @@ impl ConsentState {
                 ClosedReason::Denied
                 | ClosedReason::DeviceVeto
                 | ClosedReason::DoNotTrack
+                | ClosedReason::PolicyNotAgreed
                 | ClosedReason::Undecided => Switch::Off,
             },
             GateState::Holding(_) | GateState::Open => Switch::On,
@@ -91,6 +97,7 @@ impl ConsentState {
                 ClosedReason::DoNotTrack => Some(Note::DoNotTrack),
                 ClosedReason::DeviceVeto => Some(Note::DeviceVeto),
                 ClosedReason::DecisionErased => Some(Note::DecisionErased),
+                ClosedReason::PolicyNotAgreed => Some(Note::PolicyNotAgreed),
                 ClosedReason::Denied | ClosedReason::Undecided => {
                     self.removal_pending.then_some(Note::RemovalPending)
                 }
@@ -130,6 +137,7 @@ mod tests {
             same(Closed(ClosedReason::Unavailable), Switch::Hidden, None),
             same(Closed(ClosedReason::Unknown), Switch::Pending, None),
             same(Closed(ClosedReason::DecisionErased), Switch::On, Some(Note::DecisionErased)),
+            same(Closed(ClosedReason::PolicyNotAgreed), Switch::Off, Some(Note::PolicyNotAgreed)),
             same(Holding(HoldReason::Rechecking), Switch::On, Some(Note::Unverified)),
             same(Holding(HoldReason::MissingId), Switch::On, Some(Note::MissingId)),
             same(Holding(HoldReason::OptingIn), Switch::On, Some(Note::OptingIn)),

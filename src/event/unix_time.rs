@@ -15,6 +15,12 @@ pub(crate) fn unix_nanos(time: SystemTime) -> i128 {
     }
 }
 
+/// Returns the current time in milliseconds since the start of 1970; 0 before that.
+pub(crate) fn unix_millis() -> u64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(now.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Returns the time that is `nanos` nanoseconds after the start of 1970, or that start where
 /// the platform cannot hold such a time.
 pub(crate) fn from_unix_nanos(nanos: i64) -> SystemTime {

@@ -30,7 +30,10 @@ use self::{
 };
 use super::session::own_identifiers;
 use crate::{
-    consent::content::{MergeError, Observed},
+    consent::{
+        content::{MergeError, Observed},
+        policy::Policy,
+    },
     guard::{Guard, GuardPolicy},
     spawn::spawn,
 };
@@ -125,6 +128,7 @@ pub(crate) struct AccountData {
     request_timeout: Duration,
     /// The lock that each request holds until it has ended.
     request_lock: Arc<Mutex<()>>,
+    policy: Option<Arc<Policy>>,
 }
 
 /// The permission to send one request.
@@ -140,7 +144,13 @@ impl AccountData {
         request_lock: Arc<Mutex<()>>,
     ) -> Self {
         let event_type = event_type.into();
-        Self { client, sender, user, event_type, request_timeout, request_lock }
+        Self { client, sender, user, event_type, request_timeout, request_lock, policy: None }
+    }
+
+    /// Looks for agreements to `policy` in each event that is observed.
+    pub(crate) fn with_policy(mut self, policy: Option<Arc<Policy>>) -> Self {
+        self.policy = policy;
+        self
     }
 
     /// Reads the members that concern consent. `None` is a missing event.
@@ -152,7 +162,8 @@ impl AccountData {
             guard.know(own_identifiers(&self.client));
             guard.finds_in(id)
         };
-        content.map_or(Observed::UNSET, |content| Observed::read(content, is_personal))
+        let policy = self.policy.as_deref();
+        content.map_or(Observed::UNSET, |content| Observed::read(content, policy, is_personal))
     }
 
     pub(crate) fn event_type(&self) -> String {

@@ -38,6 +38,7 @@ mod p12_secrets_cannot_be_printed;
 mod p13_accounts_do_not_mix;
 #[cfg(all(feature = "posthog", feature = "sqlite"))]
 mod p14_the_user_can_look;
+mod policy;
 mod requests;
 mod serialized;
 mod should_ask;

@@ -314,7 +314,7 @@ async fn an_id_is_remembered_as_retired_before_it_is_removed() {
         .client_with(&login, |builder| builder.homeserver_url(proxy.uri()))
         .await
         .unwrap();
-    let device = Device { client, login };
+    let device = Device { client, login, policy: None };
     let (analytics, _) = device.start().await;
 
     // The device has not seen the ID before, and may stop right after the removal.

@@ -129,7 +129,7 @@ async fn the_local_record_on_disk_has_no_id_with_a_passphrase_or_without() {
             .client_with(&login, |builder| builder.sqlite_store(directory.path(), passphrase))
             .await
             .unwrap();
-        let device = Device { client, login };
+        let device = Device { client, login, policy: None };
         let (analytics, _) = device.start_opted_in().await;
         let id = analytics.analytics_id().unwrap();
         // Wait until all pending saves are written.

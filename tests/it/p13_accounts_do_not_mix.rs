@@ -89,7 +89,7 @@ async fn another_user_on_the_same_store_inherits_nothing() {
         let store = StoreConfig::new(CrossProcessLockConfig::SingleProcess).state_store(state);
         let on_disk = |builder: ClientBuilder| builder.store_config(store);
         let client = world.server.client_with(login, on_disk).await.unwrap();
-        Device { client, login: login.clone() }.start().await
+        Device { client, login: login.clone(), policy: None }.start().await
     };
     let alices = world.server.add_device(ALICE, "PHONE");
     let bobs = world.server.add_device(BOB, "TABLET");

@@ -25,7 +25,7 @@ use std::{
 use futures_util::StreamExt as _;
 use matrix_analytics::{
     Analytics, AnalyticsBuilder, ConsentState, DeliveryReport, ELEMENT_EVENT_TYPE, GateState,
-    Properties,
+    Policy, Properties, Recipient,
     testing::{
         AccountDataMethod, AccountDataRequest, AccountDataServer, DeviceLogin, Fault, Msc3391,
         Outcome, RecordingBackend,
@@ -110,7 +110,7 @@ impl World {
 
     pub(crate) async fn device_of(&self, login: DeviceLogin) -> Device {
         let client = self.server.client(&login).await.unwrap();
-        Device { client, login }
+        Device { client, login, policy: None }
     }
 
     /// Logs in a device of Alice whose account-data requests are held until the test releases them.
@@ -122,7 +122,7 @@ impl World {
             .client_with(&login, |builder| builder.homeserver_url(proxy.uri()))
             .await
             .unwrap();
-        (proxy, Device { client, login })
+        (proxy, Device { client, login, policy: None })
     }
 
     /// Opts out while the homeserver is unreachable.
@@ -172,7 +172,7 @@ impl World {
     pub(crate) async fn device_on_disk(&self, login: &DeviceLogin, directory: &Path) -> Device {
         let on_disk = |builder: ClientBuilder| builder.sqlite_store(directory, None);
         let client = self.server.client_with(login, on_disk).await.unwrap();
-        Device { client, login: login.clone() }
+        Device { client, login: login.clone(), policy: None }
     }
 
     /// Waits until the newest account-data request stalls.
@@ -217,17 +217,27 @@ pub(crate) fn id_in(content: &str) -> Option<String> {
 pub(crate) struct Device {
     pub(crate) client: Client,
     pub(crate) login: DeviceLogin,
+    /// The policy that its app asks the user to agree to, and the label of the recorder.
+    pub(crate) policy: Option<(Policy, &'static str)>,
 }
 
 impl Device {
     pub(crate) fn builder(&self) -> AnalyticsBuilder {
-        Analytics::builder(self.client.clone(), ELEMENT_EVENT_TYPE)
+        let builder = Analytics::builder(self.client.clone(), ELEMENT_EVENT_TYPE);
+        match &self.policy {
+            Some((policy, _)) => builder.policy(policy.clone()),
+            None => builder,
+        }
     }
 
     /// Builds an `Analytics` that delivers to the returned recorder.
     pub(crate) async fn start(&self) -> (Analytics, RecordingBackend) {
         let recorder = RecordingBackend::new();
-        let analytics = self.builder().backend(recorder.clone()).build().await.unwrap();
+        let mut recipient = Recipient::new(recorder.clone());
+        if let Some((_, label)) = &self.policy {
+            recipient = recipient.label(*label);
+        }
+        let analytics = self.builder().backend(recipient).build().await.unwrap();
         (analytics, recorder)
     }
 

@@ -5,7 +5,7 @@
 //! tables. Each remembered state is reached through the user's own actions.
 
 use matrix_analytics::{
-    Analytics, ClosedReason, Consent, ConsentState, GateState, HoldReason, Prompt,
+    Analytics, ClosedReason, Consent, ConsentState, GateState, HoldReason, Policy, Prompt,
     testing::{Fault, RecordingBackend},
 };
 
@@ -13,7 +13,7 @@ use crate::support::{AnalyticsExt as _, Device, FOREIGN_ID, World, content, even
 
 /// The device's memory when the process starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Remembered {
+pub(crate) enum Remembered {
     Nothing,
     Granted,
     /// As for the account: granted, without an ID.
@@ -24,7 +24,7 @@ enum Remembered {
 
 /// The homeserver's answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
+pub(crate) enum Answer {
     /// The flag `true` and the ID that this device had.
     SameId,
     /// The flag `true` and another ID.
@@ -59,7 +59,7 @@ const DECISION_ERASED: GateState = GateState::Closed(ClosedReason::DecisionErase
 const NO_ID: GateState = GateState::Holding(HoldReason::MissingId);
 
 #[rustfmt::skip]
-const CELLS: &[(Remembered, Answer, GateState, &str)] = {
+pub(crate) const CELLS: &[(Remembered, Answer, GateState, &str)] = {
     use Answer::*;
     use Remembered::*;
 
@@ -129,14 +129,28 @@ impl Expected {
 async fn every_cell_of_the_start_table_holds() {
     for &(remembered, answer, gate, requests) in CELLS {
         let expected = Expected::of(answer, gate, requests);
-        check(remembered, answer, &expected).await;
+        check(remembered, answer, &expected, None).await;
     }
 }
 
-async fn check(remembered: Remembered, answer: Answer, expected: &Expected) {
-    let cell = format!("{remembered:?} × {answer:?}");
+/// Checks that a cell holds if the app asks the user to agree to `policy`.
+pub(crate) async fn check_with_policy(
+    (remembered, answer, gate, requests): (Remembered, Answer, GateState, &'static str),
+    policy: Policy,
+) {
+    let expected = Expected::of(answer, gate, requests);
+    check(remembered, answer, &expected, Some((policy, "eu.example"))).await;
+}
+
+async fn check(
+    remembered: Remembered,
+    answer: Answer,
+    expected: &Expected,
+    policy: Option<(Policy, &'static str)>,
+) {
+    let cell = format!("{remembered:?} × {answer:?}, policy: {policy:?}");
     let world = World::new().await;
-    let device = world.device("PHONE").await;
+    let device = Device { policy, ..world.device("PHONE").await };
     let own_id = remember(&world, &device, remembered).await;
     let answered = answer.content(&own_id);
     world.set(answered.as_deref());

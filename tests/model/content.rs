@@ -1,11 +1,31 @@
-//! Contents of the account-data event as one byte each, with IDs from a fixed pool.
+//! Contents of the account-data event as two bytes each, with IDs from a fixed pool, and
+//! agreements to one of two policies.
 
-use std::fmt;
+use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
     analytics_id::AnalyticsId,
-    consent::content::{Observed, ObservedId},
+    consent::{
+        content::{Change, Observed, ObservedId},
+        policy::Policy,
+    },
 };
+
+/// The time between two days of the model, in milliseconds.
+const DAY: u64 = 400 * 24 * 3600 * 1000;
+/// The age at which an agreement becomes old.
+const RENEW_AFTER: Duration = Duration::from_secs(300 * 24 * 3600);
+
+/// Returns the time of day on `day`, which is 1 or 2, in milliseconds since 1970.
+pub(super) fn millis(day: u8) -> u64 {
+    u64::from(day) * DAY
+}
+
+/// Returns the `nth` policy, of two. Whether they differ in their version or in their
+/// recipients makes no difference here: each covers what the other does not.
+pub(super) fn policy(nth: u8) -> Arc<Policy> {
+    Arc::new(Policy::new(format!("{nth}")).renew_after(RENEW_AFTER))
+}
 
 /// An ID of the pool.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -58,9 +78,13 @@ pub(super) enum Member {
     Usable(Id),
 }
 
-/// An [`Observed`] content in one byte.
+/// The days on which the user agreed to each policy; 0 for none.
+type Days = [u8; 2];
+
+/// A content of the event. The bits, from the lowest: four for the ID, two for the flag, four
+/// for the ID that the agreements are bound to, and two for the day of each agreement.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct Content(u8);
+pub(super) struct Content(u16);
 
 impl Content {
     pub(super) const UNSET: Self = Self::new(None, Member::Absent);
@@ -76,11 +100,11 @@ impl Content {
             Member::Unusable => 1,
             Member::Usable(id) => 2 + id.0,
         };
-        Self(flag << 4 | id)
+        Self((flag << 4 | id) as u16)
     }
 
     pub(super) fn flag(self) -> Option<bool> {
-        match self.0 >> 4 {
+        match self.0 >> 4 & 3 {
             0 => None,
             flag => Some(flag == 2),
         }
@@ -90,7 +114,73 @@ impl Content {
         match self.0 & 0xf {
             0 => Member::Absent,
             1 => Member::Unusable,
-            id => Member::Usable(Id(id - 2)),
+            id => Member::Usable(Id((id - 2) as u8)),
+        }
+    }
+
+    /// Returns the ID that the agreements are bound to, and their days.
+    fn agreements(self) -> Option<(Id, Days)> {
+        let day = |nth: u16| (self.0 >> (10 + 2 * nth) & 3) as u8;
+        match self.0 >> 6 & 0xf {
+            0 => None,
+            id => Some((Id((id - 1) as u8), [day(0), day(1)])),
+        }
+    }
+
+    /// Returns this content with other agreements.
+    fn with_agreements(self, agreements: Option<(Id, Days)>) -> Self {
+        let bits = agreements.map_or(0, |(id, [first, second])| {
+            (1 + u16::from(id.0)) << 6 | u16::from(first) << 10 | u16::from(second) << 12
+        });
+        Self(self.0 & 0x3f | bits)
+    }
+
+    /// Returns another content with the agreements of this one, as a client writes that does
+    /// not know them.
+    pub(super) fn replaced(self, flag: Option<bool>, id: Member) -> Self {
+        Self::new(flag, id).with_agreements(self.agreements())
+    }
+
+    /// Returns this content on an account whose user agreed to `policy` on `day`.
+    pub(super) fn agreed(self, policy: u8, day: u8) -> Self {
+        let Member::Usable(id) = self.id() else { return self };
+        let mut days = self.agreements().map_or([0; 2], |(_, days)| days);
+        days[usize::from(policy)] = day;
+        self.with_agreements(Some((id, days)))
+    }
+
+    /// Returns the agreements alone.
+    pub(super) fn only_agreements(self) -> Self {
+        Self::UNSET.with_agreements(self.agreements())
+    }
+
+    /// Returns the day of the agreement to `policy` under the ID of this content.
+    pub(super) fn agreed_on(self, policy: u8) -> Option<u8> {
+        let (id, days) = self.agreements()?;
+        let day = days[usize::from(policy)];
+        (day > 0 && self.id() == Member::Usable(id)).then_some(day)
+    }
+
+    /// Returns the part of this content that a device with `policy` can distinguish.
+    pub(super) fn seen_by(self, policy: Option<u8>) -> Self {
+        let bare = Self::new(self.flag(), self.id());
+        match policy.and_then(|policy| Some((policy, self.agreed_on(policy)?))) {
+            Some((policy, day)) => bare.agreed(policy, day),
+            None => bare,
+        }
+    }
+
+    /// Returns the content after a device with `policy` has made `change` to this one.
+    pub(super) fn after(self, change: &Change, policy: Option<u8>) -> Self {
+        let written = Self::of(&change.outcome(), policy);
+        match (change, written.id(), self.agreements()) {
+            (Change::OptIn(_, None), ..) => written.with_agreements(self.agreements()),
+            (Change::OptIn(_, Some(_)), Member::Usable(id), Some((bound, days))) if bound == id => {
+                let policy = policy.unwrap();
+                let day = written.agreed_on(policy).unwrap();
+                written.with_agreements(Some((id, days))).agreed(policy, day)
+            }
+            _ => written,
         }
     }
 
@@ -102,26 +192,38 @@ impl Content {
         }
     }
 
+    /// Returns this content if it is an opt-in with an ID.
+    pub(super) fn opt_in(self) -> Option<Self> {
+        self.granted().map(|_| self)
+    }
+
     pub(super) fn has_nothing_to_remove(self) -> bool {
         self.flag() != Some(true) && self.id() == Member::Absent
     }
 
-    pub(super) fn of(observed: &Observed) -> Self {
+    /// Returns the content that a device with `policy` observed.
+    pub(super) fn of(observed: &Observed, policy: Option<u8>) -> Self {
         let id = match &observed.id {
             ObservedId::Absent => Member::Absent,
             ObservedId::Unusable => Member::Unusable,
             ObservedId::Usable(id) => Member::Usable(Id::of(id)),
         };
-        Self::new(observed.flag, id)
+        let content = Self::new(observed.flag, id);
+        match (policy, observed.agreed) {
+            (Some(policy), Some(at)) => content.agreed(policy, (at / DAY).try_into().unwrap()),
+            _ => content,
+        }
     }
 
-    pub(super) fn real(self) -> Observed {
+    /// Returns what a device with `policy` observes.
+    pub(super) fn real(self, policy: Option<u8>) -> Observed {
         let id = match self.id() {
             Member::Absent => ObservedId::Absent,
             Member::Unusable => ObservedId::Unusable,
             Member::Usable(id) => ObservedId::Usable(id.real()),
         };
-        Observed { flag: self.flag(), id }
+        let agreed = policy.and_then(|policy| self.agreed_on(policy)).map(millis);
+        Observed { flag: self.flag(), id, agreed }
     }
 }
 
@@ -132,9 +234,13 @@ impl fmt::Debug for Content {
             Some(flag) => write!(f, "{{{flag} ")?,
         }
         match self.id() {
-            Member::Absent => f.write_str("}"),
-            Member::Unusable => f.write_str("unusable}"),
-            Member::Usable(id) => write!(f, "{id:?}}}"),
+            Member::Absent => {}
+            Member::Unusable => f.write_str("unusable")?,
+            Member::Usable(id) => write!(f, "{id:?}")?,
         }
+        if let Some((id, days)) = self.agreements() {
+            write!(f, " agreed under {id:?} on {days:?}")?;
+        }
+        f.write_str("}")
     }
 }

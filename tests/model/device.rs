@@ -19,7 +19,7 @@ use self::{
     promises::{Monitor, Promises, Since},
     requests::Wire,
 };
-use super::content::{Content, Id};
+use super::content::{self, Content, Id, Member};
 use crate::consent::{
     machine::{
         CallId, FailureKind, Machine, Outcome, Random, Session, Settings,
@@ -44,11 +44,16 @@ pub(super) struct Device {
     has_quick_disk: bool,
     /// The time, which never changes. An [`Input`] ends a wait instead.
     now: Instant,
+    policy: Option<u8>,
+    /// The day, which is 1 or 2.
+    day: u8,
     machine: Machine,
     /// The record that a restart finds.
     durable: Record,
     saving: Option<Save>,
     request: Option<Wire>,
+    /// The agreements in the last read, which the next write is merged into.
+    base: Content,
     /// A write that the driver no longer waits for. The next request waits for its end.
     detached: Option<Content>,
     /// The number of IDs created here.
@@ -66,11 +71,15 @@ struct Save {
 
 impl Device {
     pub(super) fn new(index: usize, now: Instant, memory: Memory, kind: Kind) -> Self {
-        let Kind { do_not_track, has_quick_disk } = kind;
+        let Kind { do_not_track, has_quick_disk, policy } = kind;
         let settings = Settings { do_not_track, request_timeout: REQUEST_TIMEOUT };
         let mut promises = Promises::default();
         let fresh = Record::new(SALT.to_owned());
-        let mut machine = Machine::new(fresh.clone(), fresh, settings, 0.0);
+        let begin = |record: Record| {
+            let machine = Machine::new(record.clone(), record, settings, 0.0);
+            machine.with_policy(policy.map(content::policy), content::millis(1))
+        };
+        let mut machine = begin(fresh);
         match memory {
             Memory::Nothing => {}
             Memory::Unreadable => {
@@ -78,6 +87,17 @@ impl Device {
                 promises.forgotten = true;
             }
             Memory::OptedIn | Memory::RemovalPending | Memory::OptedOut => {
+                machine.grant(Id::OLD.real());
+            }
+            Memory::AgreedHere => {
+                machine.record.agree_here(&Id::OLD.real(), machine.agreement().as_ref());
+                machine.grant(Id::OLD.real());
+                promises.agree(Id::OLD, 1);
+            }
+            Memory::SawAgreement => {
+                let seen = Content::new(Some(true), Member::Usable(Id::OLD));
+                let seen = policy.map_or(seen, |policy| seen.agreed(policy, 1));
+                machine.server.on_server = Some(seen.real(policy));
                 machine.grant(Id::OLD.real());
             }
         }
@@ -90,7 +110,7 @@ impl Device {
                 ..promises
             };
         }
-        if memory == Memory::OptedIn {
+        if matches!(memory, Memory::OptedIn | Memory::AgreedHere | Memory::SawAgreement) {
             promises.used = Id::OLD.mask();
         }
         if memory == Memory::OptedOut {
@@ -101,10 +121,13 @@ impl Device {
             index,
             has_quick_disk,
             now,
-            machine: Machine::new(durable.clone(), durable.clone(), settings, 0.0),
+            policy,
+            day: 1,
+            machine: begin(durable.clone()),
             durable,
             saving: None,
             request: None,
+            base: Content::UNSET,
             detached: None,
             minted: 0,
             calls: 0,
@@ -261,18 +284,19 @@ impl Device {
             }
             Input::DetachedEnded => self.detached = None,
             Input::Synced(content) => {
+                let content = content.seen_by(self.policy);
                 if let Some(since) = self.since() {
                     since.shown = Some(Some(content));
                     since.is_closed |= content.flag() == Some(false);
                 }
-                if self.monitor.proof.is_some() && self.monitor.proof != content.granted() {
+                if self.monitor.proof.is_some() && self.monitor.proof != content.opt_in() {
                     self.monitor.proof = None;
                 }
                 if !self.is_own_write(content) && self.machine.session != Session::Ended {
                     self.sees_withdrawal(content, false);
                 }
                 self.delivered();
-                self.machine.handle_synced(&content.real(), self.now);
+                self.machine.handle_synced(&content.real(self.policy), self.now);
             }
             Input::Delivered => self.delivered(),
             Input::SessionIs(session) => {
@@ -307,6 +331,10 @@ impl Device {
             }
             Input::RecheckDue => self.machine.wake.timer.due = Some(self.now),
             Input::Crash => self.restart(),
+            Input::Ages => {
+                self.day = 2;
+                self.machine.handle_time(content::millis(self.day));
+            }
             Input::OptInWritten(id) => self.each_promise(|promises| {
                 if promises.retired & id.mask() == 0 {
                     promises.opted_out = false;
@@ -414,10 +442,12 @@ impl Device {
         // `World` keeps an unapplied write as a loose one.
         let was_saved = !self.machine.is_unsaved();
         self.machine =
-            Machine::new(self.durable.clone(), self.durable.clone(), self.machine.settings, 0.0);
+            Machine::new(self.durable.clone(), self.durable.clone(), self.machine.settings, 0.0)
+                .with_policy(self.policy.map(content::policy), content::millis(self.day));
         self.machine.handle_sync_delivers(self.now);
         self.saving = None;
         self.request = None;
+        self.base = Content::UNSET;
         self.detached = None;
         let promises = self.monitor.durable;
         self.monitor = Monitor {

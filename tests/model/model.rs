@@ -45,6 +45,7 @@ mod content;
 mod device;
 mod few;
 mod foreign;
+mod policies;
 mod scenario;
 mod search;
 mod world;
@@ -79,6 +80,7 @@ const NONE: Budget = Budget {
     recheck_due: 0,
     rebuild: 0,
     lie: 0,
+    age: 0,
 };
 /// The app of the first device opts in and out, in any order.
 const CALLS: Budget = Budget { opt_in: [1, 0, 0], opt_out: [1, 0, 0], ..NONE };

@@ -39,6 +39,8 @@ pub(super) struct Budget {
     pub(super) rebuild: u8,
     /// Writes that the homeserver acknowledges without applying them.
     pub(super) lie: u8,
+    /// Years that pass on all devices, after which an earlier agreement is old.
+    pub(super) age: u8,
 }
 
 /// The starts of a run, and the events that may happen in it.
@@ -48,6 +50,10 @@ pub(super) struct Scenario {
     pub(super) starts: Vec<(Content, Vec<Memory>)>,
     pub(super) budget: Budget,
     pub(super) foreign: &'static [ForeignClient],
+    /// The policy of each device.
+    pub(super) policies: [Option<u8>; MAX_DEVICES],
+    /// Whether every device must be open in a quiet state once all opt-ins were called.
+    pub(super) all_open_at_last: bool,
     /// Devices with `DO_NOT_TRACK`, by bit.
     pub(super) do_not_track: u8,
     /// Whether a save takes time.

@@ -70,7 +70,8 @@ impl World {
             let mut devices = [u32::MAX; MAX_DEVICES];
             for (index, memory) in memories.iter().enumerate() {
                 let do_not_track = scenario.do_not_track & 1 << index != 0;
-                let kind = Kind { do_not_track, has_quick_disk: !scenario.has_slow_disk };
+                let policy = scenario.policies[index];
+                let kind = Kind { do_not_track, has_quick_disk: !scenario.has_slow_disk, policy };
                 devices[index] = arena.intern(Device::new(index, now, *memory, kind));
             }
             let mut world = Self {
@@ -126,7 +127,11 @@ impl World {
         self.must_come(scenario, arena, &mut actions);
         let is_quiet = actions.is_empty();
         if is_quiet {
+            let is_last = scenario.all_open_at_last && self.remaining.opt_in == [0; MAX_DEVICES];
             for index in 0..self.count() {
+                if is_last && self.of(arena, index).open.is_none() {
+                    return Err((None, "quiet, and a device that opted in is not open"));
+                }
                 let device = self.devices[index];
                 arena.device(device).judge_quiet(self.server).map_err(|what| (None, what))?;
             }
@@ -249,6 +254,13 @@ impl World {
                 }
                 self.tell(arena, index, Input::Crash)
             }
+            Action::Ages => {
+                self.remaining.age -= 1;
+                for index in 0..self.count() {
+                    self.tell(arena, index, Input::Ages)?;
+                }
+                Ok(())
+            }
             Action::Foreign(client) => {
                 self.remaining.foreign -= 1;
                 let foreign = Foreign { client, cached: self.server, nth: self.foreign_used };
@@ -277,24 +289,24 @@ impl World {
         let content = match client {
             ForeignClient::Overwrites => Content::new(None, own),
             ForeignClient::WritesTwoKeys => match cached.id() {
-                Member::Usable(_) => cached,
+                Member::Usable(_) => Content::new(cached.flag(), cached.id()),
                 Member::Absent | Member::Unusable => Content::new(cached.flag(), own),
             },
             ForeignClient::FlagFirst => {
-                let content = Content::new(Some(true), cached.id());
+                let content = cached.replaced(Some(true), cached.id());
                 let client = ForeignClient::ThenId;
                 self.foreign = Some(Foreign { client, cached: content, nth });
                 content
             }
             // A falsy ID that is present wins over the new one.
             ForeignClient::ThenId => match cached.id() {
-                Member::Absent => Content::new(cached.flag(), own),
+                Member::Absent => cached.replaced(cached.flag(), own),
                 Member::Unusable => cached,
                 Member::Usable(_) => return Ok(()),
             },
-            ForeignClient::OptsOut => Content::new(Some(false), cached.id()),
+            ForeignClient::OptsOut => cached.replaced(Some(false), cached.id()),
             ForeignClient::RestoresCached => cached,
-            ForeignClient::WritesFalsyId => Content::new(cached.flag(), Member::Unusable),
+            ForeignClient::WritesFalsyId => cached.replaced(cached.flag(), Member::Unusable),
             ForeignClient::Erases => Content::UNSET,
             ForeignClient::OptsIn => Content::new(Some(true), own),
         };

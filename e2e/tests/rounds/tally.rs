@@ -31,6 +31,7 @@ impl Score {
 pub(crate) struct Tally {
     msc3391: Msc3391,
     seed: u64,
+    has_policies: bool,
     pub(super) ours: Score,
     pub(super) peers: Score,
     /// Our calls that were superseded, or did not finish at once.
@@ -47,6 +48,8 @@ pub(crate) struct Tally {
     /// Devices of ours that stayed silent after a round, because the peer had restored an ID that
     /// they had retired.
     pub(super) restored: Vec<String>,
+    /// Devices of ours that asked for an agreement after a round.
+    pub(super) questions: usize,
     /// The number of all writes.
     pub(super) history: Vec<Asked>,
     arrivals: usize,
@@ -62,10 +65,11 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    pub(super) fn new(msc3391: Msc3391, seed: u64) -> Self {
+    pub(super) fn new(msc3391: Msc3391, seed: u64, has_policies: bool) -> Self {
         Self {
             msc3391,
             seed,
+            has_policies,
             ours: Score::default(),
             peers: Score::default(),
             unfinished: 0,
@@ -78,6 +82,7 @@ impl Tally {
             failures: Vec::new(),
             peer_on_dead_id: 0,
             restored: Vec::new(),
+            questions: 0,
             history: Vec::new(),
             arrivals: 0,
             unwritten: 0,
@@ -143,8 +148,9 @@ impl Tally {
 
     pub(crate) fn render(&self) -> String {
         let mut text = format!(
-            "{} rounds, MSC3391 {}, seed {}\n",
+            "{} rounds{}, MSC3391 {}, seed {}\n",
             self.took.len(),
+            if self.has_policies { " with policies" } else { "" },
             self.msc3391.name(),
             self.seed
         );
@@ -175,6 +181,9 @@ impl Tally {
             "devices that stayed silent after a round, because the peer had restored an ID retired there",
             self.restored.len().to_string(),
         );
+        if self.has_policies {
+            line("devices that asked for an agreement after a round", self.questions.to_string());
+        }
         line("disagreements", self.disagreements.len().to_string());
         let notes = [
             ("kept silent", &self.restored),

@@ -55,6 +55,7 @@ fn every_note_and_every_state_fits_in_its_rows() {
         Note::OptingIn,
         Note::Settling,
         Note::DecisionErased,
+        Note::PolicyNotAgreed,
         Note::MissingId,
         Note::Unverified,
         Note::SoftLogout,
@@ -68,7 +69,12 @@ fn every_note_and_every_state_fits_in_its_rows() {
         HoldReason::SoftLogout,
         HoldReason::Unverified,
     ];
-    let closed = [ClosedReason::Unavailable, ClosedReason::DecisionErased, ClosedReason::Unknown];
+    let closed = [
+        ClosedReason::Unavailable,
+        ClosedReason::DecisionErased,
+        ClosedReason::PolicyNotAgreed,
+        ClosedReason::Unknown,
+    ];
     let gates = holding.map(GateState::Holding).into_iter().chain(closed.map(GateState::Closed));
     let gates: Vec<_> = gates.collect();
     for (number, note) in notes.into_iter().enumerate() {

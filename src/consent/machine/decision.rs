@@ -37,6 +37,7 @@ impl Machine {
             self.raise_epoch(WipeReason::IdChanged);
         }
         self.record.remember_id(&id);
+        self.see_agreement(&id);
         self.record.decision = Consent::Granted;
         self.record.removal = None;
         self.record.trust();

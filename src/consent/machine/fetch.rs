@@ -46,6 +46,10 @@ impl Machine {
             self.record.removal = None;
             self.record.trust();
             self.removal_ordered = false;
+            // The ID of another device may have prevailed.
+            if let Some(id) = seen.usable_id().filter(|id| !self.record.is_retired(id)) {
+                self.record.carry_agreements(id);
+            }
             // An answer from before the opt-in says nothing about the account after it.
             self.server.answer = LastAnswer::None;
         }
@@ -79,6 +83,7 @@ impl Machine {
             (_, Some(true), Some(id)) => self.grant_when_settled(id, now),
             (_, Some(true), None) => {
                 self.record.decision = Consent::Granted;
+                self.record.see_no_agreement();
                 self.server.answer = LastAnswer::NoId;
             }
             (Consent::Granted, None, _) => {

@@ -128,6 +128,10 @@ impl Machine {
         now: Instant,
         random: &Random,
     ) {
+        self.closing_begins_an_epoch(|machine| machine.got(answer, now, random));
+    }
+
+    fn got(&mut self, answer: Result<Observed, Failure>, now: Instant, random: &Random) {
         let Some(Operation { task, asked_at, step: Step::Sent(request), .. }) = &self.operation
         else {
             return;
@@ -141,7 +145,9 @@ impl Machine {
             (Task::OptIn, Request::ReadBack(plan, before)) => {
                 self.opt_in_read_back(asked_at, &seen, plan, before, now);
             }
-            (Task::OptIn, Request::Confirm(id)) => self.opt_in_confirmed(asked_at, &seen, id, now),
+            (Task::OptIn, Request::Confirm(plan)) => {
+                self.opt_in_confirmed(asked_at, &seen, &plan, now);
+            }
             (Task::OptIn, _) => self.opt_in_read(asked_at, &seen, now, random),
             (Task::Fetch, request) => self.fetched(asked_at, &request, &seen, now, random),
             (Task::Removal, Request::Verify) => {

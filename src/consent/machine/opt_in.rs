@@ -10,10 +10,7 @@ use super::{
 };
 use crate::{
     analytics_id::AnalyticsId,
-    consent::{
-        content::{Change, Observed},
-        state::Consent,
-    },
+    consent::{content::Observed, state::Consent},
     gate::WipeReason,
 };
 
@@ -101,16 +98,19 @@ impl Machine {
             .filter(|id| !self.record.is_retired(id))
             .filter(|_| seen.flag != Some(false))
             .cloned();
+        let agreement = self.agreement();
         let plan = match kept {
-            Some(id) if seen.flag == Some(true) && is_proven => {
+            Some(id) if seen.flag == Some(true) && is_proven && self.is_agreed_in(seen) => {
+                self.record.agree_here(&id, agreement.as_ref());
                 self.grant_when_settled(id, now);
                 return self.end_operation(Outcome::Done);
             }
-            Some(id) => OptInPlan::Keep(id),
+            Some(id) => OptInPlan { id, is_minted: false, agreement },
             // The write of an earlier failed opt-in may still be applied: reuse its ID.
             None => {
                 let reusable = minted.filter(|id| !self.record.is_retired(id));
-                OptInPlan::Mint(reusable.unwrap_or(&random.id).clone())
+                let id = reusable.unwrap_or(&random.id).clone();
+                OptInPlan { id, is_minted: true, agreement }
             }
         };
 
@@ -126,7 +126,8 @@ impl Machine {
         // If the write fails, a fetch has to evaluate this answer: this read did not.
         self.wake.fetch_wanted =
             is_news || !was_confirmed || !is_proven || self.server.answer == LastAnswer::None;
-        if let OptInPlan::Mint(id) = &plan {
+        if plan.is_minted {
+            let id = &plan.id;
             if self.record.remembers_other_than(id) {
                 // Events captured under the old ID must not be sent under the new one.
                 self.record.forget_id();
@@ -141,41 +142,42 @@ impl Machine {
         }
         // The write may be applied after this process has ended. Save the ID first, so that
         // a later withdrawal can retire it.
-        self.record.offer(plan.id());
+        self.record.offer(&plan.id);
         self.proceed_after_save(Request::OptIn(plan));
     }
 
     /// Handles that the homeserver acknowledged the write of `plan`.
     pub(super) fn opt_in_wrote(&mut self, plan: OptInPlan, now: Instant) {
         self.server.on_server = Some(plan.change().outcome());
-        if self.record.is_retired(plan.id()) && !self.record.is_unreadable() {
+        if self.record.is_retired(&plan.id) && !self.record.is_unreadable() {
             // Another device withdrew this ID in the meantime: the account needs a new one.
             self.server.write_in_flight = None;
             return self.proceed(Request::Read);
         }
-        match plan {
-            OptInPlan::Mint(id) => {
-                let settled_at = Some(now + self.settings.settle_time());
-                self.opt_in.minted = Some(MintedId { id, settled_at, is_written: true });
-                self.opt_in.settling = true;
-                self.end_operation(Outcome::Done);
-            }
-            OptInPlan::Keep(id) => self.proceed(Request::Confirm(id)),
+        self.record.agree_here(&plan.id, plan.agreement.as_ref());
+        if plan.is_minted {
+            let settled_at = Some(now + self.settings.settle_time());
+            self.opt_in.minted = Some(MintedId { id: plan.id, settled_at, is_written: true });
+            self.opt_in.settling = true;
+            self.end_operation(Outcome::Done);
+        } else {
+            self.proceed(Request::Confirm(plan));
         }
     }
 
-    /// Handles the read that follows an acknowledged write which kept `id`.
+    /// Handles the read that follows an acknowledged write of `plan`, which kept the ID.
     pub(super) fn opt_in_confirmed(
         &mut self,
         asked_at: Generation,
         seen: &Observed,
-        id: AnalyticsId,
+        plan: &OptInPlan,
         now: Instant,
     ) {
-        let is_seen = Change::OptIn(id.clone()).outcome() == *seen;
-        if is_seen && self.is_proof(asked_at, seen) && !self.record.is_retired(&id) {
+        let is_seen = plan.change().outcome() == *seen;
+        if is_seen && self.is_proof(asked_at, seen) && !self.record.is_retired(&plan.id) {
+            self.record.agree_here(&plan.id, plan.agreement.as_ref());
             self.answered(seen, now);
-            self.grant_when_settled(id, now);
+            self.grant_when_settled(plan.id.clone(), now);
         } else {
             // The next GET decides.
             self.opt_in.settling = true;
@@ -207,9 +209,10 @@ impl Machine {
         now: Instant,
     ) {
         if plan.change().outcome() == *seen {
-            return match plan {
-                OptInPlan::Mint(_) => self.opt_in_wrote(plan, now),
-                OptInPlan::Keep(id) => self.opt_in_confirmed(asked_at, seen, id, now),
+            return if plan.is_minted {
+                self.opt_in_wrote(plan, now)
+            } else {
+                self.opt_in_confirmed(asked_at, seen, &plan, now)
             };
         }
         if self.is_proof(asked_at, seen) && self.server.on_server.as_ref() == Some(seen) {

@@ -47,13 +47,14 @@ impl Machine {
         if granted
             && self.session == Session::SoftLogout
             && self.server.answer != LastAnswer::NoDecision
+            && self.is_agreed()
         {
             return Holding(HoldReason::SoftLogout);
         }
         if self.opt_in.settling {
             return Holding(HoldReason::Settling);
         }
-        if granted && matches!(self.server.answer, LastAnswer::Granted(_)) {
+        if granted && matches!(self.server.answer, LastAnswer::Granted(_)) && self.is_agreed() {
             return Open;
         }
         if self.is_opting_in() {
@@ -65,13 +66,19 @@ impl Machine {
                 Closed(ClosedReason::Unknown)
             }
             (Consent::Undecided, _) => Closed(ClosedReason::Undecided),
+            (Consent::Granted, LastAnswer::None | LastAnswer::Stale) if !self.is_agreed() => {
+                Closed(ClosedReason::Unknown)
+            }
+            (Consent::Granted, LastAnswer::NoId) if !self.is_agreed() => {
+                Closed(ClosedReason::PolicyNotAgreed)
+            }
             (Consent::Granted, LastAnswer::None) => Holding(HoldReason::Unverified),
             (Consent::Granted, LastAnswer::Stale) => Holding(HoldReason::Rechecking),
             (Consent::Granted, LastAnswer::NoId) => Holding(HoldReason::MissingId),
-            (
-                Consent::Granted,
-                LastAnswer::NoDecision | LastAnswer::Denied | LastAnswer::Granted(_),
-            ) => Closed(ClosedReason::DecisionErased),
+            (Consent::Granted, LastAnswer::Granted(_)) => Closed(ClosedReason::PolicyNotAgreed),
+            (Consent::Granted, LastAnswer::NoDecision | LastAnswer::Denied) => {
+                Closed(ClosedReason::DecisionErased)
+            }
         }
     }
 

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use super::{Action, LastAnswer};
-use crate::{analytics_id::AnalyticsId, consent::content::Change};
+use crate::{
+    analytics_id::AnalyticsId,
+    consent::{content::Change, policy::Agreement},
+};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
@@ -12,8 +15,8 @@ pub(super) enum Request {
     Read,
     /// The read after an opt-in whose write got no answer.
     ReadBack(OptInPlan, BeforeWrite),
-    /// The read after an opt-in that kept this ID and whose write was acknowledged.
-    Confirm(AnalyticsId),
+    /// The read after an opt-in that kept its ID and whose write was acknowledged.
+    Confirm(OptInPlan),
     /// The read after the write of a removal or of a clean-up.
     Verify,
     /// The write that removes a restored ID. Once it was read back, it is not made again in
@@ -40,21 +43,16 @@ impl Request {
 /// The write that an `opt_in()` makes after its first read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[cfg_attr(test, derive(Hash))]
-pub(super) enum OptInPlan {
-    /// Keep the account's ID and write the flag.
-    Keep(AnalyticsId),
-    /// Write a new ID.
-    Mint(AnalyticsId),
+pub(super) struct OptInPlan {
+    pub(super) id: AnalyticsId,
+    /// Whether the ID is a new one, and not the account's.
+    pub(super) is_minted: bool,
+    pub(super) agreement: Option<Agreement>,
 }
 
 impl OptInPlan {
-    pub(super) fn id(&self) -> &AnalyticsId {
-        let (Self::Keep(id) | Self::Mint(id)) = self;
-        id
-    }
-
     pub(super) fn change(&self) -> Change {
-        Change::OptIn(self.id().clone())
+        Change::OptIn(self.id.clone(), self.agreement.clone())
     }
 }
 

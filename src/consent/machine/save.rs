@@ -99,7 +99,7 @@ impl Machine {
         let outcome = match result {
             Ok(stored) => {
                 self.disk.backoff.succeeded();
-                self.adopt(&written, stored);
+                self.closing_begins_an_epoch(|machine| machine.adopt(&written, stored));
                 Outcome::Done
             }
             Err(()) => {

@@ -3,6 +3,7 @@
 
 mod failures;
 mod one_process;
+mod policy;
 mod shared_record;
 mod two_processes;
 
@@ -185,7 +186,7 @@ fn id(name: &str) -> AnalyticsId {
 }
 
 fn opted_in(name: &str) -> Observed {
-    Change::OptIn(id(name)).outcome()
+    Change::OptIn(id(name), None).outcome()
 }
 
 fn opted_out() -> Observed {
@@ -193,7 +194,7 @@ fn opted_out() -> Observed {
 }
 
 fn opted_out_with(name: &str) -> Observed {
-    Observed { flag: Some(false), id: ObservedId::Usable(id(name)) }
+    Observed { id: ObservedId::Usable(id(name)), ..opted_out() }
 }
 
 #[tokio::test]
@@ -296,7 +297,8 @@ async fn a_change_in_sync_during_a_removal_leads_to_another_read() {
 
 #[tokio::test]
 async fn an_unusable_id_counts_as_missing() {
-    let machine = TestMachine::seeing(&Observed { flag: Some(true), id: ObservedId::Unusable });
+    let machine =
+        TestMachine::seeing(&Observed { flag: Some(true), id: ObservedId::Unusable, agreed: None });
     assert_eq!(machine.gate(), GateState::Holding(HoldReason::MissingId));
 }
 
@@ -349,7 +351,7 @@ async fn an_opt_in_saves_its_id_before_it_writes() {
     machine.read(&Observed::UNSET);
     expect_save_first(&mut machine);
     let mut stored = machine.inner.disk.stored.clone();
-    let Change::OptIn(id) = machine.write() else { panic!("expected an opt-in") };
+    let Change::OptIn(id, _) = machine.write() else { panic!("expected an opt-in") };
     stored.retire_all();
     assert!(stored.is_retired(&id));
 }

@@ -69,6 +69,7 @@ impl Machine {
             Some(_) => None,
             None => self.upcoming(now).map(|(_, at)| at),
         };
-        save.into_iter().chain(request).min()
+        let agreement = self.agreement_wait().map(|wait| now + wait);
+        save.into_iter().chain(request).chain(agreement).min()
     }
 }

@@ -83,6 +83,7 @@ impl Record {
 
     pub(super) fn retire_digest(&mut self, digest: IdDigest) {
         self.offered.retain(|offered| *offered != digest);
+        self.forget_agreements(&digest);
         push(&mut self.retired, digest, MAX_RETIRED);
     }
 
@@ -114,7 +115,10 @@ fn push(digests: &mut VecDeque<IdDigest>, digest: IdDigest, most: usize) {
 #[cfg(test)]
 impl Record {
     pub(crate) fn has_digests(&self) -> bool {
-        self.current.is_some() || !self.retired.is_empty() || !self.offered.is_empty()
+        self.current.is_some()
+            || !self.retired.is_empty()
+            || !self.offered.is_empty()
+            || self.agreed.is_some()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{IdDigest, MAX_OFFERED, MAX_RETIRED, Record};
+use super::{Agreed, IdDigest, MAX_OFFERED, MAX_RETIRED, Record};
 use crate::consent::state::Consent;
 
 impl Record {
@@ -20,6 +20,8 @@ impl Record {
     /// - If both sides changed the ID, one is chosen by its digest, so that both processes choose
     ///   the same. Without an opt-in there is none. A replaced ID is retired if the decision is
     ///   denied. Otherwise it is offered, so that the next withdrawal retires it.
+    /// - The agreements to a policy are those of both sides if they are under one ID. A
+    ///   withdrawal on either side forgets them.
     /// - Retired and offered IDs are those of both sides. If there are too many, the oldest are
     ///   dropped. A withdrawal on either side retires the offered IDs of both.
     /// - The epoch is the greater one, plus one if both sides raised it or changed the ID, so that
@@ -75,6 +77,10 @@ impl Record {
         let retired = union(base, mine, theirs, |record| &record.retired, MAX_RETIRED);
         let mut offered = union(base, mine, theirs, |record| &record.offered, MAX_OFFERED);
         offered.retain(|digest| !retired.contains(digest));
+        let is_withdrawn = mine.is_withdrawn_since(base) || theirs.is_withdrawn_since(base);
+        let agreed = [base, mine, theirs].map(|record| record.agreed.as_ref());
+        let agreed = Agreed::merge(agreed[0], agreed[1], agreed[2], current.as_ref());
+        let agreed = agreed.filter(|agreed| !is_withdrawn && !retired.contains(&agreed.id));
         let current = current.filter(|id| decision == Consent::Granted && !retired.contains(id));
         let mut record = Self {
             version: mine.version,
@@ -89,9 +95,9 @@ impl Record {
             current,
             retired,
             offered,
+            agreed,
             unreadable: merge_flag(base.unreadable, mine.unreadable, theirs.unreadable),
         };
-        let is_withdrawn = mine.is_withdrawn_since(base) || theirs.is_withdrawn_since(base);
         // In an order that both processes compute.
         let first = (&theirs.current).min(&mine.current);
         let second = (&theirs.current).max(&mine.current);
@@ -133,6 +139,7 @@ impl Record {
             current: None,
             retired: VecDeque::new(),
             offered: VecDeque::new(),
+            agreed: None,
             ..record.clone()
         };
         let mut record = Self::merge(&without_digests(base), &without_digests(mine), theirs);

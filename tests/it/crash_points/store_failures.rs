@@ -31,7 +31,7 @@ use crate::support::{
 async fn device_on_disk(world: &World, directory: &TempDir) -> Device {
     let login = world.server.add_device(ALICE, "PHONE");
     let client = client_on_disk(world, &login, directory).await;
-    Device { client, login }
+    Device { client, login, policy: None }
 }
 
 async fn client_on_disk(world: &World, login: &DeviceLogin, directory: &TempDir) -> Client {
@@ -180,7 +180,7 @@ async fn a_receipt_is_complete_only_after_the_removal_is_saved_as_done() {
     let store = GatedStore::config(MemoryStore::new().into_state_store(), gate.clone());
     let client =
         world.server.client_with(&login, |builder| builder.store_config(store)).await.unwrap();
-    let device = Device { client, login };
+    let device = Device { client, login, policy: None };
     let (analytics, _) = device.start_confirmed().await;
 
     // A process killed here removes the ID again at its next start, whatever the account then
@@ -230,7 +230,7 @@ async fn an_opt_out_that_another_process_writes_between_a_read_and_a_write_survi
         let store = GatedStore::config(store.clone(), gate);
         let client =
             world.server.client_with(&login, |builder| builder.store_config(store)).await.unwrap();
-        Device { client, login: login.clone() }
+        Device { client, login: login.clone(), policy: None }
     };
     let (one, other) = (on_the_store(gate.clone()).await, on_the_store(Arc::new(Passing)).await);
     let (here, _) = one.start_confirmed().await;
@@ -294,7 +294,7 @@ async fn a_build_fails_if_the_store_cannot_be_read_in_time() {
     let store = GatedStore::config(MemoryStore::new().into_state_store(), Arc::new(HangingReads));
     let client =
         world.server.client_with(&login, |builder| builder.store_config(store)).await.unwrap();
-    let device = Device { client, login };
+    let device = Device { client, login, policy: None };
     for _ in 0..2 {
         let mut build = Box::pin(device.builder().build());
         assert!(futures_util::poll!(&mut build).is_pending());
@@ -353,7 +353,7 @@ async fn the_record_of_another_user_in_the_same_store_is_ignored() {
         let store = GatedStore::config(store.clone(), Arc::new(Passing));
         let client =
             world.server.client_with(&login, |builder| builder.store_config(store)).await.unwrap();
-        Device { client, login }
+        Device { client, login, policy: None }
     };
     let alice = on_the_store(world.server.add_device(ALICE, "PHONE")).await;
     drop(alice.start_opted_in().await);
@@ -403,7 +403,7 @@ async fn a_receipt_is_not_complete_while_the_removal_is_pending_on_disk() {
     let store = GatedStore::config(MemoryStore::new().into_state_store(), gate);
     let client =
         world.server.client_with(&login, |builder| builder.store_config(store)).await.unwrap();
-    let device = Device { client, login };
+    let device = Device { client, login, policy: None };
     let (analytics, _) = device.start_confirmed().await;
     let receipt = eventually(analytics.opt_out().into_future()).await;
     let record: serde_json::Value = serde_json::from_str(&device.record().await.unwrap()).unwrap();

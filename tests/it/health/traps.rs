@@ -76,7 +76,7 @@ async fn late_decryptions_are_noticed_if_the_event_cache_was_subscribed_before_t
         },
     };
     client.restore_session(session).await.unwrap();
-    let room = Room { device: Device { client, login }, ..room };
+    let room = Room { device: Device { client, login, policy: None }, ..room };
     assert_eq!(room.late_decryption().await, (1, true));
 }
 

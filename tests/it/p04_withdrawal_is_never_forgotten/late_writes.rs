@@ -100,7 +100,7 @@ async fn an_opt_in_that_another_process_voided_has_no_effect() {
         })
         .await
         .unwrap();
-    let other = Device { client, login };
+    let other = Device { client, login, policy: None };
     let (here, _) = one.start_confirmed().await;
     let (there, recorder) = other.start().await;
     proxy.next(Method::GET).await.pass().await;

@@ -47,6 +47,8 @@ pub(crate) enum Input {
     Settled,
     RecheckDue,
     Crash,
+    /// A year passes.
+    Ages,
     /// Another client or device wrote an opt-in under this ID to the server.
     OptInWritten(Id),
     /// This device wrote an opt-in under this ID to the server.
@@ -57,6 +59,7 @@ pub(crate) enum Input {
 pub(crate) struct Kind {
     pub(crate) do_not_track: bool,
     pub(crate) has_quick_disk: bool,
+    pub(crate) policy: Option<u8>,
 }
 
 /// The record of a device when a run begins.
@@ -65,6 +68,10 @@ pub(crate) enum Memory {
     Nothing,
     /// The user opted in under [`Id::OLD`].
     OptedIn,
+    /// The user opted in under [`Id::OLD`], and agreed to the policy on this device.
+    AgreedHere,
+    /// The user opted in under [`Id::OLD`], and the account had an agreement to the policy.
+    SawAgreement,
     /// The user opted out, and the removal from the account is pending.
     RemovalPending,
     /// The user opted out, and the account is clean.

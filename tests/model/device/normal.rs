@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{Device, SALT};
+use super::{super::content::Content, Device, SALT};
 use crate::consent::machine::{CallId, Generation, backoff::RecheckTimer, operation::Step};
 
 impl Device {
@@ -24,6 +24,11 @@ impl Device {
         // This is only reported, and influences no decision.
         machine.server.removed_id = None;
 
+        // Only a write that follows the read in the same operation is merged into it.
+        if machine.operation.is_none() {
+            self.base = Content::UNSET;
+        }
+        let machine = &mut self.machine;
         machine.wake.backoff.normalise(self.now);
         machine.disk.backoff.normalise(self.now);
         let RecheckTimer { due, .. } = machine.wake.timer;

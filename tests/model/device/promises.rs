@@ -9,7 +9,7 @@ use crate::{
             operation::Task,
         },
         record::Removal,
-        state::{Consent, GateState},
+        state::{Consent, GateState, Prompt},
     },
     gate::WipeReason,
 };
@@ -39,8 +39,10 @@ pub(super) struct Monitor {
     pub(super) now: Promises,
     /// The promises that were acknowledged to be on disk.
     pub(super) durable: Promises,
-    /// The ID of the opt-in that this process has proof of.
-    pub(super) proof: Option<Id>,
+    /// The opt-in that this process has proof of.
+    pub(super) proof: Option<Content>,
+    /// The day of the last opt-in of this process.
+    pub(super) opted_in_on: Option<u8>,
     /// The ID under which the gate was last open.
     pub(super) last_open: Option<Id>,
     /// The ID in the first read of the last operation, unless a `false` has been seen since.
@@ -96,9 +98,22 @@ pub(super) struct Promises {
     pub(super) answered: u16,
     /// The IDs that must not be used again.
     pub(super) retired: u16,
+    /// The IDs under which the user agreed to the policy on this device, by day.
+    pub(super) agreed: [u16; 2],
 }
 
 impl Promises {
+    /// Notes that the user agreed to the policy on this device under `id`.
+    pub(super) fn agree(&mut self, id: Id, day: u8) {
+        self.agreed[usize::from(day - 1)] |= id.mask();
+        self.forget_agreements_but(id);
+    }
+
+    /// Notes that the account has `id`. If an earlier ID comes back, the user may be asked again.
+    pub(super) fn forget_agreements_but(&mut self, id: Id) {
+        self.agreed = self.agreed.map(|ids| ids & id.mask());
+    }
+
     /// Notes that the account was seen clean, or was cleaned.
     pub(super) fn cleaned(&mut self) {
         if !self.unerased && std::mem::take(&mut self.unclean) {
@@ -177,8 +192,11 @@ impl Device {
         }
 
         let Some(id) = self.machine.id().map(Id::of) else { return Err("P6: open under no ID") };
-        if self.monitor.proof != Some(id) {
+        let Some(proof) = self.monitor.proof.filter(|proof| proof.granted() == Some(id)) else {
             return Err("P1, P2, P6: open without proof of this very ID");
+        };
+        if !self.agrees_to(proof) {
+            return Err("open although the user did not agree to the policy");
         }
         if now.opted_out || now.forgotten {
             return Err("P4: open although the user's last decision was an opt-out");
@@ -198,10 +216,20 @@ impl Device {
         Ok(())
     }
 
+    /// Returns whether `opt_in` agrees to the policy, by itself or because the user did so on
+    /// this device.
+    fn agrees_to(&self, opt_in: Content) -> bool {
+        let Some(policy) = self.policy else { return true };
+        let agreed_here = self.monitor.now.agreed[usize::from(self.day - 1)];
+        opt_in.agreed_on(policy) == Some(self.day)
+            || opt_in.granted().is_some_and(|id| agreed_here & id.mask() != 0)
+    }
+
     /// Checks that the device has converged with the content `server` of the server, in a
     /// state where nothing is in progress.
     pub(in super::super) fn judge_quiet(&self, server: Content) -> Result<(), Violation> {
         let machine = &self.machine;
+        let server = server.seen_by(self.policy);
         let open = machine.id().map(Id::of);
         if open.is_some() && open != server.granted() {
             return Err("P2, P6: quiet and open under another ID than the server's");
@@ -239,7 +267,13 @@ impl Device {
         }
         match server.granted() {
             Some(id) if open.is_none() && !machine.record.is_retired(&id.real()) => {
-                Err("P6: quiet, and an opt-in on the server is not followed")
+                match machine.state().prompt() {
+                    _ if self.agrees_to(server) => {
+                        Err("P6: quiet, and an opt-in on the server is not followed")
+                    }
+                    Prompt::Ask => Ok(()),
+                    _ => Err("quiet, and the user is not asked to agree to the policy"),
+                }
             }
             _ => Ok(()),
         }

@@ -17,7 +17,7 @@ use crate::consent::{
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) enum Wire {
     Get { answer: Option<Content>, since: Since },
-    Put { change: Change, is_applied: bool, is_lie: bool, since: Since },
+    Put { change: Change, content: Content, is_applied: bool, is_lie: bool, since: Since },
 }
 
 impl Operation {
@@ -47,10 +47,9 @@ impl Device {
             Some(_) if self.detached.is_some() => Request::WaitsForLock,
             Some(Wire::Get { answer: None, .. }) => Request::Get,
             Some(Wire::Get { .. }) => Request::GetAnswered,
-            Some(Wire::Put { change, is_applied: false, .. }) => Request::Put {
-                content: Content::of(&change.outcome()),
-                is_opt_in: matches!(change, Change::OptIn(_)),
-            },
+            Some(Wire::Put { change, content, is_applied: false, .. }) => {
+                Request::Put { content: *content, is_opt_in: matches!(change, Change::OptIn(..)) }
+            }
             Some(Wire::Put { .. }) => Request::PutApplied,
             None => Request::None,
         }
@@ -59,16 +58,14 @@ impl Device {
     /// Returns the content of a write in flight that was not applied.
     pub(super) fn unapplied_write(&self) -> Option<Content> {
         match &self.request {
-            Some(Wire::Put { change, is_applied: false, .. }) => {
-                Some(Content::of(&change.outcome()))
-            }
+            Some(Wire::Put { content, is_applied: false, .. }) => Some(*content),
             _ => None,
         }
     }
 
     /// Returns whether `content` may be this device's own write.
     pub(super) fn is_own_write(&self, content: Content) -> bool {
-        self.machine.server.write_in_flight.as_ref().map(Content::of) == Some(content)
+        self.machine.server.write_in_flight.as_ref() == Some(&content.real(self.policy))
     }
 
     fn sent(&self) -> Option<&Sent> {
@@ -107,9 +104,10 @@ impl Device {
                 self.request = Some(Wire::Get { answer: None, since: Since::default() });
             }
             Action::Put(change) => {
-                let content = Content::of(&change.outcome());
+                let content = std::mem::replace(&mut self.base, Content::UNSET);
+                let content = content.after(&change, self.policy);
                 // A read before our write does not prove the state after it.
-                if self.monitor.proof != content.granted() {
+                if self.monitor.proof != content.seen_by(self.policy).opt_in() {
                     self.monitor.proof = None;
                 }
                 if matches!(self.sent(), Some(Sent::CleanUp { .. })) {
@@ -126,7 +124,8 @@ impl Device {
                     }
                 }
                 let since = Since::default();
-                self.request = Some(Wire::Put { change, is_applied: false, is_lie: false, since });
+                self.request =
+                    Some(Wire::Put { change, content, is_applied: false, is_lie: false, since });
             }
             Action::Wait(_) => {}
         }
@@ -145,16 +144,23 @@ impl Device {
         let random = self.random();
         match self.request.take() {
             Some(Wire::Get { answer: Some(content), since }) => {
+                self.base = content.only_agreements();
+                let content = content.seen_by(self.policy);
                 self.got(content, since);
                 let mints = |device: &Self| {
                     device.machine.opt_in.minted.as_ref().is_some_and(|m| m.id == random.id)
                 };
                 let had_minted = mints(self);
-                self.machine.handle_got(Ok(content.real()), self.now, &random);
+                let is_first = self.sent() == Some(&Sent::Read);
+                self.machine.handle_got(Ok(content.real(self.policy)), self.now, &random);
                 if !had_minted && mints(self) {
                     self.minted += 1;
                 }
                 if self.has_opted_in() {
+                    match is_first {
+                        true => self.agree(content, self.day),
+                        false => self.agree_as_written(content),
+                    }
                     self.each_promise(|promises| {
                         promises.opted_out = false;
                         promises.unclean = false;
@@ -163,18 +169,20 @@ impl Device {
                 }
                 self.note_failure();
             }
-            Some(Wire::Put { change, since, is_lie, .. }) => {
-                let content = Content::of(&change.outcome());
+            Some(Wire::Put { change, content, since, is_lie, .. }) => {
                 match self.sent() {
                     // An acknowledgement does not prove that the write was applied, but the
                     // app shows the user a successful opt-in.
-                    Some(Sent::OptIn(_)) => self.each_promise(|promises| {
-                        promises.opted_out = false;
-                        promises.forgotten = false;
-                        promises.unclean = false;
-                        promises.unerased = false;
-                        promises.answered |= content.granted().map_or(0, Id::mask);
-                    }),
+                    Some(Sent::OptIn(_)) => {
+                        self.each_promise(|promises| {
+                            promises.opted_out = false;
+                            promises.forgotten = false;
+                            promises.unclean = false;
+                            promises.unerased = false;
+                            promises.answered |= content.granted().map_or(0, Id::mask);
+                        });
+                        self.agree_as_written(content);
+                    }
                     Some(Sent::CleanUp { .. }) => {}
                     _ if !is_lie => self.each_promise(|promises| {
                         promises.unerased &= change != Change::Erase;
@@ -195,13 +203,18 @@ impl Device {
     fn got(&mut self, content: Content, since: Since) {
         let is_verification = self.sent() == Some(&Sent::Verify);
         if since.proves(content) {
-            self.monitor.proof = content.granted();
+            self.monitor.proof = content.opt_in();
             if self.sent() == Some(&Sent::Read) {
                 self.monitor.last_read = content.usable_id();
             }
         }
+        if let Some(Sent::ReadBack(plan, _)) = self.sent()
+            && plan.change().outcome() == content.real(self.policy)
+        {
+            self.agree_as_written(content);
+        }
         let task = self.task();
-        let is_clean = content == Content::of(&Change::OptOut.outcome());
+        let is_clean = content == Content::of(&Change::OptOut.outcome(), None);
         let is_restored = content.granted().is_some_and(|id| self.is_retired(id));
         let Monitor { now, may_be_cleaned, saw_clean, .. } = &mut self.monitor;
         if *may_be_cleaned && task == Some(Task::Fetch) && !is_restored {
@@ -213,6 +226,15 @@ impl Device {
         }
         match task {
             Some(Task::Fetch) => {
+                if let Some(id) =
+                    content.granted().filter(|_| since.proves(content) && !is_restored)
+                {
+                    // The account may have the ID of another device that opted in at once.
+                    match self.monitor.opted_in_on.filter(|_| self.machine.opt_in.settling) {
+                        Some(day) if self.policy.is_some() => self.monitor.now.agree(id, day),
+                        _ => self.monitor.now.forget_agreements_but(id),
+                    }
+                }
                 if since.proves(content) {
                     self.sees_withdrawal(content, true);
                     if content.id() == Member::Absent {
@@ -236,6 +258,22 @@ impl Device {
                 }
             }
             Some(Task::OptIn) | None => {}
+        }
+    }
+
+    /// Notes that an opt-in here was acknowledged, or read back.
+    fn agree_as_written(&mut self, content: Content) {
+        let policy = self.policy;
+        if let Some(day) = policy.and_then(|policy| content.agreed_on(policy)) {
+            self.agree(content, day);
+        }
+    }
+
+    /// Notes that the user agreed to the policy on `day`, under the ID of `content`.
+    fn agree(&mut self, content: Content, day: u8) {
+        if let Some(id) = content.granted().filter(|_| self.policy.is_some()) {
+            self.monitor.now.agree(id, day);
+            self.monitor.opted_in_on = Some(day);
         }
     }
 

@@ -29,6 +29,8 @@ pub(crate) enum Action {
     /// Sync shows the nth of the last shown contents again.
     Replay(u8, u8),
     Crash(u8),
+    /// A year passes.
+    Ages,
     Foreign(ForeignClient),
     ForeignWrites,
 }
@@ -163,6 +165,9 @@ impl World {
             if remaining.crash > 0 {
                 actions.push(Action::Crash(device));
             }
+        }
+        if remaining.age > 0 {
+            actions.push(Action::Ages);
         }
         if remaining.foreign > 0 && self.foreign.is_none() {
             actions.extend(scenario.foreign.iter().map(|client| Action::Foreign(*client)));
