@@ -4,6 +4,7 @@ pub(crate) mod builder;
 mod calls;
 mod claim;
 pub(crate) mod current;
+mod erasures;
 #[cfg(feature = "health")]
 pub(crate) mod health;
 pub(crate) mod opt_out;
@@ -362,6 +363,7 @@ impl Analytics {
             stop.clone(),
         );
         spawn::detach(&inner.runtime, task);
+        erasures::start(&inner, &stop);
         let sink = inner.sink.clone();
         let handle = Handle {
             inner,
@@ -401,6 +403,7 @@ impl Drop for Handle {
         sync::stop_watching(&self.inner.client, self.event_handler.clone());
         self.stop.stop();
         self.inner.sink.stop();
+        self.inner.erasures.warn_of_loss();
         // A withdrawal that was made is remembered, even if the handle is dropped
         // before it is written.
         let last = self.inner.machine().last_save();

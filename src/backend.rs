@@ -1,5 +1,8 @@
 //! The [`Backend`] trait, and the backends that come with this crate.
 
+pub(crate) mod erasure;
+#[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog"))]
+mod erasure_endpoint;
 #[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog"))]
 mod http;
 #[cfg_attr(not(test), expect(dead_code, reason = "the sink gives every backend the account's ID"))]
@@ -20,8 +23,6 @@ pub(crate) mod unique_names;
 
 use std::{error::Error, fmt, pin::Pin, sync::Arc, time::Duration};
 
-#[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog"))]
-pub use self::http::EndpointError;
 #[cfg(feature = "matomo")]
 pub use self::matomo::{Matomo, MatomoBuildError, MatomoBuilder};
 #[cfg(feature = "otlp")]
@@ -29,9 +30,15 @@ pub use self::otlp::{Otlp, OtlpBuildError, OtlpBuilder, OtlpEncoding};
 #[cfg(feature = "posthog")]
 pub use self::posthog::{PostHog, PostHogBuildError, PostHogBuilder};
 pub use self::{
+    erasure::{Erasure, ErasureError, ErasureRequest},
     jsonl::JsonLines,
     partial::PartialDelivery,
     recipient::{Party, Recipient},
+};
+#[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog"))]
+pub use self::{
+    erasure_endpoint::{ErasureEndpoint, ErasureEndpointBuildError, ErasureEndpointBuilder},
+    http::EndpointError,
 };
 use crate::{analytics_id::AnalyticsId, event::OutgoingEvent};
 

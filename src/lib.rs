@@ -42,6 +42,7 @@ mod backend;
 
 // What all of it stores and sends.
 mod disclosure;
+mod erasure;
 mod history;
 
 mod json;
@@ -93,7 +94,9 @@ pub mod testing;
 mod sink_tests;
 
 #[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog"))]
-pub use self::backend::EndpointError;
+pub use self::backend::{
+    EndpointError, ErasureEndpoint, ErasureEndpointBuildError, ErasureEndpointBuilder,
+};
 #[cfg(feature = "matomo")]
 pub use self::backend::{Matomo, MatomoBuildError, MatomoBuilder};
 #[cfg(feature = "otlp")]
@@ -122,13 +125,15 @@ pub use self::{
     },
     analytics_id::AnalyticsId,
     backend::{
-        Backend, Batch, BoxError, DeliveryError, JsonLines, PartialDelivery, Party, Recipient,
+        Backend, Batch, BoxError, DeliveryError, Erasure, ErasureError, ErasureRequest, JsonLines,
+        PartialDelivery, Party, Recipient,
     },
     consent::{
         state::{ClosedReason, Consent, ConsentState, GateState, HoldReason, Prompt},
         switch::{Note, Switch},
     },
     disclosure::{DisclosedIdentifier, DisclosedRecipient, Disclosure, KeptBack, LocalCopy},
+    erasure::report::{ErasureCause, ErasureReceipt, ErasureState, ErasureStats, ErasureStorage},
     event::{
         AnalyticsEvent, DeserializeError, InvalidEvent, MAX_EVENT_BYTES, MAX_KEY_BYTES,
         MAX_NAME_BYTES, OutgoingEvent, Properties, PropertyValue, UserProperties,

@@ -47,6 +47,7 @@ use self::{
 use crate::{
     analytics_id::AnalyticsId,
     backend::{Batch, DynBackend},
+    erasure::report::ErasureStats,
     event::{
         AnalyticsEvent, BorrowedProperties, CapturedEvent, InvalidEvent, OutgoingEvent, Properties,
         UniqueIds, UserProperties, check_name, counted_bytes, is_plain_name,
@@ -273,6 +274,10 @@ impl Sink {
         signal
     }
 
+    pub(crate) fn journal(&self) -> Option<Arc<Journal>> {
+        self.journal.clone()
+    }
+
     /// Waits until all wipes so far have reached the file.
     pub(crate) async fn wiped(&self) -> Result<(), QueueError> {
         match &self.journal {
@@ -447,6 +452,8 @@ impl Sink {
             queue,
             guarded: self.guard.found(),
             refused_texts: self.guard.refused_texts(),
+            // The sink knows nothing of them.
+            erasures: ErasureStats::default(),
         }
     }
 }

@@ -8,6 +8,7 @@ use tokio::{runtime::Handle, time::timeout};
 use super::{
     Analytics,
     claim::{Claim, RecordKey, Taken},
+    erasures::{Erasures, Target},
     shared::Shared,
 };
 use crate::{
@@ -287,7 +288,8 @@ impl AnalyticsBuilder {
         };
         let settings =
             Settings { do_not_track: self.do_not_track, request_timeout: self.request_timeout };
-        let machine = Machine::new(record, stored, settings, fastrand::f64());
+        #[cfg_attr(not(feature = "sqlite"), expect(unused_mut, reason = "a file may change it"))]
+        let mut machine = Machine::new(record, stored, settings, fastrand::f64());
         let guard = Guard::new(self.guard_policy, self.detectors);
         let guard = Arc::new(guard.with_text_policy(self.text_policy));
         let configuration = Configuration {
@@ -304,9 +306,15 @@ impl AnalyticsBuilder {
         };
         let history = self.history.map(|most| Arc::new(History::new(most)));
         let names = configuration.recipients.iter().map(|recipient| recipient.name.clone());
-        let backends = self.recipients.into_iter().map(|recipient| recipient.backend);
-        let mut backends: Vec<_> = backends.collect();
-        let lanes = unique_names(&backends.iter().map(|b| b.name()).collect::<Vec<_>>());
+        let names_of_backends: Vec<_> = self.recipients.iter().map(|r| r.backend.name()).collect();
+        let lanes = unique_names(&names_of_backends);
+        let mut targets = Vec::new();
+        let mut backends = Vec::new();
+        for (recipient, lane) in self.recipients.into_iter().zip(&lanes) {
+            targets.extend(Target::new(&recipient, lane).zip(recipient.erasure));
+            backends.push(recipient.backend);
+        }
+        let mut erasures = Erasures::new(targets, &self.limits);
         if let Some(history) = &history {
             let recorded = |((backend, name), lane)| -> Box<dyn DynBackend> {
                 let to = Arc::new(Addressee { backend: lane, name });
@@ -323,10 +331,16 @@ impl AnalyticsBuilder {
                 let closed = matches!(machine.gate(), GateState::Closed(_));
                 let keep = (!closed).then(|| machine.epoch());
                 let (age, guard) = (self.limits.queue_age, guard.clone());
+                let keeps_erasures = queue.is_encrypted();
                 let kept_history = history.clone().filter(|_| queue.keeps_history());
                 let setup = OpenSettings::new(&self.event_type, &user, lanes, age, guard)
                     .with_history(kept_history);
-                Some(Journal::open(queue, setup, keep).await?)
+                let (journal, mut restored) = Journal::open(queue, setup, keep).await?;
+                if keeps_erasures {
+                    let found = restored.erasures.take();
+                    erasures.keep_in(journal.clone(), found.as_deref(), &mut machine);
+                }
+                Some((journal, restored))
             }
             None => None,
         };
@@ -345,9 +359,17 @@ impl AnalyticsBuilder {
             Some((journal, restored)) => sink.with_journal(journal, restored),
             None => sink,
         };
-        let inner =
-            Shared::new(runtime, self.client, machine, account_data, records, sink, configuration)
-                .with_history(history);
+        let inner = Shared::new(
+            runtime,
+            self.client,
+            machine,
+            account_data,
+            records,
+            sink,
+            configuration,
+            erasures,
+        )
+        .with_history(history);
         claim.take_over();
         Ok(Analytics::start(inner, self.event_type, claim))
     }

@@ -22,17 +22,21 @@ use crate::{
 pub struct OptOut {
     analytics: Analytics,
     removal: Removal,
+    erases_recipients: bool,
 }
 
 impl fmt::Debug for OptOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OptOut").field("removal", &self.removal).finish_non_exhaustive()
+        f.debug_struct("OptOut")
+            .field("removal", &self.removal)
+            .field("erases_recipients", &self.erases_recipients)
+            .finish_non_exhaustive()
     }
 }
 
 impl OptOut {
     pub(crate) fn new(analytics: Analytics) -> Self {
-        Self { analytics, removal: Removal::Id }
+        Self { analytics, removal: Removal::Id, erases_recipients: false }
     }
 
     /// Removes the whole event, with the members of other clients, instead of only its ID.
@@ -47,6 +51,25 @@ impl OptOut {
         self.removal = Removal::Event;
         self
     }
+
+    /// Asks each recipient that has a [`Recipient::erasure`](crate::Recipient::erasure) to delete
+    /// what it holds under the identifier that it knows of the account.
+    ///
+    /// Nothing else leaves after an opt-out. The requests begin once the account is clean, so that
+    /// other devices have stopped sending, or after ten minutes. A request that fails is sent again
+    /// until [`Limits::erasure_max_age`](crate::Limits::erasure_max_age), at intervals that grow to
+    /// half a day. With a [`SqliteQueue`](crate::SqliteQueue) that has a passphrase, the requests
+    /// are in its file before the ID is removed from the account, and outlive the process.
+    /// Otherwise they are in memory, and are lost with the last handle.
+    /// [`OptOutReceipt::erasures`] says which, and [`Stats::erasures`](crate::Stats::erasures) how
+    /// many wait.
+    ///
+    /// A later opt-in stops none of them: it has another ID. A recipient with
+    /// an anonymous identity is not asked, because it knows no lasting identifier.
+    pub fn erase_recipients(mut self) -> Self {
+        self.erases_recipients = true;
+        self
+    }
 }
 
 impl IntoFuture for OptOut {
@@ -55,8 +78,14 @@ impl IntoFuture for OptOut {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let removed =
-                self.analytics.begin(|machine, call| machine.handle_opt_out(call, self.removal));
+            let erasures = self.erases_recipients.then(|| self.analytics.shared().erasures.clone());
+            let removed = self.analytics.begin(|machine, call| {
+                let had_id = machine.has_used_an_id();
+                machine.handle_opt_out(call, self.removal);
+                if let Some(erasures) = erasures {
+                    erasures.begin(machine.epoch(), had_id);
+                }
+            });
             self.analytics.withdraw(removed).await
         })
     }
@@ -68,6 +97,7 @@ impl Analytics {
     pub(crate) async fn withdraw(&self, removed: Waiting) -> OptOutReceipt {
         let record = self.begin(Machine::handle_save_wanted);
         let inner = self.shared();
+        let erased_before = inner.erasures.done_ever();
         // In a task of its own: the caller may have no runtime, and may go away.
         let done = spawn(&self.inner().runtime, async move {
             let request_timeout = inner.account_data.request_timeout();
@@ -79,6 +109,11 @@ impl Analytics {
             let record = timeout(4 * request_timeout, record.wait());
             let queue = timeout(request_timeout, inner.sink.wiped());
             let (requests, queue, record, account) = tokio::join!(requests, queue, record, account);
+            let is_clean = matches!(&account, Ok(Some(Answer { outcome: Outcome::Done, .. })));
+            if is_clean {
+                // One try for each recipient that answers.
+                let _ = timeout(request_timeout, inner.erasures.all_tried()).await;
+            }
             OptOutReceipt {
                 requests: requests.map_or(WithdrawalStep::Pending(None), |()| WithdrawalStep::Done),
                 queue: match queue {
@@ -99,6 +134,7 @@ impl Analytics {
                     }
                     Ok(_) | Err(_) => WithdrawalStep::Pending(None),
                 },
+                erasures: inner.erasures.take_report(erased_before).await,
                 analytics_id: inner.machine().take_removed_id(),
             }
         });

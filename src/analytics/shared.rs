@@ -9,6 +9,7 @@ use matrix_sdk::Client;
 use tokio::{runtime::Handle as Runtime, sync::Notify};
 use tracing::warn;
 
+use super::erasures::Erasures;
 use crate::{
     consent::{machine::Machine, state::GateState},
     disclosure::Configuration,
@@ -31,6 +32,7 @@ pub(crate) struct Shared {
     pub(crate) sink: Arc<Sink>,
     pub(super) configuration: Configuration,
     pub(super) history: Option<Arc<History>>,
+    pub(super) erasures: Arc<Erasures>,
     /// Wakes the consent task.
     pub(super) wake: Arc<Notify>,
     /// Wakes the state streams after every transition, and when this is dropped.
@@ -47,6 +49,7 @@ impl Shared {
         record_store: RecordStore,
         sink: Sink,
         configuration: Configuration,
+        erasures: Erasures,
     ) -> Self {
         Self {
             runtime,
@@ -58,6 +61,7 @@ impl Shared {
             sink: Arc::new(sink),
             configuration,
             history: None,
+            erasures: Arc::new(erasures),
             wake: Arc::default(),
             transitions: Arc::default(),
             next_call: AtomicU64::default(),
@@ -104,6 +108,7 @@ impl Shared {
         if let (true, Some(history)) = (is_wiped, &self.history) {
             history.wipe(machine.epoch());
         }
+        self.erasures.follow(&machine);
         (result, signal)
     }
 

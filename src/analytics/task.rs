@@ -108,7 +108,11 @@ impl Driver {
                     let (store, save_lock) =
                         (shared.record_store.clone(), shared.save_lock.clone());
                     let request_timeout = shared.account_data.request_timeout();
-                    self.save = Some(Box::pin(save(store, save_lock, *wanted, request_timeout)));
+                    let erasures = shared.erasures.clone();
+                    self.save = Some(Box::pin(async move {
+                        erasures.tried_to_keep().await;
+                        save(store, save_lock, *wanted, request_timeout).await
+                    }));
                 }
                 Action::Get => {
                     self.replies.request_error = None;
@@ -132,7 +136,9 @@ impl Driver {
 
     fn put(&mut self, shared: &Shared, change: Change) {
         let (account_data, content) = (shared.account_data.clone(), self.content.take());
+        let erasures = shared.erasures.clone();
         let wrote = async move {
+            erasures.tried_to_keep().await;
             let merged = change.apply_to(content.as_deref())?;
             let permit = account_data.acquire().await?;
             account_data.put(permit, merged).await.map(drop)

@@ -157,10 +157,8 @@ pub(super) enum HttpError {
     Request(#[source] reqwest::Error),
     #[error("the endpoint responded with HTTP status {0}")]
     Status(StatusCode),
-    #[cfg(any(feature = "matomo", feature = "otlp"))]
     #[error("the response with HTTP status {0} ended early")]
     Incomplete(StatusCode),
-    #[cfg(any(feature = "matomo", feature = "otlp"))]
     #[error("the response with HTTP status {0} has a body that its protocol does not have")]
     Unreadable(StatusCode),
 }

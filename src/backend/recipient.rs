@@ -4,12 +4,15 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Backend, DynBackend};
+use super::{
+    Backend, DynBackend,
+    erasure::{DynErasure, Erasure},
+};
 
 /// A backend, with what the app declares of the service behind it.
 ///
 /// The declarations appear in [`Analytics::disclosure`](crate::Analytics::disclosure) and have
-/// no other effect.
+/// no other effect. [`erasure`](Self::erasure) is not a declaration.
 ///
 /// ```
 /// use matrix_analytics::{JsonLines, Party, Recipient};
@@ -24,6 +27,7 @@ use super::{Backend, DynBackend};
 pub struct Recipient {
     pub(crate) backend: Box<dyn DynBackend>,
     pub(crate) declared: Declared,
+    pub(crate) erasure: Option<Box<dyn DynErasure>>,
 }
 
 /// What the app declares of a recipient.
@@ -50,7 +54,15 @@ pub enum Party {
 impl Recipient {
     /// Creates a recipient that receives events through `backend`, with nothing declared.
     pub fn new(backend: impl Backend) -> Self {
-        Self { backend: Box::new(backend), declared: Declared::default() }
+        Self { backend: Box::new(backend), declared: Declared::default(), erasure: None }
+    }
+
+    /// Makes [`OptOut::erase_recipients`](crate::OptOut::erase_recipients) ask this recipient,
+    /// through `erasure`, to delete what it holds of the user. Without it, the recipient is not
+    /// asked.
+    pub fn erasure(mut self, erasure: impl Erasure) -> Self {
+        self.erasure = Some(Box::new(erasure));
+        self
     }
 
     /// Declares the name that a user knows the service by; [`Backend::name`] if not set.
@@ -95,6 +107,7 @@ impl fmt::Debug for Recipient {
         f.debug_struct("Recipient")
             .field("backend", &self.backend)
             .field("declared", &self.declared)
+            .field("has_erasure", &self.erasure.is_some())
             .finish()
     }
 }

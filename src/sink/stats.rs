@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
 
-use crate::{event::InvalidEvent, guard::IdentifierKind, named::named};
+use crate::{
+    erasure::report::ErasureStats, event::InvalidEvent, guard::IdentifierKind, named::named,
+};
 
 /// The reason why an event was dropped.
 ///
@@ -97,6 +99,9 @@ pub struct Stats {
     /// The number of properties and of names of events that the
     /// [`TextPolicy`](crate::TextPolicy) refused.
     pub refused_texts: u64,
+    /// The counters of the requests that
+    /// [`OptOut::erase_recipients`](crate::OptOut::erase_recipients) asked for.
+    pub erasures: ErasureStats,
 }
 
 fn by_name<S: Serializer>(

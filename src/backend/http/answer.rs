@@ -15,10 +15,6 @@ pub(in crate::backend) struct Answer {
     pub(in crate::backend) status: StatusCode,
     /// The time that the service asked to wait.
     pub(in crate::backend) retry_after: Option<Duration>,
-    #[cfg_attr(
-        not(any(feature = "matomo", feature = "otlp")),
-        expect(dead_code, reason = "PostHog says all with the status")
-    )]
     pub(in crate::backend) body: AnswerBody,
 }
 
@@ -28,10 +24,6 @@ pub(in crate::backend) enum AnswerBody {
     Incomplete,
     /// It has more bytes than are read.
     TooLong,
-    #[cfg_attr(
-        not(any(feature = "matomo", feature = "otlp")),
-        expect(dead_code, reason = "PostHog says all with the status")
-    )]
     Whole(Vec<u8>),
 }
 

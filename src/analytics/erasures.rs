@@ -1,0 +1,297 @@
+//! Sends the erasures that are wanted, one at a time, and keeps them in the file of a durable
+//! queue.
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::FutureExt as _;
+use tokio::{
+    sync::Notify,
+    time::{sleep_until, timeout},
+};
+use tracing::warn;
+use uuid::Uuid;
+
+use super::shared::Shared;
+use crate::{
+    analytics_id::AnalyticsId,
+    backend::{ErasureRequest, Recipient, erasure::DynErasure},
+    consent::machine::Machine,
+    erasure::{
+        ledger::{Address, Ledger, Next, Now, Try},
+        report::{ErasureCause, ErasureReceipt, ErasureStats, ErasureStorage},
+    },
+    sink::{limits::Limits, queue::Journal},
+    spawn,
+    stop::Stop,
+};
+
+/// A recipient that supports erasures.
+#[derive(Debug)]
+pub(super) struct Target {
+    address: Address,
+}
+
+impl Target {
+    /// Describes `recipient`, whose backend has the unique name `backend`.
+    pub(super) fn new(recipient: &Recipient, backend: &str) -> Option<Self> {
+        let label = recipient.declared.name.clone().or_else(|| recipient.backend.host());
+        let label = label.unwrap_or_else(|| recipient.backend.name().to_owned());
+        Some(Self { address: Address { backend: backend.to_owned(), label } })
+    }
+
+    /// Returns the identifier under which the recipient stores the person with the ID `account`.
+    fn identifier_for(&self, account: &AnalyticsId) -> Option<String> {
+        Some(account.reveal().to_owned())
+    }
+}
+
+/// The erasures of one account, and where they are sent and kept.
+pub(crate) struct Erasures {
+    state: Mutex<State>,
+    targets: Vec<(Target, Box<dyn DynErasure>)>,
+    file: Option<Arc<Journal>>,
+    /// How long one try may take.
+    try_time: Duration,
+    /// Wakes the task.
+    wake: Notify,
+    /// Notified after each try.
+    tried: Notify,
+}
+
+struct State {
+    ledger: Ledger,
+    /// Counts the changes that were given to the file.
+    version: u64,
+}
+
+impl Erasures {
+    pub(super) fn new(targets: Vec<(Target, Box<dyn DynErasure>)>, limits: &Limits) -> Self {
+        Self {
+            state: Mutex::new(State { ledger: Ledger::new(limits.erasure_age), version: 0 }),
+            targets,
+            file: None,
+            try_time: limits.send_time,
+            wake: Notify::new(),
+            tried: Notify::new(),
+        }
+    }
+
+    /// Keeps the erasures in `file`, which held `found`.
+    ///
+    /// The file has them before the record of consent has their withdrawal. If the last process
+    /// ended between the two, the withdrawal is repeated: the user has made it.
+    #[cfg(feature = "sqlite")]
+    pub(super) fn keep_in(
+        &mut self,
+        file: Arc<Journal>,
+        found: Option<&[u8]>,
+        machine: &mut Machine,
+    ) {
+        use crate::consent::{machine::CallId, record::Removal};
+
+        /// No call of the app has this number.
+        const NO_CALL: CallId = CallId(u64::MAX);
+
+        self.file = Some(file);
+        let Some(found) = found else { return };
+        let mut state = self.state();
+        if state.ledger.restore(found, Now::new()).is_none() {
+            warn!("the erasure requests in the queue file cannot be read");
+        }
+        let withdrawn_in = state.ledger.take_withdrawal();
+        if withdrawn_in.is_some_and(|withdrawn_in| machine.lacks_withdrawal(withdrawn_in)) {
+            machine.handle_opt_out(NO_CALL, Removal::Id);
+        }
+    }
+
+    /// Notes that the user has withdrawn and wants erasures.
+    pub(super) fn begin(&self, epoch: u64, had_id: bool) {
+        self.change(|ledger| ledger.handle_withdrawal(epoch, had_id, Now::new()));
+    }
+
+    /// Follows a transition of `machine`: finds the IDs that a withdrawal removes.
+    pub(super) fn follow(&self, machine: &Machine) {
+        if !self.state().ledger.is_searching() {
+            return;
+        }
+        self.change(|ledger| {
+            if let Some(id) = machine.withdrawn_id() {
+                let identifiers = self.targets.iter().filter_map(|(target, _)| {
+                    Some((target.address.clone(), target.identifier_for(id)?))
+                });
+                ledger.handle_found(identifiers, Now::new(), Uuid::new_v4);
+            }
+            if !machine.state().removal_pending {
+                ledger.handle_clean_account(self.addresses());
+            }
+        });
+        self.wake.notify_one();
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = &Address> {
+        self.targets.iter().map(|(target, _)| &target.address)
+    }
+
+    fn find(&self, address: &Address) -> Option<&dyn DynErasure> {
+        let found = self.targets.iter().find(|(target, _)| target.address == *address);
+        found.map(|(_, erasure)| &**erasure)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the ledger, and gives it to the file if that has to hold something else now.
+    fn change<R>(&self, change: impl FnOnce(&mut Ledger) -> R) -> R {
+        let mut state = self.state();
+        let result = change(&mut state.ledger);
+        if state.ledger.take_changed()
+            && let Some(file) = &self.file
+        {
+            state.version += 1;
+            file.keep_erasures(state.version, state.ledger.to_bytes(Now::new()));
+        }
+        result
+    }
+
+    /// Waits until the file has the erasures that are wanted now, or cannot have them. The wait is
+    /// bounded.
+    pub(super) async fn tried_to_keep(&self) {
+        let version = self.state().version;
+        if let (Some(file), true) = (&self.file, version > 0) {
+            file.tried_erasures(version).await;
+        }
+    }
+
+    /// Returns where the erasures are that wait.
+    fn kept_in(&self) -> ErasureStorage {
+        let version = self.state().version;
+        match &self.file {
+            Some(file) if file.has_erasures(version) => ErasureStorage::File,
+            _ => ErasureStorage::Memory,
+        }
+    }
+
+    pub(super) fn done_ever(&self) -> u64 {
+        self.state().ledger.done_ever()
+    }
+
+    /// Waits until each erasure whose recipient is known has been tried.
+    pub(super) async fn all_tried(&self) {
+        loop {
+            let tried = self.tried.notified();
+            if !self.state().ledger.has_untried(|to| self.find(to).is_some()) {
+                return;
+            }
+            tried.await;
+        }
+    }
+
+    /// Returns what a receipt says, once the file has been tried. `done_before` is the number of
+    /// erasures that were done before the call.
+    pub(super) async fn take_report(&self, done_before: u64) -> Vec<ErasureReceipt> {
+        self.tried_to_keep().await;
+        let kept_in = self.kept_in();
+        self.change(|ledger| ledger.take_report(done_before, kept_in, self.addresses()))
+    }
+
+    pub(super) fn stats(&self) -> ErasureStats {
+        self.state().ledger.stats()
+    }
+
+    /// Logs that erasures are lost, if some wait in memory only.
+    pub(super) fn warn_of_loss(&self) {
+        let erasures = self.state().ledger.pending();
+        if erasures > 0 && self.kept_in() == ErasureStorage::Memory {
+            warn!(erasures, "erasure requests are lost: they were in memory only");
+        }
+    }
+
+    /// Sends `wanted`, and returns the outcome.
+    async fn send(
+        &self,
+        Try { key, to, identifier }: Try,
+    ) -> Result<(), (ErasureCause, Option<Duration>)> {
+        use crate::backend::ErasureError;
+
+        let Some(erasure) = self.find(&to) else { return Err((ErasureCause::NoEndpoint, None)) };
+        let request = ErasureRequest::new(key, to.label, identifier);
+        let sending = AssertUnwindSafe(async { erasure.erase(&request).await }).catch_unwind();
+        match timeout(self.try_time, sending).await {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(error))) => {
+                let requested = match &error {
+                    ErasureError::Throttled { retry_after, .. } => *retry_after,
+                    _ => None,
+                };
+                Err((ErasureCause::from(&error), requested))
+            }
+            Ok(Err(_panic)) => Err((ErasureCause::Panicked, None)),
+            Err(_elapsed) => Err((ErasureCause::Unreachable, None)),
+        }
+    }
+}
+
+/// Starts the task, unless no erasure can ever be sent.
+pub(super) fn start(shared: &Arc<Shared>, stop: &Arc<Stop>) {
+    let erasures = shared.erasures.clone();
+    if erasures.targets.is_empty() && erasures.state().ledger.is_empty() {
+        return;
+    }
+    let (weak, stop) = (Arc::downgrade(shared), stop.clone());
+    let transitions = shared.transitions.clone();
+    spawn::detach(&shared.runtime, async move {
+        loop {
+            // Before the state is read: a transition after it is not missed.
+            let transition = transitions.notified();
+            let Some(shared) = weak.upgrade() else { return };
+            let is_removing = shared.machine().is_removing();
+            let now = Now::new();
+            let is_known = |to: &Address| erasures.find(to).is_some();
+            let next = erasures.change(|ledger| ledger.poll(now.instant, is_removing, is_known));
+            match next {
+                Next::Try(wanted) => {
+                    let (key, sink) = (wanted.key, shared.sink.clone());
+                    let cut = shared.account_data.request_timeout();
+                    drop(shared);
+                    let tried = async {
+                        if !sink.is_open() {
+                            // What was in flight at the withdrawal must not arrive afterwards.
+                            let _ = timeout(cut, sink.disconnected()).await;
+                        }
+                        erasures.send(wanted).await
+                    };
+                    let answer = tokio::select! {
+                        biased;
+                        () = stop.stopped() => return,
+                        answer = tried => answer,
+                    };
+                    let now = Now::new().instant;
+                    let jitter = fastrand::f64();
+                    erasures.change(|ledger| ledger.handle_answer(key, answer, now, jitter));
+                    erasures.tried.notify_waiters();
+                }
+                Next::Wait(until) => {
+                    drop(shared);
+                    let time = async {
+                        match until {
+                            Some(until) => sleep_until(until).await,
+                            None => std::future::pending().await,
+                        }
+                    };
+                    tokio::select! {
+                        biased;
+                        () = stop.stopped() => return,
+                        () = erasures.wake.notified() => {}
+                        () = transition => {}
+                        () = time => {}
+                    }
+                }
+            }
+        }
+    });
+}
