@@ -12,7 +12,10 @@ use super::{
     shared::Shared,
 };
 use crate::{
-    backend::{DynBackend, Recipient, unique_names::unique_names},
+    backend::{
+        Destination, DynBackend, Identity, LabelError, Recipient, identity::KnownAs,
+        unique_names::unique_names,
+    },
     consent::{
         machine::{Machine, Save, Settings},
         record::Record,
@@ -77,6 +80,9 @@ pub enum BuildError {
     /// The client is not logged in.
     #[error("the client has no session")]
     NoSession,
+    /// The label of a recipient cannot make its identifiers.
+    #[error(transparent)]
+    Label(#[from] LabelError),
     /// The durable queue cannot be used.
     #[error(transparent)]
     Queue(#[from] QueueError),
@@ -263,7 +269,7 @@ impl AnalyticsBuilder {
     ///
     /// If the future is dropped, no task is started. The thread of a durable queue may still be
     /// opening its file; it then closes the file again and ends.
-    pub async fn build(self) -> Result<Analytics, BuildError> {
+    pub async fn build(mut self) -> Result<Analytics, BuildError> {
         let runtime = Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
         if !is_event_type(&self.event_type) {
             return Err(BuildError::EventType);
@@ -292,6 +298,7 @@ impl AnalyticsBuilder {
         let mut machine = Machine::new(record, stored, settings, fastrand::f64());
         let guard = Guard::new(self.guard_policy, self.detectors);
         let guard = Arc::new(guard.with_text_policy(self.text_policy));
+        let all_known_as = Recipient::all_known_as(&self.recipients)?;
         let configuration = Configuration {
             recipients: self.recipients.iter().map(DisclosedRecipient::new).collect(),
             #[cfg(feature = "sqlite")]
@@ -307,14 +314,13 @@ impl AnalyticsBuilder {
         let history = self.history.map(|most| Arc::new(History::new(most)));
         let names = configuration.recipients.iter().map(|recipient| recipient.name.clone());
         let names_of_backends: Vec<_> = self.recipients.iter().map(|r| r.backend.name()).collect();
-        let lanes = unique_names(&names_of_backends);
-        let mut targets = Vec::new();
-        let mut backends = Vec::new();
-        for (recipient, lane) in self.recipients.into_iter().zip(&lanes) {
-            targets.extend(Target::new(&recipient, lane).zip(recipient.erasure));
-            backends.push(recipient.backend);
-        }
+        let unique_names = unique_names(&names_of_backends);
+        let targets = Target::take_all(&mut self.recipients, &unique_names, &all_known_as);
+        #[cfg_attr(not(feature = "sqlite"), expect(unused_mut, reason = "a file may fill it"))]
         let mut erasures = Erasures::new(targets, &self.limits);
+        let lanes: Vec<_> = unique_names.iter().zip(&all_known_as).map(lane_name).collect();
+        let backends = self.recipients.into_iter().map(|recipient| recipient.backend);
+        let mut backends: Vec<_> = backends.collect();
         if let Some(history) = &history {
             let recorded = |((backend, name), lane)| -> Box<dyn DynBackend> {
                 let to = Arc::new(Addressee { backend: lane, name });
@@ -352,7 +358,12 @@ impl AnalyticsBuilder {
             self.request_timeout,
             claim.request_lock(),
         );
-        let sink = Sink::new(backends, self.limits, guard)
+        let destinations = backends
+            .into_iter()
+            .zip(all_known_as)
+            .map(|(backend, known_as)| Destination { backend, known_as })
+            .collect();
+        let sink = Sink::new(destinations, self.limits, guard)
             .with_properties(self.super_properties, self.user_properties);
         #[cfg(feature = "sqlite")]
         let sink = match journal {
@@ -372,6 +383,15 @@ impl AnalyticsBuilder {
         .with_history(history);
         claim.take_over();
         Ok(Analytics::start(inner, self.event_type, claim))
+    }
+}
+
+/// Returns the name of a recipient in the file of a durable queue. An event that waits for an
+/// anonymous recipient is never sent to one that gets a lasting identifier, or the reverse.
+fn lane_name((name, known_as): (&String, &KnownAs)) -> String {
+    match known_as.identity {
+        Identity::Anonymous => format!("{name}/anonymous"),
+        _ => name.clone(),
     }
 }
 

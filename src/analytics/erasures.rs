@@ -4,7 +4,7 @@
 use std::{
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 use futures_util::FutureExt as _;
@@ -24,35 +24,44 @@ use crate::{
         ledger::{Address, Ledger, Next, Now, Try},
         report::{ErasureCause, ErasureReceipt, ErasureStats, ErasureStorage},
     },
-    sink::{limits::Limits, queue::Journal},
+    sink::{Sink, limits::Limits, queue::Journal},
     spawn,
     stop::Stop,
 };
 
 /// A recipient that supports erasures.
-#[derive(Debug)]
 pub(super) struct Target {
+    /// The place of the recipient among all.
+    lane: usize,
     address: Address,
+    erasure: Box<dyn DynErasure>,
 }
 
 impl Target {
-    /// Describes `recipient`, whose backend has the unique name `backend`.
-    pub(super) fn new(recipient: &Recipient, backend: &str) -> Option<Self> {
-        let label = recipient.declared.name.clone().or_else(|| recipient.backend.host());
-        let label = label.unwrap_or_else(|| recipient.backend.name().to_owned());
-        Some(Self { address: Address { backend: backend.to_owned(), label } })
-    }
-
-    /// Returns the identifier under which the recipient stores the person with the ID `account`.
-    fn identifier_for(&self, account: &AnalyticsId) -> Option<String> {
-        Some(account.reveal().to_owned())
+    /// Takes the erasures of `recipients`, whose backends have these unique names.
+    pub(super) fn take_all(
+        recipients: &mut [Recipient],
+        unique_names: &[String],
+        all_known_as: &[KnownAs],
+    ) -> Vec<Self> {
+        let all = recipients.iter_mut().zip(unique_names).zip(all_known_as).enumerate();
+        all.filter_map(|(lane, ((recipient, backend), known_as))| {
+            let erasure = recipient.erasure.take()?;
+            let label = match known_as.label.as_str() {
+                "" => recipient.shown_name(),
+                label => label.to_owned(),
+            };
+            let address = Address { backend: backend.clone(), label };
+            Some(Self { lane, address, erasure })
+        })
+        .collect()
     }
 }
 
 /// The erasures of one account, and where they are sent and kept.
 pub(crate) struct Erasures {
     state: Mutex<State>,
-    targets: Vec<(Target, Box<dyn DynErasure>)>,
+    targets: Vec<Target>,
     file: Option<Arc<Journal>>,
     /// How long one try may take.
     try_time: Duration,
@@ -66,12 +75,21 @@ struct State {
     ledger: Ledger,
     /// Counts the changes that were given to the file.
     version: u64,
+    /// The IDs that were found for the search of the ledger.
+    found: Vec<AnalyticsId>,
+    /// Those of them whose identifiers have yet to be made, with the time of their withdrawal.
+    unresolved: Vec<(AnalyticsId, SystemTime)>,
 }
 
 impl Erasures {
-    pub(super) fn new(targets: Vec<(Target, Box<dyn DynErasure>)>, limits: &Limits) -> Self {
+    pub(super) fn new(targets: Vec<Target>, limits: &Limits) -> Self {
         Self {
-            state: Mutex::new(State { ledger: Ledger::new(limits.erasure_age), version: 0 }),
+            state: Mutex::new(State {
+                ledger: Ledger::new(limits.erasure_age),
+                version: 0,
+                found: Vec::new(),
+                unresolved: Vec::new(),
+            }),
             targets,
             file: None,
             try_time: limits.send_time,
@@ -111,34 +129,59 @@ impl Erasures {
     /// Notes that the user has withdrawn and wants erasures.
     pub(super) fn begin(&self, epoch: u64, had_id: bool) {
         self.change(|ledger| ledger.handle_withdrawal(epoch, had_id, Now::new()));
+        self.state().found.clear();
     }
 
     /// Follows a transition of `machine`: finds the IDs that a withdrawal removes.
+    ///
+    /// The identifiers of an ID are made by [`resolve`](Self::resolve), because that is code of
+    /// the app.
     pub(super) fn follow(&self, machine: &Machine) {
-        if !self.state().ledger.is_searching() {
+        let mut state = self.state();
+        if !state.ledger.is_searching() {
             return;
         }
-        self.change(|ledger| {
-            if let Some(id) = machine.withdrawn_id() {
-                let identifiers = self.targets.iter().filter_map(|(target, _)| {
-                    Some((target.address.clone(), target.identifier_for(id)?))
-                });
-                ledger.handle_found(identifiers, Now::new(), Uuid::new_v4);
-            }
-            if !machine.state().removal_pending {
-                ledger.handle_clean_account(self.addresses());
-            }
-        });
+        if let Some(id) = machine.withdrawn_id()
+            && !state.found.contains(id)
+            && let Some(withdrawn_at) = state.ledger.handle_found()
+        {
+            state.found.push(id.clone());
+            state.unresolved.push((id.clone(), withdrawn_at));
+        }
+        if !machine.state().removal_pending {
+            state.found.clear();
+            state.ledger.handle_clean_account(self.addresses());
+        }
+        self.keep(&mut state);
+    }
+
+    /// Makes the identifiers of the IDs that were found. No lock may be held.
+    pub(super) fn resolve(&self, sink: &Sink) {
+        let unresolved = std::mem::take(&mut self.state().unresolved);
+        if unresolved.is_empty() {
+            return;
+        }
+        for (id, withdrawn_at) in unresolved {
+            let mut stored = sink.stored_identifiers(&id);
+            let identifiers = self.targets.iter().filter_map(|target| {
+                let identifier = stored.get_mut(target.lane)?.1.take()?;
+                Some((target.address.clone(), identifier))
+            });
+            let identifiers: Vec<_> = identifiers.collect();
+            self.change(|ledger| {
+                ledger.handle_identifiers(identifiers, withdrawn_at, Now::new(), Uuid::new_v4);
+            });
+        }
         self.wake.notify_one();
     }
 
     fn addresses(&self) -> impl Iterator<Item = &Address> {
-        self.targets.iter().map(|(target, _)| &target.address)
+        self.targets.iter().map(|target| &target.address)
     }
 
     fn find(&self, address: &Address) -> Option<&dyn DynErasure> {
-        let found = self.targets.iter().find(|(target, _)| target.address == *address);
-        found.map(|(_, erasure)| &**erasure)
+        let found = self.targets.iter().find(|target| target.address == *address);
+        found.map(|target| &*target.erasure)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -149,13 +192,17 @@ impl Erasures {
     fn change<R>(&self, change: impl FnOnce(&mut Ledger) -> R) -> R {
         let mut state = self.state();
         let result = change(&mut state.ledger);
+        self.keep(&mut state);
+        result
+    }
+
+    fn keep(&self, state: &mut State) {
         if state.ledger.take_changed()
             && let Some(file) = &self.file
         {
             state.version += 1;
             file.keep_erasures(state.version, state.ledger.to_bytes(Now::new()));
         }
-        result
     }
 
     /// Waits until the file has the erasures that are wanted now, or cannot have them. The wait is
@@ -216,8 +263,6 @@ impl Erasures {
         &self,
         Try { key, to, identifier }: Try,
     ) -> Result<(), (ErasureCause, Option<Duration>)> {
-        use crate::backend::ErasureError;
-
         let Some(erasure) = self.find(&to) else { return Err((ErasureCause::NoEndpoint, None)) };
         let request = ErasureRequest::new(key, to.label, identifier);
         let sending = AssertUnwindSafe(async { erasure.erase(&request).await }).catch_unwind();

@@ -114,6 +114,7 @@ impl Analytics {
                 // One try for each recipient that answers.
                 let _ = timeout(request_timeout, inner.erasures.all_tried()).await;
             }
+            let analytics_id = inner.machine().take_removed_id();
             OptOutReceipt {
                 requests: requests.map_or(WithdrawalStep::Pending(None), |()| WithdrawalStep::Done),
                 queue: match queue {
@@ -135,7 +136,8 @@ impl Analytics {
                     Ok(_) | Err(_) => WithdrawalStep::Pending(None),
                 },
                 erasures: inner.erasures.take_report(erased_before).await,
-                analytics_id: inner.machine().take_removed_id(),
+                identifiers: inner.identifiers(analytics_id.as_ref()),
+                analytics_id,
             }
         });
         done.await.unwrap_or_else(|_| OptOutReceipt::unknown())

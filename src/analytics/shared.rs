@@ -9,8 +9,9 @@ use matrix_sdk::Client;
 use tokio::{runtime::Handle as Runtime, sync::Notify};
 use tracing::warn;
 
-use super::erasures::Erasures;
+use super::{erasures::Erasures, outcome::RecipientIdentifier};
 use crate::{
+    analytics_id::AnalyticsId,
     consent::{machine::Machine, state::GateState},
     disclosure::Configuration,
     gate::Phase,
@@ -116,10 +117,26 @@ impl Shared {
     /// code of the app. A waker that panics must end neither the consent task nor a call.
     fn notify_readers(&self, signal: PendingSignal<'_>) {
         drop(signal);
+        self.erasures.resolve(&self.sink);
         if let Some(history) = &self.history {
             history.wake_after_wipe();
         }
         self.wake_readers();
+    }
+
+    /// Returns the identifiers under which the recipients know `account`.
+    pub(super) fn identifiers(&self, account: Option<&AnalyticsId>) -> Vec<RecipientIdentifier> {
+        let stored = account.map(|account| self.sink.stored_identifiers(account));
+        self.configuration
+            .recipients
+            .iter()
+            .zip(stored.into_iter().flatten())
+            .map(|(recipient, (identity, identifier))| RecipientIdentifier {
+                recipient: recipient.name.clone(),
+                identity,
+                identifier,
+            })
+            .collect()
     }
 
     pub(crate) fn wake_readers(&self) {

@@ -193,17 +193,23 @@ impl Ledger {
         self.search.is_some()
     }
 
-    /// Handles that the account holds, or held, a withdrawn ID, which recipients know by these
-    /// identifiers.
-    pub(crate) fn handle_found(
+    /// Handles that an ID was found that the withdrawal removes. Returns the time of the
+    /// withdrawal, unless nothing is searched.
+    pub(crate) fn handle_found(&mut self) -> Option<SystemTime> {
+        let search = self.search.as_mut()?;
+        self.is_changed |= !std::mem::replace(&mut search.has_found, true);
+        Some(search.withdrawn_at)
+    }
+
+    /// Handles that recipients know an ID that was found, and withdrawn at `withdrawn_at`, by
+    /// these identifiers.
+    pub(crate) fn handle_identifiers(
         &mut self,
         identifiers: impl IntoIterator<Item = (Address, String)>,
+        withdrawn_at: SystemTime,
         now: Now,
         mut new_key: impl FnMut() -> Uuid,
     ) {
-        let Some(search) = &mut self.search else { return };
-        self.is_changed |= !std::mem::replace(&mut search.has_found, true);
-        let withdrawn_at = search.withdrawn_at;
         for (to, identifier) in identifiers {
             let known = self.waiting.iter_mut().find(|known| {
                 !known.is_in_flight && known.to == to && known.identifier == identifier

@@ -39,8 +39,9 @@ impl Process {
 
     /// Finds an ID that both recipients know as it is.
     fn find(&mut self, id: &str) {
+        let Some(withdrawn_at) = self.ledger.handle_found() else { return };
         let found: Vec<_> = self.known.iter().map(|to| (to.clone(), id.to_owned())).collect();
-        self.ledger.handle_found(found, self.now, || {
+        self.ledger.handle_identifiers(found, withdrawn_at, self.now, || {
             self.keys += 1;
             Uuid::from_u128(self.keys)
         });
