@@ -157,7 +157,8 @@ impl Erasures {
 
     /// Makes the identifiers of the IDs that were found. No lock may be held.
     pub(super) fn resolve(&self, sink: &Sink) {
-        let unresolved = std::mem::take(&mut self.state().unresolved);
+        // Removed only once they are made: a second caller must not go on before.
+        let unresolved = self.state().unresolved.clone();
         if unresolved.is_empty() {
             return;
         }
@@ -171,6 +172,7 @@ impl Erasures {
             self.change(|ledger| {
                 ledger.handle_identifiers(identifiers, withdrawn_at, Now::new(), Uuid::new_v4);
             });
+            self.state().unresolved.retain(|(other, _)| *other != id);
         }
         self.wake.notify_one();
     }

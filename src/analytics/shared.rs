@@ -124,6 +124,14 @@ impl Shared {
         self.wake_readers();
     }
 
+    /// Returns a future that waits until a file has the erasures that are wanted, or cannot have
+    /// them. Neither the record of consent nor the account holds the withdrawal before that.
+    pub(super) fn erasures_kept(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.erasures.resolve(&self.sink);
+        let erasures = self.erasures.clone();
+        async move { erasures.tried_to_keep().await }
+    }
+
     /// Returns the identifiers under which the recipients know `account`.
     pub(super) fn identifiers(&self, account: Option<&AnalyticsId>) -> Vec<RecipientIdentifier> {
         let stored = account.map(|account| self.sink.stored_identifiers(account));

@@ -108,9 +108,9 @@ impl Driver {
                     let (store, save_lock) =
                         (shared.record_store.clone(), shared.save_lock.clone());
                     let request_timeout = shared.account_data.request_timeout();
-                    let erasures = shared.erasures.clone();
+                    let kept = shared.erasures_kept();
                     self.save = Some(Box::pin(async move {
-                        erasures.tried_to_keep().await;
+                        kept.await;
                         save(store, save_lock, *wanted, request_timeout).await
                     }));
                 }
@@ -136,9 +136,9 @@ impl Driver {
 
     fn put(&mut self, shared: &Shared, change: Change) {
         let (account_data, content) = (shared.account_data.clone(), self.content.take());
-        let erasures = shared.erasures.clone();
+        let kept = shared.erasures_kept();
         let wrote = async move {
-            erasures.tried_to_keep().await;
+            kept.await;
             let merged = change.apply_to(content.as_deref())?;
             let permit = account_data.acquire().await?;
             account_data.put(permit, merged).await.map(drop)

@@ -16,6 +16,8 @@ mod defects;
 mod durable;
 #[cfg(all(feature = "element-events", feature = "posthog"))]
 mod element_events;
+#[cfg(feature = "posthog")]
+mod erasure;
 #[cfg(feature = "health")]
 mod health;
 #[cfg(feature = "health")]
