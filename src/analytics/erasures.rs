@@ -18,7 +18,7 @@ use uuid::Uuid;
 use super::shared::Shared;
 use crate::{
     analytics_id::AnalyticsId,
-    backend::{ErasureRequest, Recipient, erasure::DynErasure},
+    backend::{ErasureError, ErasureRequest, Recipient, erasure::DynErasure, identity::KnownAs},
     consent::machine::Machine,
     erasure::{
         ledger::{Address, Ledger, Next, Now, Try},

@@ -165,7 +165,7 @@ fn verdict(answer: &Answer, key: Uuid) -> Result<(), ErasureError> {
 fn confirmation(status: StatusCode, body: &AnswerBody, key: Uuid) -> Result<(), ErasureError> {
     #[derive(Deserialize)]
     struct Accepted {
-        accepted: Uuid,
+        accepted: String,
     }
 
     let unreadable = || ErasureError::Misconfigured(HttpError::Unreadable(status).boxed());
@@ -176,7 +176,8 @@ fn confirmation(status: StatusCode, body: &AnswerBody, key: Uuid) -> Result<(), 
         AnswerBody::TooLong => Err(unreadable()),
         AnswerBody::Whole(body) => {
             let accepted = serde_json::from_slice::<Accepted>(body).map_err(|_| unreadable())?;
-            if accepted.accepted == key { Ok(()) } else { Err(unreadable()) }
+            let is_ours = Uuid::parse_str(&accepted.accepted).is_ok_and(|accepted| accepted == key);
+            if is_ours { Ok(()) } else { Err(unreadable()) }
         }
     }
 }
