@@ -41,6 +41,7 @@ mod health;
 mod backend;
 
 // What all of it stores and sends.
+mod consent_record;
 mod disclosure;
 mod erasure;
 mod history;
@@ -119,6 +120,7 @@ pub use self::{
         Analytics,
         builder::{AnalyticsBuilder, BuildError, ELEMENT_EVENT_TYPE},
         current::CurrentAnalytics,
+        opt_in::OptIn,
         opt_out::OptOut,
         outcome::{OptInError, OptOutReceipt, RecipientIdentifier, WithdrawalStep},
         preview::{Preview, PreviewContent, PreviewError},
@@ -131,6 +133,10 @@ pub use self::{
     consent::{
         state::{ClosedReason, Consent, ConsentState, GateState, HoldReason, Prompt},
         switch::{Note, Switch},
+    },
+    consent_record::{
+        AgreedPolicy, ConsentRecord, ConsentStatus, DecisionPlace, RecordedDecision,
+        RecordedRecipient, RemovedData,
     },
     disclosure::{DisclosedIdentifier, DisclosedRecipient, Disclosure, KeptBack, LocalCopy},
     erasure::report::{ErasureCause, ErasureReceipt, ErasureState, ErasureStats, ErasureStorage},

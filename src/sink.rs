@@ -275,10 +275,6 @@ impl Sink {
         signal
     }
 
-    pub(crate) fn journal(&self) -> Option<Arc<Journal>> {
-        self.journal.clone()
-    }
-
     /// Waits until all wipes so far have reached the file.
     pub(crate) async fn wiped(&self) -> Result<(), QueueError> {
         match &self.journal {

@@ -8,6 +8,7 @@ use tokio::{runtime::Handle, time::timeout};
 use super::{
     Analytics,
     claim::{Claim, RecordKey, Taken},
+    consent_record::Decisions,
     erasures::{Erasures, Target},
     shared::Shared,
 };
@@ -370,6 +371,15 @@ impl AnalyticsBuilder {
             Some((journal, restored)) => sink.with_journal(journal, restored),
             None => sink,
         };
+        let seen = machine.state().decision;
+        let decisions = Decisions::load(
+            runtime.clone(),
+            records.clone(),
+            &configuration.recipients,
+            seen,
+            self.request_timeout,
+        );
+        let decisions = decisions.await;
         let inner = Shared::new(
             runtime,
             self.client,
@@ -379,6 +389,7 @@ impl AnalyticsBuilder {
             sink,
             configuration,
             erasures,
+            decisions,
         )
         .with_history(history);
         claim.take_over();

@@ -23,6 +23,7 @@ pub struct OptOut {
     analytics: Analytics,
     removal: Removal,
     erases_recipients: bool,
+    expressed_by: Option<String>,
 }
 
 impl fmt::Debug for OptOut {
@@ -36,7 +37,7 @@ impl fmt::Debug for OptOut {
 
 impl OptOut {
     pub(crate) fn new(analytics: Analytics) -> Self {
-        Self { analytics, removal: Removal::Id, erases_recipients: false }
+        Self { analytics, removal: Removal::Id, erases_recipients: false, expressed_by: None }
     }
 
     /// Removes the whole event, with the members of other clients, instead of only its ID.
@@ -49,6 +50,13 @@ impl OptOut {
     /// who wants *all* devices to show an opt-out must opt out without this.
     pub fn erase_event(mut self) -> Self {
         self.removal = Removal::Event;
+        self
+    }
+
+    /// Declares how the user expressed the decision, such as "a switch in the settings", for
+    /// [`Analytics::consent_record`]. At most 200 bytes are kept.
+    pub fn expressed_by(mut self, expressed_by: impl Into<String>) -> Self {
+        self.expressed_by = Some(expressed_by.into());
         self
     }
 
@@ -78,23 +86,27 @@ impl IntoFuture for OptOut {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let erasures = self.erases_recipients.then(|| self.analytics.shared().erasures.clone());
+            let inner = self.analytics.shared();
+            let before = inner.sink.stats().dropped_by_withdrawal();
             let removed = self.analytics.begin(|machine, call| {
                 let had_id = machine.has_used_an_id();
                 machine.handle_opt_out(call, self.removal);
-                if let Some(erasures) = erasures {
-                    erasures.begin(machine.epoch(), had_id);
+                if self.erases_recipients {
+                    inner.erasures.begin(machine.epoch(), had_id);
                 }
+                inner.decisions.opt_out(self.expressed_by.as_deref());
             });
-            self.analytics.withdraw(removed).await
+            let events = inner.sink.stats().dropped_by_withdrawal() - before;
+            self.analytics.withdraw(removed, Some(events)).await
         })
     }
 }
 
 impl Analytics {
     /// Waits, within a bound, until the sink, this device's store and the consent task have
-    /// completed a withdrawal whose first half is done.
-    pub(crate) async fn withdraw(&self, removed: Waiting) -> OptOutReceipt {
+    /// completed a withdrawal whose first half is done. If it is an opt-out, that half has removed
+    /// this many `events`.
+    pub(crate) async fn withdraw(&self, removed: Waiting, events: Option<u64>) -> OptOutReceipt {
         let record = self.begin(Machine::handle_save_wanted);
         let inner = self.shared();
         let erased_before = inner.erasures.done_ever();
@@ -115,7 +127,7 @@ impl Analytics {
                 let _ = timeout(request_timeout, inner.erasures.all_tried()).await;
             }
             let analytics_id = inner.machine().take_removed_id();
-            OptOutReceipt {
+            let receipt = OptOutReceipt {
                 requests: requests.map_or(WithdrawalStep::Pending(None), |()| WithdrawalStep::Done),
                 queue: match queue {
                     Ok(Ok(())) => WithdrawalStep::Done,
@@ -138,7 +150,11 @@ impl Analytics {
                 erasures: inner.erasures.take_report(erased_before).await,
                 identifiers: inner.identifiers(analytics_id.as_ref()),
                 analytics_id,
+            };
+            if let Some(events) = events {
+                inner.decisions.removed(events, &receipt);
             }
+            receipt
         });
         done.await.unwrap_or_else(|_| OptOutReceipt::unknown())
     }

@@ -9,7 +9,7 @@ use matrix_sdk::Client;
 use tokio::{runtime::Handle as Runtime, sync::Notify};
 use tracing::warn;
 
-use super::{erasures::Erasures, outcome::RecipientIdentifier};
+use super::{consent_record::Decisions, erasures::Erasures, outcome::RecipientIdentifier};
 use crate::{
     analytics_id::AnalyticsId,
     consent::{machine::Machine, state::GateState},
@@ -34,6 +34,7 @@ pub(crate) struct Shared {
     pub(super) configuration: Configuration,
     pub(super) history: Option<Arc<History>>,
     pub(super) erasures: Arc<Erasures>,
+    pub(super) decisions: Decisions,
     /// Wakes the consent task.
     pub(super) wake: Arc<Notify>,
     /// Wakes the state streams after every transition, and when this is dropped.
@@ -51,6 +52,7 @@ impl Shared {
         sink: Sink,
         configuration: Configuration,
         erasures: Erasures,
+        decisions: Decisions,
     ) -> Self {
         Self {
             runtime,
@@ -63,6 +65,7 @@ impl Shared {
             configuration,
             history: None,
             erasures: Arc::new(erasures),
+            decisions,
             wake: Arc::default(),
             transitions: Arc::default(),
             next_call: AtomicU64::default(),
@@ -110,6 +113,7 @@ impl Shared {
             history.wipe(machine.epoch());
         }
         self.erasures.follow(&machine);
+        self.decisions.follow(&machine);
         (result, signal)
     }
 

@@ -104,6 +104,14 @@ pub struct Stats {
     pub erasures: ErasureStats,
 }
 
+impl Stats {
+    /// Returns the number of events that withdrawals have dropped, for all backends together.
+    pub(crate) fn dropped_by_withdrawal(&self) -> u64 {
+        let dropped = |backend: &BackendStats| backend.dropped.get(&DropReason::Withdrawn).copied();
+        self.backends.iter().filter_map(dropped).sum()
+    }
+}
+
 fn by_name<S: Serializer>(
     guarded: &BTreeMap<IdentifierKind, u64>,
     serializer: S,
