@@ -255,6 +255,19 @@ mod tests {
     use super::*;
 
     #[test]
+    fn every_status_and_place_is_read_by_its_name() {
+        for status in ConsentStatus::ALL {
+            let name = serde_json::to_string(status).unwrap();
+            assert_eq!(serde_json::from_str::<ConsentStatus>(&name).unwrap(), *status);
+            assert!(status.dpv_term().starts_with("dpv:"));
+        }
+        for place in DecisionPlace::ALL {
+            let name = serde_json::to_string(place).unwrap();
+            assert_eq!(serde_json::from_str::<DecisionPlace>(&name).unwrap(), *place);
+        }
+    }
+
+    #[test]
     fn a_record_has_the_terms_of_the_vocabulary() {
         let decision = RecordedDecision {
             status: ConsentStatus::Withdrawn,

@@ -120,3 +120,28 @@ pub struct ErasureStats {
     /// The cause of the last failed try in this process.
     pub last_cause: Option<ErasureCause>,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_cause_is_read_by_its_name_and_no_two_have_the_same() {
+        for cause in ErasureCause::ALL {
+            let name = serde_json::to_string(cause).unwrap();
+            assert_eq!(serde_json::from_str::<ErasureCause>(&name).unwrap(), *cause);
+        }
+        assert_eq!(ErasureState::ALL.map_names(), ["done", "failed", "pending"]);
+        assert_eq!(ErasureStorage::ALL.map_names(), ["file", "memory"]);
+    }
+
+    trait Names {
+        fn map_names(&self) -> Vec<String>;
+    }
+
+    impl<T: std::fmt::Display> Names for [T] {
+        fn map_names(&self) -> Vec<String> {
+            self.iter().map(ToString::to_string).collect()
+        }
+    }
+}
