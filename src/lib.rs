@@ -9,6 +9,8 @@
 #![doc = "[consent]: guide::consent"]
 #![doc = "[privacy]: guide::privacy"]
 #![doc = "[transparency]: guide::transparency"]
+#![doc = "[erasure]: guide::erasure"]
+#![doc = "[accountability]: guide::accountability"]
 #![doc = "[health]: guide::health"]
 #![doc = "[limits]: guide::limits"]
 #![doc = "[durability]: guide::durability"]
@@ -58,7 +60,7 @@ pub mod guide {
     /// Makes a module of a page in `docs/`, whose links to other pages lead to their modules.
     macro_rules! pages {
         ($($name:ident $file:literal)+) => {$(
-            #[doc = "[health]: health\n[measured]: measured\n[privacy]: privacy\n[disclosure]: transparency\n"]
+            #[doc = "[health]: health\n[measured]: measured\n[privacy]: privacy\n[disclosure]: transparency\n[erasure]: erasure\n"]
             #[doc = include_str!(concat!("../docs/", $file))]
             pub mod $name {}
         )+};
@@ -73,6 +75,8 @@ pub mod guide {
         consent "consent.md"
         privacy "privacy.md"
         transparency "transparency.md"
+        erasure "erasure.md"
+        accountability "accountability.md"
         health "health.md"
         limits "limits.md"
         durability "durability.md"
@@ -161,6 +165,12 @@ pub use self::{
 #[doc = include_str!("../docs/tour.md")]
 #[derive(Debug)]
 pub struct Tour;
+
+/// The page about erasure, whose code is compiled as a test.
+#[cfg(all(doctest, feature = "posthog", feature = "sqlite"))]
+#[doc = include_str!("../docs/erasure.md")]
+#[derive(Debug)]
+pub struct ErasurePage;
 
 /// The page about apps, whose code is compiled and run as a test.
 #[cfg(all(doctest, feature = "testing"))]
