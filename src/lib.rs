@@ -11,6 +11,7 @@
 #![doc = "[transparency]: guide::transparency"]
 #![doc = "[erasure]: guide::erasure"]
 #![doc = "[accountability]: guide::accountability"]
+#![doc = "[several purposes]: guide::purposes"]
 #![doc = "[health]: guide::health"]
 #![doc = "[limits]: guide::limits"]
 #![doc = "[durability]: guide::durability"]
@@ -77,6 +78,7 @@ pub mod guide {
         transparency "transparency.md"
         erasure "erasure.md"
         accountability "accountability.md"
+        purposes "purposes.md"
         health "health.md"
         limits "limits.md"
         durability "durability.md"
@@ -171,6 +173,12 @@ pub struct Tour;
 #[doc = include_str!("../docs/erasure.md")]
 #[derive(Debug)]
 pub struct ErasurePage;
+
+/// The page about several purposes, whose code is compiled as a test.
+#[cfg(all(doctest, feature = "otlp", feature = "posthog"))]
+#[doc = include_str!("../docs/purposes.md")]
+#[derive(Debug)]
+pub struct PurposesPage;
 
 /// The page about apps, whose code is compiled and run as a test.
 #[cfg(all(doctest, feature = "testing"))]

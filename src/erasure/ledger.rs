@@ -92,6 +92,7 @@ pub(crate) struct Ledger {
     pub(super) failed: VecDeque<Ended>,
     /// Those of this process that were accepted, oldest first.
     done: VecDeque<Ended>,
+    tries_ever: u64,
     done_ever: u64,
     failed_ever: BTreeMap<ErasureCause, u64>,
     last_cause: Option<ErasureCause>,
@@ -157,6 +158,7 @@ impl Ledger {
             waiting: VecDeque::new(),
             failed: VecDeque::new(),
             done: VecDeque::new(),
+            tries_ever: 0,
             done_ever: 0,
             failed_ever: BTreeMap::new(),
             last_cause: None,
@@ -331,6 +333,7 @@ impl Ledger {
         let waiting = &mut self.waiting[place];
         waiting.is_in_flight = false;
         waiting.tries = waiting.tries.saturating_add(1);
+        self.tries_ever += 1;
         match answer {
             Ok(()) => self.end(place, None),
             Err((cause, requested)) => {
@@ -440,6 +443,7 @@ impl Ledger {
     pub(crate) fn stats(&self) -> ErasureStats {
         ErasureStats {
             pending: self.pending() as u64,
+            tries: self.tries_ever,
             done: self.done_ever,
             failed: self.failed_ever.clone(),
             last_cause: self.last_cause,

@@ -112,6 +112,8 @@ impl From<&ErasureError> for ErasureCause {
 pub struct ErasureStats {
     /// Requests that wait, those of earlier processes included.
     pub pending: u64,
+    /// Tries of requests in this process.
+    pub tries: u64,
     /// Requests that a recipient has accepted in this process.
     pub done: u64,
     /// Requests that were given up in this process, or in an earlier one and not yet reported by

@@ -2,13 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use matrix_analytics::{
-    Identity, Matomo, Otlp, OtlpEncoding, PostHog, Properties, Recipient,
-};
+use matrix_analytics::{Identity, Matomo, Otlp, OtlpEncoding, PostHog, Properties, Recipient};
 
-use crate::support::{
-    AnalyticsExt as _, World, collector::Collector, content, eventually,
-};
+use crate::support::{AnalyticsExt as _, World, collector::Collector, content, eventually};
 
 const ALICES_ID: &str = "9f1c2d7e-0d5e-4c9b-8a53-b6f1d1f1a0aa";
 const BOBS_ID: &str = "1b7d4e0a-3c55-4f0e-9c7b-0a4f6e2d9c11";

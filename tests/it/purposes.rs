@@ -1,5 +1,5 @@
 //! Several purposes in one app: one event type, one `Analytics`, one decision and one ID for each.
-//! `docs/other-telemetry.md` describes the pattern.
+//! `docs/purposes.md` describes the pattern.
 
 use matrix_analytics::{
     Analytics, Consent, ConsentStatus, Recipient, Switch, testing::RecordingBackend,

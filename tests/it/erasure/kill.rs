@@ -23,7 +23,7 @@ use std::{
 };
 
 use matrix_analytics::{
-    Consent, ConsentState, ELEMENT_EVENT_TYPE, ErasureEndpoint, SqliteQueue,
+    Consent, ELEMENT_EVENT_TYPE, ErasureEndpoint, SqliteQueue,
     testing::{AccountDataServer, DeviceLogin},
 };
 use matrix_sdk::{
