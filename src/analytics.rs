@@ -5,6 +5,7 @@ mod calls;
 mod claim;
 mod consent_record;
 pub(crate) mod current;
+mod erasure_task;
 mod erasures;
 #[cfg(feature = "health")]
 pub(crate) mod health;
@@ -374,7 +375,7 @@ impl Analytics {
             stop.clone(),
         );
         spawn::detach(&inner.runtime, task);
-        erasures::start(&inner, &stop);
+        erasure_task::start(&inner, &stop);
         let sink = inner.sink.clone();
         let handle = Handle {
             inner,

@@ -1,5 +1,5 @@
-//! Sends the erasures that are wanted, one at a time, and keeps them in the file of a durable
-//! queue.
+//! The erasures that are wanted, where they are sent, and the file of a durable queue that keeps
+//! them.
 
 use std::{
     panic::AssertUnwindSafe,
@@ -8,14 +8,10 @@ use std::{
 };
 
 use futures_util::FutureExt as _;
-use tokio::{
-    sync::Notify,
-    time::{sleep_until, timeout},
-};
+use tokio::{sync::Notify, time::timeout};
 use tracing::warn;
 use uuid::Uuid;
 
-use super::shared::Shared;
 use crate::{
     analytics_id::AnalyticsId,
     backend::{ErasureError, ErasureRequest, Recipient, erasure::DynErasure, identity::KnownAs},
@@ -25,8 +21,6 @@ use crate::{
         report::{ErasureCause, ErasureReceipt, ErasureStats, ErasureStorage},
     },
     sink::{Sink, limits::Limits, queue::Journal},
-    spawn,
-    stop::Stop,
 };
 
 /// A recipient that supports erasures.
@@ -260,8 +254,32 @@ impl Erasures {
         }
     }
 
+    /// Returns whether no erasure can ever be sent.
+    pub(super) fn can_send_nothing(&self) -> bool {
+        self.targets.is_empty() && self.state().ledger.is_empty()
+    }
+
+    /// Returns what the task has to do next. `is_removing` says whether the account is still being
+    /// cleaned.
+    pub(super) fn poll(&self, is_removing: bool) -> Next {
+        let is_known = |to: &Address| self.find(to).is_some();
+        self.change(|ledger| ledger.poll(Now::new().instant, is_removing, is_known))
+    }
+
+    /// Waits until there may be something new to do.
+    pub(super) async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Notes the outcome of the try with `key`.
+    pub(super) fn answered(&self, key: Uuid, answer: Result<(), (ErasureCause, Option<Duration>)>) {
+        let now = Now::new().instant;
+        self.change(|ledger| ledger.handle_answer(key, answer, now, fastrand::f64()));
+        self.tried.notify_waiters();
+    }
+
     /// Sends `wanted`, and returns the outcome.
-    async fn send(
+    pub(super) async fn send(
         &self,
         Try { key, to, identifier }: Try,
     ) -> Result<(), (ErasureCause, Option<Duration>)> {
@@ -281,64 +299,4 @@ impl Erasures {
             Err(_elapsed) => Err((ErasureCause::Unreachable, None)),
         }
     }
-}
-
-/// Starts the task, unless no erasure can ever be sent.
-pub(super) fn start(shared: &Arc<Shared>, stop: &Arc<Stop>) {
-    let erasures = shared.erasures.clone();
-    if erasures.targets.is_empty() && erasures.state().ledger.is_empty() {
-        return;
-    }
-    let (weak, stop) = (Arc::downgrade(shared), stop.clone());
-    let transitions = shared.transitions.clone();
-    spawn::detach(&shared.runtime, async move {
-        loop {
-            // Before the state is read: a transition after it is not missed.
-            let transition = transitions.notified();
-            let Some(shared) = weak.upgrade() else { return };
-            let is_removing = shared.machine().is_removing();
-            let now = Now::new();
-            let is_known = |to: &Address| erasures.find(to).is_some();
-            let next = erasures.change(|ledger| ledger.poll(now.instant, is_removing, is_known));
-            match next {
-                Next::Try(wanted) => {
-                    let (key, sink) = (wanted.key, shared.sink.clone());
-                    let cut = shared.account_data.request_timeout();
-                    drop(shared);
-                    let tried = async {
-                        if !sink.is_open() {
-                            // What was in flight at the withdrawal must not arrive afterwards.
-                            let _ = timeout(cut, sink.disconnected()).await;
-                        }
-                        erasures.send(wanted).await
-                    };
-                    let answer = tokio::select! {
-                        biased;
-                        () = stop.stopped() => return,
-                        answer = tried => answer,
-                    };
-                    let now = Now::new().instant;
-                    let jitter = fastrand::f64();
-                    erasures.change(|ledger| ledger.handle_answer(key, answer, now, jitter));
-                    erasures.tried.notify_waiters();
-                }
-                Next::Wait(until) => {
-                    drop(shared);
-                    let time = async {
-                        match until {
-                            Some(until) => sleep_until(until).await,
-                            None => std::future::pending().await,
-                        }
-                    };
-                    tokio::select! {
-                        biased;
-                        () = stop.stopped() => return,
-                        () = erasures.wake.notified() => {}
-                        () = transition => {}
-                        () = time => {}
-                    }
-                }
-            }
-        }
-    });
 }
