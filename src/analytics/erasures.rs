@@ -246,10 +246,10 @@ impl Erasures {
         self.state().ledger.stats()
     }
 
-    /// Logs that erasures are lost, if some wait in memory only.
+    /// Logs that erasures are lost, if some wait and there is no file for them.
     pub(super) fn warn_of_loss(&self) {
         let erasures = self.state().ledger.pending();
-        if erasures > 0 && self.kept_in() == ErasureStorage::Memory {
+        if erasures > 0 && self.file.is_none() {
             warn!(erasures, "erasure requests are lost: they were in memory only");
         }
     }

@@ -1,8 +1,11 @@
 //! Erasures in the encrypted file of a durable queue.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, task::Poll};
 
-use matrix_analytics::{Consent, SqliteQueue, testing::DeviceLogin};
+use matrix_analytics::{
+    Consent, SqliteQueue,
+    testing::{DeviceLogin, HangingDisk},
+};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -195,4 +198,38 @@ async fn another_withdrawal_wipes_events_and_not_the_erasures() {
     eventually(analytics.end_session()).await;
     on_disk.end(analytics).await;
     assert_eq!(on_disk.rows(), 1);
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_delays_neither_the_opt_out_nor_the_erasure_for_long() {
+    let on_disk = OnDisk::new().await;
+    let disk = HangingDisk::new();
+    let queue = on_disk.queue().on_disk(&disk);
+    let analytics = on_disk.erasing.builder().queue(queue).build().await.unwrap();
+    analytics.confirmed().await;
+    on_disk.erasing.endpoint.react(Reaction::Page);
+    disk.hang();
+    let mut opt_out = analytics.opt_out().erase_recipients().into_future();
+    let mut receipt = None;
+    for _ in 0..60 {
+        for _ in 0..1_000 {
+            if let Poll::Ready(ready) = poll!(&mut opt_out) {
+                receipt = Some(ready);
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        if receipt.is_some() {
+            break;
+        }
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    let receipt = receipt.expect("the opt-out ends within a minute");
+    assert!(receipt.account.is_done() && receipt.record.is_done(), "{receipt:?}");
+    assert_eq!(receipt.erasures[0].kept_in, ErasureStorage::Memory);
+    // The file gets them once the disk is back.
+    disk.heal();
+    let receipt = eventually(analytics.opt_out().into_future()).await;
+    assert_eq!(receipt.erasures[0].kept_in, ErasureStorage::File);
+    assert!(receipt.queue.is_done(), "{receipt:?}");
 }
