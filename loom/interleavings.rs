@@ -57,6 +57,8 @@ pub(crate) use select;
 )]
 mod pipeline {
     pub(crate) mod backend;
+    #[path = "erasure/report.rs"]
+    pub(crate) mod erasure_report;
     pub(crate) mod event;
     pub(crate) mod gate;
     pub(crate) mod json;
@@ -69,6 +71,11 @@ mod pipeline {
 pub use self::pipeline::backend::Batch;
 pub(crate) use self::pipeline::{backend, event, gate, json, named, sink, stop};
 pub use guard::IdentifierKind;
+
+/// The part of `src/erasure.rs` that the sink names.
+mod erasure {
+    pub(crate) use super::pipeline::erasure_report as report;
+}
 
 /// A stand-in for `src/locks.rs`.
 mod locks {

@@ -3,9 +3,13 @@
 pub(crate) mod builder;
 mod calls;
 mod claim;
+mod consent_record;
 pub(crate) mod current;
+mod erasure_task;
+mod erasures;
 #[cfg(feature = "health")]
 pub(crate) mod health;
+pub(crate) mod opt_in;
 pub(crate) mod opt_out;
 pub(crate) mod outcome;
 pub(crate) mod preview;
@@ -28,10 +32,11 @@ use tokio::sync::{mpsc, oneshot};
 
 use self::{
     builder::AnalyticsBuilder,
-    calls::{Answer, Call, DroppedOptIn, TaskError, Waiting, saved},
+    calls::{Answer, Call, TaskError, Waiting, saved},
     claim::Claim,
+    opt_in::OptIn,
     opt_out::OptOut,
-    outcome::{OptInError, OptOutReceipt, RecipientIdentifier},
+    outcome::{OptOutReceipt, RecipientIdentifier},
     shared::Shared,
     watch::watch_account_data,
 };
@@ -43,6 +48,7 @@ use crate::{
         machine::{CallId, Machine, Outcome},
         state::ConsentState,
     },
+    consent_record::ConsentRecord,
     disclosure::{AccountEvent, Disclosure},
     history::{self, sent_event::SentEvent},
     matrix::{
@@ -181,6 +187,26 @@ impl Analytics {
         Disclosure::new(&inner.configuration, &event, &inner.sink.guard)
     }
 
+    /// Returns the decisions of the user that this device knows of, for a controller who has to
+    /// show them: when and where, how they were expressed, and what a withdrawal removed. They are
+    /// in the client's store, without an ID.
+    ///
+    /// ```no_run
+    /// # async fn example(analytics: matrix_analytics::Analytics) -> Result<(), Box<dyn std::error::Error>> {
+    /// analytics.opt_in().expressed_by("the button \"Help us\" of the first dialog").await?;
+    /// println!("{}", serde_json::to_string_pretty(&analytics.consent_record())?);
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn consent_record(&self) -> ConsentRecord {
+        let inner = self.inner();
+        ConsentRecord {
+            event_type: inner.account_data.event_type().to_string(),
+            decisions: inner.decisions.all(),
+        }
+    }
+
     /// Returns the newest sent events, oldest first, as they left: for the question "what exactly
     /// do you send?". Empty unless [`AnalyticsBuilder::history`] is set.
     #[must_use]
@@ -223,21 +249,8 @@ impl Analytics {
     /// If the future is dropped, no further step is begun. A write that was already sent may
     /// still be applied: the homeserver is then asked, and an opt-in that it holds counts.
     /// Call [`Analytics::opt_out`] to take it back.
-    pub async fn opt_in(&self) -> Result<ConsentState, OptInError> {
-        let answer = self.begin(Machine::handle_opt_in);
-        let call = DroppedOptIn { inner: self.inner(), id: answer.id };
-        let Answer { outcome, error } = answer.wait().await.unwrap_or(Answer::GONE);
-        std::mem::forget(call);
-        match (outcome, error) {
-            // An opt-out that overtakes the call is not an error: the state says what holds.
-            (Outcome::Done | Outcome::Withdrawn, _) => {}
-            (Outcome::SessionEnded, _) => return Err(OptInError::SessionEnded),
-            (_, Some(TaskError::AccountData(error))) => return Err(error.into()),
-            (Outcome::Failed | Outcome::Pending | Outcome::NotSaved, _) => {
-                return Err(AccountDataError::Timeout.into());
-            }
-        }
-        Ok(self.state())
+    pub fn opt_in(&self) -> OptIn {
+        OptIn::new(self.clone())
     }
 
     /// Opts the user out.
@@ -349,7 +362,7 @@ impl Analytics {
     /// If the future is dropped after its first poll, it still completes in the background.
     pub async fn end_session(&self) -> OptOutReceipt {
         let removed = self.begin(Machine::handle_end_session);
-        self.withdraw(removed).await
+        self.withdraw(removed, None).await
     }
 }
 
@@ -377,6 +390,7 @@ impl Analytics {
             stop.clone(),
         );
         spawn::detach(&inner.runtime, task);
+        erasure_task::start(&inner, &stop);
         let sink = inner.sink.clone();
         let handle = Handle {
             inner,
@@ -416,6 +430,7 @@ impl Drop for Handle {
         sync::stop_watching(&self.inner.client, self.event_handler.clone());
         self.stop.stop();
         self.inner.sink.stop();
+        self.inner.erasures.warn_of_loss();
         // A withdrawal that was made is remembered, even if the handle is dropped
         // before it is written.
         let last = self.inner.machine().last_save();

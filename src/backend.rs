@@ -1,5 +1,8 @@
 //! The [`Backend`] trait, and the backends that come with this crate.
 
+pub(crate) mod erasure;
+#[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog"))]
+mod erasure_endpoint;
 #[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog"))]
 mod http;
 pub(crate) mod identity;
@@ -20,8 +23,6 @@ pub(crate) mod unique_names;
 
 use std::{error::Error, fmt, pin::Pin, sync::Arc, time::Duration};
 
-#[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog"))]
-pub use self::http::EndpointError;
 #[cfg(feature = "matomo")]
 pub use self::matomo::{Matomo, MatomoBuildError, MatomoBuilder};
 #[cfg(feature = "otlp")]
@@ -30,11 +31,17 @@ pub use self::otlp::{Otlp, OtlpBuildError, OtlpBuilder, OtlpEncoding};
 pub use self::posthog::{PostHog, PostHogBuildError, PostHogBuilder};
 pub(crate) use self::recipient::Destination;
 pub use self::{
+    erasure::{Erasure, ErasureError, ErasureRequest},
     identity::Identity,
     jsonl::JsonLines,
     outcome::EventOutcome,
     partial::PartialDelivery,
     recipient::{LabelError, Party, Recipient},
+};
+#[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog"))]
+pub use self::{
+    erasure_endpoint::{ErasureEndpoint, ErasureEndpointBuildError, ErasureEndpointBuilder},
+    http::EndpointError,
 };
 use crate::event::OutgoingEvent;
 

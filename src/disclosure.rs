@@ -70,6 +70,8 @@ pub struct DisclosedRecipient {
     pub identity: Identity,
     /// What the service receives in addition to the identifiers.
     pub receives: String,
+    /// The host that is asked to delete what the service holds, if it is known.
+    pub erasure_host: Option<String>,
 }
 
 /// Data that is kept on this device. `Debug` does not show where, because a path often contains
@@ -221,6 +223,13 @@ impl Configuration {
                 "as long as the store".to_owned(),
             ),
             copy(
+                &format!("matrix-analytics-decisions/{event_type} in the client's store"),
+                "The decisions of the user, at most 32: when and where they were made, how the \
+                 app says that they were expressed, the names of the recipients, and what a \
+                 withdrawal removed. There is none before the first decision.",
+                "as long as the store".to_owned(),
+            ),
+            copy(
                 "memory",
                 "Events and user properties that wait to be sent, and the analytics ID.",
                 format!("events: at most {age}; at most until the user opts out or the app ends"),
@@ -252,13 +261,14 @@ impl Configuration {
                 path,
                 &format!(
                     "Events and user properties that wait to be sent, and a random number of the \
-                     start of the app that captured each event.{encrypted} The names of the \
-                     recipients, numbers of events, and a salted hash of the user. Files whose \
+                     start of the app that captured each event.{encrypted} With encryption, \
+                     erasure requests that wait. The names of the recipients, numbers of events, and a salted hash of the user. Files whose \
                      names begin with this one belong to it.",
                 ),
                 format!(
                     "events: at most {age}; user properties: until they are sent; both at most \
-                     until the user opts out; the rest as long as the file"
+                     until the user opts out; erasure requests: until they are accepted or given \
+                     up; the rest as long as the file"
                 ),
             ));
         }
@@ -268,7 +278,7 @@ impl Configuration {
 
 impl DisclosedRecipient {
     pub(crate) fn new(recipient: &Recipient) -> Self {
-        let Recipient { backend, declared, .. } = recipient;
+        let Recipient { backend, declared, erasure, .. } = recipient;
         let identity = recipient.chosen_identity();
         Self {
             name: recipient.shown_name(),
@@ -278,6 +288,7 @@ impl DisclosedRecipient {
             purpose: declared.purpose.clone(),
             retention: declared.retention.clone(),
             identity,
+            erasure_host: erasure.as_ref().and_then(|erasure| erasure.host()),
             receives: match identity {
                 Identity::Anonymous => {
                     "Each event with its name, its time and its properties, after the opt-in."
@@ -328,6 +339,18 @@ impl DisclosedRecipient {
                 ..identifier(
                     "IP address",
                     "The address that the device, or its proxy, connects from. The host sees it.",
+                )
+            });
+        }
+        if let Some(erasure_host) = &self.erasure_host {
+            identifiers.push(DisclosedIdentifier {
+                domain: erasure_host.clone(),
+                retention: None,
+                ..identifier(
+                    "erasure request",
+                    "The identifier under which the service knows the user, sent after an opt-out \
+                     that asks for the deletion of what the service holds. The host sees the \
+                     address of the connection.",
                 )
             });
         }

@@ -9,6 +9,9 @@
 #![doc = "[consent]: guide::consent"]
 #![doc = "[privacy]: guide::privacy"]
 #![doc = "[transparency]: guide::transparency"]
+#![doc = "[erasure]: guide::erasure"]
+#![doc = "[accountability]: guide::accountability"]
+#![doc = "[several purposes]: guide::purposes"]
 #![doc = "[health]: guide::health"]
 #![doc = "[limits]: guide::limits"]
 #![doc = "[durability]: guide::durability"]
@@ -41,7 +44,9 @@ mod health;
 mod backend;
 
 // What all of it stores and sends.
+mod consent_record;
 mod disclosure;
+mod erasure;
 mod history;
 
 mod json;
@@ -56,7 +61,7 @@ pub mod guide {
     /// Makes a module of a page in `docs/`, whose links to other pages lead to their modules.
     macro_rules! pages {
         ($($name:ident $file:literal)+) => {$(
-            #[doc = "[health]: health\n[measured]: measured\n[privacy]: privacy\n[scale]: scale\n[disclosure]: transparency\n"]
+            #[doc = "[health]: health\n[measured]: measured\n[privacy]: privacy\n[scale]: scale\n[disclosure]: transparency\n[erasure]: erasure\n"]
             #[doc = include_str!(concat!("../docs/", $file))]
             pub mod $name {}
         )+};
@@ -71,6 +76,9 @@ pub mod guide {
         consent "consent.md"
         privacy "privacy.md"
         transparency "transparency.md"
+        erasure "erasure.md"
+        accountability "accountability.md"
+        purposes "purposes.md"
         health "health.md"
         limits "limits.md"
         durability "durability.md"
@@ -94,7 +102,9 @@ pub mod testing;
 mod sink_tests;
 
 #[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog"))]
-pub use self::backend::EndpointError;
+pub use self::backend::{
+    EndpointError, ErasureEndpoint, ErasureEndpointBuildError, ErasureEndpointBuilder,
+};
 #[cfg(feature = "matomo")]
 pub use self::backend::{Matomo, MatomoBuildError, MatomoBuilder};
 #[cfg(feature = "otlp")]
@@ -117,21 +127,27 @@ pub use self::{
         Analytics,
         builder::{AnalyticsBuilder, BuildError, ELEMENT_EVENT_TYPE},
         current::CurrentAnalytics,
+        opt_in::OptIn,
         opt_out::OptOut,
         outcome::{OptInError, OptOutReceipt, RecipientIdentifier, WithdrawalStep},
         preview::{Preview, PreviewContent, PreviewError},
     },
     analytics_id::AnalyticsId,
     backend::{
-        Backend, Batch, BoxError, DeliveryError, EventOutcome, Identity, JsonLines, LabelError,
-        PartialDelivery, Party, Recipient,
+        Backend, Batch, BoxError, DeliveryError, Erasure, ErasureError, ErasureRequest, EventOutcome,
+        Identity, JsonLines, LabelError, PartialDelivery, Party, Recipient,
     },
     consent::{
         policy::{InvalidPolicy, Policy},
         state::{ClosedReason, Consent, ConsentState, GateState, HoldReason, Prompt},
         switch::{Note, Switch},
     },
+    consent_record::{
+        AgreedPolicy, ConsentRecord, ConsentStatus, DecisionPlace, RecordedDecision,
+        RecordedRecipient, RemovedData,
+    },
     disclosure::{DisclosedIdentifier, DisclosedRecipient, Disclosure, KeptBack, LocalCopy},
+    erasure::report::{ErasureCause, ErasureReceipt, ErasureState, ErasureStats, ErasureStorage},
     event::{
         AnalyticsEvent, DeserializeError, InvalidEvent, MAX_EVENT_BYTES, MAX_KEY_BYTES,
         MAX_NAME_BYTES, OutgoingEvent, Properties, PropertyValue, UserProperties,
@@ -153,6 +169,18 @@ pub use self::{
 #[doc = include_str!("../docs/tour.md")]
 #[derive(Debug)]
 pub struct Tour;
+
+/// The page about erasure, whose code is compiled as a test.
+#[cfg(all(doctest, feature = "posthog", feature = "sqlite"))]
+#[doc = include_str!("../docs/erasure.md")]
+#[derive(Debug)]
+pub struct ErasurePage;
+
+/// The page about several purposes, whose code is compiled as a test.
+#[cfg(all(doctest, feature = "otlp", feature = "posthog"))]
+#[doc = include_str!("../docs/purposes.md")]
+#[derive(Debug)]
+pub struct PurposesPage;
 
 /// The page about apps, whose code is compiled and run as a test.
 #[cfg(all(doctest, feature = "testing"))]

@@ -47,6 +47,7 @@ use self::{
 use crate::{
     analytics_id::AnalyticsId,
     backend::{Destination, Identity},
+    erasure::report::ErasureStats,
     event::{
         AnalyticsEvent, BorrowedProperties, CapturedEvent, InvalidEvent, OutgoingEvent, Process,
         Properties, UniqueIds, UserProperties, check_name, counted_bytes, is_plain_name,
@@ -461,6 +462,8 @@ impl Sink {
             queue,
             guarded: self.guard.found(),
             refused_texts: self.guard.refused_texts(),
+            // The sink knows nothing of them.
+            erasures: ErasureStats::default(),
         }
     }
 }

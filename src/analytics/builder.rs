@@ -8,6 +8,8 @@ use tokio::{runtime::Handle, time::timeout};
 use super::{
     Analytics,
     claim::{Claim, RecordKey, Taken},
+    consent_record::Decisions,
+    erasures::{Erasures, Target},
     shared::Shared,
 };
 use crate::{
@@ -296,7 +298,7 @@ impl AnalyticsBuilder {
     ///
     /// If the future is dropped, no task is started. The thread of a durable queue may still be
     /// opening its file; it then closes the file again and ends.
-    pub async fn build(self) -> Result<Analytics, BuildError> {
+    pub async fn build(mut self) -> Result<Analytics, BuildError> {
         let runtime = Handle::try_current().map_err(|_| BuildError::NoRuntime)?;
         if !is_event_type(&self.event_type) {
             return Err(BuildError::EventType);
@@ -322,7 +324,8 @@ impl AnalyticsBuilder {
         };
         let settings =
             Settings { do_not_track: self.do_not_track, request_timeout: self.request_timeout };
-        let machine = Machine::new(record, stored, settings, fastrand::f64())
+        #[cfg_attr(not(feature = "sqlite"), expect(unused_mut, reason = "a file may change it"))]
+        let mut machine = Machine::new(record, stored, settings, fastrand::f64())
             .with_policy(policy.clone(), unix_millis());
         let guard = Guard::new(self.guard_policy, self.detectors);
         let guard = Arc::new(guard.with_text_policy(self.text_policy));
@@ -341,10 +344,14 @@ impl AnalyticsBuilder {
         };
         let history = self.history.map(|most| Arc::new(History::new(most)));
         let names = configuration.recipients.iter().map(|recipient| recipient.name.clone());
+        let names_of_backends: Vec<_> = self.recipients.iter().map(|r| r.backend.name()).collect();
+        let unique_names = unique_names(&names_of_backends);
+        let targets = Target::take_all(&mut self.recipients, &unique_names, &all_known_as);
+        #[cfg_attr(not(feature = "sqlite"), expect(unused_mut, reason = "a file may fill it"))]
+        let mut erasures = Erasures::new(targets, &self.limits);
+        let lanes: Vec<_> = unique_names.iter().zip(&all_known_as).map(lane_name).collect();
         let backends = self.recipients.into_iter().map(|recipient| recipient.backend);
         let mut backends: Vec<_> = backends.collect();
-        let lanes = unique_names(&backends.iter().map(|b| b.name()).collect::<Vec<_>>());
-        let lanes: Vec<_> = lanes.iter().zip(&all_known_as).map(lane_name).collect();
         if let Some(history) = &history {
             let recorded = |((backend, name), lane)| -> Box<dyn DynBackend> {
                 let to = Arc::new(Addressee { backend: lane, name });
@@ -361,10 +368,16 @@ impl AnalyticsBuilder {
                 let closed = matches!(machine.gate(), GateState::Closed(_));
                 let keep = (!closed).then(|| machine.epoch());
                 let (age, guard) = (self.limits.queue_age, guard.clone());
+                let keeps_erasures = queue.is_encrypted();
                 let kept_history = history.clone().filter(|_| queue.keeps_history());
                 let setup = OpenSettings::new(&self.event_type, &user, lanes, age, guard)
                     .with_history(kept_history);
-                Some(Journal::open(queue, setup, keep).await?)
+                let (journal, mut restored) = Journal::open(queue, setup, keep).await?;
+                if keeps_erasures {
+                    let found = restored.erasures.take();
+                    erasures.keep_in(journal.clone(), found.as_deref(), &mut machine);
+                }
+                Some((journal, restored))
             }
             None => None,
         };
@@ -389,9 +402,27 @@ impl AnalyticsBuilder {
             Some((journal, restored)) => sink.with_journal(journal, restored),
             None => sink,
         };
-        let inner =
-            Shared::new(runtime, self.client, machine, account_data, records, sink, configuration)
-                .with_history(history);
+        let seen = machine.state().decision;
+        let decisions = Decisions::load(
+            runtime.clone(),
+            records.clone(),
+            &configuration.recipients,
+            seen,
+            self.request_timeout,
+        );
+        let decisions = decisions.await;
+        let inner = Shared::new(
+            runtime,
+            self.client,
+            machine,
+            account_data,
+            records,
+            sink,
+            configuration,
+            erasures,
+            decisions,
+        )
+        .with_history(history);
         claim.take_over();
         Ok(Analytics::start(inner, self.event_type, claim))
     }

@@ -22,17 +22,22 @@ use crate::{
 pub struct OptOut {
     analytics: Analytics,
     removal: Removal,
+    erases_recipients: bool,
+    expressed_by: Option<String>,
 }
 
 impl fmt::Debug for OptOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OptOut").field("removal", &self.removal).finish_non_exhaustive()
+        f.debug_struct("OptOut")
+            .field("removal", &self.removal)
+            .field("erases_recipients", &self.erases_recipients)
+            .finish_non_exhaustive()
     }
 }
 
 impl OptOut {
     pub(crate) fn new(analytics: Analytics) -> Self {
-        Self { analytics, removal: Removal::Id }
+        Self { analytics, removal: Removal::Id, erases_recipients: false, expressed_by: None }
     }
 
     /// Removes the whole event, with the members of other clients, instead of only its ID.
@@ -47,6 +52,32 @@ impl OptOut {
         self.removal = Removal::Event;
         self
     }
+
+    /// Declares how the user expressed the decision, such as "a switch in the settings", for
+    /// [`Analytics::consent_record`]. At most 200 bytes are kept.
+    pub fn expressed_by(mut self, expressed_by: impl Into<String>) -> Self {
+        self.expressed_by = Some(expressed_by.into());
+        self
+    }
+
+    /// Asks each recipient that has a [`Recipient::erasure`](crate::Recipient::erasure) to delete
+    /// what it holds under the identifier that it knows of the account.
+    ///
+    /// Nothing else leaves after an opt-out. The requests begin once the account is clean, so that
+    /// other devices have stopped sending, or after ten minutes. A request that fails is sent again
+    /// until [`Limits::erasure_max_age`](crate::Limits::erasure_max_age), at intervals that grow to
+    /// half a day. With a [`SqliteQueue`](crate::SqliteQueue) that has a passphrase, the requests
+    /// are in its file before the ID is removed from the account, and outlive the process.
+    /// Otherwise they are in memory, and are lost with the last handle.
+    /// [`OptOutReceipt::erasures`] says which, and [`Stats::erasures`](crate::Stats::erasures) how
+    /// many wait.
+    ///
+    /// A later opt-in stops none of them: it has another ID. A recipient with
+    /// an anonymous identity is not asked, because it knows no lasting identifier.
+    pub fn erase_recipients(mut self) -> Self {
+        self.erases_recipients = true;
+        self
+    }
 }
 
 impl IntoFuture for OptOut {
@@ -55,19 +86,30 @@ impl IntoFuture for OptOut {
 
     fn into_future(self) -> Self::IntoFuture {
         Box::pin(async move {
-            let removed =
-                self.analytics.begin(|machine, call| machine.handle_opt_out(call, self.removal));
-            self.analytics.withdraw(removed).await
+            let inner = self.analytics.shared();
+            let before = inner.sink.stats().dropped_by_withdrawal();
+            let removed = self.analytics.begin(|machine, call| {
+                let had_id = machine.has_used_an_id();
+                machine.handle_opt_out(call, self.removal);
+                if self.erases_recipients {
+                    inner.erasures.begin(machine.epoch(), had_id);
+                }
+                inner.decisions.opt_out(self.expressed_by.as_deref());
+            });
+            let events = inner.sink.stats().dropped_by_withdrawal() - before;
+            self.analytics.withdraw(removed, Some(events)).await
         })
     }
 }
 
 impl Analytics {
     /// Waits, within a bound, until the sink, this device's store and the consent task have
-    /// completed a withdrawal whose first half is done.
-    pub(crate) async fn withdraw(&self, removed: Waiting) -> OptOutReceipt {
+    /// completed a withdrawal whose first half is done. If it is an opt-out, that half has removed
+    /// this many `events`.
+    pub(crate) async fn withdraw(&self, removed: Waiting, events: Option<u64>) -> OptOutReceipt {
         let record = self.begin(Machine::handle_save_wanted);
         let inner = self.shared();
+        let erased_before = inner.erasures.done_ever();
         // In a task of its own: the caller may have no runtime, and may go away.
         let done = spawn(&self.inner().runtime, async move {
             let request_timeout = inner.account_data.request_timeout();
@@ -79,8 +121,13 @@ impl Analytics {
             let record = timeout(4 * request_timeout, record.wait());
             let queue = timeout(request_timeout, inner.sink.wiped());
             let (requests, queue, record, account) = tokio::join!(requests, queue, record, account);
+            let is_clean = matches!(&account, Ok(Some(Answer { outcome: Outcome::Done, .. })));
+            if is_clean {
+                // One try for each recipient that answers.
+                let _ = timeout(request_timeout, inner.erasures.all_tried()).await;
+            }
             let analytics_id = inner.machine().take_removed_id();
-            OptOutReceipt {
+            let receipt = OptOutReceipt {
                 requests: requests.map_or(WithdrawalStep::Pending(None), |()| WithdrawalStep::Done),
                 queue: match queue {
                     Ok(Ok(())) => WithdrawalStep::Done,
@@ -100,9 +147,14 @@ impl Analytics {
                     }
                     Ok(_) | Err(_) => WithdrawalStep::Pending(None),
                 },
+                erasures: inner.erasures.take_report(erased_before).await,
                 identifiers: inner.identifiers(analytics_id.as_ref()),
                 analytics_id,
+            };
+            if let Some(events) = events {
+                inner.decisions.removed(events, &receipt);
             }
+            receipt
         });
         done.await.unwrap_or_else(|_| OptOutReceipt::unknown())
     }

@@ -6,8 +6,8 @@ use matrix_sdk::StoreError;
 use serde::{Serialize, Serializer};
 
 use crate::{
-    analytics_id::AnalyticsId, backend::Identity, matrix::account_data::AccountDataError,
-    sink::queue::QueueError,
+    analytics_id::AnalyticsId, backend::Identity, erasure::report::ErasureReceipt,
+    matrix::account_data::AccountDataError, sink::queue::QueueError,
 };
 
 /// The reason why an opt-in did not succeed. The gate is no more open than before.
@@ -140,6 +140,12 @@ pub struct OptOutReceipt {
     /// follows it, as the state shows. Pending without a cause if the event is clean but this
     /// device could not save that: the removal is then repeated after a restart.
     pub account: WithdrawalStep<AccountDataError>,
+    /// The requests of [`OptOut::erase_recipients`](crate::OptOut::erase_recipients): those that
+    /// wait, even for an earlier withdrawal, those that were done during the call, and those that
+    /// have failed since the last receipt, each of which is reported once.
+    ///
+    /// They are no step of the withdrawal: [`is_complete`](Self::is_complete) ignores them.
+    pub erasures: Vec<ErasureReceipt>,
     #[serde(skip)]
     pub(super) analytics_id: Option<AnalyticsId>,
     #[serde(skip)]
@@ -154,6 +160,7 @@ impl OptOutReceipt {
             queue: WithdrawalStep::Pending(None),
             record: WithdrawalStep::Pending(None),
             account: WithdrawalStep::Pending(None),
+            erasures: Vec::new(),
             analytics_id: None,
             identifiers: Vec::new(),
         }
@@ -182,7 +189,7 @@ impl OptOutReceipt {
         &self.identifiers
     }
 
-    /// Returns whether every step is done.
+    /// Returns whether every step of the withdrawal is done.
     #[must_use]
     pub fn is_complete(&self) -> bool {
         self.requests.is_done()

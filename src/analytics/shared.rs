@@ -9,7 +9,7 @@ use matrix_sdk::Client;
 use tokio::{runtime::Handle as Runtime, sync::Notify};
 use tracing::warn;
 
-use super::outcome::RecipientIdentifier;
+use super::{consent_record::Decisions, erasures::Erasures, outcome::RecipientIdentifier};
 use crate::{
     analytics_id::AnalyticsId,
     consent::{machine::Machine, state::GateState},
@@ -33,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) sink: Arc<Sink>,
     pub(super) configuration: Configuration,
     pub(super) history: Option<Arc<History>>,
+    pub(super) erasures: Arc<Erasures>,
+    pub(super) decisions: Decisions,
     /// Wakes the consent task.
     pub(super) wake: Arc<Notify>,
     /// Wakes the state streams after every transition, and when this is dropped.
@@ -49,6 +51,8 @@ impl Shared {
         record_store: RecordStore,
         sink: Sink,
         configuration: Configuration,
+        erasures: Erasures,
+        decisions: Decisions,
     ) -> Self {
         Self {
             runtime,
@@ -60,6 +64,8 @@ impl Shared {
             sink: Arc::new(sink),
             configuration,
             history: None,
+            erasures: Arc::new(erasures),
+            decisions,
             wake: Arc::default(),
             transitions: Arc::default(),
             next_call: AtomicU64::default(),
@@ -106,6 +112,8 @@ impl Shared {
         if let (true, Some(history)) = (is_wiped, &self.history) {
             history.wipe(machine.epoch());
         }
+        self.erasures.follow(&machine);
+        self.decisions.follow(&machine);
         (result, signal)
     }
 
@@ -113,10 +121,19 @@ impl Shared {
     /// code of the app. A waker that panics must end neither the consent task nor a call.
     fn notify_readers(&self, signal: PendingSignal<'_>) {
         drop(signal);
+        self.erasures.resolve(&self.sink);
         if let Some(history) = &self.history {
             history.wake_after_wipe();
         }
         self.wake_readers();
+    }
+
+    /// Returns a future that waits until a file has the erasures that are wanted, or cannot have
+    /// them. Neither the record of consent nor the account holds the withdrawal before that.
+    pub(super) fn erasures_kept(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.erasures.resolve(&self.sink);
+        let erasures = self.erasures.clone();
+        async move { erasures.tried_to_keep().await }
     }
 
     /// Returns the identifiers under which the recipients know `account`.

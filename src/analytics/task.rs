@@ -112,7 +112,11 @@ impl Driver {
                     let (store, save_lock) =
                         (shared.record_store.clone(), shared.save_lock.clone());
                     let request_timeout = shared.account_data.request_timeout();
-                    self.save = Some(Box::pin(save(store, save_lock, *wanted, request_timeout)));
+                    let kept = shared.erasures_kept();
+                    self.save = Some(Box::pin(async move {
+                        kept.await;
+                        save(store, save_lock, *wanted, request_timeout).await
+                    }));
                 }
                 Action::Get => {
                     self.replies.request_error = None;
@@ -136,7 +140,9 @@ impl Driver {
 
     fn put(&mut self, shared: &Shared, change: Change) {
         let (account_data, content) = (shared.account_data.clone(), self.content.take());
+        let kept = shared.erasures_kept();
         let wrote = async move {
+            kept.await;
             let merged = change.apply_to(content.as_deref())?;
             let permit = account_data.acquire().await?;
             account_data.put(permit, merged).await.map(drop)

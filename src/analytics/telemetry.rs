@@ -227,6 +227,6 @@ impl Analytics {
     /// Returns where every event is, or why it was dropped.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        self.sink.stats()
+        Stats { erasures: self.inner().erasures.stats(), ..self.sink.stats() }
     }
 }

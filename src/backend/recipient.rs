@@ -6,13 +6,15 @@ use serde::Serialize;
 
 use super::{
     Backend, DynBackend,
+    erasure::{DynErasure, Erasure},
     identity::{Identity, KnownAs},
 };
 
 /// A backend, with what the app declares of the service behind it.
 ///
 /// The declarations appear in [`Analytics::disclosure`](crate::Analytics::disclosure). Only
-/// [`identity`](Self::identity) and [`label`](Self::label) have another effect.
+/// [`identity`](Self::identity), [`label`](Self::label) and [`erasure`](Self::erasure) have another
+/// effect.
 ///
 /// ```
 /// use matrix_analytics::{JsonLines, Party, Recipient};
@@ -29,6 +31,7 @@ pub struct Recipient {
     pub(crate) declared: Declared,
     identity: Option<Identity>,
     label: Option<String>,
+    pub(crate) erasure: Option<Box<dyn DynErasure>>,
 }
 
 /// A backend of a running sink.
@@ -74,7 +77,16 @@ impl Recipient {
             declared: Declared::default(),
             identity: None,
             label: None,
+            erasure: None,
         }
+    }
+
+    /// Makes [`OptOut::erase_recipients`](crate::OptOut::erase_recipients) ask this recipient,
+    /// through `erasure`, to delete what it holds of the user. Without it, the recipient is not
+    /// asked.
+    pub fn erasure(mut self, erasure: impl Erasure) -> Self {
+        self.erasure = Some(Box::new(erasure));
+        self
     }
 
     /// Declares the name that a user knows the service by; [`Backend::name`] if not set.
@@ -224,6 +236,7 @@ impl fmt::Debug for Recipient {
         f.debug_struct("Recipient")
             .field("backend", &self.backend)
             .field("declared", &self.declared)
+            .field("has_erasure", &self.erasure.is_some())
             .finish()
     }
 }

@@ -4,9 +4,12 @@ use matrix_sdk::{Client, StoreError, ruma::UserId};
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::consent::{
-    hex::hex,
-    record::{Record, VERSION},
+use crate::{
+    consent::{
+        hex::hex,
+        record::{Record, VERSION},
+    },
+    consent_record::RecordedDecision,
 };
 
 /// The most times that a save starts again because another process wrote at the same time.
@@ -17,6 +20,8 @@ const MOST_ROUNDS: usize = 16;
 pub(crate) struct RecordStore {
     client: Client,
     key: Vec<u8>,
+    /// The key of the decisions for the app to show.
+    decisions_key: Vec<u8>,
     salt: String,
 }
 
@@ -55,13 +60,14 @@ impl RecordStore {
     /// The key contains the user, so that the record of another user in the same store is
     /// never read. The user is hashed, because stores write keys unencrypted.
     pub(crate) fn new(client: Client, event_type: &str, user: &UserId) -> Self {
-        let key =
-            format!("matrix-analytics/{event_type}/{}", hex(&Sha256::digest(user.as_bytes())));
+        let name = format!("{event_type}/{}", hex(&Sha256::digest(user.as_bytes())));
+        let key = format!("matrix-analytics/{name}");
+        let decisions_key = format!("matrix-analytics-decisions/{name}").into_bytes();
         // Two processes that start at once compute the same salt, so that each recognises
         // the IDs that the other retires. Two devices of one user compute different salts.
         let device = client.device_id().map(|device| device.as_str()).unwrap_or_default();
         let salt = Sha256::digest(format!("{key}/{device}"));
-        Self { client, key: key.into_bytes(), salt: hex(&salt[..16]) }
+        Self { client, key: key.into_bytes(), decisions_key, salt: hex(&salt[..16]) }
     }
 
     /// Returns the address of the client's store, which identifies it in this process.
@@ -111,6 +117,21 @@ impl RecordStore {
             stored = now_stored;
         }
         Err(StoreError::Backend(Box::new(Contended)))
+    }
+
+    /// Returns the stored decisions; none if they cannot be parsed.
+    pub(crate) async fn load_decisions(&self) -> Result<Vec<RecordedDecision>, StoreError> {
+        let stored = self.client.state_store().get_custom_value(&self.decisions_key).await?;
+        let parsed = stored.and_then(|json| serde_json::from_slice(&json).ok());
+        Ok(parsed.unwrap_or_default())
+    }
+
+    pub(crate) async fn save_decisions(
+        &self,
+        decisions: &[RecordedDecision],
+    ) -> Result<(), StoreError> {
+        let json = serde_json::to_vec(decisions)?;
+        self.client.state_store().set_custom_value(&self.decisions_key, json).await.map(drop)
     }
 
     async fn read(&self) -> Result<Option<Record>, LoadError> {

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// The longest time that an erasure request is tried.
+const LONGEST_ERASURE_AGE: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// Which event is dropped when the queue is full.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
@@ -43,6 +46,8 @@ pub struct Limits {
     pub(crate) queue_age: Duration,
     pub(crate) overflow: OverflowPolicy,
     pub(crate) send_time: Duration,
+    // A month, in which a controller has to answer a request (GDPR, article 12(3)).
+    pub(crate) erasure_age: Duration,
 }
 
 impl Default for Limits {
@@ -56,6 +61,7 @@ impl Default for Limits {
             queue_age: Duration::from_secs(24 * 3600),
             overflow: OverflowPolicy::DropOldest,
             send_time: Duration::from_secs(30),
+            erasure_age: Duration::from_secs(30 * 24 * 3600),
         }
     }
 }
@@ -116,9 +122,18 @@ impl Limits {
         self
     }
 
-    /// Sets how long a backend may take for one batch; 30 s if not set.
+    /// Sets how long a backend may take for one batch, and an erasure for one request; 30 s if
+    /// not set.
     pub fn send_timeout(mut self, time: Duration) -> Self {
         self.send_time = time;
+        self
+    }
+
+    /// Sets how long an erasure request is tried, from the withdrawal on, before it counts as
+    /// failed; 30 days if not set, at most a year. A request whose time is over when the app
+    /// starts is tried once more.
+    pub fn erasure_max_age(mut self, age: Duration) -> Self {
+        self.erasure_age = age.min(LONGEST_ERASURE_AGE);
         self
     }
 }

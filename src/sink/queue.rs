@@ -56,6 +56,8 @@ pub(crate) struct Restored {
     pub(crate) refused: Vec<Refused>,
     /// The user properties that still wait, by lane.
     pub(crate) users: Vec<(usize, UserUpdate)>,
+    /// The erasures, as they were given to the journal.
+    pub(crate) erasures: Option<Vec<u8>>,
     /// The highest row number that was ever used.
     pub(crate) last: Row,
 }

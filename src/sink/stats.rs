@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Serialize, Serializer};
 
-use crate::{event::InvalidEvent, guard::IdentifierKind, named::named};
+use crate::{
+    erasure::report::ErasureStats, event::InvalidEvent, guard::IdentifierKind, named::named,
+};
 
 /// The reason why an event was dropped.
 ///
@@ -100,6 +102,17 @@ pub struct Stats {
     /// The number of properties and of names of events that the
     /// [`TextPolicy`](crate::TextPolicy) refused.
     pub refused_texts: u64,
+    /// The counters of the requests that
+    /// [`OptOut::erase_recipients`](crate::OptOut::erase_recipients) asked for.
+    pub erasures: ErasureStats,
+}
+
+impl Stats {
+    /// Returns the number of events that withdrawals have dropped, for all backends together.
+    pub(crate) fn dropped_by_withdrawal(&self) -> u64 {
+        let dropped = |backend: &BackendStats| backend.dropped.get(&DropReason::Withdrawn).copied();
+        self.backends.iter().filter_map(dropped).sum()
+    }
 }
 
 fn by_name<S: Serializer>(

@@ -136,6 +136,8 @@ fn every_test_named_in_the_documentation_exists() {
         ("text_policy", include_str!("durable/text_policy.rs")),
         ("user_properties", include_str!("durable/user_properties.rs")),
         ("wiped", include_str!("durable/wiped.rs")),
+        ("erasure::durable", include_str!("erasure/durable.rs")),
+        ("erasure::kill", include_str!("erasure/kill.rs")),
         ("disk::tests", include_str!("../../src/sink/queue/sqlite/disk/tests.rs")),
         ("tests::hanging", include_str!("../../src/sink/queue/sqlite/tests.rs")),
     ];

@@ -5,10 +5,13 @@
 #![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod a_day;
+#[cfg(all(feature = "matomo", feature = "otlp", feature = "posthog"))]
+mod anonymous_statistics;
 mod backends;
 mod bad_input;
 mod cancellation;
 mod configured_properties;
+mod consent_record;
 mod crash_points;
 mod current;
 mod defects;
@@ -16,6 +19,8 @@ mod defects;
 mod durable;
 #[cfg(all(feature = "element-events", feature = "posthog"))]
 mod element_events;
+#[cfg(feature = "posthog")]
+mod erasure;
 #[cfg(feature = "health")]
 mod health;
 #[cfg(feature = "health")]
@@ -39,6 +44,7 @@ mod p13_accounts_do_not_mix;
 #[cfg(all(feature = "posthog", feature = "sqlite"))]
 mod p14_the_user_can_look;
 mod policy;
+mod purposes;
 mod requests;
 mod serialized;
 mod should_ask;

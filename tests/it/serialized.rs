@@ -86,13 +86,26 @@ async fn statistics_reports_and_the_receipt_are_objects_without_the_id() {
             },
             "guarded": {"user_id": 1},
             "refused_texts": 0,
+            "erasures": {
+                "pending": 0,
+                "tries": 0,
+                "done": 0,
+                "failed": {},
+                "last_cause": null,
+            },
         }),
     );
     let receipt = eventually(analytics.opt_out().into_future()).await;
     assert_eq!(receipt.analytics_id().unwrap().reveal(), FOREIGN_ID);
     assert_eq!(
         json_of(&receipt),
-        json!({"requests": "done", "queue": "done", "record": "done", "account": "done"}),
+        json!({
+            "requests": "done",
+            "queue": "done",
+            "record": "done",
+            "account": "done",
+            "erasures": [],
+        }),
     );
 }
 

@@ -3,6 +3,8 @@
 
 #[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog"))]
 pub(crate) mod collector;
+#[cfg(feature = "posthog")]
+pub(crate) mod erasure_endpoint;
 mod gated_proxy;
 pub(crate) mod log;
 #[cfg(feature = "matomo")]

@@ -3,12 +3,13 @@
 use tokio::time::Instant;
 
 use super::{
-    CallId, Generation, LastAnswer, Machine, Outcome, Random,
+    CallId, Generation, LastAnswer, Machine, Outcome, Random, Session,
     calls::CallKind,
     operation::{Step, Task},
     request::Request,
 };
 use crate::{
+    analytics_id::AnalyticsId,
     consent::{
         content::{Change, Observed},
         record::Removal,
@@ -117,6 +118,30 @@ impl Machine {
             return None;
         }
         self.record.removal
+    }
+
+    /// Returns the ID that the account held when it was last seen, if it was withdrawn.
+    pub(crate) fn withdrawn_id(&self) -> Option<&AnalyticsId> {
+        let id = self.server.on_server.as_ref().and_then(Observed::usable_id);
+        id.filter(|id| self.record.is_retired(id))
+    }
+
+    /// Returns whether the account is being cleaned, or will be as soon as it can be reached.
+    pub(crate) fn is_removing(&self) -> bool {
+        self.state().removal_pending
+            && !matches!(self.session, Session::Ended | Session::Unavailable)
+    }
+
+    /// Returns whether this device has used or written an ID since the last withdrawal.
+    pub(crate) fn has_used_an_id(&self) -> bool {
+        self.record.has_used_an_id()
+    }
+
+    /// Returns whether the record lacks the withdrawal that began the epoch `withdrawn_in`, for
+    /// which there is other evidence.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn lacks_withdrawal(&self, withdrawn_in: u64) -> bool {
+        self.record.decision == Consent::Granted && self.record.epoch + 1 == withdrawn_in
     }
 
     pub(super) fn discharge(&mut self) {

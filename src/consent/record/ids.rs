@@ -93,6 +93,11 @@ impl Record {
         self.unreadable || self.retired.contains(&self.digest(id))
     }
 
+    /// Returns whether there is an ID that the next withdrawal retires.
+    pub(crate) fn has_used_an_id(&self) -> bool {
+        self.current.is_some() || !self.offered.is_empty()
+    }
+
     pub(super) fn digest(&self, id: &AnalyticsId) -> IdDigest {
         let mut hash = Sha256::new();
         hash.update(self.salt.as_bytes());

@@ -43,6 +43,18 @@ impl Journal {
         match *self {}
     }
 
+    pub(crate) fn keep_erasures(&self, _version: u64, _plain: Option<Vec<u8>>) {
+        match *self {}
+    }
+
+    pub(crate) async fn tried_erasures(&self, _version: u64) {
+        match *self {}
+    }
+
+    pub(crate) fn has_erasures(&self, _version: u64) -> bool {
+        match *self {}
+    }
+
     pub(crate) fn begin_close(&self, _marks: Marks) {
         match *self {}
     }

@@ -2,6 +2,7 @@
 
 mod age;
 mod disk;
+mod erasures;
 mod facts;
 mod file;
 mod first_look;
@@ -154,9 +155,14 @@ impl SqliteQueue {
         self.keeps_history
     }
 
+    /// Returns whether the file is encrypted.
+    pub(crate) fn is_encrypted(&self) -> bool {
+        self.passphrase.is_some()
+    }
+
     /// Returns the path, and whether the events are encrypted.
     pub(crate) fn described(&self) -> (String, bool) {
-        (self.path.display().to_string(), self.passphrase.is_some())
+        (self.path.display().to_string(), self.is_encrypted())
     }
 
     /// Completes `settings` with those of this queue, and returns them with the path.

@@ -153,7 +153,7 @@ async fn the_database_of_another_program_is_refused_and_unchanged() {
 async fn a_file_of_a_newer_version_is_refused_and_unchanged() {
     let durable = Durable::new().await;
     leave(&durable, 1).await;
-    Connection::open(durable.path()).unwrap().pragma_update(None, "user_version", 3).unwrap();
+    Connection::open(durable.path()).unwrap().pragma_update(None, "user_version", 4).unwrap();
     let error = refusal(&durable, SqliteQueue::new(durable.path())).await;
     assert!(matches!(error, QueueError::Newer), "{error:?}");
     assert_eq!(durable.rows(), 1);

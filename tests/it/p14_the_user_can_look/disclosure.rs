@@ -193,7 +193,7 @@ async fn the_page_names_all_that_a_sweep_finds_and_a_page_without_one_of_its_lin
     let page = setup.analytics.disclosure().to_markdown();
     let found = setup.sweep();
     assert_eq!(named(&page), found, "{page}");
-    assert_eq!(found.len(), 13);
+    assert_eq!(found.len(), 14);
 
     let mut removed = 0;
     for line in page.lines() {
@@ -205,7 +205,7 @@ async fn the_page_names_all_that_a_sweep_finds_and_a_page_without_one_of_its_lin
             removed += 1;
         }
     }
-    assert_eq!(removed, 13);
+    assert_eq!(removed, 14);
 }
 
 /// Returns the title of the table that `line` is in, and the line.
@@ -233,6 +233,7 @@ async fn the_data_has_what_the_app_declared_and_what_it_configured() {
             "party": "third",
             "purpose": "To learn which features are used",
             "retention": "13 months",
+            "erasure_host": null,
             "identity": "account",
         },
         {
@@ -241,6 +242,7 @@ async fn the_data_has_what_the_app_declared_and_what_it_configured() {
             "party": null,
             "purpose": null,
             "retention": null,
+            "erasure_host": null,
             "identity": "account",
         },
     ]);
@@ -283,5 +285,5 @@ async fn a_device_without_recipients_and_queue_discloses_the_account_and_the_rec
     assert_eq!(disclosure.identifiers.len(), 2);
     assert_eq!(disclosure.recipients, []);
     let places: Vec<_> = disclosure.local_copies.iter().map(|copy| &*copy.place).collect();
-    assert_eq!(places.len(), 3, "{places:?}");
+    assert_eq!(places.len(), 4, "{places:?}");
 }

@@ -6,6 +6,7 @@ use std::{num::NonZeroU64, sync::Arc};
 use tracing::{info, warn};
 
 use super::{
+    erasures::ErasureTable,
     facts::Facts,
     file::QueueFile,
     history::HistoryTable,
@@ -36,6 +37,7 @@ pub(super) struct Disk {
     /// The user properties that still wait in each lane.
     users: UserTable,
     history: HistoryTable,
+    erasures: ErasureTable,
     /// The epoch below which the file has been emptied.
     emptied: u64,
     /// The epoch below which the file has been emptied and files that were set aside have
@@ -72,6 +74,7 @@ impl Disk {
             marked: restored.done.clone(),
             users: UserTable::written(restored.users.clone()),
             history,
+            erasures: ErasureTable::written(restored.erasures.clone()),
             emptied: 0,
             wiped: 0,
             failing: false,
@@ -102,6 +105,8 @@ impl Disk {
                 for waiter in waiters {
                     let _ = waiter.send(self.wipe());
                 }
+                // A wipe may have had to delete the whole file.
+                self.keep_erasures();
             }
             Job::Refuse(refused) => self.refuse(&refused),
             Job::Mark(marks) => {
@@ -113,6 +118,12 @@ impl Disk {
             Job::Users(users) => {
                 self.users.add(users);
                 self.keep_users();
+            }
+            Job::Erasures(erasures) => {
+                self.erasures = ErasureTable { desired: erasures, is_written: false };
+                self.keep_erasures();
+                let version = self.erasures.desired.version;
+                self.facts.erasures_tried.send_replace(version);
             }
             Job::History => self.keep_history(),
             Job::Write(write) => self.write(write),
@@ -160,6 +171,7 @@ impl Disk {
         let floor = self.facts.floor();
         let next = self.next;
         self.reopened()?;
+        self.write_erasures()?;
         self.write_users()?;
         let inserted = self.reopened()?.insert(next, floor, events)?;
         self.next = inserted.next;
@@ -242,6 +254,34 @@ impl Disk {
         }
     }
 
+    /// Writes the erasures, even if delivery has ended. If this fails, the next write tries again.
+    fn keep_erasures(&mut self) {
+        if self.erasures.is_written {
+            return;
+        }
+        // There is no reason to make a file in order to delete a row.
+        if self.rows.is_none() && !self.shut && self.erasures.desired.plain.is_none() {
+            self.erasures.is_written = true;
+            return;
+        }
+        let mut written = self.write_erasures();
+        if self.replace_damaged(&written) {
+            written = self.write_erasures();
+        }
+        self.is_done(&written);
+        if self.shut {
+            self.rows = None;
+        }
+    }
+
+    fn write_erasures(&mut self) -> Result<(), StorageError> {
+        self.reopened()?;
+        let Some(rows) = &mut self.rows else { return Ok(()) };
+        self.erasures.write(rows)?;
+        self.facts.set_erasures_kept(self.erasures.desired.version);
+        Ok(())
+    }
+
     /// Returns whether `result` is a success. Reports a failure, unless the file was damaged
     /// and could be deleted.
     fn is_done(&mut self, result: &Result<(), StorageError>) -> bool {
@@ -270,6 +310,8 @@ impl Disk {
     fn destroy(&mut self) -> Result<(), FileError> {
         self.rows = None;
         self.facts.set_durable_from(self.next);
+        self.erasures.file_is_new();
+        self.facts.set_erasures_kept(0);
         self.file.destroy()
     }
 
@@ -281,6 +323,9 @@ impl Disk {
             let (rows, found) =
                 Rows::open(&self.file, &self.settings, None).map_err(StorageError::Refused)?;
             self.facts.add_unreadable_files(u64::from(found.replaced));
+            if found.replaced {
+                self.erasures.file_is_new();
+            }
             self.next = self.next.max(found.restored.last + 1);
             self.facts.set_durable_from(self.next);
             self.marked = found.restored.done;
@@ -329,6 +374,7 @@ impl Disk {
         }
         self.keep_history();
         self.mark();
+        self.keep_erasures();
         if self.wipe().is_err() {
             warn!("the queue file could not be wiped: the next start will do it");
         }

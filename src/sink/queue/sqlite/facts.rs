@@ -1,5 +1,7 @@
 //! State of the file that its thread and its callers share without a lock.
 
+use tokio::sync::watch;
+
 use crate::{
     locks::{AtomicU64, Ordering},
     sink::{queue::Row, stats::QueueStats},
@@ -16,6 +18,10 @@ pub(super) struct Facts {
     discarded: AtomicU64,
     unreadable_files: AtomicU64,
     history_failures: AtomicU64,
+    /// The version of the erasures that the file holds.
+    erasures_kept: AtomicU64,
+    /// The newest version of the erasures that was written, or could not be.
+    pub(super) erasures_tried: watch::Sender<u64>,
     /// Raised when the file is closed.
     pub(super) closed: Stop,
 }
@@ -51,6 +57,14 @@ impl Facts {
 
     pub(super) fn add_history_failure(&self) {
         self.history_failures.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn erasures_kept(&self) -> u64 {
+        self.erasures_kept.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_erasures_kept(&self, version: u64) {
+        self.erasures_kept.store(version, Ordering::Release);
     }
 
     pub(super) fn stats(&self) -> QueueStats {

@@ -20,7 +20,7 @@ use super::{
     facts::Facts,
     file::QueueFile,
     open_settings::OpenSettings,
-    orders::{Orders, Write},
+    orders::{Erasures, Orders, Write},
 };
 use crate::{
     event::UserUpdate,
@@ -196,18 +196,36 @@ impl Journal {
     /// Deletes everything of epochs before `epoch`, in the background.
     pub(crate) fn begin_wipe(&self, epoch: u64) {
         self.shared.facts.raise_floor(epoch);
-        self.wipe(|orders| orders.wipe(None));
+        self.order_even_if_closed(|orders| orders.wipe(None));
     }
 
     /// Waits until everything below the floor is deleted.
     pub(crate) async fn wiped(&self) -> Result<(), QueueError> {
         let (waiter, wiped) = oneshot::channel();
-        self.wipe(|orders| orders.wipe(Some(waiter)));
+        self.order_even_if_closed(|orders| orders.wipe(Some(waiter)));
         wiped.await.unwrap_or_else(|gone| Err(QueueError::NotWiped(Box::new(gone))))
     }
 
-    /// Orders a wipe, and starts the thread again if the file has been closed.
-    fn wipe(&self, order: impl FnOnce(&mut Orders)) {
+    /// Makes the file hold the erasures `plain` and no others, in the background. `version` rises
+    /// with each call.
+    pub(crate) fn keep_erasures(&self, version: u64, plain: Option<Vec<u8>>) {
+        self.order_even_if_closed(|orders| orders.keep_erasures(Erasures { version, plain }));
+    }
+
+    /// Waits until the file holds the erasures of `version`, or cannot, for at most
+    /// [`LONGEST_WRITE`].
+    pub(crate) async fn tried_erasures(&self, version: u64) {
+        let mut tried = self.shared.facts.erasures_tried.subscribe();
+        let _ = timeout(LONGEST_WRITE, tried.wait_for(|tried| *tried >= version)).await;
+    }
+
+    /// Returns whether the file holds the erasures of `version`.
+    pub(crate) fn has_erasures(&self, version: u64) -> bool {
+        self.shared.facts.erasures_kept() >= version
+    }
+
+    /// Gives an order, and starts the thread again if the file has been closed.
+    fn order_even_if_closed(&self, order: impl FnOnce(&mut Orders)) {
         let mut state = self.shared.state();
         order(&mut state.orders);
         let shut = state.shut.take();
@@ -216,7 +234,7 @@ impl Journal {
         if let Some(disk) = shut
             && self.shared.start(move |_| Some(disk)).is_err()
         {
-            warn!("the queue file could not be wiped: the next start will do it");
+            warn!("the queue file cannot be opened again: the next start will wipe it");
         }
     }
 

@@ -1,7 +1,7 @@
 //! Pending work for the file's thread. It is bounded, however long the disk takes: of marks,
-//! wipes and user properties only the latest state is kept, and there is at most one write.
+//! wipes, erasures and user properties only the latest state is kept, and there is at most one write.
 
-use std::{num::NonZeroU64, sync::Arc};
+use std::{fmt, num::NonZeroU64, sync::Arc};
 
 use tokio::sync::oneshot;
 
@@ -23,6 +23,22 @@ pub(super) struct Write {
 /// A caller that waits for a wipe.
 pub(super) type WipeWaiter = oneshot::Sender<Result<(), QueueError>>;
 
+/// The erasures that the file has to hold.
+#[derive(Default)]
+pub(super) struct Erasures {
+    /// Rises with each change.
+    pub(super) version: u64,
+    /// `None` if there are none.
+    pub(super) plain: Option<Vec<u8>>,
+}
+
+/// Prints no content, which has identifiers.
+impl fmt::Debug for Erasures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Erasures").field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
 /// A job of the file's thread.
 #[derive(Debug)]
 pub(super) enum Job {
@@ -37,6 +53,8 @@ pub(super) enum Job {
     /// Write the user properties that wait in these lanes.
     Users(Vec<(usize, UserUpdate)>),
     Write(Write),
+    /// Make the file hold these erasures and no others.
+    Erasures(Erasures),
     Close,
 }
 
@@ -44,6 +62,7 @@ pub(super) enum Job {
 pub(super) struct Orders {
     wipe: bool,
     wipe_waiters: Vec<WipeWaiter>,
+    erasures: Option<Erasures>,
     history_changed: bool,
     refused: Vec<Refused>,
     marks: Marks,
@@ -75,6 +94,10 @@ impl Orders {
     /// number.
     pub(super) fn refuse(&mut self, refused: Vec<Refused>) {
         self.refused.extend(refused);
+    }
+
+    pub(super) fn keep_erasures(&mut self, erasures: Erasures) {
+        self.erasures = Some(erasures);
     }
 
     pub(super) fn keep_history(&mut self) {
@@ -126,6 +149,8 @@ impl Orders {
         self.is_late = false;
         let job = if std::mem::take(&mut self.wipe) {
             Some(Job::Wipe(std::mem::take(&mut self.wipe_waiters)))
+        } else if let Some(erasures) = self.erasures.take() {
+            Some(Job::Erasures(erasures))
         } else if std::mem::take(&mut self.history_changed) {
             // Before the marks: an event that was sent is deleted once the history has it.
             Some(Job::History)
@@ -169,6 +194,7 @@ mod tests {
             assert!(!orders.write(write().0));
             orders.mark(0, round);
             orders.mark(1, 2 * round);
+            orders.keep_erasures(Erasures { version: round, plain: None });
             orders.keep_history();
             orders.keep_user(0, UserUpdate { epoch: round, ..UserUpdate::default() });
             let (waiter, gone) = oneshot::channel();
@@ -179,6 +205,8 @@ mod tests {
         // The disk responds again.
         let Some(Job::Wipe(waiters)) = orders.next() else { panic!("no wipe") };
         assert_eq!(waiters.len(), 1);
+        let Some(Job::Erasures(erasures)) = orders.next() else { panic!("no erasures") };
+        assert_eq!(erasures.version, 999);
         assert!(matches!(orders.next(), Some(Job::History)));
         assert!(matches!(orders.next(), Some(Job::Mark(marks)) if marks == [999, 1_998]));
         let Some(Job::Users(users)) = orders.next() else { panic!("no user properties") };

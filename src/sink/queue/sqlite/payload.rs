@@ -59,6 +59,13 @@ impl Writer {
         self.seal(cipher)
     }
 
+    /// Encrypts `plain`. Returns `None` if that fails.
+    pub(super) fn write_erasures(&mut self, plain: &[u8], cipher: &StoreCipher) -> Option<&[u8]> {
+        self.bytes.clear();
+        self.bytes.extend(plain);
+        self.seal(Some(cipher))
+    }
+
     fn push_event(&mut self, event: &OutgoingEvent) {
         self.bytes.extend(event.uuid.as_bytes());
         self.bytes.extend(nanos(event.at).to_le_bytes());
@@ -129,6 +136,11 @@ pub(super) fn read_sent(
     let user = Some(pull_user(rest)?).filter(|user| !user.is_empty()).map(Box::new);
     let (to, event) = (Addressee { backend, name }, OutgoingEvent { user, ..event });
     Some(SentEvent { to: Arc::new(to), event: Arc::new(event), sent_at, outcome })
+}
+
+/// Decrypts what [`Writer::write_erasures`] encrypted. Returns `None` if `bytes` are damaged.
+pub(super) fn read_erasures(bytes: &[u8], cipher: &StoreCipher) -> Option<Vec<u8>> {
+    unseal(bytes, Some(cipher)).map(Cow::into_owned)
 }
 
 /// Verifies and decrypts `bytes`. Returns `None` if they are damaged.

@@ -70,6 +70,9 @@ impl Rows {
         rows.erase_remains()?;
         let new_key = rows.unlock(settings.passphrase.as_ref().map(|p| p.as_str()))?;
         rows.load(settings, new_key.as_deref(), &mut found)?;
+        let (erasures, damaged) = rows.erasures()?;
+        found.restored.erasures = erasures;
+        found.discarded += damaged;
         rows.erase_remains()?;
         Ok((rows, found))
     }
@@ -87,7 +90,8 @@ impl Rows {
         let salt = Uuid::new_v4();
         let transaction = self.connection.unchecked_transaction()?;
         let deleted = transaction.execute("DELETE FROM events", [])?
-            + transaction.execute("DELETE FROM user", [])?;
+            + transaction.execute("DELETE FROM user", [])?
+            + transaction.execute("DELETE FROM erasures", [])?;
         let forgets_history = transaction.execute("DELETE FROM history", [])? > 0;
         transaction.execute_batch("DELETE FROM meta; DELETE FROM backends; DELETE FROM refused")?;
         self.set_meta("salt", salt.as_bytes())?;

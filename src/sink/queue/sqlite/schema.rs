@@ -5,7 +5,7 @@ use rusqlite::Connection;
 /// The application ID, `MxAn`, in the header of every file of ours.
 pub(super) const APPLICATION_ID: i32 = 0x4d78_416e;
 /// The version of the tables that this code writes.
-pub(super) const VERSION: i32 = 2;
+pub(super) const VERSION: i32 = 3;
 
 /// The statement that creates the first tables.
 ///
@@ -23,15 +23,16 @@ const TABLES: &str = "
         payload BLOB NOT NULL
     );";
 
-/// The statement that creates the tables which a file of version 1 may lack: the user properties
-/// that wait for each backend, and the history.
+/// The statement that creates the tables which a file of an earlier version may lack: the user
+/// properties that wait for each backend, the history, and the erasures, in one row.
 const LATER_TABLES: &str = "
     CREATE TABLE IF NOT EXISTS user (
         backend TEXT PRIMARY KEY, epoch INTEGER NOT NULL, payload BLOB NOT NULL
     ) WITHOUT ROWID;
     CREATE TABLE IF NOT EXISTS history (
         id INTEGER PRIMARY KEY, epoch INTEGER NOT NULL, payload BLOB NOT NULL
-    );";
+    );
+    CREATE TABLE IF NOT EXISTS erasures (id INTEGER PRIMARY KEY, payload BLOB NOT NULL);";
 
 /// Returns whether the database has no tables.
 pub(super) fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {

@@ -1,0 +1,62 @@
+//! The task that sends erasures, one at a time.
+
+use std::sync::Arc;
+
+use tokio::time::{sleep_until, timeout};
+
+use super::shared::Shared;
+use crate::{erasure::ledger::Next, spawn, stop::Stop};
+
+/// Starts the task, unless no erasure can ever be sent.
+pub(super) fn start(shared: &Arc<Shared>, stop: &Arc<Stop>) {
+    let erasures = shared.erasures.clone();
+    if erasures.can_send_nothing() {
+        return;
+    }
+    let (weak, stop) = (Arc::downgrade(shared), stop.clone());
+    let transitions = shared.transitions.clone();
+    spawn::detach(&shared.runtime, async move {
+        loop {
+            // Before the state is read: a transition after it is not missed.
+            let transition = transitions.notified();
+            let Some(shared) = weak.upgrade() else { return };
+            let is_removing = shared.machine().is_removing();
+            match erasures.poll(is_removing) {
+                Next::Try(wanted) => {
+                    let (key, sink) = (wanted.key, shared.sink.clone());
+                    let cut = shared.account_data.request_timeout();
+                    drop(shared);
+                    let tried = async {
+                        if !sink.is_open() {
+                            // What was in flight at the withdrawal must not arrive afterwards.
+                            let _ = timeout(cut, sink.disconnected()).await;
+                        }
+                        erasures.send(wanted).await
+                    };
+                    let answer = tokio::select! {
+                        biased;
+                        () = stop.stopped() => return,
+                        answer = tried => answer,
+                    };
+                    erasures.answered(key, answer);
+                }
+                Next::Wait(until) => {
+                    drop(shared);
+                    let time = async {
+                        match until {
+                            Some(until) => sleep_until(until).await,
+                            None => std::future::pending().await,
+                        }
+                    };
+                    tokio::select! {
+                        biased;
+                        () = stop.stopped() => return,
+                        () = erasures.woken() => {}
+                        () = transition => {}
+                        () = time => {}
+                    }
+                }
+            }
+        }
+    });
+}

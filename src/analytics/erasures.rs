@@ -1,0 +1,302 @@
+//! The erasures that are wanted, where they are sent, and the file of a durable queue that keeps
+//! them.
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use futures_util::FutureExt as _;
+use tokio::{sync::Notify, time::timeout};
+use tracing::warn;
+use uuid::Uuid;
+
+use crate::{
+    analytics_id::AnalyticsId,
+    backend::{ErasureError, ErasureRequest, Recipient, erasure::DynErasure, identity::KnownAs},
+    consent::machine::Machine,
+    erasure::{
+        ledger::{Address, Ledger, Next, Now, Try},
+        report::{ErasureCause, ErasureReceipt, ErasureStats, ErasureStorage},
+    },
+    sink::{Sink, limits::Limits, queue::Journal},
+};
+
+/// A recipient that supports erasures.
+pub(super) struct Target {
+    /// The place of the recipient among all.
+    lane: usize,
+    address: Address,
+    erasure: Box<dyn DynErasure>,
+}
+
+impl Target {
+    /// Takes the erasures of `recipients`, whose backends have these unique names.
+    pub(super) fn take_all(
+        recipients: &mut [Recipient],
+        unique_names: &[String],
+        all_known_as: &[KnownAs],
+    ) -> Vec<Self> {
+        let all = recipients.iter_mut().zip(unique_names).zip(all_known_as).enumerate();
+        all.filter_map(|(lane, ((recipient, backend), known_as))| {
+            let erasure = recipient.erasure.take()?;
+            let label = match known_as.label.as_str() {
+                "" => recipient.shown_name(),
+                label => label.to_owned(),
+            };
+            let address = Address { backend: backend.clone(), label };
+            Some(Self { lane, address, erasure })
+        })
+        .collect()
+    }
+}
+
+/// The erasures of one account, and where they are sent and kept.
+pub(crate) struct Erasures {
+    state: Mutex<State>,
+    targets: Vec<Target>,
+    file: Option<Arc<Journal>>,
+    /// How long one try may take.
+    try_time: Duration,
+    /// Wakes the task.
+    wake: Notify,
+    /// Notified after each try.
+    tried: Notify,
+}
+
+struct State {
+    ledger: Ledger,
+    /// Counts the changes that were given to the file.
+    version: u64,
+    /// The IDs that were found for the search of the ledger.
+    found: Vec<AnalyticsId>,
+    /// Those of them whose identifiers have yet to be made, with the time of their withdrawal.
+    unresolved: Vec<(AnalyticsId, SystemTime)>,
+}
+
+impl Erasures {
+    pub(super) fn new(targets: Vec<Target>, limits: &Limits) -> Self {
+        Self {
+            state: Mutex::new(State {
+                ledger: Ledger::new(limits.erasure_age),
+                version: 0,
+                found: Vec::new(),
+                unresolved: Vec::new(),
+            }),
+            targets,
+            file: None,
+            try_time: limits.send_time,
+            wake: Notify::new(),
+            tried: Notify::new(),
+        }
+    }
+
+    /// Keeps the erasures in `file`, which held `found`.
+    ///
+    /// The file has them before the record of consent has their withdrawal. If the last process
+    /// ended between the two, the withdrawal is repeated: the user has made it.
+    #[cfg(feature = "sqlite")]
+    pub(super) fn keep_in(
+        &mut self,
+        file: Arc<Journal>,
+        found: Option<&[u8]>,
+        machine: &mut Machine,
+    ) {
+        use crate::consent::{machine::CallId, record::Removal};
+
+        /// No call of the app has this number.
+        const NO_CALL: CallId = CallId(u64::MAX);
+
+        self.file = Some(file);
+        let Some(found) = found else { return };
+        let mut state = self.state();
+        if state.ledger.restore(found, Now::new()).is_none() {
+            warn!("the erasure requests in the queue file cannot be read");
+        }
+        let withdrawn_in = state.ledger.take_withdrawal();
+        if withdrawn_in.is_some_and(|withdrawn_in| machine.lacks_withdrawal(withdrawn_in)) {
+            machine.handle_opt_out(NO_CALL, Removal::Id);
+        }
+    }
+
+    /// Notes that the user has withdrawn and wants erasures.
+    pub(super) fn begin(&self, epoch: u64, had_id: bool) {
+        self.change(|ledger| ledger.handle_withdrawal(epoch, had_id, Now::new()));
+        self.state().found.clear();
+    }
+
+    /// Follows a transition of `machine`: finds the IDs that a withdrawal removes.
+    ///
+    /// The identifiers of an ID are made by [`resolve`](Self::resolve), because that is code of
+    /// the app.
+    pub(super) fn follow(&self, machine: &Machine) {
+        let mut state = self.state();
+        if !state.ledger.is_searching() {
+            return;
+        }
+        if let Some(id) = machine.withdrawn_id()
+            && !state.found.contains(id)
+            && let Some(withdrawn_at) = state.ledger.handle_found()
+        {
+            state.found.push(id.clone());
+            state.unresolved.push((id.clone(), withdrawn_at));
+        }
+        if !machine.state().removal_pending {
+            state.found.clear();
+            state.ledger.handle_clean_account(self.addresses());
+        }
+        self.keep(&mut state);
+    }
+
+    /// Makes the identifiers of the IDs that were found. No lock may be held.
+    pub(super) fn resolve(&self, sink: &Sink) {
+        // Removed only once they are made: a second caller must not go on before.
+        let unresolved = self.state().unresolved.clone();
+        if unresolved.is_empty() {
+            return;
+        }
+        for (id, withdrawn_at) in unresolved {
+            let mut stored = sink.stored_identifiers(&id);
+            let identifiers = self.targets.iter().filter_map(|target| {
+                let identifier = stored.get_mut(target.lane)?.1.take()?;
+                Some((target.address.clone(), identifier))
+            });
+            let identifiers: Vec<_> = identifiers.collect();
+            self.change(|ledger| {
+                ledger.handle_identifiers(identifiers, withdrawn_at, Now::new(), Uuid::new_v4);
+            });
+            self.state().unresolved.retain(|(other, _)| *other != id);
+        }
+        self.wake.notify_one();
+    }
+
+    fn addresses(&self) -> impl Iterator<Item = &Address> {
+        self.targets.iter().map(|target| &target.address)
+    }
+
+    fn find(&self, address: &Address) -> Option<&dyn DynErasure> {
+        let found = self.targets.iter().find(|target| target.address == *address);
+        found.map(|target| &*target.erasure)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the ledger, and gives it to the file if that has to hold something else now.
+    fn change<R>(&self, change: impl FnOnce(&mut Ledger) -> R) -> R {
+        let mut state = self.state();
+        let result = change(&mut state.ledger);
+        self.keep(&mut state);
+        result
+    }
+
+    fn keep(&self, state: &mut State) {
+        if state.ledger.take_changed()
+            && let Some(file) = &self.file
+        {
+            state.version += 1;
+            file.keep_erasures(state.version, state.ledger.to_bytes(Now::new()));
+        }
+    }
+
+    /// Waits until the file has the erasures that are wanted now, or cannot have them. The wait is
+    /// bounded.
+    pub(super) async fn tried_to_keep(&self) {
+        let version = self.state().version;
+        if let (Some(file), true) = (&self.file, version > 0) {
+            file.tried_erasures(version).await;
+        }
+    }
+
+    /// Returns where the erasures are that wait.
+    fn kept_in(&self) -> ErasureStorage {
+        let version = self.state().version;
+        match &self.file {
+            Some(file) if file.has_erasures(version) => ErasureStorage::File,
+            _ => ErasureStorage::Memory,
+        }
+    }
+
+    pub(super) fn done_ever(&self) -> u64 {
+        self.state().ledger.done_ever()
+    }
+
+    /// Waits until each erasure whose recipient is known has been tried.
+    pub(super) async fn all_tried(&self) {
+        loop {
+            let tried = self.tried.notified();
+            if !self.state().ledger.has_untried(|to| self.find(to).is_some()) {
+                return;
+            }
+            tried.await;
+        }
+    }
+
+    /// Returns what a receipt says, once the file has been tried. `done_before` is the number of
+    /// erasures that were done before the call.
+    pub(super) async fn take_report(&self, done_before: u64) -> Vec<ErasureReceipt> {
+        self.tried_to_keep().await;
+        let kept_in = self.kept_in();
+        self.change(|ledger| ledger.take_report(done_before, kept_in, self.addresses()))
+    }
+
+    pub(super) fn stats(&self) -> ErasureStats {
+        self.state().ledger.stats()
+    }
+
+    /// Logs that erasures are lost, if some wait and there is no file for them.
+    pub(super) fn warn_of_loss(&self) {
+        let erasures = self.state().ledger.pending();
+        if erasures > 0 && self.file.is_none() {
+            warn!(erasures, "erasure requests are lost: they were in memory only");
+        }
+    }
+
+    /// Returns whether no erasure can ever be sent.
+    pub(super) fn can_send_nothing(&self) -> bool {
+        self.targets.is_empty() && self.state().ledger.is_empty()
+    }
+
+    /// Returns what the task has to do next. `is_removing` says whether the account is still being
+    /// cleaned.
+    pub(super) fn poll(&self, is_removing: bool) -> Next {
+        let is_known = |to: &Address| self.find(to).is_some();
+        self.change(|ledger| ledger.poll(Now::new().instant, is_removing, is_known))
+    }
+
+    /// Waits until there may be something new to do.
+    pub(super) async fn woken(&self) {
+        self.wake.notified().await;
+    }
+
+    /// Notes the outcome of the try with `key`.
+    pub(super) fn answered(&self, key: Uuid, answer: Result<(), (ErasureCause, Option<Duration>)>) {
+        let now = Now::new().instant;
+        self.change(|ledger| ledger.handle_answer(key, answer, now, fastrand::f64()));
+        self.tried.notify_waiters();
+    }
+
+    /// Sends `wanted`, and returns the outcome.
+    pub(super) async fn send(
+        &self,
+        Try { key, to, identifier }: Try,
+    ) -> Result<(), (ErasureCause, Option<Duration>)> {
+        let Some(erasure) = self.find(&to) else { return Err((ErasureCause::NoEndpoint, None)) };
+        let request = ErasureRequest::new(key, to.label, identifier);
+        let sending = AssertUnwindSafe(async { erasure.erase(&request).await }).catch_unwind();
+        match timeout(self.try_time, sending).await {
+            Ok(Ok(Ok(()))) => Ok(()),
+            Ok(Ok(Err(error))) => {
+                let requested = match &error {
+                    ErasureError::Throttled { retry_after, .. } => *retry_after,
+                    _ => None,
+                };
+                Err((ErasureCause::from(&error), requested))
+            }
+            Ok(Err(_panic)) => Err((ErasureCause::Panicked, None)),
+            Err(_elapsed) => Err((ErasureCause::Unreachable, None)),
+        }
+    }
+}

@@ -1,0 +1,467 @@
+//! The erasures of one account: a state machine without I/O, a clock or randomness.
+//!
+//! | state | input | next state |
+//! |---|---|---|
+//! | – | `erase_recipients()` is called | searching |
+//! | searching | the account shows an ID that was withdrawn | searching, and one erasure waits for each recipient |
+//! | searching | the account is clean, or the user has opted in again | – ; failed, if an ID was in use and none was found |
+//! | waiting | the time of its next try | in flight |
+//! | in flight | the recipient accepted it | done: nothing is left of it |
+//! | in flight | any other end | waiting, or failed once it has waited for too long |
+//! | waiting, no such recipient | it has waited for too long | failed |
+//! | failed | a receipt reports it | – |
+//!
+//! An erasure names the identifier that its recipient knows. It is not changed by a later opt-in,
+//! so two withdrawals lead to two erasures, each under its own identifier.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    time::{Duration, SystemTime},
+};
+
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::{
+    backoff::wait_after,
+    report::{ErasureCause, ErasureReceipt, ErasureState, ErasureStats, ErasureStorage},
+};
+
+/// The most erasures that wait. An app has few recipients, and a user few opt-outs a month.
+pub(super) const MOST_WAITING: usize = 64;
+/// The most ended erasures that are remembered for a receipt.
+pub(super) const MOST_ENDED: usize = 64;
+/// The longest wait of an erasure for the account to be clean. Until then, other devices of the
+/// user may still send.
+const LONGEST_GRACE: Duration = Duration::from_secs(10 * 60);
+
+/// A moment, by both clocks. Waits are measured by the monotonic one.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Now {
+    pub(crate) instant: Instant,
+    pub(crate) wall: SystemTime,
+}
+
+impl Now {
+    pub(crate) fn new() -> Self {
+        Self { instant: Instant::now(), wall: SystemTime::now() }
+    }
+}
+
+/// A recipient, as it is recognised across restarts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Address {
+    /// The unique name of its backend.
+    pub(crate) backend: String,
+    pub(crate) label: String,
+}
+
+/// A try to make now.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Try {
+    pub(crate) key: Uuid,
+    pub(crate) to: Address,
+    pub(crate) identifier: String,
+}
+
+impl fmt::Debug for Try {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Try").field("to", &self.to).finish_non_exhaustive()
+    }
+}
+
+/// What to do next.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Next {
+    Try(Try),
+    /// Wait for an input or this time.
+    Wait(Option<Instant>),
+}
+
+/// The erasures that are wanted, and those that have failed.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    /// How long an erasure is tried.
+    keep_for: Duration,
+    pub(super) search: Option<Search>,
+    /// Oldest first.
+    pub(super) waiting: VecDeque<Waiting>,
+    /// Those that no receipt has reported, oldest first.
+    pub(super) failed: VecDeque<Ended>,
+    /// Those of this process that were accepted, oldest first.
+    done: VecDeque<Ended>,
+    tries_ever: u64,
+    done_ever: u64,
+    failed_ever: BTreeMap<ErasureCause, u64>,
+    last_cause: Option<ErasureCause>,
+    /// The epoch that began with the last withdrawal that asked for erasures, until the record of
+    /// consent is known to hold it.
+    pub(super) withdrawn_in: Option<u64>,
+    is_changed: bool,
+}
+
+/// A withdrawal whose IDs are still to be found on the account.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Search {
+    pub(super) withdrawn_at: SystemTime,
+    /// Whether this device had an ID when the user withdrew.
+    pub(super) had_id: bool,
+    pub(super) has_found: bool,
+}
+
+/// An erasure that no recipient has accepted yet.
+#[derive(Clone)]
+pub(super) struct Waiting {
+    /// The idempotency key.
+    pub(super) key: Uuid,
+    pub(super) to: Address,
+    pub(super) identifier: String,
+    pub(super) withdrawn_at: SystemTime,
+    /// The end of the wait for a clean account.
+    pub(super) grace_ends: Instant,
+    /// A try that fails after this time is the last.
+    pub(super) until: Instant,
+    pub(super) tries: u32,
+    pub(super) next_try: Instant,
+    pub(super) cause: Option<ErasureCause>,
+    pub(super) is_in_flight: bool,
+}
+
+impl fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Waiting")
+            .field("to", &self.to)
+            .field("tries", &self.tries)
+            .field("cause", &self.cause)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An erasure that has ended. It has no identifier any more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Ended {
+    pub(super) recipient: String,
+    pub(super) withdrawn_at: SystemTime,
+    pub(super) tries: u32,
+    /// `None` if it is done.
+    pub(super) cause: Option<ErasureCause>,
+}
+
+impl Ledger {
+    /// Creates an empty ledger whose erasures are tried for `keep_for`.
+    pub(crate) fn new(keep_for: Duration) -> Self {
+        Self {
+            keep_for,
+            search: None,
+            waiting: VecDeque::new(),
+            failed: VecDeque::new(),
+            done: VecDeque::new(),
+            tries_ever: 0,
+            done_ever: 0,
+            failed_ever: BTreeMap::new(),
+            last_cause: None,
+            withdrawn_in: None,
+            is_changed: false,
+        }
+    }
+
+    /// Returns whether nothing waits and nothing has to be reported.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.search.is_none() && self.waiting.is_empty() && self.failed.is_empty()
+    }
+
+    /// Returns whether anything that a file has to hold has changed since the last call.
+    pub(crate) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.is_changed)
+    }
+
+    // Inputs: the consent machine.
+
+    /// Handles that the user has withdrawn and wants erasures, which began the epoch `epoch`.
+    pub(crate) fn handle_withdrawal(&mut self, epoch: u64, had_id: bool, now: Now) {
+        // A search that is still open is for the same removal from the account.
+        let earlier = self.search.take();
+        let (had_before, has_found) =
+            earlier.map_or((false, false), |search| (search.had_id, search.has_found));
+        let had_id = had_id || had_before;
+        self.search = Some(Search { withdrawn_at: now.wall, had_id, has_found });
+        self.withdrawn_in = Some(epoch);
+        self.is_changed = true;
+    }
+
+    pub(crate) fn is_searching(&self) -> bool {
+        self.search.is_some()
+    }
+
+    /// Handles that an ID was found that the withdrawal removes. Returns the time of the
+    /// withdrawal, unless nothing is searched.
+    pub(crate) fn handle_found(&mut self) -> Option<SystemTime> {
+        let search = self.search.as_mut()?;
+        self.is_changed |= !std::mem::replace(&mut search.has_found, true);
+        Some(search.withdrawn_at)
+    }
+
+    /// Handles that recipients know an ID that was found, and withdrawn at `withdrawn_at`, by
+    /// these identifiers.
+    pub(crate) fn handle_identifiers(
+        &mut self,
+        identifiers: impl IntoIterator<Item = (Address, String)>,
+        withdrawn_at: SystemTime,
+        now: Now,
+        mut new_key: impl FnMut() -> Uuid,
+    ) {
+        for (to, identifier) in identifiers {
+            let known = self.waiting.iter_mut().find(|known| {
+                !known.is_in_flight && known.to == to && known.identifier == identifier
+            });
+            if let Some(known) = known {
+                // The same withdrawal, or a later one of the same ID: one request covers both.
+                if known.withdrawn_at != withdrawn_at {
+                    known.withdrawn_at = withdrawn_at;
+                    known.until = now.instant + self.keep_for;
+                    self.is_changed = true;
+                }
+                continue;
+            }
+            if self.waiting.len() >= MOST_WAITING {
+                self.displace();
+            }
+            self.is_changed = true;
+            self.waiting.push_back(Waiting {
+                key: new_key(),
+                to,
+                identifier,
+                withdrawn_at,
+                grace_ends: now.instant + LONGEST_GRACE,
+                until: now.instant + self.keep_for,
+                tries: 0,
+                next_try: now.instant,
+                cause: None,
+                is_in_flight: false,
+            });
+        }
+    }
+
+    /// Handles that the account is clean, or that the user has opted in again. `recipients` are
+    /// those that support erasures.
+    pub(crate) fn handle_clean_account<'a>(
+        &mut self,
+        recipients: impl IntoIterator<Item = &'a Address>,
+    ) {
+        let Some(search) = self.search.take() else { return };
+        self.is_changed = true;
+        if search.had_id && !search.has_found {
+            for recipient in recipients {
+                self.fail(Ended {
+                    recipient: recipient.label.clone(),
+                    withdrawn_at: search.withdrawn_at,
+                    tries: 0,
+                    cause: Some(ErasureCause::NoIdentifier),
+                });
+            }
+        }
+    }
+
+    /// Takes the epoch of the last withdrawal that asked for erasures. The record of consent may
+    /// lack that withdrawal, if the process was killed before it was saved.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn take_withdrawal(&mut self) -> Option<u64> {
+        self.withdrawn_in.take()
+    }
+
+    // Inputs and outputs: the task that sends.
+
+    /// Returns what to do next. `is_removing` says whether the account is still being cleaned, and
+    /// `is_known` which recipients the app has.
+    pub(crate) fn poll(
+        &mut self,
+        now: Instant,
+        is_removing: bool,
+        is_known: impl Fn(&Address) -> bool,
+    ) -> Next {
+        self.give_up_unknown(now, &is_known);
+        let due_at = |waiting: &Waiting| match is_removing && waiting.tries == 0 {
+            true => waiting.next_try.max(waiting.grace_ends),
+            false => waiting.next_try,
+        };
+        // One at a time.
+        if self.waiting.iter().any(|waiting| waiting.is_in_flight) {
+            return Next::Wait(None);
+        }
+        let known = self.waiting.iter_mut().filter(|waiting| is_known(&waiting.to));
+        let first = known.min_by_key(|waiting| due_at(waiting));
+        if let Some(first) = first {
+            let due_at = due_at(first);
+            if due_at <= now {
+                first.is_in_flight = true;
+                let (to, identifier) = (first.to.clone(), first.identifier.clone());
+                return Next::Try(Try { key: first.key, to, identifier });
+            }
+            return Next::Wait(Some(
+                self.next_end(&is_known).map_or(due_at, |end| end.min(due_at)),
+            ));
+        }
+        Next::Wait(self.next_end(&is_known))
+    }
+
+    /// Returns when the next erasure of a recipient that the app no longer has is given up.
+    fn next_end(&self, is_known: impl Fn(&Address) -> bool) -> Option<Instant> {
+        let unknown = self.waiting.iter().filter(|waiting| !is_known(&waiting.to));
+        unknown.map(|waiting| waiting.until).min()
+    }
+
+    fn give_up_unknown(&mut self, now: Instant, is_known: impl Fn(&Address) -> bool) {
+        let is_over = |waiting: &Waiting| waiting.until <= now && !is_known(&waiting.to);
+        while let Some(place) = self.waiting.iter().position(is_over) {
+            self.end(place, Some(ErasureCause::NoEndpoint));
+        }
+    }
+
+    /// Handles the end of the try with `key`. `jitter` is at least 0 and below 1.
+    pub(crate) fn handle_answer(
+        &mut self,
+        key: Uuid,
+        answer: Result<(), (ErasureCause, Option<Duration>)>,
+        now: Instant,
+        jitter: f64,
+    ) {
+        let Some(place) = self.waiting.iter().position(|waiting| waiting.key == key) else {
+            return;
+        };
+        let waiting = &mut self.waiting[place];
+        waiting.is_in_flight = false;
+        waiting.tries = waiting.tries.saturating_add(1);
+        self.tries_ever += 1;
+        match answer {
+            Ok(()) => self.end(place, None),
+            Err((cause, requested)) => {
+                waiting.cause = Some(cause);
+                self.last_cause = Some(cause);
+                if waiting.until <= now {
+                    return self.end(place, Some(cause));
+                }
+                let next = now + wait_after(waiting.tries, requested, jitter);
+                waiting.next_try = next.min(waiting.until);
+                self.is_changed = true;
+            }
+        }
+    }
+
+    /// Ends the erasure at `place`, which is done if there is no `cause`.
+    fn end(&mut self, place: usize, cause: Option<ErasureCause>) {
+        let Some(Waiting { to, withdrawn_at, tries, .. }) = self.waiting.remove(place) else {
+            return;
+        };
+        self.is_changed = true;
+        let ended = Ended { recipient: to.label, withdrawn_at, tries, cause };
+        match cause {
+            Some(_) => self.fail(ended),
+            None => {
+                self.done_ever += 1;
+                push(&mut self.done, ended);
+            }
+        }
+    }
+
+    /// Gives up the oldest erasure that waits.
+    fn displace(&mut self) {
+        if let Some(place) = self.waiting.iter().position(|waiting| !waiting.is_in_flight) {
+            self.end(place, Some(ErasureCause::Displaced));
+        }
+    }
+
+    pub(super) fn fail(&mut self, ended: Ended) {
+        if let Some(cause) = ended.cause {
+            *self.failed_ever.entry(cause).or_default() += 1;
+        }
+        push(&mut self.failed, ended);
+    }
+
+    // Outputs: the app.
+
+    /// Returns the number of erasures that were done, by which a receipt finds those that follow.
+    pub(crate) fn done_ever(&self) -> u64 {
+        self.done_ever
+    }
+
+    /// Returns whether a try is due for an erasure that has had none.
+    pub(crate) fn has_untried(&self, is_known: impl Fn(&Address) -> bool) -> bool {
+        self.waiting.iter().any(|waiting| waiting.tries == 0 && is_known(&waiting.to))
+    }
+
+    /// Returns the number of erasures that wait, and of withdrawals whose ID is not known yet.
+    pub(crate) fn pending(&self) -> usize {
+        let is_open = |search: &&Search| search.had_id && !search.has_found;
+        self.waiting.len() + usize::from(self.search.as_ref().filter(is_open).is_some())
+    }
+
+    /// Returns what a receipt says: the erasures that wait, in `kept_in`, those done since there
+    /// were `done_before`, and those that have failed, which are reported once.
+    pub(crate) fn take_report<'a>(
+        &mut self,
+        done_before: u64,
+        kept_in: ErasureStorage,
+        recipients: impl IntoIterator<Item = &'a Address>,
+    ) -> Vec<ErasureReceipt> {
+        let receipt = |ended: &Ended, state| ErasureReceipt {
+            recipient: ended.recipient.clone(),
+            withdrawn_at: ended.withdrawn_at,
+            state,
+            cause: ended.cause,
+            tries: ended.tries,
+            kept_in,
+        };
+        self.is_changed |= !self.failed.is_empty();
+        let failed = std::mem::take(&mut self.failed);
+        let mut report: Vec<_> =
+            failed.iter().map(|ended| receipt(ended, ErasureState::Failed)).collect();
+        let done = (self.done_ever - done_before).min(self.done.len() as u64) as usize;
+        let done = self.done.iter().skip(self.done.len() - done);
+        report.extend(done.map(|ended| receipt(ended, ErasureState::Done)));
+        let pending = |recipient: &str, withdrawn_at, cause, tries| ErasureReceipt {
+            recipient: recipient.to_owned(),
+            withdrawn_at,
+            state: ErasureState::Pending,
+            cause,
+            tries,
+            kept_in,
+        };
+        report.extend(self.waiting.iter().map(|waiting| {
+            pending(&waiting.to.label, waiting.withdrawn_at, waiting.cause, waiting.tries)
+        }));
+        if let Some(search) =
+            self.search.as_ref().filter(|search| search.had_id && !search.has_found)
+        {
+            let recipients = recipients.into_iter();
+            report.extend(recipients.map(|to| pending(&to.label, search.withdrawn_at, None, 0)));
+        }
+        report
+    }
+
+    pub(crate) fn stats(&self) -> ErasureStats {
+        ErasureStats {
+            pending: self.pending() as u64,
+            tries: self.tries_ever,
+            done: self.done_ever,
+            failed: self.failed_ever.clone(),
+            last_cause: self.last_cause,
+        }
+    }
+
+    pub(super) fn keep_for(&self) -> Duration {
+        self.keep_for
+    }
+}
+
+/// Adds `ended`, and forgets the oldest if there are too many.
+fn push(list: &mut VecDeque<Ended>, ended: Ended) {
+    list.push_back(ended);
+    if list.len() > MOST_ENDED {
+        list.pop_front();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,420 @@
+use super::*;
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+const KEEP_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// The clocks and the account of one process.
+struct Process {
+    ledger: Ledger,
+    now: Now,
+    keys: u128,
+    is_removing: bool,
+    known: Vec<Address>,
+}
+
+fn address(label: &str) -> Address {
+    Address { backend: format!("{label}#0"), label: label.to_owned() }
+}
+
+impl Process {
+    fn new() -> Self {
+        let now = Now { instant: Instant::now(), wall: SystemTime::UNIX_EPOCH + 20_000 * DAY };
+        Self {
+            ledger: Ledger::new(KEEP_FOR),
+            now,
+            keys: 0,
+            is_removing: false,
+            known: vec![address("a"), address("b")],
+        }
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.now.instant += time;
+        self.now.wall += time;
+    }
+
+    fn withdraw(&mut self) {
+        self.ledger.handle_withdrawal(2, true, self.now);
+    }
+
+    /// Finds an ID that both recipients know as it is.
+    fn find(&mut self, id: &str) {
+        let Some(withdrawn_at) = self.ledger.handle_found() else { return };
+        let found: Vec<_> = self.known.iter().map(|to| (to.clone(), id.to_owned())).collect();
+        self.ledger.handle_identifiers(found, withdrawn_at, self.now, || {
+            self.keys += 1;
+            Uuid::from_u128(self.keys)
+        });
+    }
+
+    fn clean(&mut self) {
+        self.ledger.handle_clean_account(&self.known);
+    }
+
+    /// Withdraws the ID `id`, whose account is clean at once.
+    fn erase(&mut self, id: &str) {
+        self.withdraw();
+        self.find(id);
+        self.clean();
+    }
+
+    fn poll(&mut self) -> Next {
+        let known = self.known.clone();
+        self.ledger.poll(self.now.instant, self.is_removing, |to| known.contains(to))
+    }
+
+    fn expect_try(&mut self) -> Try {
+        match self.poll() {
+            Next::Try(wanted) => wanted,
+            Next::Wait(until) => {
+                panic!("waits {:?}", until.map(|until| until - self.now.instant));
+            }
+        }
+    }
+
+    /// Returns how long the ledger waits, or `None` if it waits for an input only.
+    fn expect_wait(&mut self) -> Option<Duration> {
+        match self.poll() {
+            Next::Try(wanted) => panic!("{wanted:?}"),
+            Next::Wait(until) => until.map(|until| until - self.now.instant),
+        }
+    }
+
+    fn answer(&mut self, key: Uuid, answer: Result<(), ErasureCause>) {
+        let answer = answer.map_err(|cause| (cause, None));
+        self.ledger.handle_answer(key, answer, self.now.instant, 1.0);
+    }
+
+    /// Makes every try that is due, each with the answer `answer`, and returns them in order.
+    fn try_all(&mut self, answer: Result<(), ErasureCause>) -> Vec<(String, String)> {
+        let mut tried = Vec::new();
+        while let Next::Try(Try { key, to, identifier }) = self.poll() {
+            tried.push((to.label, identifier));
+            self.answer(key, answer);
+        }
+        tried
+    }
+
+    fn report(&mut self) -> Vec<(String, ErasureState, Option<ErasureCause>, u32)> {
+        let report = self.ledger.take_report(0, ErasureStorage::Memory, &self.known);
+        let receipt = |e: ErasureReceipt| (e.recipient, e.state, e.cause, e.tries);
+        report.into_iter().map(receipt).collect()
+    }
+
+    /// Ends this process, and begins one that finds what it left, after `time` by the wall clock.
+    #[cfg(feature = "sqlite")]
+    fn restart(mut self, time: Duration) -> Self {
+        let bytes = self.ledger.to_bytes(self.now);
+        self.pass(time);
+        let mut ledger = Ledger::new(KEEP_FOR);
+        if let Some(bytes) = bytes {
+            ledger.restore(&bytes, self.now).unwrap();
+        }
+        Self { ledger, ..self }
+    }
+}
+
+fn pairs<const N: usize>(pairs: [(&str, &str); N]) -> Vec<(String, String)> {
+    pairs.map(|(label, id)| (label.to_owned(), id.to_owned())).to_vec()
+}
+
+#[test]
+fn each_recipient_gets_one_request_and_nothing_is_left_of_it() {
+    let mut process = Process::new();
+    process.erase("9f1c");
+    assert_eq!(process.ledger.pending(), 2);
+    assert!(!format!("{:?}", process.ledger).contains("9f1c"));
+    assert_eq!(process.try_all(Ok(())), pairs([("a", "9f1c"), ("b", "9f1c")]));
+    assert_eq!(process.expect_wait(), None);
+    assert!(process.ledger.is_empty());
+    assert_eq!(process.ledger.stats().done, 2);
+    let done = |label: &str| (label.to_owned(), ErasureState::Done, None, 1);
+    assert_eq!(process.report(), [done("a"), done("b")]);
+}
+
+#[test]
+fn nothing_is_sent_before_an_id_is_found_and_without_a_withdrawal_none_is() {
+    let mut process = Process::new();
+    process.find("early");
+    process.clean();
+    assert_eq!(process.expect_wait(), None);
+    process.withdraw();
+    assert_eq!(process.expect_wait(), None);
+    assert_eq!(process.ledger.pending(), 1);
+    process.find("one");
+    assert_eq!(process.try_all(Ok(())).len(), 2);
+    process.clean();
+    process.find("of a later opt-in");
+    assert_eq!(process.expect_wait(), None);
+}
+
+#[test]
+fn an_erasure_waits_for_the_account_to_be_clean_but_not_for_long() {
+    for is_cleaned in [true, false] {
+        let mut process = Process::new();
+        process.is_removing = true;
+        process.withdraw();
+        process.find("one");
+        assert_eq!(process.expect_wait(), Some(LONGEST_GRACE));
+        if is_cleaned {
+            process.is_removing = false;
+        } else {
+            process.pass(LONGEST_GRACE);
+        }
+        assert_eq!(process.try_all(Ok(())).len(), 2);
+    }
+}
+
+#[test]
+fn an_account_without_its_id_is_a_failure_only_if_this_device_had_one() {
+    for had_id in [true, false] {
+        let mut process = Process::new();
+        process.ledger.handle_withdrawal(2, had_id, process.now);
+        process.clean();
+        let failed =
+            |to: &str| (to.to_owned(), ErasureState::Failed, Some(ErasureCause::NoIdentifier), 0);
+        let expected = if had_id { vec![failed("a"), failed("b")] } else { Vec::new() };
+        assert_eq!(process.report(), expected);
+        // Each failure is reported once.
+        assert_eq!(process.report(), []);
+    }
+}
+
+#[test]
+fn a_failed_try_is_repeated_until_the_time_is_over_and_then_fails_with_its_cause() {
+    let mut process = Process::new();
+    process.known.truncate(1);
+    process.erase("one");
+    let (mut tries, mut waited, mut last_wait) = (0, Duration::ZERO, Duration::ZERO);
+    loop {
+        assert_eq!(process.try_all(Err(ErasureCause::Unauthorized)), pairs([("a", "one")]));
+        tries += 1;
+        let Some(wait) = process.expect_wait() else { break };
+        if waited + wait < KEEP_FOR {
+            assert!(wait >= last_wait, "{wait:?} after {last_wait:?}");
+        }
+        last_wait = wait;
+        waited += wait;
+        process.pass(wait);
+    }
+    // The last try is at the end of its time.
+    assert_eq!(waited, KEEP_FOR);
+    assert!((60..80).contains(&tries), "{tries}");
+    let stats = process.ledger.stats();
+    assert_eq!((stats.pending, stats.done), (0, 0));
+    assert_eq!(stats.failed, [(ErasureCause::Unauthorized, 1)].into());
+    assert_eq!(stats.last_cause, Some(ErasureCause::Unauthorized));
+    let cause = Some(ErasureCause::Unauthorized);
+    assert_eq!(process.report(), [("a".to_owned(), ErasureState::Failed, cause, tries)]);
+    assert!(process.ledger.is_empty());
+}
+
+#[test]
+fn a_wait_that_the_recipient_asks_for_is_obeyed() {
+    let mut process = Process::new();
+    process.known.truncate(1);
+    process.erase("one");
+    let key = process.expect_try().key;
+    let hour = Duration::from_secs(3600);
+    let answer = Err((ErasureCause::Throttled, Some(hour)));
+    process.ledger.handle_answer(key, answer, process.now.instant, 0.0);
+    assert_eq!(process.expect_wait(), Some(hour));
+}
+
+#[test]
+fn one_try_is_made_at_a_time_and_a_late_answer_to_an_unknown_key_is_ignored() {
+    let mut process = Process::new();
+    process.erase("one");
+    let first = process.expect_try();
+    assert_eq!(process.expect_wait(), None);
+    process.answer(Uuid::from_u128(99), Ok(()));
+    assert_eq!(process.ledger.pending(), 2);
+    process.answer(first.key, Ok(()));
+    assert_eq!(process.expect_try().to, address("b"));
+}
+
+#[test]
+fn the_failure_of_one_recipient_does_not_delay_another() {
+    let mut process = Process::new();
+    process.erase("one");
+    let first = process.expect_try();
+    process.answer(first.key, Err(ErasureCause::Unreachable));
+    let second = process.expect_try();
+    assert_eq!((first.to, second.to), (address("a"), address("b")));
+    process.answer(second.key, Ok(()));
+    assert_eq!(process.ledger.stats().done, 1);
+}
+
+#[test]
+fn two_withdrawals_are_carried_out_each_under_its_own_id() {
+    let mut process = Process::new();
+    process.erase("one");
+    assert_eq!(process.try_all(Err(ErasureCause::Unreachable)).len(), 2);
+    process.erase("two");
+    assert_eq!(process.try_all(Ok(())), pairs([("a", "two"), ("b", "two")]));
+    process.pass(DAY);
+    assert_eq!(process.try_all(Ok(())), pairs([("a", "one"), ("b", "one")]));
+}
+
+#[test]
+fn a_second_withdrawal_of_one_id_makes_no_second_request_unless_the_first_is_in_flight() {
+    let mut process = Process::new();
+    process.known.truncate(1);
+    process.erase("one");
+    process.pass(DAY);
+    process.erase("one");
+    assert_eq!(process.ledger.pending(), 1);
+    // It is kept from the later withdrawal on.
+    assert_eq!(process.ledger.waiting[0].until, process.now.instant + KEEP_FOR);
+    let in_flight = process.expect_try();
+    process.erase("one");
+    assert_eq!(process.ledger.pending(), 2);
+    process.answer(in_flight.key, Ok(()));
+    let again = process.expect_try();
+    assert_eq!(again.identifier, "one");
+    assert_ne!(again.key, in_flight.key);
+}
+
+#[test]
+fn a_recipient_that_is_gone_is_waited_for_and_then_given_up() {
+    let mut process = Process::new();
+    process.erase("one");
+    let gone = process.known.remove(0);
+    assert_eq!(process.try_all(Ok(())), pairs([("b", "one")]));
+    assert_eq!(process.expect_wait(), Some(KEEP_FOR));
+    process.pass(DAY);
+    process.known.push(gone);
+    let back = process.expect_try();
+    process.answer(back.key, Err(ErasureCause::Unreachable));
+    process.known.pop();
+    process.pass(KEEP_FOR);
+    assert_eq!(process.expect_wait(), None);
+    let cause = Some(ErasureCause::NoEndpoint);
+    assert!(process.report().contains(&("a".to_owned(), ErasureState::Failed, cause, 1)));
+}
+
+#[test]
+fn what_waits_and_what_failed_is_bounded_and_what_is_displaced_is_reported() {
+    let mut process = Process::new();
+    process.known.truncate(1);
+    for number in 0..3 * MOST_WAITING {
+        process.erase(&number.to_string());
+    }
+    assert_eq!(process.ledger.pending(), MOST_WAITING);
+    let stats = process.ledger.stats();
+    assert_eq!(stats.failed, [(ErasureCause::Displaced, 2 * MOST_WAITING as u64)].into());
+    let tried = process.try_all(Ok(()));
+    assert_eq!(tried[0].1, (2 * MOST_WAITING).to_string());
+    assert_eq!(process.report().len(), MOST_WAITING + MOST_ENDED);
+}
+
+#[test]
+fn a_change_is_one_that_the_file_has_to_hold() {
+    let mut process = Process::new();
+    assert!(!process.ledger.take_changed());
+    process.withdraw();
+    assert!(process.ledger.take_changed());
+    process.find("one");
+    assert!(process.ledger.take_changed());
+    process.find("one");
+    assert!(!process.ledger.take_changed());
+    process.clean();
+    assert!(process.ledger.take_changed());
+    let key = process.expect_try().key;
+    assert!(!process.ledger.take_changed());
+    process.answer(key, Err(ErasureCause::Unreachable));
+    assert!(process.ledger.take_changed());
+    process.try_all(Ok(()));
+    process.pass(DAY);
+    process.try_all(Ok(()));
+    assert!(process.ledger.take_changed());
+    assert_eq!(process.ledger.to_bytes(process.now), None);
+}
+
+#[cfg(feature = "sqlite")]
+mod restarts {
+    use super::*;
+
+    #[test]
+    fn another_process_continues_with_the_same_keys_tries_and_waits() {
+        let mut process = Process::new();
+        process.erase("one");
+        let first = process.expect_try();
+        // It was in flight when the process ended.
+        let mut process = process.restart(Duration::from_secs(5));
+        assert_eq!(process.expect_try(), first);
+        process.answer(first.key, Err(ErasureCause::Unreachable));
+        let mut process = process.restart(Duration::from_secs(20));
+        assert_eq!(process.try_all(Ok(())), pairs([("b", "one")]));
+        assert_eq!(process.expect_wait(), Some(Duration::from_secs(40)));
+        let pending = process.report().pop().unwrap();
+        let cause = Some(ErasureCause::Unreachable);
+        assert_eq!(pending, ("a".to_owned(), ErasureState::Pending, cause, 1));
+        process.pass(Duration::from_secs(40));
+        assert_eq!(process.expect_try().key, first.key);
+    }
+
+    #[test]
+    fn a_search_goes_on_in_the_next_process() {
+        let mut process = Process::new();
+        process.withdraw();
+        let mut process = process.restart(DAY);
+        process.is_removing = true;
+        process.find("one");
+        assert_eq!(process.ledger.pending(), 2);
+        let mut process = process.restart(DAY);
+        // An ID was found, so that a clean account is no failure.
+        process.clean();
+        process.is_removing = false;
+        assert_eq!(process.try_all(Ok(())).len(), 2);
+        assert!(process.ledger.is_empty());
+    }
+
+    #[test]
+    fn an_erasure_whose_time_is_over_at_the_start_is_tried_once_more() {
+        let mut process = Process::new();
+        process.known.truncate(1);
+        process.erase("one");
+        let mut process = process.restart(400 * DAY);
+        assert_eq!(process.try_all(Err(ErasureCause::Misconfigured)), pairs([("a", "one")]));
+        assert_eq!(process.expect_wait(), None);
+        // The failure is kept until a receipt reports it.
+        let mut process = process.restart(DAY);
+        let cause = Some(ErasureCause::Misconfigured);
+        assert_eq!(process.ledger.stats().failed, [(ErasureCause::Misconfigured, 1)].into());
+        assert_eq!(process.report(), [("a".to_owned(), ErasureState::Failed, cause, 1)]);
+        assert!(process.restart(DAY).ledger.is_empty());
+    }
+
+    #[test]
+    fn a_wall_clock_that_was_set_back_makes_an_erasure_new_and_delays_it_by_half_a_day_at_most() {
+        let mut process = Process::new();
+        process.known.truncate(1);
+        process.erase("one");
+        process.try_all(Err(ErasureCause::Unreachable));
+        let bytes = process.ledger.to_bytes(process.now).unwrap();
+        process.now.wall -= 365 * DAY;
+        process.ledger = Ledger::new(KEEP_FOR);
+        process.ledger.restore(&bytes, process.now).unwrap();
+        assert_eq!(process.expect_wait(), Some(DAY / 2));
+        assert_eq!(process.ledger.waiting[0].until, process.now.instant + KEEP_FOR);
+    }
+
+    #[test]
+    fn the_epoch_of_the_withdrawal_is_found_once() {
+        let mut process = Process::new();
+        process.withdraw();
+        let mut process = process.restart(DAY);
+        assert_eq!(process.ledger.take_withdrawal(), Some(2));
+        assert_eq!(process.ledger.take_withdrawal(), None);
+    }
+
+    #[test]
+    fn bytes_that_are_no_ledger_restore_nothing() {
+        let mut process = Process::new();
+        for bytes in [&b""[..], b"{}", b"[]", b"\xff"] {
+            assert!(process.ledger.restore(bytes, process.now).is_none());
+            assert!(process.ledger.is_empty());
+        }
+    }
+}

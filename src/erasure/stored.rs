@@ -1,0 +1,146 @@
+//! The ledger as it is kept in a file, between two processes whose clocks may differ.
+
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{
+    backoff::LONGEST_WAIT,
+    ledger::{Address, Ended, Ledger, MOST_ENDED, MOST_WAITING, Now, Search, Waiting},
+    report::ErasureCause,
+};
+use crate::event::unix_time::{from_unix_nanos, unix_nanos};
+
+#[derive(Serialize, Deserialize)]
+struct StoredLedger {
+    search: Option<StoredSearch>,
+    waiting: Vec<StoredWaiting>,
+    failed: Vec<StoredEnded>,
+    withdrawn_in: Option<u64>,
+}
+
+/// Milliseconds since 1970.
+type Millis = i64;
+
+#[derive(Serialize, Deserialize)]
+struct StoredSearch {
+    withdrawn_at: Millis,
+    had_id: bool,
+    has_found: bool,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredWaiting {
+    key: u128,
+    to: Address,
+    identifier: String,
+    withdrawn_at: Millis,
+    tries: u32,
+    /// The time of the next try.
+    next_try: Millis,
+    cause: Option<ErasureCause>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredEnded {
+    recipient: String,
+    withdrawn_at: Millis,
+    tries: u32,
+    cause: Option<ErasureCause>,
+}
+
+impl Ledger {
+    /// Returns the content of a file, or `None` if the file has to hold nothing.
+    pub(crate) fn to_bytes(&self, now: Now) -> Option<Vec<u8>> {
+        if self.is_empty() {
+            return None;
+        }
+        let stored = StoredLedger {
+            search: self.search.as_ref().map(|search| StoredSearch {
+                withdrawn_at: millis(search.withdrawn_at),
+                had_id: search.had_id,
+                has_found: search.has_found,
+            }),
+            waiting: self.waiting.iter().map(|waiting| store(waiting, now)).collect(),
+            failed: self
+                .failed
+                .iter()
+                .map(|ended| StoredEnded {
+                    recipient: ended.recipient.clone(),
+                    withdrawn_at: millis(ended.withdrawn_at),
+                    tries: ended.tries,
+                    cause: ended.cause,
+                })
+                .collect(),
+            withdrawn_in: self.withdrawn_in,
+        };
+        serde_json::to_vec(&stored).ok()
+    }
+
+    /// Adds what an earlier process left. Returns `None` if `bytes` are not a ledger.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn restore(&mut self, bytes: &[u8], now: Now) -> Option<()> {
+        let stored: StoredLedger = serde_json::from_slice(bytes).ok()?;
+        self.search = stored.search.map(|search| Search {
+            withdrawn_at: time(search.withdrawn_at),
+            had_id: search.had_id,
+            has_found: search.has_found,
+        });
+        let keep_for = self.keep_for();
+        let waiting = stored.waiting.into_iter().take(MOST_WAITING);
+        self.waiting = waiting.map(|waiting| load(waiting, keep_for, now)).collect();
+        for ended in stored.failed.into_iter().take(MOST_ENDED) {
+            let StoredEnded { recipient, withdrawn_at, tries, cause } = ended;
+            self.fail(Ended { recipient, withdrawn_at: time(withdrawn_at), tries, cause });
+        }
+        self.withdrawn_in = stored.withdrawn_in;
+        Some(())
+    }
+}
+
+fn store(waiting: &Waiting, now: Now) -> StoredWaiting {
+    let wait = waiting.next_try.saturating_duration_since(now.instant);
+    StoredWaiting {
+        key: waiting.key.as_u128(),
+        to: waiting.to.clone(),
+        identifier: waiting.identifier.clone(),
+        withdrawn_at: millis(waiting.withdrawn_at),
+        tries: waiting.tries,
+        next_try: millis(now.wall).saturating_add(duration_millis(wait)),
+        cause: waiting.cause,
+    }
+}
+
+/// Returns the erasure as of `now`. A wall clock that was set back makes it new, and one that
+/// jumped ahead leaves it one try.
+fn load(stored: StoredWaiting, keep_for: Duration, now: Now) -> Waiting {
+    let wall = millis(now.wall);
+    let age = Duration::from_millis(wall.saturating_sub(stored.withdrawn_at).max(0) as u64);
+    let wait = Duration::from_millis(stored.next_try.saturating_sub(wall).max(0) as u64);
+    Waiting {
+        key: Uuid::from_u128(stored.key),
+        to: stored.to,
+        identifier: stored.identifier,
+        withdrawn_at: time(stored.withdrawn_at),
+        // The process that recorded it may have waited already.
+        grace_ends: now.instant,
+        until: now.instant + keep_for.saturating_sub(age),
+        tries: stored.tries,
+        next_try: now.instant + wait.min(LONGEST_WAIT),
+        cause: stored.cause,
+        is_in_flight: false,
+    }
+}
+
+fn millis(time: SystemTime) -> Millis {
+    (unix_nanos(time) / 1_000_000).clamp(i64::MIN.into(), i64::MAX.into()) as Millis
+}
+
+fn duration_millis(duration: Duration) -> Millis {
+    duration.as_millis().min(i64::MAX as u128) as Millis
+}
+
+fn time(millis: Millis) -> SystemTime {
+    from_unix_nanos(millis.saturating_mul(1_000_000))
+}

@@ -1,0 +1,84 @@
+//! The table of the erasures that wait, with one encrypted row.
+//!
+//! They belong to no epoch: a withdrawal asks for them, so no wipe deletes them.
+
+use rusqlite::{OptionalExtension as _, params};
+
+use super::{orders::Erasures, payload, rows::Rows, storage_error::StorageError};
+
+/// The only row.
+const ROW: i64 = 1;
+
+/// The desired content of the table. It stays in memory, so that a failed write can be repeated
+/// and a new file can be filled.
+#[derive(Debug, Default)]
+pub(super) struct ErasureTable {
+    pub(super) desired: Erasures,
+    pub(super) is_written: bool,
+}
+
+impl ErasureTable {
+    /// Creates the content of a file that holds `plain`.
+    pub(super) fn written(plain: Option<Vec<u8>>) -> Self {
+        Self { desired: Erasures { version: 0, plain }, is_written: true }
+    }
+
+    /// Notes that there is a new, empty file, or none.
+    pub(super) fn file_is_new(&mut self) {
+        self.is_written = self.desired.plain.is_none();
+    }
+
+    /// Writes the row, unless that is done already.
+    pub(super) fn write(&mut self, rows: &mut Rows) -> Result<(), StorageError> {
+        if !self.is_written {
+            rows.set_erasures(self.desired.plain.as_deref())?;
+            self.is_written = true;
+        }
+        Ok(())
+    }
+}
+
+impl Rows {
+    /// Replaces the row, and erases the bytes of the earlier one.
+    ///
+    /// Without a key nothing is written: the row has identifiers, which are in no file in the
+    /// clear.
+    fn set_erasures(&mut self, plain: Option<&[u8]>) -> Result<(), StorageError> {
+        let sealed = match (plain, &self.cipher) {
+            (Some(plain), Some(cipher)) => self.writer.write_erasures(plain, cipher),
+            _ => None,
+        };
+        let transaction = self.connection.unchecked_transaction()?;
+        match sealed {
+            Some(bytes) => {
+                let sql = "INSERT OR REPLACE INTO erasures (id, payload) VALUES (?1, ?2)";
+                transaction.execute(sql, params![ROW, bytes])?;
+                transaction.commit()?;
+                Ok(())
+            }
+            None => {
+                let deleted = transaction.execute("DELETE FROM erasures", [])?;
+                if deleted > 0 {
+                    self.note_remains()?;
+                }
+                transaction.commit()?;
+                self.erase_remains()
+            }
+        }
+    }
+
+    /// Reads the row, and deletes it if it is damaged. Returns it with the number of damaged rows.
+    pub(super) fn erasures(&self) -> Result<(Option<Vec<u8>>, u64), StorageError> {
+        let sql = "SELECT payload FROM erasures WHERE id = ?1";
+        let bytes: Option<Vec<u8>> =
+            self.connection.query_row(sql, [ROW], |row| row.get(0)).optional()?;
+        let Some(bytes) = bytes else { return Ok((None, 0)) };
+        let cipher = self.cipher.as_ref();
+        let plain = cipher.and_then(|cipher| payload::read_erasures(&bytes, cipher));
+        if plain.is_some() {
+            return Ok((plain, 0));
+        }
+        self.connection.execute("DELETE FROM erasures", [])?;
+        Ok((None, 1))
+    }
+}

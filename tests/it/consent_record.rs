@@ -1,0 +1,159 @@
+//! The record of the user's decisions.
+
+use matrix_analytics::{
+    Analytics, ConsentStatus, DecisionPlace, ELEMENT_EVENT_TYPE, Recipient, RecordedDecision,
+    testing::{Fault, RecordingBackend},
+};
+use sha2::{Digest as _, Sha256};
+
+use crate::support::{
+    ALICE, AnalyticsExt as _, Device, FOREIGN_ID, World, content, eventually, id_in,
+};
+
+type Entry = (ConsentStatus, DecisionPlace);
+
+fn entries(analytics: &Analytics) -> Vec<Entry> {
+    let entry = |decision: &RecordedDecision| (decision.status, decision.place);
+    analytics.consent_record().decisions.iter().map(entry).collect()
+}
+
+/// Returns what the client's store has of the record.
+async fn stored(device: &Device) -> Option<String> {
+    let user: String = Sha256::digest(ALICE).iter().map(|byte| format!("{byte:02x}")).collect();
+    let key = format!("matrix-analytics-decisions/{ELEMENT_EVENT_TYPE}/{user}");
+    let value = device.client.state_store().get_custom_value(key.as_bytes()).await.unwrap();
+    value.map(|value| String::from_utf8(value).unwrap())
+}
+
+/// Waits until the store holds the record of `analytics`.
+async fn until_stored(device: &Device, analytics: &Analytics) {
+    let decisions = serde_json::to_string(&analytics.consent_record().decisions).unwrap();
+    eventually(async {
+        while stored(device).await.as_ref() != Some(&decisions) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn each_decision_is_recorded_with_its_expression_and_what_it_removed() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let recipient = Recipient::new(RecordingBackend::new()).name("Example").purpose("to count");
+    let analytics = device.builder().backend(recipient).build().await.unwrap();
+    analytics.confirmed().await;
+    assert_eq!(entries(&analytics), []);
+
+    eventually(analytics.opt_in().expressed_by("the first dialog")).await.unwrap();
+    tokio::time::advance(crate::support::SETTLE).await;
+    analytics.until(|state| state.is_open()).await;
+    analytics.capture_one("Waiting");
+    let opt_out = analytics.opt_out().expressed_by("a switch in the settings");
+    assert!(eventually(opt_out.into_future()).await.is_complete());
+
+    let expected = [
+        (ConsentStatus::Given, DecisionPlace::ThisDevice),
+        (ConsentStatus::Withdrawn, DecisionPlace::ThisDevice),
+    ];
+    assert_eq!(entries(&analytics), expected);
+    let record = analytics.consent_record();
+    assert_eq!(record.event_type, ELEMENT_EVENT_TYPE);
+    let [given, withdrawn] = &record.decisions[..] else { panic!("{record:?}") };
+    assert_eq!(given.expressed_by.as_deref(), Some("the first dialog"));
+    assert_eq!(given.recipients[0].name, "Example");
+    assert_eq!((&given.policy, &given.removed), (&None, &None));
+    assert_eq!(withdrawn.expressed_by.as_deref(), Some("a switch in the settings"));
+    let removed = withdrawn.removed.as_ref().unwrap();
+    assert_eq!((removed.events, &*removed.queue, &*removed.account), (1, "done", "done"));
+    let json = serde_json::to_value(&record).unwrap();
+    assert_eq!(json["dpv:hasConsentStatus"][1]["@type"], "dpv:ConsentWithdrawn");
+}
+
+#[tokio::test]
+async fn it_survives_a_restart_and_holds_no_id() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let (analytics, _) = device.start_opted_in().await;
+    let id = id_in(&world.content().unwrap()).unwrap();
+    eventually(analytics.opt_out().into_future()).await;
+    analytics.opt_in_and_settle().await;
+    until_stored(&device, &analytics).await;
+    let before = analytics.consent_record();
+    assert_eq!(before.decisions.len(), 3);
+    drop(analytics);
+    let (analytics, _) = device.start_confirmed().await;
+    let after = analytics.consent_record();
+    assert_eq!(after.decisions.len(), 3, "{after:?}");
+    assert_eq!(entries(&analytics)[2], (ConsentStatus::Given, DecisionPlace::ThisDevice));
+    let stored = stored(&device).await.unwrap();
+    let new_id = id_in(&world.content().unwrap()).unwrap();
+    for id in [&id, &new_id] {
+        assert!(!stored.contains(&**id) && !format!("{after:?}").contains(&**id));
+    }
+}
+
+#[tokio::test]
+async fn decisions_on_another_device_are_recorded_when_they_are_seen() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let (analytics, _) = device.start_confirmed().await;
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    eventually(analytics.recheck()).await.unwrap();
+    world.set_content(&content(Some(false), None));
+    eventually(analytics.recheck()).await.unwrap();
+    let expected = [
+        (ConsentStatus::Given, DecisionPlace::Elsewhere),
+        (ConsentStatus::Withdrawn, DecisionPlace::Elsewhere),
+    ];
+    assert_eq!(entries(&analytics), expected);
+    assert_eq!(analytics.consent_record().decisions[1].removed, None);
+}
+
+#[tokio::test]
+async fn an_opt_in_that_failed_or_was_dropped_is_no_decision() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let (analytics, _) = device.start_confirmed().await;
+    world.server.fail_all(Fault::ServerError(500));
+    assert!(eventually(analytics.opt_in()).await.is_err());
+    drop(analytics.opt_in().expressed_by("never polled"));
+    world.server.fail_all(Fault::StallBefore);
+    let mut dropped = analytics.opt_in();
+    assert!(futures_util::poll!(&mut dropped).is_pending());
+    drop(dropped);
+    assert_eq!(entries(&analytics), []);
+    world.server.heal();
+    analytics.opt_in_and_settle().await;
+    assert_eq!(entries(&analytics), [(ConsentStatus::Given, DecisionPlace::ThisDevice)]);
+}
+
+#[tokio::test]
+async fn an_account_that_had_opted_in_before_is_recorded_once() {
+    let world = World::new().await;
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    let device = world.device("PHONE").await;
+    let (analytics, _) = device.start_confirmed().await;
+    let expected = [(ConsentStatus::Given, DecisionPlace::Elsewhere)];
+    assert_eq!(entries(&analytics), expected);
+    // The end of the session and the next proof are no decisions.
+    until_stored(&device, &analytics).await;
+    eventually(analytics.end_session()).await;
+    drop(analytics);
+    let (analytics, _) = device.start_confirmed().await;
+    assert!(analytics.is_open());
+    assert_eq!(entries(&analytics), expected);
+}
+
+#[tokio::test]
+async fn a_stored_record_that_cannot_be_read_is_begun_again() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let user: String = Sha256::digest(ALICE).iter().map(|byte| format!("{byte:02x}")).collect();
+    let key = format!("matrix-analytics-decisions/{ELEMENT_EVENT_TYPE}/{user}");
+    let garbage = b"[{\"status\":".to_vec();
+    device.client.state_store().set_custom_value(key.as_bytes(), garbage).await.unwrap();
+    let (analytics, _) = device.start_opted_in().await;
+    assert_eq!(entries(&analytics).len(), 1);
+    until_stored(&device, &analytics).await;
+}

@@ -1,0 +1,235 @@
+//! Erasures in the encrypted file of a durable queue.
+
+use std::{fs, path::PathBuf, task::Poll};
+
+use matrix_analytics::{
+    Consent, SqliteQueue,
+    testing::{DeviceLogin, HangingDisk},
+};
+use rusqlite::Connection;
+use tempfile::TempDir;
+
+use super::*;
+use crate::support::ALICE;
+
+const PASSPHRASE: &str = "correct horse battery staple";
+
+/// A device with a store and a queue on disk, whose account has opted in.
+struct OnDisk {
+    erasing: Erasing,
+    login: DeviceLogin,
+    directory: TempDir,
+}
+
+impl OnDisk {
+    async fn new() -> Self {
+        let world = World::new().await;
+        world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+        let login = world.server.add_device(ALICE, "PHONE");
+        let directory = TempDir::new().unwrap();
+        let device = world.device_on_disk(&login, &directory.path().join("store")).await;
+        let (endpoint, recorder) = (EndpointDouble::start().await, RecordingBackend::new());
+        Self { erasing: Erasing { world, device, endpoint, recorder }, login, directory }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("queue.sqlite3")
+    }
+
+    fn queue(&self) -> SqliteQueue {
+        SqliteQueue::new(self.path()).passphrase(PASSPHRASE)
+    }
+
+    async fn start(&self) -> Analytics {
+        let analytics = self.erasing.builder().queue(self.queue()).build().await.unwrap();
+        analytics.confirmed().await;
+        analytics
+    }
+
+    async fn end(&self, analytics: Analytics) {
+        eventually(analytics.shutdown(Duration::ZERO)).await;
+    }
+
+    /// Returns the number of rows, of a file that no process has open.
+    fn rows(&self) -> i64 {
+        let connection = Connection::open(self.path()).unwrap();
+        connection.query_row("SELECT count(*) FROM erasures", [], |row| row.get(0)).unwrap()
+    }
+
+    /// Returns the bytes of all files of the queue.
+    fn bytes(&self) -> Vec<u8> {
+        let files = fs::read_dir(self.directory.path()).unwrap().map(|file| file.unwrap().path());
+        files.filter(|file| file.is_file()).flat_map(|file| fs::read(file).unwrap()).collect()
+    }
+}
+
+fn contains(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|window| window == text.as_bytes())
+}
+
+#[tokio::test]
+async fn another_process_carries_it_out_under_the_same_key_and_leaves_no_row() {
+    let on_disk = OnDisk::new().await;
+    let endpoint = &on_disk.erasing.endpoint;
+    let analytics = on_disk.start().await;
+    endpoint.react(Reaction::Page);
+    let erasures = on_disk.erasing.erase(&analytics).await;
+    let found = (erasures[0].state, erasures[0].kept_in);
+    assert_eq!(found, (ErasureState::Pending, ErasureStorage::File));
+    on_disk.end(analytics).await;
+    assert_eq!(on_disk.rows(), 1);
+    assert!(!contains(&on_disk.bytes(), FOREIGN_ID));
+
+    // The next process asks again after the wait, even if it has no proof of consent.
+    endpoint.react(Reaction::Accept);
+    on_disk.erasing.world.server.fail_all(Fault::ResetBefore);
+    let analytics = on_disk.erasing.builder().queue(on_disk.queue()).build().await.unwrap();
+    assert_eq!(analytics.stats().erasures.pending, 1);
+    tokio::time::advance(Duration::from_secs(60)).await;
+    eventually(endpoint.wait_for(2)).await;
+    until_settled(&analytics).await;
+    let received = endpoint.received();
+    assert_eq!(received[0].key, received[1].key);
+    assert_eq!(endpoint.erased(), [FOREIGN_ID]);
+    on_disk.end(analytics).await;
+    assert_eq!(on_disk.rows(), 0);
+    assert!(!contains(&on_disk.bytes(), FOREIGN_ID));
+}
+
+#[tokio::test]
+async fn without_a_passphrase_no_identifier_is_in_the_file_and_the_receipt_says_so() {
+    let on_disk = OnDisk::new().await;
+    let queue = || SqliteQueue::new(on_disk.path());
+    let analytics = on_disk.erasing.builder().queue(queue()).build().await.unwrap();
+    analytics.confirmed().await;
+    on_disk.erasing.endpoint.react(Reaction::Page);
+    let erasures = on_disk.erasing.erase(&analytics).await;
+    let found = (erasures[0].state, erasures[0].kept_in);
+    assert_eq!(found, (ErasureState::Pending, ErasureStorage::Memory));
+    on_disk.end(analytics).await;
+    assert_eq!(on_disk.rows(), 0);
+    let analytics = on_disk.erasing.builder().queue(queue()).build().await.unwrap();
+    assert_eq!(analytics.stats().erasures.pending, 0);
+}
+
+#[tokio::test]
+async fn after_a_shutdown_it_is_still_recorded_and_sent() {
+    let on_disk = OnDisk::new().await;
+    let analytics = on_disk.start().await;
+    eventually(analytics.shutdown(Duration::ZERO)).await;
+    on_disk.erasing.endpoint.react(Reaction::Page);
+    let erasures = on_disk.erasing.erase(&analytics).await;
+    assert_eq!((erasures[0].tries, erasures[0].kept_in), (1, ErasureStorage::File));
+    on_disk.erasing.endpoint.react(Reaction::Accept);
+    drop(analytics);
+    let analytics = on_disk.start().await;
+    tokio::time::advance(Duration::from_secs(60)).await;
+    until_settled(&analytics).await;
+    assert_eq!(on_disk.erasing.endpoint.erased(), [FOREIGN_ID]);
+}
+
+#[tokio::test]
+async fn an_opt_out_that_only_the_queue_has_recorded_is_made_at_the_next_start() {
+    let on_disk = OnDisk::new().await;
+    let analytics = on_disk.start().await;
+    on_disk.end(analytics).await;
+    let copy = TempDir::new().unwrap();
+    for file in fs::read_dir(on_disk.directory.path().join("store")).unwrap() {
+        let file = file.unwrap();
+        fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+    }
+    // The homeserver is not reached, so the process leaves its two files only.
+    on_disk.erasing.world.server.fail_all(Fault::ResetBefore);
+    let analytics = on_disk.erasing.builder().queue(on_disk.queue()).build().await.unwrap();
+    let erasures = on_disk.erasing.erase(&analytics).await;
+    assert_eq!(erasures[0].kept_in, ErasureStorage::File);
+    on_disk.end(analytics).await;
+
+    // The store is as it was before, as after a kill between the two writes.
+    on_disk.erasing.world.server.heal();
+    let device = on_disk.erasing.world.device_on_disk(&on_disk.login, copy.path()).await;
+    let to = recipient(&on_disk.erasing.recorder, &on_disk.erasing.endpoint);
+    let builder = device.builder().backend(to).queue(on_disk.queue());
+    let analytics = builder.build().await.unwrap();
+    assert_eq!(analytics.state().decision, Consent::Denied);
+    analytics.until(|state| !state.removal_pending).await;
+    assert_eq!(on_disk.erasing.world.content().unwrap(), content(Some(false), None));
+    until_settled(&analytics).await;
+    assert_eq!(on_disk.erasing.endpoint.erased(), [FOREIGN_ID]);
+}
+
+#[tokio::test]
+async fn a_failure_is_reported_by_a_later_process() {
+    let on_disk = OnDisk::new().await;
+    let start = || async {
+        let limits = Limits::default().erasure_max_age(Duration::ZERO);
+        let builder = on_disk.erasing.builder().limits(limits).queue(on_disk.queue());
+        let analytics = builder.build().await.unwrap();
+        analytics.confirmed().await;
+        analytics
+    };
+    on_disk.erasing.endpoint.react(Reaction::Page);
+    let analytics = start().await;
+    let erasures = on_disk.erasing.erase(&analytics).await;
+    assert_eq!(erasures[0].state, ErasureState::Failed);
+    analytics.opt_in_and_settle().await;
+    on_disk.erasing.world.server.fail_all(Fault::ResetBefore);
+    on_disk.erasing.erase(&analytics).await;
+    tokio::time::advance(Duration::from_secs(10 * 60)).await;
+    until_settled(&analytics).await;
+    on_disk.end(analytics).await;
+    on_disk.erasing.world.server.heal();
+    let analytics = start().await;
+    assert_eq!(analytics.stats().erasures.failed, [(ErasureCause::Misconfigured, 1)].into());
+    let next = eventually(analytics.opt_out().into_future()).await.erasures;
+    assert_eq!(next.len(), 1, "{next:?}");
+    on_disk.end(analytics).await;
+    assert_eq!(on_disk.rows(), 0);
+}
+
+#[tokio::test]
+async fn another_withdrawal_wipes_events_and_not_the_erasures() {
+    let on_disk = OnDisk::new().await;
+    let analytics = on_disk.start().await;
+    on_disk.erasing.endpoint.react(Reaction::Hang);
+    on_disk.erasing.erase(&analytics).await;
+    analytics.opt_in_and_settle().await;
+    eventually(analytics.opt_out().into_future()).await;
+    eventually(analytics.end_session()).await;
+    on_disk.end(analytics).await;
+    assert_eq!(on_disk.rows(), 1);
+}
+
+#[tokio::test]
+async fn a_disk_that_hangs_delays_neither_the_opt_out_nor_the_erasure_for_long() {
+    let on_disk = OnDisk::new().await;
+    let disk = HangingDisk::new();
+    let queue = on_disk.queue().on_disk(&disk);
+    let analytics = on_disk.erasing.builder().queue(queue).build().await.unwrap();
+    analytics.confirmed().await;
+    on_disk.erasing.endpoint.react(Reaction::Page);
+    disk.hang();
+    let mut opt_out = analytics.opt_out().erase_recipients().into_future();
+    let mut receipt = None;
+    for _ in 0..60 {
+        for _ in 0..1_000 {
+            if let Poll::Ready(ready) = poll!(&mut opt_out) {
+                receipt = Some(ready);
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        if receipt.is_some() {
+            break;
+        }
+        tokio::time::advance(Duration::from_secs(1)).await;
+    }
+    let receipt = receipt.expect("the opt-out ends within a minute");
+    assert!(receipt.account.is_done() && receipt.record.is_done(), "{receipt:?}");
+    assert_eq!(receipt.erasures[0].kept_in, ErasureStorage::Memory);
+    // The file gets them once the disk is back.
+    disk.heal();
+    let receipt = eventually(analytics.opt_out().into_future()).await;
+    assert_eq!(receipt.erasures[0].kept_in, ErasureStorage::File);
+    assert!(receipt.queue.is_done(), "{receipt:?}");
+}
