@@ -44,7 +44,8 @@ pub struct RecordedDecision {
     pub place: DecisionPlace,
     /// How the user expressed it, as the app declared with `expressed_by`.
     pub expressed_by: Option<String>,
-    /// The policy that the user was shown, if the app names one.
+    /// The policy that the user was shown, if the app names one; none for a decision that was not
+    /// made on this device.
     pub policy: Option<AgreedPolicy>,
     /// The recipients that the app had configured.
     pub recipients: Vec<RecordedRecipient>,

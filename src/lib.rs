@@ -134,8 +134,8 @@ pub use self::{
     },
     analytics_id::AnalyticsId,
     backend::{
-        Backend, Batch, BoxError, DeliveryError, Erasure, ErasureError, ErasureRequest, EventOutcome,
-        Identity, JsonLines, LabelError, PartialDelivery, Party, Recipient,
+        Backend, Batch, BoxError, DeliveryError, Erasure, ErasureError, ErasureRequest,
+        EventOutcome, Identity, JsonLines, LabelError, PartialDelivery, Party, Recipient,
     },
     consent::{
         policy::{InvalidPolicy, Policy},

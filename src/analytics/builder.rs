@@ -22,6 +22,7 @@ use crate::{
         policy::{InvalidPolicy, Policy},
         record::Record,
     },
+    consent_record::AgreedPolicy,
     disclosure::{Configuration, DisclosedRecipient},
     event::{InvalidEvent, Properties, UserProperties, unix_time::unix_millis},
     guard::{Detector, Guard, GuardPolicy, TextPolicy},
@@ -327,6 +328,8 @@ impl AnalyticsBuilder {
         #[cfg_attr(not(feature = "sqlite"), expect(unused_mut, reason = "a file may change it"))]
         let mut machine = Machine::new(record, stored, settings, fastrand::f64())
             .with_policy(policy.clone(), unix_millis());
+        let agreed =
+            policy.as_ref().map(|policy| AgreedPolicy { version: policy.version().to_owned() });
         let guard = Guard::new(self.guard_policy, self.detectors);
         let guard = Arc::new(guard.with_text_policy(self.text_policy));
         let all_known_as = Recipient::all_known_as(&self.recipients)?;
@@ -407,6 +410,7 @@ impl AnalyticsBuilder {
             runtime.clone(),
             records.clone(),
             &configuration.recipients,
+            agreed,
             seen,
             self.request_timeout,
         );
@@ -440,7 +444,7 @@ fn lane_name((name, known_as): (&String, &KnownAs)) -> String {
 /// Returns `policy` if it is valid and, where it names recipients, names each of these.
 fn checked(policy: Policy, recipients: &[Recipient]) -> Result<Arc<Policy>, BuildError> {
     policy.check().map_err(BuildError::Policy)?;
-    let unnamed = recipients.iter().find(|recipient| !policy.allows(recipient.label_or_default()));
+    let unnamed = recipients.iter().find(|recipient| !policy.allows(&recipient.name_in_policy()));
     match unnamed {
         Some(recipient) => Err(BuildError::NotInPolicy { recipient: recipient.shown_name() }),
         None => Ok(Arc::new(policy)),

@@ -12,7 +12,7 @@ use super::outcome::OptOutReceipt;
 use crate::{
     consent::{machine::Machine, state::Consent},
     consent_record::{
-        RecordedDecision, RecordedRecipient, RemovedData,
+        AgreedPolicy, RecordedDecision, RecordedRecipient, RemovedData,
         log::{Circumstances, Log},
     },
     disclosure::DisclosedRecipient,
@@ -38,6 +38,7 @@ impl Decisions {
         runtime: Handle,
         store: RecordStore,
         recipients: &[DisclosedRecipient],
+        policy: Option<AgreedPolicy>,
         seen: Consent,
         request_timeout: Duration,
     ) -> Self {
@@ -45,8 +46,7 @@ impl Decisions {
             name: recipient.name.clone(),
             purpose: recipient.purpose.clone(),
         });
-        // The policy of the builder goes here, once there is one.
-        let circumstances = Circumstances { policy: None, recipients: recipients.collect() };
+        let circumstances = Circumstances { policy, recipients: recipients.collect() };
         let stored = read(&store, request_timeout).await;
         if stored.is_none() {
             warn!("the record of decisions could not be read");

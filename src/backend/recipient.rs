@@ -168,8 +168,10 @@ impl Recipient {
         Ok(all)
     }
 
-    pub(crate) fn label_or_default(&self) -> Option<String> {
-        self.label.clone().or_else(|| self.backend.default_label())
+    /// Returns the name by which a policy names this recipient: its label, its host, or its shown
+    /// name.
+    pub(crate) fn name_in_policy(&self) -> String {
+        self.label.clone().or_else(|| self.backend.host()).unwrap_or_else(|| self.shown_name())
     }
 
     fn known_as(&self) -> Result<KnownAs, LabelError> {

@@ -79,8 +79,9 @@ impl Policy {
     /// Makes the recipients a part of what the user agrees to. The user is asked again when
     /// there is another one, and not when one is left out.
     ///
-    /// Each is named by its [`label`](crate::Recipient::label), or by
-    /// [`Backend::default_label`](crate::Backend::default_label) if it has none; at most 16. A
+    /// Each is named by its [`label`](crate::Recipient::label), by its
+    /// [host](crate::Backend::host) if it has none, or by its name if it has neither; at most 16.
+    /// The names are stored in the account's event. A
     /// builder with a recipient that is not named here is refused. Replaces the recipients of
     /// an earlier call.
     pub fn recipients(mut self, labels: impl IntoIterator<Item = impl Into<String>>) -> Self {
@@ -115,8 +116,12 @@ impl Policy {
     }
 
     /// Returns whether a recipient with this label may get events.
-    pub(crate) fn allows(&self, label: Option<String>) -> bool {
-        self.recipients.is_empty() || label.is_some_and(|label| self.recipients.contains(&label))
+    pub(crate) fn allows(&self, recipient: &str) -> bool {
+        self.recipients.is_empty() || self.recipients.contains(recipient)
+    }
+
+    pub(crate) fn version(&self) -> &str {
+        &self.version
     }
 
     /// Returns for how long an agreement given at `at` still holds at `today`, both in

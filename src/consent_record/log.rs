@@ -138,6 +138,8 @@ impl Log {
             (false, false) => ConsentStatus::Refused,
         };
         let Circumstances { policy, recipients } = self.circumstances.clone();
+        // Another client may have shown another policy, or none.
+        let policy = policy.filter(|_| place == DecisionPlace::ThisDevice);
         let expressed_by = expressed_by.map(shortened);
         self.decisions.push(RecordedDecision {
             status,
