@@ -13,10 +13,7 @@
 
 use std::{
     error::Error,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::atomic::{AtomicBool, Ordering},
     time::{Duration, SystemTime},
 };
 
@@ -211,8 +208,7 @@ impl Device {
         let client = self.homeserver.client_with(&login, |client| client.http_client(self.http));
         let otlp = Otlp::builder(&self.arguments.endpoint, "devices").service_version("1.0.0");
         let loses_answer = lose_answers != 0 && self.number.is_multiple_of(lose_answers);
-        let witness =
-            Arc::new(Witness { otlp: otlp.build()?, loses_answer: AtomicBool::new(loses_answer) });
+        let witness = Witness { otlp: otlp.build()?, loses_answer: AtomicBool::new(loses_answer) };
         let analytics = Analytics::builder(client.await?, EVENT_TYPE)
             .backend(witness)
             .super_properties([("client.platform", "linux")])
