@@ -41,7 +41,7 @@ pub(in crate::backend::posthog) fn longest_answer(events: usize) -> usize {
 ///
 /// # Errors
 ///
-/// Fails unless `PostHog` says of each event that it has it.
+/// Fails unless PostHog says of each event that it has it.
 pub(in crate::backend::posthog) fn verdict(
     answer: &Answer,
     batch: &Batch,
