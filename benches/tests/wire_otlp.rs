@@ -30,10 +30,7 @@ use self::differences::{
 const ID: &str = "9f1c2d7e-0d5e-4c9b-8a53-b6f1d1f1a0aa";
 
 /// All differences of the headers.
-const HEADERS: [(&str, Difference); 3] = [
-    // The HTTP library of the exporter asks for compressed answers if any crate of the program
-    // has enabled that. Ours never asks, because answers are a few bytes.
-    ("accept-encoding", OnlyTheirs),
+const HEADERS: [(&str, Difference); 2] = [
     // The body has another length.
     ("content-length", OtherValue),
     // Names the exporter and its version. Ours are in the scope, where a database keeps them.
