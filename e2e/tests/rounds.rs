@@ -8,7 +8,7 @@ mod tally;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use fastrand::Rng;
-use matrix_analytics::{Consent, ConsentState, GateState, HoldReason, Prompt};
+use matrix_analytics::{ClosedReason, Consent, ConsentState, GateState, HoldReason, Prompt};
 use serde_json::{Value, json};
 use tokio::{
     task::JoinHandle,
@@ -203,7 +203,9 @@ impl Ours {
             HoldReason::Settling,
             HoldReason::Unverified,
         ];
-        !state.removal_pending && !works.iter().any(|why| state.gate == GateState::Holding(*why))
+        let is_known = state.gate != GateState::Closed(ClosedReason::Unknown);
+        let works = works.iter().any(|why| state.gate == GateState::Holding(*why));
+        is_known && !state.removal_pending && !works
     }
 
     fn sends_under(&self) -> Option<String> {

@@ -4,7 +4,10 @@ mod entries;
 mod renewal;
 mod table;
 
-use std::time::{Duration, SystemTime};
+use std::{
+    sync::LazyLock,
+    time::{Duration, SystemTime},
+};
 
 use matrix_analytics::{Analytics, ClosedReason, GateState, Policy};
 use serde_json::{Value, json};
@@ -27,9 +30,11 @@ fn millis(ago: Duration) -> u64 {
     time.as_millis().try_into().unwrap()
 }
 
-/// Returns an entry for `version` with `recipients`, given `ago`.
+/// Returns an entry for `version` with `recipients`, given so long before the tests began.
 fn entry(version: &str, recipients: &[&str], ago: Duration) -> Value {
-    let ts = millis(ago);
+    static BEGUN: LazyLock<u64> = LazyLock::new(|| millis(Duration::ZERO));
+
+    let ts = *BEGUN - u64::try_from(ago.as_millis()).unwrap();
     let recipients: serde_json::Map<_, _> =
         recipients.iter().map(|label| ((*label).to_owned(), ts.into())).collect();
     json!({ "version": version, "ts": ts, "recipients": recipients })

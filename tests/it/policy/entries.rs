@@ -6,7 +6,7 @@ use matrix_analytics::{BuildError, InvalidPolicy, JsonLines, Policy, Recipient};
 use serde_json::{Value, json};
 
 use super::{MEMBER, device_with, entry, id_of, member, opt_in, third, versions};
-use crate::support::{AnalyticsExt as _, FOREIGN_ID, World, eventually};
+use crate::support::{FOREIGN_ID, World, eventually};
 
 #[tokio::test]
 async fn an_opt_in_writes_the_version_the_time_and_the_recipients() {

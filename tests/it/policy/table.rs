@@ -26,7 +26,7 @@ enum Remembered {
     /// The account held an agreement to the policy, given elsewhere.
     Elsewhere,
     /// The user agreed to another version here.
-    OtherVersion,
+    ToOtherVersion,
     Denied,
     DeniedPending,
 }
@@ -78,7 +78,7 @@ const START: &[Cell] = {
     &[
         (Nothing, Agreed, OPEN, "GET"),
         (Nothing, AgreedToBoth, OPEN, "GET"),
-        (Nothing, Answer::OtherVersion, NOT_AGREED, "GET"),
+        (Nothing, OtherVersion, NOT_AGREED, "GET"),
         (Nothing, OtherRecipient, NOT_AGREED, "GET"),
         (Nothing, Old, NOT_AGREED, "GET"),
         (Nothing, NoMember, NOT_AGREED, "GET"),
@@ -89,14 +89,14 @@ const START: &[Cell] = {
         (Nothing, IdAlone, UNDECIDED, "GET"),
 
         (NoPolicy, Agreed, OPEN, "GET"),
-        (NoPolicy, Answer::OtherVersion, NOT_AGREED, "GET"),
+        (NoPolicy, OtherVersion, NOT_AGREED, "GET"),
         (NoPolicy, NoMember, NOT_AGREED, "GET"),
         (NoPolicy, OtherIdAgreed, OPEN, "GET"),
         (NoPolicy, OtherIdNoMember, NOT_AGREED, "GET"),
 
         (Here, Agreed, OPEN, "GET"),
         (Here, AgreedToBoth, OPEN, "GET"),
-        (Here, Answer::OtherVersion, OPEN, "GET"),
+        (Here, OtherVersion, OPEN, "GET"),
         (Here, OtherRecipient, OPEN, "GET"),
         (Here, Old, OPEN, "GET"),
         (Here, NoMember, OPEN, "GET"),
@@ -111,7 +111,7 @@ const START: &[Cell] = {
 
         (Elsewhere, Agreed, OPEN, "GET"),
         (Elsewhere, AgreedToBoth, OPEN, "GET"),
-        (Elsewhere, Answer::OtherVersion, NOT_AGREED, "GET"),
+        (Elsewhere, OtherVersion, NOT_AGREED, "GET"),
         (Elsewhere, OtherRecipient, NOT_AGREED, "GET"),
         (Elsewhere, Old, NOT_AGREED, "GET"),
         (Elsewhere, NoMember, NOT_AGREED, "GET"),
@@ -121,11 +121,11 @@ const START: &[Cell] = {
         (Elsewhere, OtherIdCarried, NOT_AGREED, "GET"),
         (Elsewhere, NoIdCarried, NOT_AGREED, "GET"),
 
-        (Remembered::OtherVersion, Agreed, OPEN, "GET"),
-        (Remembered::OtherVersion, AgreedToBoth, OPEN, "GET"),
-        (Remembered::OtherVersion, Answer::OtherVersion, NOT_AGREED, "GET"),
-        (Remembered::OtherVersion, NoMember, NOT_AGREED, "GET"),
-        (Remembered::OtherVersion, OtherIdCarried, NOT_AGREED, "GET"),
+        (ToOtherVersion, Agreed, OPEN, "GET"),
+        (ToOtherVersion, AgreedToBoth, OPEN, "GET"),
+        (ToOtherVersion, OtherVersion, NOT_AGREED, "GET"),
+        (ToOtherVersion, NoMember, NOT_AGREED, "GET"),
+        (ToOtherVersion, OtherIdCarried, NOT_AGREED, "GET"),
 
         (Denied, Agreed, DENIED, "GET PUT GET"),
         (Denied, NoMember, DENIED, "GET PUT GET"),
@@ -151,7 +151,7 @@ const SYNC: &[Cell] = {
         (Nothing, NoMember, NOT_AGREED, "GET"),
 
         (NoPolicy, Agreed, OPEN, "GET"),
-        (NoPolicy, Answer::OtherVersion, NOT_AGREED, ""),
+        (NoPolicy, OtherVersion, NOT_AGREED, ""),
         (NoPolicy, NoMember, NOT_AGREED, ""),
         (NoPolicy, OtherIdAgreed, OPEN, "GET"),
         (NoPolicy, OtherIdNoMember, NOT_AGREED, "GET"),
@@ -160,7 +160,7 @@ const SYNC: &[Cell] = {
 
         (Here, NoMember, OPEN, "GET"),
         (Here, Malformed, OPEN, "GET"),
-        (Here, Answer::OtherVersion, OPEN, "GET"),
+        (Here, OtherVersion, OPEN, "GET"),
         (Here, OtherIdAgreed, OPEN, "GET"),
         (Here, OtherIdCarried, NOT_AGREED, "GET"),
         (Here, NoIdCarried, NO_ID, "GET"),
@@ -168,7 +168,7 @@ const SYNC: &[Cell] = {
         (Here, IdAlone, DECISION_ERASED, "GET"),
 
         (Elsewhere, AgreedToBoth, OPEN, ""),
-        (Elsewhere, Answer::OtherVersion, NOT_AGREED, "GET"),
+        (Elsewhere, OtherVersion, NOT_AGREED, "GET"),
         (Elsewhere, NoMember, NOT_AGREED, "GET"),
         (Elsewhere, Malformed, NOT_AGREED, "GET"),
         (Elsewhere, OtherIdAgreed, OPEN, "GET"),
@@ -298,7 +298,7 @@ async fn remember(world: &World, remembered: Remembered) -> (Device, String) {
             world.set_content(&Answer::Agreed.content("an-id-elsewhere"));
             id_of(&asks.start_confirmed().await.0)
         }
-        Remembered::OtherVersion => {
+        Remembered::ToOtherVersion => {
             id_of(&with(Some(Policy::new("4.0.0"))).start_opted_in().await.0)
         }
         Remembered::Denied | Remembered::DeniedPending => {
@@ -362,7 +362,7 @@ fn rendered(cells: &[Cell]) -> String {
             Remembered::NoPolicy => "granted, no agreement",
             Remembered::Here => "agreed here",
             Remembered::Elsewhere => "agreed elsewhere",
-            Remembered::OtherVersion => "agreed to another version",
+            Remembered::ToOtherVersion => "agreed to another version",
             Remembered::Denied => "denied",
             Remembered::DeniedPending => "denied, removal pending",
         };
