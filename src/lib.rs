@@ -61,7 +61,7 @@ pub mod guide {
     /// Makes a module of a page in `docs/`, whose links to other pages lead to their modules.
     macro_rules! pages {
         ($($name:ident $file:literal)+) => {$(
-            #[doc = "[health]: health\n[measured]: measured\n[privacy]: privacy\n[disclosure]: transparency\n[erasure]: erasure\n"]
+            #[doc = "[health]: health\n[measured]: measured\n[privacy]: privacy\n[scale]: scale\n[disclosure]: transparency\n[erasure]: erasure\n"]
             #[doc = include_str!(concat!("../docs/", $file))]
             pub mod $name {}
         )+};
@@ -84,6 +84,7 @@ pub mod guide {
         durability "durability.md"
         features "features.md"
         speed "speed.md"
+        scale "scale.md"
         measured "measured.md"
     }
 }
@@ -133,8 +134,8 @@ pub use self::{
     },
     analytics_id::AnalyticsId,
     backend::{
-        Backend, Batch, BoxError, DeliveryError, Erasure, ErasureError, ErasureRequest, Identity,
-        JsonLines, LabelError, PartialDelivery, Party, Recipient,
+        Backend, Batch, BoxError, DeliveryError, Erasure, ErasureError, ErasureRequest,
+        EventOutcome, Identity, JsonLines, LabelError, PartialDelivery, Party, Recipient,
     },
     consent::{
         state::{ClosedReason, Consent, ConsentState, GateState, HoldReason, Prompt},

@@ -4,20 +4,20 @@
 mod answer;
 mod endpoint;
 mod exchange;
-#[cfg(all(feature = "gzip", any(feature = "otlp", feature = "posthog")))]
+#[cfg(feature = "gzip")]
 mod gzip;
 mod settings;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+#[cfg(any(feature = "matomo", feature = "posthog"))]
+use reqwest::header::{self, HeaderValue};
 use reqwest::{Body, Client, Response, StatusCode, Url, header::HeaderMap};
 use tokio::sync::watch;
 
 pub use self::endpoint::EndpointError;
 use self::exchange::Exchange;
-#[cfg(all(feature = "gzip", any(feature = "otlp", feature = "posthog")))]
-pub(super) use self::gzip::gzip;
 pub(super) use self::{
     answer::{Answer, AnswerBody},
     endpoint::{endpoint_url, host_of},
@@ -25,8 +25,8 @@ pub(super) use self::{
 };
 use crate::backend::{BoxError, DeliveryError};
 
-/// The longest response body that is read to its end, in bytes.
-const LONGEST_ANSWER: usize = 64 * 1024;
+/// The longest response body that is read to its end by default, in bytes.
+pub(super) const LONGEST_ANSWER: usize = 64 * 1024;
 
 /// The client of one backend, and the earlier clients whose connections are closing.
 pub(super) struct HttpClient {
@@ -50,12 +50,17 @@ struct Open {
 impl HttpClient {
     /// Creates a backend's client without connecting. The underlying client is made at the
     /// first request and again after each [`close`](Self::close).
-    pub(super) fn new(settings: HttpSettings) -> Self {
-        Self { settings, state: Mutex::default() }
+    ///
+    /// # Errors
+    ///
+    /// Fails if a root certificate of the settings is not one.
+    pub(super) fn new(settings: HttpSettings) -> Result<Self, BoxError> {
+        settings.check()?;
+        Ok(Self { settings, state: Mutex::default() })
     }
 
     /// Posts `body` to `url` and waits for the whole response, for at most the timeout of
-    /// the settings.
+    /// the settings. Compresses the body if the settings ask for it, and says so in the headers.
     ///
     /// # Errors
     ///
@@ -70,6 +75,20 @@ impl HttpClient {
         headers: HeaderMap,
         body: Vec<u8>,
     ) -> Result<Answer, DeliveryError> {
+        self.post_and_read(url, headers, body, LONGEST_ANSWER).await
+    }
+
+    /// Does the same as [`post`](Self::post), and reads a response of up to `longest` bytes.
+    pub(super) async fn post_and_read(
+        &self,
+        url: &Url,
+        headers: HeaderMap,
+        body: Vec<u8>,
+        longest: usize,
+    ) -> Result<Answer, DeliveryError> {
+        #[cfg(feature = "gzip")]
+        let (headers, body) =
+            if self.settings.gzip { gzip::compressed(headers, &body)? } else { (headers, body) };
         let (client, in_use) = self.open()?;
         let request = client.post(url.clone()).headers(headers).timeout(self.settings.timeout);
         // Kept until the response is read: a service may respond before it has received
@@ -78,7 +97,7 @@ impl HttpClient {
             Exchange::new(Bytes::from(body), in_use, |body| request.body(Body::wrap(body)).send());
         let response = exchange.answer().await.map_err(request_error)?;
         let (status, headers) = (response.status(), response.headers().clone());
-        Ok(Answer::new(status, &headers, read_body(response).await))
+        Ok(Answer::new(status, &headers, read_body(response, longest).await))
     }
 
     fn open(&self) -> Result<(Client, watch::Receiver<()>), DeliveryError> {
@@ -120,13 +139,13 @@ impl HttpClient {
     }
 }
 
-/// Reads the body of a response, so that its connection can be reused. If the body is too
-/// long or incomplete, the connection is closed, and the status still counts.
-async fn read_body(mut response: Response) -> AnswerBody {
+/// Reads the body of a response, so that its connection can be reused. If the body is longer
+/// than `longest` bytes or incomplete, the connection is closed, and the status still counts.
+async fn read_body(mut response: Response, longest: usize) -> AnswerBody {
     let mut body = Vec::new();
     loop {
         match response.chunk().await {
-            Ok(Some(chunk)) if body.len() + chunk.len() > LONGEST_ANSWER => {
+            Ok(Some(chunk)) if body.len() + chunk.len() > longest => {
                 return AnswerBody::TooLong;
             }
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
@@ -134,6 +153,13 @@ async fn read_body(mut response: Response) -> AnswerBody {
             Err(_) => return AnswerBody::Incomplete,
         }
     }
+}
+
+/// Returns the headers of a request whose body is JSON.
+#[cfg(any(feature = "matomo", feature = "posthog"))]
+pub(super) fn json_headers() -> HeaderMap {
+    let content_type = HeaderValue::from_static("application/json");
+    HeaderMap::from_iter([(header::CONTENT_TYPE, content_type)])
 }
 
 /// Classifies a request that got no response.
@@ -153,6 +179,9 @@ fn request_error(error: reqwest::Error) -> DeliveryError {
 pub(super) enum HttpError {
     #[error("the HTTP client cannot be made")]
     Client(#[source] reqwest::Error),
+    #[cfg(feature = "gzip")]
+    #[error("the batch cannot be compressed")]
+    Gzip(#[source] std::io::Error),
     #[error("the request got no response")]
     Request(#[source] reqwest::Error),
     #[error("the endpoint responded with HTTP status {0}")]
@@ -179,7 +208,7 @@ mod tests {
 
     #[tokio::test]
     async fn closed_waits_for_closed_clients_and_not_for_later_ones() {
-        let http = HttpClient::new(HttpSettings::default());
+        let http = HttpClient::new(HttpSettings::default()).unwrap();
         assert!(poll!(pin!(http.closed())).is_ready());
         let (_, first) = http.open().unwrap();
         let second = http.open().unwrap().1;
@@ -197,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_close_forgets_earlier_clients_that_hold_nothing() {
-        let http = HttpClient::new(HttpSettings::default());
+        let http = HttpClient::new(HttpSettings::default()).unwrap();
         let held = http.open().unwrap().1;
         http.close();
         for _ in 0..3 {

@@ -9,6 +9,10 @@ mod gated_proxy;
 pub(crate) mod log;
 #[cfg(feature = "matomo")]
 pub(crate) mod matomo;
+#[cfg(feature = "posthog")]
+pub(crate) mod posthog_v1;
+#[cfg(feature = "otlp")]
+pub(crate) mod protobuf;
 
 use std::{
     path::Path,

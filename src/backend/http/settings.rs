@@ -22,15 +22,33 @@ pub(in crate::backend) struct HttpSettings {
     root_certificates: Vec<Certificate>,
     /// How long a request may take, from the connection to the end of the response.
     pub(in crate::backend) timeout: Duration,
+    /// Whether the body of a request is compressed.
+    #[cfg(feature = "gzip")]
+    pub(in crate::backend) gzip: bool,
 }
 
 impl Default for HttpSettings {
     fn default() -> Self {
-        Self { proxies: Vec::new(), root_certificates: Vec::new(), timeout: REQUEST_TIMEOUT }
+        Self {
+            proxies: Vec::new(),
+            root_certificates: Vec::new(),
+            timeout: REQUEST_TIMEOUT,
+            #[cfg(feature = "gzip")]
+            gzip: true,
+        }
     }
 }
 
 impl HttpSettings {
+    /// Returns the default settings, for a service that does not understand compression.
+    pub(in crate::backend) fn uncompressed() -> Self {
+        Self {
+            #[cfg(feature = "gzip")]
+            gzip: false,
+            ..Self::default()
+        }
+    }
+
     pub(in crate::backend) fn add_proxy(&mut self, proxy: Proxy) {
         self.proxies.push(proxy);
     }
@@ -44,7 +62,7 @@ impl HttpSettings {
     /// # Errors
     ///
     /// Fails if one of them is not a certificate.
-    pub(in crate::backend) fn check(&self) -> Result<(), reqwest::Error> {
+    pub(super) fn check(&self) -> Result<(), reqwest::Error> {
         if !self.root_certificates.is_empty() {
             self.client()?;
         }

@@ -7,7 +7,7 @@ use reqwest::{
     header::{self, HeaderMap, HeaderName, HeaderValue},
 };
 
-use super::{Otlp, encode};
+use super::Otlp;
 use crate::{
     backend::{
         BoxError,
@@ -33,12 +33,11 @@ const OWN_HEADERS: [HeaderName; 6] = [
 #[must_use = "a builder does nothing until it is built"]
 pub struct OtlpBuilder {
     endpoint: String,
+    service_name: &'static str,
     encoding: OtlpEncoding,
     resource: Properties,
     headers: Vec<(String, String)>,
     http: HttpSettings,
-    #[cfg(feature = "gzip")]
-    gzip: bool,
 }
 
 /// The encoding of the requests of an [`Otlp`]. A collector takes both.
@@ -67,12 +66,11 @@ impl OtlpBuilder {
     pub(super) fn new(endpoint: &str, service_name: &'static str) -> Self {
         Self {
             endpoint: endpoint.to_owned(),
+            service_name,
             encoding: OtlpEncoding::default(),
             resource: Properties::new().with("service.name", service_name),
             headers: Vec::new(),
             http: HttpSettings::default(),
-            #[cfg(feature = "gzip")]
-            gzip: true,
         }
     }
 
@@ -108,7 +106,7 @@ impl OtlpBuilder {
     /// Sets whether the requests are compressed. They are, unless this is called with `false`.
     #[cfg(feature = "gzip")]
     pub fn gzip(mut self, gzip: bool) -> Self {
-        self.gzip = gzip;
+        self.http.gzip = gzip;
         self
     }
 
@@ -145,8 +143,6 @@ impl OtlpBuilder {
     pub fn build(self) -> Result<Otlp, OtlpBuildError> {
         let url = endpoint_url(&self.endpoint, &["v1", "logs"], &SIGNALS)?;
         self.resource.check().map_err(OtlpBuildError::Resource)?;
-        let resource = encode::attributes(&self.resource)
-            .map_err(|_| OtlpBuildError::Resource(InvalidEvent::NotFlat))?;
         let mut headers = HeaderMap::new();
         for (name, value) in &self.headers {
             let (name, value) = own_header(name, value).ok_or(OtlpBuildError::Header)?;
@@ -157,19 +153,14 @@ impl OtlpBuilder {
             OtlpEncoding::Protobuf => "application/x-protobuf",
         };
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        #[cfg(feature = "gzip")]
-        if self.gzip {
-            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        }
-        self.http.check().map_err(|error| OtlpBuildError::RootCertificate(error.into()))?;
+        let http = HttpClient::new(self.http).map_err(OtlpBuildError::RootCertificate)?;
         Ok(Otlp {
             url,
+            service_name: self.service_name,
             encoding: self.encoding,
-            resource,
+            resource: self.resource.without_repeats(),
             headers,
-            http: HttpClient::new(self.http),
-            #[cfg(feature = "gzip")]
-            gzip: self.gzip,
+            http,
         })
     }
 }

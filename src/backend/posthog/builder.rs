@@ -2,13 +2,19 @@
 
 use std::{fmt, time::Duration};
 
-use reqwest::{Certificate, Proxy, Url};
+use reqwest::{Certificate, Proxy};
 
-use super::{ApiKey, PostHog};
+use super::{
+    ApiKey, PostHog,
+    v1::{self, V1},
+};
 use crate::backend::{
     BoxError,
     http::{EndpointError, HttpClient, HttpSettings, endpoint_url},
 };
+
+/// The ends of the paths of PostHog's capture interfaces, one of which this backend appends.
+const INTERFACES: [&str; 4] = ["/batch", "/capture", "/i/v0/e", "/i/v1/analytics/events"];
 
 /// A builder of a [`PostHog`]; created by [`PostHog::builder`].
 #[must_use = "a builder does nothing until it is built"]
@@ -16,8 +22,8 @@ pub struct PostHogBuilder {
     endpoint: String,
     key: ApiKey,
     http: HttpSettings,
-    #[cfg(feature = "gzip")]
-    gzip: bool,
+    /// `None` if the endpoint decides.
+    v1: Option<bool>,
 }
 
 /// Prints the timeout only, because the endpoint and a proxy may have credentials and the key
@@ -35,15 +41,35 @@ impl PostHogBuilder {
             endpoint: endpoint.to_owned(),
             key: ApiKey(api_key.into()),
             http: HttpSettings::default(),
-            #[cfg(feature = "gzip")]
-            gzip: true,
+            v1: None,
         }
+    }
+
+    /// Sets whether events go to the endpoint that answers for each event, `/i/v1/analytics/events`
+    /// (`true`), or to `/batch/` (`false`).
+    ///
+    /// If this is not called, the former is used for PostHog's own hosts (`eu.i.posthog.com`,
+    /// `us.i.posthog.com`), and the latter for all others. Call this with `true` for a reverse
+    /// proxy in front of PostHog's cloud, and for a self-hosted PostHog that serves the path. By
+    /// default, a self-hosted one does not: see
+    /// [*Two endpoints*](PostHog#two-endpoints).
+    ///
+    /// ```
+    /// use matrix_analytics::PostHog;
+    ///
+    /// let posthog =
+    ///     PostHog::builder("https://telemetry.example.org", "phc_project_key").v1(true).build()?;
+    /// # Ok::<_, matrix_analytics::PostHogBuildError>(())
+    /// ```
+    pub fn v1(mut self, v1: bool) -> Self {
+        self.v1 = Some(v1);
+        self
     }
 
     /// Sets whether the requests are compressed. They are, unless this is called with `false`.
     #[cfg(feature = "gzip")]
     pub fn gzip(mut self, gzip: bool) -> Self {
-        self.gzip = gzip;
+        self.http.gzip = gzip;
         self
     }
 
@@ -117,16 +143,16 @@ impl PostHogBuilder {
     /// [`PostHogBuildError`] if the endpoint or the key cannot be right, or if a root
     /// certificate is not one.
     pub fn build(self) -> Result<PostHog, PostHogBuildError> {
-        let url = batch_url(&self.endpoint)?;
+        let mut url = endpoint_url(&self.endpoint, &["batch", ""], &INTERFACES)?;
         check_key(&self.key.0)?;
-        self.http.check().map_err(|error| PostHogBuildError::RootCertificate(error.into()))?;
-        Ok(PostHog {
-            url,
-            key: self.key,
-            http: HttpClient::new(self.http),
-            #[cfg(feature = "gzip")]
-            gzip: self.gzip,
-        })
+        let v1 = if self.v1.unwrap_or_else(|| v1::is_known_at(&url)) {
+            url = endpoint_url(&self.endpoint, &v1::PATH, &INTERFACES)?;
+            Some(V1::new(&self.key).map_err(|_invalid| PostHogBuildError::ApiKey)?)
+        } else {
+            None
+        };
+        let http = HttpClient::new(self.http).map_err(PostHogBuildError::RootCertificate)?;
+        Ok(PostHog { url, key: self.key, v1, http })
     }
 }
 
@@ -148,18 +174,9 @@ pub enum PostHogBuildError {
     /// The key is longer than 64 bytes, which PostHog refuses.
     #[error("the API key is longer than 64 bytes")]
     ApiKeyTooLong,
-    /// The endpoint has a user name or a password.
-    #[error("the endpoint has a user name or a password")]
-    EndpointCredentials,
-    /// The endpoint has a query or a fragment.
-    #[error("the endpoint has a query or a fragment")]
-    EndpointQuery,
-    /// The endpoint's scheme is neither `http` nor `https`.
-    #[error("the endpoint's scheme is neither http nor https")]
-    EndpointScheme,
-    /// The endpoint is not a URL with a host.
-    #[error("the endpoint is not a URL with a host")]
-    EndpointUrl(#[source] BoxError),
+    /// The endpoint cannot be the base URL of a PostHog.
+    #[error("the endpoint cannot be the base URL of a PostHog")]
+    Endpoint(#[from] EndpointError),
     /// The HTTP library does not accept the root certificates.
     #[error("the HTTP library does not accept the root certificates")]
     RootCertificate(#[source] BoxError),
@@ -188,19 +205,10 @@ fn check_key(key: &str) -> Result<(), PostHogBuildError> {
     Ok(())
 }
 
-fn batch_url(endpoint: &str) -> Result<Url, PostHogBuildError> {
-    endpoint_url(endpoint, &["batch", ""], &[]).map_err(|error| match error {
-        EndpointError::Credentials => PostHogBuildError::EndpointCredentials,
-        EndpointError::Query => PostHogBuildError::EndpointQuery,
-        EndpointError::Scheme => PostHogBuildError::EndpointScheme,
-        EndpointError::Url(source) => PostHogBuildError::EndpointUrl(source),
-        EndpointError::Path => PostHogBuildError::EndpointUrl(error.into()),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::Backend;
 
     #[test]
     fn batch_is_appended_to_the_endpoint() {
@@ -213,7 +221,40 @@ mod tests {
             ("HTTPS://EXAMPLE.ORG", "https://example.org/batch/"),
             ("https://[::1]:8443/ph", "https://[::1]:8443/ph/batch/"),
         ] {
-            assert_eq!(batch_url(endpoint).unwrap().as_str(), url, "{endpoint}");
+            let posthog = PostHog::builder(endpoint, "phc_key").v1(false).build().unwrap();
+            assert_eq!(posthog.url.as_str(), url, "{endpoint}");
+        }
+    }
+
+    #[test]
+    fn each_project_at_a_host_has_a_label_of_its_own() {
+        let label = |endpoint: &str, key: &str| {
+            Backend::default_label(&PostHogBuilder::new(endpoint, key).build().unwrap()).unwrap()
+        };
+        let cloud = "https://eu.i.posthog.com";
+        let label_of_one = label(cloud, "phc_one");
+        assert_ne!(label_of_one, label(cloud, "phc_two"));
+        assert_ne!(label_of_one, label("https://us.i.posthog.com", "phc_one"));
+        assert_eq!(label_of_one, label(cloud, " phc_one "));
+    }
+
+    #[test]
+    fn the_endpoint_decides_about_the_path_unless_the_app_does() {
+        let path = |endpoint: &str, v1: Option<bool>| {
+            let builder = PostHogBuilder { v1, ..PostHogBuilder::new(endpoint, "phc_key") };
+            let posthog = builder.build().unwrap();
+            assert_eq!(posthog.v1.is_some(), posthog.url.path().ends_with("/events"));
+            posthog.url.to_string()
+        };
+        for (endpoint, default) in [
+            ("https://eu.i.posthog.com", "i/v1/analytics/events"),
+            ("https://us.i.posthog.com", "i/v1/analytics/events"),
+            ("https://posthog.example.org", "batch/"),
+            ("https://example.org/prefix", "batch/"),
+        ] {
+            assert_eq!(path(endpoint, None), format!("{endpoint}/{default}"));
+            assert_eq!(path(endpoint, Some(true)), format!("{endpoint}/i/v1/analytics/events"));
+            assert_eq!(path(endpoint, Some(false)), format!("{endpoint}/batch/"));
         }
     }
 }

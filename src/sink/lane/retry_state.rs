@@ -17,6 +17,9 @@ pub(super) struct RetryState {
     pub(super) refusals: Refusals,
     /// Whether a warning about this outage has been logged.
     pub(super) warned: bool,
+    /// Whether a warning about single events has been logged, in a row of answers that refuse
+    /// some.
+    pub(super) warned_of_events: bool,
     pub(super) parked: bool,
     pub(super) pause: Option<Pause>,
     /// The scheduled end of the last pause. It is in the future if a flush ended the pause
@@ -32,6 +35,7 @@ impl RetryState {
             suspects: 0,
             refusals: Refusals::default(),
             warned: false,
+            warned_of_events: false,
             parked: false,
             pause: None,
             scheduled: None,
@@ -48,6 +52,11 @@ impl RetryState {
         let next = if suspects > 0 { suspects / 2 } else { self.batch_events.saturating_mul(2) };
         let batch_events = next.clamp(1, most_events.max(1));
         *self = Self { suspects, refusals, ..Self::new(batch_events) };
+    }
+
+    /// Notes that `events` events have left, and others of their batch have not.
+    pub(super) fn leave(&mut self, events: usize) {
+        self.suspects = self.suspects.saturating_sub(events);
     }
 
     /// Counts a failure, and returns the number of failures in a row.

@@ -6,11 +6,15 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+#[cfg(feature = "otlp")]
+use matrix_analytics::Otlp;
 use matrix_analytics::{
     Analytics, Backend, Batch, BuildError, DeliveryError, Identity, LabelError, Properties,
     Recipient, UserProperties, testing::RecordingBackend,
 };
 
+#[cfg(feature = "otlp")]
+use crate::support::collector::Collector;
 use crate::support::{AnalyticsExt as _, Device, FOREIGN_ID, World, content, eventually};
 
 const IDENTITIES: [Identity; 3] = [Identity::Account, Identity::Pseudonym, Identity::Anonymous];
@@ -186,8 +190,11 @@ async fn the_receipt_names_the_identifier_that_each_recipient_knows() {
     let (analytics, recorders) = start(&device).await;
     analytics.capture_one("Opened");
     assert!(eventually(analytics.flush_all()).await.is_complete());
+    let before = analytics.identifiers();
     let receipt = eventually(analytics.opt_out().into_future()).await;
     let identifiers = receipt.identifiers();
+    assert_eq!(identifiers, before);
+    assert_eq!(analytics.identifiers(), []);
     assert_eq!(identifiers.len(), 3);
     for ((identifier, identity), recorder) in identifiers.iter().zip(IDENTITIES).zip(&recorders) {
         assert_eq!((identifier.identity(), identifier.recipient()), (identity, identity.as_str()));
@@ -235,7 +242,7 @@ async fn a_label_that_cannot_make_identifiers_is_a_build_error() {
         assert_eq!(build(twice).await, Some(LabelError::Repeated { recipient: name() }));
     }
     for identity in IDENTITIES {
-        for malformed in ["", "a\nb", &"x".repeat(201)] {
+        for malformed in ["", "a\nb", &"x".repeat(301)] {
             let built = build(vec![recipient(identity, Some(malformed))]).await;
             assert_eq!(built, Some(LabelError::Malformed { recipient: name() }), "{malformed}");
         }
@@ -244,7 +251,58 @@ async fn a_label_that_cannot_make_identifiers_is_a_build_error() {
         recipient(Identity::Account, Some("one")),
         recipient(Identity::Account, Some("one")),
         recipient(Identity::Pseudonym, Some("one")),
-        recipient(Identity::Pseudonym, Some(&"x".repeat(200))),
+        recipient(Identity::Pseudonym, Some(&"x".repeat(300))),
     ];
     assert_eq!(build(fine).await, None);
+}
+
+/// Returns the runs of letters, digits and hyphens in what a collector has received, heads of the
+/// requests excluded.
+#[cfg(feature = "otlp")]
+fn words(collector: &Collector) -> BTreeSet<String> {
+    let requests = collector.seen().requests;
+    assert!(!requests.is_empty());
+    let text: Vec<_> = requests.iter().map(|body| String::from_utf8_lossy(body)).collect();
+    let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    text.iter().flat_map(|text| text.split(|c| !is_part(c))).map(str::to_owned).collect()
+}
+
+/// Of two accounts that do the same at the same time, two collectors get the same in common. So
+/// what they have in common says nothing about the account.
+#[cfg(feature = "otlp")]
+#[tokio::test]
+async fn two_collectors_have_nothing_in_common_that_depends_on_the_account() {
+    let world = World::new().await;
+    for identities in [
+        [Identity::Pseudonym, Identity::Pseudonym],
+        [Identity::Pseudonym, Identity::Anonymous],
+        [Identity::Anonymous, Identity::Anonymous],
+        [Identity::Account, Identity::Anonymous],
+        [Identity::Account, Identity::Account],
+    ] {
+        let mut in_common = Vec::new();
+        for user in ["@one:example.org", "@two:example.org"] {
+            let device = world.device_of(world.server.add_device(user, "PHONE")).await;
+            let collectors = [Collector::start(), Collector::start()];
+            let mut builder =
+                device.builder().user_properties(UserProperties::new().set("app", "desktop"));
+            for (collector, identity) in collectors.iter().zip(identities) {
+                let otlp = Otlp::new(&collector.url(), "example").unwrap();
+                builder = builder.backend(Recipient::new(otlp).identity(identity));
+            }
+            let analytics = builder.build().await.unwrap();
+            analytics.opt_in_and_settle().await;
+            for millis in [0, 1, 999, 1001] {
+                let at = UNIX_EPOCH + Duration::from_millis(1_769_860_800_000 + millis);
+                let properties = Properties::new().with("rooms", millis);
+                analytics.capture_named_at(at, "Opened", properties);
+            }
+            assert!(eventually(analytics.flush_all()).await.is_complete());
+            eventually(analytics.shutdown(Duration::ZERO)).await;
+            let [first, second] = collectors.each_ref().map(words);
+            in_common.push(first.intersection(&second).cloned().collect::<BTreeSet<_>>());
+        }
+        let is_joined = identities == [Identity::Account, Identity::Account];
+        assert_eq!(in_common[0] != in_common[1], is_joined, "{identities:?}: {in_common:?}");
+    }
 }
