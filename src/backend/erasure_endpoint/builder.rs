@@ -28,7 +28,7 @@ impl fmt::Debug for ErasureEndpointBuilder {
 
 impl ErasureEndpointBuilder {
     pub(super) fn new(url: &str) -> Self {
-        Self { url: url.to_owned(), http: HttpSettings::default() }
+        Self { url: url.to_owned(), http: HttpSettings::uncompressed() }
     }
 
     /// Sends the requests through `proxy`. A request uses the first proxy that applies to the
@@ -62,10 +62,9 @@ impl ErasureEndpointBuilder {
     /// [`ErasureEndpointBuildError`] if the URL or a root certificate cannot be right.
     pub fn build(self) -> Result<ErasureEndpoint, ErasureEndpointBuildError> {
         let url = endpoint_url(&self.url, &[], &[])?;
-        self.http
-            .check()
-            .map_err(|error| ErasureEndpointBuildError::RootCertificate(error.into()))?;
-        Ok(ErasureEndpoint { url, http: HttpClient::new(self.http) })
+        let http =
+            HttpClient::new(self.http).map_err(ErasureEndpointBuildError::RootCertificate)?;
+        Ok(ErasureEndpoint { url, http })
     }
 }
 

@@ -41,7 +41,6 @@ impl Default for HttpSettings {
 
 impl HttpSettings {
     /// Returns the default settings, for a service that does not understand compression.
-    #[cfg(feature = "matomo")]
     pub(in crate::backend) fn uncompressed() -> Self {
         Self {
             #[cfg(feature = "gzip")]
