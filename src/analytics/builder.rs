@@ -10,7 +10,7 @@ use super::{
     claim::{Claim, RecordKey, Taken},
     consent_record::Decisions,
     erasures::{Erasures, Target},
-    shared::Shared,
+    shared::{ConsentStores, Shared},
 };
 use crate::{
     backend::{
@@ -419,12 +419,10 @@ impl AnalyticsBuilder {
             runtime,
             self.client,
             machine,
-            account_data,
-            records,
+            ConsentStores { account_data, record_store: records, decisions },
             sink,
             configuration,
             erasures,
-            decisions,
         )
         .with_history(history);
         claim.take_over();

@@ -42,18 +42,24 @@ pub(crate) struct Shared {
     pub(super) next_call: AtomicU64,
 }
 
+/// The places that keep the decision of the user.
+pub(crate) struct ConsentStores {
+    pub(crate) account_data: AccountData,
+    pub(crate) record_store: RecordStore,
+    pub(crate) decisions: Decisions,
+}
+
 impl Shared {
     pub(crate) fn new(
         runtime: Runtime,
         client: Client,
         machine: Machine,
-        account_data: AccountData,
-        record_store: RecordStore,
+        stores: ConsentStores,
         sink: Sink,
         configuration: Configuration,
         erasures: Erasures,
-        decisions: Decisions,
     ) -> Self {
+        let ConsentStores { account_data, record_store, decisions } = stores;
         Self {
             runtime,
             client,

@@ -79,10 +79,7 @@ async fn a_recipient_that_the_policy_does_not_name_is_refused_at_build() {
     let recipient = || Recipient::new(JsonLines::new(tokio::io::sink())).name("Example");
     for unnamed in [recipient(), recipient().label("us.example")] {
         let built = device.builder().backend(unnamed).build().await;
-        let name = match built {
-            Err(BuildError::NotInPolicy { recipient }) => recipient,
-            _ => panic!("built"),
-        };
+        let Err(BuildError::NotInPolicy { recipient: name }) = built else { panic!("built") };
         assert_eq!(name, "Example");
     }
     assert!(device.builder().backend(recipient().label("eu.example")).build().await.is_ok());
