@@ -9,6 +9,7 @@
 #![doc = "[consent]: guide::consent"]
 #![doc = "[privacy]: guide::privacy"]
 #![doc = "[transparency]: guide::transparency"]
+#![doc = "[bug reports]: guide::bug_reports"]
 #![doc = "[limits]: guide::limits"]
 #![doc = "[durability]: guide::durability"]
 #![doc = "[features]: guide::features"]
@@ -39,11 +40,19 @@ mod backend;
 mod disclosure;
 mod history;
 
+// What only the user sends.
+#[cfg(feature = "rageshake")]
+mod bug_report;
+#[cfg(feature = "rageshake")]
+mod recent_logs;
+
 mod json;
 mod locks;
 mod named;
 mod spawn;
 mod stop;
+#[cfg(any(feature = "posthog", feature = "rageshake"))]
+mod transport;
 
 /// The pages of the guide, from the first steps to the measurements.
 #[cfg(all(doc, not(doctest)))]
@@ -52,6 +61,7 @@ pub mod guide {
     macro_rules! pages {
         ($($name:ident $file:literal)+) => {$(
             #[doc = "[measured]: measured\n[privacy]: privacy\n[disclosure]: transparency\n"]
+            #[doc = "[features]: features\n[bug reports]: bug_reports\n"]
             #[doc = include_str!(concat!("../docs/", $file))]
             pub mod $name {}
         )+};
@@ -66,6 +76,7 @@ pub mod guide {
         consent "consent.md"
         privacy "privacy.md"
         transparency "transparency.md"
+        bug_reports "bug-reports.md"
         limits "limits.md"
         durability "durability.md"
         features "features.md"
@@ -117,6 +128,17 @@ pub use self::{
         report::{BackendReport, DeliveryReport},
         stats::{BackendStats, DropReason, QueueStats, Stats},
     },
+};
+#[cfg(feature = "rageshake")]
+pub use self::{
+    bug_report::{
+        BugReport,
+        outcome::{Refusal, SubmitError, Submitted},
+        part::{InvalidPart, PartId, ReportPart, ReportPreview},
+        rageshake::{Rageshake, RageshakeBuildError},
+        submission::{Submission, SubmitProgress},
+    },
+    recent_logs::RecentLogs,
 };
 
 /// The tour, whose code is compiled and run as a test.

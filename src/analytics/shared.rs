@@ -9,6 +9,8 @@ use matrix_sdk::Client;
 use tokio::{runtime::Handle as Runtime, sync::Notify};
 use tracing::warn;
 
+#[cfg(feature = "rageshake")]
+use crate::{consent::state::ClosedReason, recent_logs::RecentLogs};
 use crate::{
     consent::{machine::Machine, state::GateState},
     disclosure::Configuration,
@@ -31,6 +33,8 @@ pub(crate) struct Shared {
     pub(crate) sink: Arc<Sink>,
     pub(super) configuration: Configuration,
     pub(super) history: Option<Arc<History>>,
+    #[cfg(feature = "rageshake")]
+    recent_logs: Option<RecentLogs>,
     /// Wakes the consent task.
     pub(super) wake: Arc<Notify>,
     /// Wakes the state streams after every transition, and when this is dropped.
@@ -58,6 +62,8 @@ impl Shared {
             sink: Arc::new(sink),
             configuration,
             history: None,
+            #[cfg(feature = "rageshake")]
+            recent_logs: None,
             wake: Arc::default(),
             transitions: Arc::default(),
             next_call: AtomicU64::default(),
@@ -66,6 +72,12 @@ impl Shared {
 
     pub(super) fn with_history(mut self, history: Option<Arc<History>>) -> Self {
         self.history = history;
+        self
+    }
+
+    #[cfg(feature = "rageshake")]
+    pub(super) fn with_recent_logs(mut self, logs: Option<RecentLogs>) -> Self {
+        self.recent_logs = logs;
         self
     }
 
@@ -103,6 +115,12 @@ impl Shared {
         // After the gate is shut: nothing may delay that.
         if let (true, Some(history)) = (is_wiped, &self.history) {
             history.wipe(machine.epoch());
+        }
+        #[cfg(feature = "rageshake")]
+        if let (true, Some(logs)) = (is_wiped, &self.recent_logs)
+            && machine.gate() == GateState::Closed(ClosedReason::SessionEnded)
+        {
+            logs.clear();
         }
         (result, signal)
     }
