@@ -78,7 +78,7 @@ async fn a_report_of_50_megabytes_takes_less_than_8_megabytes_of_memory() {
     // What the first request leaves in memory is not that of a report: certificates, threads.
     report_of(MEGABYTE, 1024).submit(&server).await.unwrap();
 
-    let mut report = report_of(16 * MEGABYTE, 40_000_000);
+    let mut report = report_of(4 * MEGABYTE, 49_000_000);
     // Resets the highest value: see proc_pid_clear_refs(5).
     std::fs::write("/proc/self/clear_refs", "5").unwrap();
     let before = memory("VmRSS:");

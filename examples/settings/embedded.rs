@@ -3,8 +3,8 @@
 use std::{error::Error, time::Duration};
 
 use matrix_analytics::{
-    Analytics, ELEMENT_EVENT_TYPE, Party, PostHog, Rageshake, RageshakeBuildError, RecentLogs,
-    Recipient, TextPolicy, testing::AccountDataServer,
+    Analytics, ELEMENT_EVENT_TYPE, Party, PostHog, Rageshake, RecentLogs, Recipient, TextPolicy,
+    testing::AccountDataServer,
 };
 use matrix_analytics_examples::Collector;
 use matrix_sdk::config::SyncSettings;
@@ -31,8 +31,8 @@ impl Embedded {
     }
 
     /// Returns the collector as a server for bug reports, whose form of answer it has.
-    pub(crate) fn rageshake(&self) -> Result<Rageshake, RageshakeBuildError> {
-        Rageshake::new(&format!("{}/api/submit", self.collector.url()))
+    pub(crate) fn rageshake(&self) -> Result<Rageshake, Box<dyn Error>> {
+        Ok(Rageshake::new(&format!("{}/api/submit", self.collector.url()))?)
     }
 
     /// Logs two devices of the user in.

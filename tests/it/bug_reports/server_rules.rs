@@ -73,8 +73,8 @@ async fn the_preview_is_what_is_sent_part_by_part() {
     }
     assert_eq!(preview.bytes, seen.bodies[0].len() as u64);
     assert!(values(&preview).contains(&("text", "I am [user_id]")), "{preview:?}");
-    let text = report.content(preview.parts[6].id).await.unwrap().unwrap();
-    assert_eq!(text, b"first\nsecond\n");
+    let log = preview.parts.iter().find(|part| part.field == "compressed-log").unwrap();
+    assert_eq!(report.content(log.id).await.unwrap().unwrap(), b"first\nsecond\n");
 }
 
 #[tokio::test]
