@@ -91,8 +91,10 @@ pub(super) struct Server {
 impl Server {
     pub(super) fn start(config: Config) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
-        // A small buffer: a client notices soon that its request is not read.
-        socket.set_recv_buffer_size(4096).unwrap();
+        if config.fault == Fault::ReadsNothing {
+            // A small buffer: a client notices soon that its request is not read.
+            socket.set_recv_buffer_size(4096).unwrap();
+        }
         socket.bind(([127, 0, 0, 1], 0).into()).unwrap();
         let listener = socket.listen(64).unwrap();
         let address = listener.local_addr().unwrap();
