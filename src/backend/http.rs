@@ -2,6 +2,8 @@
 //! closed.
 
 mod answer;
+mod exchange;
+mod settings;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -9,11 +11,9 @@ use bytes::Bytes;
 use reqwest::{Body, Client, Response, StatusCode, Url, header::HeaderMap};
 use tokio::sync::watch;
 
-pub(super) use self::answer::Answer;
-use crate::{
-    backend::{BoxError, DeliveryError},
-    transport::{exchange::Exchange, settings::HttpSettings},
-};
+use self::exchange::Exchange;
+pub(super) use self::{answer::Answer, settings::HttpSettings};
+use crate::backend::{BoxError, DeliveryError};
 
 /// The longest response body that is read to its end, in bytes.
 const LONGEST_ANSWER: usize = 64 * 1024;

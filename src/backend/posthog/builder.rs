@@ -5,9 +5,9 @@ use std::{fmt, time::Duration};
 use reqwest::{Certificate, Proxy, Url};
 
 use super::{ApiKey, PostHog};
-use crate::{
-    backend::{BoxError, http::HttpClient},
-    transport::settings::HttpSettings,
+use crate::backend::{
+    BoxError,
+    http::{HttpClient, HttpSettings},
 };
 
 /// A builder of a [`PostHog`]; created by [`PostHog::builder`].

@@ -3,15 +3,15 @@
 use std::{
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, Waker},
 };
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
 /// The size of the pieces that the HTTP library gets a body in, in bytes: one TLS record.
-pub(crate) const PIECE: usize = 16 * 1024;
+pub(super) const PIECE: usize = 16 * 1024;
 
 /// A request that is cut when this value is dropped.
 ///
@@ -21,27 +21,27 @@ pub(crate) const PIECE: usize = 16 * 1024;
 /// takes as long as the operating system allows. If the *body* fails instead, the task
 /// drops the connection at once, together with its buffer. A cut therefore fails the body
 /// first, and the future of the request is dropped with the body.
-pub(crate) struct Exchange<F: Future + Send + 'static> {
+pub(super) struct Exchange<F: Future + Send + 'static> {
     shared: Arc<Shared>,
     /// `None` once there is a response.
     request: Option<Pin<Box<F>>>,
 }
 
 impl<F: Future + Send + 'static> Exchange<F> {
-    /// Makes the request that sends `pieces`. Every part of the body holds a clone of
+    /// Makes the request that sends `whole`. Every part of the body holds a clone of
     /// `in_use`.
-    pub(crate) fn new<P: Pieces>(
-        pieces: P,
+    pub(super) fn new(
+        whole: Bytes,
         in_use: watch::Receiver<()>,
-        send: impl FnOnce(CuttableBody<P>) -> F,
+        send: impl FnOnce(CuttableBody) -> F,
     ) -> Self {
         let shared = Arc::<Shared>::default();
-        let body = CuttableBody { pieces, shared: shared.clone(), in_use };
+        let body = CuttableBody { rest: whole, shared: shared.clone(), in_use };
         Self { shared, request: Some(Box::pin(send(body))) }
     }
 
     /// Waits for the response. Must be called only once.
-    pub(crate) async fn answer(&mut self) -> F::Output {
+    pub(super) async fn answer(&mut self) -> F::Output {
         match &mut self.request {
             Some(request) => {
                 let answer = request.await;
@@ -109,72 +109,21 @@ impl Shared {
     }
 }
 
-/// The content of a request, in pieces of at most [`PIECE`] bytes.
-pub(crate) trait Pieces: Send + Sync + Unpin + 'static {
-    /// Returns the next piece, or `None` if it will never come. Called only while there are
-    /// [`bytes_left`](Self::bytes_left).
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>>;
-
-    /// Returns the number of bytes in the pieces that are still to come.
-    fn bytes_left(&self) -> u64;
-}
-
-/// Content that is in memory as a whole.
-impl Pieces for Bytes {
-    fn poll_piece(&mut self, _: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        Poll::Ready(Some(self.split_to(self.len().min(PIECE))))
-    }
-
-    fn bytes_left(&self) -> u64 {
-        self.len() as u64
-    }
-}
-
-/// Content of a known length whose pieces are made while they are sent.
-pub(crate) struct Streamed {
-    pieces: mpsc::Receiver<Bytes>,
-    left: u64,
-}
-
-impl Streamed {
-    /// Returns content of `length` bytes, and the sender of its pieces, which waits until the
-    /// connection asks for the next one. If the pieces have another length in all, or if the
-    /// sender is dropped early, the request is cut.
-    pub(crate) fn new(length: u64) -> (mpsc::Sender<Bytes>, Self) {
-        let (sender, pieces) = mpsc::channel(1);
-        (sender, Self { pieces, left: length })
-    }
-}
-
-impl Pieces for Streamed {
-    fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        let piece = ready!(self.pieces.poll_recv(cx));
-        let left = piece.as_ref().and_then(|piece| self.left.checked_sub(piece.len() as u64));
-        let Some(left) = left else { return Poll::Ready(None) };
-        self.left = left;
-        Poll::Ready(piece)
-    }
-
-    fn bytes_left(&self) -> u64 {
-        self.left
-    }
-}
-
 /// A request body that ends in an error once the request is cut.
 ///
 /// The connection gets the next piece only after it has written the previous one. It
 /// therefore keeps polling the body, and has little left to write after a cut.
-pub(crate) struct CuttableBody<P> {
-    pieces: P,
+pub(super) struct CuttableBody {
+    rest: Bytes,
     shared: Arc<Shared>,
     in_use: watch::Receiver<()>,
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error("the request was cut")]
-pub(crate) struct RequestCut;
+pub(super) struct RequestCut;
 
-impl<P: Pieces> http_body::Body for CuttableBody<P> {
+impl http_body::Body for CuttableBody {
     type Data = Bytes;
     type Error = RequestCut;
 
@@ -185,40 +134,37 @@ impl<P: Pieces> http_body::Body for CuttableBody<P> {
         if self.is_end_stream() {
             return Poll::Ready(None);
         }
-        let Self { pieces, shared, in_use } = &mut *self;
-        let bytes = {
-            let mut progress = shared.lock();
+        {
+            let mut progress = self.shared.lock();
             progress.waiting = None;
             if progress.cut {
                 return Poll::Ready(Some(Err(RequestCut)));
             }
-            let next = if progress.piece_out { Poll::Pending } else { pieces.poll_piece(cx) };
-            match next {
-                Poll::Pending => {
-                    progress.waiting = Some(cx.waker().clone());
-                    return Poll::Pending;
-                }
-                Poll::Ready(None) => return Poll::Ready(Some(Err(RequestCut))),
-                Poll::Ready(Some(bytes)) => {
-                    progress.piece_out = true;
-                    bytes
-                }
+            if progress.piece_out {
+                progress.waiting = Some(cx.waker().clone());
+                return Poll::Pending;
             }
+            progress.piece_out = true;
+        }
+        let length = self.rest.len().min(PIECE);
+        let piece = Piece {
+            bytes: self.rest.split_to(length),
+            shared: self.shared.clone(),
+            _in_use: self.in_use.clone(),
         };
-        let piece = Piece { bytes, shared: shared.clone(), _in_use: in_use.clone() };
         Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(piece)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.pieces.bytes_left() == 0
+        self.rest.is_empty()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.pieces.bytes_left())
+        SizeHint::with_exact(self.rest.len() as u64)
     }
 }
 
-impl<P> Drop for CuttableBody<P> {
+impl Drop for CuttableBody {
     fn drop(&mut self) {
         let mut progress = self.shared.lock();
         let left = (progress.waiting.take(), progress.request.take());

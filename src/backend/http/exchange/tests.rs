@@ -17,25 +17,17 @@ fn whole(bytes: usize) -> Bytes {
 
 /// Returns a body, its request, which gets no response, and the sender that counts the
 /// parts of the body in use.
-fn body(
-    bytes: usize,
-) -> (CuttableBody<Bytes>, Exchange<std::future::Pending<()>>, watch::Sender<()>) {
-    body_of(whole(bytes))
-}
-
-fn body_of<P: Pieces>(
-    pieces: P,
-) -> (CuttableBody<P>, Exchange<std::future::Pending<()>>, watch::Sender<()>) {
+fn body(bytes: usize) -> (CuttableBody, Exchange<std::future::Pending<()>>, watch::Sender<()>) {
     let in_use = watch::Sender::new(());
     let mut body = None;
-    let exchange = Exchange::new(pieces, in_use.subscribe(), |made| {
+    let exchange = Exchange::new(whole(bytes), in_use.subscribe(), |made| {
         body = Some(made);
         std::future::pending()
     });
     (body.unwrap(), exchange, in_use)
 }
 
-async fn next_piece(body: &mut CuttableBody<impl Pieces>) -> Option<Result<Bytes, RequestCut>> {
+async fn next_piece(body: &mut CuttableBody) -> Option<Result<Bytes, RequestCut>> {
     let frame = poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx)).await?;
     Some(frame.map(|frame| frame.into_data().unwrap()))
 }
@@ -78,42 +70,6 @@ async fn a_body_is_in_use_until_its_last_piece_is_dropped() {
     assert!(poll!(pin!(in_use.closed())).is_pending());
     drop(rest);
     assert!(poll!(pin!(in_use.closed())).is_ready());
-}
-
-#[tokio::test]
-async fn pieces_that_are_made_while_they_are_sent_end_with_the_length_or_in_an_error() {
-    let (sender, pieces) = Streamed::new(3);
-    let (mut body, _exchange, _in_use) = body_of(pieces);
-    assert_eq!(body.size_hint().exact(), Some(3));
-    assert!(poll!(pin!(next_piece(&mut body))).is_pending());
-    sender.send(Bytes::from_static(b"ab")).await.unwrap();
-    assert_eq!(next_piece(&mut body).await.unwrap().unwrap(), "ab");
-    sender.send(Bytes::from_static(b"c")).await.unwrap();
-    assert_eq!(next_piece(&mut body).await.unwrap().unwrap(), "c");
-    assert!(next_piece(&mut body).await.is_none());
-
-    for (length, sent) in [(3, "ab"), (1, "ab")] {
-        let (sender, pieces) = Streamed::new(length);
-        let (mut body, _exchange, _in_use) = body_of(pieces);
-        sender.send(Bytes::from_static(sent.as_bytes())).await.unwrap();
-        drop(sender);
-        // Dropped, as if it were written.
-        let is_first_wrong = next_piece(&mut body).await.unwrap().is_err();
-        assert!(is_first_wrong || next_piece(&mut body).await.unwrap().is_err(), "{length}");
-    }
-}
-
-#[tokio::test]
-async fn a_cut_wakes_a_connection_that_waits_for_a_piece_to_be_made() {
-    let (_sender, pieces) = Streamed::new(3);
-    let (mut body, exchange, _in_use) = body_of(pieces);
-    let connection = tokio::spawn(async move { next_piece(&mut body).await });
-    for _ in 0..10 {
-        tokio::task::yield_now().await;
-    }
-    assert!(!connection.is_finished());
-    drop(exchange);
-    assert!(connection.await.unwrap().unwrap().is_err());
 }
 
 type Sent = Pin<Box<dyn Future<Output = hyper::Result<Response<Incoming>>> + Send>>;
