@@ -3,7 +3,8 @@
 //!     cargo run --example bot -- --homeserver https://matrix.example.org \
 //!         --user bot --password - --operator @me:example.org --jsonl events.jsonl
 //!
-//! Invite the bot to a room without encryption, and send `!help`.
+//! Invite the bot to a room, and send `!help`. With `--health`, it also reports which messages it
+//! cannot decrypt, and why.
 //!
 //! The bot's operator decides for the bot's account. Other users have not been asked, so their
 //! commands are answered but not counted.
@@ -13,7 +14,7 @@
 use std::{error::Error, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
-use matrix_analytics::{Analytics, AnalyticsEvent, JsonLines, PostHog};
+use matrix_analytics::{Analytics, AnalyticsEvent, HealthSignals, JsonLines, PostHog};
 use matrix_analytics_examples::{
     Session, chain, describe_gate, describe_step, is_session_lost, secret,
 };
@@ -59,6 +60,9 @@ struct Arguments {
     /// Append events to this file
     #[arg(long, value_name = "FILE", conflicts_with = "posthog")]
     jsonl: Option<PathBuf>,
+    /// Also report the health of encryption
+    #[arg(long)]
+    health: bool,
     /// Type of the account-data event that stores the decision; use a type of your own
     #[arg(long, value_name = "TYPE", default_value = "org.example.bot.analytics")]
     event_type: String,
@@ -150,12 +154,18 @@ async fn run(arguments: Arguments) -> Result {
 
 async fn serve(arguments: Arguments, client: &Client) -> Result {
     let analytics = analytics(&arguments, client).await?;
+    // Nothing is reported before the operator opts in.
+    let watch =
+        if arguments.health { Some(analytics.watch_health(HealthSignals::all())?) } else { None };
     let ended = tokio::select! {
         ended = listen(client, &analytics, arguments.operator) => ended,
         interrupted = tokio::signal::ctrl_c() => interrupted.map_err(Into::into),
         () = wait(arguments.seconds) => Ok(()),
     };
 
+    if let Some(watch) = watch {
+        watch.stop().await;
+    }
     let report = analytics.shutdown(Duration::from_secs(5)).await;
     if !report.is_complete() {
         println!("Some events were not delivered.");

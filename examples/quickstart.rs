@@ -7,6 +7,8 @@
 //! the place of PostHog, are local servers in this process. Each line that begins with "ok" is
 //! a check that passed. The first check that fails ends the run with an error.
 
+// For the futures of a client with encryption.
+#![recursion_limit = "256"]
 #![expect(clippy::print_stdout, reason = "an example prints its progress")]
 
 use std::{error::Error, time::Duration};

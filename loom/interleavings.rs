@@ -153,6 +153,10 @@ mod analytics_id {
             Self(epoch.to_string())
         }
 
+        pub(crate) fn from_foreign(id: &str) -> Option<Self> {
+            Some(Self(id.to_owned()))
+        }
+
         pub(crate) fn reveal(&self) -> &str {
             &self.0
         }

@@ -6,6 +6,8 @@ pub(crate) mod builder;
 mod calls;
 mod claim;
 pub(crate) mod current;
+#[cfg(feature = "health")]
+pub(crate) mod health;
 pub(crate) mod opt_out;
 pub(crate) mod outcome;
 pub(crate) mod preview;
@@ -35,6 +37,8 @@ use self::{
     shared::Shared,
     watch::watch_account_data,
 };
+#[cfg(feature = "health")]
+use crate::health::current::CurrentWatch;
 use crate::{
     analytics_id::AnalyticsId,
     consent::{
@@ -42,7 +46,7 @@ use crate::{
         state::ConsentState,
     },
     disclosure::{AccountEvent, Disclosure},
-    history::{self, SentEvent},
+    history::{self, sent_event::SentEvent},
     matrix::{
         account_data::AccountDataError,
         client::{MatrixClient, into_client},
@@ -75,6 +79,8 @@ struct Handle {
     event_handler: EventHandlerHandle,
     stop: Arc<Stop>,
     claim: Claim,
+    #[cfg(feature = "health")]
+    health: CurrentWatch,
 }
 
 impl fmt::Debug for Analytics {
@@ -359,7 +365,16 @@ impl Analytics {
         );
         spawn::detach(&inner.runtime, task);
         let sink = inner.sink.clone();
-        Self { sink, handle: Arc::new(Handle { inner, calls, event_handler, stop, claim }) }
+        let handle = Handle {
+            inner,
+            calls,
+            event_handler,
+            stop,
+            claim,
+            #[cfg(feature = "health")]
+            health: CurrentWatch::default(),
+        };
+        Self { sink, handle: Arc::new(handle) }
     }
 
     pub(crate) fn inner(&self) -> &Shared {

@@ -1,18 +1,36 @@
 //! The [`Backend`] trait, and the backends that come with this crate.
 
-#[cfg(feature = "posthog")]
+#[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog"))]
 mod http;
+#[cfg_attr(not(test), expect(dead_code, reason = "the sink gives every backend the account's ID"))]
+pub(crate) mod identity;
 pub(crate) mod jsonl;
+#[cfg(feature = "matomo")]
+mod matomo;
+#[cfg(feature = "otlp")]
+mod otlp;
+mod partial;
 #[cfg(feature = "posthog")]
 mod posthog;
 mod recipient;
+#[cfg(any(feature = "matomo", feature = "otlp"))]
+#[cfg(test)]
+mod samples;
+pub(crate) mod unique_names;
 
 use std::{error::Error, fmt, pin::Pin, sync::Arc, time::Duration};
 
+#[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog"))]
+pub use self::http::EndpointError;
+#[cfg(feature = "matomo")]
+pub use self::matomo::{Matomo, MatomoBuildError, MatomoBuilder};
+#[cfg(feature = "otlp")]
+pub use self::otlp::{Otlp, OtlpBuildError, OtlpBuilder, OtlpEncoding};
 #[cfg(feature = "posthog")]
 pub use self::posthog::{PostHog, PostHogBuildError, PostHogBuilder};
 pub use self::{
     jsonl::JsonLines,
+    partial::PartialDelivery,
     recipient::{Party, Recipient},
 };
 use crate::{analytics_id::AnalyticsId, event::OutgoingEvent};
@@ -169,6 +187,8 @@ impl Batch {
 ///
 /// | | the batch | the next attempt |
 /// |---|---|---|
+/// | `Partial` | is done | at once |
+/// | `Refused` | is dropped | as after `Rejected` |
 /// | `Rejected`, `TooLarge` | is halved; a single event is dropped | at once; from the tenth refusal on, every 6 seconds, and less often if every batch is refused (up to 5 minutes apart) |
 /// | `Transient`, `Throttled` | waits | after a second, then twice as long each time, up to 5 minutes; half of each wait is random; never before the time that the backend asked for (up to an hour) |
 /// | `Unauthorized`, `Misconfigured` | waits | after an hour |
@@ -180,6 +200,21 @@ impl Batch {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum DeliveryError {
+    /// The backend has accepted the batch without some of its events, which must not be sent
+    /// again.
+    #[error("the backend did not accept all events of the batch")]
+    Partial(PartialDelivery),
+    /// The backend refuses the batch, and its protocol forbids sending it again.
+    ///
+    /// The sink drops all events of the batch, and counts them as rejected.
+    #[error("the backend refuses the batch for good, with status {status}")]
+    Refused {
+        /// The status of the answer, for the log.
+        status: u16,
+        /// The backend's response.
+        #[source]
+        source: BoxError,
+    },
     /// The backend rejects an event (for example with HTTP 400), or cannot serialise it.
     ///
     /// The sink halves the batch until the faulty event is alone, and drops that event. A

@@ -116,13 +116,15 @@ pub(crate) struct Configuration {
 pub(crate) struct QueueFile {
     pub(crate) path: String,
     pub(crate) is_encrypted: bool,
+    pub(crate) has_history: bool,
 }
 
 impl QueueFile {
-    /// Creates the description of a file at a path, whose events may be encrypted.
+    /// Creates the description of a file at a path, whose events may be encrypted and which may
+    /// have the history.
     #[cfg(feature = "sqlite")]
-    pub(crate) fn new((path, is_encrypted): (String, bool)) -> Self {
-        Self { path, is_encrypted }
+    pub(crate) fn new((path, is_encrypted): (String, bool), has_history: bool) -> Self {
+        Self { path, is_encrypted, has_history }
     }
 }
 
@@ -222,18 +224,28 @@ impl Configuration {
                 format!("events: at most {age}; at most until the user opts out or the app ends"),
             ),
         ];
-        if let Some(most) = self.history {
+        let sent = self.history.map(|most| {
+            format!(
+                "At most the last {most} events that were sent, or tried to be, to each \
+                 recipient, with their properties."
+            )
+        });
+        if let Some(sent) = &sent {
             copies.push(copy(
                 "history in memory",
-                &format!(
-                    "At most the last {most} events that were sent, or tried to be, to each \
-                     recipient, with their properties."
-                ),
+                sent,
                 "until the user opts out or the app ends".to_owned(),
             ));
         }
-        if let Some(QueueFile { path, is_encrypted }) = &self.queue {
+        if let Some(QueueFile { path, is_encrypted, has_history }) = &self.queue {
             let encrypted = if *is_encrypted { " Encrypted." } else { "" };
+            if let (Some(sent), true) = (&sent, has_history) {
+                copies.push(copy(
+                    &format!("history in {path}"),
+                    &format!("{sent}{encrypted}"),
+                    "until the user opts out".to_owned(),
+                ));
+            }
             copies.push(copy(
                 path,
                 &format!(

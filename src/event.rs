@@ -4,6 +4,7 @@ mod borrowed;
 mod captured;
 mod computed;
 mod deserialize_error;
+mod fate;
 mod flat;
 mod invalid;
 mod members;
@@ -16,11 +17,13 @@ mod value;
 
 use serde::Serialize;
 
+#[cfg(feature = "element-events")]
+pub(crate) use self::flat::PROGRAM_TEXT;
 pub(crate) use self::{
     borrowed::BorrowedProperties,
     captured::{CapturedEvent, counted_bytes},
+    fate::PropertyFate,
     flat::write_flat,
-    properties::PropertyFate,
     unique_ids::UniqueIds,
     user::UserUpdate,
 };
@@ -39,8 +42,12 @@ pub const MAX_EVENT_BYTES: usize = 32 * 1024;
 /// An event whose name is in its type and whose fields are its properties.
 ///
 /// The type must serialise as a flat struct or map: strings, integers, finite
-/// floats, booleans, unit enum variants, and options of these. `None`, and what JSON calls
-/// `null`, leave the property out. Of two fields with one name the last wins.
+/// floats, booleans, unit enum variants, arrays of these, and options of all of them. `None`, and
+/// what JSON calls `null`, leave the property or the element out. Of two fields with one name the
+/// last wins.
+///
+/// An array is a slice, vector, set or tuple. Its elements must not be arrays themselves, nor `u8`,
+/// because an array of these is how serde passes bytes, such as a key.
 ///
 /// ```
 /// use matrix_analytics::AnalyticsEvent;

@@ -92,6 +92,30 @@ impl Gate {
         }
     }
 
+    /// Waits until the gate is open.
+    #[cfg(feature = "health")]
+    pub(crate) async fn opened(&self) -> Pass {
+        loop {
+            let changed = self.changed.notified();
+            if let Some(pass) = self.pass() {
+                return pass;
+            }
+            changed.await;
+        }
+    }
+
+    /// Waits until nothing can be captured in `epoch` any more.
+    #[cfg(feature = "health")]
+    pub(crate) async fn ended(&self, epoch: u64) {
+        loop {
+            let changed = self.changed.notified();
+            if self.capture_epoch() != Some(epoch) {
+                return;
+            }
+            changed.await;
+        }
+    }
+
     /// Waits until `pass` is no longer valid.
     pub(crate) async fn revoked(&self, pass: &Pass) {
         loop {

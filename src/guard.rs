@@ -80,11 +80,11 @@ pub enum GuardPolicy {
     /// [`DropReason::Guarded`](crate::DropReason::Guarded). Of the user properties, which
     /// travel with the next event of any kind, only the affected property is dropped.
     DropEvent,
-    /// Drops the property whose key or text contains the finding. A finding in the
-    /// event's name, which every event needs, is redacted.
+    /// Drops the property whose key or text contains the finding, with all texts of an array. A
+    /// finding in the event's name, which every event needs, is redacted.
     DropProperty,
-    /// Replaces the finding with a placeholder such as `[user_id]`. If the placeholders
-    /// would make the text or its event larger than
+    /// Replaces the finding with a placeholder such as `[user_id]`. An array keeps its other
+    /// elements. If the placeholders would make the text or its event larger than
     /// [`MAX_EVENT_BYTES`](crate::MAX_EVENT_BYTES), the whole text becomes `[redacted]`.
     /// If even that does not fit, the property is dropped.
     #[default]
@@ -343,7 +343,7 @@ impl Search<'_> {
         }
         self.room = MAX_EVENT_BYTES.saturating_sub(properties.json_bytes());
         let mut panicked = false;
-        let filtered = properties.filtered(|key, text| match self.property(event, key, text) {
+        let filtered = properties.filtered(|key, texts| match self.property(event, key, texts) {
             Ok(fate) => fate,
             Err(DetectorPanicked) => {
                 panicked = true;
@@ -357,47 +357,48 @@ impl Search<'_> {
         &mut self,
         event: &str,
         key: &str,
-        text: Option<&str>,
+        texts: &[String],
     ) -> Result<PropertyFate, DetectorPanicked> {
         let new_key = self.text(key, Context::Anywhere)?;
         let new_key = new_key.map(|key| bounded(key, MAX_KEY_BYTES));
         let leaves_as = new_key.as_deref().unwrap_or(key);
         let context = Context::under(key, leaves_as);
-        let new_text = match text {
-            Some(text) => self.text(text, context)?,
-            None => None,
-        };
-        if new_key.is_none() && new_text.is_none() {
+        let mut new_texts = Vec::new();
+        for (place, text) in texts.iter().enumerate() {
+            let redacted = self.text(text, context)?;
+            new_texts.extend(redacted.map(|redacted| (place, redacted.text)));
+        }
+        if new_key.is_none() && new_texts.is_empty() {
             return Ok(PropertyFate::Kept);
         }
         self.warn(event, Some(leaves_as));
         Ok(match self.guard.policy {
-            GuardPolicy::Redact => {
-                let new_text = new_text.map(|redacted| redacted.text);
-                self.with_room((key, new_key), (text, new_text))
-            }
+            GuardPolicy::Redact => self.with_room((key, new_key), (texts, new_texts)),
             GuardPolicy::DropEvent | GuardPolicy::DropProperty => PropertyFate::Dropped,
         })
     }
 
-    /// Returns the replaced property if it fits: with its redacted text, or else with
-    /// `[redacted]` as its text.
+    /// Returns the replaced property if it fits: with its redacted texts, or else with
+    /// `[redacted]` in place of each of them.
     ///
     /// Lengths are compared unescaped. A placeholder needs no JSON escapes, so the JSON
     /// text grows by no more than this.
     fn with_room(
         &mut self,
         (key, new_key): (&str, Option<String>),
-        (text, new_text): (Option<&str>, Option<String>),
+        (texts, new_texts): (&[String], Vec<(usize, String)>),
     ) -> PropertyFate {
-        let old = key.len() + text.map_or(0, str::len);
+        let bytes =
+            |texts: &[(usize, String)]| texts.iter().map(|(_, text)| text.len()).sum::<usize>();
+        let old = key.len() + new_texts.iter().map(|(place, _)| texts[*place].len()).sum::<usize>();
         let rest = new_key.as_deref().unwrap_or(key).len();
-        let whole = new_text.is_some().then(|| kind::REDACTED.to_owned());
-        for text in [new_text, whole] {
-            let new = rest + text.as_deref().map_or(old - key.len(), str::len);
+        let whole =
+            new_texts.iter().map(|(place, _)| (*place, kind::REDACTED.to_owned())).collect();
+        for texts in [new_texts, whole] {
+            let new = rest + bytes(&texts);
             if new <= old + self.room {
                 self.room = old + self.room - new;
-                return PropertyFate::Replaced { key: new_key, text };
+                return PropertyFate::Replaced { key: new_key, texts };
             }
         }
         PropertyFate::Dropped

@@ -9,6 +9,7 @@
 #![doc = "[consent]: guide::consent"]
 #![doc = "[privacy]: guide::privacy"]
 #![doc = "[transparency]: guide::transparency"]
+#![doc = "[health]: guide::health"]
 #![doc = "[bug reports]: guide::bug_reports"]
 #![doc = "[limits]: guide::limits"]
 #![doc = "[durability]: guide::durability"]
@@ -33,6 +34,10 @@ mod event;
 mod guard;
 mod sink;
 
+// What the client says of its encryption and its session, as events.
+#[cfg(feature = "health")]
+mod health;
+
 // The services that take batches.
 mod backend;
 
@@ -51,8 +56,6 @@ mod locks;
 mod named;
 mod spawn;
 mod stop;
-#[cfg(any(feature = "posthog", feature = "rageshake"))]
-mod transport;
 
 /// The pages of the guide, from the first steps to the measurements.
 #[cfg(all(doc, not(doctest)))]
@@ -60,7 +63,7 @@ pub mod guide {
     /// Makes a module of a page in `docs/`, whose links to other pages lead to their modules.
     macro_rules! pages {
         ($($name:ident $file:literal)+) => {$(
-            #[doc = "[measured]: measured\n[privacy]: privacy\n[disclosure]: transparency\n"]
+            #[doc = "[health]: health\n[measured]: measured\n[privacy]: privacy\n[disclosure]: transparency\n"]
             #[doc = "[features]: features\n[bug reports]: bug_reports\n"]
             #[doc = include_str!(concat!("../docs/", $file))]
             pub mod $name {}
@@ -76,6 +79,7 @@ pub mod guide {
         consent "consent.md"
         privacy "privacy.md"
         transparency "transparency.md"
+        health "health.md"
         bug_reports "bug-reports.md"
         limits "limits.md"
         durability "durability.md"
@@ -84,6 +88,9 @@ pub mod guide {
         measured "measured.md"
     }
 }
+
+#[cfg(feature = "element-events")]
+pub mod element;
 
 #[cfg(feature = "testing")]
 pub mod testing;
@@ -94,10 +101,25 @@ pub mod testing;
 #[path = "sink/tests/all.rs"]
 mod sink_tests;
 
+#[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog"))]
+pub use self::backend::EndpointError;
+#[cfg(feature = "matomo")]
+pub use self::backend::{Matomo, MatomoBuildError, MatomoBuilder};
+#[cfg(feature = "otlp")]
+pub use self::backend::{Otlp, OtlpBuildError, OtlpBuilder, OtlpEncoding};
 #[cfg(feature = "posthog")]
 pub use self::backend::{PostHog, PostHogBuildError, PostHogBuilder};
 #[cfg(feature = "sqlite")]
 pub use self::sink::queue::sqlite::SqliteQueue;
+#[cfg(feature = "health")]
+pub use self::{
+    analytics::health::{HealthWatch, WatchHealthError},
+    health::{
+        signals::HealthSignals,
+        state::HealthState,
+        stats::{HealthStats, UndecryptableStats},
+    },
+};
 pub use self::{
     analytics::{
         Analytics,
@@ -108,7 +130,9 @@ pub use self::{
         preview::{Preview, PreviewContent, PreviewError},
     },
     analytics_id::AnalyticsId,
-    backend::{Backend, Batch, BoxError, DeliveryError, JsonLines, Party, Recipient},
+    backend::{
+        Backend, Batch, BoxError, DeliveryError, JsonLines, PartialDelivery, Party, Recipient,
+    },
     consent::{
         state::{ClosedReason, Consent, ConsentState, GateState, HoldReason, Prompt},
         switch::{Note, Switch},
@@ -119,7 +143,7 @@ pub use self::{
         MAX_NAME_BYTES, OutgoingEvent, Properties, PropertyValue, UserProperties,
     },
     guard::{Detector, GuardPolicy, IdentifierKind, TextPolicy},
-    history::{SentEvent, SentOutcome},
+    history::sent_event::{SentEvent, SentOutcome},
     matrix::{account_data::AccountDataError, client::MatrixClient},
     sink::{
         drops::Dropped,
@@ -152,3 +176,15 @@ pub struct Tour;
 #[doc = include_str!("../docs/integration.md")]
 #[derive(Debug)]
 pub struct Integration;
+
+/// The page about the health of encryption, whose code is compiled and run as a test.
+#[cfg(all(doctest, feature = "health", feature = "testing"))]
+#[doc = include_str!("../docs/health.md")]
+#[derive(Debug)]
+pub struct Health;
+
+/// The page about bug reports, whose code is compiled and run as a test.
+#[cfg(all(doctest, feature = "rageshake"))]
+#[doc = include_str!("../docs/bug-reports.md")]
+#[derive(Debug)]
+pub struct BugReportsPage;

@@ -2,6 +2,8 @@
 
 pub(crate) mod account_data;
 pub(crate) mod client;
+#[cfg(feature = "health")]
+pub(crate) mod health;
 pub(crate) mod record_store;
 pub(crate) mod session;
 pub(crate) mod sync;

@@ -157,6 +157,11 @@ impl Sink {
         self.gate.capture_epoch()
     }
 
+    #[cfg(feature = "health")]
+    pub(crate) fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
     /// Captures a typed event in `epoch`. It happens now, unless `at` gives its time.
     pub(crate) fn capture<E: AnalyticsEvent>(&self, epoch: u64, at: Option<SystemTime>, event: &E) {
         let checked = if const { is_plain_name(E::NAME) } { Ok(()) } else { check_name(E::NAME) };

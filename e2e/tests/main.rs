@@ -4,6 +4,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it prints its results")]
 
 mod device;
+mod health;
 mod homeserver;
 mod peer;
 mod products;
@@ -23,6 +24,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use tokio::time::{Instant, timeout};
 
 use self::{
+    health::Row,
     homeserver::{Homeserver, Msc3391, root},
     products::Story,
     rounds::Tally,
@@ -59,6 +61,8 @@ enum Part {
     Rounds,
     /// The examples
     Examples,
+    /// The health of encryption
+    Health,
 }
 
 impl Arguments {
@@ -68,7 +72,7 @@ impl Arguments {
 }
 
 /// The time limit of a scenario. None takes longer, even on a busy machine.
-const LONGEST: Duration = Duration::from_secs(180);
+pub(crate) const LONGEST: Duration = Duration::from_secs(180);
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -85,10 +89,11 @@ async fn main() -> ExitCode {
 /// Runs the chosen parts. Returns whether all passed.
 async fn run(arguments: &Arguments) -> Result<bool> {
     let began = Instant::now();
-    let (off, on, stories) = tokio::try_join!(
+    let (off, on, stories, rows) = tokio::try_join!(
         against(arguments, Msc3391::Off),
         against(arguments, Msc3391::On),
         examples(arguments),
+        health(arguments),
     )?;
     let mut entries = Vec::new();
     let mut tallies = Vec::new();
@@ -107,23 +112,34 @@ async fn run(arguments: &Arguments) -> Result<bool> {
         }
     }
     report.push_str(&format!("\n{}", products::render(&stories)));
+    if arguments.want(Part::Health) {
+        report.push_str(&format!("\n{}", health::render(&rows)));
+    }
+    let rows_failed = rows.iter().filter(|row| row.failed()).count();
     let stories_failed = stories.iter().any(|story| story.result.is_err());
     let clean = tallies.iter().all(|tally| tally.as_ref().is_ok_and(Tally::is_clean));
     println!("\n{report}");
     let failed = entries.iter().filter(|entry| entry.result.is_err()).count();
     println!(
         "{} of {} cells failed, after {:.0} s",
-        failed,
-        entries.len(),
+        failed + rows_failed,
+        entries.len() + rows.len(),
         began.elapsed().as_secs_f64()
     );
     let file = root().join("target/e2e.md");
     std::fs::write(&file, report)?;
-    Ok(failed == 0 && clean && !stories_failed)
+    Ok(failed == 0 && clean && !stories_failed && rows_failed == 0)
 }
 
 async fn examples(arguments: &Arguments) -> Result<Vec<Story>> {
     if arguments.want(Part::Examples) { products::run().await } else { Ok(Vec::new()) }
+}
+
+async fn health(arguments: &Arguments) -> Result<Vec<Row>> {
+    if !arguments.want(Part::Health) {
+        return Ok(Vec::new());
+    }
+    health::run(&arguments.scenario, 2 * arguments.jobs).await
 }
 
 /// Runs every scenario with every kind of sync against one homeserver.

@@ -2,6 +2,7 @@
 
 mod bot;
 mod consent;
+mod encrypted_bot;
 mod errors;
 mod program;
 
@@ -24,13 +25,14 @@ pub(crate) struct Story {
 /// Runs all stories in parallel.
 pub(crate) async fn run() -> Result<Vec<Story>> {
     let homeserver = Arc::new(Homeserver::start("products", Msc3391::Off).await?);
-    let (bot, steps, watch, errors) = tokio::join!(
+    let (bot, encrypted, steps, watch, errors) = tokio::join!(
         timed("bot: its operator decides", bot::operator_decides(&homeserver)),
+        timed("bot: an encrypted room", encrypted_bot::reports_its_health(&homeserver)),
         timed("consent: one step after another", consent::steps(&homeserver)),
         timed("consent watch: another device's change", consent::watch(&homeserver)),
         timed("consent and bot: what goes wrong", errors::read_well(&homeserver)),
     );
-    Ok(vec![bot, steps, watch, errors])
+    Ok(vec![bot, encrypted, steps, watch, errors])
 }
 
 async fn timed(name: &'static str, story: impl Future<Output = Result<String>>) -> Story {

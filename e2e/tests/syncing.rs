@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use matrix_analytics_examples::is_session_lost;
-use matrix_sdk::{Client, SlidingSyncList, SlidingSyncMode, config::SyncSettings};
+use matrix_sdk::{Client, SlidingSyncList, SlidingSyncMode, config::SyncSettings, ruma::RoomId};
 use matrix_sdk_ui::{room_list_service, sync_service, sync_service::SyncService};
 use tokio::{sync::oneshot, task::JoinHandle, time::sleep};
 
@@ -80,6 +80,13 @@ impl Syncing {
             && !matches!(service.state().get(), sync_service::State::Running)
         {
             service.start().await;
+        }
+    }
+
+    /// Subscribes to a room, as apps do when the user opens it.
+    pub(crate) async fn open_room(&self, room: &RoomId) {
+        if let Some(service) = &self.service {
+            service.room_list_service().subscribe_to_rooms(&[room]).await;
         }
     }
 

@@ -9,6 +9,9 @@
 //! `update.rs` and `view.rs` decide what a key does and what is drawn, without any I/O. `app.rs`
 //! connects them to the devices and the terminal.
 
+// For the futures of a client with encryption.
+#![recursion_limit = "256"]
+
 mod account;
 mod app;
 mod arguments;

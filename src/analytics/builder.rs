@@ -13,7 +13,7 @@ use super::{
 #[cfg(feature = "rageshake")]
 use crate::recent_logs::RecentLogs;
 use crate::{
-    backend::{DynBackend, Recipient},
+    backend::{DynBackend, Recipient, unique_names::unique_names},
     consent::{
         machine::{Machine, Save, Settings},
         record::Record,
@@ -21,7 +21,7 @@ use crate::{
     disclosure::{Configuration, DisclosedRecipient},
     event::{InvalidEvent, Properties, UserProperties},
     guard::{Detector, Guard, GuardPolicy, TextPolicy},
-    history::{History, recorded::Recorded},
+    history::{History, recorded::Recorded, sent_event::Addressee},
     matrix::{
         account_data::{AccountData, sender::Sender},
         record_store::{LoadError, RecordStore},
@@ -226,7 +226,8 @@ impl AnalyticsBuilder {
     }
 
     /// Keeps the newest `events` sent events in memory, for [`Analytics::history`]; none if not
-    /// set. At least 1 and at most 1000, and at most 4 MiB.
+    /// set. At least 1 and at most 1000, and at most 4 MiB. With `SqliteQueue::keep_history`, a
+    /// durable queue keeps them in its file as well.
     ///
     /// An event counts once for each recipient. The history is wiped whenever queued events
     /// are: at a withdrawal here or elsewhere, at a change of the ID, when the consent is not
@@ -306,36 +307,39 @@ impl AnalyticsBuilder {
         let configuration = Configuration {
             recipients: self.recipients.iter().map(DisclosedRecipient::new).collect(),
             #[cfg(feature = "sqlite")]
-            queue: self.queue.as_ref().map(SqliteQueue::described).map(QueueFile::new),
+            queue: self.queue.as_ref().map(|queue| {
+                let has_history = self.history.is_some() && queue.keeps_history();
+                QueueFile::new(queue.described(), has_history)
+            }),
             #[cfg(not(feature = "sqlite"))]
             queue: None,
             queue_age: self.limits.queue_age,
             history: self.history,
         };
         let history = self.history.map(|most| Arc::new(History::new(most)));
-        let names = configuration.recipients.iter().map(|recipient| &*recipient.name);
+        let names = configuration.recipients.iter().map(|recipient| recipient.name.clone());
         let backends = self.recipients.into_iter().map(|recipient| recipient.backend);
-        let backends: Vec<_> = match &history {
-            Some(history) => backends
-                .zip(names)
-                .map(|(backend, name)| -> Box<dyn DynBackend> {
-                    let (recipient, history) = (name.into(), history.clone());
-                    Box::new(Recorded { backend, recipient, history })
-                })
-                .collect(),
-            None => backends.collect(),
-        };
+        let mut backends: Vec<_> = backends.collect();
+        let lanes = unique_names(&backends.iter().map(|b| b.name()).collect::<Vec<_>>());
+        if let Some(history) = &history {
+            let recorded = |((backend, name), lane)| -> Box<dyn DynBackend> {
+                let to = Arc::new(Addressee { backend: lane, name });
+                Box::new(Recorded { backend, to, history: history.clone() })
+            };
+            backends = backends.into_iter().zip(names).zip(lanes.clone()).map(recorded).collect();
+        }
         // Before anything is restored.
         guard.know(own_identifiers(&self.client));
         #[cfg(feature = "sqlite")]
         let journal = match self.queue {
             Some(queue) => {
-                let names: Vec<_> = backends.iter().map(|backend| backend.name()).collect();
                 // At a closed gate nothing waits.
                 let closed = matches!(machine.gate(), GateState::Closed(_));
                 let keep = (!closed).then(|| machine.epoch());
                 let (age, guard) = (self.limits.queue_age, guard.clone());
-                let setup = OpenSettings::new(&self.event_type, &user, &names, age, guard);
+                let kept_history = history.clone().filter(|_| queue.keeps_history());
+                let setup = OpenSettings::new(&self.event_type, &user, lanes, age, guard)
+                    .with_history(kept_history);
                 Some(Journal::open(queue, setup, keep).await?)
             }
             None => None,

@@ -193,6 +193,8 @@ impl Analytics {
         let sink = self.sink.clone();
         let before = sink.stats();
         sink.close();
+        #[cfg(feature = "health")]
+        self.handle.health.stop();
         // A caller of `should_ask` waits no longer.
         self.inner().wake_readers();
         let done = spawn(&self.inner().runtime, async move { sink.shutdown(deadline).await });

@@ -2,7 +2,10 @@
 //! closed.
 
 mod answer;
+mod endpoint;
 mod exchange;
+#[cfg(all(feature = "gzip", any(feature = "otlp", feature = "posthog")))]
+mod gzip;
 mod settings;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,8 +14,15 @@ use bytes::Bytes;
 use reqwest::{Body, Client, Response, StatusCode, Url, header::HeaderMap};
 use tokio::sync::watch;
 
+pub use self::endpoint::EndpointError;
 use self::exchange::Exchange;
-pub(super) use self::{answer::Answer, settings::HttpSettings};
+#[cfg(all(feature = "gzip", any(feature = "otlp", feature = "posthog")))]
+pub(super) use self::gzip::gzip;
+pub(super) use self::{
+    answer::{Answer, AnswerBody},
+    endpoint::{endpoint_url, host_of},
+    settings::HttpSettings,
+};
 use crate::backend::{BoxError, DeliveryError};
 
 /// The longest response body that is read to its end, in bytes.
@@ -67,9 +77,8 @@ impl HttpClient {
         let mut exchange =
             Exchange::new(Bytes::from(body), in_use, |body| request.body(Body::wrap(body)).send());
         let response = exchange.answer().await.map_err(request_error)?;
-        let answer = Answer::new(response.status(), response.headers());
-        read_to_end(response).await;
-        Ok(answer)
+        let (status, headers) = (response.status(), response.headers().clone());
+        Ok(Answer::new(status, &headers, read_body(response).await))
     }
 
     fn open(&self) -> Result<(Client, watch::Receiver<()>), DeliveryError> {
@@ -113,12 +122,16 @@ impl HttpClient {
 
 /// Reads the body of a response, so that its connection can be reused. If the body is too
 /// long or incomplete, the connection is closed, and the status still counts.
-async fn read_to_end(mut response: Response) {
-    let mut bytes = 0;
-    while let Ok(Some(chunk)) = response.chunk().await {
-        bytes += chunk.len();
-        if bytes > LONGEST_ANSWER {
-            return;
+async fn read_body(mut response: Response) -> AnswerBody {
+    let mut body = Vec::new();
+    loop {
+        match response.chunk().await {
+            Ok(Some(chunk)) if body.len() + chunk.len() > LONGEST_ANSWER => {
+                return AnswerBody::TooLong;
+            }
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(None) => return AnswerBody::Whole(body),
+            Err(_) => return AnswerBody::Incomplete,
         }
     }
 }
@@ -144,10 +157,16 @@ pub(super) enum HttpError {
     Request(#[source] reqwest::Error),
     #[error("the endpoint responded with HTTP status {0}")]
     Status(StatusCode),
+    #[cfg(any(feature = "matomo", feature = "otlp"))]
+    #[error("the response with HTTP status {0} ended early")]
+    Incomplete(StatusCode),
+    #[cfg(any(feature = "matomo", feature = "otlp"))]
+    #[error("the response with HTTP status {0} has a body that its protocol does not have")]
+    Unreadable(StatusCode),
 }
 
 impl HttpError {
-    fn boxed(self) -> BoxError {
+    pub(super) fn boxed(self) -> BoxError {
         Box::new(self)
     }
 }

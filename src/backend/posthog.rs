@@ -11,7 +11,12 @@ use reqwest::{
 };
 
 pub use self::builder::{PostHogBuildError, PostHogBuilder};
-use super::{Backend, Batch, DeliveryError, http::HttpClient};
+#[cfg(feature = "gzip")]
+use super::http::gzip;
+use super::{
+    Backend, Batch, DeliveryError,
+    http::{HttpClient, host_of},
+};
 use crate::event::OutgoingEvent;
 
 /// Events whose `$set` and `$set_once` PostHog's ingestion drops: see
@@ -63,7 +68,7 @@ const WITHOUT_USER_PROPERTIES: [&str; 3] = ["$$heatmap", "$exception", "$groupid
 /// `$process_person_profile: false` never carry any, because PostHog would drop them.
 ///
 /// The headers are `content-type`, `content-length`, `accept` and `host`, and with compression
-/// also `content-encoding`. There is no user agent. With the feature `posthog-gzip` the body is
+/// also `content-encoding`. There is no user agent. With the feature `gzip` the body is
 /// compressed, unless the app turns that off with [`PostHogBuilder::gzip`].
 ///
 /// - `distinct_id` is next to the event's name only. PostHog reads it from the properties if it
@@ -161,7 +166,7 @@ pub struct PostHog {
     url: Url,
     key: ApiKey,
     http: HttpClient,
-    #[cfg(feature = "posthog-gzip")]
+    #[cfg(feature = "gzip")]
     gzip: bool,
 }
 
@@ -196,9 +201,9 @@ impl PostHog {
 
     fn body(&self, batch: &Batch) -> Result<Vec<u8>, PostHogError> {
         let body = body::request_body(&self.key, batch).map_err(PostHogError::Serialize)?;
-        #[cfg(feature = "posthog-gzip")]
+        #[cfg(feature = "gzip")]
         if self.gzip {
-            return body::gzip(&body).map_err(PostHogError::Gzip);
+            return gzip(&body).map_err(PostHogError::Gzip);
         }
         Ok(body)
     }
@@ -206,7 +211,7 @@ impl PostHog {
     fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        #[cfg(feature = "posthog-gzip")]
+        #[cfg(feature = "gzip")]
         if self.gzip {
             headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         }
@@ -231,8 +236,7 @@ impl Backend for PostHog {
     }
 
     fn host(&self) -> Option<String> {
-        let host = self.url.host_str()?;
-        Some(self.url.port().map_or(host.to_owned(), |port| format!("{host}:{port}")))
+        host_of(&self.url)
     }
 
     fn render(&self, batch: &Batch) -> Option<String> {
@@ -256,7 +260,7 @@ struct ApiKey(Box<str>);
 /// The reason why a request body could not be made.
 #[derive(Debug, thiserror::Error)]
 enum PostHogError {
-    #[cfg(feature = "posthog-gzip")]
+    #[cfg(feature = "gzip")]
     #[error("the batch cannot be compressed")]
     Gzip(#[source] std::io::Error),
     #[error("the batch cannot be serialised")]

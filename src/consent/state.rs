@@ -179,7 +179,7 @@ mod tests {
     use super::*;
     use crate::{
         consent::switch::{Note, Switch},
-        history::SentOutcome,
+        history::sent_event::SentOutcome,
         sink::stats::DropReason,
     };
 
@@ -206,5 +206,7 @@ mod tests {
         check(Note::ALL);
         check(DropReason::ALL);
         check(SentOutcome::ALL);
+        #[cfg(feature = "health")]
+        check(crate::health::state::HealthState::ALL);
     }
 }

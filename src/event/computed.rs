@@ -1,38 +1,37 @@
 //! Which members of a set of properties the program computed.
 
-/// The highest mark, which the members from this place on share.
-const LAST_MARK: u32 = u64::BITS - 1;
-
 /// A mark for each member whose key or text is not part of the program.
 ///
-/// Few events have more than 63 properties. If one of those after the 63rd is computed, all of
-/// them count as computed.
-#[derive(Clone, Copy, Debug, Default)]
+/// Few events have more than 64 properties. Every 64th member shares a mark: if one of them is
+/// computed, all of them count as computed.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Computed {
     marks: u64,
-    /// The number of members, or [`UNCOUNTED`].
-    members: u32,
+    /// The mark of the next member. Members that were put together from others have no places:
+    /// then it is all marks, so that they all count as computed if the next member is.
+    next: u64,
 }
 
-/// The number of members that were put together from others. If one is added that is computed,
-/// all of them count as computed.
-const UNCOUNTED: u32 = u32::MAX;
+impl Default for Computed {
+    fn default() -> Self {
+        Self::NONE
+    }
+}
 
 impl Computed {
-    pub(super) const NONE: Self = Self { marks: 0, members: 0 };
+    pub(super) const NONE: Self = Self { marks: 0, next: 1 };
 
     /// The marks of members of unknown origin: they all count as computed.
     #[cfg(feature = "sqlite")]
-    pub(super) const UNKNOWN: Self = Self { marks: u64::MAX, members: UNCOUNTED };
+    pub(super) const UNKNOWN: Self = Self { marks: u64::MAX, next: u64::MAX };
 
     /// Adds the mark of the next member.
+    #[inline]
     pub(super) fn push(&mut self, is_computed: bool) {
-        if self.members == UNCOUNTED {
-            self.marks |= if is_computed { u64::MAX } else { 0 };
-        } else {
-            self.marks |= u64::from(is_computed) << self.members.min(LAST_MARK);
-            self.members += 1;
+        if is_computed {
+            self.marks |= self.next;
         }
+        self.next = self.next.rotate_left(1);
     }
 
     pub(super) fn any(self) -> bool {
@@ -41,8 +40,7 @@ impl Computed {
 
     /// Returns whether the member at `place` is computed.
     pub(super) fn contains(self, place: usize) -> bool {
-        let place = u32::try_from(place).unwrap_or(LAST_MARK).min(LAST_MARK);
-        self.marks >> place & 1 == 1
+        self.marks >> (place % u64::BITS as usize) & 1 == 1
     }
 
     /// Returns the marks of the members at `places`.
@@ -57,7 +55,7 @@ impl Computed {
     /// Returns marks for any selection of these members and of `others`.
     pub(super) fn mixed_with(self, others: Self) -> Self {
         let marks = if self.any() || others.any() { u64::MAX } else { 0 };
-        Self { marks, members: UNCOUNTED }
+        Self { marks, next: u64::MAX }
     }
 }
 
@@ -66,16 +64,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_of_the_first_63_members_has_a_mark_and_the_rest_share_one() {
-        for computed in 0..100 {
+    fn every_64th_member_shares_a_mark_and_no_other_does() {
+        for computed in 0..200 {
             let mut marks = Computed::NONE;
-            (0..100).for_each(|place| marks.push(place == computed));
-            for place in 0..100 {
-                let expected = if computed < 63 { place == computed } else { place >= 63 };
-                assert_eq!(marks.contains(place), expected, "{computed} of {place}");
+            (0..200).for_each(|place| marks.push(place == computed));
+            for place in 0..200 {
+                assert_eq!(marks.contains(place), place % 64 == computed % 64, "{computed}");
             }
             assert!(marks.of([computed]).contains(0));
-            assert!(!marks.of([(computed + 1) % 63]).any() || computed >= 63);
+            assert!(!marks.of([computed + 1]).any());
         }
     }
 

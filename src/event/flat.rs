@@ -1,7 +1,9 @@
 //! Serialises a flat value as JSON members without braces.
 
+mod macros;
 #[cfg(test)]
 mod tests;
+mod value;
 mod write;
 
 use std::cell::Cell;
@@ -11,7 +13,13 @@ use serde::{
     ser::{Impossible, SerializeMap, SerializeStruct, Serializer},
 };
 
-use self::write::{FlatError, push_bool, push_float, push_key, push_number, push_text};
+#[cfg(feature = "element-events")]
+pub(crate) use self::value::PROGRAM_TEXT;
+use self::{
+    macros::{not_flat, unwraps_and_nests_nothing, unwraps_newtypes_and_has_no_array},
+    value::{Value, Written},
+    write::{FlatError, push_bool, push_float, push_key, push_number, push_text},
+};
 use super::{BorrowedProperties, InvalidEvent, PropertyValue, computed::Computed};
 
 /// Where the texts and keys of an event come from.
@@ -76,6 +84,7 @@ pub(super) fn push_member(
 ) -> Result<(), InvalidEvent> {
     let length = members.len();
     let written = push_key(members, key).and_then(|()| match value {
+        PropertyValue::Array(_) => value.serialize(Value::new(members)).map(|_| ()),
         PropertyValue::Bool(value) => push_bool(members, *value),
         PropertyValue::Float(value) => push_float(members, *value, value.is_finite()),
         PropertyValue::Float32(value) => push_float(members, *value, value.is_finite()),
@@ -106,60 +115,6 @@ const SERDE_JSON_PRIVATE: &str = "$serde_json::private::";
 
 const NOT_FLAT: FlatError = FlatError(InvalidEvent::NotFlat);
 
-/// Implements the serialiser methods that a flat event does not use.
-macro_rules! not_flat {
-    (value: $($method:ident($($argument:ty),*);)*) => {
-        $(fn $method(self, $(_: $argument),*) -> Result<Self::Ok, FlatError> { Err(NOT_FLAT) })*
-    };
-    (compound: $($method:ident($($argument:ty),*) -> $compound:ident;)*) => {
-        $(fn $method(self, $(_: $argument),*) -> Result<Self::$compound, FlatError> { Err(NOT_FLAT) })*
-    };
-}
-
-/// Implements the methods that all serialisers here share: options and newtypes serialise as
-/// their content, and nested values are errors.
-macro_rules! unwraps_and_nests_nothing {
-    ($ok:ty) => {
-        type Ok = $ok;
-        type Error = FlatError;
-        type SerializeSeq = Impossible<$ok, FlatError>;
-        type SerializeTuple = Impossible<$ok, FlatError>;
-        type SerializeTupleStruct = Impossible<$ok, FlatError>;
-        type SerializeTupleVariant = Impossible<$ok, FlatError>;
-        type SerializeStructVariant = Impossible<$ok, FlatError>;
-
-        not_flat! { compound:
-            serialize_seq(Option<usize>) -> SerializeSeq;
-            serialize_tuple(usize) -> SerializeTuple;
-            serialize_tuple_struct(&'static str, usize) -> SerializeTupleStruct;
-            serialize_tuple_variant(&'static str, u32, &'static str, usize) -> SerializeTupleVariant;
-            serialize_struct_variant(&'static str, u32, &'static str, usize) -> SerializeStructVariant;
-        }
-
-        fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<$ok, FlatError> {
-            value.serialize(self)
-        }
-
-        fn serialize_newtype_struct<T: Serialize + ?Sized>(
-            self,
-            _name: &'static str,
-            value: &T,
-        ) -> Result<$ok, FlatError> {
-            value.serialize(self)
-        }
-
-        fn serialize_newtype_variant<T: Serialize + ?Sized>(
-            self,
-            _name: &'static str,
-            _index: u32,
-            _variant: &'static str,
-            _value: &T,
-        ) -> Result<$ok, FlatError> {
-            Err(NOT_FLAT)
-        }
-    };
-}
-
 /// Serialises the event itself, a struct or a map.
 struct Object<'a> {
     out: &'a mut String,
@@ -170,6 +125,7 @@ impl<'a> Serializer for Object<'a> {
     type SerializeStruct = StructMembers<'a>;
 
     unwraps_and_nests_nothing! { Origins }
+    unwraps_newtypes_and_has_no_array! { Origins }
 
     not_flat! { value:
         serialize_bool(bool); serialize_i8(i8); serialize_i16(i16); serialize_i32(i32);
@@ -224,8 +180,12 @@ impl SerializeStruct for StructMembers<'_> {
         value: &T,
     ) -> Result<(), FlatError> {
         match push_property(self.out, key, value)? {
-            Written::Fixed => self.origins.computed.push(false),
             Written::Nothing => {}
+            Written::Fixed => self.origins.computed.push(false),
+            Written::ProgramText => {
+                self.origins.has_text = true;
+                self.origins.computed.push(false);
+            }
             Written::Text => {
                 self.origins.has_text = true;
                 self.origins.computed.push(true);
@@ -272,10 +232,10 @@ impl SerializeMap for MapMembers<'_> {
 
     fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), FlatError> {
         let has_computed_key = self.key.take().ok_or(NOT_FLAT)?;
-        match value.serialize(Scalar { out: self.out }) {
-            Ok(Written::Fixed) => self.computed.push(has_computed_key),
-            Ok(Written::Text) => self.computed.push(true),
+        match value.serialize(Value::new(self.out)) {
             Ok(Written::Nothing) => self.out.truncate(self.before_key),
+            Ok(Written::Fixed | Written::ProgramText) => self.computed.push(has_computed_key),
+            Ok(Written::Text) => self.computed.push(true),
             Err(error) => {
                 self.out.truncate(self.before_key);
                 return Err(error);
@@ -297,107 +257,12 @@ fn push_property<T: Serialize + ?Sized>(
     value: &T,
 ) -> Result<Written, FlatError> {
     let before = out.len();
-    let written = push_key(out, key).and_then(|()| value.serialize(Scalar { out }));
+    let written = push_key(out, key).and_then(|()| value.serialize(Value::new(out)));
     // Even after an error, because a faulty `Serialize` may go on.
-    if !matches!(written, Ok(Written::Fixed | Written::Text)) {
+    if matches!(written, Ok(Written::Nothing) | Err(_)) {
         out.truncate(before);
     }
     written
-}
-
-/// The kind of value that was written for a property.
-enum Written {
-    /// A value constrained by its type: a number, a boolean, the name of a variant.
-    Fixed,
-    /// No property, because the value was `None` or `null`.
-    Nothing,
-    /// Arbitrary text.
-    Text,
-}
-
-/// Serialises one property value.
-struct Scalar<'a> {
-    out: &'a mut String,
-}
-
-macro_rules! scalar {
-    ($($method:ident($value:ty);)*) => {
-        $(fn $method(self, value: $value) -> Result<Written, FlatError> {
-            push_number(self.out, &value).map(|()| Written::Fixed)
-        })*
-    };
-}
-
-impl Serializer for Scalar<'_> {
-    type SerializeMap = Impossible<Written, FlatError>;
-    type SerializeStruct = Impossible<Written, FlatError>;
-
-    unwraps_and_nests_nothing! { Written }
-
-    scalar! {
-        serialize_i8(i8); serialize_i16(i16); serialize_i32(i32); serialize_i64(i64);
-        serialize_u8(u8); serialize_u16(u16); serialize_u32(u32); serialize_u64(u64);
-    }
-
-    fn serialize_bool(self, value: bool) -> Result<Written, FlatError> {
-        push_bool(self.out, value).map(|()| Written::Fixed)
-    }
-
-    fn serialize_char(self, value: char) -> Result<Written, FlatError> {
-        self.serialize_str(value.encode_utf8(&mut [0; 4]))
-    }
-
-    fn serialize_i128(self, value: i128) -> Result<Written, FlatError> {
-        match (i64::try_from(value), u64::try_from(value)) {
-            (Ok(value), _) => self.serialize_i64(value),
-            (_, Ok(value)) => self.serialize_u64(value),
-            _ => Err(NOT_FLAT),
-        }
-    }
-
-    fn serialize_u128(self, value: u128) -> Result<Written, FlatError> {
-        u64::try_from(value).map_err(|_| NOT_FLAT).and_then(|value| self.serialize_u64(value))
-    }
-
-    fn serialize_str(self, value: &str) -> Result<Written, FlatError> {
-        push_text(self.out, value).map(|()| Written::Text)
-    }
-
-    not_flat! { value: serialize_bytes(&[u8]); }
-
-    not_flat! { compound:
-        serialize_map(Option<usize>) -> SerializeMap;
-        serialize_struct(&'static str, usize) -> SerializeStruct;
-    }
-
-    fn serialize_f32(self, value: f32) -> Result<Written, FlatError> {
-        push_float(self.out, value, value.is_finite()).map(|()| Written::Fixed)
-    }
-
-    fn serialize_f64(self, value: f64) -> Result<Written, FlatError> {
-        push_float(self.out, value, value.is_finite()).map(|()| Written::Fixed)
-    }
-
-    fn serialize_none(self) -> Result<Written, FlatError> {
-        Ok(Written::Nothing)
-    }
-
-    fn serialize_unit(self) -> Result<Written, FlatError> {
-        Ok(Written::Nothing)
-    }
-
-    fn serialize_unit_struct(self, _name: &'static str) -> Result<Written, FlatError> {
-        Ok(Written::Nothing)
-    }
-
-    fn serialize_unit_variant(
-        self,
-        _name: &'static str,
-        _index: u32,
-        variant: &'static str,
-    ) -> Result<Written, FlatError> {
-        push_text(self.out, variant).map(|()| Written::Fixed)
-    }
 }
 
 /// Serialises a map key, which must be text. Returns whether the program computed it.
@@ -410,6 +275,7 @@ impl Serializer for MapKey<'_> {
     type SerializeStruct = Impossible<bool, FlatError>;
 
     unwraps_and_nests_nothing! { bool }
+    unwraps_newtypes_and_has_no_array! { bool }
 
     not_flat! { value:
         serialize_bool(bool); serialize_i8(i8); serialize_i16(i16); serialize_i32(i32);

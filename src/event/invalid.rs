@@ -18,9 +18,11 @@ pub enum InvalidEvent {
     /// The name is longer than [`MAX_NAME_BYTES`].
     #[error("the name is longer than {MAX_NAME_BYTES} bytes")]
     NameTooLong,
-    /// A property is an object, a list, bytes, raw JSON, or an integer of more than 64
-    /// bits; or the event is not a struct or map.
-    #[error("an event must be flat: a struct or map of text, 64-bit numbers and booleans")]
+    /// A property is an object, bytes, raw JSON, an integer of more than 64 bits, or an array
+    /// with one of these or with another array; or the event is not a struct or map.
+    #[error(
+        "an event must be flat: a struct or map of text, 64-bit numbers, booleans and arrays of these"
+    )]
     NotFlat,
     /// A float is infinite or not a number, which JSON cannot represent.
     #[error("a float is infinite or not a number")]

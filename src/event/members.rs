@@ -23,10 +23,10 @@ pub(super) fn split(members: &str) -> Option<Vec<Member<'_>>> {
     while !rest.is_empty() {
         let key = &rest[..string_length(rest.as_bytes())?];
         let value = rest[key.len()..].strip_prefix(':')?;
-        let value_length = if value.starts_with('"') {
-            string_length(value.as_bytes())?
-        } else {
-            value.find(',').unwrap_or(value.len())
+        let value_length = match value.as_bytes().first() {
+            Some(b'"') => string_length(value.as_bytes())?,
+            Some(b'[') => array_length(value.as_bytes())?,
+            _ => value.find(',').unwrap_or(value.len()),
         };
         if value_length == 0 {
             return None;
@@ -52,6 +52,20 @@ fn string_length(text: &[u8]) -> Option<usize> {
         match text.get(at)? {
             b'"' => return Some(at + 1),
             b'\\' => at += 2,
+            _ => at += 1,
+        }
+    }
+}
+
+/// Returns the length of the JSON array at the start of `text`, including its brackets. It
+/// holds no array and no object.
+fn array_length(text: &[u8]) -> Option<usize> {
+    let mut at = 1;
+    loop {
+        match text.get(at)? {
+            b']' => return Some(at + 1),
+            b'[' | b'{' => return None,
+            b'"' => at += string_length(&text[at..])?,
             _ => at += 1,
         }
     }

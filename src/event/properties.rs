@@ -10,11 +10,13 @@ use serde::{Serialize, Serializer, de::DeserializeOwned, ser::SerializeMap as _}
 use super::{
     BorrowedProperties, DeserializeError, InvalidEvent, MAX_EVENT_BYTES, PropertyValue,
     computed::Computed,
+    fate::{Inspected, PropertyFate},
     flat,
     members::{self, Key, Member},
 };
 
-/// Flat properties: keys with a string, an integer, a finite float or a boolean.
+/// Flat properties: keys with a string, an integer, a finite float, a boolean, or an array of
+/// these.
 ///
 /// A key that is given twice has the last value. An invalid key or value is remembered and
 /// reported by [`Properties::check`]. An event with such properties is not sent, and is counted
@@ -88,6 +90,14 @@ impl Properties {
         flat::write_flat(event, |properties| {
             Self::check_borrowed(properties).map(|()| properties.into())
         })
+    }
+
+    /// Creates the properties that `event` serialises to. What is wrong with it is reported by
+    /// [`Properties::check`].
+    #[cfg(feature = "element-events")]
+    pub(crate) fn from_serialize_or_problem<T: Serialize>(event: &T) -> Self {
+        Self::from_serialize(event)
+            .unwrap_or_else(|problem| Self { problem: Some(problem), ..Self::none() })
     }
 
     /// Finds what would keep `borrowed` from being captured.
@@ -306,11 +316,11 @@ impl Properties {
         self.has_text
     }
 
-    /// Returns these properties after `decide` has seen each key and, if there is one, its text;
-    /// `None` if all are kept.
+    /// Returns these properties after `decide` has seen each key and its texts; `None` if all are
+    /// kept.
     pub(crate) fn filtered(
         &self,
-        mut decide: impl FnMut(&str, Option<&str>) -> PropertyFate,
+        mut decide: impl FnMut(&str, &[String]) -> PropertyFate,
     ) -> Option<Self> {
         let json = self.to_json();
         let mut members = String::with_capacity(self.members.len());
@@ -318,15 +328,16 @@ impl Properties {
         // This type always writes an object. If it did not, nothing may leave.
         let Ok(parsed) = members::parse(&json) else { return Some(Self::default()) };
         for (Key(key), value) in parsed {
-            let text: Option<String> = serde_json::from_str(value.get()).ok();
-            let fate = decide(&key, text.as_deref());
-            all_kept &= matches!(fate, PropertyFate::Kept);
+            // Only a file that another program wrote has values that cannot be inspected.
+            let inspected = Inspected::new(value);
+            let fate = inspected.as_ref().map(|value| decide(&key, value.texts()));
+            all_kept &= matches!(fate, Some(PropertyFate::Kept));
             match fate {
-                PropertyFate::Kept => flat::push_raw(&mut members, &key, value.get()),
-                PropertyFate::Dropped => {}
-                PropertyFate::Replaced { key: new_key, text } => {
-                    let text = text.map(|text| serde_json::to_string(&text).unwrap_or_default());
-                    let value = text.as_deref().unwrap_or(value.get());
+                Some(PropertyFate::Kept) => flat::push_raw(&mut members, &key, value.get()),
+                None | Some(PropertyFate::Dropped) => {}
+                Some(PropertyFate::Replaced { key: new_key, texts }) => {
+                    let new_value = inspected.and_then(|value| value.with(&texts));
+                    let value = new_value.as_deref().unwrap_or(value.get());
                     flat::push_raw(&mut members, new_key.as_deref().unwrap_or(&key), value);
                 }
             }
@@ -451,18 +462,6 @@ fn has_repeats(members: &[Member<'_>]) -> bool {
     let mut keys: Vec<_> = members.iter().map(|member| member.key).collect();
     keys.sort_unstable();
     keys.windows(2).any(|pair| pair[0] == pair[1])
-}
-
-/// The treatment of one property.
-#[derive(Debug)]
-pub(crate) enum PropertyFate {
-    Dropped,
-    Kept,
-    /// With another key, another text or both.
-    Replaced {
-        key: Option<String>,
-        text: Option<String>,
-    },
 }
 
 impl Serialize for Properties {

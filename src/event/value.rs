@@ -8,6 +8,8 @@ use serde::{Serialize, Serializer};
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub enum PropertyValue {
+    /// An array of values that are no arrays themselves.
+    Array(Vec<Self>),
     /// `true` or `false`.
     Bool(bool),
     /// A floating-point number of double precision; it must be finite.
@@ -24,9 +26,12 @@ pub enum PropertyValue {
 }
 
 impl PropertyValue {
-    /// Returns whether this is a text that is not part of the program.
+    /// Returns whether this is, or holds, a text that is not part of the program.
     pub(super) fn is_computed(&self) -> bool {
-        matches!(self, Self::Text(Cow::Owned(_)))
+        match self {
+            Self::Array(values) => values.iter().any(Self::is_computed),
+            value => matches!(value, Self::Text(Cow::Owned(_))),
+        }
     }
 }
 
@@ -34,6 +39,7 @@ impl PropertyValue {
 impl fmt::Debug for PropertyValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Array(_) => "Array(..)",
             Self::Bool(_) => "Bool(..)",
             Self::Float(_) => "Float(..)",
             Self::Float32(_) => "Float32(..)",
@@ -47,6 +53,7 @@ impl fmt::Debug for PropertyValue {
 impl Serialize for PropertyValue {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
+            Self::Array(values) => serializer.collect_seq(values),
             Self::Bool(value) => serializer.serialize_bool(*value),
             Self::Float(value) => serializer.serialize_f64(*value),
             Self::Float32(value) => serializer.serialize_f32(*value),
@@ -73,6 +80,30 @@ value_from! {
     i8 => Integer, i16 => Integer, i32 => Integer, i64 => Integer,
     u8 => Integer, u16 => Integer, u32 => Integer, u64 => Unsigned,
     String => Text,
+}
+
+macro_rules! array_from {
+    ($($element:ty),* $(,)?) => {
+        $(
+            impl From<Vec<$element>> for PropertyValue {
+                fn from(values: Vec<$element>) -> Self {
+                    Self::Array(values.into_iter().map(Into::into).collect())
+                }
+            }
+
+            impl<const N: usize> From<[$element; N]> for PropertyValue {
+                fn from(values: [$element; N]) -> Self {
+                    Self::Array(values.into_iter().map(Into::into).collect())
+                }
+            }
+        )*
+    };
+}
+
+// Not `u8`: an array of these is bytes, such as a key.
+array_from! {
+    bool, f32, f64, i8, i16, i32, i64, u16, u32, u64,
+    &'static str, Cow<'static, str>, String, PropertyValue,
 }
 
 /// The text is part of the program. Pass a text that was computed as a `String`.

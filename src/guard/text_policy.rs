@@ -21,6 +21,8 @@ use crate::event::Properties;
 /// Numbers and booleans always leave. Numbers are data as well: a phone number in a `u64` field
 /// is not found by any policy.
 ///
+/// An array is computed if one of its elements is.
+///
 /// A property that is refused is removed from its event. An event whose name is computed is
 /// dropped as [`DropReason::Guarded`](crate::DropReason::Guarded). Both are counted in
 /// [`Stats::refused_texts`](crate::Stats::refused_texts). The same holds for super properties

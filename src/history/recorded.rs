@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{History, SentOutcome};
+use super::{
+    History,
+    sent_event::{Addressee, SentOutcome},
+};
 use crate::{
     backend::{Batch, ClosedFuture, DeliveryError, DynBackend, SendFuture},
     event::OutgoingEvent,
@@ -11,7 +14,7 @@ use crate::{
 /// A backend whose requests are noted in `history`.
 pub(crate) struct Recorded {
     pub(crate) backend: Box<dyn DynBackend>,
-    pub(crate) recipient: Arc<str>,
+    pub(crate) to: Arc<Addressee>,
     pub(crate) history: Arc<History>,
 }
 
@@ -24,8 +27,8 @@ struct Attempt<'a> {
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
-        let Recorded { recipient, history, .. } = self.recorded;
-        history.end(recipient, self.batch, self.outcome);
+        let Recorded { to, history, .. } = self.recorded;
+        history.end(to, self.batch, self.outcome);
     }
 }
 
@@ -36,7 +39,7 @@ impl DynBackend for Recorded {
 
     fn send<'a>(&'a self, batch: &'a Batch) -> SendFuture<'a> {
         Box::pin(async move {
-            self.history.begin(&self.recipient, batch);
+            self.history.begin(&self.to, batch);
             let outcome = SentOutcome::Unconfirmed;
             let mut attempt = Attempt { recorded: self, batch, outcome };
             let answer = self.backend.send(batch).await;
@@ -73,6 +76,13 @@ fn outcome_of(answer: &Result<(), DeliveryError>, batch: &Batch) -> SentOutcome 
         batch.len() == 1 && batch.events().all(|event| event.user_properties().is_empty());
     match answer {
         Ok(()) => SentOutcome::Delivered,
+        Err(DeliveryError::Refused { .. }) => SentOutcome::Refused,
+        Err(DeliveryError::Partial(partial)) => match partial.within(batch.len()).dropped() {
+            0 => SentOutcome::Delivered,
+            dropped if dropped == batch.len() => SentOutcome::Refused,
+            // Which of them is not known.
+            _ => SentOutcome::Unconfirmed,
+        },
         Err(DeliveryError::Rejected(_) | DeliveryError::TooLarge(_)) if is_alone => {
             SentOutcome::Refused
         }

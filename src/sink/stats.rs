@@ -38,7 +38,8 @@ pub enum DropReason {
     Unauthorized,
     /// The queue was full, or the buffer in memory between `capture` and the queue.
     QueueFull,
-    /// The backend refused the event itself, when it was alone.
+    /// The backend refused the event itself, when it was alone, or accepted a batch without it,
+    /// or refused its batch for good.
     Rejected,
     /// Still undelivered, and in memory only, when
     /// [`Analytics::shutdown`](crate::Analytics::shutdown) ran out of time, or when
@@ -117,11 +118,13 @@ pub struct QueueStats {
     /// Events that could not be written to the file, or whose file broke afterwards. They waited,
     /// or still wait, in memory only.
     pub not_durable: u64,
-    /// Rows that were deleted unsent because they belong to another user or event type, or are
-    /// damaged.
+    /// Rows that were deleted because they belong to another user or event type, or are damaged.
     pub discarded: u64,
     /// Files that could not be read, and were deleted or set aside for a new one.
     pub unreadable_files: u64,
+    /// Failed attempts to write the history (`SqliteQueue::keep_history`) to the file. The
+    /// entries are in memory, and the next change of the history tries again.
+    pub history_failures: u64,
 }
 
 /// The counters of the events on their way to one backend.

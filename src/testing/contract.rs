@@ -59,7 +59,7 @@ use tokio::select;
 use super::{DeliveryFailure, ReceivedEvent, batch, event, event_at, with_user_properties};
 use crate::{
     backend::{Backend, Batch, DeliveryError},
-    event::{OutgoingEvent, Properties},
+    event::{OutgoingEvent, Properties, PropertyValue},
 };
 
 /// Connects the suite with a backend and its service.
@@ -354,6 +354,14 @@ fn awkward_events() -> Vec<OutgoingEvent> {
                 .with("tenth", 0.1)
                 .with("large_float", 1e300)
                 .with("small_float", -5e-324),
+        ),
+        event(
+            "Arrays",
+            Properties::new()
+                .with("texts", ["", "a,b", "\"quoted\" ] \\", "ünïcødé \u{1f980}"])
+                .with("numbers", [i64::MIN, 0, i64::MAX])
+                .with("mixed", vec![PropertyValue::from(true), 0.5.into(), "text".into()])
+                .with("empty", [0; 0]),
         ),
         event("Booleans", Properties::new().with("yes", true).with("no", false)),
         event(

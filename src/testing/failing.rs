@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::Notify;
 
 use super::recording::{Log, ReceivedBatch, ReceivedEvent};
-use crate::backend::{Backend, Batch, DeliveryError};
+use crate::backend::{Backend, Batch, DeliveryError, PartialDelivery};
 
 /// A failure to simulate: one for each variant of [`DeliveryError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +17,13 @@ use crate::backend::{Backend, Batch, DeliveryError};
 pub enum DeliveryFailure {
     /// [`DeliveryError::Misconfigured`].
     Misconfigured,
+    /// [`DeliveryError::Partial`].
+    Partial(PartialDelivery),
+    /// [`DeliveryError::Refused`].
+    Refused {
+        /// The status of the answer.
+        status: u16,
+    },
     /// [`DeliveryError::Rejected`].
     Rejected,
     /// [`DeliveryError::Throttled`].
@@ -42,6 +49,8 @@ impl From<DeliveryFailure> for DeliveryError {
         let source = Box::new(Simulated);
         match failure {
             DeliveryFailure::Misconfigured => Self::Misconfigured(source),
+            DeliveryFailure::Partial(partial) => Self::Partial(partial),
+            DeliveryFailure::Refused { status } => Self::Refused { status, source },
             DeliveryFailure::Rejected => Self::Rejected(source),
             DeliveryFailure::Throttled { retry_after } => Self::Throttled { retry_after, source },
             DeliveryFailure::TooLarge => Self::TooLarge(source),
@@ -55,6 +64,8 @@ impl From<&DeliveryError> for DeliveryFailure {
     fn from(error: &DeliveryError) -> Self {
         match error {
             DeliveryError::Misconfigured(_) => Self::Misconfigured,
+            DeliveryError::Partial(partial) => Self::Partial(*partial),
+            DeliveryError::Refused { status, .. } => Self::Refused { status: *status },
             DeliveryError::Rejected(_) => Self::Rejected,
             DeliveryError::Throttled { retry_after, .. } => {
                 Self::Throttled { retry_after: *retry_after }

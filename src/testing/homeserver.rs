@@ -3,6 +3,7 @@
 mod account_data;
 mod client;
 mod json;
+mod keys;
 mod mocks;
 mod reply;
 mod request;
@@ -44,6 +45,7 @@ use super::{Fault, FaultRule};
 ///
 /// - A content is kept byte for byte. Synapse drops white space and duplicate keys.
 /// - Sync carries only account data and ignores filters.
+/// - The keys of a client with encryption are accepted and forgotten.
 /// - A sync without news is answered after 20 ms regardless of its `timeout`, or at once
 ///   if that is 0.
 /// - A refresh token is invalid as soon as it has been used, whereas Synapse accepts it
@@ -100,7 +102,7 @@ impl AccountDataServer {
     }
 
     /// Mounts all endpoints on a server: account data, both kinds of sync, login, logout,
-    /// refresh, whoami, filters and `/versions`.
+    /// refresh, whoami, filters, upload and query of keys, and `/versions`.
     ///
     /// They stay mounted until the server is dropped or reset.
     ///
@@ -266,7 +268,9 @@ impl AccountDataServer {
 
     // Requests and faults.
 
-    /// Returns all account-data requests, in the order in which they were applied.
+    /// Returns all account-data requests, in the order in which they were applied, except for
+    /// those for types of the Matrix specification (`m.…`). A client with encryption sends some
+    /// of those itself, at any time.
     pub fn requests(&self) -> Vec<AccountDataRequest> {
         self.state().requests.clone()
     }
@@ -276,7 +280,8 @@ impl AccountDataServer {
         self.state().requests.clear();
     }
 
-    /// Adds a rule by which account-data requests fail. Other requests never fail.
+    /// Adds a rule by which account-data requests fail. Other requests never fail, nor do those
+    /// for types of the Matrix specification (`m.…`).
     ///
     /// Rules for a number of requests are used up first, oldest first. After that, the
     /// newest permanent rule applies.

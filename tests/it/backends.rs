@@ -5,6 +5,12 @@ mod jsonl;
 
 #[cfg(feature = "posthog")]
 mod connections;
+#[cfg(all(feature = "matomo", feature = "otlp", feature = "posthog"))]
+mod hostile;
+#[cfg(feature = "matomo")]
+mod matomo;
+#[cfg(feature = "otlp")]
+mod otlp;
 #[cfg(feature = "posthog")]
 mod posthog;
 #[cfg(feature = "posthog")]

@@ -6,10 +6,7 @@
 //! property; an event counted as reported although consent dropped it) is up to the app: `capture`
 //! does not say whether it accepted an event, so an app cannot rely on that.
 
-use std::{
-    collections::BTreeSet,
-    sync::{Arc, Mutex},
-};
+use std::collections::BTreeSet;
 
 use hyper::Method;
 use matrix_analytics::{
@@ -18,7 +15,7 @@ use matrix_analytics::{
 };
 
 use crate::support::{
-    AnalyticsExt as _, FOREIGN_ID, GatedProxy, SETTLE, World, content, eventually, id_in,
+    AnalyticsExt as _, FOREIGN_ID, GatedProxy, SETTLE, World, content, eventually, id_in, log::Log,
 };
 
 /// Starts a device whose account-data requests are held, and releases its first answer.
@@ -306,10 +303,7 @@ async fn d28_no_log_line_contains_the_id() {
     let log = Log::default();
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(tracing_subscriber::filter::LevelFilter::TRACE)
-        .with_writer({
-            let log = log.clone();
-            move || log.clone()
-        })
+        .with_writer(log.clone())
         .finish();
     let _default = tracing::subscriber::set_default(subscriber);
 
@@ -327,25 +321,10 @@ async fn d28_no_log_line_contains_the_id() {
     eventually(analytics.flush_all()).await;
     eventually(analytics.opt_out().into_future()).await;
 
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let log = log.text();
     let ours: Vec<_> = log.lines().filter(|line| line.contains("matrix_analytics")).collect();
     assert!(!ours.is_empty(), "the failure of the backend is logged");
     for line in log.lines() {
         assert!(!line.contains(id.reveal()) && !line.contains("a-personal-value"), "{line}");
-    }
-}
-
-/// An in-memory log.
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl std::io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! The durable queue, over restarts, crashes, disk failures and withdrawals.
 
+mod arrays;
 mod contract;
 mod encryption;
 mod faults;
@@ -8,6 +9,7 @@ mod foreign;
 mod frozen;
 mod guarded;
 mod hanging;
+mod history;
 #[cfg(unix)]
 mod kill;
 #[cfg(unix)]
@@ -36,6 +38,8 @@ struct Durable {
     world: World,
     device: Device,
     directory: TempDir,
+    /// The size of the history in the file, if there is one.
+    history: Option<usize>,
 }
 
 impl Durable {
@@ -43,7 +47,12 @@ impl Durable {
         let world = World::new().await;
         world.set_content(&content(Some(true), Some(FOREIGN_ID)));
         let device = world.device("PHONE").await;
-        Self { world, device, directory: TempDir::new().unwrap() }
+        Self { world, device, directory: TempDir::new().unwrap(), history: None }
+    }
+
+    /// Returns a device whose file has a history of at most `events`.
+    async fn with_history(events: usize) -> Self {
+        Self { history: Some(events), ..Self::new().await }
     }
 
     fn path(&self) -> PathBuf {
@@ -51,7 +60,14 @@ impl Durable {
     }
 
     fn builder(&self) -> AnalyticsBuilder {
-        self.device.builder().queue(SqliteQueue::new(self.path()))
+        self.builder_on(SqliteQueue::new(self.path()))
+    }
+
+    fn builder_on(&self, queue: SqliteQueue) -> AnalyticsBuilder {
+        match self.history {
+            Some(events) => self.device.builder().history(events).queue(queue.keep_history()),
+            None => self.device.builder().queue(queue),
+        }
     }
 
     /// Starts a process with one backend, and waits for the homeserver's answer.
@@ -109,13 +125,14 @@ fn every_test_named_in_the_documentation_exists() {
         ("frozen", include_str!("durable/frozen.rs")),
         ("guarded", include_str!("durable/guarded.rs")),
         ("hanging", include_str!("durable/hanging.rs")),
+        ("history", include_str!("durable/history.rs")),
         ("kill", include_str!("durable/kill.rs")),
         ("links", include_str!("durable/links.rs")),
         ("numbers", include_str!("durable/numbers.rs")),
         ("text_policy", include_str!("durable/text_policy.rs")),
         ("user_properties", include_str!("durable/user_properties.rs")),
         ("wiped", include_str!("durable/wiped.rs")),
-        ("disk::tests", include_str!("../../src/sink/queue/sqlite/disk.rs")),
+        ("disk::tests", include_str!("../../src/sink/queue/sqlite/disk/tests.rs")),
         ("tests::hanging", include_str!("../../src/sink/queue/sqlite/tests.rs")),
     ];
     let mut named = 0;

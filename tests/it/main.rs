@@ -1,5 +1,7 @@
 //! Integration tests: one file per promise, the consent tables, and tests that cut across promises.
 
+// For the futures of a client with encryption.
+#![recursion_limit = "256"]
 #![expect(clippy::unwrap_used, reason = "a panic fails the test")]
 
 mod a_day;
@@ -14,6 +16,12 @@ mod current;
 mod defects;
 #[cfg(feature = "sqlite")]
 mod durable;
+#[cfg(all(feature = "element-events", feature = "posthog"))]
+mod element_events;
+#[cfg(feature = "health")]
+mod health;
+#[cfg(feature = "health")]
+mod health_page;
 mod interleavings;
 mod live;
 #[cfg(feature = "posthog")]

@@ -1,5 +1,6 @@
 //! P8: no identifier leaves, whatever the app captures.
 
+mod arrays;
 mod closed_vocabulary;
 mod corpus;
 mod sweep;

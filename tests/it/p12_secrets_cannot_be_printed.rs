@@ -61,7 +61,7 @@ async fn no_error_quotes_its_input() {
     let (analytics, _) = device.start_opted_in().await;
     let text = Properties::new().with(VALUE, VALUE);
     let bad = text.clone().with("", VALUE);
-    let nested = BTreeMap::from([(VALUE, [VALUE])]);
+    let nested = BTreeMap::from([(VALUE, [[VALUE]])]);
     let builder = |event_type: &str| {
         matrix_analytics::Analytics::builder(device.client.clone(), event_type).build()
     };

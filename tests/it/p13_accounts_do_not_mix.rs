@@ -4,7 +4,10 @@ use matrix_analytics::{
     Analytics, BuildError, ClosedReason, Consent, ConsentState, ELEMENT_EVENT_TYPE, GateState,
     HoldReason, OptInError, Prompt, Properties, UserProperties,
 };
-use matrix_sdk::ClientBuilder;
+use matrix_sdk::{
+    ClientBuilder, SqliteStateStore, config::StoreConfig,
+    cross_process_lock::CrossProcessLockConfig,
+};
 
 use crate::support::{ALICE, AnalyticsExt as _, Device, World, content, eventually};
 
@@ -80,8 +83,11 @@ async fn two_accounts_in_one_process_share_nothing() {
 async fn another_user_on_the_same_store_inherits_nothing() {
     let world = World::new().await;
     let directory = tempfile::tempdir().unwrap();
-    let on_disk = |builder: ClientBuilder| builder.sqlite_store(directory.path(), None);
     let start = async |login| {
+        // Only the state: matrix-sdk itself refuses the keys of another user.
+        let state = SqliteStateStore::open(directory.path(), None).await.unwrap();
+        let store = StoreConfig::new(CrossProcessLockConfig::SingleProcess).state_store(state);
+        let on_disk = |builder: ClientBuilder| builder.store_config(store);
         let client = world.server.client_with(login, on_disk).await.unwrap();
         Device { client, login: login.clone() }.start().await
     };

@@ -78,7 +78,12 @@ async fn statistics_reports_and_the_receipt_are_objects_without_the_id() {
                 "kept": 0,
                 "dropped": {"invalid": 1},
             }],
-            "queue": {"not_durable": 0, "discarded": 0, "unreadable_files": 0},
+            "queue": {
+                "not_durable": 0,
+                "discarded": 0,
+                "history_failures": 0,
+                "unreadable_files": 0,
+            },
             "guarded": {"user_id": 1},
             "refused_texts": 0,
         }),

@@ -1,9 +1,12 @@
 //! Shared test fixtures: a homeserver, devices of one account, frozen time, and a proxy that holds
 //! requests.
 
-#[cfg(feature = "posthog")]
+#[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog"))]
 pub(crate) mod collector;
 mod gated_proxy;
+pub(crate) mod log;
+#[cfg(feature = "matomo")]
+pub(crate) mod matomo;
 
 use std::{
     path::Path,
@@ -86,6 +89,13 @@ impl World {
     pub(crate) async fn new() -> Self {
         let frozen = FrozenTime::new();
         Self { server: AccountDataServer::start().await, _frozen: frozen }
+    }
+
+    /// Creates a world whose homeserver answers what other mocks on `server` do not.
+    #[cfg(feature = "health")]
+    pub(crate) async fn on(server: &wiremock::MockServer) -> Self {
+        let frozen = FrozenTime::new();
+        Self { server: AccountDataServer::mount(server).await, _frozen: frozen }
     }
 
     /// Logs in a device of Alice.

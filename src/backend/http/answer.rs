@@ -10,21 +10,38 @@ use reqwest::{
 use super::HttpError;
 use crate::backend::DeliveryError;
 
-/// A response without its body.
-#[derive(Debug)]
+/// A response.
 pub(in crate::backend) struct Answer {
-    status: StatusCode,
+    pub(in crate::backend) status: StatusCode,
     /// The time that the service asked to wait.
-    retry_after: Option<Duration>,
+    pub(in crate::backend) retry_after: Option<Duration>,
+    #[cfg_attr(
+        not(any(feature = "matomo", feature = "otlp")),
+        expect(dead_code, reason = "PostHog says all with the status")
+    )]
+    pub(in crate::backend) body: AnswerBody,
+}
+
+/// The body of a response.
+pub(in crate::backend) enum AnswerBody {
+    /// It ended before it was complete.
+    Incomplete,
+    /// It has more bytes than are read.
+    TooLong,
+    #[cfg_attr(
+        not(any(feature = "matomo", feature = "otlp")),
+        expect(dead_code, reason = "PostHog says all with the status")
+    )]
+    Whole(Vec<u8>),
 }
 
 impl Answer {
-    pub(super) fn new(status: StatusCode, headers: &HeaderMap) -> Self {
+    pub(super) fn new(status: StatusCode, headers: &HeaderMap, body: AnswerBody) -> Self {
         let retry_after = headers
             .get(RETRY_AFTER)
             .and_then(|value| value.to_str().ok())
             .and_then(|value| parse_retry_after(value, SystemTime::now()));
-        Self { status, retry_after }
+        Self { status, retry_after, body }
     }
 
     /// Returns the meaning of the status, for a service that accepts either the whole
@@ -33,9 +50,13 @@ impl Answer {
     /// Only a status that blames the batch itself can cost events. A status that the
     /// service never sends comes from a wrong URL or a proxy, which can be corrected while
     /// the events wait.
+    #[cfg_attr(
+        not(any(feature = "matomo", feature = "posthog", test)),
+        expect(dead_code, reason = "OTLP has its own meaning of a status")
+    )]
     pub(in crate::backend) fn verdict(&self) -> Result<(), DeliveryError> {
-        let Self { status, retry_after } = *self;
-        let source = Box::new(HttpError::Status(status));
+        let Self { status, retry_after, .. } = *self;
+        let source = HttpError::Status(status).boxed();
         Err(match status.as_u16() {
             200..=299 => return Ok(()),
             400 | 422 => DeliveryError::Rejected(source),
@@ -69,10 +90,13 @@ mod tests {
 
     fn outcome(status: u16, retry_after: Option<Duration>) -> String {
         let status = StatusCode::from_u16(status).unwrap();
-        let result = Answer { status, retry_after }.verdict();
+        let body = AnswerBody::Whole(Vec::new());
+        let result = Answer { status, retry_after, body }.verdict();
         let mut name = match result {
             Ok(()) => "ok".to_owned(),
             Err(DeliveryError::Misconfigured(_)) => "misconfigured".to_owned(),
+            Err(DeliveryError::Partial(_)) => "partial".to_owned(),
+            Err(DeliveryError::Refused { .. }) => "refused".to_owned(),
             Err(DeliveryError::Rejected(_)) => "rejected".to_owned(),
             Err(DeliveryError::Throttled { .. }) => "throttled".to_owned(),
             Err(DeliveryError::TooLarge(_)) => "too large".to_owned(),

@@ -1,5 +1,9 @@
 //! The body of a request to `/batch/`.
 
+use std::sync::LazyLock;
+
+use aho_corasick::AhoCorasick;
+
 use super::ApiKey;
 use crate::{
     backend::Batch,
@@ -99,27 +103,10 @@ fn push_members(out: &mut Vec<u8>, properties: &Properties) {
 /// The only false positives are strings that equal such a key, and keys or texts with
 /// Unicode escapes. This saves parsing nearly every event.
 fn may_have_reserved_key(members: &str) -> bool {
+    static QUOTED_KEYS: LazyLock<Option<AhoCorasick>> =
+        LazyLock::new(|| AhoCorasick::new(RESERVED_KEYS.map(|key| format!(r#""{key}""#))).ok());
     // A key may be spelled with escapes, which only a parser can resolve.
-    members.contains(r"\u")
-        || members.match_indices('"').any(|(quote, _)| {
-            let rest = &members[quote + 1..];
-            matches!(rest.as_bytes().first(), Some(b'$' | b'a' | b'c' | b'd' | b't'))
-                && RESERVED_KEYS
-                    .iter()
-                    .any(|key| rest.strip_prefix(key).is_some_and(|after| after.starts_with('"')))
-        })
-}
-
-#[cfg(feature = "posthog-gzip")]
-pub(super) fn gzip(body: &[u8]) -> std::io::Result<Vec<u8>> {
-    use std::io::Write as _;
-
-    let mut encoder = flate2::write::GzEncoder::new(
-        Vec::with_capacity(body.len() / 4),
-        flate2::Compression::default(),
-    );
-    encoder.write_all(body)?;
-    encoder.finish()
+    members.contains(r"\u") || QUOTED_KEYS.as_ref().is_none_or(|keys| keys.is_match(members))
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use reqwest::{Certificate, Proxy, Url};
 use super::{ApiKey, PostHog};
 use crate::backend::{
     BoxError,
-    http::{HttpClient, HttpSettings},
+    http::{EndpointError, HttpClient, HttpSettings, endpoint_url},
 };
 
 /// A builder of a [`PostHog`]; created by [`PostHog::builder`].
@@ -16,7 +16,7 @@ pub struct PostHogBuilder {
     endpoint: String,
     key: ApiKey,
     http: HttpSettings,
-    #[cfg(feature = "posthog-gzip")]
+    #[cfg(feature = "gzip")]
     gzip: bool,
 }
 
@@ -35,13 +35,13 @@ impl PostHogBuilder {
             endpoint: endpoint.to_owned(),
             key: ApiKey(api_key.into()),
             http: HttpSettings::default(),
-            #[cfg(feature = "posthog-gzip")]
+            #[cfg(feature = "gzip")]
             gzip: true,
         }
     }
 
     /// Sets whether the requests are compressed. They are, unless this is called with `false`.
-    #[cfg(feature = "posthog-gzip")]
+    #[cfg(feature = "gzip")]
     pub fn gzip(mut self, gzip: bool) -> Self {
         self.gzip = gzip;
         self
@@ -124,7 +124,7 @@ impl PostHogBuilder {
             url,
             key: self.key,
             http: HttpClient::new(self.http),
-            #[cfg(feature = "posthog-gzip")]
+            #[cfg(feature = "gzip")]
             gzip: self.gzip,
         })
     }
@@ -189,21 +189,13 @@ fn check_key(key: &str) -> Result<(), PostHogBuildError> {
 }
 
 fn batch_url(endpoint: &str) -> Result<Url, PostHogBuildError> {
-    let mut url =
-        Url::parse(endpoint).map_err(|error| PostHogBuildError::EndpointUrl(error.into()))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return Err(PostHogBuildError::EndpointScheme);
-    }
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(PostHogBuildError::EndpointCredentials);
-    }
-    if url.query().is_some() || url.fragment().is_some() {
-        return Err(PostHogBuildError::EndpointQuery);
-    }
-    if let Ok(mut segments) = url.path_segments_mut() {
-        segments.pop_if_empty().extend(["batch", ""]);
-    }
-    Ok(url)
+    endpoint_url(endpoint, &["batch", ""], &[]).map_err(|error| match error {
+        EndpointError::Credentials => PostHogBuildError::EndpointCredentials,
+        EndpointError::Query => PostHogBuildError::EndpointQuery,
+        EndpointError::Scheme => PostHogBuildError::EndpointScheme,
+        EndpointError::Url(source) => PostHogBuildError::EndpointUrl(source),
+        EndpointError::Path => PostHogBuildError::EndpointUrl(error.into()),
+    })
 }
 
 #[cfg(test)]

@@ -29,9 +29,13 @@ fn members_are_split_where_a_parser_splits_them() {
     for key in TEXTS {
         for value in TEXTS.iter().chain(&["", "line\nbreak", "\u{0}", "\u{7f}"]).copied() {
             let mut members = String::new();
-            for value in
-                [PropertyValue::from(value), PropertyValue::from(-1.5), PropertyValue::from(true)]
-            {
+            for value in [
+                PropertyValue::from(value),
+                PropertyValue::from(-1.5),
+                PropertyValue::from([value, key]),
+                PropertyValue::from([0; 0]),
+                PropertyValue::from(true),
+            ] {
                 push_member(&mut members, key, &value).unwrap();
             }
             let json = format!("{{{members}}}");
@@ -48,7 +52,22 @@ fn members_are_split_where_a_parser_splits_them() {
 
 #[test]
 fn text_that_is_not_a_list_of_members_is_not_split() {
-    for bad in ["a", ",", "\"a", "\"a\\", "\"a\"", "\"a\":", "\"a\":1,", "\"a\":\"", "\"a\":1,2"] {
+    for bad in [
+        "a",
+        ",",
+        "\"a",
+        "\"a\\",
+        "\"a\"",
+        "\"a\":",
+        "\"a\":1,",
+        "\"a\":\"",
+        "\"a\":1,2",
+        "\"a\":[",
+        "\"a\":[\"b]",
+        "\"a\":[[]]",
+        "\"a\":[{}]",
+        "\"a\":[1]2",
+    ] {
         assert!(split(bad).is_none(), "{bad}");
     }
     assert!(split("").unwrap().is_empty());
@@ -71,6 +90,9 @@ fn an_event_is_written_as_serde_json_writes_it() {
         huge: f64,
         negative_zero: f64,
         whole: f64,
+        pair: (&'a str, bool),
+        floats: Vec<f32>,
+        empty: [bool; 0],
     }
 
     for text in TEXTS.iter().chain(&["", "line\nbreak", "\u{0}", "\u{7f}", &"long".repeat(100)]) {
@@ -88,10 +110,44 @@ fn an_event_is_written_as_serde_json_writes_it() {
             huge: f64::MAX,
             negative_zero: -0.0,
             whole: 3.0,
+            pair: (text, true),
+            floats: vec![0.1, -1e30],
+            empty: [],
         };
         let members = members(&all).unwrap();
         assert_eq!(format!("{{{members}}}"), serde_json::to_string(&all).unwrap());
     }
+}
+
+/// Returns what a value becomes as the only property of an event.
+fn property<T: Serialize>(value: T) -> Result<String, InvalidEvent> {
+    members(&std::collections::BTreeMap::from([("a", value)]))
+}
+
+#[test]
+fn an_array_holds_everything_but_arrays_objects_and_bytes() {
+    use serde_json::json;
+
+    assert_eq!(property([None, Some(1), None, Some(2)]).unwrap(), r#""a":[1,2]"#);
+    assert_eq!(property(json!([null, "x", null])).unwrap(), r#""a":["x"]"#);
+    assert_eq!(property(((), (), 'c')).unwrap(), r#""a":["c"]"#);
+    assert_eq!(property([1_u16]).unwrap(), r#""a":[1]"#);
+    assert_eq!(property(Some([Some(true)])).unwrap(), r#""a":[true]"#);
+    for nested in [json!([["x"]]), json!([1, []]), json!(["x", {}]), json!({"b": []})] {
+        assert_eq!(property(&nested), Err(InvalidEvent::NotFlat), "{nested}");
+    }
+    assert_eq!(property(b"key"), Err(InvalidEvent::NotFlat));
+    assert_eq!(property(vec![7_u8]), Err(InvalidEvent::NotFlat));
+    assert_eq!(property([1.0, f64::NAN]), Err(InvalidEvent::NotFinite));
+    assert_eq!(property([u128::MAX]), Err(InvalidEvent::NotFlat));
+    assert_eq!(members(&["an array is no event"]), Err(InvalidEvent::NotFlat));
+}
+
+#[test]
+fn an_array_counts_with_its_brackets_and_commas() {
+    let fits = (crate::event::MAX_EVENT_BYTES - "\"a\":[]".len()) / 2;
+    assert!(property(vec![1_u32; fits]).is_ok());
+    assert_eq!(property(vec![1_u32; fits + 1]), Err(InvalidEvent::TooLarge));
 }
 
 #[test]

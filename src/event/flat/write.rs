@@ -129,6 +129,11 @@ pub(super) fn push_number<T: Serialize>(out: &mut String, value: &T) -> Result<(
     check_size(out)
 }
 
+pub(super) fn close_array(out: &mut String) -> Result<(), FlatError> {
+    out.push(']');
+    check_size(out)
+}
+
 fn check_size(out: &str) -> Result<(), FlatError> {
     if out.len() > MAX_EVENT_BYTES { Err(FlatError(InvalidEvent::TooLarge)) } else { Ok(()) }
 }

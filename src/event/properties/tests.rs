@@ -13,6 +13,7 @@ use crate::event::MAX_EVENT_BYTES;
 /// event.
 #[derive(Clone, Debug)]
 enum Given {
+    Array(Vec<Given>),
     Bool(bool),
     F32(f32),
     F64(f64),
@@ -23,7 +24,9 @@ enum Given {
 
 impl Given {
     fn any(dice: &mut fastrand::Rng) -> Self {
-        match dice.u8(..10) {
+        match dice.u8(..11) {
+            // One in a hundred holds another array.
+            10 => Self::Array((0..dice.usize(..3)).map(|_| Self::any(dice)).collect()),
             0 => Self::Bool(dice.bool()),
             1 => Self::F32(f32::from_bits(dice.u32(..))),
             2 => Self::F32(10_f32.powi(dice.i32(-44..39))),
@@ -40,6 +43,7 @@ impl Given {
 
     fn named(&self) -> PropertyValue {
         match self {
+            Self::Array(values) => PropertyValue::Array(values.iter().map(Self::named).collect()),
             Self::Bool(value) => (*value).into(),
             Self::F32(value) => (*value).into(),
             Self::F64(value) => (*value).into(),
@@ -53,6 +57,7 @@ impl Given {
 impl Serialize for Given {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
+            Self::Array(values) => values.serialize(serializer),
             Self::Bool(value) => value.serialize(serializer),
             Self::F32(value) => value.serialize(serializer),
             Self::F64(value) => value.serialize(serializer),
@@ -236,4 +241,30 @@ fn properties_are_equal_by_their_last_values_in_any_order() {
     assert_ne!(one, Properties::new().with("a", "1").with("b", "x"));
     assert_ne!(one, one.clone().with("c", f64::NAN));
     assert_eq!(Properties::new(), Properties::from_iter(Vec::<(String, bool)>::new()));
+}
+
+#[test]
+fn arrays_are_joined_compared_and_removed_as_other_values_are() {
+    let one = Properties::new().with("a", ["x,y", "]"]).with("b", 1);
+    let other = Properties::new().with("b", [2, 3]).with("c", [0; 0]);
+    let joined = other.over(&one);
+    assert_eq!(joined.to_json(), r#"{"a":["x,y","]"],"b":[2,3],"c":[]}"#);
+    assert_eq!(joined.without_same(&one).to_json(), r#"{"b":[2,3],"c":[]}"#);
+    assert_eq!(joined, one.with("c", Vec::<bool>::new()).with("b", vec![2, 3]));
+    let nested = PropertyValue::Array(vec![PropertyValue::from([1])]);
+    assert_eq!(Properties::new().with("a", nested).check(), Err(InvalidEvent::NotFlat));
+    assert_eq!(format!("{:?}", PropertyValue::from(["personal"])), "Array(..)");
+}
+
+#[test]
+fn a_value_that_cannot_be_inspected_is_dropped() {
+    let read = Properties {
+        members: r#""a":{"b":"c"},"d":[["e"]],"f":[1,"g"]"#.to_owned(),
+        ..Properties::default()
+    };
+    let seen = |key: &str, texts: &[String]| {
+        assert_eq!((key, texts), ("f", &["g".to_owned()][..]));
+        PropertyFate::Kept
+    };
+    assert_eq!(read.filtered(seen).unwrap().to_json(), r#"{"f":[1,"g"]}"#);
 }

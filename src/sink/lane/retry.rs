@@ -22,7 +22,10 @@ const LONGEST_FLUSH_WAIT: Duration = Duration::from_secs(5);
 /// A decision about a batch that was not delivered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RetryDecision {
+    /// Drop the event.
     Drop(DropReason),
+    /// Drop all events, without a search for the cause.
+    DropBatch,
     /// Send the first half by itself.
     Halve,
     /// Keep all events, and wait until the configuration may have changed.
@@ -81,6 +84,8 @@ pub(super) fn decide(
     jitter: f64,
 ) -> RetryDecision {
     match error {
+        // `Partial` is no failure, and is accounted for before this is asked.
+        DeliveryError::Partial(_) | DeliveryError::Refused { .. } => RetryDecision::DropBatch,
         DeliveryError::Rejected(_) => refused(events, DropReason::Rejected),
         DeliveryError::TooLarge(_) => refused(events, DropReason::TooLarge),
         DeliveryError::Unauthorized(_) | DeliveryError::Misconfigured(_) => {
@@ -135,11 +140,12 @@ mod tests {
 
     #[test]
     fn each_class_of_failure_has_its_decision() {
-        use RetryDecision::{Drop, Halve, Park};
+        use RetryDecision::{Drop, DropBatch, Halve, Park};
 
         let parked = Park(wait(3_600_000, 5_000, 100));
         let transient = RetryDecision::Wait(wait(1_500, 1_000, 100));
         for (error, events, failures, decision) in [
+            (DeliveryError::Refused { status: 404, source: source() }, 5, 1, DropBatch),
             (DeliveryError::Rejected(source()), 5, 1, Halve),
             (DeliveryError::Rejected(source()), 1, 1, Drop(DropReason::Rejected)),
             (DeliveryError::TooLarge(source()), 2, 1, Halve),

@@ -79,11 +79,17 @@ impl RetryState {
     /// Updates the state after a refusal of `events` events, and pauses if refusals are
     /// too frequent. A single event has been dropped.
     pub(super) fn refuse(&mut self, now: Instant, events: usize) {
+        self.batch_events = (events / 2).max(1);
+        self.suspects = if events > 1 { events } else { 0 };
+        self.refuse_batch(now);
+    }
+
+    /// Updates the state after a whole batch was dropped because it was refused for good, and
+    /// pauses if refusals are too frequent.
+    pub(super) fn refuse_batch(&mut self, now: Instant) {
         self.failures = 0;
         self.scheduled = None;
         self.parked = false;
-        self.batch_events = (events / 2).max(1);
-        self.suspects = if events > 1 { events } else { 0 };
         // Not even a flush shortens this pause, because the next event may be bad as well.
         let pause = self.refusals.add(now, fastrand::f64());
         self.pause = pause.map(|time| Pause::new(now, Wait::fixed(time)));

@@ -9,6 +9,7 @@ use super::{
     retry_state::RetryState,
 };
 use crate::{
+    backend::{DeliveryError, PartialDelivery},
     event::UserProperties,
     gate::{Gate, Pass},
     sink::{limits::Limits, queue::Queued, stats::DropReason},
@@ -36,6 +37,10 @@ impl Lane {
         // Made before the lock is taken, because it logs, and the log subscriber is code of
         // the app.
         let decision = match outcome {
+            Outcome::Answered(Err(DeliveryError::Partial(_))) => {
+                self.warn_of_partial_delivery(retries);
+                None
+            }
             Outcome::Answered(Err(_)) | Outcome::Panicked => {
                 // User properties count as one more event, so that a refused event which
                 // carries them is sent again without them.
@@ -53,12 +58,32 @@ impl Lane {
                 state.user.delivered(carried.as_ref());
                 retries.succeed(batch.len(), limits.batch_events);
             }
+            Outcome::Answered(Err(DeliveryError::Partial(partial))) => {
+                let PartialDelivery { expired, rejected, too_large } = partial.within(batch.len());
+                state.drops.add(DropReason::Expired, expired);
+                state.drops.add(DropReason::Rejected, rejected);
+                state.drops.add(DropReason::TooLarge, too_large);
+                let dropped = expired + rejected + too_large;
+                state.delivered += (batch.len() - dropped) as u64;
+                // The event that carried the properties may be one of those dropped.
+                if dropped == 0 {
+                    state.user.delivered(carried.as_ref());
+                } else {
+                    gave_up_user = state.user.refused(carried.is_some());
+                }
+                retries.succeed(batch.len(), limits.batch_events);
+                // Such answers may follow each other.
+                retries.warned = true;
+            }
             Outcome::Answered(Err(_)) | Outcome::Panicked => {
-                if matches!(decision, Some(RetryDecision::Drop(_) | RetryDecision::Halve)) {
+                use RetryDecision::{Drop, DropBatch, Halve};
+
+                if matches!(decision, Some(Drop(_) | DropBatch | Halve)) {
                     gave_up_user = state.user.refused(carried.is_some());
                 }
                 match decision {
-                    Some(RetryDecision::Drop(reason)) => state.drops.add(reason, batch.len()),
+                    Some(Drop(reason)) => state.drops.add(reason, batch.len()),
+                    Some(DropBatch) => state.drops.add(DropReason::Rejected, batch.len()),
                     _ => state.put_back(batch, gate.epoch()),
                 }
                 if retries.pause.is_some() {
@@ -76,6 +101,12 @@ impl Lane {
         self.progressed.notify_waiters();
         if gave_up_user {
             warn!(backend = self.name(), "user properties were refused too often: dropped");
+        }
+    }
+
+    fn warn_of_partial_delivery(&self, retries: &RetryState) {
+        if !retries.warned {
+            warn!(backend = self.name(), "some events are refused");
         }
     }
 
@@ -101,6 +132,7 @@ impl Lane {
         };
         match decision {
             RetryDecision::Drop(_) | RetryDecision::Halve => retries.refuse(now, events),
+            RetryDecision::DropBatch => retries.refuse_batch(now),
             RetryDecision::Park(wait) => retries.park(now, wait),
             RetryDecision::Wait(wait) => retries.wait(now, wait),
         }

@@ -7,6 +7,7 @@ mod file;
 mod first_look;
 #[cfg(feature = "testing")]
 mod hanging_disk;
+mod history;
 pub(crate) mod journal;
 pub(crate) mod open_settings;
 mod orders;
@@ -95,6 +96,7 @@ use self::open_settings::OpenSettings;
 pub struct SqliteQueue {
     path: PathBuf,
     passphrase: Option<Zeroizing<String>>,
+    keeps_history: bool,
     #[cfg(feature = "testing")]
     disk: HangingDisk,
 }
@@ -116,6 +118,7 @@ impl SqliteQueue {
         Self {
             path: path.into(),
             passphrase: None,
+            keeps_history: false,
             #[cfg(feature = "testing")]
             disk: HangingDisk::default(),
         }
@@ -127,6 +130,28 @@ impl SqliteQueue {
     pub fn on_disk(mut self, disk: &HangingDisk) -> Self {
         self.disk = disk.clone();
         self
+    }
+
+    /// Keeps the history in the file as well, so that it outlives the process; no effect unless
+    /// [`AnalyticsBuilder::history`](crate::AnalyticsBuilder::history) is set.
+    ///
+    /// The next start reads it, whole, if the consent has not changed. It has the same bounds as
+    /// in memory, is encrypted as the events are, and is wiped with them. A request that was in
+    /// progress when the process ended is
+    /// [`Unconfirmed`](crate::SentOutcome::Unconfirmed). A start without this option deletes it.
+    ///
+    /// Entries are written in the background. If the disk fails, they are in memory only, and
+    /// [`QueueStats::history_failures`](crate::QueueStats::history_failures) counts that.
+    ///
+    /// The guard of a later start does not change it, because it shows what was sent, or tried.
+    #[must_use]
+    pub fn keep_history(mut self) -> Self {
+        self.keeps_history = true;
+        self
+    }
+
+    pub(crate) fn keeps_history(&self) -> bool {
+        self.keeps_history
     }
 
     /// Returns the path, and whether the events are encrypted.
@@ -150,8 +175,8 @@ impl SqliteQueue {
     /// The following stays readable: the number of events, their sizes and the times at
     /// which they were written; the [`name`](crate::Backend::name) of each backend and the
     /// number of events that it has taken; the backends that user properties wait for, and
-    /// their sizes; and the epochs. A file that was created without a passphrase is
-    /// encrypted when it is opened with one.
+    /// their sizes; the number of entries in the history, and their sizes; and the epochs. A file
+    /// that was created without a passphrase is encrypted when it is opened with one.
     #[must_use]
     pub fn passphrase(mut self, passphrase: impl Into<String>) -> Self {
         self.passphrase = Some(Zeroizing::new(passphrase.into()));

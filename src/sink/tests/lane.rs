@@ -3,6 +3,7 @@
 //! Tests of the whole sink advance time by hand. These let paused time run, so that a day
 //! passes in milliseconds.
 
+mod dropped_parts;
 mod flushes;
 mod outages;
 mod refusals;

@@ -80,6 +80,9 @@ impl AccountDataServer {
             .restore_session(session, RoomLoadSettings::default())
             .await
             .map_err(ClientError::Restore)?;
+        // Their requests must not mix with those of the test.
+        #[cfg(feature = "health")]
+        client.encryption().wait_for_e2ee_initialization_tasks().await;
         Ok(client)
     }
 }

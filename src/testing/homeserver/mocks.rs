@@ -75,9 +75,14 @@ impl Shared {
         let decision = match route {
             Route::AccountData(path) => {
                 let method = path.method;
-                self.run_hook(method, Moment::BeforeApplied);
+                let has_hooks = !path.is_of_specification();
+                if has_hooks {
+                    self.run_hook(method, Moment::BeforeApplied);
+                }
                 let decision = self.state().account_data(path, request);
-                self.run_hook(method, Moment::BeforeAnswered);
+                if has_hooks {
+                    self.run_hook(method, Moment::BeforeAnswered);
+                }
                 decision
             }
             other => Decision::Answer(self.state().other(&other, request)),
@@ -107,6 +112,8 @@ impl State {
         let reply = match route {
             Route::AccountData(_) | Route::AccountDataWrongMethod => Ok(Reply::unrecognized(405)),
             Route::Filter => self.filter(request),
+            Route::KeysQuery => self.keys_query(request),
+            Route::KeysUpload => self.keys_upload(request),
             Route::Login => Ok(self.login(request)),
             Route::LoginFlows => Ok(Self::login_flows()),
             Route::Logout => self.logout(request),

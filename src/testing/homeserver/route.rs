@@ -11,6 +11,8 @@ pub(super) enum Route {
     /// A method that Synapse does not support for account data.
     AccountDataWrongMethod,
     Filter,
+    KeysQuery,
+    KeysUpload,
     Login,
     LoginFlows,
     Logout,
@@ -28,6 +30,13 @@ pub(super) struct AccountDataPath {
     pub(super) method: AccountDataMethod,
     pub(super) user_id: String,
     pub(super) event_type: String,
+}
+
+impl AccountDataPath {
+    /// Returns whether the type of the event belongs to the Matrix specification.
+    pub(super) fn is_of_specification(&self) -> bool {
+        self.event_type.starts_with("m.")
+    }
 }
 
 impl Route {
@@ -55,6 +64,8 @@ impl Route {
             }
             ("POST", ["user", _, "filter"]) => Some(Self::Filter),
             ("GET", ["account", "whoami"]) => Some(Self::Whoami),
+            ("POST", ["keys", "query"]) => Some(Self::KeysQuery),
+            ("POST", ["keys", "upload"]) => Some(Self::KeysUpload),
             ("GET", ["login"]) => Some(Self::LoginFlows),
             ("POST", ["login"]) => Some(Self::Login),
             ("POST", ["logout"]) => Some(Self::Logout),

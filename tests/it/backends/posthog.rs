@@ -17,7 +17,7 @@ use wiremock::{
 };
 
 use super::{object, text, time};
-#[cfg(feature = "posthog-gzip")]
+#[cfg(feature = "gzip")]
 use crate::support::collector::unzipped;
 use crate::support::collector::{Answer, Collector, OK, uncompressed};
 
@@ -234,7 +234,7 @@ async fn no_property_of_the_app_replaces_one_of_the_crate() {
     );
 }
 
-#[cfg(feature = "posthog-gzip")]
+#[cfg(feature = "gzip")]
 #[tokio::test]
 async fn bodies_are_compressed_unless_the_app_turns_that_off() {
     let server = MockServer::start().await;

@@ -30,14 +30,14 @@ async fn leave(durable: &Durable) {
 
 fn encrypted(durable: &Durable) -> AnalyticsBuilder {
     let queue = SqliteQueue::new(durable.path()).passphrase("open sesame");
-    durable.device.builder().queue(queue).backend(down())
+    durable.builder_on(queue).backend(down())
 }
 
 /// The key is committed together with the rows. If the first encryption fails, the rows stay
 /// readable.
 #[tokio::test]
 async fn a_first_encryption_that_fails_halfway_loses_nothing() {
-    let durable = Durable::new().await;
+    let durable = Durable::with_history(100).await;
     leave(&durable).await;
     let connection = Connection::open(durable.path()).unwrap();
     connection
@@ -110,7 +110,7 @@ async fn no_plain_byte_is_left_of_an_encrypted_file() {
     let mut left = Vec::new();
     // Only two, because deriving a key from a passphrase takes seconds.
     for seed in 0..2 {
-        let durable = Durable::new().await;
+        let durable = Durable::with_history(100).await;
         leave_marked(&durable, &mut fastrand::Rng::with_seed(seed)).await;
         let analytics = encrypted(&durable).build().await.unwrap();
         left.push(marked(durable.directory.path()));
@@ -143,7 +143,7 @@ async fn no_byte_is_left_of_a_text_that_a_new_detector_redacted() {
 async fn no_byte_is_left_of_rows_of_random_sizes_that_were_withdrawn() {
     let mut left = Vec::new();
     for seed in 0..SEEDS {
-        let durable = Durable::new().await;
+        let durable = Durable::with_history(100).await;
         leave_marked(&durable, &mut fastrand::Rng::with_seed(seed)).await;
         let analytics = durable.builder().do_not_track().build().await.unwrap();
         durable.end(analytics).await;

@@ -153,7 +153,7 @@ async fn the_database_of_another_program_is_refused_and_unchanged() {
 async fn a_file_of_a_newer_version_is_refused_and_unchanged() {
     let durable = Durable::new().await;
     leave(&durable, 1).await;
-    Connection::open(durable.path()).unwrap().pragma_update(None, "user_version", 2).unwrap();
+    Connection::open(durable.path()).unwrap().pragma_update(None, "user_version", 3).unwrap();
     let error = refusal(&durable, SqliteQueue::new(durable.path())).await;
     assert!(matches!(error, QueueError::Newer), "{error:?}");
     assert_eq!(durable.rows(), 1);
@@ -361,8 +361,7 @@ impl SmallDisk {
     async fn start(&self, durable: &Durable) -> Analytics {
         let backend = FailingBackend::new();
         backend.fail_always(DeliveryFailure::Transient);
-        let builder =
-            durable.device.builder().backend(backend).queue(SqliteQueue::new(self.path()));
+        let builder = durable.builder_on(SqliteQueue::new(self.path())).backend(backend);
         let analytics = builder.build().await.unwrap();
         analytics.confirmed().await;
         analytics
@@ -425,7 +424,7 @@ async fn on_a_full_disk_events_wait_in_memory_until_there_is_room() {
 #[tokio::test]
 async fn on_a_full_disk_a_withdrawal_still_wipes() {
     let Some(disk) = SmallDisk::mount() else { return };
-    let durable = Durable::new().await;
+    let durable = Durable::with_history(100).await;
     let analytics = disk.start(&durable).await;
     for _ in 0..100 {
         analytics.capture_one("Withdrawn");

@@ -71,7 +71,7 @@ async fn the_database_of_another_program_and_its_logs_keep_every_byte() {
 
 #[tokio::test]
 async fn a_file_of_a_newer_version_and_its_log_keep_every_byte() {
-    let ours = format!("PRAGMA application_id = {}; PRAGMA user_version = 2;", 0x4d78_416e);
+    let ours = format!("PRAGMA application_id = {}; PRAGMA user_version = 3;", 0x4d78_416e);
     for (begin, end) in
         [(format!("{ours}{DIARY}"), String::new()), (format!("{ours}{LOG}"), DIARY.into())]
     {

@@ -5,8 +5,8 @@
 //! were captured before a [`flush`](matrix_analytics::Analytics::flush) returned, and those found
 //! in the file. The test compares this with the log of a real collector. Each covered event must
 //! arrive, or be restored by the next process. Each event has one unique ID on every try. No event
-//! from before a withdrawal arrives after it, or under a later ID. The counters balance in every
-//! process.
+//! from before a withdrawal arrives after it, under a later ID, or is in the history of a later
+//! process. What the history calls delivered has arrived. The counters balance in every process.
 //!
 //! A seeded random generator decides when to kill: after a number of reports from the child and
 //! requests to the collector, and then of scheduler turns in the parent. The exact position of the
@@ -28,7 +28,7 @@ use std::{
 
 use matrix_analytics::{
     Analytics, Backend, Batch, Consent, ConsentState, DeliveryError, ELEMENT_EVENT_TYPE, Limits,
-    Properties, SqliteQueue,
+    Properties, SentEvent, SentOutcome, SqliteQueue,
     testing::{AccountDataServer, DeviceLogin},
 };
 use matrix_sdk::{
@@ -63,6 +63,10 @@ enum Fact {
     Begins,
     /// The child has started, and has restored this many events.
     Started(u64),
+    /// The child has restored a history of these events.
+    Remembers(Vec<u64>),
+    /// These events of the history were delivered.
+    RemembersDelivered(Vec<u64>),
     /// The child is about to capture the event of this number.
     Captures(u64),
     /// All events up to this number are durable.
@@ -80,6 +84,8 @@ impl Fact {
         let line = match self {
             Self::Begins => "Begins".to_owned(),
             Self::Started(events) => format!("Started {events}"),
+            Self::Remembers(events) => format!("Remembers {}", list(events)),
+            Self::RemembersDelivered(events) => format!("RemembersDelivered {}", list(events)),
             Self::Captures(number) => format!("Captures {number}"),
             Self::Flushed(number) => format!("Flushed {number}"),
             Self::Withdraws => "Withdraws".to_owned(),
@@ -92,11 +98,15 @@ impl Fact {
     }
 
     fn from_line(line: &str) -> Self {
-        let (name, number) = line.split_once(' ').unwrap_or((line, "0"));
-        let number = number.parse().unwrap();
+        let (name, numbers) = line.split_once(' ').unwrap_or((line, "0"));
+        let numbers = numbers.split_terminator(',').map(|number| number.parse().unwrap());
+        let numbers: Vec<u64> = numbers.collect();
+        let number = numbers.first().copied().unwrap_or_default();
         match name {
             "Begins" => Self::Begins,
             "Started" => Self::Started(number),
+            "Remembers" => Self::Remembers(numbers),
+            "RemembersDelivered" => Self::RemembersDelivered(numbers),
             "Captures" => Self::Captures(number),
             "Flushed" => Self::Flushed(number),
             "Withdraws" => Self::Withdraws,
@@ -105,6 +115,10 @@ impl Fact {
             other => panic!("{other}"),
         }
     }
+}
+
+fn list(numbers: &[u64]) -> String {
+    numbers.iter().map(|number| format!("{number},")).collect()
 }
 
 /// The instructions of one child.
@@ -212,7 +226,8 @@ async fn a_child_captures_until_it_is_killed() {
     };
     let analytics = Analytics::builder(client, ELEMENT_EVENT_TYPE)
         .backend(wire)
-        .queue(SqliteQueue::new(directory.join("queue.sqlite3")))
+        .queue(SqliteQueue::new(directory.join("queue.sqlite3")).keep_history())
+        .history(300)
         .limits(Limits::default().batch_max_events(7).batch_max_age(Duration::from_millis(2)))
         .request_timeout(Duration::from_millis(100))
         .build()
@@ -220,6 +235,7 @@ async fn a_child_captures_until_it_is_killed() {
         .unwrap();
     check(&analytics);
     Fact::Started(analytics.stats().backends[0].restored).report();
+    report_history(&analytics.history());
     opt_in(&analytics).await;
 
     let mut next = order.next;
@@ -255,6 +271,13 @@ async fn a_child_captures_until_it_is_killed() {
     analytics.shutdown(Duration::from_millis(20)).await;
     check(&analytics);
     Fact::Ended.report();
+}
+
+fn report_history(history: &[SentEvent]) {
+    let number = |sent: &SentEvent| sent.event().name().parse().unwrap();
+    let delivered = history.iter().filter(|sent| sent.outcome() == SentOutcome::Delivered);
+    Fact::Remembers(history.iter().map(number).collect()).report();
+    Fact::RemembersDelivered(delivered.map(number).collect()).report();
 }
 
 /// Opts in unless the opt-in is already recorded, and waits until it is. Events captured before
@@ -387,6 +410,8 @@ struct Ledger {
     /// For each completed withdrawal: the process, and the last event before it.
     withdrawals: Vec<(u64, u64)>,
     restored: u64,
+    /// The events that the history of a process called delivered.
+    remembered: BTreeSet<u64>,
 }
 
 impl Ledger {
@@ -397,6 +422,13 @@ impl Ledger {
                 assert!(*events >= self.owed_before, "{events} of {} found", self.owed_before);
                 self.restored += events;
             }
+            Fact::Remembers(numbers) => {
+                for (withdrawn_in, last) in &self.withdrawals {
+                    let withdrawn = numbers.iter().find(|number| *number <= last);
+                    assert_eq!(withdrawn, None, "withdrawn in {withdrawn_in}, seen in {process}");
+                }
+            }
+            Fact::RemembersDelivered(numbers) => self.remembered.extend(numbers),
             Fact::Captures(number) => {
                 self.eras.insert(*number, self.era);
                 self.next = number + 1;
@@ -444,6 +476,9 @@ impl Ledger {
         assert_eq!(distinct.len(), uuids.len(), "two events of one unique ID");
         let lost: Vec<_> = self.owed.iter().filter(|number| !uuids.contains_key(number)).collect();
         assert!(lost.is_empty(), "{} lost: {lost:?}", lost.len());
+        let is_missing = |number: &&u64| !uuids.contains_key(number);
+        assert_eq!(self.remembered.iter().find(is_missing), None, "delivered, but did not arrive");
+        assert!(!self.remembered.is_empty(), "no process restored a history");
     }
 }
 

@@ -410,7 +410,9 @@ async fn a_damaged_row_is_deleted_and_counted() {
 async fn a_file_without_their_table_gets_one() {
     let durable = Durable::new().await;
     leave(&durable).await;
-    Connection::open(durable.path()).unwrap().execute("DROP TABLE user", []).unwrap();
+    let connection = Connection::open(durable.path()).unwrap();
+    connection.execute_batch("DROP TABLE user; PRAGMA user_version = 1").unwrap();
+    drop(connection);
     assert_eq!(restored(&durable).await, (None, 0));
     leave(&durable).await;
     assert_eq!(restored(&durable).await, (Some("many".into()), 0));

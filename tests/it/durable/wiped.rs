@@ -1,21 +1,15 @@
 //! After a withdrawal, no byte of a captured event is left in the file, in its log, in a file that
 //! was set aside, or in the log of the process.
 
-use std::{
-    fs, io,
-    path::Path,
-    process::Command,
-    sync::{Arc, Mutex},
-};
+use std::{fs, path::Path, process::Command};
 
 use matrix_analytics::{
     Analytics, Limits, Properties, UserProperties,
     testing::{FailingBackend, Fault},
 };
-use tracing_subscriber::fmt::MakeWriter;
 
 use super::{Durable, counters, flush};
-use crate::support::{AnalyticsExt as _, content, eventually};
+use crate::support::{AnalyticsExt as _, content, eventually, log::Log};
 
 const MARKER: &str = "a-very-personal-value";
 
@@ -36,7 +30,8 @@ fn contains_marker(bytes: &[u8]) -> bool {
     bytes.windows(MARKER.len()).any(|window| window == MARKER.as_bytes())
 }
 
-/// Fills the file and its log with the marker: waiting rows, deleted rows, and rows of every size.
+/// Fills the file and its log with the marker: waiting rows, deleted rows, entries of the history,
+/// and rows of every size.
 async fn fill(analytics: &Analytics) {
     analytics.set_super_properties(Properties::new().with("super", MARKER)).unwrap();
     for round in 0..20 {
@@ -51,7 +46,7 @@ async fn fill(analytics: &Analytics) {
 
 #[tokio::test]
 async fn no_byte_is_left_in_any_file() {
-    let durable = Durable::new().await;
+    let durable = Durable::with_history(100).await;
     fs::write(durable.path(), MARKER).unwrap();
     let backend = FailingBackend::new();
     backend.fail_always(matrix_analytics::testing::DeliveryFailure::Transient);
@@ -74,7 +69,7 @@ async fn no_byte_is_left_in_any_file() {
 
 #[tokio::test]
 async fn a_withdrawal_that_is_polled_once_and_dropped_still_wipes_the_file() {
-    let durable = Durable::new().await;
+    let durable = Durable::with_history(100).await;
     let (analytics, _) = durable.start_offline().await;
     fill(&analytics).await;
     durable.world.server.fail_all(Fault::ResetBefore);
@@ -88,7 +83,7 @@ async fn a_withdrawal_that_is_polled_once_and_dropped_still_wipes_the_file() {
 #[tokio::test]
 async fn the_end_of_a_session_and_an_opt_out_elsewhere_wipe_the_file() {
     for ends_session in [true, false] {
-        let durable = Durable::new().await;
+        let durable = Durable::with_history(100).await;
         let (analytics, _) = durable.start_offline().await;
         fill(&analytics).await;
         if ends_session {
@@ -104,7 +99,7 @@ async fn the_end_of_a_session_and_an_opt_out_elsewhere_wipe_the_file() {
 
 #[tokio::test]
 async fn a_process_that_dies_before_its_wipe_wipes_at_the_next_start() {
-    let durable = Durable::new().await;
+    let durable = Durable::with_history(100).await;
     let (analytics, _) = durable.start_offline().await;
     fill(&analytics).await;
     let left = tempfile::TempDir::new().unwrap();
@@ -145,28 +140,6 @@ async fn a_file_set_aside_is_deleted_at_the_first_start_under_another_consent() 
     assert!(!set_aside.exists());
 }
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl io::Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.lock().unwrap().extend(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Self;
-
-    fn make_writer(&'a self) -> Self {
-        self.clone()
-    }
-}
-
 /// The name of the other process's test. A thread of the crate logs only to the process-wide
 /// subscriber, which other tests in this process need as well.
 const LOGGING: &str = "durable::wiped::another_process_logs_no_byte_of_an_event";
@@ -193,7 +166,7 @@ async fn another_process_logs_no_byte_of_an_event() {
         .with_writer(log.clone())
         .finish();
     tracing::subscriber::set_global_default(subscriber).unwrap();
-    let durable = Durable::new().await;
+    let durable = Durable::with_history(100).await;
     fs::write(durable.path(), MARKER).unwrap();
     let (analytics, _) = durable.start_offline().await;
     fill(&analytics).await;
@@ -201,7 +174,7 @@ async fn another_process_logs_no_byte_of_an_event() {
     let (analytics, _) = durable.start_offline().await;
     eventually(analytics.opt_out().into_future()).await;
     durable.end(analytics).await;
-    let log = log.0.lock().unwrap();
+    let log = log.bytes();
     assert!(String::from_utf8_lossy(&log).contains("setting it aside"));
     assert!(!contains_marker(&log));
 }

@@ -1,6 +1,6 @@
 //! Under `TextPolicy::Refuse`, no text that a program computed leaves, however it is captured.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, collections::BTreeSet};
 
 use fastrand::Rng;
 use matrix_analytics::{
@@ -9,7 +9,7 @@ use matrix_analytics::{
 };
 use serde::{
     Serialize, Serializer,
-    ser::{SerializeMap as _, SerializeStruct as _},
+    ser::{SerializeMap as _, SerializeSeq as _, SerializeStruct as _},
 };
 use serde_json::{Map, Value, json};
 
@@ -43,6 +43,7 @@ fn planted(text: &str) -> String {
 /// A field of a generated event.
 #[derive(Clone, Copy)]
 enum Field {
+    Array,
     Bool,
     Char,
     Collected,
@@ -51,10 +52,12 @@ enum Field {
     Missing,
     Nested,
     Text,
+    Texts,
     Variant,
 }
 
-const FIELDS: [Field; 9] = [
+const FIELDS: [Field; 11] = [
+    Field::Array,
     Field::Bool,
     Field::Char,
     Field::Collected,
@@ -63,6 +66,7 @@ const FIELDS: [Field; 9] = [
     Field::Missing,
     Field::Nested,
     Field::Text,
+    Field::Texts,
     Field::Variant,
 ];
 
@@ -78,11 +82,17 @@ impl Field {
     /// Returns the value that may leave.
     fn fixed(self) -> Option<Value> {
         match self {
+            Self::Array => Some(json!([1, "Fixed"])),
             Self::Bool => Some(json!(true)),
             Self::Float => Some(json!(0.5)),
             Self::Integer => Some(json!(7)),
             Self::Variant => Some(json!("Fixed")),
-            Self::Char | Self::Collected | Self::Missing | Self::Nested | Self::Text => None,
+            Self::Char
+            | Self::Collected
+            | Self::Missing
+            | Self::Nested
+            | Self::Text
+            | Self::Texts => None,
         }
     }
 }
@@ -90,6 +100,7 @@ impl Field {
 impl Serialize for Field {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         match self {
+            Self::Array => (1, Variant::Fixed).serialize(serializer),
             Self::Bool => serializer.serialize_bool(true),
             Self::Char => serializer.serialize_char(PLANTED_CHAR),
             Self::Collected => serializer.collect_str(&format_args!("{PLANTED}!")),
@@ -98,6 +109,8 @@ impl Serialize for Field {
             Self::Missing => serializer.serialize_none(),
             Self::Nested => Some(Newtype(PLANTED)).serialize(serializer),
             Self::Text => serializer.serialize_str(PLANTED),
+            // The computed text is not the last.
+            Self::Texts => (1, PLANTED, Variant::Fixed).serialize(serializer),
             Self::Variant => Variant::Fixed.serialize(serializer),
         }
     }
@@ -157,13 +170,12 @@ fn long_keys() -> &'static [&'static str; MANY] {
 }
 
 /// Returns the members that may leave: `members` holds each one that is written, and whether it
-/// is computed. Those after the 63rd share a mark.
+/// is computed. Every 64th shares a mark.
 fn kept(members: Vec<(String, Value, bool)>) -> Map<String, Value> {
-    let shared = members.iter().skip(63).any(|(.., is_computed)| *is_computed);
-    let kept = members
-        .into_iter()
-        .enumerate()
-        .filter(|(place, (.., is_computed))| if *place < 63 { !is_computed } else { !shared });
+    let is_computed = |(_, (.., is_computed)): &(usize, &(_, _, bool))| *is_computed;
+    let marked: BTreeSet<_> =
+        members.iter().enumerate().filter(is_computed).map(|(place, _)| place % 64).collect();
+    let kept = members.into_iter().enumerate().filter(|(place, _)| !marked.contains(&(place % 64)));
     kept.map(|(_, (key, value, _))| (key, value)).collect()
 }
 
@@ -210,11 +222,16 @@ fn named(rng: &mut Rng) -> (Properties, Map<String, Value>) {
     let mut expected = Map::new();
     for _ in 0..rng.usize(..6) {
         let key = KEYS[rng.usize(..KEYS.len())];
-        let (value, fixed) = match rng.u8(..5) {
+        let (value, fixed) = match rng.u8(..7) {
             0 => (PropertyValue::from(true), Some(json!(true))),
             1 => (PropertyValue::from(7), Some(json!(7))),
             2 => (PropertyValue::from("fixed"), Some(json!("fixed"))),
             3 => (PropertyValue::from(Cow::Owned(planted("value"))), None),
+            4 => (PropertyValue::from(["fixed", "too"]), Some(json!(["fixed", "too"]))),
+            5 => {
+                let values = vec!["fixed".into(), planted("value").into(), 1.into()];
+                (PropertyValue::Array(values), None)
+            }
             _ => (PropertyValue::from(planted("value")), None),
         };
         let has_fixed_key = rng.bool();
@@ -349,6 +366,21 @@ impl Serialize for WritesAndFails {
     }
 }
 
+/// Goes on after an element that failed.
+struct FaultyArray;
+
+impl Serialize for FaultyArray {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut array = serializer.serialize_seq(None)?;
+        let _ = array.serialize_element(&WritesAndFails);
+        array.serialize_element(&1)?;
+        let _ = array.serialize_element(&[PLANTED]);
+        array.serialize_element(&2)?;
+        let _ = array.serialize_element(&WritesAndFails);
+        array.end()
+    }
+}
+
 #[derive(Clone, Copy, Serialize)]
 enum Fixed {
     A,
@@ -358,7 +390,8 @@ enum Fixed {
 impl Serialize for Faulty {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if self.0 == 0 {
-            let mut object = serializer.serialize_struct("Faulty", 3)?;
+            let mut object = serializer.serialize_struct("Faulty", 4)?;
+            object.serialize_field("array", &FaultyArray)?;
             let _ = object.serialize_field("a", &WritesAndFails);
             object.serialize_field("b", &1)?;
             let _ = object.serialize_field("c", &WritesAndFails);
@@ -402,7 +435,7 @@ async fn a_faulty_serialize_gets_no_text_out() {
     assert_eq!(events.len(), 6);
     for (case, event) in events.iter().enumerate() {
         let expected = match case {
-            0 => json!({"app": "desktop", "b": 1}),
+            0 => json!({"app": "desktop", "array": [1, 2], "b": 1}),
             _ => json!({"app": "desktop", "A": 1}),
         };
         assert_eq!(event.properties, map(&expected), "{case}");
@@ -447,7 +480,7 @@ async fn events_of_the_past_and_large_sets_follow_the_policy() {
     analytics.capture_named("Many", many);
     assert!(eventually(analytics.flush_all()).await.is_complete());
     let counts: Vec<_> = recorder.events().iter().map(|event| event.properties.len()).collect();
-    // Each with the super property. Of the last, those after the 63rd are dropped with the text.
-    assert_eq!(counts, [2, 2, 2, 64]);
+    // Each with the super property. Of the last, one number is dropped with the text.
+    assert_eq!(counts, [2, 2, 2, MANY]);
     assert!(!format!("{:?}", recorder.events()[2].properties).contains("xxx"));
 }

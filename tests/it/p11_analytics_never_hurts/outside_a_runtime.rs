@@ -140,6 +140,11 @@ fn every_method_works_on_a_thread_without_a_runtime() {
         assert!(block_on(analytics.history_stream().next()).is_none());
         assert_eq!(analytics.preview(&Opened).unwrap().len(), 1);
         assert_eq!(analytics.preview_named("Named", Properties::new()).unwrap().len(), 1);
+        #[cfg(feature = "health")]
+        {
+            let signals = matrix_analytics::HealthSignals::all();
+            block_on(analytics.watch_health(signals).unwrap().stop());
+        }
         let mut drops = analytics.drops();
         block_on(analytics.recheck()).unwrap();
         block_on(analytics.deny_on_this_device()).unwrap();

@@ -16,8 +16,8 @@ use crate::support::{ALICE, AnalyticsExt as _, World, collector::Collector, even
 /// A place, and the identifier or file that it has.
 type Found = (String, String);
 
-/// A device with a durable queue and a history, which has sent one event to a PostHog endpoint
-/// and to a recipient without a host. Another event waits.
+/// A device with a durable queue and a history in its file, which has sent two events to a PostHog
+/// endpoint and to a recipient without a host. Another event waits.
 struct Setup {
     world: World,
     directory: TempDir,
@@ -40,13 +40,17 @@ impl Setup {
             .purpose("To learn which features are used")
             .retention("13 months");
         let builder = device.builder().backend(posthog).backend(recorder.clone());
-        let builder = builder.queue(SqliteQueue::new(directory.path().join("queue")));
+        let queue = SqliteQueue::new(directory.path().join("queue")).keep_history();
+        let builder = builder.queue(queue);
         let builder = builder.text_policy(TextPolicy::Refuse).history(10);
         let analytics = builder.build().await.unwrap();
         analytics.opt_in_and_settle().await;
         device.sync().await;
-        analytics.capture_named("Opened", Properties::new().with("count", 1));
-        assert!(eventually(analytics.flush_all()).await.is_complete());
+        // The file has the entry of the first event once it has the second event.
+        for _ in 0..2 {
+            analytics.capture_named("Opened", Properties::new().with("count", 1));
+            assert!(eventually(analytics.flush_all()).await.is_complete());
+        }
         analytics.capture_named("Waiting", Properties::new());
         Self { world, directory, endpoint, recorder, analytics }
     }
@@ -79,6 +83,10 @@ impl Setup {
         }
         if !self.analytics.history().is_empty() {
             found.insert(("device".to_owned(), "history in memory".to_owned()));
+        }
+        let queue = self.directory.path().join("queue");
+        if has_history(&queue) {
+            found.insert(("device".to_owned(), format!("history in {}", queue.display())));
         }
         found
     }
@@ -117,6 +125,18 @@ fn files(directory: &Path) -> BTreeSet<Found> {
         ("device".to_owned(), name.unwrap_or(path).to_owned())
     });
     files.collect()
+}
+
+/// Returns whether the file of a queue, which may be open, has sent events.
+fn has_history(queue: &Path) -> bool {
+    let copy = TempDir::new().unwrap();
+    for suffix in ["", "-wal"] {
+        let from = format!("{}{suffix}", queue.display());
+        fs::copy(from, copy.path().join(format!("queue{suffix}"))).unwrap();
+    }
+    let connection = Connection::open(copy.path().join("queue")).unwrap();
+    connection.query_row("SELECT count(*) FROM history", [], |row| row.get::<_, i64>(0)).unwrap()
+        > 0
 }
 
 /// Returns the entries in the client's store that are ours or contain the ID.
@@ -173,7 +193,7 @@ async fn the_page_names_all_that_a_sweep_finds_and_a_page_without_one_of_its_lin
     let page = setup.analytics.disclosure().to_markdown();
     let found = setup.sweep();
     assert_eq!(named(&page), found, "{page}");
-    assert_eq!(found.len(), 12);
+    assert_eq!(found.len(), 13);
 
     let mut removed = 0;
     for line in page.lines() {
@@ -185,7 +205,7 @@ async fn the_page_names_all_that_a_sweep_finds_and_a_page_without_one_of_its_lin
             removed += 1;
         }
     }
-    assert_eq!(removed, 12);
+    assert_eq!(removed, 13);
 }
 
 /// Returns the title of the table that `line` is in, and the line.

@@ -8,6 +8,8 @@ use matrix_analytics::{
     testing::{DeliveryFailure, FailingBackend, RecordingBackend},
 };
 
+use serde_json::json;
+
 use crate::support::{AnalyticsExt as _, World, content, eventually};
 
 /// A device that keeps a history of at most `events`, and has opted in.
@@ -37,7 +39,8 @@ async fn each_recipient_has_an_entry_with_the_event_as_it_left() {
     analytics.opt_in_and_settle().await;
     analytics.set_user_properties(UserProperties::new().set("rooms", 3)).unwrap();
     let text = "from @bob:example.org".to_owned();
-    analytics.capture_named("Opened", Properties::new().with("text", text));
+    let opened = Properties::new().with("text", text).with("filters", ["People", "Unreads"]);
+    analytics.capture_named("Opened", opened);
     assert!(eventually(analytics.flush_all()).await.is_complete());
 
     let history = analytics.history();
@@ -49,6 +52,7 @@ async fn each_recipient_has_an_entry_with_the_event_as_it_left() {
         assert_eq!(sent.event().uuid(), received.uuid);
         let sent = serde_json::to_value(sent).unwrap();
         assert_eq!(sent["properties"]["text"], "from [user_id]");
+        assert_eq!(sent["properties"]["filters"], json!(["People", "Unreads"]));
         assert_eq!(sent["set"]["rooms"], 3);
         assert_eq!(sent["outcome"], "delivered");
         let id = analytics.analytics_id().unwrap();

@@ -13,6 +13,7 @@ use crate::support::{AnalyticsExt as _, World, eventually};
 struct Joined {
     from: String,
     count: u32,
+    sizes: [u32; 2],
 }
 
 impl AnalyticsEvent for Joined {
@@ -20,7 +21,7 @@ impl AnalyticsEvent for Joined {
 }
 
 fn joined() -> Joined {
-    Joined { from: "@bob:example.org".to_owned(), count: 2 }
+    Joined { from: "@bob:example.org".to_owned(), count: 2, sizes: [3, 4] }
 }
 
 #[tokio::test]
@@ -42,9 +43,13 @@ async fn each_recipient_is_shown_with_what_it_would_get_even_at_a_closed_gate() 
     let event = &body["batch"][0];
     assert_eq!(event["distinct_id"], "[analytics ID]");
     assert_eq!(event["properties"]["from"], "[user_id]");
+    assert_eq!(event["properties"]["sizes"], json!([3, 4]));
     assert_eq!(event["properties"]["$ip"], "0.0.0.0");
     let line: Value = serde_json::from_str(other.content.as_str()).unwrap();
-    assert_eq!(line["properties"], json!({"from": "[user_id]", "count": 2, "app": "desktop"}));
+    assert_eq!(
+        line["properties"],
+        json!({"from": "[user_id]", "count": 2, "sizes": [3, 4], "app": "desktop"})
+    );
     assert!(!format!("{cloud:?}").contains("desktop"));
 }
 
@@ -58,7 +63,7 @@ async fn a_preview_equals_what_is_sent() {
     analytics.opt_in_and_settle().await;
     let preview = analytics.preview(&joined()).unwrap().remove(0);
     let shown: Value = serde_json::from_str(preview.content.as_str()).unwrap();
-    assert_eq!(shown["properties"], json!({"count": 2}));
+    assert_eq!(shown["properties"], json!({"count": 2, "sizes": [3, 4]}));
     assert_eq!(analytics.stats().refused_texts, 0);
     analytics.capture(&joined());
     assert!(eventually(analytics.flush_all()).await.is_complete());

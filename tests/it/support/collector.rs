@@ -202,14 +202,14 @@ async fn read_request(stream: &mut BufStream<TcpStream>) -> Option<Vec<u8>> {
     Some(if head.contains("content-encoding: gzip\r\n") { unzipped(&body) } else { body })
 }
 
-#[cfg(feature = "posthog-gzip")]
+#[cfg(feature = "gzip")]
 pub(crate) fn unzipped(body: &[u8]) -> Vec<u8> {
     let mut plain = Vec::new();
     std::io::Read::read_to_end(&mut flate2::read::GzDecoder::new(body), &mut plain).unwrap();
     plain
 }
 
-#[cfg(not(feature = "posthog-gzip"))]
+#[cfg(not(feature = "gzip"))]
 pub(crate) fn unzipped(_body: &[u8]) -> Vec<u8> {
     panic!("a compressed request without the feature");
 }
@@ -218,7 +218,7 @@ pub(crate) fn unzipped(_body: &[u8]) -> Vec<u8> {
 #[cfg(feature = "posthog")]
 pub(crate) fn uncompressed(endpoint: &str, key: &str) -> matrix_analytics::PostHogBuilder {
     let builder = matrix_analytics::PostHog::builder(endpoint, key);
-    #[cfg(feature = "posthog-gzip")]
+    #[cfg(feature = "gzip")]
     let builder = builder.gzip(false);
     builder
 }

@@ -8,6 +8,7 @@ use tracing::{info, warn};
 use super::{
     facts::Facts,
     file::QueueFile,
+    history::HistoryTable,
     open_settings::OpenSettings,
     orders::{Job, Write},
     own_file::FileError,
@@ -34,6 +35,7 @@ pub(super) struct Disk {
     marked: Marks,
     /// The user properties that still wait in each lane.
     users: UserTable,
+    history: HistoryTable,
     /// The epoch below which the file has been emptied.
     emptied: u64,
     /// The epoch below which the file has been emptied and files that were set aside have
@@ -41,6 +43,8 @@ pub(super) struct Disk {
     wiped: u64,
     /// Whether a write has failed and none has succeeded since.
     failing: bool,
+    /// Whether the last write of the history failed.
+    history_failing: bool,
     /// Whether delivery has ended. After that, only a withdrawal opens the file.
     shut: bool,
 }
@@ -57,7 +61,8 @@ impl Disk {
         facts.add_discarded(found.discarded);
         facts.add_unreadable_files(u64::from(found.replaced));
         let restored = found.restored;
-        let disk = Self {
+        let history = HistoryTable::written(&found.history);
+        let mut disk = Self {
             file,
             settings,
             facts,
@@ -66,11 +71,18 @@ impl Disk {
             seen: restored.done.clone(),
             marked: restored.done.clone(),
             users: UserTable::written(restored.users.clone()),
+            history,
             emptied: 0,
             wiped: 0,
             failing: false,
+            history_failing: false,
             shut: false,
         };
+        if let Some(history) = &disk.settings.history {
+            history.restore(found.history);
+            // Fewer entries may have room than in the process before.
+            disk.keep_history();
+        }
         Ok((disk, restored))
     }
 
@@ -102,6 +114,7 @@ impl Disk {
                 self.users.add(users);
                 self.keep_users();
             }
+            Job::History => self.keep_history(),
             Job::Write(write) => self.write(write),
             Job::Close => self.close(),
         }
@@ -202,6 +215,33 @@ impl Disk {
         }
     }
 
+    /// Writes the entries of the history that the file does not have yet, and deletes those that
+    /// the history no longer has. If this fails, the next change tries again.
+    fn keep_history(&mut self) {
+        let Some(history) = self.settings.history.as_ref().filter(|_| !self.shut) else { return };
+        // The floor is read after the entries. If it rises later, the wipe comes later as well.
+        let entries = history.numbered();
+        let floor = self.facts.floor();
+        // A withdrawal that deleted the file must not be followed by a new one.
+        if self.rows.is_none() && !entries.iter().any(|(_, entry)| entry.event.epoch >= floor) {
+            return;
+        }
+        let opened = self.reopened().map(drop);
+        let written = opened.and_then(|()| match &mut self.rows {
+            Some(rows) => self.history.write(rows, &entries, floor),
+            None => Ok(()),
+        });
+        let Err(error) = &written else {
+            self.history_failing = false;
+            return;
+        };
+        self.facts.add_history_failure();
+        if !self.replace_damaged(&written) && !std::mem::replace(&mut self.history_failing, true) {
+            let code = error.code();
+            warn!(code, "the queue file cannot keep the history: it is in memory only");
+        }
+    }
+
     /// Returns whether `result` is a success. Reports a failure, unless the file was damaged
     /// and could be deleted.
     fn is_done(&mut self, result: &Result<(), StorageError>) -> bool {
@@ -245,6 +285,7 @@ impl Disk {
             self.facts.set_durable_from(self.next);
             self.marked = found.restored.done;
             self.users.file_is_new();
+            self.history.file_is_new();
             rows
         };
         Ok(self.rows.insert(rows))
@@ -286,6 +327,7 @@ impl Disk {
         if self.shut {
             return;
         }
+        self.keep_history();
         self.mark();
         if self.wipe().is_err() {
             warn!("the queue file could not be wiped: the next start will do it");
@@ -305,110 +347,4 @@ impl Disk {
 }
 
 #[cfg(test)]
-mod tests {
-    use tokio::sync::oneshot;
-
-    use super::*;
-    use crate::{
-        event::UserUpdate,
-        sink::queue::sqlite::tests::{event, setup, update},
-    };
-
-    fn open(path: &std::path::Path, facts: &Arc<Facts>) -> (Disk, Restored) {
-        let file = QueueFile::resolve(path).unwrap();
-        Disk::open(file, setup(), facts.clone(), Some(1)).unwrap()
-    }
-
-    /// Writes `number` events, and returns their rows.
-    fn write(disk: &mut Disk, number: usize) -> Vec<Option<NonZeroU64>> {
-        let (written, mut rows) = oneshot::channel();
-        let events = (0..number).map(|_| event()).collect();
-        disk.carry_out(Job::Write(Write { events, written }));
-        rows.try_recv().unwrap()
-    }
-
-    fn damage() -> Result<(), StorageError> {
-        let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-        Err(rusqlite::Error::SqliteFailure(code, None).into())
-    }
-
-    #[test]
-    fn a_file_that_breaks_while_it_is_open_is_replaced() {
-        let directory = tempfile::TempDir::new().unwrap();
-        let (path, facts) = (directory.path().join("queue"), Arc::default());
-        let (mut disk, _) = open(&path, &facts);
-        write(&mut disk, 3);
-        assert!(disk.replace_damaged(&damage()));
-        assert_eq!((facts.durable_from(), facts.stats().not_durable), (4, 3));
-
-        let later = write(&mut disk, 2);
-        assert_eq!(later[0].map(NonZeroU64::get), Some(4));
-        assert_eq!((facts.stats().unreadable_files, facts.stats().not_durable), (1, 3));
-        disk.carry_out(Job::Mark(vec![4, 0]));
-        disk.carry_out(Job::Close);
-        let (_, restored) = open(&path, &facts);
-        let rows: Vec<_> = restored.rows.iter().map(|(row, _)| *row).collect();
-        assert_eq!(rows, [4, 5]);
-        assert_eq!(
-            [restored.waits(0, 4), restored.waits(1, 4), restored.waits(0, 5)],
-            [false, true, true]
-        );
-    }
-
-    #[test]
-    fn a_file_that_replaces_a_damaged_one_gets_the_waiting_user_properties() {
-        let directory = tempfile::TempDir::new().unwrap();
-        let (path, facts) = (directory.path().join("queue"), Arc::default());
-        let (mut disk, _) = open(&path, &facts);
-        disk.carry_out(Job::Users([(0, update(1)), (1, update(1))].into()));
-        disk.carry_out(Job::Users([(0, UserUpdate { epoch: 1, ..UserUpdate::default() })].into()));
-        assert!(disk.replace_damaged(&damage()));
-        write(&mut disk, 1);
-        disk.carry_out(Job::Close);
-        let (mut disk, restored) = open(&path, &facts);
-        assert_eq!(restored.users.iter().map(|(lane, _)| *lane).collect::<Vec<_>>(), [1]);
-
-        // So does a file that replaces one from which they were restored.
-        assert!(disk.replace_damaged(&damage()));
-        write(&mut disk, 0);
-        disk.carry_out(Job::Close);
-        assert_eq!(open(&path, &facts).1.users.len(), 1);
-    }
-
-    #[cfg(unix)]
-    #[test]
-    fn a_wipe_that_failed_at_files_set_aside_does_not_empty_the_file_again() {
-        let directory = tempfile::TempDir::new().unwrap();
-        let (path, facts) = (directory.path().join("queue"), Arc::<Facts>::default());
-        let (mut disk, _) = open(&path, &facts);
-        write(&mut disk, 3);
-        let set_aside = directory.path().join("queue.set-aside");
-        std::os::unix::fs::symlink("nowhere", &set_aside).unwrap();
-        facts.raise_floor(2);
-        assert!(matches!(disk.wipe(), Err(QueueError::NotARegularFile)));
-        for _ in 0..2 {
-            disk.carry_out(Job::Close);
-            assert!(matches!(disk.wipe(), Err(QueueError::NotARegularFile)));
-        }
-        assert!(path.exists());
-        std::fs::remove_file(set_aside).unwrap();
-        disk.wipe().unwrap();
-        assert_eq!(open(&path, &facts).1.rows.len(), 0);
-    }
-
-    #[test]
-    fn a_file_that_replaces_a_damaged_one_gets_the_marks() {
-        let directory = tempfile::TempDir::new().unwrap();
-        let (path, facts) = (directory.path().join("queue"), Arc::default());
-        let (mut disk, _) = open(&path, &facts);
-        write(&mut disk, 3);
-        disk.carry_out(Job::Mark(vec![3, 3]));
-        assert!(disk.replace_damaged(&damage()));
-        write(&mut disk, 1);
-        // The mark of the other lane has not changed since.
-        disk.carry_out(Job::Mark(vec![4, 0]));
-        disk.carry_out(Job::Close);
-        let (_, restored) = open(&path, &facts);
-        assert_eq!(restored.done, [4, 3]);
-    }
-}
+mod tests;

@@ -15,6 +15,7 @@ pub(super) struct Facts {
     not_durable: AtomicU64,
     discarded: AtomicU64,
     unreadable_files: AtomicU64,
+    history_failures: AtomicU64,
     /// Raised when the file is closed.
     pub(super) closed: Stop,
 }
@@ -48,11 +49,16 @@ impl Facts {
         self.unreadable_files.fetch_add(files, Ordering::Relaxed);
     }
 
+    pub(super) fn add_history_failure(&self) {
+        self.history_failures.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(super) fn stats(&self) -> QueueStats {
         QueueStats {
             not_durable: self.not_durable.load(Ordering::Relaxed),
             discarded: self.discarded.load(Ordering::Relaxed),
             unreadable_files: self.unreadable_files.load(Ordering::Relaxed),
+            history_failures: self.history_failures.load(Ordering::Relaxed),
         }
     }
 }

@@ -93,12 +93,12 @@ impl QueueFile {
         set(&connection, "locking_mode", "EXCLUSIVE")?;
         let id: i32 = get(&connection, "application_id")?;
         if id == 0 && schema::is_empty(&connection)? {
-            let pragmas = [("application_id", APPLICATION_ID), ("user_version", VERSION)];
-            schema::create(&connection, &pragmas)?;
+            schema::create(&connection)?;
         } else if id != APPLICATION_ID {
             return Err(StorageError::Refused(QueueError::NotOurs));
         }
-        if get::<i32>(&connection, "user_version")? > VERSION {
+        let version: i32 = get(&connection, "user_version")?;
+        if version > VERSION {
             return Err(StorageError::Refused(QueueError::Newer));
         }
         // With `synchronous=NORMAL`, SQLite waits for the disk only at a checkpoint. Losing
@@ -114,7 +114,9 @@ impl QueueFile {
             let damage = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
             return Err(StorageError::Damaged(rusqlite::Error::SqliteFailure(damage, None)));
         }
-        schema::add_user_table(&connection)?;
+        if version < VERSION {
+            schema::upgrade(&connection)?;
+        }
         Ok(connection)
     }
 

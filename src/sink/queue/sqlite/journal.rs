@@ -85,7 +85,7 @@ impl Journal {
         keep: Option<u64>,
     ) -> Result<(Arc<Self>, Restored), QueueError> {
         let (path, settings) = queue.apply_to(settings);
-        let lanes = settings.lanes.len();
+        let (lanes, history) = (settings.lanes.len(), settings.history.clone());
         let shared = Arc::new(Shared {
             facts: Arc::default(),
             state: Mutex::default(),
@@ -107,11 +107,21 @@ impl Journal {
                 }
             })
             .map_err(|error| QueueError::Open(Box::new(error)))?;
-        match timeout(LONGEST_OPEN, restored).await {
-            Ok(Ok(restored)) => Ok((journal, restored?)),
-            Ok(Err(gone)) => Err(QueueError::Open(Box::new(gone))),
-            Err(_elapsed) => Err(QueueError::Open(Box::new(DiskTooSlow))),
+        let restored = match timeout(LONGEST_OPEN, restored).await {
+            Ok(Ok(restored)) => restored?,
+            Ok(Err(gone)) => return Err(QueueError::Open(Box::new(gone))),
+            Err(_elapsed) => return Err(QueueError::Open(Box::new(DiskTooSlow))),
+        };
+        if let Some(history) = history {
+            // Weak, because the thread holds the history until the journal is dropped.
+            let journal = Arc::downgrade(&journal);
+            history.write_through(move || {
+                if let Some(journal) = journal.upgrade() {
+                    journal.order(Orders::keep_history);
+                }
+            });
         }
+        Ok((journal, restored))
     }
 
     pub(crate) fn stats(&self) -> QueueStats {

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 
 #[cfg(feature = "testing")]
 use super::hanging_disk::HangingDisk;
-use crate::guard::Guard;
+use crate::{guard::Guard, history::History};
 
 #[derive(Debug)]
 pub(crate) struct OpenSettings {
@@ -18,35 +18,38 @@ pub(crate) struct OpenSettings {
     pub(super) longest_wait: Duration,
     /// Checks the events that another process wrote.
     pub(super) guard: Arc<Guard>,
+    /// The history that the file has a copy of.
+    pub(super) history: Option<Arc<History>>,
     #[cfg(feature = "testing")]
     pub(super) disk: HangingDisk,
 }
 
 impl OpenSettings {
-    /// Creates the settings for these backends. An event that has waited for longer than
-    /// `longest_wait` has expired.
+    /// Creates the settings for the backends with these unique names. An event that has waited
+    /// for longer than `longest_wait` has expired.
     pub(crate) fn new(
         event_type: &str,
         user: &UserId,
-        backends: &[&'static str],
+        lanes: Vec<String>,
         longest_wait: Duration,
         guard: Arc<Guard>,
     ) -> Self {
         Self {
             owner: format!("{event_type}\0{user}").into_bytes(),
-            lanes: lane_names(backends),
+            lanes,
             passphrase: None,
             longest_wait,
             guard,
+            history: None,
             #[cfg(feature = "testing")]
             disk: HangingDisk::default(),
         }
     }
-}
 
-/// Returns a name for each backend that is stable across restarts. Backends of the same
-/// name are numbered in their order.
-fn lane_names(backends: &[&'static str]) -> Vec<String> {
-    let number = |place: usize| backends[..place].iter().filter(|b| **b == backends[place]).count();
-    (0..backends.len()).map(|place| format!("{}#{}", backends[place], number(place))).collect()
+    /// Keeps a copy of `history` in the file.
+    #[must_use]
+    pub(crate) fn with_history(mut self, history: Option<Arc<History>>) -> Self {
+        self.history = history;
+        self
+    }
 }

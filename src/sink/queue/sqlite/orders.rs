@@ -32,6 +32,8 @@ pub(super) enum Job {
     Refuse(Vec<Refused>),
     /// Write the mark of each lane.
     Mark(Marks),
+    /// Write the changes of the history.
+    History,
     /// Write the user properties that wait in these lanes.
     Users(Vec<(usize, UserUpdate)>),
     Write(Write),
@@ -42,6 +44,7 @@ pub(super) enum Job {
 pub(super) struct Orders {
     wipe: bool,
     wipe_waiters: Vec<WipeWaiter>,
+    history_changed: bool,
     refused: Vec<Refused>,
     marks: Marks,
     marks_changed: bool,
@@ -72,6 +75,10 @@ impl Orders {
     /// number.
     pub(super) fn refuse(&mut self, refused: Vec<Refused>) {
         self.refused.extend(refused);
+    }
+
+    pub(super) fn keep_history(&mut self) {
+        self.history_changed = true;
     }
 
     /// Sets the mark of `lane`, and returns whether it has changed.
@@ -119,6 +126,9 @@ impl Orders {
         self.is_late = false;
         let job = if std::mem::take(&mut self.wipe) {
             Some(Job::Wipe(std::mem::take(&mut self.wipe_waiters)))
+        } else if std::mem::take(&mut self.history_changed) {
+            // Before the marks: an event that was sent is deleted once the history has it.
+            Some(Job::History)
         } else if !self.refused.is_empty() {
             Some(Job::Refuse(std::mem::take(&mut self.refused)))
         } else if std::mem::take(&mut self.marks_changed) {
@@ -159,6 +169,7 @@ mod tests {
             assert!(!orders.write(write().0));
             orders.mark(0, round);
             orders.mark(1, 2 * round);
+            orders.keep_history();
             orders.keep_user(0, UserUpdate { epoch: round, ..UserUpdate::default() });
             let (waiter, gone) = oneshot::channel();
             orders.wipe(Some(waiter));
@@ -168,6 +179,7 @@ mod tests {
         // The disk responds again.
         let Some(Job::Wipe(waiters)) = orders.next() else { panic!("no wipe") };
         assert_eq!(waiters.len(), 1);
+        assert!(matches!(orders.next(), Some(Job::History)));
         assert!(matches!(orders.next(), Some(Job::Mark(marks)) if marks == [999, 1_998]));
         let Some(Job::Users(users)) = orders.next() else { panic!("no user properties") };
         assert_eq!(users.iter().map(|(_, update)| update.epoch).collect::<Vec<_>>(), [999]);

@@ -1,13 +1,16 @@
 //! The content of a row: an event as bytes, in the clear or encrypted.
 
-use std::{borrow::Cow, time::SystemTime};
+use std::{borrow::Cow, sync::Arc, time::SystemTime};
 
 use matrix_sdk_store_encryption::{EncryptedValueBase64, StoreCipher};
 use uuid::Uuid;
 
-use crate::event::{
-    OutgoingEvent, Properties, UserProperties,
-    unix_time::{from_unix_nanos, unix_nanos},
+use crate::{
+    event::{
+        OutgoingEvent, Properties, UserProperties,
+        unix_time::{from_unix_nanos, unix_nanos},
+    },
+    history::sent_event::{Addressee, SentEvent, SentOutcome},
 };
 
 /// A serialiser that reuses its buffer.
@@ -24,10 +27,7 @@ impl Writer {
         cipher: Option<&StoreCipher>,
     ) -> Option<&[u8]> {
         self.bytes.clear();
-        self.bytes.extend(event.uuid.as_bytes());
-        self.bytes.extend(nanos(event.at).to_le_bytes());
-        self.push(&event.name);
-        self.push(event.properties.members());
+        self.push_event(event);
         self.seal(cipher)
     }
 
@@ -38,9 +38,36 @@ impl Writer {
         cipher: Option<&StoreCipher>,
     ) -> Option<&[u8]> {
         self.bytes.clear();
+        self.push_user(user);
+        self.seal(cipher)
+    }
+
+    /// Serialises `entry`. Returns `None` if it cannot be encrypted.
+    pub(super) fn write_sent(
+        &mut self,
+        entry: &SentEvent,
+        cipher: Option<&StoreCipher>,
+    ) -> Option<&[u8]> {
+        self.bytes.clear();
+        self.bytes.extend(nanos(entry.sent_at).to_le_bytes());
+        self.push(entry.outcome.as_str());
+        self.push(&entry.to.backend);
+        self.push(&entry.to.name);
+        self.push_event(&entry.event);
+        self.push_user(entry.event.user_properties());
+        self.seal(cipher)
+    }
+
+    fn push_event(&mut self, event: &OutgoingEvent) {
+        self.bytes.extend(event.uuid.as_bytes());
+        self.bytes.extend(nanos(event.at).to_le_bytes());
+        self.push(&event.name);
+        self.push(event.properties.members());
+    }
+
+    fn push_user(&mut self, user: &UserProperties) {
         self.push(user.set.members());
         self.push(user.set_once.members());
-        self.seal(cipher)
     }
 
     fn seal(&mut self, cipher: Option<&StoreCipher>) -> Option<&[u8]> {
@@ -69,25 +96,34 @@ pub(super) fn read(
     epoch: u64,
     cipher: Option<&StoreCipher>,
 ) -> Option<OutgoingEvent> {
-    let plain = unseal(bytes, cipher)?;
-    let (uuid, rest) = plain.split_first_chunk::<16>()?;
-    let (at, mut rest) = rest.split_first_chunk::<8>()?;
-    Some(OutgoingEvent {
-        uuid: Uuid::from_bytes(*uuid),
-        at: from_unix_nanos(i64::from_le_bytes(*at)),
-        name: Cow::Owned(pull(&mut rest)?.to_owned()),
-        properties: Properties::from_members(pull(&mut rest)?)?,
-        user: None,
-        epoch,
-    })
+    pull_event(&mut &*unseal(bytes, cipher)?, epoch)
 }
 
 /// Reads user properties. Returns `None` if `bytes` are damaged.
 pub(super) fn read_user(bytes: &[u8], cipher: Option<&StoreCipher>) -> Option<UserProperties> {
+    pull_user(&mut &*unseal(bytes, cipher)?)
+}
+
+/// Reads an entry of the history, of an event of the epoch `epoch`. A request that was in
+/// progress counts as unconfirmed. Returns `None` if `bytes` are damaged.
+pub(super) fn read_sent(
+    bytes: &[u8],
+    epoch: u64,
+    cipher: Option<&StoreCipher>,
+) -> Option<SentEvent> {
     let plain = unseal(bytes, cipher)?;
-    let mut rest = &*plain;
-    let mut next = || Properties::from_members(pull(&mut rest)?);
-    Some(UserProperties { set: next()?, set_once: next()? })
+    let rest = &mut &*plain;
+    let sent_at = pull_time(rest)?;
+    let outcome = pull(rest)?;
+    let outcome = [SentOutcome::Delivered, SentOutcome::Refused]
+        .into_iter()
+        .find(|known| known.as_str() == outcome)
+        .unwrap_or(SentOutcome::Unconfirmed);
+    let (backend, name) = (pull(rest)?.to_owned(), pull(rest)?.to_owned());
+    let event = pull_event(rest, epoch)?;
+    let user = Some(pull_user(rest)?).filter(|user| !user.is_empty()).map(Box::new);
+    let (to, event) = (Addressee { backend, name }, OutgoingEvent { user, ..event });
+    Some(SentEvent { to: Arc::new(to), event: Arc::new(event), sent_at, outcome })
 }
 
 /// Verifies and decrypts `bytes`. Returns `None` if they are damaged.
@@ -104,7 +140,34 @@ fn unseal<'a>(bytes: &'a [u8], cipher: Option<&StoreCipher>) -> Option<Cow<'a, [
     }
 }
 
-/// Takes the first text from `rest`.
+/// Takes an event from `rest`.
+fn pull_event(rest: &mut &[u8], epoch: u64) -> Option<OutgoingEvent> {
+    let (uuid, more) = rest.split_first_chunk::<16>()?;
+    *rest = more;
+    Some(OutgoingEvent {
+        uuid: Uuid::from_bytes(*uuid),
+        at: pull_time(rest)?,
+        name: Cow::Owned(pull(rest)?.to_owned()),
+        properties: Properties::from_members(pull(rest)?)?,
+        user: None,
+        epoch,
+    })
+}
+
+/// Takes user properties from `rest`.
+fn pull_user(rest: &mut &[u8]) -> Option<UserProperties> {
+    let mut next = || Properties::from_members(pull(rest)?);
+    Some(UserProperties { set: next()?, set_once: next()? })
+}
+
+/// Takes a time from `rest`.
+fn pull_time(rest: &mut &[u8]) -> Option<SystemTime> {
+    let (nanos, more) = rest.split_first_chunk::<8>()?;
+    *rest = more;
+    Some(from_unix_nanos(i64::from_le_bytes(*nanos)))
+}
+
+/// Takes a text from `rest`.
 fn pull<'a>(rest: &mut &'a [u8]) -> Option<&'a str> {
     let (length, more) = rest.split_first_chunk::<4>()?;
     let (text, more) = more.split_at_checked(u32::from_le_bytes(*length) as usize)?;
@@ -174,6 +237,31 @@ mod tests {
             assert_eq!(read.set_once.to_json(), user.set_once.to_json());
             for place in 0..bytes.len() {
                 assert!(read_user(&bytes[..place], cipher.as_ref()).is_none(), "{place}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_entry_is_read_as_it_was_written_except_that_a_request_in_progress_is_unconfirmed() {
+        for cipher in ciphers() {
+            for outcome in SentOutcome::ALL.iter().copied() {
+                let to = Addressee { backend: "b#0".to_owned(), name: "⌘".to_owned() };
+                let user = UserProperties::new().set("a", 1).set_once("b", "c");
+                let event = OutgoingEvent { user: Some(Box::new(user)), ..event() };
+                let sent_at = SystemTime::UNIX_EPOCH + Duration::from_nanos(7);
+                let entry = SentEvent { to: to.into(), event: event.into(), sent_at, outcome };
+                let mut writer = Writer::default();
+                let bytes = writer.write_sent(&entry, cipher.as_ref()).unwrap();
+                let read = read_sent(bytes, 7, cipher.as_ref()).unwrap();
+                let expected = match outcome {
+                    SentOutcome::InFlight => SentOutcome::Unconfirmed,
+                    outcome => outcome,
+                };
+                assert_eq!((read.sent_at, read.outcome), (sent_at, expected));
+                assert_eq!((&read.to, &read.event), (&entry.to, &entry.event));
+                for place in 0..bytes.len() {
+                    assert!(read_sent(&bytes[..place], 7, cipher.as_ref()).is_none(), "{place}");
+                }
             }
         }
     }

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use super::{
     age::{Age, age, wall_millis},
     file::{Opened, QueueFile},
+    history,
     open_settings::OpenSettings,
     own_file::FileError,
     payload,
@@ -27,6 +28,7 @@ use super::{
 use crate::{
     event::OutgoingEvent,
     guard::{Guard, TextPolicy},
+    history::{entries::EntryId, sent_event::SentEvent},
     sink::{
         queue::{Marks, QueueError, Queued, Refused, Restored, Row},
         stats::DropReason,
@@ -37,6 +39,8 @@ use crate::{
 #[derive(Default)]
 pub(super) struct OpenReport {
     pub(super) restored: Restored,
+    /// The entries of the history, oldest first.
+    pub(super) history: Vec<(EntryId, SentEvent)>,
     /// The number of rows that were deleted because they were damaged or had another owner.
     pub(super) discarded: u64,
     /// Whether the file replaces one that could not be read.
@@ -61,11 +65,11 @@ impl Rows {
         let is_new = rows.bind(&settings.owner, &mut found.discarded)?;
         rows.forget_set_aside(file, is_new, replaced, keep)?;
         rows.load_marks(&settings.lanes, &mut found.restored)?;
-        rows.withdraw(keep, &mut found.restored)?;
+        rows.withdraw(keep, settings.history.is_some(), &mut found.restored)?;
         rows.apply_text_policy(settings.guard.text_policy(), &mut found.restored)?;
         rows.erase_remains()?;
         let new_key = rows.unlock(settings.passphrase.as_ref().map(|p| p.as_str()))?;
-        found.discarded += rows.load(settings, new_key.as_deref(), &mut found.restored)?;
+        rows.load(settings, new_key.as_deref(), &mut found)?;
         rows.erase_remains()?;
         Ok((rows, found))
     }
@@ -84,10 +88,11 @@ impl Rows {
         let transaction = self.connection.unchecked_transaction()?;
         let deleted = transaction.execute("DELETE FROM events", [])?
             + transaction.execute("DELETE FROM user", [])?;
+        let forgets_history = transaction.execute("DELETE FROM history", [])? > 0;
         transaction.execute_batch("DELETE FROM meta; DELETE FROM backends; DELETE FROM refused")?;
         self.set_meta("salt", salt.as_bytes())?;
         self.set_meta("owner", &digest(salt.as_bytes()))?;
-        if deleted > 0 {
+        if deleted > 0 || forgets_history {
             self.note_remains()?;
         }
         transaction.commit()?;
@@ -169,10 +174,16 @@ impl Rows {
         Ok(())
     }
 
-    /// Deletes everything of an epoch other than `keep`.
-    fn withdraw(&self, keep: Option<u64>, restored: &mut Restored) -> Result<(), StorageError> {
+    /// Deletes everything of an epoch other than `keep`, and the history unless it is kept.
+    fn withdraw(
+        &self,
+        keep: Option<u64>,
+        keeps_history: bool,
+        restored: &mut Restored,
+    ) -> Result<(), StorageError> {
         // No epoch is negative.
-        let keep = keep.map_or(-1, |epoch| epoch as i64);
+        const NO_EPOCH: i64 = -1;
+        let keep = keep.map_or(NO_EPOCH, |epoch| epoch as i64);
         let mut others = self.connection.prepare("SELECT id FROM events WHERE epoch <> ?1")?;
         let mut others = others.query([keep])?;
         while let Some(row) = others.next()? {
@@ -181,8 +192,9 @@ impl Rows {
         }
         let transaction = self.connection.unchecked_transaction()?;
         let forgets_users = self.forget_users(keep)?;
+        let forgets_history = self.forget_history(if keeps_history { keep } else { NO_EPOCH })?;
         let deleted = transaction.execute("DELETE FROM events WHERE epoch <> ?1", [keep])?;
-        if deleted > 0 || forgets_users {
+        if deleted > 0 || forgets_users || forgets_history {
             self.note_remains()?;
         }
         self.forget_refused()?;
@@ -242,15 +254,16 @@ impl Rows {
         Ok(new_key)
     }
 
-    /// Reads the rows and passes them through the guard. Deletes rows that are damaged, too
-    /// old or rejected by the guard, and writes rows that the guard changed. With a
-    /// `new_key`, writes that key and all rows. Returns the number of damaged rows.
+    /// Reads the rows and passes those that wait through the guard. Deletes rows that are
+    /// damaged, too old or rejected by the guard, and writes rows that the guard changed. With
+    /// a `new_key`, writes that key and all rows.
     fn load(
         &mut self,
         settings: &OpenSettings,
         new_key: Option<&[u8]>,
-        restored: &mut Restored,
-    ) -> Result<u64, StorageError> {
+        found: &mut OpenReport,
+    ) -> Result<(), StorageError> {
+        let restored = &mut found.restored;
         let (wall, now) = (wall_millis(SystemTime::now()), Instant::now());
         let transaction = self.connection.unchecked_transaction()?;
         let read_with = self.cipher.as_ref().filter(|_| new_key.is_none());
@@ -320,8 +333,11 @@ impl Rows {
             settings,
             new_key.is_some(),
         )?;
-        damaged += users.damaged;
         restored.users = users.lanes;
+        let history =
+            history::load(&transaction, &mut self.writer, self.cipher.as_ref(), new_key.is_some())?;
+        found.history = history.entries;
+        found.discarded += damaged + users.damaged + history.damaged;
         if let Some(new_key) = new_key {
             self.set_meta("cipher", new_key)?;
         }
@@ -330,7 +346,7 @@ impl Rows {
         }
         transaction.commit()?;
         restored.rows.sort_unstable_by_key(|(row, _)| *row);
-        Ok(damaged)
+        Ok(())
     }
 }
 

@@ -1,4 +1,4 @@
-//! The statements that read and write the tables of events.
+//! The statements that read and write the tables of events, and delete from all tables.
 
 use std::{num::NonZeroU64, sync::Arc, time::SystemTime};
 
@@ -127,7 +127,11 @@ impl Rows {
     /// Deletes everything of epochs before `floor`, and erases the remaining bytes.
     pub(super) fn wipe(&self, floor: u64) -> Result<(), StorageError> {
         let transaction = self.connection.unchecked_transaction()?;
-        for sql in ["DELETE FROM events WHERE epoch < ?1", "DELETE FROM user WHERE epoch < ?1"] {
+        for sql in [
+            "DELETE FROM events WHERE epoch < ?1",
+            "DELETE FROM user WHERE epoch < ?1",
+            "DELETE FROM history WHERE epoch < ?1",
+        ] {
             transaction.execute(sql, [floor as i64])?;
         }
         self.forget_refused()?;

@@ -12,7 +12,9 @@ use uuid::Uuid;
 
 use super::{SqliteQueue, journal::Journal, open_settings::OpenSettings};
 use crate::{
+    backend::unique_names::unique_names,
     event::{OutgoingEvent, Properties, UserProperties, UserUpdate},
+    history::sent_event::{Addressee, SentEvent, SentOutcome},
     sink::{
         queue::{Marks, Queued, Restored},
         stats::DropReason,
@@ -25,7 +27,7 @@ const DAY: Duration = Duration::from_secs(24 * 3600);
 
 pub(super) fn setup() -> OpenSettings {
     let user = user_id!("@alice:example.org");
-    OpenSettings::new("type", user, &["one", "one"], DAY, Arc::default())
+    OpenSettings::new("type", user, unique_names(&["one", "one"]), DAY, Arc::default())
 }
 
 pub(super) fn event() -> Arc<OutgoingEvent> {
@@ -37,6 +39,13 @@ pub(super) fn event() -> Arc<OutgoingEvent> {
         user: None,
         epoch: 1,
     })
+}
+
+/// Returns an entry of the history, of an event of the epoch 1.
+pub(super) fn sent() -> SentEvent {
+    let to = Addressee { backend: "one#0".to_owned(), name: "One".to_owned() };
+    let outcome = SentOutcome::Delivered;
+    SentEvent { to: Arc::new(to), event: event(), sent_at: SystemTime::now(), outcome }
 }
 
 /// Returns some user properties of the epoch `epoch`.
