@@ -49,6 +49,8 @@ mod history;
 #[cfg(feature = "rageshake")]
 mod bug_report;
 #[cfg(feature = "rageshake")]
+mod rageshake;
+#[cfg(feature = "rageshake")]
 mod recent_logs;
 
 mod json;
@@ -101,7 +103,7 @@ pub mod testing;
 #[path = "sink/tests/all.rs"]
 mod sink_tests;
 
-#[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog"))]
+#[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog", feature = "rageshake"))]
 pub use self::backend::EndpointError;
 #[cfg(feature = "matomo")]
 pub use self::backend::{Matomo, MatomoBuildError, MatomoBuilder};
@@ -157,10 +159,11 @@ pub use self::{
 pub use self::{
     bug_report::{
         BugReport,
-        outcome::{Refusal, SubmitError, Submitted},
-        part::{InvalidPart, PartId, ReportPart, ReportPreview},
-        rageshake::{Rageshake, RageshakeBuildError},
-        submission::{Submission, SubmitProgress},
+        part::{InvalidPart, ReportPart, ReportPreview},
+    },
+    rageshake::{
+        Rageshake,
+        answer::{Refusal, SubmitError, Submitted},
     },
     recent_logs::RecentLogs,
 };

@@ -15,14 +15,15 @@ use reqwest::{Body, Client, Response, StatusCode, Url, header::HeaderMap};
 use tokio::sync::watch;
 
 pub use self::endpoint::EndpointError;
-use self::exchange::Exchange;
 #[cfg(all(feature = "gzip", any(feature = "otlp", feature = "posthog")))]
 pub(super) use self::gzip::gzip;
 pub(super) use self::{
-    answer::{Answer, AnswerBody},
+    answer::Answer,
     endpoint::{endpoint_url, host_of},
-    settings::HttpSettings,
 };
+pub(crate) use self::{answer::AnswerBody, exchange::Exchange, settings::HttpSettings};
+#[cfg(feature = "rageshake")]
+pub(crate) use self::{endpoint::whole_url, exchange::PIECE};
 use crate::backend::{BoxError, DeliveryError};
 
 /// The longest response body that is read to its end, in bytes.
@@ -122,7 +123,7 @@ impl HttpClient {
 
 /// Reads the body of a response, so that its connection can be reused. If the body is too
 /// long or incomplete, the connection is closed, and the status still counts.
-async fn read_body(mut response: Response) -> AnswerBody {
+pub(crate) async fn read_body(mut response: Response) -> AnswerBody {
     let mut body = Vec::new();
     loop {
         match response.chunk().await {

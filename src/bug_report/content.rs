@@ -1,198 +1,181 @@
-//! The content of a part, read piece by piece.
+//! The content of a part, and how it is written.
 
 use std::{
-    fs::File,
-    io::{self, BufRead, BufReader, Cursor, Read, Seek as _, SeekFrom},
-    path::Path,
-    sync::Arc,
+    fs::{self, File},
+    io::{self, BufRead, BufReader, ErrorKind, Read as _, Seek as _, SeekFrom, Write},
+    ops::Range,
+    path::{Path, PathBuf},
 };
 
 use bytes::Bytes;
-use flate2::{Compression, read::GzEncoder};
+use flate2::{Compression, write::GzEncoder};
 
-use super::{BugReport, lines::Lines};
-use crate::{guard::Guard, transport::exchange::PIECE};
+use super::{BugReport, part::ReportPart};
+use crate::guard::Guard;
 
 /// The longest line of a log, in bytes. The server gives up a log at a line of 64 KiB
 /// (`copyLines` in its `submit.go`, by the limit of Go's `bufio.Scanner`).
 const LONGEST_LOG_LINE: usize = 60 * 1024;
 
-/// The longest line of an attachment in text form that is redacted, in bytes.
-const LONGEST_TEXT_LINE: usize = 1024 * 1024;
+/// The longest line of a document that is redacted, in bytes.
+const LONGEST_DOCUMENT_LINE: usize = 1024 * 1024;
 
-#[derive(Clone)]
-pub(super) enum Content {
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Kind {
     /// A text that is never redacted.
-    Plain(String),
-    /// The user ID, the device ID or the device keys, which the app included on purpose.
-    Identifier(String),
-    /// A text.
-    Value(String),
-    Log(Source),
+    Fixed,
+    Text,
+    Log,
     /// An attachment in text form.
-    Text(Source),
+    Document,
     /// An attachment that cannot be redacted.
-    Binary(Source),
+    Image,
 }
 
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub(super) enum Source {
     Memory(Bytes),
-    File(Arc<Path>),
+    File(PathBuf),
 }
 
-/// The part of a source that is sent, in bytes. A file may grow behind it.
-#[derive(Clone, Copy)]
-pub(super) struct Range {
-    pub(super) start: u64,
-    pub(super) end: u64,
-}
-
-/// What a reading of a part has found.
-#[derive(Clone, Copy)]
-pub(super) struct Measured {
-    pub(super) range: Range,
-    pub(super) redacted: bool,
-    /// The size of the content as it is sent, in bytes.
-    pub(super) bytes: u64,
-}
-
-impl Content {
-    /// Returns the text of a part that is not a file, as it is sent in `field`.
-    pub(super) fn value(&self, field: &str, guard: Option<&Guard>) -> Option<String> {
-        match (self, guard) {
-            (Self::Value(text), Some(guard)) => {
-                Some(guard.redacted(Some(field), text).into_owned())
-            }
-            (Self::Plain(text) | Self::Identifier(text) | Self::Value(text), _) => {
-                Some(text.clone())
-            }
-            (Self::Log(_) | Self::Text(_) | Self::Binary(_), _) => None,
-        }
-    }
-
-    /// Returns whether the file is sent byte for byte, so that its length is known unread.
-    pub(super) fn is_sent_as_it_is(&self, redacts: bool) -> bool {
+impl Source {
+    fn length(&self) -> io::Result<u64> {
         match self {
-            Self::Binary(_) => true,
-            Self::Text(_) => !redacts,
-            Self::Plain(_) | Self::Identifier(_) | Self::Value(_) | Self::Log(_) => false,
+            Self::Memory(bytes) => Ok(bytes.len() as u64),
+            Self::File(path) => open(path)?.metadata().map(|file| file.len()),
         }
     }
 
-    /// Returns the range to send.
-    pub(super) async fn range(&self) -> io::Result<Range> {
-        let (source, longest) = match self {
-            Self::Log(source) => (source, BugReport::MAX_LOG_BYTES),
-            Self::Text(source) | Self::Binary(source) => (source, u64::MAX),
-            Self::Plain(_) | Self::Identifier(_) | Self::Value(_) => {
-                return Ok(Range { start: 0, end: 0 });
-            }
-        };
-        let end = match source {
-            Source::Memory(bytes) => bytes.len() as u64,
-            Source::File(path) => {
-                let path = path.clone();
-                blocking(move || regular_file(&path).map(|file| file.len())).await?
-            }
-        };
-        Ok(Range { start: end.saturating_sub(longest), end })
-    }
-}
-
-/// Refuses what is not a file: to open a named pipe would wait for its writer.
-fn regular_file(path: &Path) -> io::Result<std::fs::Metadata> {
-    let metadata = std::fs::metadata(path)?;
-    if metadata.is_file() { Ok(metadata) } else { Err(io::ErrorKind::InvalidInput.into()) }
-}
-
-/// The content of a part in pieces of at most [`PIECE`] bytes.
-pub(super) struct Pieces(Option<Box<dyn Read + Send>>);
-
-impl Pieces {
-    pub(super) async fn open(
-        field: &str,
-        content: &Content,
-        range: Range,
-        guard: Option<Arc<Guard>>,
-        compresses: bool,
-    ) -> io::Result<Self> {
-        if let Some(value) = content.value(field, guard.as_deref()) {
-            return Ok(Self(Some(Box::new(Cursor::new(value)))));
-        }
-        let content = content.clone();
-        let reader = blocking(move || content.reader(range, guard, compresses)).await?;
-        Ok(Self(Some(reader)))
-    }
-
-    /// Returns the next piece, or `None` at the end.
-    pub(super) async fn next(&mut self) -> io::Result<Option<Bytes>> {
-        let Some(mut reader) = self.0.take() else { return Ok(None) };
-        let (reader, piece) = blocking(move || {
-            let mut piece = Vec::with_capacity(PIECE);
-            reader.by_ref().take(PIECE as u64).read_to_end(&mut piece)?;
-            Ok((reader, piece))
-        })
-        .await?;
-        if piece.is_empty() {
-            return Ok(None);
-        }
-        self.0 = Some(reader);
-        Ok(Some(piece.into()))
-    }
-}
-
-impl Content {
-    fn reader(
-        self,
-        range: Range,
-        guard: Option<Arc<Guard>>,
-        compresses: bool,
-    ) -> io::Result<Box<dyn Read + Send>> {
+    fn reader(&self, range: &Range<u64>) -> io::Result<Box<dyn BufRead + '_>> {
         Ok(match self {
-            Self::Log(source) => {
-                let mut input = source.open(range)?;
+            Self::Memory(bytes) => Box::new(&bytes[range.start as usize..range.end as usize]),
+            Self::File(path) => {
+                let mut file = open(path)?;
+                file.seek(SeekFrom::Start(range.start))?;
+                Box::new(BufReader::new(file).take(range.end - range.start))
+            }
+        })
+    }
+}
+
+/// Opens a file, and nothing else: to open a named pipe would wait for its writer.
+fn open(path: &Path) -> io::Result<File> {
+    if fs::metadata(path)?.is_file() {
+        File::open(path)
+    } else {
+        Err(ErrorKind::InvalidInput.into())
+    }
+}
+
+impl ReportPart {
+    /// Returns the range that was read before, or the present one. A file may grow behind it.
+    pub(super) fn present_range(&self) -> io::Result<Range<u64>> {
+        if let Some(range) = &self.range {
+            return Ok(range.clone());
+        }
+        let end = self.source.length()?;
+        let start = match self.kind {
+            Kind::Log => end.saturating_sub(BugReport::MAX_LOG_BYTES),
+            _ if end > BugReport::MAX_BYTES => return Err(ErrorKind::FileTooLarge.into()),
+            _ => 0,
+        };
+        Ok(start..end)
+    }
+
+    /// Writes the content, of which a log is compressed if `compresses`.
+    pub(crate) fn write(&self, compresses: bool, out: &mut dyn Write) -> io::Result<()> {
+        let (range, guard) = (self.present_range()?, self.guard.as_deref());
+        let mut input = self.source.reader(&range)?;
+        match (self.kind, guard) {
+            (Kind::Text, Some(guard)) => {
+                let text = io::read_to_string(input)?;
+                out.write_all(guard.redacted(Some(&self.field), &text).as_bytes())
+            }
+            (Kind::Log, _) => {
                 if range.start > 0 {
                     // The first line is incomplete.
                     input.skip_until(b'\n')?;
                 }
-                let lines = Lines::new(input, LONGEST_LOG_LINE, guard);
-                if compresses {
-                    Box::new(GzEncoder::new(lines, Compression::default()))
-                } else {
-                    Box::new(lines)
+                if !compresses {
+                    return copy_lines(input, LONGEST_LOG_LINE, guard, out);
                 }
+                let mut gzip = GzEncoder::new(out, Compression::default());
+                copy_lines(input, LONGEST_LOG_LINE, guard, &mut gzip)?;
+                gzip.finish().map(drop)
             }
-            Self::Text(source) if guard.is_some() => {
-                Box::new(Lines::new(source.open(range)?, LONGEST_TEXT_LINE, guard))
-            }
-            Self::Text(source) | Self::Binary(source) => Box::new(source.open(range)?),
-            Self::Plain(_) | Self::Identifier(_) | Self::Value(_) => Box::new(io::empty()),
-        })
+            (Kind::Document, Some(_)) => copy_lines(input, LONGEST_DOCUMENT_LINE, guard, out),
+            _ => io::copy(&mut input, out).map(drop),
+        }
     }
 }
 
-impl Source {
-    fn open(self, range: Range) -> io::Result<Box<dyn BufRead + Send>> {
-        let length = range.end - range.start;
-        Ok(match self {
-            Self::Memory(bytes) => {
-                Box::new(Cursor::new(bytes.slice(range.start as usize..range.end as usize)))
+/// Copies the lines of `input`, each redacted as a whole if there is a guard.
+///
+/// A line that is too long is replaced by a note: an identifier that is cut in two could not be
+/// found.
+fn copy_lines(
+    mut input: impl BufRead,
+    longest: usize,
+    guard: Option<&Guard>,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        let mut length = input.by_ref().take(longest as u64 + 1).read_until(b'\n', &mut line)?;
+        if length == 0 {
+            return Ok(());
+        }
+        if length > longest {
+            if !line.ends_with(b"\n") {
+                length += input.skip_until(b'\n')?;
             }
-            Self::File(path) => {
-                regular_file(&path)?;
-                let mut file = File::open(path)?;
-                file.seek(SeekFrom::Start(range.start))?;
-                Box::new(BufReader::new(file).take(length))
-            }
-        })
+        } else if let Some(guard) = guard {
+            let text = String::from_utf8_lossy(&line);
+            let (content, end) = text.split_at(text.trim_end_matches(['\r', '\n']).len());
+            line = [&*guard.redacted(None, content), end].concat().into_bytes();
+        }
+        if length.max(line.len()) > longest {
+            line = format!("[a line of {length} bytes was left out]\n").into_bytes();
+        }
+        out.write_all(&line)?;
     }
 }
 
-/// Runs `read` where it may wait for a disk. It reads one piece at most, and ends after that if
-/// the caller is gone.
-async fn blocking<T: Send + 'static>(
-    read: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    tokio::task::spawn_blocking(read).await.map_err(io::Error::other)?
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(input: &str, redacts: bool) -> String {
+        let guard = redacts.then(Guard::default);
+        let mut out = Vec::new();
+        copy_lines(input.as_bytes(), 50, guard.as_ref(), &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn each_line_is_redacted_and_keeps_its_end() {
+        let input = "a @alice:example.org b\r\n\n@bob:example.org\n  last @carol:example.org";
+        assert_eq!(lines(input, true), "a [user_id] b\r\n\n[user_id]\n  last [user_id]");
+        assert_eq!(lines(input, false), input);
+    }
+
+    #[test]
+    fn a_line_that_is_too_long_is_left_out_with_or_without_a_guard() {
+        let (fits, long) = ("x".repeat(49), "x".repeat(51));
+        let input = format!("{fits}\n{long}\nshort\n{long}");
+        let expected = format!(
+            "{fits}\n[a line of 52 bytes was left out]\nshort\n[a line of 51 bytes was left out]\n"
+        );
+        for redacts in [true, false] {
+            assert_eq!(lines(&input, redacts), expected);
+        }
+    }
+
+    #[test]
+    fn a_line_that_redaction_makes_too_long_is_left_out() {
+        let input = "@a:b.c ".repeat(7);
+        assert_eq!(lines(&input, true), "[a line of 49 bytes was left out]\n");
+        assert_eq!(lines(&input, false), input);
+    }
 }

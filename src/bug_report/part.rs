@@ -1,60 +1,50 @@
 //! A part of a report, and the rules of the server about it.
 
-use std::{fmt, io, sync::Arc};
+use std::{
+    fmt, io,
+    ops::Range,
+    sync::{Arc, Weak},
+};
 
-use super::content::{Content, Measured, Pieces, Range};
+use tokio::task::spawn_blocking;
+
+use super::{
+    content::{Kind, Source},
+    output::Output,
+};
 use crate::guard::Guard;
 
 /// The field with the name of the app, without which many servers refuse a report.
 pub(super) const APP: &str = "app";
 
+/// The only field that a report can have several times.
+pub(super) const LABEL: &str = "label";
+
+/// The fields that identify the user or the device.
+pub(super) const IDENTIFIERS: [&str; 3] = ["user_id", "device_id", "device_keys"];
+
 /// The bytes after the content of each part.
-pub(super) const TAIL: &str = "\r\n";
+pub(crate) const TAIL: &str = "\r\n";
 
 /// The longest name of a file or a key, in bytes. The server makes a file of that name.
 const LONGEST_NAME: usize = 128;
-
-/// Fields that metadata cannot use, without separators: what the server gives a meaning
-/// (`formPartToPayload` in its `submit.go`), and the identifiers.
-const RESERVED: [&str; 10] = [
-    APP,
-    "compressedlog",
-    "deviceid",
-    "devicekeys",
-    "file",
-    "label",
-    "log",
-    "text",
-    "userid",
-    "version",
-];
-
-/// The handle of a part within its report.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct PartId(pub(super) u32);
 
 /// The reason why a part cannot be added to a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum InvalidPart {
-    /// Another log or attachment has this name. The server would keep only one of them.
-    #[error("another file of the report has this name")]
-    DuplicateName,
-    /// The server does not keep a file of this name.
+    /// The name has an extension that the server does not keep, is too long, or has other
+    /// characters than ASCII letters, digits, `_`, `-`, and `.` for a log.
     #[error("the server does not keep a file of this name")]
     FileName,
-    /// The key of the metadata is empty, too long, or has other characters than allowed.
-    #[error(
-        "the key is empty, too long, or has other characters than ASCII letters, digits and _-."
-    )]
+    /// The key is empty, too long, has other characters than ASCII letters, digits, `_`, `-` and
+    /// `.`, or is the name of a field that has a method of its own.
+    #[error("metadata cannot have this key")]
     Key,
-    /// The key of the metadata is the name of a field that has a method of its own.
-    #[error("the key is the name of a field that has a method of its own")]
-    ReservedKey,
 }
 
 /// What a report would send; returned by [`BugReport::preview`](crate::BugReport::preview).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ReportPreview {
     /// The parts, in the order in which they were added.
@@ -67,53 +57,112 @@ pub struct ReportPreview {
 }
 
 /// A part of a report, as it would be sent.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 #[non_exhaustive]
 pub struct ReportPart {
-    /// The handle of the part, for [`BugReport::remove`](crate::BugReport::remove).
-    pub id: PartId,
     /// The name of the field, such as `text`, `compressed-log` or a key of the metadata.
     pub field: String,
     /// The name of the log or the attachment.
     pub file_name: Option<String>,
-    /// The text that would be sent, of a part that is not a file.
-    /// [`BugReport::content`](crate::BugReport::content) returns that of a file.
+    /// The text that would be sent, of a part that is not a file. [`content`](Self::content)
+    /// returns that of a file.
     pub value: Option<String>,
     /// The size of the content as it would be sent, in bytes.
     pub bytes: u64,
     /// The number of bytes at the start of a log that are left out because the log is longer
     /// than [`BugReport::MAX_LOG_BYTES`](crate::BugReport::MAX_LOG_BYTES).
     pub left_out: u64,
-    /// The reason why the part's file cannot be read. While there is such a part, the report
-    /// cannot be submitted.
+    /// The reason why the part's file cannot be read; [`FileTooLarge`](io::ErrorKind::FileTooLarge)
+    /// if it is an attachment of more than [`BugReport::MAX_BYTES`](crate::BugReport::MAX_BYTES).
+    /// While there is such a part, the report cannot be submitted.
     pub unreadable: Option<io::ErrorKind>,
+    pub(super) kind: Kind,
+    pub(super) source: Source,
+    /// Redacts the content, if it is redacted.
+    pub(super) guard: Option<Arc<Guard>>,
+    /// The bytes of the source that are sent, once it was read.
+    pub(super) range: Option<Range<u64>>,
 }
 
 /// Prints no value.
 impl fmt::Debug for ReportPart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReportPart")
-            .field("id", &self.id)
-            .field("field", &self.field)
-            .field("bytes", &self.bytes)
-            .field("unreadable", &self.unreadable)
-            .finish_non_exhaustive()
+        let Self { field, bytes, unreadable, .. } = self;
+        write!(f, "ReportPart({field}, {bytes} bytes, {unreadable:?})")
     }
 }
 
-#[derive(Clone)]
-pub(super) struct Part {
-    pub(super) id: PartId,
-    pub(super) field: String,
-    pub(super) file_name: Option<String>,
-    pub(super) content: Content,
-    /// What the last reading found.
-    pub(super) measured: Option<Measured>,
-}
+impl ReportPart {
+    pub(super) fn new(field: &str, file_name: Option<&str>, kind: Kind, source: Source) -> Self {
+        let (field, file_name) = (field.to_owned(), file_name.map(str::to_owned));
+        let (value, bytes, left_out, unreadable) = (None, 0, 0, None);
+        let (guard, range) = (None, None);
+        Self { field, file_name, value, bytes, left_out, unreadable, kind, source, guard, range }
+    }
 
-impl Part {
+    /// Returns the content as it would be sent, before compression, for the user to read.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the part's file cannot be read.
+    ///
+    /// # Panics
+    ///
+    /// Panics outside of a Tokio runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future has no effect on the report.
+    pub async fn content(&self) -> io::Result<Vec<u8>> {
+        let part = self.clone();
+        blocking(move || {
+            let mut content = Vec::new();
+            part.write(false, &mut content)?;
+            Ok(content)
+        })
+        .await
+    }
+
+    /// Reads the part as it is sent with this guard, unless that was done before.
+    pub(crate) async fn measure(&mut self, guard: Option<Arc<Guard>>) -> io::Result<()> {
+        if self.range.is_some() && self.guard.is_some() == guard.is_some() {
+            return Ok(());
+        }
+        let mut part = Self { guard, ..self.clone() };
+        // Dropped with this future, which ends the reading.
+        let reader = Arc::new(());
+        let is_read = Arc::downgrade(&reader);
+        let read = blocking(move || part.read(&is_read).map(|()| part)).await;
+        self.unreadable = read.as_ref().err().map(io::Error::kind);
+        *self = read?;
+        Ok(())
+    }
+
+    fn read(&mut self, reader: &Weak<()>) -> io::Result<()> {
+        let range = self.present_range()?;
+        (self.left_out, self.range, self.unreadable) = (range.start, Some(range), None);
+        let (is_value, mut value) = (self.file_name.is_none(), Vec::new());
+        let pass = |bytes: &[u8]| {
+            if is_value {
+                value.extend_from_slice(bytes);
+            }
+            reader.strong_count() > 0
+        };
+        let mut output = Output { pass, bytes: 0, most: u64::MAX };
+        self.write(true, &mut output)?;
+        self.bytes = output.bytes;
+        self.value = is_value.then(|| String::from_utf8_lossy(&value).into_owned());
+        Ok(())
+    }
+
+    /// Returns whether this part and `other` cannot be in one report.
+    pub(super) fn has_place_of(&self, other: &Self) -> bool {
+        (&self.field, &self.file_name) == (&other.field, &other.file_name)
+            && (self.field != LABEL || self.source == other.source)
+    }
+
     /// Returns the bytes before the content. No name in it needs an escape.
-    pub(super) fn head(&self, boundary: &str) -> String {
+    pub(crate) fn head(&self, boundary: &str) -> String {
         let field = &self.field;
         let file = self.file_name.as_ref().map_or_else(String::new, |name| {
             format!("; filename=\"{name}\"\r\nContent-Type: application/octet-stream")
@@ -122,107 +171,47 @@ impl Part {
     }
 
     /// Returns the name that a message can show.
-    pub(super) fn name(&self) -> &str {
-        self.file_name.as_ref().unwrap_or(&self.field)
-    }
-
-    /// Reads the part as it would be sent, unless that was done before.
-    pub(super) async fn measure(&mut self, guard: Option<&Arc<Guard>>) -> io::Result<Measured> {
-        if let Some(measured) = self.measured.filter(|done| done.redacted == guard.is_some()) {
-            return Ok(measured);
-        }
-        let range = self.range().await?;
-        let mut pieces =
-            Pieces::open(&self.field, &self.content, range, guard.cloned(), true).await?;
-        let mut bytes = 0;
-        if self.content.is_sent_as_it_is(guard.is_some()) {
-            bytes = range.end - range.start;
-        } else {
-            while let Some(piece) = pieces.next().await? {
-                bytes += piece.len() as u64;
-            }
-        }
-        Ok(*self.measured.insert(Measured { range, redacted: guard.is_some(), bytes }))
-    }
-
-    /// Returns the content, of which a log is compressed if `compresses`.
-    pub(super) async fn open(
-        &self,
-        guard: Option<Arc<Guard>>,
-        compresses: bool,
-    ) -> io::Result<Pieces> {
-        let range = self.range().await?;
-        Pieces::open(&self.field, &self.content, range, guard, compresses).await
-    }
-
-    /// Returns the range that was measured, or the present one.
-    async fn range(&self) -> io::Result<Range> {
-        match self.measured {
-            Some(measured) => Ok(measured.range),
-            None => self.content.range().await,
-        }
-    }
-
-    pub(super) async fn preview(&mut self, guard: Option<&Arc<Guard>>) -> ReportPart {
-        let measured = self.measure(guard).await;
-        let (bytes, left_out) =
-            measured.as_ref().map_or((0, 0), |measured| (measured.bytes, measured.range.start));
-        ReportPart {
-            id: self.id,
-            field: self.field.clone(),
-            file_name: self.file_name.clone(),
-            value: self.content.value(&self.field, guard.map(Arc::as_ref)),
-            bytes,
-            left_out,
-            unreadable: measured.err().map(|error| error.kind()),
-        }
+    pub(crate) fn name(&self) -> String {
+        self.file_name.as_ref().unwrap_or(&self.field).clone()
     }
 }
 
-/// Checks a key of the metadata.
+/// Runs `read` where it may wait for a disk.
+async fn blocking<T: Send + 'static>(
+    read: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    spawn_blocking(read).await.map_err(io::Error::other)?
+}
+
+/// Checks a key of the metadata, which cannot have a meaning for the server
+/// (`formPartToPayload` in its `submit.go`) or be an identifier, in any notation.
 pub(super) fn check_key(key: &str) -> Result<(), InvalidPart> {
-    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    if key.is_empty() || key.len() > LONGEST_NAME || !key.chars().all(is_allowed) {
-        return Err(InvalidPart::Key);
+    let letters: String = key.chars().filter(char::is_ascii_alphanumeric).collect();
+    match &*letters.to_ascii_lowercase() {
+        "" | "app" | "compressedlog" | "file" | "label" | "log" | "text" | "version" => {}
+        "deviceid" | "devicekeys" | "userid" => {}
+        _ if is_name(key, "._-") => return Ok(()),
+        _ => {}
     }
-    let folded: String = key.chars().filter(char::is_ascii_alphanumeric).collect();
-    if RESERVED.contains(&&*folded.to_ascii_lowercase()) {
-        return Err(InvalidPart::ReservedKey);
-    }
-    Ok(())
+    Err(InvalidPart::Key)
 }
 
-/// Checks the name of a log by the rule of the server (`logRegexp` in its `submit.go`).
-pub(super) fn check_log_name(name: &str) -> Result<(), InvalidPart> {
-    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
-    match name.rsplit_once('.') {
-        Some((stem, "log" | "txt"))
-            if is_stem(stem) && !name.starts_with('.') && name.chars().all(is_allowed) =>
-        {
-            Ok(())
-        }
-        _ => Err(InvalidPart::FileName),
-    }
-}
-
-/// Checks the name of an attachment by the rule of the server (`filenameRegexp` in its
-/// `submit.go`), without those that are compressed. Returns whether it is that of a text.
-pub(super) fn is_text_attachment(name: &str) -> Result<bool, InvalidPart> {
+/// Checks the name of a file by the rules of the server (`logRegexp` and `filenameRegexp` in its
+/// `submit.go`), which writes its own `details.json` and `details.log.gz`. Returns the extension.
+pub(super) fn check_file_name<'n>(
+    name: &'n str,
+    extensions: &[&str],
+    others: &str,
+) -> Result<&'n str, InvalidPart> {
     let (stem, extension) = name.rsplit_once('.').ok_or(InvalidPart::FileName)?;
-    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
-    match extension {
-        _ if !is_stem(stem) || !stem.chars().all(is_allowed) => Err(InvalidPart::FileName),
-        "jpg" | "png" => Ok(false),
-        "txt" | "json" => Ok(true),
-        _ => Err(InvalidPart::FileName),
-    }
+    let is_kept = extensions.contains(&extension) && is_name(stem, others);
+    let is_own = stem.starts_with('.') || stem.eq_ignore_ascii_case("details");
+    if is_kept && !is_own { Ok(extension) } else { Err(InvalidPart::FileName) }
 }
 
-/// Returns whether the server can keep a file whose name begins with `stem`: it writes its own
-/// `details.json` and `details.log.gz`.
-fn is_stem(stem: &str) -> bool {
-    let is_its_own = stem.eq_ignore_ascii_case("details");
-    !stem.is_empty() && stem.len() <= LONGEST_NAME && !is_its_own
+fn is_name(name: &str, others: &str) -> bool {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || others.contains(c);
+    (1..=LONGEST_NAME).contains(&name.len()) && name.chars().all(is_allowed)
 }
 
 #[cfg(test)]
@@ -231,8 +220,9 @@ mod tests {
 
     #[test]
     fn the_names_of_logs_are_those_that_the_server_keeps() {
+        let check = |name| check_file_name(name, &["log", "txt"], "._-").err();
         for name in ["a.log", "console-1.log", "a.b.txt", "-.log", "_x.log"] {
-            assert_eq!(check_log_name(name), Ok(()), "{name}");
+            assert_eq!(check(name), None, "{name}");
         }
         let long = format!("{}.log", "x".repeat(200));
         for name in [
@@ -250,16 +240,15 @@ mod tests {
             "..log",
             &long,
         ] {
-            assert_eq!(check_log_name(name), Err(InvalidPart::FileName), "{name}");
+            assert_eq!(check(name), Some(InvalidPart::FileName), "{name}");
         }
     }
 
     #[test]
     fn the_names_of_attachments_are_those_that_the_server_keeps() {
-        for (name, is_text) in
-            [("a.jpg", false), ("a-b_1.png", false), ("a.txt", true), ("a.json", true)]
-        {
-            assert_eq!(is_text_attachment(name), Ok(is_text), "{name}");
+        let check = |name| check_file_name(name, &["png", "json"], "_-");
+        for (name, extension) in [("a.png", "png"), ("a-b_1.png", "png"), ("a.json", "json")] {
+            assert_eq!(check(name), Ok(extension), "{name}");
         }
         for name in [
             "",
@@ -272,7 +261,7 @@ mod tests {
             "../a.png",
             "a\r.png",
         ] {
-            assert_eq!(is_text_attachment(name), Err(InvalidPart::FileName), "{name}");
+            assert_eq!(check(name), Err(InvalidPart::FileName), "{name}");
         }
     }
 
@@ -281,13 +270,30 @@ mod tests {
         for key in ["os", "can_contact", "sdk.sha", "user_agent", "Build-Type"] {
             assert_eq!(check_key(key), Ok(()), "{key}");
         }
-        for key in
-            ["text", "Version", "USER_ID", "user-id", "deviceId", "device.keys", "compressed-log"]
-        {
-            assert_eq!(check_key(key), Err(InvalidPart::ReservedKey), "{key}");
-        }
-        for key in ["", "a b", "a\"", "a\r\nb", "ä", &"x".repeat(129)] {
+        for key in [
+            "text",
+            "Version",
+            "USER_ID",
+            "user-id",
+            "deviceId",
+            "device.keys",
+            "compressed-log",
+            "",
+            "_",
+            "a b",
+            "a\"",
+            "a\r\nb",
+            "ä",
+            &"x".repeat(129),
+        ] {
             assert_eq!(check_key(key), Err(InvalidPart::Key), "{key:?}");
+        }
+    }
+
+    #[test]
+    fn every_identifier_is_reserved() {
+        for field in IDENTIFIERS {
+            assert_eq!(check_key(field), Err(InvalidPart::Key), "{field}");
         }
     }
 }
