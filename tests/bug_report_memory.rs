@@ -76,14 +76,14 @@ async fn a_report_of_50_megabytes_takes_less_than_8_megabytes_of_memory() {
         report
     };
     // What the first request leaves in memory is not that of a report: certificates, threads.
-    report_of(MEGABYTE, 1024).submit(&server).await.unwrap();
+    report_of(MEGABYTE, 1024).submit(&server, |_, _| {}).await.unwrap();
 
     let mut report = report_of(4 * MEGABYTE, 49_000_000);
     // Resets the highest value: see proc_pid_clear_refs(5).
     std::fs::write("/proc/self/clear_refs", "5").unwrap();
     let before = memory("VmRSS:");
     let preview = report.preview().await;
-    report.submit(&server).await.unwrap();
+    report.submit(&server, |_, _| {}).await.unwrap();
     let added = memory("VmHWM:").saturating_sub(before);
     let sent = preview.bytes;
     assert!((50_000_000..BugReport::MAX_BYTES).contains(&sent), "the report has {sent} bytes");

@@ -157,8 +157,8 @@ impl App {
             return;
         };
         self.model.message = "...".to_owned();
-        let submission = draft.report().submit(server);
-        self.actions.spawn(async move { Done::Message(report::outcome(submission.await)) });
+        let submission = report::submit(draft.report().clone(), server.clone());
+        self.actions.spawn(async move { Done::Message(submission.await) });
     }
 
     /// Waits until all actions have returned.

@@ -1,6 +1,8 @@
 //! A bug report: what the user sees of it before it is submitted.
 
-use matrix_analytics::{Analytics, BugReport, RecentLogs, ReportPart, ReportPreview, SubmitError};
+use matrix_analytics::{
+    Analytics, BugReport, Rageshake, RecentLogs, ReportPart, ReportPreview, SubmitError,
+};
 use matrix_analytics_examples::chain;
 
 use crate::text::Entry;
@@ -31,7 +33,7 @@ impl Draft {
     /// Returns the report without the part of this number.
     pub(crate) fn without(mut self, number: usize) -> BugReport {
         if let Some(part) = self.preview.parts.get(number) {
-            self.report.remove(part.id);
+            self.report.remove(part);
         }
         self.report
     }
@@ -76,13 +78,16 @@ fn content(part: &ReportPart) -> String {
     }
 }
 
-/// Returns the outcome for the user.
-pub(crate) fn outcome(result: Result<matrix_analytics::Submitted, SubmitError>) -> String {
-    match result {
+/// Submits the report, and returns the outcome for the user.
+pub(crate) async fn submit(report: BugReport, server: Rageshake) -> String {
+    match report.submit(&server, |_, _| {}).await {
         Ok(submitted) => match submitted.report_url {
             Some(url) => format!("Submitted. Follow it at {url}"),
             None => "Submitted. Thank you.".to_owned(),
         },
+        Err(SubmitError::DisallowedApp(refusal) | SubmitError::Rejected(refusal)) => {
+            format!("Refused. The server says why at {}", refusal.policy_url.unwrap_or_default())
+        }
         Err(error) => format!("Not submitted: {}. You can try again.", chain(&error)),
     }
 }

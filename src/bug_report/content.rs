@@ -173,6 +173,15 @@ mod tests {
     }
 
     #[test]
+    fn the_longest_line_is_redacted_without_a_line_feed_at_its_end() {
+        let words = "x".repeat(31);
+        let line = format!("{words} @alice:example.org");
+        assert_eq!(line.len(), 50);
+        assert_eq!(lines(&line, true), format!("{words} [user_id]"));
+        assert_eq!(lines(&line, false), line);
+    }
+
+    #[test]
     fn a_line_that_redaction_makes_too_long_is_left_out() {
         let input = "@a:b.c ".repeat(7);
         assert_eq!(lines(&input, true), "[a line of 49 bytes was left out]\n");

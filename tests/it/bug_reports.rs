@@ -8,7 +8,8 @@ mod recent_logs;
 mod server;
 mod server_rules;
 
-use matrix_analytics::{BugReport, ReportPreview, SubmitError};
+use matrix_analytics::{BugReport, ReportPreview, SubmitError, Submitted};
+use tokio::{sync::watch, task::JoinHandle};
 
 use self::server::{Received, Server};
 
@@ -27,12 +28,26 @@ fn full_report() -> BugReport {
 
 /// Submits `report`, which must be taken, and returns what the server has of it.
 async fn submitted(server: &Server, report: &BugReport) -> Received {
-    report.submit(&server.endpoint()).await.unwrap();
+    report.submit(&server.endpoint(), |_, _| {}).await.unwrap();
     server.seen().reports.pop().unwrap()
 }
 
 async fn refused(server: &Server, report: &BugReport) -> SubmitError {
-    report.submit(&server.endpoint()).await.unwrap_err()
+    report.submit(&server.endpoint(), |_, _| {}).await.unwrap_err()
+}
+
+/// Submits `report` in a task. Returns it with the number of bytes sent, and of those to send.
+fn submit(
+    server: &Server,
+    report: &BugReport,
+) -> (JoinHandle<Result<Submitted, SubmitError>>, watch::Receiver<(u64, u64)>) {
+    let (progress, reader) = watch::channel((0, 0));
+    let (report, server) = (report.clone(), server.endpoint());
+    let task = tokio::spawn(async move {
+        let on_progress = move |sent, total| drop(progress.send_replace((sent, total)));
+        report.submit(&server, on_progress).await
+    });
+    (task, reader)
 }
 
 /// Returns the text of each part that is not a file, by its field.

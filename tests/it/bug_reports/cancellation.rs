@@ -1,14 +1,14 @@
 //! A submission that is dropped at any point.
 
-use std::{future::poll_fn, pin::pin, task::Poll};
+use std::{future::poll_fn, net::TcpListener, pin::pin, sync::mpsc, task::Poll, time::Duration};
 
-use futures_util::StreamExt as _;
-use matrix_analytics::BugReport;
+use matrix_analytics::{BugReport, Rageshake};
+use tokio::sync::Notify;
 
 use super::{
     full_report,
     server::{Config, Fault, Server},
-    submitted,
+    submit, submitted,
 };
 
 /// Polls `future` at most `times` times. Returns `None` if it is not done by then.
@@ -41,7 +41,7 @@ async fn no_request_goes_on_after_a_drop_at_any_point() {
     loop {
         polls += 1;
         assert!(polls < 100_000);
-        if polled(polls, report.submit(&server.endpoint())).await.is_some() {
+        if polled(polls, report.submit(&server.endpoint(), |_, _| {})).await.is_some() {
             break;
         }
         let seen = server.seen();
@@ -62,23 +62,43 @@ async fn a_drop_while_the_server_reads_nothing_ends_the_connection() {
     let server = Server::start(Config { fault: Fault::ReadsNothing, ..Config::default() });
     let mut report = report();
     report.add_attachment("larger.png", vec![7; 32 * 1024 * 1024]).unwrap();
-    let total = report.preview().await.bytes;
-    let submission = report.submit(&server.endpoint());
-    let mut progress = submission.progress();
-    let task = tokio::spawn(submission);
+    let (task, mut progress) = submit(&server, &report);
     server.wait_until(|seen| seen.heads.len() == 1).await;
-    let mut sent = 0;
-    while sent < 1024 * 1024 {
-        sent = progress.next().await.unwrap().sent;
-    }
+    progress.wait_for(|(sent, _)| *sent >= 1024 * 1024).await.unwrap();
     task.abort();
     assert!(task.await.unwrap_err().is_cancelled());
-    let rest: Vec<_> = progress.collect().await;
-    assert!(rest.iter().all(|step| step.sent < total), "the whole request left");
+    let (sent, total) = *progress.borrow();
+    assert!(sent < total, "the whole request left");
     server.set_fault(Fault::None);
     server.wait_until(|seen| seen.ended == 1).await;
     assert_eq!(server.seen().bodies.len(), 0);
     submitted(&server, &report).await;
+}
+
+#[test]
+fn a_runtime_shuts_down_though_a_submission_to_a_server_that_reads_nothing_is_kept() {
+    // The system accepts the connection.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = Rageshake::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    let mut report = report();
+    report.add_attachment("larger.png", vec![7; 32 * 1024 * 1024]).unwrap();
+    let (done, is_done) = mpsc::channel();
+    std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let moved = Notify::new();
+        let mut submission = Box::pin(report.submit(&server, |_, _| moved.notify_one()));
+        runtime.block_on(async {
+            tokio::select! {
+                result = &mut submission => panic!("{result:?}"),
+                () = moved.notified() => {}
+            }
+        });
+        drop(runtime);
+        drop(submission);
+        done.send(()).unwrap();
+    });
+    // It takes a moment. The time is what a test that hangs waits for.
+    is_done.recv_timeout(Duration::from_secs(60)).expect("the runtime does not shut down");
 }
 
 #[tokio::test]

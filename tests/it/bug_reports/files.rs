@@ -69,7 +69,7 @@ async fn a_log_that_was_cut_or_replaced_since_the_preview_is_an_error_with_its_n
         setup.report.preview().await;
         fs::write(&path, replaced).unwrap();
         let error = refused(&setup.server, &setup.report).await;
-        assert!(matches!(&error, SubmitError::Changed { part } if part == "app.log"), "{error:?}");
+        assert!(matches!(&error, SubmitError::Changed(part) if part == "app.log"), "{error:?}");
         assert_eq!(setup.server.seen().reports.len(), 0);
         setup.report.preview().await;
         assert_eq!(setup.received_log().await, replaced);
@@ -85,7 +85,7 @@ async fn an_attachment_that_was_cut_since_the_preview_is_an_error_with_its_name(
     setup.report.preview().await;
     fs::write(&path, [7; 99_999]).unwrap();
     let error = refused(&setup.server, &setup.report).await;
-    assert!(matches!(&error, SubmitError::Changed { part } if part == "a.png"), "{error:?}");
+    assert!(matches!(&error, SubmitError::Changed(part) if part == "a.png"), "{error:?}");
     append(&path, "more than before");
     assert_eq!(submitted(&setup.server, &setup.report).await.files["a.png"].len(), 100_000);
 }
@@ -102,11 +102,11 @@ async fn a_missing_file_is_named_in_the_preview_and_the_error_and_can_be_removed
     assert_eq!(folder.unreadable, Some(ErrorKind::InvalidInput));
     for (part, name) in [(missing, "missing.log"), (folder, "folder.png")] {
         let error = refused(&setup.server, &setup.report).await;
-        let SubmitError::Unreadable { part: unreadable, .. } = &error else { panic!("{error:?}") };
+        let SubmitError::Unreadable(unreadable, _) = &error else { panic!("{error:?}") };
         assert_eq!(unreadable, name);
         let printed = format!("{error:?} {error}");
         assert!(!printed.contains("gone") && !printed.contains(&*directory.to_string_lossy()));
-        assert!(setup.report.remove(part.id));
+        setup.report.remove(part);
     }
     assert_eq!(setup.server.seen().opened, 0, "nothing was sent before all of it could be read");
     submitted(&setup.server, &setup.report).await;
@@ -126,6 +126,19 @@ async fn of_a_log_of_a_gigabyte_the_last_lines_are_sent() {
     let part = preview.parts.last().unwrap();
     assert_eq!(part.left_out, GIGABYTE + 12 - BugReport::MAX_LOG_BYTES);
     assert_eq!(setup.received_log().await, "first\nlast\n");
+}
+
+#[tokio::test]
+async fn an_attachment_that_no_report_can_hold_is_named_and_not_read() {
+    let mut setup = Setup::new();
+    let path = setup.directory.path().join("large.json");
+    // The file is a hole. Reading and redacting it would take minutes.
+    fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
+    setup.report.add_attachment_file("large.json", &path).unwrap();
+    let preview = setup.report.preview().await;
+    assert_eq!(preview.parts.last().unwrap().unreadable, Some(ErrorKind::FileTooLarge));
+    let error = refused(&setup.server, &setup.report).await;
+    assert!(matches!(&error, SubmitError::Unreadable(part, _) if part == "large.json"));
 }
 
 #[tokio::test]

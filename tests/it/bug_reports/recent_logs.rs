@@ -113,7 +113,7 @@ async fn no_logged_canary_leaves_while_nothing_is_submitted() {
     }
     report.add_log("recent.log", logs.text()).unwrap();
     eventually(report.preview()).await;
-    drop(report.submit(&server.endpoint()));
+    drop(report.submit(&server.endpoint(), |_, _| {}));
     eventually(analytics.flush_all()).await;
 
     let mut seen = format!("{analytics:?} {:?} {logs:?} {report:?}", analytics.stats());

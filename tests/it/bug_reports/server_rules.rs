@@ -1,6 +1,6 @@
 //! What the real server does, row by row.
 
-use matrix_analytics::{BugReport, InvalidPart, Rageshake, RageshakeBuildError, SubmitError};
+use matrix_analytics::{BugReport, EndpointError, Rageshake, SubmitError};
 
 use super::{
     full_report, refused,
@@ -74,7 +74,7 @@ async fn the_preview_is_what_is_sent_part_by_part() {
     assert_eq!(preview.bytes, seen.bodies[0].len() as u64);
     assert!(values(&preview).contains(&("text", "I am [user_id]")), "{preview:?}");
     let log = preview.parts.iter().find(|part| part.field == "compressed-log").unwrap();
-    assert_eq!(report.content(log.id).await.unwrap().unwrap(), b"first\nsecond\n");
+    assert_eq!(log.content().await.unwrap(), b"first\nsecond\n");
 }
 
 #[tokio::test]
@@ -82,8 +82,7 @@ async fn each_part_but_the_app_can_be_removed() {
     let server = Server::start(Config::default());
     let mut report = full_report();
     for part in report.preview().await.parts {
-        assert_eq!(report.remove(part.id), part.field != "app", "{}", part.field);
-        assert!(!report.remove(part.id), "twice: {}", part.field);
+        report.remove(&part);
     }
     let expected = Received { app: "example-app".to_owned(), ..Received::default() };
     assert_eq!(submitted(&server, &report).await, expected);
@@ -94,7 +93,7 @@ async fn the_url_of_the_issue_is_returned_if_the_server_has_one() {
     let url = "https://issues.example.org/1";
     for report_url in [None, Some(url)] {
         let server = Server::start(Config { report_url, ..Config::default() });
-        let answer = full_report().submit(&server.endpoint()).await.unwrap();
+        let answer = full_report().submit(&server.endpoint(), |_, _| {}).await.unwrap();
         assert_eq!(answer.report_url.as_deref(), report_url);
     }
 }
@@ -105,8 +104,8 @@ async fn a_disallowed_app_is_told_the_policy() {
     let SubmitError::DisallowedApp(refusal) = refused(&server, &full_report()).await else {
         panic!("another error");
     };
-    assert_eq!(refusal.code(), "DISALLOWED_APP");
-    assert!(refusal.policy_url().unwrap().ends_with("blocked_rageshake.md"));
+    assert_eq!(refusal.code, "DISALLOWED_APP");
+    assert!(refusal.policy_url.unwrap().ends_with("blocked_rageshake.md"));
     let server = Server::start(Config { allowed_apps: &["example-app"], ..Config::default() });
     submitted(&server, &full_report()).await;
 }
@@ -122,9 +121,9 @@ async fn a_rejection_has_its_code_and_its_reason() {
         let server = Server::start(Config { rejection: Some(rejection), ..Config::default() });
         let error = refused(&server, &full_report()).await;
         let SubmitError::Rejected(refusal) = error else { panic!("{error:?}") };
-        assert_eq!(refusal.code(), code);
-        assert!(refusal.message().unwrap().contains(reason));
-        assert!(refusal.policy_url().is_some());
+        assert_eq!(refusal.code, code);
+        assert!(refusal.message.unwrap().contains(reason));
+        assert!(refusal.policy_url.is_some());
     }
 }
 
@@ -132,7 +131,7 @@ async fn a_rejection_has_its_code_and_its_reason() {
 async fn too_many_log_lines_are_bad_content() {
     for (most, is_taken) in [(2, false), (3, true)] {
         let server = Server::start(Config { max_log_lines: Some(most), ..Config::default() });
-        let result = full_report().submit(&server.endpoint()).await;
+        let result = full_report().submit(&server.endpoint(), |_, _| {}).await;
         match result {
             Ok(_) => assert!(is_taken),
             Err(SubmitError::BadContent) => assert!(!is_taken),
@@ -169,7 +168,7 @@ async fn the_largest_report_is_taken() {
 async fn a_failure_of_the_server_has_its_status() {
     let server = Server::start(Config { fault: Fault::Disk, ..Config::default() });
     let error = refused(&server, &full_report()).await;
-    assert!(matches!(error, SubmitError::Status { status: 500 }), "{error:?}");
+    assert!(matches!(error, SubmitError::Status(500)), "{error:?}");
 }
 
 #[tokio::test]
@@ -185,10 +184,32 @@ async fn a_line_that_ends_a_log_on_the_server_is_left_out() {
 }
 
 #[tokio::test]
-async fn files_of_one_name_are_refused_because_the_server_keeps_the_last() {
+async fn a_file_replaces_one_of_its_name_because_the_server_keeps_the_last() {
+    let server = Server::start(Config::default());
     let mut report = full_report();
-    assert_eq!(report.add_log("Console.log", ""), Err(InvalidPart::DuplicateName));
-    assert_eq!(report.add_attachment("screen.png", ""), Err(InvalidPart::DuplicateName));
+    report.add_log("console.log", "later\n").unwrap();
+    report.add_attachment("screen.png", "later").unwrap();
+    assert_eq!(report.preview().await.parts.len(), full_report().preview().await.parts.len());
+    let Received { logs, files, .. } = submitted(&server, &report).await;
+    assert_eq!(logs["console.log.gz"], b"later\n");
+    assert_eq!(files["screen.png"], b"later");
+}
+
+#[tokio::test]
+async fn a_part_is_removed_even_if_its_content_was_replaced_since_the_preview() {
+    let server = Server::start(Config::default());
+    let mut report = full_report();
+    let shown = report.preview().await.parts;
+    report.add_log("console.log", "later\n").unwrap();
+    report.set_metadata("os", "later").unwrap();
+    for part in shown.iter().filter(|part| part.field == "compressed-log" || part.field == "os") {
+        report.remove(part);
+    }
+    let crash = shown.iter().find(|part| part.value.as_deref() == Some("crash"));
+    report.remove(crash.unwrap());
+    let Received { logs, labels, data, .. } = submitted(&server, &report).await;
+    assert!(logs.is_empty() && !data.contains_key("os"), "{logs:?} {data:?}");
+    assert_eq!(labels, ["timeline"], "of the labels, only one");
 }
 
 #[tokio::test]
@@ -207,19 +228,27 @@ async fn values_replace_earlier_ones_and_labels_add_up() {
 #[test]
 fn an_endpoint_that_cannot_be_right_is_refused() {
     let error = |endpoint| Rageshake::new(endpoint).unwrap_err();
-    assert!(matches!(error("rageshake"), RageshakeBuildError::EndpointUrl(_)));
-    assert!(matches!(error("ftp://example.org/"), RageshakeBuildError::EndpointScheme));
-    assert!(matches!(error("file:///etc/passwd"), RageshakeBuildError::EndpointScheme));
+    assert!(matches!(error("rageshake"), EndpointError::Url(_)));
+    assert!(matches!(error("ftp://example.org/"), EndpointError::Scheme));
+    assert!(matches!(error("file:///etc/passwd"), EndpointError::Scheme));
     for endpoint in ["https://a:b@example.org/", "https://a@example.org/"] {
         let error = error(endpoint);
-        assert!(matches!(error, RageshakeBuildError::EndpointCredentials));
+        assert!(matches!(error, EndpointError::Credentials));
         assert!(!format!("{error:?} {error}").contains("a@"));
     }
-    assert!(matches!(error("https://example.org/?key=1"), RageshakeBuildError::EndpointQuery));
-    assert!(matches!(error("https://example.org/#a"), RageshakeBuildError::EndpointQuery));
+    assert!(matches!(error("https://example.org/?key=1"), EndpointError::Query));
+    assert!(matches!(error("https://example.org/#a"), EndpointError::Query));
     let server = Rageshake::new("https://example.org/secret/submit").unwrap();
     assert!(!format!("{server:?}").contains("secret"));
+}
+
+#[tokio::test]
+async fn a_certificate_that_is_none_is_an_error_before_any_connection() {
+    let server = Server::start(Config::default());
     let broken = reqwest::Certificate::from_der(b"no certificate").unwrap();
-    let error = server.root_certificate(broken).unwrap_err();
-    assert!(matches!(error, RageshakeBuildError::RootCertificate(_)));
+    let endpoint = server.endpoint().root_certificate(broken);
+    let error = full_report().submit(&endpoint, |_, _| {}).await.unwrap_err();
+    assert!(matches!(error, SubmitError::Connection(_)), "{error:?}");
+    submitted(&server, &full_report()).await;
+    assert_eq!(server.seen().opened, 1);
 }
