@@ -208,7 +208,7 @@ impl BugReport {
     pub async fn preview(&mut self) -> ReportPreview {
         let guard = self.redacting_guard();
         for part in &mut self.parts {
-            part.range = None;
+            part.content.range = None;
             // The part shows the error.
             let _ = part.measure(guard.clone()).await;
         }

@@ -5,12 +5,13 @@ use std::{
     io::{self, BufRead, BufReader, ErrorKind, Read as _, Seek as _, SeekFrom, Write},
     ops::Range,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 
-use super::{BugReport, part::ReportPart};
+use super::BugReport;
 use crate::guard::Guard;
 
 /// The longest line of a log, in bytes. The server gives up a log at a line of 64 KiB
@@ -20,7 +21,17 @@ const LONGEST_LOG_LINE: usize = 60 * 1024;
 /// The longest line of a document that is redacted, in bytes.
 const LONGEST_DOCUMENT_LINE: usize = 1024 * 1024;
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone)]
+pub(super) struct Content {
+    pub(super) kind: Kind,
+    pub(super) source: Source,
+    /// Redacts the content, if it is redacted.
+    pub(super) guard: Option<Arc<Guard>>,
+    /// The bytes of the source that are sent, once it was read.
+    pub(super) range: Option<Range<u64>>,
+}
+
+#[derive(Clone, Copy)]
 pub(super) enum Kind {
     /// A text that is never redacted.
     Fixed,
@@ -67,7 +78,7 @@ fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-impl ReportPart {
+impl Content {
     /// Returns the range that was read before, or the present one. A file may grow behind it.
     pub(super) fn present_range(&self) -> io::Result<Range<u64>> {
         if let Some(range) = &self.range {
@@ -82,26 +93,26 @@ impl ReportPart {
         Ok(start..end)
     }
 
-    /// Writes the content, of which a log is compressed if `compresses`.
-    pub(crate) fn write(&self, compresses: bool, out: &mut dyn Write) -> io::Result<()> {
+    /// Writes the content, which is that of `field`. A log is compressed if `gzip`.
+    pub(super) fn write(&self, field: &str, gzip: bool, out: &mut dyn Write) -> io::Result<()> {
         let (range, guard) = (self.present_range()?, self.guard.as_deref());
         let mut input = self.source.reader(&range)?;
         match (self.kind, guard) {
             (Kind::Text, Some(guard)) => {
                 let text = io::read_to_string(input)?;
-                out.write_all(guard.redacted(Some(&self.field), &text).as_bytes())
+                out.write_all(guard.redacted(Some(field), &text).as_bytes())
             }
             (Kind::Log, _) => {
                 if range.start > 0 {
                     // The first line is incomplete.
                     input.skip_until(b'\n')?;
                 }
-                if !compresses {
+                if !gzip {
                     return copy_lines(input, LONGEST_LOG_LINE, guard, out);
                 }
-                let mut gzip = GzEncoder::new(out, Compression::default());
-                copy_lines(input, LONGEST_LOG_LINE, guard, &mut gzip)?;
-                gzip.finish().map(drop)
+                let mut encoder = GzEncoder::new(out, Compression::default());
+                copy_lines(input, LONGEST_LOG_LINE, guard, &mut encoder)?;
+                encoder.finish().map(drop)
             }
             (Kind::Document, Some(_)) => copy_lines(input, LONGEST_DOCUMENT_LINE, guard, out),
             _ => io::copy(&mut input, out).map(drop),

@@ -1,15 +1,15 @@
 //! A part of a report, and the rules of the server about it.
 
 use std::{
-    fmt, io,
-    ops::Range,
+    fmt,
+    io::{self, Write},
     sync::{Arc, Weak},
 };
 
 use tokio::task::spawn_blocking;
 
 use super::{
-    content::{Kind, Source},
+    content::{Content, Kind, Source},
     output::Output,
 };
 use crate::guard::Guard;
@@ -76,12 +76,7 @@ pub struct ReportPart {
     /// if it is an attachment of more than [`BugReport::MAX_BYTES`](crate::BugReport::MAX_BYTES).
     /// While there is such a part, the report cannot be submitted.
     pub unreadable: Option<io::ErrorKind>,
-    pub(super) kind: Kind,
-    pub(super) source: Source,
-    /// Redacts the content, if it is redacted.
-    pub(super) guard: Option<Arc<Guard>>,
-    /// The bytes of the source that are sent, once it was read.
-    pub(super) range: Option<Range<u64>>,
+    pub(super) content: Content,
 }
 
 /// Prints no value.
@@ -96,8 +91,8 @@ impl ReportPart {
     pub(super) fn new(field: &str, file_name: Option<&str>, kind: Kind, source: Source) -> Self {
         let (field, file_name) = (field.to_owned(), file_name.map(str::to_owned));
         let (value, bytes, left_out, unreadable) = (None, 0, 0, None);
-        let (guard, range) = (None, None);
-        Self { field, file_name, value, bytes, left_out, unreadable, kind, source, guard, range }
+        let content = Content { kind, source, guard: None, range: None };
+        Self { field, file_name, value, bytes, left_out, unreadable, content }
     }
 
     /// Returns the content as it would be sent, before compression, for the user to read.
@@ -114,33 +109,37 @@ impl ReportPart {
     ///
     /// Dropping the future has no effect on the report.
     pub async fn content(&self) -> io::Result<Vec<u8>> {
-        let part = self.clone();
-        blocking(move || {
-            let mut content = Vec::new();
-            part.write(false, &mut content)?;
-            Ok(content)
-        })
-        .await
+        let (part, mut content) = (self.clone(), Vec::new());
+        let read = move || part.write(false, &mut content).map(|()| content);
+        spawn_blocking(read).await.map_err(io::Error::other)?
     }
 
     /// Reads the part as it is sent with this guard, unless that was done before.
     pub(crate) async fn measure(&mut self, guard: Option<Arc<Guard>>) -> io::Result<()> {
-        if self.range.is_some() && self.guard.is_some() == guard.is_some() {
+        if self.content.range.is_some() && self.content.guard.is_some() == guard.is_some() {
             return Ok(());
         }
-        let mut part = Self { guard, ..self.clone() };
+        let mut part = self.clone();
+        part.content.guard = guard;
         // Dropped with this future, which ends the reading.
         let reader = Arc::new(());
         let is_read = Arc::downgrade(&reader);
-        let read = blocking(move || part.read(&is_read).map(|()| part)).await;
+        let read = spawn_blocking(move || part.read(&is_read).map(|()| part)).await;
+        let read = read.map_err(io::Error::other).flatten();
         self.unreadable = read.as_ref().err().map(io::Error::kind);
         *self = read?;
         Ok(())
     }
 
+    /// Writes the content as it is sent. A log is compressed if `gzip`.
+    pub(crate) fn write(&self, gzip: bool, out: &mut dyn Write) -> io::Result<()> {
+        self.content.write(&self.field, gzip, out)
+    }
+
     fn read(&mut self, reader: &Weak<()>) -> io::Result<()> {
-        let range = self.present_range()?;
-        (self.left_out, self.range, self.unreadable) = (range.start, Some(range), None);
+        let range = self.content.present_range()?;
+        self.left_out = range.start;
+        self.content.range = Some(range);
         let (is_value, mut value) = (self.file_name.is_none(), Vec::new());
         let pass = |bytes: &[u8]| {
             if is_value {
@@ -150,7 +149,7 @@ impl ReportPart {
         };
         let mut output = Output { pass, bytes: 0, most: u64::MAX };
         self.write(true, &mut output)?;
-        self.bytes = output.bytes;
+        (self.bytes, self.unreadable) = (output.bytes, None);
         self.value = is_value.then(|| String::from_utf8_lossy(&value).into_owned());
         Ok(())
     }
@@ -158,7 +157,7 @@ impl ReportPart {
     /// Returns whether this part and `other` cannot be in one report.
     pub(super) fn has_place_of(&self, other: &Self) -> bool {
         (&self.field, &self.file_name) == (&other.field, &other.file_name)
-            && (self.field != LABEL || self.source == other.source)
+            && (self.field != LABEL || self.content.source == other.content.source)
     }
 
     /// Returns the bytes before the content. No name in it needs an escape.
@@ -174,13 +173,6 @@ impl ReportPart {
     pub(crate) fn name(&self) -> String {
         self.file_name.as_ref().unwrap_or(&self.field).clone()
     }
-}
-
-/// Runs `read` where it may wait for a disk.
-async fn blocking<T: Send + 'static>(
-    read: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    spawn_blocking(read).await.map_err(io::Error::other)?
 }
 
 /// Checks a key of the metadata, which cannot have a meaning for the server
