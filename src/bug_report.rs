@@ -208,7 +208,7 @@ impl BugReport {
     pub async fn preview(&mut self) -> ReportPreview {
         let guard = self.redacting_guard();
         for part in &mut self.parts {
-            part.content.range = None;
+            (part.content.range, part.bytes) = (None, 0);
             // The part shows the error.
             let _ = part.measure(guard.clone()).await;
         }

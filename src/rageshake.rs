@@ -37,7 +37,8 @@ impl Rageshake {
     ///
     /// [`EndpointError`] if the endpoint cannot be right.
     pub fn new(endpoint: &str) -> Result<Self, EndpointError> {
-        let http = HttpSettings { unacknowledged: PATIENCE, ..HttpSettings::default() };
+        let mut http = HttpSettings::default();
+        http.unacknowledged = PATIENCE;
         Ok(Self { url: whole_url(endpoint)?, http })
     }
 

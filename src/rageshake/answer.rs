@@ -80,8 +80,8 @@ impl fmt::Debug for Refusal {
 /// Returns the outcome, by `submitResponse` and `submitErrorResponse` in the server's `submit.go`.
 pub(super) fn outcome(status: u16, body: &[u8]) -> Result<Submitted, SubmitError> {
     let answer = serde_json::from_slice::<Map<String, Value>>(body);
-    let member = |name| Some(answer.as_ref().ok()?.get(name)?.as_str()?.to_owned());
-    let url = |name| member(name).filter(|url| is_web_url(url));
+    let member = |name: &str| Some(answer.as_ref().ok()?.get(name)?.as_str()?.to_owned());
+    let url = |name: &str| member(name).filter(|url| is_web_url(url));
     if (200..300).contains(&status) && answer.is_ok() {
         return Ok(Submitted { report_url: url("report_url") });
     }

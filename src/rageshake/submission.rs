@@ -70,8 +70,8 @@ impl BugReport {
         let mut moved = sent.subscribe();
         let body = body(report, sent.clone(), failed);
         let (_, in_use) = watch::channel(());
-        let send = |body| request.body(Body::wrap(body)).send();
-        let mut exchange = Exchange::streamed(total, body, in_use, send);
+        let mut exchange =
+            Exchange::streamed(total, body, in_use, |body| request.body(Body::wrap(body)).send());
         let answer = async {
             let response = exchange.answer().await.map_err(no_answer)?;
             let status = response.status().as_u16();

@@ -132,8 +132,7 @@ async fn of_a_log_of_a_gigabyte_the_last_lines_are_sent() {
 async fn an_attachment_that_no_report_can_hold_is_named_and_not_read() {
     let mut setup = Setup::new();
     let path = setup.directory.path().join("large.json");
-    // The file is a hole. Reading and redacting it would take minutes.
-    fs::File::create(&path).unwrap().set_len(1 << 40).unwrap();
+    fs::File::create(&path).unwrap().set_len(BugReport::MAX_BYTES + 1).unwrap();
     setup.report.add_attachment_file("large.json", &path).unwrap();
     let preview = setup.report.preview().await;
     assert_eq!(preview.parts.last().unwrap().unreadable, Some(ErrorKind::FileTooLarge));
