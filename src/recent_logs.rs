@@ -66,7 +66,8 @@ impl fmt::Debug for RecentLogs {
 
 impl RecentLogs {
     /// Creates a layer that keeps lines for at most `longest_age`, and at most `most_bytes` bytes of
-    /// them, with 40 bytes for each line.
+    /// them, with 40 bytes for each line. A line that is too old goes when the next one comes, or
+    /// when the lines are read.
     #[must_use]
     pub fn new(most_bytes: usize, longest_age: Duration) -> Self {
         let (lines, bytes) = (VecDeque::new(), 0);
