@@ -44,7 +44,7 @@ fn submit(
     let (progress, reader) = watch::channel((0, 0));
     let (report, server) = (report.clone(), server.endpoint());
     let task = tokio::spawn(async move {
-        let on_progress = move |sent, total| drop(progress.send_replace((sent, total)));
+        let on_progress = |sent, total| progress.send_modify(|known| *known = (sent, total));
         report.submit(&server, on_progress).await
     });
     (task, reader)
