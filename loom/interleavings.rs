@@ -146,7 +146,7 @@ mod analytics_id {
 
     /// An ID that consists of the epoch in which the account has it.
     #[derive(Clone, PartialEq, Eq)]
-    pub struct AnalyticsId(String);
+    pub(crate) struct AnalyticsId(String);
 
     impl AnalyticsId {
         pub(crate) fn of_epoch(epoch: u64) -> Self {

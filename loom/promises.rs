@@ -21,7 +21,7 @@ use loom::{
 
 use crate::{
     analytics_id::AnalyticsId,
-    backend::DynBackend,
+    backend::Destination,
     event::Properties,
     gate::Phase,
     gate::WipeReason,
@@ -83,9 +83,7 @@ impl App {
     }
 
     fn with_limits(witness: Arc<Witness>, backends: usize, limits: Limits) -> Arc<Self> {
-        let backends = (0..backends)
-            .map(|_| -> Box<dyn DynBackend> { Box::new(Watched(witness.clone())) })
-            .collect();
+        let backends = (0..backends).map(|_| Destination::from(Watched(witness.clone()))).collect();
         let app = Arc::new(Self {
             sink: Arc::new(Sink::new(backends, limits, Arc::new(Guard))),
             witness,

@@ -105,7 +105,7 @@ impl Witness {
     /// Checks a batch of which bytes leave. Complaints are kept for the end, because the
     /// lane would catch a panic.
     fn leaves(&self, batch: &Batch) {
-        let id: u64 = batch.analytics_id().reveal().parse().unwrap();
+        let id: u64 = batch.distinct_id().parse().unwrap();
         let over = self.over.load(Relaxed);
         let mut facts = self.facts();
         let mut complaints = Vec::new();

@@ -66,16 +66,6 @@ impl AnalyticsId {
             && !is_matrix_identifier(id);
         usable.then(|| Self(id.into()))
     }
-
-    /// Returns a text that stands in place of an ID in a preview.
-    pub(crate) fn placeholder() -> Self {
-        Self("[analytics ID]".into())
-    }
-
-    #[cfg(feature = "testing")]
-    pub(crate) fn for_testing(id: &str) -> Self {
-        Self(id.into())
-    }
 }
 
 fn stands_for_nothing(id: &str) -> bool {

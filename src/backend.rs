@@ -6,7 +6,6 @@
     expect(dead_code, unused_imports, reason = "a bug report has no epochs and no retries")
 )]
 pub(crate) mod http;
-#[cfg_attr(not(test), expect(dead_code, reason = "the sink gives every backend the account's ID"))]
 pub(crate) mod identity;
 pub(crate) mod jsonl;
 #[cfg(feature = "matomo")]
@@ -32,12 +31,14 @@ pub use self::matomo::{Matomo, MatomoBuildError, MatomoBuilder};
 pub use self::otlp::{Otlp, OtlpBuildError, OtlpBuilder, OtlpEncoding};
 #[cfg(feature = "posthog")]
 pub use self::posthog::{PostHog, PostHogBuildError, PostHogBuilder};
+pub(crate) use self::recipient::Destination;
 pub use self::{
+    identity::Identity,
     jsonl::JsonLines,
     partial::PartialDelivery,
-    recipient::{Party, Recipient},
+    recipient::{LabelError, Party, Recipient},
 };
-use crate::{analytics_id::AnalyticsId, event::OutgoingEvent};
+use crate::event::OutgoingEvent;
 
 /// Sends batches of events to a service.
 ///
@@ -84,8 +85,22 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Returns the host that events are sent to, for
     /// [`Analytics::disclosure`](crate::Analytics::disclosure); `None` by default.
+    ///
+    /// It is also the [label](Recipient::label) of the recipient, unless the app sets one.
     fn host(&self) -> Option<String> {
         None
+    }
+
+    /// Returns the identifier of the person that the service gets unless the app chooses another
+    /// with [`Recipient::identity`]; [`Identity::Account`] by default.
+    fn default_identity(&self) -> Identity {
+        Identity::Account
+    }
+
+    /// Returns the identifier under which the service stores the person that
+    /// [`Batch::distinct_id`] names, for an erasure request; the same by default.
+    fn stored_identifier(&self, distinct_id: &str) -> String {
+        distinct_id.to_owned()
     }
 
     /// Returns the text that [`send`](Self::send) would send, before compression, for
@@ -139,6 +154,14 @@ impl<B: Backend> Backend for Arc<B> {
         (**self).host()
     }
 
+    fn default_identity(&self) -> Identity {
+        (**self).default_identity()
+    }
+
+    fn stored_identifier(&self, distinct_id: &str) -> String {
+        (**self).stored_identifier(distinct_id)
+    }
+
     fn render(&self, batch: &Batch) -> Option<String> {
         (**self).render(batch)
     }
@@ -152,22 +175,49 @@ impl<B: Backend> Backend for Arc<B> {
     }
 }
 
-/// Events that are sent together, and the analytics ID that they are sent under.
-#[derive(Clone, Debug)]
+/// Events that are sent together, and the identifier of the person.
+#[derive(Clone)]
 pub struct Batch {
-    id: AnalyticsId,
+    identity: Identity,
+    distinct_id: String,
     events: Vec<Arc<OutgoingEvent>>,
 }
 
+/// Prints no identifier.
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch")
+            .field("identity", &self.identity)
+            .field("events", &self.events)
+            .finish_non_exhaustive()
+    }
+}
+
 impl Batch {
-    pub(crate) fn new(id: AnalyticsId, events: Vec<Arc<OutgoingEvent>>) -> Self {
-        Self { id, events }
+    pub(crate) fn new(
+        identity: Identity,
+        distinct_id: String,
+        events: Vec<Arc<OutgoingEvent>>,
+    ) -> Self {
+        Self { identity, distinct_id, events }
     }
 
-    /// Returns the analytics ID of the account, as the homeserver holds it.
+    /// Creates a batch with a placeholder for the identifier.
+    pub(crate) fn preview(identity: Identity, event: Arc<OutgoingEvent>) -> Self {
+        Self::new(identity, identity.placeholder().to_owned(), vec![event])
+    }
+
+    /// Returns the identifier that this recipient gets of the person, the same for all events of
+    /// the batch: a text of 1 to 200 bytes.
     #[must_use]
-    pub fn analytics_id(&self) -> &AnalyticsId {
-        &self.id
+    pub fn distinct_id(&self) -> &str {
+        &self.distinct_id
+    }
+
+    /// Returns the kind of the identifier.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.identity
     }
 
     /// Returns the events, oldest first.
@@ -267,6 +317,8 @@ pub(crate) trait DynBackend: Send + Sync {
     fn send<'a>(&'a self, batch: &'a Batch) -> SendFuture<'a>;
     fn carries_user_properties(&self, event: &OutgoingEvent) -> bool;
     fn host(&self) -> Option<String>;
+    fn default_identity(&self) -> Identity;
+    fn stored_identifier(&self, distinct_id: &str) -> String;
     fn render(&self, batch: &Batch) -> Option<String>;
     fn close(&self);
     fn closed(&self) -> ClosedFuture<'_>;
@@ -292,6 +344,14 @@ impl<B: Backend> DynBackend for B {
 
     fn host(&self) -> Option<String> {
         Backend::host(self)
+    }
+
+    fn default_identity(&self) -> Identity {
+        Backend::default_identity(self)
+    }
+
+    fn stored_identifier(&self, distinct_id: &str) -> String {
+        Backend::stored_identifier(self, distinct_id)
     }
 
     fn render(&self, batch: &Batch) -> Option<String> {

@@ -7,7 +7,7 @@ use std::{fmt, time::Duration};
 use serde::Serialize;
 
 use crate::{
-    backend::{Party, Recipient},
+    backend::{Identity, Party, Recipient},
     guard::{Guard, GuardPolicy, TextPolicy},
 };
 
@@ -66,6 +66,8 @@ pub struct DisclosedRecipient {
     pub purpose: Option<String>,
     /// How long the service keeps events, if the app declared it.
     pub retention: Option<String>,
+    /// The identifier of the person that the service gets.
+    pub identity: Identity,
     /// What the service receives in addition to the identifiers.
     pub receives: String,
 }
@@ -249,7 +251,8 @@ impl Configuration {
             copies.push(copy(
                 path,
                 &format!(
-                    "Events and user properties that wait to be sent.{encrypted} The names of the \
+                    "Events and user properties that wait to be sent, and a random number of the \
+                     start of the app that captured each event.{encrypted} The names of the \
                      recipients, numbers of events, and a salted hash of the user. Files whose \
                      names begin with this one belong to it.",
                 ),
@@ -265,17 +268,26 @@ impl Configuration {
 
 impl DisclosedRecipient {
     pub(crate) fn new(recipient: &Recipient) -> Self {
-        let Recipient { backend, declared } = recipient;
+        let Recipient { backend, declared, .. } = recipient;
+        let identity = recipient.chosen_identity();
         Self {
-            name: declared.name.clone().unwrap_or_else(|| backend.name().to_owned()),
+            name: recipient.shown_name(),
             // The real host, if it is known: a declaration must not hide it.
             domain: backend.host().or_else(|| declared.host.clone()),
             party: declared.party,
             purpose: declared.purpose.clone(),
             retention: declared.retention.clone(),
-            receives: "Each event with its name, its time and its properties, and properties of \
-                       the user, after the opt-in."
-                .to_owned(),
+            identity,
+            receives: match identity {
+                Identity::Anonymous => {
+                    "Each event with its name, its time and its properties, after the opt-in."
+                }
+                Identity::Account | Identity::Pseudonym => {
+                    "Each event with its name, its time and its properties, and properties of \
+                     the user, after the opt-in."
+                }
+            }
+            .to_owned(),
         }
     }
 
@@ -289,11 +301,24 @@ impl DisclosedRecipient {
             party: self.party,
         };
         let mut identifiers = vec![
-            identifier(
-                "analytics ID",
-                "The random number of the account (see `id`), sent with each event after the \
-                 opt-in. What a service has received stays there after an opt-out.",
-            ),
+            match self.identity {
+                Identity::Account => identifier(
+                    "analytics ID",
+                    "The random number of the account (see `id`), sent with each event after the \
+                     opt-in. What a service has received stays there after an opt-out.",
+                ),
+                Identity::Pseudonym => identifier(
+                    "pseudonym",
+                    "A number that is made from the analytics ID (see `id`) for this service only, \
+                     sent with each event after the opt-in. What a service has received stays \
+                     there after an opt-out.",
+                ),
+                Identity::Anonymous => identifier(
+                    "anonymous ID",
+                    "A random number, sent with each event after the opt-in. There is another one \
+                     after each start of the app and on each day.",
+                ),
+            },
             identifier("event ID", "A random UUID of each event, by which repeats are recognised."),
         ];
         if self.domain.is_some() {

@@ -9,6 +9,7 @@ mod flat;
 mod invalid;
 mod members;
 mod outgoing;
+mod process;
 mod properties;
 mod unique_ids;
 pub(crate) mod unix_time;
@@ -24,6 +25,7 @@ pub(crate) use self::{
     captured::{CapturedEvent, counted_bytes},
     fate::PropertyFate,
     flat::write_flat,
+    process::Process,
     unique_ids::UniqueIds,
     user::UserUpdate,
 };

@@ -128,12 +128,13 @@ pub use self::{
         builder::{AnalyticsBuilder, BuildError, ELEMENT_EVENT_TYPE},
         current::CurrentAnalytics,
         opt_out::OptOut,
-        outcome::{OptInError, OptOutReceipt, WithdrawalStep},
+        outcome::{OptInError, OptOutReceipt, RecipientIdentifier, WithdrawalStep},
         preview::{Preview, PreviewContent, PreviewError},
     },
     analytics_id::AnalyticsId,
     backend::{
-        Backend, Batch, BoxError, DeliveryError, JsonLines, PartialDelivery, Party, Recipient,
+        Backend, Batch, BoxError, DeliveryError, Identity, JsonLines, LabelError, PartialDelivery,
+        Party, Recipient,
     },
     consent::{
         state::{ClosedReason, Consent, ConsentState, GateState, HoldReason, Prompt},

@@ -46,10 +46,10 @@ use self::{
 };
 use crate::{
     analytics_id::AnalyticsId,
-    backend::{Batch, DynBackend},
+    backend::{Destination, Identity},
     event::{
-        AnalyticsEvent, BorrowedProperties, CapturedEvent, InvalidEvent, OutgoingEvent, Properties,
-        UniqueIds, UserProperties, check_name, counted_bytes, is_plain_name,
+        AnalyticsEvent, BorrowedProperties, CapturedEvent, InvalidEvent, OutgoingEvent, Process,
+        Properties, UniqueIds, UserProperties, check_name, counted_bytes, is_plain_name,
         unix_time::from_unix_nanos, write_flat,
     },
     gate::{Gate, Phase, WipeReason},
@@ -69,6 +69,7 @@ pub(crate) struct Sink {
     /// queues, so `capture` must not wait for it.
     draining: Counted<Draining>,
     lanes: Vec<Lane>,
+    process: Process,
     journal: Option<Arc<Journal>>,
     /// The super properties of the builder, which apply again after each withdrawal.
     super_properties: Option<Arc<Properties>>,
@@ -79,11 +80,7 @@ pub(crate) struct Sink {
 }
 
 impl Sink {
-    pub(crate) fn new(
-        backends: Vec<Box<dyn DynBackend>>,
-        limits: Limits,
-        guard: Arc<Guard>,
-    ) -> Self {
+    pub(crate) fn new(destinations: Vec<Destination>, limits: Limits, guard: Arc<Guard>) -> Self {
         let drop_signal = DropSignal::default();
         Self {
             gate: Gate::closed(),
@@ -91,7 +88,8 @@ impl Sink {
             guard,
             drain_calls: DrainCalls::default(),
             draining: Counted::new(Draining::default(), &drop_signal),
-            lanes: backends.into_iter().map(|backend| Lane::new(backend, &drop_signal)).collect(),
+            lanes: destinations.into_iter().map(|to| Lane::new(to, &drop_signal)).collect(),
+            process: Process::random(),
             journal: None,
             super_properties: None,
             user: Mutex::default(),
@@ -134,7 +132,10 @@ impl Sink {
                 }
             }
             state.note_row(restored.last);
-            if let Some(place) = restored.users.iter().position(|(lane, _)| *lane == number) {
+            let is_own = |(lane, _): &(usize, _)| *lane == number;
+            if let (Some(place), true) =
+                (restored.users.iter().position(is_own), lane.takes_user_properties())
+            {
                 state.user = PendingUser::restored(restored.users.swap_remove(place).1);
             }
         }
@@ -386,6 +387,7 @@ impl Sink {
             properties,
             user: None,
             epoch: captured.epoch,
+            process: self.process,
         };
         Ok(Queued { bytes, ..Queued::new(Arc::new(event), now) })
     }
@@ -406,9 +408,18 @@ impl Sink {
         fits.then_some((name, properties)).ok_or(DropReason::TooLarge)
     }
 
-    /// Returns the text that each backend would send for `batch`.
-    pub(crate) fn render(&self, batch: &Batch) -> Vec<String> {
-        self.lanes.iter().map(|lane| lane.render(batch)).collect()
+    /// Returns the text that each backend would send for `event`.
+    pub(crate) fn render(&self, event: &Arc<OutgoingEvent>) -> Vec<String> {
+        self.lanes.iter().map(|lane| lane.render(event)).collect()
+    }
+
+    /// Returns, for each backend, the kind of identifier that it gets, and the one under which
+    /// its service stores the events of `account`, if that is the same for all of them.
+    pub(crate) fn stored_identifiers(
+        &self,
+        account: &AnalyticsId,
+    ) -> Vec<(Identity, Option<String>)> {
+        self.lanes.iter().map(|lane| lane.stored_identifier(account)).collect()
     }
 
     pub(crate) fn drop_signal(&self) -> &DropSignal {

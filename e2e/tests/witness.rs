@@ -44,7 +44,7 @@ impl Backend for Witness {
     }
 
     async fn send(&self, batch: &Batch) -> Result<(), DeliveryError> {
-        let (at, id) = (Instant::now(), batch.analytics_id().reveal());
+        let (at, id) = (Instant::now(), batch.distinct_id());
         let arrivals = batch.events().map(|event| Arrival {
             at,
             id: id.to_owned(),

@@ -13,7 +13,10 @@ use super::{
 #[cfg(feature = "rageshake")]
 use crate::recent_logs::RecentLogs;
 use crate::{
-    backend::{DynBackend, Recipient, unique_names::unique_names},
+    backend::{
+        Destination, DynBackend, Identity, LabelError, Recipient, identity::KnownAs,
+        unique_names::unique_names,
+    },
     consent::{
         machine::{Machine, Save, Settings},
         record::Record,
@@ -78,6 +81,9 @@ pub enum BuildError {
     /// The client is not logged in.
     #[error("the client has no session")]
     NoSession,
+    /// The label of a recipient cannot make its identifiers.
+    #[error(transparent)]
+    Label(#[from] LabelError),
     /// The durable queue cannot be used.
     #[error(transparent)]
     Queue(#[from] QueueError),
@@ -304,6 +310,7 @@ impl AnalyticsBuilder {
         let machine = Machine::new(record, stored, settings, fastrand::f64());
         let guard = Guard::new(self.guard_policy, self.detectors);
         let guard = Arc::new(guard.with_text_policy(self.text_policy));
+        let all_known_as = Recipient::all_known_as(&self.recipients)?;
         let configuration = Configuration {
             recipients: self.recipients.iter().map(DisclosedRecipient::new).collect(),
             #[cfg(feature = "sqlite")]
@@ -321,6 +328,7 @@ impl AnalyticsBuilder {
         let backends = self.recipients.into_iter().map(|recipient| recipient.backend);
         let mut backends: Vec<_> = backends.collect();
         let lanes = unique_names(&backends.iter().map(|b| b.name()).collect::<Vec<_>>());
+        let lanes: Vec<_> = lanes.iter().zip(&all_known_as).map(lane_name).collect();
         if let Some(history) = &history {
             let recorded = |((backend, name), lane)| -> Box<dyn DynBackend> {
                 let to = Arc::new(Addressee { backend: lane, name });
@@ -352,7 +360,12 @@ impl AnalyticsBuilder {
             self.request_timeout,
             claim.request_lock(),
         );
-        let sink = Sink::new(backends, self.limits, guard)
+        let destinations = backends
+            .into_iter()
+            .zip(all_known_as)
+            .map(|(backend, known_as)| Destination { backend, known_as })
+            .collect();
+        let sink = Sink::new(destinations, self.limits, guard)
             .with_properties(self.super_properties, self.user_properties);
         #[cfg(feature = "sqlite")]
         let sink = match journal {
@@ -366,6 +379,15 @@ impl AnalyticsBuilder {
         let inner = inner.with_recent_logs(self.recent_logs);
         claim.take_over();
         Ok(Analytics::start(inner, self.event_type, claim))
+    }
+}
+
+/// Returns the name of a recipient in the file of a durable queue. An event that waits for an
+/// anonymous recipient is never sent to one that gets a lasting identifier, or the reverse.
+fn lane_name((name, known_as): (&String, &KnownAs)) -> String {
+    match known_as.identity {
+        Identity::Anonymous => format!("{name}/anonymous"),
+        _ => name.clone(),
     }
 }
 

@@ -79,6 +79,7 @@ impl Analytics {
             let record = timeout(4 * request_timeout, record.wait());
             let queue = timeout(request_timeout, inner.sink.wiped());
             let (requests, queue, record, account) = tokio::join!(requests, queue, record, account);
+            let analytics_id = inner.machine().take_removed_id();
             OptOutReceipt {
                 requests: requests.map_or(WithdrawalStep::Pending(None), |()| WithdrawalStep::Done),
                 queue: match queue {
@@ -99,7 +100,8 @@ impl Analytics {
                     }
                     Ok(_) | Err(_) => WithdrawalStep::Pending(None),
                 },
-                analytics_id: inner.machine().take_removed_id(),
+                identifiers: inner.identifiers(analytics_id.as_ref()),
+                analytics_id,
             }
         });
         done.await.unwrap_or_else(|_| OptOutReceipt::unknown())

@@ -1,12 +1,13 @@
 //! Results of the calls of the app.
 
-use std::convert::Infallible;
+use std::{convert::Infallible, fmt};
 
 use matrix_sdk::StoreError;
 use serde::{Serialize, Serializer};
 
 use crate::{
-    analytics_id::AnalyticsId, matrix::account_data::AccountDataError, sink::queue::QueueError,
+    analytics_id::AnalyticsId, backend::Identity, matrix::account_data::AccountDataError,
+    sink::queue::QueueError,
 };
 
 /// The reason why an opt-in did not succeed. The gate is no more open than before.
@@ -68,6 +69,47 @@ impl<E> Serialize for WithdrawalStep<E> {
     }
 }
 
+/// The identifier under which a recipient knows a person. `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RecipientIdentifier {
+    pub(super) recipient: String,
+    pub(super) identity: Identity,
+    pub(super) identifier: Option<String>,
+}
+
+impl RecipientIdentifier {
+    /// Returns the name of the recipient: the declared one, or that of the backend.
+    #[must_use]
+    pub fn recipient(&self) -> &str {
+        &self.recipient
+    }
+
+    /// Returns the kind of the identifier.
+    #[must_use]
+    pub fn identity(&self) -> Identity {
+        self.identity
+    }
+
+    /// Returns the identifier itself, as the recipient stores it, for an erasure request; never
+    /// for a log.
+    ///
+    /// There is none for an [anonymous](Identity::Anonymous) recipient, which cannot find the
+    /// events of a person.
+    #[must_use]
+    pub fn reveal(&self) -> Option<&str> {
+        self.identifier.as_deref()
+    }
+}
+
+impl fmt::Debug for RecipientIdentifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RecipientIdentifier")
+            .field("recipient", &self.recipient)
+            .field("identity", &self.identity)
+            .finish_non_exhaustive()
+    }
+}
+
 /// The progress of a withdrawal.
 ///
 /// Two steps are always done and not listed: the gate was shut and the queue in memory wiped
@@ -100,6 +142,8 @@ pub struct OptOutReceipt {
     pub account: WithdrawalStep<AccountDataError>,
     #[serde(skip)]
     pub(super) analytics_id: Option<AnalyticsId>,
+    #[serde(skip)]
+    pub(super) identifiers: Vec<RecipientIdentifier>,
 }
 
 impl OptOutReceipt {
@@ -111,6 +155,7 @@ impl OptOutReceipt {
             record: WithdrawalStep::Pending(None),
             account: WithdrawalStep::Pending(None),
             analytics_id: None,
+            identifiers: Vec::new(),
         }
     }
 
@@ -124,6 +169,15 @@ impl OptOutReceipt {
     #[must_use]
     pub fn analytics_id(&self) -> Option<&AnalyticsId> {
         self.analytics_id.as_ref()
+    }
+
+    /// Returns the identifiers under which the recipients know the person, in the order in which
+    /// the recipients were added: an erasure request to one of them must name its own.
+    ///
+    /// There are none if there is no [`analytics_id`](Self::analytics_id).
+    #[must_use]
+    pub fn identifiers(&self) -> &[RecipientIdentifier] {
+        &self.identifiers
     }
 
     /// Returns whether every step is done.

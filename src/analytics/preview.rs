@@ -6,9 +6,7 @@ use uuid::Uuid;
 
 use super::Analytics;
 use crate::{
-    analytics_id::AnalyticsId,
-    backend::Batch,
-    event::{AnalyticsEvent, InvalidEvent, OutgoingEvent, Properties, check_name},
+    event::{AnalyticsEvent, InvalidEvent, OutgoingEvent, Process, Properties, check_name},
     sink::stats::DropReason,
 };
 
@@ -19,8 +17,8 @@ pub struct Preview {
     /// The name of the recipient: the declared one, or that of the backend.
     pub recipient: String,
     /// The text that would be sent, before compression, or the event as JSON if the backend
-    /// does not implement [`Backend::render`](crate::Backend::render). In place of the analytics
-    /// ID and of an API key, it has a placeholder.
+    /// does not implement [`Backend::render`](crate::Backend::render). In place of the
+    /// identifier of the person and of an API key, it has a placeholder.
     pub content: PreviewContent,
 }
 
@@ -93,10 +91,10 @@ impl Analytics {
         let sink = &self.sink;
         let (name, properties) = sink.preview(name, properties).map_err(PreviewError)?;
         let (uuid, at) = (Uuid::new_v4(), SystemTime::now());
-        let event = OutgoingEvent { uuid, name, at, properties, user: None, epoch: 0 };
-        let batch = Batch::new(AnalyticsId::placeholder(), vec![Arc::new(event)]);
+        let (user, epoch, process) = (None, 0, Process::random());
+        let event = OutgoingEvent { uuid, name, at, properties, user, epoch, process };
         let recipients = self.inner().configuration.recipients.iter();
-        let contents = sink.render(&batch);
+        let contents = sink.render(&Arc::new(event));
         Ok(recipients
             .zip(contents)
             .map(|(recipient, content)| Preview {

@@ -9,9 +9,11 @@ use matrix_sdk::Client;
 use tokio::{runtime::Handle as Runtime, sync::Notify};
 use tracing::warn;
 
+use super::outcome::RecipientIdentifier;
 #[cfg(feature = "rageshake")]
 use crate::{consent::state::ClosedReason, recent_logs::RecentLogs};
 use crate::{
+    analytics_id::AnalyticsId,
     consent::{machine::Machine, state::GateState},
     disclosure::Configuration,
     gate::Phase,
@@ -133,6 +135,21 @@ impl Shared {
             history.wake_after_wipe();
         }
         self.wake_readers();
+    }
+
+    /// Returns the identifiers under which the recipients know `account`.
+    pub(super) fn identifiers(&self, account: Option<&AnalyticsId>) -> Vec<RecipientIdentifier> {
+        let stored = account.map(|account| self.sink.stored_identifiers(account));
+        self.configuration
+            .recipients
+            .iter()
+            .zip(stored.into_iter().flatten())
+            .map(|(recipient, (identity, identifier))| RecipientIdentifier {
+                recipient: recipient.name.clone(),
+                identity,
+                identifier,
+            })
+            .collect()
     }
 
     pub(crate) fn wake_readers(&self) {

@@ -1,76 +1,152 @@
 //! The identifier of the person that a recipient gets.
 
 use std::{
-    fmt,
+    sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
+use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use crate::analytics_id::AnalyticsId;
+use crate::{
+    analytics_id::AnalyticsId,
+    event::{
+        OutgoingEvent, Process,
+        unix_time::{from_unix_nanos, unix_nanos},
+    },
+};
 
-/// The identifier of the person that a recipient gets.
+/// The identifier of the person that a recipient gets with each event; set with
+/// [`Recipient::identity`](crate::Recipient::identity).
 ///
-/// Two recipients can join what they have of a person if both know the same identifier. With
-/// [`Account`](Self::Account) they can, with the other two they cannot. A recipient that knows
-/// the account's ID, however, can compute every pseudonym whose label it knows or guesses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Identity {
+/// Two recipients that know the same identifier can join what they have of a person. With
+/// [`Account`](Self::Account) they know the same one. With the others they do not, and neither do
+/// they get the same unique ID of an event, or a time more exact than a second.
+///
+/// **A recipient that knows the account's ID can compute every pseudonym** whose label it knows
+/// or guesses. So a service that must not be able to join its data with that of another one
+/// needs a pseudonym, and so does the other one. Even then, two services that get the same events
+/// can guess from what happened when that two of their persons are one: give a service only the
+/// events that it needs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Identity {
     /// The analytics ID of the account, which all of the user's clients share.
+    ///
+    /// The default for PostHog, because a person there is one user of all clients, for
+    /// [`JsonLines`](crate::JsonLines), and for a backend of the app's own.
     Account,
-    /// A pseudonym of the account for this recipient only: the first 128 bits, in hex, of
-    /// HMAC-SHA-256 with the label of the recipient as its key and the analytics ID as its
-    /// message. It is the same on all devices and for as long as the account keeps its ID.
+    /// A pseudonym of the account for this recipient only, as 32 hexadecimal digits: the first
+    /// 128 bits of HMAC-SHA-256, with the label of the recipient as its key and the analytics ID
+    /// as its message.
+    ///
+    /// It is the same on all devices, and for as long as the account keeps its ID. The default for
+    /// OTLP and Matomo.
     Pseudonym,
-    /// Nothing that stays the same: where the protocol needs an identifier, a random one for each
-    /// process, recipient and day (UTC).
+    /// Nothing that stays the same: a random identifier for each process and day (UTC), as 32
+    /// hexadecimal digits.
+    ///
+    /// Such a recipient gets no user properties. Each of its requests holds the events of one
+    /// identifier, over a connection of their own. It still sees the address that the device
+    /// connects from.
     Anonymous,
 }
 
 impl Identity {
-    /// Returns the identifier that the recipient with `label` gets for an event that happened at
-    /// `time` in the process with `secret`.
-    pub(crate) fn identifier(
-        self,
-        label: &str,
-        account: &AnalyticsId,
-        secret: &ProcessSecret,
-        time: SystemTime,
-    ) -> String {
+    /// Returns `account`, `pseudonym` or `anonymous`.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
         match self {
-            Self::Account => account.reveal().to_owned(),
-            Self::Pseudonym => keyed_hash(label.as_bytes(), &[account.reveal().as_bytes()]),
-            Self::Anonymous => keyed_hash(&secret.0, &[&day(time).to_be_bytes(), label.as_bytes()]),
+            Self::Account => "account",
+            Self::Pseudonym => "pseudonym",
+            Self::Anonymous => "anonymous",
+        }
+    }
+
+    /// Returns a text that stands in place of the identifier in a preview.
+    pub(crate) const fn placeholder(self) -> &'static str {
+        match self {
+            Self::Account => "[analytics ID]",
+            Self::Pseudonym => "[pseudonym]",
+            Self::Anonymous => "[anonymous ID]",
         }
     }
 }
 
-/// A random secret of one process, from which its anonymous identifiers are made.
-///
-/// A durable queue keeps it with the events of the process, so that an event that is sent by
-/// another process keeps its identifier.
-#[derive(Clone, PartialEq, Eq)]
-pub(crate) struct ProcessSecret([u8; Self::BYTES]);
+/// How a recipient knows a person.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct KnownAs {
+    pub(crate) identity: Identity,
+    /// Tells the recipients apart that do not get the account's ID.
+    pub(crate) label: String,
+}
 
-impl ProcessSecret {
-    const BYTES: usize = 32;
+impl KnownAs {
+    /// Returns the identifier under which `event` is sent.
+    pub(crate) fn distinct_id(&self, account: &AnalyticsId, event: &OutgoingEvent) -> String {
+        let label = self.label.as_bytes();
+        match self.identity {
+            Identity::Account | Identity::Pseudonym => self.lasting_id(account).unwrap_or_default(),
+            // With the account's ID, so that an opt-in after an opt-out begins a new one.
+            Identity::Anonymous => {
+                let day = day(event.at).to_be_bytes();
+                keyed_hash(&event.process.0, &[&day, account.reveal().as_bytes(), b"\0", label])
+            }
+        }
+    }
 
-    /// Creates a secret from the randomness of the operating system.
-    ///
-    /// # Errors
-    ///
-    /// Fails if the operating system has none: another secret could be guessed.
-    pub(crate) fn random() -> Result<Self, getrandom::Error> {
-        let mut secret = [0; Self::BYTES];
-        getrandom::fill(&mut secret)?;
-        Ok(Self(secret))
+    /// Returns the identifier under which the recipient knows the account for as long as the
+    /// account keeps its ID, if there is one.
+    pub(crate) fn lasting_id(&self, account: &AnalyticsId) -> Option<String> {
+        match self.identity {
+            Identity::Account => Some(account.reveal().to_owned()),
+            Identity::Pseudonym => {
+                Some(keyed_hash(self.label.as_bytes(), &[account.reveal().as_bytes()]))
+            }
+            Identity::Anonymous => None,
+        }
+    }
+
+    /// Returns `event` as the recipient gets it: with a unique ID and a time by which its copies at
+    /// two recipients cannot be found, unless both get the account's ID.
+    pub(crate) fn veil(&self, event: &Arc<OutgoingEvent>) -> Arc<OutgoingEvent> {
+        let (label, uuid) = (self.label.as_bytes(), event.uuid.as_bytes());
+        let hash = match self.identity {
+            Identity::Account => return event.clone(),
+            Identity::Pseudonym => hmac_sha256(label, &[uuid]),
+            // A recipient of the account's ID knows the unique ID, and could know the label.
+            Identity::Anonymous => hmac_sha256(&event.process.0, &[uuid, label]),
+        };
+        let mut random = [0; 16];
+        random.copy_from_slice(&hash[..16]);
+        let uuid = uuid::Builder::from_random_bytes(random).into_uuid();
+        Arc::new(OutgoingEvent { uuid, at: whole_seconds(event.at), ..(**event).clone() })
+    }
+
+    /// Returns the session that `event` belongs to, if the recipient must not be able to join
+    /// it with another one.
+    pub(crate) fn session(&self, event: &OutgoingEvent) -> Option<Session> {
+        (self.identity == Identity::Anonymous)
+            .then(|| Session { process: event.process, day: day(event.at) })
     }
 }
 
-impl fmt::Debug for ProcessSecret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("ProcessSecret(..)")
-    }
+/// The events of one process and one day.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Session {
+    process: Process,
+    day: u64,
+}
+
+/// Returns the last whole second before `time`, which may be before 1970.
+fn whole_seconds(time: SystemTime) -> SystemTime {
+    const SECOND: i128 = 1_000_000_000;
+
+    let nanos = unix_nanos(time);
+    from_unix_nanos(
+        (nanos - nanos.rem_euclid(SECOND)).clamp(i64::MIN.into(), i64::MAX.into()) as i64
+    )
 }
 
 /// Returns the number of the day of `time` since 1970, in UTC.
@@ -109,15 +185,31 @@ fn hmac_sha256(key: &[u8], message: &[&[u8]]) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::Properties;
 
     const ID: &str = "9f1c2d7e-0d5e-4c9b-8a53-b6f1d1f1a0aa";
     const LABEL: &str = "collector.example.org";
     const OTHER_LABEL: &str = "matomo.example.org";
 
+    fn event(process: Process, day: u64) -> OutgoingEvent {
+        OutgoingEvent {
+            uuid: uuid::Uuid::nil(),
+            name: "Name".into(),
+            at: UNIX_EPOCH + Duration::from_secs(day * 86_400 + 80_000),
+            properties: Properties::new(),
+            user: None,
+            epoch: 0,
+            process,
+        }
+    }
+
+    fn known_as(identity: Identity, label: &str) -> KnownAs {
+        KnownAs { identity, label: label.to_owned() }
+    }
+
     fn identifier(identity: Identity, label: &str, id: &str, day: u64) -> String {
         let account = AnalyticsId::from_foreign(id).unwrap();
-        let time = UNIX_EPOCH + Duration::from_secs(day * 86_400 + 80_000);
-        identity.identifier(label, &account, &ProcessSecret([7; 32]), time)
+        known_as(identity, label).distinct_id(&account, &event(Process([7; 16]), day))
     }
 
     #[test]
@@ -166,23 +258,71 @@ mod tests {
     }
 
     #[test]
-    fn an_anonymous_identifier_lasts_a_day_and_is_of_one_process_and_recipient() {
-        for (label, day, identifier_of_the_day) in [
-            (LABEL, 20_485, "75d4fa97897d0963f600632e163bd5e0"),
-            (LABEL, 20_486, "95151e4285c4ebc5b158c40655d05964"),
-            (OTHER_LABEL, 20_485, "ea61f80635467c7198a871af6a5f64fd"),
-        ] {
-            for id in [ID, "another"] {
-                let found = identifier(Identity::Anonymous, label, id, day);
-                assert_eq!(found, identifier_of_the_day);
-            }
+    fn an_anonymous_identifier_is_of_one_process_day_recipient_and_opt_in() {
+        let of = |label, id, day| identifier(Identity::Anonymous, label, id, day);
+        let first = of(LABEL, ID, 20_485);
+        assert_eq!(first, of(LABEL, ID, 20_485));
+        for other in
+            [of(LABEL, ID, 20_486), of(OTHER_LABEL, ID, 20_485), of(LABEL, "another", 20_485)]
+        {
+            assert_ne!(first, other);
         }
         let account = AnalyticsId::from_foreign(ID).unwrap();
         let of_process = || {
-            let secret = ProcessSecret::random().unwrap();
-            Identity::Anonymous.identifier(LABEL, &account, &secret, UNIX_EPOCH)
+            known_as(Identity::Anonymous, LABEL).distinct_id(&account, &event(Process::random(), 3))
         };
         assert_ne!(of_process(), of_process());
+    }
+
+    #[test]
+    fn an_anonymous_recipient_knows_no_account_and_sessions_of_one_process_and_day() {
+        let account = AnalyticsId::from_foreign(ID).unwrap();
+        for identity in [Identity::Account, Identity::Pseudonym] {
+            let known_as = known_as(identity, LABEL);
+            let event = event(Process::random(), 3);
+            assert_eq!(known_as.lasting_id(&account), Some(known_as.distinct_id(&account, &event)));
+            assert_eq!(known_as.session(&event), None);
+        }
+        let anonymous = known_as(Identity::Anonymous, LABEL);
+        assert_eq!(anonymous.lasting_id(&account), None);
+        let session = |process, day| anonymous.session(&event(Process([process; 16]), day));
+        assert!(session(1, 3).is_some());
+        assert_eq!(session(1, 3), session(1, 3));
+        assert_ne!(session(1, 3), session(1, 4));
+        assert_ne!(session(1, 3), session(2, 3));
+    }
+
+    #[test]
+    fn only_a_recipient_of_the_accounts_id_gets_the_unique_id_and_the_exact_time() {
+        let event = event(Process([7; 16]), 3);
+        let at = event.at + Duration::from_nanos(999_999_999);
+        let event = Arc::new(OutgoingEvent { uuid: uuid::Uuid::new_v4(), at, ..event });
+        assert_eq!(known_as(Identity::Account, LABEL).veil(&event), event);
+        let mut ids = vec![event.uuid];
+        for identity in [Identity::Pseudonym, Identity::Anonymous] {
+            for label in [LABEL, OTHER_LABEL] {
+                let veiled = known_as(identity, label).veil(&event);
+                assert_eq!(veiled.at, at - Duration::from_nanos(999_999_999));
+                assert_eq!(veiled.uuid.get_version_num(), 4);
+                assert_eq!(known_as(identity, label).veil(&event), veiled, "on every attempt");
+                assert_eq!((&veiled.name, veiled.epoch), (&event.name, event.epoch));
+                ids.push(veiled.uuid);
+            }
+        }
+        let of_other_process = OutgoingEvent { process: Process([8; 16]), ..(*event).clone() };
+        ids.push(known_as(Identity::Anonymous, LABEL).veil(&Arc::new(of_other_process)).uuid);
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), 6);
+    }
+
+    #[test]
+    fn a_time_is_cut_to_the_second_before_it() {
+        let cut = |nanos: i64| unix_nanos(whole_seconds(from_unix_nanos(nanos)));
+        assert_eq!(cut(1_999_999_999), 1_000_000_000);
+        assert_eq!(cut(1_000_000_000), 1_000_000_000);
+        assert_eq!(cut(0), 0);
+        assert_eq!(cut(-1), -1_000_000_000);
     }
 
     #[test]
@@ -201,10 +341,5 @@ mod tests {
             assert!(identifier.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f')));
             assert!(!ID.contains(&identifier[..8]));
         }
-    }
-
-    #[test]
-    fn a_secret_is_not_printed() {
-        assert_eq!(format!("{:?}", ProcessSecret([7; 32])), "ProcessSecret(..)");
     }
 }

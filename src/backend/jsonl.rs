@@ -18,7 +18,7 @@ use crate::event::OutgoingEvent;
 /// obeys consent like every other backend.
 ///
 /// ```json
-/// {"event":"RoomJoined","uuid":"0b42f1a5-6f0c-4a38-9a1d-3c1f1b9f6d0e","timestamp":"2026-01-31T12:00:00.25Z","analytics_id":"9f1c2d7e-0d5e-4c9b-8a53-b6f1d1f1a0aa","properties":{"trigger":"Invite"},"set":{"app":"desktop"},"set_once":{"first_app":"desktop"}}
+/// {"event":"RoomJoined","uuid":"0b42f1a5-6f0c-4a38-9a1d-3c1f1b9f6d0e","timestamp":"2026-01-31T12:00:00.25Z","distinct_id":"9f1c2d7e-0d5e-4c9b-8a53-b6f1d1f1a0aa","properties":{"trigger":"Invite"},"set":{"app":"desktop"},"set_once":{"first_app":"desktop"}}
 /// ```
 ///
 /// `set` and `set_once` are present only if the event carries user properties. The writer
@@ -147,7 +147,7 @@ fn write_error(error: io::Error) -> DeliveryError {
 
 /// Returns the lines that are written for `batch`.
 pub(crate) fn lines(batch: &Batch) -> serde_json::Result<Vec<u8>> {
-    let id = serde_json::to_string(batch.analytics_id().reveal())?;
+    let id = serde_json::to_string(batch.distinct_id())?;
     let mut out = Vec::with_capacity(batch.events().map(|event| event.bytes() + id.len()).sum());
     for event in batch.events() {
         push_line(&mut out, &id, event)?;
@@ -163,7 +163,7 @@ fn push_line(out: &mut Vec<u8>, id: &str, event: &OutgoingEvent) -> serde_json::
     out.extend_from_slice(event.uuid().hyphenated().encode_lower(&mut uuid).as_bytes());
     out.extend_from_slice(br#"","timestamp":""#);
     out.extend_from_slice(event.rfc3339_time().as_bytes());
-    out.extend_from_slice(br#"","analytics_id":"#);
+    out.extend_from_slice(br#"","distinct_id":"#);
     out.extend_from_slice(id.as_bytes());
     for (key, properties, needed) in [
         ("properties", event.properties(), true),

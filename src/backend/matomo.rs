@@ -16,7 +16,7 @@ use reqwest::{
 pub use self::builder::{MatomoBuildError, MatomoBuilder};
 use self::mapping::Mapping;
 use super::{
-    Backend, Batch, DeliveryError,
+    Backend, Batch, DeliveryError, Identity,
     http::{HttpClient, host_of},
 };
 use crate::event::OutgoingEvent;
@@ -63,7 +63,7 @@ use crate::event::OutgoingEvent;
 ///
 /// | parameter | value |
 /// |---|---|
-/// | `cid` | the visitor ID, see [`Matomo::visitor_id`] |
+/// | `cid` | the visitor ID: the first 16 hexadecimal digits of the pseudonym, or of the SHA-256 of another identifier |
 /// | `cdt` | when the event happened, in seconds since 1970 |
 /// | `e_c` | the category: a property, or the same one for all events |
 /// | `e_a` | the action: the name of the event |
@@ -167,15 +167,6 @@ impl Matomo {
     pub fn builder(endpoint: &str, site_id: u32) -> MatomoBuilder {
         MatomoBuilder::new(endpoint, site_id)
     }
-
-    /// Returns the visitor ID under which Matomo knows the person with `identifier`, for an
-    /// erasure request: 16 hexadecimal digits.
-    ///
-    /// These are the first digits of a pseudonym, or of the SHA-256 of an analytics ID.
-    #[must_use]
-    pub fn visitor_id(identifier: &str) -> String {
-        body::visitor_id(identifier)
-    }
 }
 
 impl Backend for Matomo {
@@ -202,6 +193,14 @@ impl Backend for Matomo {
 
     fn host(&self) -> Option<String> {
         host_of(&self.url)
+    }
+
+    fn default_identity(&self) -> Identity {
+        Identity::Pseudonym
+    }
+
+    fn stored_identifier(&self, distinct_id: &str) -> String {
+        body::visitor_id(distinct_id)
     }
 
     fn render(&self, batch: &Batch) -> Option<String> {

@@ -15,7 +15,7 @@ use self::messages::KeyValue;
 #[cfg(feature = "gzip")]
 use super::http::gzip;
 use super::{
-    Backend, Batch, DeliveryError,
+    Backend, Batch, DeliveryError, Identity,
     http::{HttpClient, host_of},
 };
 
@@ -195,6 +195,10 @@ impl Backend for Otlp {
 
     fn host(&self) -> Option<String> {
         host_of(&self.url)
+    }
+
+    fn default_identity(&self) -> Identity {
+        Identity::Pseudonym
     }
 
     fn render(&self, batch: &Batch) -> Option<String> {

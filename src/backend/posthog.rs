@@ -80,8 +80,10 @@ const WITHOUT_USER_PROPERTIES: [&str; 3] = ["$$heatmap", "$exception", "$groupid
 ///   difference between the device's clock and its own. PostHog receives the time of the
 ///   capture, on every attempt.
 /// - There is no `$process_person_profile`, so PostHog keeps a person profile for the
-///   analytics ID, which is what an erasure request deletes. To avoid such a profile, give
-///   the events a property of that name with the value `false`.
+///   analytics ID, which is what an erasure request deletes. With
+///   [`Identity::Anonymous`](crate::Identity::Anonymous), each
+///   event has it with the value `false`, and PostHog keeps no profile. An app can also give a
+///   property of that name to some of its events.
 ///
 /// Keys that could attribute an event to another person, or control how PostHog processes
 /// it, are removed from the app's properties: `$anon_distinct_id`, `$cookieless_mode`,

@@ -4,12 +4,15 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::{Backend, DynBackend};
+use super::{
+    Backend, DynBackend,
+    identity::{Identity, KnownAs},
+};
 
 /// A backend, with what the app declares of the service behind it.
 ///
-/// The declarations appear in [`Analytics::disclosure`](crate::Analytics::disclosure) and have
-/// no other effect.
+/// The declarations appear in [`Analytics::disclosure`](crate::Analytics::disclosure). Only
+/// [`identity`](Self::identity) and [`label`](Self::label) have another effect.
 ///
 /// ```
 /// use matrix_analytics::{JsonLines, Party, Recipient};
@@ -24,6 +27,22 @@ use super::{Backend, DynBackend};
 pub struct Recipient {
     pub(crate) backend: Box<dyn DynBackend>,
     pub(crate) declared: Declared,
+    identity: Option<Identity>,
+    label: Option<String>,
+}
+
+/// A backend of a running sink.
+pub(crate) struct Destination {
+    pub(crate) backend: Box<dyn DynBackend>,
+    pub(crate) known_as: KnownAs,
+}
+
+/// Creates a destination that gets the account's ID.
+impl<B: Backend> From<B> for Destination {
+    fn from(backend: B) -> Self {
+        let known_as = KnownAs { identity: Identity::Account, label: String::new() };
+        Self { backend: Box::new(backend), known_as }
+    }
 }
 
 /// What the app declares of a recipient.
@@ -50,7 +69,12 @@ pub enum Party {
 impl Recipient {
     /// Creates a recipient that receives events through `backend`, with nothing declared.
     pub fn new(backend: impl Backend) -> Self {
-        Self { backend: Box::new(backend), declared: Declared::default() }
+        Self {
+            backend: Box::new(backend),
+            declared: Declared::default(),
+            identity: None,
+            label: None,
+        }
     }
 
     /// Declares the name that a user knows the service by; [`Backend::name`] if not set.
@@ -82,6 +106,104 @@ impl Recipient {
         self.declared.retention = Some(retention.into());
         self
     }
+
+    /// Sets the identifier of the person that the service gets;
+    /// [`Backend::default_identity`] if not set.
+    ///
+    /// ```
+    /// use matrix_analytics::{Identity, JsonLines, Recipient};
+    ///
+    /// let recipient = Recipient::new(JsonLines::new(tokio::io::sink()))
+    ///     .identity(Identity::Pseudonym)
+    ///     .label("example-analytics");
+    /// ```
+    pub fn identity(mut self, identity: Identity) -> Self {
+        self.identity = Some(identity);
+        self
+    }
+
+    /// Sets the label that the pseudonyms of this recipient are made with; the host of the
+    /// service if not set.
+    ///
+    /// With another label, each person becomes another one for the service. So set it before the
+    /// host changes, to the host that it replaces. It is 1 to 200 bytes long, without control
+    /// characters. All recipients of an app that do not get the account's ID have different
+    /// labels.
+    pub fn label(mut self, label: impl Into<String>) -> Self {
+        self.label = Some(label.into());
+        self
+    }
+
+    /// Returns how each of `recipients` knows a person.
+    ///
+    /// # Errors
+    ///
+    /// [`LabelError`] if a label is malformed, or one is missing or repeated that makes
+    /// identifiers.
+    pub(crate) fn all_known_as(recipients: &[Self]) -> Result<Vec<KnownAs>, LabelError> {
+        let mut all: Vec<KnownAs> = Vec::with_capacity(recipients.len());
+        for recipient in recipients {
+            let known_as = recipient.known_as()?;
+            let is_keyed = |known_as: &KnownAs| known_as.identity != Identity::Account;
+            let is_like = |earlier: &KnownAs| is_keyed(earlier) && earlier.label == known_as.label;
+            if is_keyed(&known_as) && all.iter().any(is_like) {
+                return Err(LabelError::Repeated { recipient: recipient.shown_name() });
+            }
+            all.push(known_as);
+        }
+        Ok(all)
+    }
+
+    fn known_as(&self) -> Result<KnownAs, LabelError> {
+        let identity = self.chosen_identity();
+        let label = match self.label.clone().or_else(|| self.backend.host()) {
+            Some(label) if is_label(&label) => label,
+            Some(_) => return Err(LabelError::Malformed { recipient: self.shown_name() }),
+            None if identity == Identity::Account => String::new(),
+            None => return Err(LabelError::Missing { recipient: self.shown_name() }),
+        };
+        Ok(KnownAs { identity, label })
+    }
+
+    pub(crate) fn chosen_identity(&self) -> Identity {
+        self.identity.unwrap_or_else(|| self.backend.default_identity())
+    }
+
+    /// Returns the declared name, or that of the backend.
+    pub(crate) fn shown_name(&self) -> String {
+        self.declared.name.clone().unwrap_or_else(|| self.backend.name().to_owned())
+    }
+}
+
+fn is_label(label: &str) -> bool {
+    const LONGEST: usize = 200;
+
+    (1..=LONGEST).contains(&label.len()) && !label.contains(char::is_control)
+}
+
+/// A label that cannot make the identifiers of a recipient; see [`Recipient::label`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LabelError {
+    /// The label is empty, has more than 200 bytes or a control character.
+    #[error("the label of the recipient {recipient} is malformed")]
+    Malformed {
+        /// The name of the recipient.
+        recipient: String,
+    },
+    /// The host of the recipient is not known, so it needs a label.
+    #[error("the recipient {recipient} needs a label")]
+    Missing {
+        /// The name of the recipient.
+        recipient: String,
+    },
+    /// Another recipient that does not get the account's ID has the same label, or the same host
+    /// if neither has a label. Both would know a person by the same pseudonym.
+    #[error("the recipient {recipient} has the label of another one")]
+    Repeated {
+        /// The name of the recipient.
+        recipient: String,
+    },
 }
 
 impl<B: Backend> From<B> for Recipient {

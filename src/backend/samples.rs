@@ -7,11 +7,8 @@ use std::{
 
 use uuid::{Uuid, uuid};
 
-use super::Batch;
-use crate::{
-    analytics_id::AnalyticsId,
-    event::{OutgoingEvent, Properties, UserProperties},
-};
+use super::{Batch, Identity};
+use crate::event::{OutgoingEvent, Process, Properties, UserProperties};
 
 pub(super) const ID: &str = "9f1c2d7e-0d5e-4c9b-8a53-b6f1d1f1a0aa";
 pub(super) const UNIQUE_ID: Uuid = uuid!("0b42f1a5-6f0c-4a38-9a1d-3c1f1b9f6d0e");
@@ -29,6 +26,7 @@ pub(super) fn event(name: &'static str, properties: Properties) -> OutgoingEvent
         properties: properties.without_repeats(),
         user: None,
         epoch: 0,
+        process: Process::random(),
     }
 }
 
@@ -41,6 +39,6 @@ pub(super) fn with_user(
 }
 
 pub(super) fn batch(events: impl IntoIterator<Item = OutgoingEvent>) -> Batch {
-    let id = AnalyticsId::from_foreign(ID).unwrap();
-    Batch::new(id, events.into_iter().map(Arc::new).collect())
+    let events = events.into_iter().map(Arc::new).collect();
+    Batch::new(Identity::Account, ID.to_owned(), events)
 }

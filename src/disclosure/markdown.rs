@@ -68,7 +68,8 @@ fn identifier(identifier: &DisclosedIdentifier) -> [String; 5] {
 }
 
 fn recipient(recipient: &DisclosedRecipient) -> [String; 6] {
-    let DisclosedRecipient { name, domain, party: whose, purpose, retention, receives } = recipient;
+    let DisclosedRecipient { name, domain, party: whose, purpose, retention, receives, .. } =
+        recipient;
     [
         name.clone(),
         declared(domain.as_ref()),

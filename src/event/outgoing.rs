@@ -4,11 +4,11 @@ use std::{borrow::Cow, fmt, time::SystemTime};
 
 use uuid::Uuid;
 
-use super::{Properties, UserProperties, captured::counted_bytes, unix_time};
+use super::{Process, Properties, UserProperties, captured::counted_bytes, unix_time};
 
 /// An event on its way to a backend: name, time, unique ID and properties.
 ///
-/// The analytics ID is part of the [`Batch`](crate::Batch) instead, because it is
+/// The identifier of the person is part of the [`Batch`](crate::Batch) instead, because it is
 /// assigned at the time of sending.
 #[derive(Clone, PartialEq)]
 pub struct OutgoingEvent {
@@ -19,6 +19,8 @@ pub struct OutgoingEvent {
     /// Boxed because few events have user properties.
     pub(crate) user: Option<Box<UserProperties>>,
     pub(crate) epoch: u64,
+    /// The process that captured the event.
+    pub(crate) process: Process,
 }
 
 /// Prints only the unique ID, because names and properties can be personal.
@@ -84,6 +86,7 @@ impl OutgoingEvent {
             properties: properties.without_repeats(),
             user: None,
             epoch: 0,
+            process: Process::random(),
         }
     }
 }

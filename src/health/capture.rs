@@ -57,9 +57,12 @@ mod tests {
 
     #[test]
     fn an_event_of_an_earlier_epoch_or_at_a_closed_gate_is_not_captured() {
-        let backend = Box::new(JsonLines::new(tokio::io::sink()));
-        let sink =
-            Arc::new(Sink::new(vec![backend], Limits::default(), Arc::new(Guard::default())));
+        let backend = JsonLines::new(tokio::io::sink());
+        let sink = Arc::new(Sink::new(
+            vec![backend.into()],
+            Limits::default(),
+            Arc::new(Guard::default()),
+        ));
         let capture = Capture::new(sink.clone(), 1);
         capture.event(&KeyUploadClash {});
         assert_eq!(captured(&sink), 0);

@@ -115,8 +115,8 @@ impl Entries {
 mod tests {
     use super::*;
     use crate::{
-        analytics_id::AnalyticsId,
-        event::{Properties, UserProperties},
+        backend::Identity,
+        event::{Process, Properties, UserProperties},
     };
 
     fn recipient() -> Arc<Addressee> {
@@ -131,12 +131,13 @@ mod tests {
             properties: Properties::new(),
             user: None,
             epoch,
+            process: Process::random(),
         }
     }
 
     fn batch(events: impl IntoIterator<Item = OutgoingEvent>) -> Batch {
         let events = events.into_iter().map(Arc::new).collect();
-        Batch::new(AnalyticsId::placeholder(), events)
+        Batch::new(Identity::Account, "id".to_owned(), events)
     }
 
     #[test]

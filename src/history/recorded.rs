@@ -7,7 +7,7 @@ use super::{
     sent_event::{Addressee, SentOutcome},
 };
 use crate::{
-    backend::{Batch, ClosedFuture, DeliveryError, DynBackend, SendFuture},
+    backend::{Batch, ClosedFuture, DeliveryError, DynBackend, Identity, SendFuture},
     event::OutgoingEvent,
 };
 
@@ -54,6 +54,14 @@ impl DynBackend for Recorded {
 
     fn host(&self) -> Option<String> {
         self.backend.host()
+    }
+
+    fn default_identity(&self) -> Identity {
+        self.backend.default_identity()
+    }
+
+    fn stored_identifier(&self, distinct_id: &str) -> String {
+        self.backend.stored_identifier(distinct_id)
     }
 
     fn render(&self, batch: &Batch) -> Option<String> {

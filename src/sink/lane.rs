@@ -11,7 +11,7 @@ mod settle;
 mod state;
 mod user;
 
-use std::panic::AssertUnwindSafe;
+use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use futures_util::FutureExt as _;
 use tokio::{
@@ -21,7 +21,11 @@ use tokio::{
 use tracing::warn;
 
 pub(crate) use self::{flush::FlushKind, user::PendingUser};
-use self::{retry_state::RetryState, settle::SentBatch, state::LaneState};
+use self::{
+    retry_state::RetryState,
+    settle::SentBatch,
+    state::{Connection, LaneState},
+};
 use super::{
     counted::{Counted, CountedGuard},
     counters::DropSignal,
@@ -30,7 +34,12 @@ use super::{
     stats::DropReason,
 };
 use crate::{
-    backend::{Batch, DeliveryError, DynBackend, jsonl},
+    analytics_id::AnalyticsId,
+    backend::{
+        Batch, DeliveryError, Destination, DynBackend, Identity,
+        identity::{KnownAs, Session},
+        jsonl,
+    },
     event::OutgoingEvent,
     gate::{Gate, Pass},
     stop::Stop,
@@ -40,6 +49,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Lane {
     backend: Box<dyn DynBackend>,
+    known_as: KnownAs,
     /// Read once, because the backend's code must not run under our locks.
     name: &'static str,
     state: Counted<LaneState>,
@@ -64,10 +74,11 @@ enum Outcome {
 struct TooSlow;
 
 impl Lane {
-    pub(crate) fn new(backend: Box<dyn DynBackend>, signal: &DropSignal) -> Self {
+    pub(crate) fn new(to: Destination, signal: &DropSignal) -> Self {
         Self {
-            name: backend.name(),
-            backend,
+            name: to.backend.name(),
+            backend: to.backend,
+            known_as: to.known_as,
             state: Counted::new(LaneState::default(), signal),
             wake: Notify::new(),
             progressed: Notify::new(),
@@ -115,9 +126,7 @@ impl Lane {
     pub(crate) async fn run(&self, gate: &Gate, limits: &Limits, stop: &Stop) {
         let mut retries = RetryState::new(limits.batch_events);
         while !stop.is_stopped() {
-            // Epochs may have different IDs, which a shared connection would link.
-            let connected = self.lock().connected;
-            if connected.is_some_and(|epoch| gate.capture_epoch() != Some(epoch)) {
+            if self.is_connection_stale(gate.capture_epoch()) {
                 self.disconnect();
             }
             self.expire(limits, &retries);
@@ -133,7 +142,7 @@ impl Lane {
                     let update = self.lock().user.offer(pass.epoch);
                     let (events, update) =
                         user::attach(&batch, update, |event| self.carries_user_properties(event));
-                    let request = Batch::new(pass.id.clone(), events);
+                    let request = self.batch(&pass, &events);
                     let outcome = self.send(gate, limits, stop, &pass, &request).await;
                     let sent = SentBatch { batch, carried: update };
                     self.settle(&outcome, sent, gate, &pass, limits, &mut retries);
@@ -223,19 +232,24 @@ impl Lane {
         let mut state = self.lock();
         let pass = gate.pass();
         if let (Some(pass), false) = (pass, state.queue.is_empty()) {
-            if state.connected.is_some_and(|epoch| epoch != pass.epoch) {
-                // The epoch has changed since `run` checked it, so `run` must check again.
+            let session = self.next_session(&state);
+            let connection = Connection { epoch: pass.epoch, session };
+            if state.connected.is_some_and(|connected| connected != connection) {
+                // The epoch or the session has changed since `run` checked it, so `run` must
+                // check again.
                 self.wake();
                 return None;
             }
-            let batch = state.queue.take(retries.batch_events, limits.batch_bytes);
+            let batch = state.queue.take(retries.batch_events, limits.batch_bytes, |event| {
+                self.known_as.session(event) == session
+            });
             // The last check before sending, should an earlier wipe have missed an event.
             let (batch, withdrawn): (Vec<_>, Vec<_>) =
                 batch.into_iter().partition(|queued| queued.event.epoch == pass.epoch);
             state.drops.add(DropReason::Withdrawn, withdrawn.len());
             if !batch.is_empty() {
                 state.start_flight(&batch);
-                state.connected = Some(pass.epoch);
+                state.connected = Some(connection);
                 return Some((pass, batch));
             }
             self.wake();
@@ -275,8 +289,54 @@ impl Lane {
         outcome
     }
 
-    /// Returns the text that would be sent for `batch`.
-    pub(crate) fn render(&self, batch: &Batch) -> String {
+    /// Returns whether the connection, if there is one, must not be used for what comes next.
+    ///
+    /// Epochs may have different IDs, and sessions have different ones for an anonymous
+    /// recipient. A shared connection would link them.
+    fn is_connection_stale(&self, epoch: Option<u64>) -> bool {
+        let state = self.lock();
+        state.connected.is_some_and(|connected| {
+            let next = self.next_session(&state);
+            epoch != Some(connected.epoch) || (next.is_some() && next != connected.session)
+        })
+    }
+
+    /// Returns the session of the oldest event in the queue, if the recipient must not be able to
+    /// join it with another one.
+    fn next_session(&self, state: &LaneState) -> Option<Session> {
+        state.queue.first().and_then(|queued| self.known_as.session(&queued.event))
+    }
+
+    /// Returns the request for `events`, which belong to one session.
+    fn batch(&self, pass: &Pass, events: &[Arc<OutgoingEvent>]) -> Batch {
+        let id = events.first().map(|event| self.known_as.distinct_id(&pass.id, event));
+        let events = events.iter().map(|event| self.known_as.veil(event)).collect();
+        Batch::new(self.known_as.identity, id.unwrap_or_default(), events)
+    }
+
+    /// Returns whether the recipient gets user properties, which could identify a person among
+    /// others.
+    pub(super) fn takes_user_properties(&self) -> bool {
+        self.known_as.identity != Identity::Anonymous
+    }
+
+    /// Returns the kind of identifier that the recipient gets, and the one under which it stores
+    /// the events of `account`, if that is the same for all of them.
+    pub(super) fn stored_identifier(&self, account: &AnalyticsId) -> (Identity, Option<String>) {
+        let stored = self.known_as.lasting_id(account).and_then(|id| {
+            let stored = AssertUnwindSafe(|| self.backend.stored_identifier(&id));
+            std::panic::catch_unwind(stored)
+                .inspect_err(|_| {
+                    warn!(backend = self.name(), "the backend panicked in stored_identifier");
+                })
+                .ok()
+        });
+        (self.known_as.identity, stored)
+    }
+
+    /// Returns the text that would be sent for `event`.
+    pub(crate) fn render(&self, event: &Arc<OutgoingEvent>) -> String {
+        let batch = &Batch::preview(self.known_as.identity, self.known_as.veil(event));
         let rendered = AssertUnwindSafe(|| self.backend.render(batch));
         let rendered = std::panic::catch_unwind(rendered).unwrap_or_else(|_| {
             warn!(backend = self.name(), "the backend panicked in render");

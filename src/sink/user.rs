@@ -97,7 +97,7 @@ impl Sink {
             if update.user.is_empty() {
                 continue;
             }
-            for lane in &self.lanes {
+            for lane in self.lanes.iter().filter(|lane| lane.takes_user_properties()) {
                 let mut state = lane.lock();
                 // Checked under the lock. A wipe advances the epoch before it takes this lock.
                 if update.epoch == self.gate.epoch() {

@@ -279,7 +279,7 @@ async fn delivers<H: BackendHarness>(harness: &H, batch: &Batch, what: &str) {
     assert_eq!(received.len(), batch.len(), "{what}: number of events received");
     let promises = harness.promises();
     for (received, sent) in received.iter().zip(batch.events()) {
-        let mut expected = ReceivedEvent::new(batch.analytics_id().reveal(), sent);
+        let mut expected = ReceivedEvent::new(batch.distinct_id(), sent);
         if promises.user_properties == UserPropertySupport::Left {
             expected.set.clear();
             expected.set_once.clear();

@@ -6,8 +6,7 @@ use std::{
 };
 
 use crate::{
-    analytics_id::AnalyticsId,
-    backend::Batch,
+    backend::{Batch, Identity},
     event::{OutgoingEvent, Properties, UserProperties},
 };
 
@@ -51,5 +50,5 @@ pub fn with_user_properties(
 pub fn batch(id: &str, events: impl IntoIterator<Item = OutgoingEvent>) -> Batch {
     let events: Vec<_> = events.into_iter().map(Arc::new).collect();
     assert!(!events.is_empty(), "a batch is never empty");
-    Batch::new(AnalyticsId::for_testing(id), events)
+    Batch::new(Identity::Account, id.to_owned(), events)
 }

@@ -25,8 +25,8 @@ pub struct ReceivedEvent {
     pub name: String,
     /// The unique ID of the event.
     pub uuid: Uuid,
-    /// The analytics ID under which the event was sent.
-    pub analytics_id: String,
+    /// The identifier of the person under which the event was sent.
+    pub distinct_id: String,
     /// When the event happened.
     pub time: SystemTime,
     /// The event's own properties and the super properties.
@@ -39,13 +39,13 @@ pub struct ReceivedEvent {
 
 impl ReceivedEvent {
     /// Returns the event as a service receives it if the backend sends all of `event`
-    /// under `analytics_id`.
+    /// under `distinct_id`.
     #[must_use]
-    pub fn new(analytics_id: &str, event: &OutgoingEvent) -> Self {
+    pub fn new(distinct_id: &str, event: &OutgoingEvent) -> Self {
         Self {
             name: event.name().to_owned(),
             uuid: event.uuid(),
-            analytics_id: analytics_id.to_owned(),
+            distinct_id: distinct_id.to_owned(),
             time: event.time(),
             properties: object(event.properties()),
             set: object(event.user_properties().values()),
@@ -62,18 +62,18 @@ fn object(properties: &Properties) -> Map<String, Value> {
 #[derive(Clone, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct ReceivedBatch {
-    /// The analytics ID under which the batch was sent.
-    pub analytics_id: String,
+    /// The identifier of the person under which the batch was sent.
+    pub distinct_id: String,
     /// The events, in the order of the batch.
     pub events: Vec<ReceivedEvent>,
 }
 
 impl From<&Batch> for ReceivedBatch {
     fn from(batch: &Batch) -> Self {
-        let analytics_id = batch.analytics_id().reveal();
+        let distinct_id = batch.distinct_id();
         Self {
-            analytics_id: analytics_id.to_owned(),
-            events: batch.events().map(|event| ReceivedEvent::new(analytics_id, event)).collect(),
+            distinct_id: distinct_id.to_owned(),
+            events: batch.events().map(|event| ReceivedEvent::new(distinct_id, event)).collect(),
         }
     }
 }
@@ -122,10 +122,10 @@ impl RecordingBackend {
         self.events().into_iter().map(|event| event.name).collect()
     }
 
-    /// Returns the analytics IDs of the received batches, oldest first.
+    /// Returns the identifiers of the received batches, oldest first.
     #[must_use]
     pub fn ids(&self) -> Vec<String> {
-        self.batches().into_iter().map(|batch| batch.analytics_id).collect()
+        self.batches().into_iter().map(|batch| batch.distinct_id).collect()
     }
 
     /// Discards everything received so far.

@@ -163,7 +163,7 @@ impl Backend for Service {
     }
 
     async fn send(&self, batch: &Batch) -> Result<(), DeliveryError> {
-        let id = batch.analytics_id().reveal().to_owned();
+        let id = batch.distinct_id().to_owned();
         self.witness.report(Fact::Sent { id }).await;
         lock(&self.names).extend(batch.events().map(|event| event.name().to_owned()));
         Ok(())

@@ -10,6 +10,7 @@ mod frozen;
 mod guarded;
 mod hanging;
 mod history;
+mod identity;
 #[cfg(unix)]
 mod kill;
 #[cfg(unix)]
@@ -126,6 +127,7 @@ fn every_test_named_in_the_documentation_exists() {
         ("guarded", include_str!("durable/guarded.rs")),
         ("hanging", include_str!("durable/hanging.rs")),
         ("history", include_str!("durable/history.rs")),
+        ("identity", include_str!("durable/identity.rs")),
         ("kill", include_str!("durable/kill.rs")),
         ("links", include_str!("durable/links.rs")),
         ("numbers", include_str!("durable/numbers.rs")),

@@ -1,6 +1,7 @@
 //! P6: one account has one ID, and each re-opt-in gets a new one. `interleavings.rs` enumerates how
 //! two devices agree on one.
 
+mod recipients;
 mod withdrawn_ids;
 
 use std::{collections::BTreeSet, time::Duration};

@@ -39,7 +39,7 @@ pub(super) fn request(
     resource: &[KeyValue],
     batch: &Batch,
 ) -> serde_json::Result<ExportLogsServiceRequest> {
-    let person = batch.analytics_id().reveal();
+    let person = batch.distinct_id();
     let log_records =
         batch.events().map(|event| record(person, event)).collect::<serde_json::Result<_>>()?;
     let scope = InstrumentationScope {

@@ -6,7 +6,7 @@ use aho_corasick::AhoCorasick;
 
 use super::ApiKey;
 use crate::{
-    backend::Batch,
+    backend::{Batch, Identity},
     event::{OutgoingEvent, Properties},
 };
 
@@ -42,8 +42,12 @@ const RESERVED_KEYS: [&str; 20] = [
     "token",
 ];
 
+/// Whether PostHog keeps a profile of the person, which is a property of each event.
+pub(super) const PROFILE: &str = "$process_person_profile";
+
 pub(super) fn request_body(key: &ApiKey, batch: &Batch) -> serde_json::Result<Vec<u8>> {
-    let id = serde_json::to_string(batch.analytics_id().reveal())?;
+    let id = serde_json::to_string(batch.distinct_id())?;
+    let has_profile = batch.identity() != Identity::Anonymous;
     let size: usize = batch.events().map(|event| event.bytes() + id.len() + 160).sum();
     let mut out = Vec::with_capacity(size + 64);
     out.extend_from_slice(br#"{"api_key":"#);
@@ -53,13 +57,18 @@ pub(super) fn request_body(key: &ApiKey, batch: &Batch) -> serde_json::Result<Ve
         if index > 0 {
             out.push(b',');
         }
-        push_event(&mut out, &id, event)?;
+        push_event(&mut out, &id, has_profile, event)?;
     }
     out.extend_from_slice(b"]}");
     Ok(out)
 }
 
-fn push_event(out: &mut Vec<u8>, id: &str, event: &OutgoingEvent) -> serde_json::Result<()> {
+fn push_event(
+    out: &mut Vec<u8>,
+    id: &str,
+    has_profile: bool,
+    event: &OutgoingEvent,
+) -> serde_json::Result<()> {
     out.extend_from_slice(br#"{"event":"#);
     serde_json::to_writer(&mut *out, event.name())?;
     out.extend_from_slice(br#","uuid":""#);
@@ -70,7 +79,11 @@ fn push_event(out: &mut Vec<u8>, id: &str, event: &OutgoingEvent) -> serde_json:
     out.extend_from_slice(br#"","distinct_id":"#);
     out.extend_from_slice(id.as_bytes());
     out.extend_from_slice(br#","properties":{"#);
-    if may_have_reserved_key(event.properties().members()) {
+    if !has_profile {
+        let is_ours = |key: &str| RESERVED_KEYS.contains(&key) || key == PROFILE;
+        push_members(out, &event.properties().without(is_ours));
+        out.extend_from_slice(br#""$process_person_profile":false,"#);
+    } else if may_have_reserved_key(event.properties().members()) {
         push_members(out, &event.properties().without(|key| RESERVED_KEYS.contains(&key)));
     } else {
         push_members(out, event.properties());

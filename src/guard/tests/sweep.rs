@@ -51,8 +51,8 @@ async fn sent_without(off: Option<IdentifierKind>) -> String {
     });
     guard.refresh();
     guard.state().scanner(&guard.detectors).switched_off = off;
-    let backend = Box::new(JsonLines::new(written.clone()));
-    let sink = Arc::new(Sink::new(vec![backend], Limits::default(), guard.into()));
+    let backend = JsonLines::new(written.clone());
+    let sink = Arc::new(Sink::new(vec![backend.into()], Limits::default(), guard.into()));
     drop(sink.set_gate(Phase::Open, 1, Some(AnalyticsId::random()), None));
     for (_, canary) in CANARIES.lines().filter_map(|line| line.split_once('\t')) {
         let encoded: String = canary.bytes().map(|byte| format!("%{byte:02x}")).collect();

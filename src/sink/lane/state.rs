@@ -3,6 +3,7 @@
 use std::num::NonZeroU64;
 
 use super::user::PendingUser;
+use crate::backend::identity::Session;
 use crate::sink::{
     counted::HasDrops,
     counters::Drops,
@@ -10,6 +11,14 @@ use crate::sink::{
     queue::{Queue, Queued, Row},
     stats::DropReason,
 };
+
+/// What the events of one connection have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Connection {
+    pub(super) epoch: u64,
+    /// Present if the recipient must not be able to join two sessions.
+    pub(super) session: Option<Session>,
+}
 
 #[derive(Debug, Default)]
 pub(crate) struct LaneState {
@@ -38,8 +47,8 @@ pub(crate) struct LaneState {
     pub(super) flush_done: u64,
     /// Whether the last attempt of this process was requested.
     pub(super) shutting_down: bool,
-    /// The epoch in which the backend was last used. It may still hold a connection.
-    pub(super) connected: Option<u64>,
+    /// The last use of the backend, which may still hold a connection.
+    pub(super) connected: Option<Connection>,
 }
 
 impl HasDrops for LaneState {

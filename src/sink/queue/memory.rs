@@ -122,14 +122,26 @@ impl Queue {
         }
     }
 
-    /// Takes the oldest events: as many as fit into one batch, and at least one if there
-    /// is any.
-    pub(crate) fn take(&mut self, max_events: usize, max_bytes: usize) -> Vec<Queued> {
+    /// Returns the oldest event.
+    pub(crate) fn first(&self) -> Option<&Queued> {
+        self.events.front()
+    }
+
+    /// Takes the oldest events up to the first that does not belong to a batch: as many as fit
+    /// into one, and at least one if the oldest belongs to it.
+    pub(crate) fn take(
+        &mut self,
+        max_events: usize,
+        max_bytes: usize,
+        belongs: impl Fn(&OutgoingEvent) -> bool,
+    ) -> Vec<Queued> {
         let mut batch = Vec::new();
         let mut bytes = 0;
         while let Some(next) = self.events.front() {
             bytes += next.bytes;
-            if batch.len() >= max_events.max(1) || (!batch.is_empty() && bytes > max_bytes) {
+            let is_full =
+                batch.len() >= max_events.max(1) || (!batch.is_empty() && bytes > max_bytes);
+            if is_full || !belongs(&next.event) {
                 break;
             }
             batch.extend(self.pop());

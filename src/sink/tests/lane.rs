@@ -19,7 +19,7 @@ use uuid::Uuid;
 use crate::{
     analytics_id::AnalyticsId,
     backend::{Backend, Batch, DeliveryError},
-    event::{OutgoingEvent, Properties},
+    event::{OutgoingEvent, Process, Properties},
     gate::{Gate, Phase},
     sink::{
         counters::DropSignal,
@@ -45,7 +45,7 @@ impl Rig {
         let backend = Answering { answer, tries: Arc::clone(&tries) };
         let gate = Gate::closed();
         gate.set(Phase::Open, 1, Some(AnalyticsId::random()));
-        let lane = Lane::new(Box::new(backend), &DropSignal::default());
+        let lane = Lane::new(backend.into(), &DropSignal::default());
         Self { lane, gate, limits: Limits::default(), stop: Stop::default(), tries }
     }
 
@@ -67,6 +67,7 @@ impl Rig {
             properties: Properties::new(),
             user: None,
             epoch: 1,
+            process: Process::random(),
         };
         let queued = Queued::new(Arc::new(event), Instant::now());
         self.lane.lock().push(queued, &self.limits, |_| {});

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::{
     analytics_id::AnalyticsId,
     backend::{Backend, Batch, DeliveryError},
-    event::{OutgoingEvent, Properties},
+    event::{OutgoingEvent, Process, Properties},
     gate::{Gate, Phase},
     sink::{
         counters::DropSignal,
@@ -48,6 +48,7 @@ fn queued(name: &'static str, epoch: u64) -> Queued {
         properties: Properties::new(),
         user: None,
         epoch,
+        process: Process::random(),
     };
     Queued::new(Arc::new(event), Instant::now())
 }
@@ -55,7 +56,7 @@ fn queued(name: &'static str, epoch: u64) -> Queued {
 #[tokio::test]
 async fn a_queued_event_of_another_epoch_is_dropped_unsent() {
     let witness = Witness::default();
-    let lane = Lane::new(Box::new(witness.clone()), &DropSignal::default());
+    let lane = Lane::new(witness.clone().into(), &DropSignal::default());
     let (gate, limits, stop) = (Gate::closed(), Limits::default(), Stop::default());
     gate.set(Phase::Open, 2, Some(AnalyticsId::random()));
     for event in [queued("Old", 1), queued("New", 2), queued("Newer", 3)] {

@@ -83,7 +83,7 @@ impl Backend for Nowhere {
 }
 
 fn open_sink() -> Arc<Sink> {
-    let sink = Sink::new(vec![Box::new(Nowhere)], Limits::default(), Arc::new(Guard::default()));
+    let sink = Sink::new(vec![Nowhere.into()], Limits::default(), Arc::new(Guard::default()));
     drop(sink.set_gate(Phase::Open, 1, Some(AnalyticsId::random()), None));
     Arc::new(sink)
 }

@@ -96,11 +96,11 @@ impl matrix_analytics::Backend for Faulty {
         match self.name {
             "loses" if batch.len() > 1 => {
                 let kept = events.skip(1);
-                self.inner.send(&testing::batch(batch.analytics_id().reveal(), kept)).await
+                self.inner.send(&testing::batch(batch.distinct_id(), kept)).await
             }
             "reorders" => {
                 let reordered = events.collect::<Vec<_>>().into_iter().rev();
-                self.inner.send(&testing::batch(batch.analytics_id().reveal(), reordered)).await
+                self.inner.send(&testing::batch(batch.distinct_id(), reordered)).await
             }
             "doubles" => {
                 self.inner.send(batch).await?;
@@ -112,7 +112,7 @@ impl matrix_analytics::Backend for Faulty {
                     let time = event.time();
                     testing::event_at(event.name(), event.properties().clone(), time)
                 });
-                let id = batch.analytics_id().reveal();
+                let id = batch.distinct_id();
                 self.inner.send(&testing::batch(id, again)).await
             }
             "adds" => {
@@ -120,7 +120,7 @@ impl matrix_analytics::Backend for Faulty {
                     let more = event.properties().clone().with("host", "added");
                     testing::event_at(event.name(), more, event.time())
                 });
-                let id = batch.analytics_id().reveal();
+                let id = batch.distinct_id();
                 self.inner.send(&testing::batch(id, more)).await
             }
             _ => self.inner.send(batch).await,

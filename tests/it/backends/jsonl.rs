@@ -91,7 +91,7 @@ fn received(line: &str) -> ReceivedEvent {
     let event = ReceivedEvent {
         name: text(&line.remove("event").unwrap()),
         uuid: text(&line.remove("uuid").unwrap()).parse().unwrap(),
-        analytics_id: text(&line.remove("analytics_id").unwrap()),
+        distinct_id: text(&line.remove("distinct_id").unwrap()),
         time: time(&line.remove("timestamp").unwrap()),
         properties: object(&mut line, "properties"),
         set: object(&mut line, "set"),
@@ -176,10 +176,10 @@ async fn a_line_has_the_documented_form() {
     let time = "2026-01-31T12:00:00.25Z";
     let expected = [
         format!(
-            r#"{{"event":"Opened","uuid":"{plain_uuid}","timestamp":"{time}","analytics_id":"an \"ID\"","properties":{{}}}}"#
+            r#"{{"event":"Opened","uuid":"{plain_uuid}","timestamp":"{time}","distinct_id":"an \"ID\"","properties":{{}}}}"#
         ),
         format!(
-            r#"{{"event":"Joined \"Room\"","uuid":"{full_uuid}","timestamp":"{time}","analytics_id":"an \"ID\"","properties":{{"trigger":"In\nvite"}},"set":{{"app":"desktop"}},"set_once":{{"first_app":"mobile"}}}}"#
+            r#"{{"event":"Joined \"Room\"","uuid":"{full_uuid}","timestamp":"{time}","distinct_id":"an \"ID\"","properties":{{"trigger":"In\nvite"}},"set":{{"app":"desktop"}},"set_once":{{"first_app":"mobile"}}}}"#
         ),
     ];
     assert_eq!(text, expected.map(|line| line + "\n").concat());

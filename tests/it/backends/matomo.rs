@@ -130,7 +130,7 @@ async fn two_accounts_are_two_visitors() {
     }
     let visitors: Vec<_> = double.stored().into_iter().map(|event| event.visitor).collect();
     assert_eq!(visitors, [VISITOR, &OTHER_ID[..16]]);
-    assert_eq!(visitors, [Matomo::visitor_id(ID), Matomo::visitor_id(OTHER_ID)]);
+    assert_eq!(visitors, [ID, OTHER_ID].map(|id| backend.stored_identifier(id)));
 }
 
 #[tokio::test]

@@ -43,7 +43,7 @@ fn received(record: &Value) -> ReceivedEvent {
     let mut received = ReceivedEvent {
         name: text(&record["eventName"]),
         uuid: uuid::Uuid::nil(),
-        analytics_id: String::new(),
+        distinct_id: String::new(),
         time: time(&record["timeUnixNano"]),
         properties: Map::new(),
         set: Map::new(),
@@ -56,7 +56,7 @@ fn received(record: &Value) -> ReceivedEvent {
             received.uuid = text(&value).parse().unwrap();
             None
         } else if key == "enduser.pseudo.id" {
-            received.analytics_id = text(&value);
+            received.distinct_id = text(&value);
             None
         } else if let Some(key) = key.strip_prefix("user_property.") {
             received.set.insert(key.to_owned(), value)

@@ -39,7 +39,7 @@ fn received(mut event: Value) -> ReceivedEvent {
     let received = ReceivedEvent {
         name: text(&event.remove("event").unwrap()),
         uuid: text(&event.remove("uuid").unwrap()).parse().unwrap(),
-        analytics_id: text(&id),
+        distinct_id: text(&id),
         time: time(&event.remove("timestamp").unwrap()),
         set: object(&mut properties, "$set"),
         set_once: object(&mut properties, "$set_once"),

@@ -184,7 +184,7 @@ impl Backend for Wire {
             Some(connection) => connection,
             None => BufStream::new(TcpStream::connect(&self.collector).await.map_err(lost)?),
         };
-        let mut request = format!("{} {}", self.process, batch.analytics_id().reveal());
+        let mut request = format!("{} {}", self.process, batch.distinct_id());
         for event in batch.events() {
             request.push_str(&format!(" {}={}", event.name(), event.uuid()));
         }

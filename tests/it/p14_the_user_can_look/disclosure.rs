@@ -73,7 +73,7 @@ impl Setup {
         }
         for event in self.recorder.events() {
             let uuid = event.uuid.to_string();
-            let sent = json!([uuid, event.analytics_id, event.properties, event.set]);
+            let sent = json!([uuid, event.distinct_id, event.properties, event.set]);
             found.extend(unique(&sent, &id).map(|name| ("recording".to_owned(), name)));
         }
         found.extend(files(self.directory.path()));
@@ -233,6 +233,7 @@ async fn the_data_has_what_the_app_declared_and_what_it_configured() {
             "party": "third",
             "purpose": "To learn which features are used",
             "retention": "13 months",
+            "identity": "account",
         },
         {
             "name": "recording",
@@ -240,6 +241,7 @@ async fn the_data_has_what_the_app_declared_and_what_it_configured() {
             "party": null,
             "purpose": null,
             "retention": null,
+            "identity": "account",
         },
     ]);
     let mut recipients = disclosure["recipients"].clone();

@@ -4,7 +4,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::*;
-use crate::event::Properties;
+use crate::event::{Process, Properties};
 
 fn set(key: &'static str, value: i64) -> UserProperties {
     UserProperties { set: Properties::new().with(key, value), ..UserProperties::default() }
@@ -22,6 +22,7 @@ fn queued(name: &'static str) -> Queued {
         properties: Properties::new(),
         user: None,
         epoch: 1,
+        process: Process::random(),
     };
     Queued::new(Arc::new(event), Instant::now())
 }

@@ -3,7 +3,7 @@ use std::time::SystemTime;
 use uuid::Uuid;
 
 use super::*;
-use crate::event::Properties;
+use crate::event::{Process, Properties};
 
 fn queued(text_bytes: usize) -> Queued {
     let event = OutgoingEvent {
@@ -13,6 +13,7 @@ fn queued(text_bytes: usize) -> Queued {
         properties: Properties::new().with("text", "x".repeat(text_bytes)),
         user: None,
         epoch: 1,
+        process: Process::random(),
     };
     Queued::new(Arc::new(event), Instant::now())
 }

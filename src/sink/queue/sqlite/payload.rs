@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     event::{
-        OutgoingEvent, Properties, UserProperties,
+        OutgoingEvent, Process, Properties, UserProperties,
         unix_time::{from_unix_nanos, unix_nanos},
     },
     history::sent_event::{Addressee, SentEvent, SentOutcome},
@@ -28,6 +28,7 @@ impl Writer {
     ) -> Option<&[u8]> {
         self.bytes.clear();
         self.push_event(event);
+        self.bytes.extend(event.process.0);
         self.seal(cipher)
     }
 
@@ -96,7 +97,11 @@ pub(super) fn read(
     epoch: u64,
     cipher: Option<&StoreCipher>,
 ) -> Option<OutgoingEvent> {
-    pull_event(&mut &*unseal(bytes, cipher)?, epoch)
+    let plain = unseal(bytes, cipher)?;
+    let rest = &mut &*plain;
+    let event = pull_event(rest, epoch)?;
+    let process = rest.first_chunk().map_or(event.process, |process| Process(*process));
+    Some(OutgoingEvent { process, ..event })
 }
 
 /// Reads user properties. Returns `None` if `bytes` are damaged.
@@ -140,7 +145,7 @@ fn unseal<'a>(bytes: &'a [u8], cipher: Option<&StoreCipher>) -> Option<Cow<'a, [
     }
 }
 
-/// Takes an event from `rest`.
+/// Takes an event from `rest`, as one of a process of its own.
 fn pull_event(rest: &mut &[u8], epoch: u64) -> Option<OutgoingEvent> {
     let (uuid, more) = rest.split_first_chunk::<16>()?;
     *rest = more;
@@ -151,6 +156,7 @@ fn pull_event(rest: &mut &[u8], epoch: u64) -> Option<OutgoingEvent> {
         properties: Properties::from_members(pull(rest)?)?,
         user: None,
         epoch,
+        process: Process::random(),
     })
 }
 
@@ -206,6 +212,7 @@ mod tests {
             properties: Properties::new().with("text", "a\nb").with("n", u64::MAX),
             user: None,
             epoch: 7,
+            process: Process::random(),
         }
     }
 
@@ -220,6 +227,7 @@ mod tests {
             let bytes = writer.write(&event, cipher.as_ref()).unwrap();
             let read = read(bytes, 7, cipher.as_ref()).unwrap();
             assert_eq!((read.uuid, read.at, read.epoch), (event.uuid, event.at, 7));
+            assert_eq!(read.process, event.process);
             assert_eq!(read.name, event.name);
             assert_eq!(read.properties.to_json(), event.properties.to_json());
         }
@@ -258,7 +266,9 @@ mod tests {
                     outcome => outcome,
                 };
                 assert_eq!((read.sent_at, read.outcome), (sent_at, expected));
-                assert_eq!((&read.to, &read.event), (&entry.to, &entry.event));
+                assert_eq!(read.to, entry.to);
+                let process = entry.event.process;
+                assert_eq!(OutgoingEvent { process, ..(*read.event).clone() }, *entry.event);
                 for place in 0..bytes.len() {
                     assert!(read_sent(&bytes[..place], 7, cipher.as_ref()).is_none(), "{place}");
                 }

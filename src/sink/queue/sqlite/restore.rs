@@ -357,6 +357,6 @@ fn recheck(guard: &Guard, event: &OutgoingEvent) -> Result<(OutgoingEvent, bool)
     let (name, properties) = guard.event(name, properties).ok_or(DropReason::Guarded)?;
     properties.check()?;
     let changed = name != event.name || properties.members() != event.properties.members();
-    let OutgoingEvent { uuid, at, epoch, .. } = *event;
-    Ok((OutgoingEvent { uuid, name, at, properties, user: None, epoch }, changed))
+    let OutgoingEvent { uuid, at, epoch, process, .. } = *event;
+    Ok((OutgoingEvent { uuid, name, at, properties, user: None, epoch, process }, changed))
 }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{SqliteQueue, journal::Journal, open_settings::OpenSettings};
 use crate::{
     backend::unique_names::unique_names,
-    event::{OutgoingEvent, Properties, UserProperties, UserUpdate},
+    event::{OutgoingEvent, Process, Properties, UserProperties, UserUpdate},
     history::sent_event::{Addressee, SentEvent, SentOutcome},
     sink::{
         queue::{Marks, Queued, Restored},
@@ -38,6 +38,7 @@ pub(super) fn event() -> Arc<OutgoingEvent> {
         properties: Properties::new(),
         user: None,
         epoch: 1,
+        process: Process::random(),
     })
 }
 
