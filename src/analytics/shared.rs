@@ -10,8 +10,6 @@ use tokio::{runtime::Handle as Runtime, sync::Notify};
 use tracing::warn;
 
 use super::outcome::RecipientIdentifier;
-#[cfg(feature = "rageshake")]
-use crate::{consent::state::ClosedReason, recent_logs::RecentLogs};
 use crate::{
     analytics_id::AnalyticsId,
     consent::{machine::Machine, state::GateState},
@@ -21,6 +19,8 @@ use crate::{
     matrix::{account_data::AccountData, record_store::RecordStore},
     sink::{Sink, counted::PendingSignal},
 };
+#[cfg(feature = "rageshake")]
+use crate::{consent::state::ClosedReason, recent_logs::RecentLogs};
 
 /// The state behind an `Analytics`. Tasks hold it weakly, because it owns the `Client`.
 pub(crate) struct Shared {
