@@ -86,6 +86,17 @@ async fn the_lines_go_with_the_session_and_not_with_an_opt_out() {
 }
 
 #[tokio::test]
+async fn the_lines_go_with_the_session_of_a_user_who_was_never_asked() {
+    let world = World::new().await;
+    let logs = RecentLogs::new(1 << 20, HOUR);
+    let device = world.device("PHONE").await;
+    let analytics = device.builder().recent_logs(logs.clone()).build().await.unwrap();
+    with_default(registry().with(logs.clone()), || info!("of this session"));
+    eventually(analytics.end_session()).await;
+    assert_eq!(logs.text(), "");
+}
+
+#[tokio::test]
 async fn no_logged_canary_leaves_while_nothing_is_submitted() {
     let world = World::new().await;
     let server = Server::start(Config::default());
