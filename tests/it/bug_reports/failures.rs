@@ -11,6 +11,14 @@ use super::{
 };
 use crate::support::{FrozenTime, eventually};
 
+/// Returns a report of more than the 100,000 bytes after which a connection is reset.
+fn long_report() -> BugReport {
+    let mut report = full_report();
+    report.add_attachment("long.png", vec![7; 200 * 1024]).unwrap();
+    report
+}
+
+/// Returns a report that the buffers of a connection cannot hold.
 fn large_report() -> BugReport {
     let mut report = full_report();
     report.add_attachment("large.png", vec![7; 8 * 1024 * 1024]).unwrap();
@@ -20,7 +28,6 @@ fn large_report() -> BugReport {
 #[tokio::test]
 async fn after_each_fault_the_report_can_be_submitted_again() {
     let server = Server::start(Config::default());
-    let report = large_report();
     for (fault, expected) in [
         (Fault::Page("413 Request Entity Too Large"), "the report is too large"),
         (Fault::EarlyPage, "the report is too large"),
@@ -34,6 +41,8 @@ async fn after_each_fault_the_report_can_be_submitted_again() {
         (Fault::Reset(100_000), "the server did not answer"),
         (Fault::Disk, "the server answered with HTTP status 500"),
     ] {
+        // An answer that comes early does so while a part of the report has not been sent.
+        let report = if fault == Fault::EarlyPage { large_report() } else { long_report() };
         server.set_fault(fault);
         assert_eq!(refused(&server, &report).await.to_string(), expected, "{fault:?}");
         server.set_fault(Fault::None);

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, io::Read as _, net::SocketAddr, sync::Arc};
 
 use flate2::read::GzDecoder;
 use matrix_analytics::Rageshake;
+use memchr::memmem;
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufStream},
     net::{TcpSocket, TcpStream},
@@ -351,10 +352,10 @@ pub(super) fn parts<'b>(boundary: &str, body: &'b [u8]) -> Option<Vec<Part<'b>>>
     let mut parts = Vec::new();
     while rest != b"--\r\n" {
         rest = rest.strip_prefix(b"\r\n")?;
-        let head_end = find(rest, b"\r\n\r\n")?;
+        let head_end = memmem::find(rest, b"\r\n\r\n")?;
         let head = std::str::from_utf8(&rest[..head_end]).ok()?;
         rest = &rest[head_end + 4..];
-        let end = find(rest, format!("\r\n{delimiter}").as_bytes())?;
+        let end = memmem::find(rest, format!("\r\n{delimiter}").as_bytes())?;
         let quoted = |name: &str| {
             let (_, after) = head.split_once(&format!("; {name}=\""))?;
             Some(after.split_once('"')?.0)
@@ -367,10 +368,6 @@ pub(super) fn parts<'b>(boundary: &str, body: &'b [u8]) -> Option<Vec<Part<'b>>>
         rest = &rest[end + 2 + delimiter.len()..];
     }
     Some(parts)
-}
-
-fn find(text: &[u8], what: &[u8]) -> Option<usize> {
-    text.windows(what.len()).position(|window| window == what)
 }
 
 #[test]
