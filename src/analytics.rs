@@ -33,7 +33,7 @@ use self::{
     calls::{Answer, Call, DroppedOptIn, TaskError, Waiting, saved},
     claim::Claim,
     opt_out::OptOut,
-    outcome::{OptInError, OptOutReceipt},
+    outcome::{OptInError, OptOutReceipt, RecipientIdentifier},
     shared::Shared,
     watch::watch_account_data,
 };
@@ -142,14 +142,25 @@ impl Analytics {
         self.sink.is_open()
     }
 
-    /// Returns the ID that events are sent under. There is none unless the gate is open, even if
-    /// the account has one.
+    /// Returns the ID of the account. There is none unless the gate is open, even if the account
+    /// has one.
     ///
-    /// It serves an embedded component of the same app. A request to a service to erase its
-    /// data needs [`OptOutReceipt::analytics_id`].
+    /// It serves an embedded component of the same app. Recipients may know the person by another
+    /// identifier: see [`Analytics::identifiers`].
     #[must_use]
     pub fn analytics_id(&self) -> Option<AnalyticsId> {
         self.inner().machine().id().cloned()
+    }
+
+    /// Returns the identifiers under which the recipients know the person, in the order in which
+    /// the recipients were added. A user who asks a service for the data that it has needs the one
+    /// that this service knows.
+    ///
+    /// There are none unless the gate is open. After an opt-out,
+    /// [`OptOutReceipt::identifiers`] has them.
+    #[must_use]
+    pub fn identifiers(&self) -> Vec<RecipientIdentifier> {
+        self.inner().identifiers(self.analytics_id().as_ref())
     }
 
     /// Returns a list of the data that this configuration stores and sends: identifiers,

@@ -12,11 +12,12 @@ pub(crate) mod jsonl;
 mod matomo;
 #[cfg(feature = "otlp")]
 mod otlp;
+mod outcome;
 mod partial;
 #[cfg(feature = "posthog")]
 mod posthog;
 mod recipient;
-#[cfg(any(feature = "matomo", feature = "otlp"))]
+#[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog"))]
 #[cfg(test)]
 mod samples;
 pub(crate) mod unique_names;
@@ -35,6 +36,7 @@ pub(crate) use self::recipient::Destination;
 pub use self::{
     identity::Identity,
     jsonl::JsonLines,
+    outcome::EventOutcome,
     partial::PartialDelivery,
     recipient::{LabelError, Party, Recipient},
 };
@@ -85,10 +87,17 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Returns the host that events are sent to, for
     /// [`Analytics::disclosure`](crate::Analytics::disclosure); `None` by default.
-    ///
-    /// It is also the [label](Recipient::label) of the recipient, unless the app sets one.
     fn host(&self) -> Option<String> {
         None
+    }
+
+    /// Returns the [label](Recipient::label) of the recipient unless the app sets one; the
+    /// [`host`](Self::host) by default.
+    ///
+    /// It names the service and the app's account there, because two customers of one service
+    /// must not know a person by the same pseudonym. It is never shown or sent.
+    fn default_label(&self) -> Option<String> {
+        self.host()
     }
 
     /// Returns the identifier of the person that the service gets unless the app chooses another
@@ -114,8 +123,8 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Releases everything held for the account, such as connections and buffers.
     ///
-    /// The sink calls this when the user withdraws, when the session ends, and at
-    /// shutdown. A later `send` starts from a clean state. Work that takes time may
+    /// The sink calls this when the user withdraws, when the session ends, at shutdown, and
+    /// between two identifiers of an [anonymous](Identity::Anonymous) recipient. A later `send` starts from a clean state. Work that takes time may
     /// continue after this returns; [`closed`](Self::closed) waits for it.
     fn close(&self) {}
 
@@ -152,6 +161,10 @@ impl<B: Backend> Backend for Arc<B> {
 
     fn host(&self) -> Option<String> {
         (**self).host()
+    }
+
+    fn default_label(&self) -> Option<String> {
+        (**self).default_label()
     }
 
     fn default_identity(&self) -> Identity {
@@ -242,6 +255,7 @@ impl Batch {
 /// | | the batch | the next attempt |
 /// |---|---|---|
 /// | `Partial` | is done | at once |
+/// | `PerEvent` | is done, except for the events to be sent again, which wait | as after `Throttled` if there are any; as after `Rejected` if no event was delivered; else at once |
 /// | `Refused` | is dropped | as after `Rejected` |
 /// | `Rejected`, `TooLarge` | is halved; a single event is dropped | at once; from the tenth refusal on, every 6 seconds, and less often if every batch is refused (up to 5 minutes apart) |
 /// | `Transient`, `Throttled` | waits | after a second, then twice as long each time, up to 5 minutes; half of each wait is random; never before the time that the backend asked for (up to an hour) |
@@ -258,6 +272,18 @@ pub enum DeliveryError {
     /// again.
     #[error("the backend did not accept all events of the batch")]
     Partial(PartialDelivery),
+    /// The backend has answered for each event of the batch.
+    ///
+    /// The events to be sent again keep their unique IDs and their order, and are the first of
+    /// the next batch. Only other events of this batch can arrive before them.
+    #[error("the backend did not accept all events of the batch")]
+    PerEvent {
+        /// The outcome of each event, in the order of [`Batch::events`]. An event without one
+        /// is sent again.
+        outcomes: Vec<EventOutcome>,
+        /// The time that the backend asked to wait before events are sent again.
+        retry_after: Option<Duration>,
+    },
     /// The backend refuses the batch, and its protocol forbids sending it again.
     ///
     /// The sink drops all events of the batch, and counts them as rejected.
@@ -317,6 +343,7 @@ pub(crate) trait DynBackend: Send + Sync {
     fn send<'a>(&'a self, batch: &'a Batch) -> SendFuture<'a>;
     fn carries_user_properties(&self, event: &OutgoingEvent) -> bool;
     fn host(&self) -> Option<String>;
+    fn default_label(&self) -> Option<String>;
     fn default_identity(&self) -> Identity;
     fn stored_identifier(&self, distinct_id: &str) -> String;
     fn render(&self, batch: &Batch) -> Option<String>;
@@ -344,6 +371,10 @@ impl<B: Backend> DynBackend for B {
 
     fn host(&self) -> Option<String> {
         Backend::host(self)
+    }
+
+    fn default_label(&self) -> Option<String> {
+        Backend::default_label(self)
     }
 
     fn default_identity(&self) -> Identity {

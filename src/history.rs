@@ -75,8 +75,8 @@ impl History {
         self.changed();
     }
 
-    /// Sets the outcome of the events of `batch`.
-    fn end(&self, to: &Addressee, batch: &Batch, outcome: SentOutcome) {
+    /// Sets the outcome of each event of `batch`.
+    fn end(&self, to: &Addressee, batch: &Batch, outcome: impl Fn(usize) -> SentOutcome) {
         self.entries().end(to, batch, outcome);
         self.changed();
     }

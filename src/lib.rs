@@ -133,8 +133,8 @@ pub use self::{
     },
     analytics_id::AnalyticsId,
     backend::{
-        Backend, Batch, BoxError, DeliveryError, Identity, JsonLines, LabelError, PartialDelivery,
-        Party, Recipient,
+        Backend, Batch, BoxError, DeliveryError, EventOutcome, Identity, JsonLines, LabelError,
+        PartialDelivery, Party, Recipient,
     },
     consent::{
         state::{ClosedReason, Consent, ConsentState, GateState, HoldReason, Prompt},

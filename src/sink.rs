@@ -356,6 +356,9 @@ impl Sink {
         self.keep_user();
         let marks = self.lanes.iter().map(|lane| lane.end(durable_from)).collect();
         if let Some(journal) = &self.journal {
+            for (number, lane) in self.lanes.iter().enumerate() {
+                lane.note_left_early(number, journal);
+            }
             journal.begin_close(marks);
         }
         // The streams of drops end here.

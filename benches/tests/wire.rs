@@ -1,33 +1,24 @@
 //! Compares our PostHog backend with posthog-rs, PostHog's official SDK: both send the
 //! same events, and their requests differ only as listed in this file.
+//!
+//! posthog-rs has either the client for `/batch/` or that of `wire_v1`.
 
+#![cfg(not(feature = "posthog-v1"))]
 #![expect(clippy::unwrap_used, reason = "a test may fail")]
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, SystemTime},
+mod common;
+
+use std::time::Duration;
+
+use common::{
+    Difference::{self, OnlyOurs, OnlyTheirs, OtherValue},
+    ID, KEY, differences, listed, only_request, our_event, send_theirs, sent, take_events,
+    take_time_as_instant, their_event,
 };
-
-use chrono::{DateTime, Utc};
-use matrix_analytics::{Backend as _, OutgoingEvent, PostHog, Properties, testing};
-use serde_json::{Map, Value, json};
+use matrix_analytics::{Backend as _, PostHog, testing};
+use serde_json::{Value, json};
 use tokio::time::timeout;
-use wiremock::{Mock, MockServer, Request, ResponseTemplate, matchers::any};
-
-use Difference::{OnlyOurs, OnlyTheirs, OtherValue};
-
-const KEY: &str = "phc_4b1d0c";
-const ID: &str = "9f1c2d7e-0d5e-4c9b-8a53-b6f1d1f1a0aa";
-
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Difference {
-    /// Only we have this member.
-    OnlyOurs,
-    /// Only posthog-rs has this member.
-    OnlyTheirs,
-    /// Both have this member, with another value or another kind of value.
-    OtherValue,
-}
+use wiremock::{Mock, MockServer, ResponseTemplate, matchers::any};
 
 /// All differences outside the events, by path.
 const AROUND_EVENTS: [(&str, Difference); 2] = [
@@ -56,171 +47,11 @@ const WITHIN_EVENT: [(&str, Difference); 8] = [
     ("properties.$os_version", OnlyTheirs),
 ];
 
-/// The content of an event that both SDKs send.
-struct Sent {
-    name: &'static str,
-    time: SystemTime,
-    properties: Map<String, Value>,
-    set: Map<String, Value>,
-    set_once: Map<String, Value>,
-}
-
-fn sent() -> [Sent; 3] {
-    let midday = SystemTime::UNIX_EPOCH + Duration::from_secs(1_769_860_800);
-    [
-        Sent {
-            name: "Joined \"Room\" – ⌘",
-            time: midday + Duration::from_millis(250),
-            properties: object(json!({
-                "bool": false,
-                "float": 0.1,
-                "float_large": 1e300,
-                "float_negative_zero": -0.0,
-                "float_whole": 3.0,
-                "integer": -3,
-                "integer_max": i64::MAX,
-                "integer_min": i64::MIN,
-                "unsigned_max": u64::MAX,
-                "text": "line\nbreak, \"quotes\", \\, \u{0}, \u{7f}, \u{2028}, é, 🦀",
-                "text_empty": "",
-                "text_number": "7",
-                "key \"with\" $ and é.": "kept",
-                "$screen_name": "kept too",
-                "$process_person_profile": true,
-            })),
-            set: object(json!({ "app": "desktop", "rooms": 3, "dark": true, "scale": 1.5 })),
-            set_once: object(json!({ "first_app": "mobile", "rooms": u64::MAX })),
-        },
-        Sent {
-            name: "SetOnly",
-            // Finer than the milliseconds that we send.
-            time: midday + Duration::from_nanos(1_999_999),
-            properties: Map::new(),
-            set: object(json!({ "app": "desktop" })),
-            set_once: Map::new(),
-        },
-        Sent {
-            name: "Plain",
-            time: midday,
-            properties: Map::new(),
-            set: Map::new(),
-            set_once: Map::new(),
-        },
-    ]
-}
-
-fn object(value: Value) -> Map<String, Value> {
-    serde_json::from_value(value).unwrap()
-}
-
-fn our_event(sent: &Sent) -> OutgoingEvent {
-    let properties = |members| Properties::from_serialize(members).unwrap();
-    testing::with_user_properties(
-        testing::event_at(sent.name, properties(&sent.properties), sent.time),
-        properties(&sent.set),
-        properties(&sent.set_once),
-    )
-}
-
-/// Converts `sent` to an event of posthog-rs with the unique ID of `ours`.
-fn their_event(sent: &Sent, ours: &OutgoingEvent) -> posthog_rs::Event {
-    let mut event = posthog_rs::Event::new(sent.name, ID);
-    event.set_uuid(ours.uuid());
-    event.set_timestamp(DateTime::<Utc>::from(sent.time)).unwrap();
-    for (key, value) in &sent.properties {
-        event.insert_prop(key, value).unwrap();
-    }
-    for (key, members) in [("$set", &sent.set), ("$set_once", &sent.set_once)] {
-        if !members.is_empty() {
-            event.insert_prop(key, members).unwrap();
-        }
-    }
-    event
-}
-
-/// Sends `events` with posthog-rs, configured like our backend: on a user's device,
-/// without GeoIP lookup.
-async fn send_theirs(endpoint: &str, events: Vec<posthog_rs::Event>) {
-    let options = posthog_rs::ClientOptionsBuilder::default()
-        .host(endpoint)
-        .api_key(KEY.to_owned())
-        .http_client(without_proxy().unwrap())
-        .disable_geoip(true)
-        .is_server(false)
-        .max_capture_attempts(1)
-        .request_timeout_seconds(10)
-        .build()
-        .unwrap();
-    let client = posthog_rs::client(options).await;
-    client.capture_batch_immediate(events, false).await.unwrap();
-    client.shutdown().await;
-}
-
-/// Creates a client that reaches a collector on this machine regardless of the
-/// environment.
-fn without_proxy() -> reqwest::Result<reqwest::Client> {
-    reqwest::Client::builder().no_proxy().build()
-}
-
 async fn collector() -> MockServer {
     let collector = MockServer::start().await;
     let answer = ResponseTemplate::new(200).set_body_json(json!({ "status": 1 }));
     Mock::given(any()).respond_with(answer).mount(&collector).await;
     collector
-}
-
-/// Returns the only request that `collector` received.
-async fn only_request(collector: &MockServer) -> Request {
-    let [request] = collector.received_requests().await.unwrap().try_into().unwrap();
-    request
-}
-
-/// Removes the events from a body and returns them.
-fn take_events(body: &mut Value) -> Vec<Value> {
-    match body.as_object_mut().unwrap().remove("batch").unwrap() {
-        Value::Array(events) => events,
-        other => panic!("{other}"),
-    }
-}
-
-/// Replaces an event's time with milliseconds. posthog-rs writes nanoseconds with 0, 3, 6
-/// or 9 digits; we write milliseconds without trailing zeros.
-fn take_time_as_instant(event: &mut Value) {
-    let time = &mut event["timestamp"];
-    let instant = DateTime::parse_from_rfc3339(time.as_str().unwrap()).unwrap();
-    assert!(time.as_str().unwrap().ends_with('Z'), "{time}");
-    *time = instant.timestamp_millis().into();
-}
-
-/// Returns the differences between two JSON values, by path.
-fn differences(ours: &Value, theirs: &Value) -> BTreeMap<String, Difference> {
-    fn compare(path: &str, ours: &Value, theirs: &Value, found: &mut BTreeMap<String, Difference>) {
-        let (Value::Object(our_members), Value::Object(their_members)) = (ours, theirs) else {
-            if ours != theirs {
-                found.insert(path.to_owned(), OtherValue);
-            }
-            return;
-        };
-        let path_of =
-            |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
-        for (key, ours) in our_members {
-            match their_members.get(key) {
-                Some(theirs) => compare(&path_of(key), ours, theirs, found),
-                None => drop(found.insert(path_of(key), OnlyOurs)),
-            }
-        }
-        for key in their_members.keys().filter(|key| !our_members.contains_key(*key)) {
-            found.insert(path_of(key), OnlyTheirs);
-        }
-    }
-
-    let mut found = BTreeMap::new();
-    compare("", ours, theirs, &mut found);
-    found
-}
-
-fn listed(differences: &[(&str, Difference)]) -> BTreeMap<String, Difference> {
-    differences.iter().map(|(path, difference)| ((*path).to_owned(), *difference)).collect()
 }
 
 // posthog-rs blocks its caller while it joins the thread that it started.

@@ -14,7 +14,7 @@ use super::{
 use crate::recent_logs::RecentLogs;
 use crate::{
     backend::{
-        Destination, DynBackend, Identity, LabelError, Recipient, identity::KnownAs,
+        Destination, DynBackend, LabelError, Recipient, identity::KnownAs,
         unique_names::unique_names,
     },
     consent::{
@@ -382,12 +382,12 @@ impl AnalyticsBuilder {
     }
 }
 
-/// Returns the name of a recipient in the file of a durable queue. An event that waits for an
-/// anonymous recipient is never sent to one that gets a lasting identifier, or the reverse.
+/// Returns the name of a recipient in the file of a durable queue. An event that waits for a
+/// recipient is never sent to one that knows the person by another identifier.
 fn lane_name((name, known_as): (&String, &KnownAs)) -> String {
-    match known_as.identity {
-        Identity::Anonymous => format!("{name}/anonymous"),
-        _ => name.clone(),
+    match known_as.tag() {
+        Some(tag) => format!("{name}/{tag}"),
+        None => name.clone(),
     }
 }
 

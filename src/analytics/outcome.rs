@@ -159,8 +159,10 @@ impl OptOutReceipt {
         }
     }
 
-    /// Returns the ID that the account held, which a request to a service to erase its data
-    /// must name. It is kept nowhere else.
+    /// Returns the ID that the account held. It is kept nowhere else.
+    ///
+    /// Do not give it to a service that does not have it: such a service could compute the
+    /// pseudonyms of others. A request to erase data needs [`identifiers`](Self::identifiers).
     ///
     /// There is none if the account held none, if
     /// [`end_session`](crate::Analytics::end_session) left it alone, or if the account could not

@@ -26,8 +26,8 @@ pub(crate) use self::{answer::AnswerBody, exchange::Exchange, settings::HttpSett
 pub(crate) use self::{endpoint::whole_url, exchange::PIECE};
 use crate::backend::{BoxError, DeliveryError};
 
-/// The longest response body that is read to its end, in bytes.
-const LONGEST_ANSWER: usize = 64 * 1024;
+/// The longest response body that is read to its end by default, in bytes.
+pub(crate) const LONGEST_ANSWER: usize = 64 * 1024;
 
 /// The client of one backend, and the earlier clients whose connections are closing.
 pub(super) struct HttpClient {
@@ -71,6 +71,17 @@ impl HttpClient {
         headers: HeaderMap,
         body: Vec<u8>,
     ) -> Result<Answer, DeliveryError> {
+        self.post_and_read(url, headers, body, LONGEST_ANSWER).await
+    }
+
+    /// Does the same as [`post`](Self::post), and reads a response of up to `longest` bytes.
+    pub(super) async fn post_and_read(
+        &self,
+        url: &Url,
+        headers: HeaderMap,
+        body: Vec<u8>,
+        longest: usize,
+    ) -> Result<Answer, DeliveryError> {
         let (client, in_use) = self.open()?;
         let request = client.post(url.clone()).headers(headers).timeout(self.settings.timeout);
         // Kept until the response is read: a service may respond before it has received
@@ -79,7 +90,7 @@ impl HttpClient {
             Exchange::new(Bytes::from(body), in_use, |body| request.body(Body::wrap(body)).send());
         let response = exchange.answer().await.map_err(request_error)?;
         let (status, headers) = (response.status(), response.headers().clone());
-        Ok(Answer::new(status, &headers, read_body(response).await))
+        Ok(Answer::new(status, &headers, read_body(response, longest).await))
     }
 
     fn open(&self) -> Result<(Client, watch::Receiver<()>), DeliveryError> {
@@ -121,13 +132,13 @@ impl HttpClient {
     }
 }
 
-/// Reads the body of a response, so that its connection can be reused. If the body is too
-/// long or incomplete, the connection is closed, and the status still counts.
-pub(crate) async fn read_body(mut response: Response) -> AnswerBody {
+/// Reads the body of a response, so that its connection can be reused. If the body is longer
+/// than `longest` bytes or incomplete, the connection is closed, and the status still counts.
+pub(crate) async fn read_body(mut response: Response, longest: usize) -> AnswerBody {
     let mut body = Vec::new();
     loop {
         match response.chunk().await {
-            Ok(Some(chunk)) if body.len() + chunk.len() > LONGEST_ANSWER => {
+            Ok(Some(chunk)) if body.len() + chunk.len() > longest => {
                 return AnswerBody::TooLong;
             }
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
@@ -158,10 +169,8 @@ pub(super) enum HttpError {
     Request(#[source] reqwest::Error),
     #[error("the endpoint responded with HTTP status {0}")]
     Status(StatusCode),
-    #[cfg(any(feature = "matomo", feature = "otlp"))]
     #[error("the response with HTTP status {0} ended early")]
     Incomplete(StatusCode),
-    #[cfg(any(feature = "matomo", feature = "otlp"))]
     #[error("the response with HTTP status {0} has a body that its protocol does not have")]
     Unreadable(StatusCode),
 }

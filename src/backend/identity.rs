@@ -1,6 +1,7 @@
 //! The identifier of the person that a recipient gets.
 
 use std::{
+    fmt,
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
@@ -22,6 +23,10 @@ use crate::{
 /// Two recipients that know the same identifier can join what they have of a person. With
 /// [`Account`](Self::Account) they know the same one. With the others they do not, and neither do
 /// they get the same unique ID of an event, or a time more exact than a second.
+///
+/// A change of the identity or of the label affects new events only: events that wait in a durable
+/// queue under the former one are not sent. A service still has the earlier events under the
+/// former identifier, which a receipt then no longer names.
 ///
 /// **A recipient that knows the account's ID can compute every pseudonym** whose label it knows
 /// or guesses. So a service that must not be able to join its data with that of another one
@@ -48,8 +53,9 @@ pub enum Identity {
     /// hexadecimal digits.
     ///
     /// Such a recipient gets no user properties. Each of its requests holds the events of one
-    /// identifier, over a connection of their own. It still sees the address that the device
-    /// connects from.
+    /// identifier, and [`Backend::close`](crate::Backend::close) ends the connection before the
+    /// next one. The recipient still sees the address that the device connects from, and that a
+    /// request with another identifier follows from the same address.
     Anonymous,
 }
 
@@ -75,14 +81,29 @@ impl Identity {
 }
 
 /// How a recipient knows a person.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub(crate) struct KnownAs {
     pub(crate) identity: Identity,
     /// Tells the recipients apart that do not get the account's ID.
     pub(crate) label: String,
 }
 
+/// Prints no label, which may hold a key.
+impl fmt::Debug for KnownAs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KnownAs").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
 impl KnownAs {
+    /// Returns a text that differs if the identifiers of two recipients do, for the name of the
+    /// recipient in a durable queue; `None` for the account's ID.
+    pub(crate) fn tag(&self) -> Option<String> {
+        let hash = || keyed_hash(self.label.as_bytes(), &[b"tag"]);
+        (self.identity != Identity::Account)
+            .then(|| format!("{}/{}", self.identity.as_str(), hash()))
+    }
+
     /// Returns the identifier under which `event` is sent.
     pub(crate) fn distinct_id(&self, account: &AnalyticsId, event: &OutgoingEvent) -> String {
         let label = self.label.as_bytes();

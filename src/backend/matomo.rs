@@ -195,6 +195,10 @@ impl Backend for Matomo {
         host_of(&self.url)
     }
 
+    fn default_label(&self) -> Option<String> {
+        Some(format!("{}/{}", host_of(&self.url)?, self.mapping.site_id))
+    }
+
     fn default_identity(&self) -> Identity {
         Identity::Pseudonym
     }

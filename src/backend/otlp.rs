@@ -4,20 +4,21 @@ mod answer;
 mod builder;
 mod encode;
 mod messages;
+mod protobuf;
+mod response;
 
 use std::fmt;
 
-use prost::Message as _;
 use reqwest::{Url, header::HeaderMap};
 
 pub use self::builder::{OtlpBuildError, OtlpBuilder, OtlpEncoding};
-use self::messages::KeyValue;
 #[cfg(feature = "gzip")]
 use super::http::gzip;
 use super::{
     Backend, Batch, DeliveryError, Identity,
     http::{HttpClient, host_of},
 };
+use crate::event::Properties;
 
 /// A backend that sends events to an [OpenTelemetry](https://opentelemetry.io) collector, as log
 /// records over OTLP/HTTP.
@@ -61,7 +62,7 @@ use super::{
 ///           { "key": "user_property.app", "value": { "stringValue": "desktop" } },
 ///           { "key": "initial_user_property.first_app", "value": { "stringValue": "desktop" } },
 ///           { "key": "log.record.uid", "value": { "stringValue": "0b42f1a5-6f0c-4a38-9a1d-3c1f1b9f6d0e" } },
-///           { "key": "enduser.pseudo.id", "value": { "stringValue": "9f1c2d7e-0d5e-4c9b-8a53-b6f1d1f1a0aa" } }
+///           { "key": "enduser.pseudo.id", "value": { "stringValue": "b5580014037f1b4091fd769b7ef2ced3" } }
 ///         ],
 ///         "eventName": "RoomJoined"
 ///       }]
@@ -75,7 +76,7 @@ use super::{
 /// - `log.record.uid` is the unique ID of the event. It is the same on every attempt, so a
 ///   database can find the copies that a lost answer causes.
 /// - Both times are the time of the event, with the value 0 for 1 January 1970.
-/// - An integer above `i64::MAX` is sent as a text.
+/// - An integer above `i64::MAX` is sent as a text, and an array as an `arrayValue`.
 /// - OTLP has no user properties. Those that an event carries are sent as attributes, with a
 ///   prefix.
 /// - A property that has the name of an attribute of ours is sent with the prefix `property.`. So
@@ -129,8 +130,10 @@ use super::{
 pub struct Otlp {
     /// The endpoint, including `/v1/logs`.
     url: Url,
+    service_name: &'static str,
     encoding: OtlpEncoding,
-    resource: Vec<KeyValue>,
+    /// What the app says of itself.
+    resource: Properties,
     headers: HeaderMap,
     http: HttpClient,
     #[cfg(feature = "gzip")]
@@ -172,7 +175,7 @@ impl Otlp {
         let request = encode::request(&self.resource, batch).map_err(OtlpError::Serialize)?;
         let body = match self.encoding {
             OtlpEncoding::Json => serde_json::to_vec(&request).map_err(OtlpError::Serialize)?,
-            OtlpEncoding::Protobuf => request.encode_to_vec(),
+            OtlpEncoding::Protobuf => protobuf::request(&request),
         };
         #[cfg(feature = "gzip")]
         if self.gzip {
@@ -195,6 +198,10 @@ impl Backend for Otlp {
 
     fn host(&self) -> Option<String> {
         host_of(&self.url)
+    }
+
+    fn default_label(&self) -> Option<String> {
+        Some(format!("{}/{}", host_of(&self.url)?, self.service_name))
     }
 
     fn default_identity(&self) -> Identity {

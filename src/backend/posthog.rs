@@ -2,6 +2,8 @@
 
 mod body;
 mod builder;
+mod lifted;
+mod v1;
 
 use std::fmt;
 
@@ -11,6 +13,7 @@ use reqwest::{
 };
 
 pub use self::builder::{PostHogBuildError, PostHogBuilder};
+use self::v1::V1;
 #[cfg(feature = "gzip")]
 use super::http::gzip;
 use super::{
@@ -26,8 +29,8 @@ const WITHOUT_USER_PROPERTIES: [&str; 3] = ["$$heatmap", "$exception", "$groupid
 /// A backend that sends events to [PostHog](https://posthog.com), either its cloud or a
 /// self-hosted instance.
 ///
-/// There is no default endpoint. The only request that this type makes is a `POST` to
-/// `/batch/` below the endpoint that the app gives: it fetches no feature flags and no
+/// There is no default endpoint. The only request that this type makes is a `POST` to one
+/// path below the endpoint that the app gives: it fetches no feature flags and no
 /// remote configuration. It opens no connection before the first
 /// [`send`](Backend::send), and [`close`](Backend::close) closes its connections.
 ///
@@ -38,7 +41,28 @@ const WITHOUT_USER_PROPERTIES: [&str; 3] = ["$$heatmap", "$exception", "$groupid
 /// # Ok::<_, matrix_analytics::PostHogBuildError>(())
 /// ```
 ///
+/// # Two endpoints
+///
+/// PostHog has two paths for events:
+///
+/// | | `/batch/` (v0) | `/i/v1/analytics/events` (v1) |
+/// |---|---|---|
+/// | answers | for the request | for each event |
+/// | "delivered" means | accepted by the endpoint | PostHog says that it has the event |
+/// | over the project's quota | 200; the events are lost, and count as delivered | counted as [`OverQuota`](crate::DropReason::OverQuota) |
+/// | dropped by a restriction of the project | 200; counts as delivered | counted as [`Rejected`](crate::DropReason::Rejected) |
+/// | could not be stored now | 503 for the whole request | only these events are sent again |
+/// | user properties on an event whose person PostHog does not process | lost | sent again with a later event |
+/// | served by | every PostHog | PostHog's cloud; a self-hosted one only if `CAPTURE_V1_SINKS` is set and its proxy routes the path |
+///
+/// **v1 is the default for PostHog's own hosts** (those below `i.posthog.com`), because it keeps
+/// the promise that an event counts as delivered only if the service said so. **For every other
+/// host, v0 is the default.** A self-hosted PostHog answers 404 to v1 unless it was set up for
+/// it, and has no quota that v0 would hide. [`PostHogBuilder::v1`] chooses.
+///
 /// # The request
+///
+/// To `/batch/`:
 ///
 /// ```json
 /// {
@@ -63,12 +87,38 @@ const WITHOUT_USER_PROPERTIES: [&str; 3] = ["$$heatmap", "$exception", "$groupid
 /// }
 /// ```
 ///
+/// To `/i/v1/analytics/events`, an event has the same members and `options`, but the key and the
+/// sender are in the headers:
+///
+/// ```json
+/// {
+///   "created_at": "2026-01-31T12:00:03Z",
+///   "batch": [
+///     {
+///       "event": "RoomJoined",
+///       "uuid": "0b42f1a5-6f0c-4a38-9a1d-3c1f1b9f6d0e",
+///       "timestamp": "2026-01-31T12:00:00.25Z",
+///       "distinct_id": "9f1c2d7e-0d5e-4c9b-8a53-b6f1d1f1a0aa",
+///       "options": { "disable_skew_correction": true },
+///       "properties": { "trigger": "Invite", "$geoip_disable": true, "$ip": "0.0.0.0" }
+///     }
+///   ]
+/// }
+/// ```
+///
+/// The headers are then also `authorization` with the key, `user-agent` and `posthog-sdk-info`
+/// (both `matrix-analytics/` and the version, from which PostHog sets `$lib` and `$lib_version`),
+/// `posthog-attempt`, `posthog-request-id` (the same for all attempts of a batch) and
+/// `posthog-request-timestamp`. PostHog refuses a request without one of them. A boolean
+/// `$process_person_profile` and a text `$product_tour_id`, `$session_id` or `$window_id` go to
+/// the places that this endpoint has for them.
+///
 /// `$set` and `$set_once` are present only if the event carries user properties. An
 /// `$exception`, a `$$heatmap`, a `$groupidentify` and an event with
 /// `$process_person_profile: false` never carry any, because PostHog would drop them.
 ///
 /// The headers are `content-type`, `content-length`, `accept` and `host`, and with compression
-/// also `content-encoding`. There is no user agent. With the feature `gzip` the body is
+/// also `content-encoding`. For `/batch/` there is no user agent. With the feature `gzip` the body is
 /// compressed, unless the app turns that off with [`PostHogBuilder::gzip`].
 ///
 /// - `distinct_id` is next to the event's name only. PostHog reads it from the properties if it
@@ -78,7 +128,7 @@ const WITHOUT_USER_PROPERTIES: [&str; 3] = ["$$heatmap", "$exception", "$groupid
 /// - `$geoip_disable` keeps PostHog from looking up the location of an address.
 /// - There is no `sent_at`, because PostHog would shift the time of an event by the
 ///   difference between the device's clock and its own. PostHog receives the time of the
-///   capture, on every attempt.
+///   capture, on every attempt. For the same reason `disable_skew_correction` is `true`.
 /// - There is no `$process_person_profile`, so PostHog keeps a person profile for the
 ///   analytics ID, which is what an erasure request deletes. With
 ///   [`Identity::Anonymous`](crate::Identity::Anonymous), each
@@ -95,7 +145,7 @@ const WITHOUT_USER_PROPERTIES: [&str; 3] = ["$$heatmap", "$exception", "$groupid
 /// *Anonymous vs identified events*) and the source of its server:
 /// `rust/capture/src/v0_request.rs` for the body, `rust/capture/src/api.rs` for the
 /// responses, `rust/common/types/src/{event,timestamp}.rs` for the fields, and the
-/// ingestion's `sanitizeEvent` for `$ip`, `normalizeProcessPerson` and
+/// `rust/capture/src/v1` for the second endpoint, and the ingestion's `sanitizeEvent` for `$ip`, `normalizeProcessPerson` and
 /// `NO_PERSON_UPDATE_EVENTS` (in `person-update.ts`) for the events whose `$set` it drops.
 ///
 /// PostHog itself copies some properties of an event to the person, unless the event has
@@ -117,21 +167,40 @@ const WITHOUT_USER_PROPERTIES: [&str; 3] = ["$$heatmap", "$exception", "$groupid
 /// | 408, 425, other 5xx, no response | `Transient` |
 /// | 3xx, 501, 505, anything else | `Misconfigured` |
 ///
-/// PostHog's capture server answers 200, 400, 401, 413, 429 or 503
+/// With v1, a 2xx counts by its results, one for each event:
+///
+/// | result | [`EventOutcome`](crate::EventOutcome) |
+/// |---|---|
+/// | `ok`, `warning` | `Delivered` |
+/// | these with `person_processing_disabled` | `WithoutUserProperties` |
+/// | `retry`, none | `SendAgain` |
+/// | `drop` because of a quota | `OverQuota` |
+/// | `drop` because of the event's size | `TooLarge` |
+/// | any other `drop`, anything else | `Rejected` |
+///
+/// A 2xx without results is `Misconfigured`, because it does not come from this endpoint, and a
+/// 2xx that ends early is `Transient`. A 402, or a 429, that says `billing_limit_exceeded` is
+/// `OverQuota` for every event: PostHog does not want them again. A 400 that blames a header or
+/// the encoding is `Misconfigured`.
+///
+/// For `/batch/`, PostHog's capture server answers 200, 400, 401, 413, 429 or 503
 /// (`rust/capture/src/api.rs`; 413 comes from the limit on the body in `router.rs`).
 /// A redirect, a 404, 405, 407, 410, 415 or 501 therefore comes from something else: the
 /// endpoint has a wrong path, or there is a proxy in between. The events wait until the
 /// configuration is corrected.
 ///
-/// **A 200 does not mean that an event was stored.** `/batch/` answers 200 even when the
+/// **A 200 of `/batch/` does not mean that an event was stored.** It answers 200 even when the
 /// project is over its quota (`rust/capture/src/v0_endpoint.rs`, which returns `Ok` for
-/// `BillingLimit`), or when a well-formed key belongs to no project, because the key is
-/// looked up only later (`rust/capture/src/token.rs`). PostHog then drops the events, and
-/// [`BackendStats::delivered`](crate::BackendStats::delivered) counts them as delivered:
-/// for this backend, that counter means "accepted by the endpoint".
+/// `BillingLimit`). PostHog then drops the events, and
+/// [`BackendStats::delivered`](crate::BackendStats::delivered) counts them as delivered: with
+/// `/batch/`, that counter means "accepted by the endpoint".
 ///
-/// The body of a response is read and discarded, so that the next batch can reuse the
-/// connection. After 64 KiB the connection is closed instead.
+/// Neither endpoint knows whether a well-formed key belongs to a project, because the key is
+/// looked up only later (`rust/capture/src/token.rs`): PostHog says `ok` for such an event, and
+/// drops it.
+///
+/// The body of a response is read to its end, so that the next batch can reuse the connection.
+/// After 64 KiB (with v1, plus 256 bytes for each event) the connection is closed instead.
 ///
 /// # Environment
 ///
@@ -164,9 +233,11 @@ const WITHOUT_USER_PROPERTIES: [&str; 3] = ["$$heatmap", "$exception", "$groupid
 /// Neither waits for the last bytes of a request that the TLS library has accepted: at
 /// most 64 KiB with rustls, and up to 400 KiB more with `native-tls`.
 pub struct PostHog {
-    /// The endpoint, including `/batch/`.
+    /// The endpoint, including the path.
     url: Url,
     key: ApiKey,
+    /// `None` if requests go to `/batch/`.
+    v1: Option<V1>,
     http: HttpClient,
     #[cfg(feature = "gzip")]
     gzip: bool,
@@ -185,7 +256,7 @@ impl PostHog {
     /// Creates a backend that sends to `endpoint`, to the project of `api_key`. Connects to
     /// nothing yet.
     ///
-    /// The endpoint is the base URL that `/batch/` is appended to, such as
+    /// The endpoint is the base URL that a path is appended to, such as
     /// `https://eu.i.posthog.com`, or `https://example.org/posthog` for a reverse proxy. A slash at
     /// its end makes no difference. The key is the project's own key (`phc_…`), which can only write.
     ///
@@ -201,8 +272,17 @@ impl PostHog {
         PostHogBuilder::new(endpoint, api_key)
     }
 
+    /// Returns the body of a request before compression, with `key` in it if the key is a part
+    /// of it.
+    fn plain_body(&self, key: &ApiKey, batch: &Batch) -> serde_json::Result<Vec<u8>> {
+        match self.v1 {
+            Some(_) => body::v1_body(v1::now(), batch),
+            None => body::batch_body(key, batch),
+        }
+    }
+
     fn body(&self, batch: &Batch) -> Result<Vec<u8>, PostHogError> {
-        let body = body::request_body(&self.key, batch).map_err(PostHogError::Serialize)?;
+        let body = self.plain_body(&self.key, batch).map_err(PostHogError::Serialize)?;
         #[cfg(feature = "gzip")]
         if self.gzip {
             return gzip(&body).map_err(PostHogError::Gzip);
@@ -228,7 +308,14 @@ impl Backend for PostHog {
 
     async fn send(&self, batch: &Batch) -> Result<(), DeliveryError> {
         let body = self.body(batch).map_err(|error| DeliveryError::Rejected(Box::new(error)))?;
-        self.http.post(&self.url, self.headers(), body).await?.verdict()
+        let mut headers = self.headers();
+        let Some(v1) = &self.v1 else {
+            return self.http.post(&self.url, headers, body).await?.verdict();
+        };
+        v1.add_headers(&mut headers, batch);
+        let longest = v1::longest_answer(batch.len());
+        let answer = self.http.post_and_read(&self.url, headers, body, longest).await?;
+        v1::verdict(&answer, batch)
     }
 
     fn carries_user_properties(&self, event: &OutgoingEvent) -> bool {
@@ -243,11 +330,14 @@ impl Backend for PostHog {
 
     fn render(&self, batch: &Batch) -> Option<String> {
         let masked = ApiKey("[API key]".into());
-        let body = body::request_body(&masked, batch).ok()?;
+        let body = self.plain_body(&masked, batch).ok()?;
         String::from_utf8(body).ok()
     }
 
     fn close(&self) {
+        if let Some(v1) = &self.v1 {
+            v1.forget();
+        }
         self.http.close();
     }
 

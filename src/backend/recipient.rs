@@ -122,13 +122,15 @@ impl Recipient {
         self
     }
 
-    /// Sets the label that the pseudonyms of this recipient are made with; the host of the
-    /// service if not set.
+    /// Sets the label that the identifiers of this recipient are made with;
+    /// [`Backend::default_label`] if not set, which for the backends of this crate names the
+    /// host and the app's account there.
     ///
-    /// With another label, each person becomes another one for the service. So set it before the
-    /// host changes, to the host that it replaces. It is 1 to 200 bytes long, without control
+    /// With another label, each person becomes another one for the service. So set one if the
+    /// host may change, or use the former label then. It is 1 to 300 bytes long, without control
     /// characters. All recipients of an app that do not get the account's ID have different
-    /// labels.
+    /// labels. Another app must not use the same label for another customer of the same service:
+    /// begin it with a name that is the app's own, such as `org.example.app/analytics`.
     pub fn label(mut self, label: impl Into<String>) -> Self {
         self.label = Some(label.into());
         self
@@ -156,7 +158,8 @@ impl Recipient {
 
     fn known_as(&self) -> Result<KnownAs, LabelError> {
         let identity = self.chosen_identity();
-        let label = match self.label.clone().or_else(|| self.backend.host()) {
+        let default = || self.backend.default_label().filter(|_| identity != Identity::Account);
+        let label = match self.label.clone().or_else(default) {
             Some(label) if is_label(&label) => label,
             Some(_) => return Err(LabelError::Malformed { recipient: self.shown_name() }),
             None if identity == Identity::Account => String::new(),
@@ -176,7 +179,7 @@ impl Recipient {
 }
 
 fn is_label(label: &str) -> bool {
-    const LONGEST: usize = 200;
+    const LONGEST: usize = 300;
 
     (1..=LONGEST).contains(&label.len()) && !label.contains(char::is_control)
 }
@@ -185,20 +188,20 @@ fn is_label(label: &str) -> bool {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LabelError {
-    /// The label is empty, has more than 200 bytes or a control character.
+    /// The label is empty, has more than 300 bytes or a control character.
     #[error("the label of the recipient {recipient} is malformed")]
     Malformed {
         /// The name of the recipient.
         recipient: String,
     },
-    /// The host of the recipient is not known, so it needs a label.
+    /// The backend has no label by default, so the recipient needs one.
     #[error("the recipient {recipient} needs a label")]
     Missing {
         /// The name of the recipient.
         recipient: String,
     },
-    /// Another recipient that does not get the account's ID has the same label, or the same host
-    /// if neither has a label. Both would know a person by the same pseudonym.
+    /// Another recipient that does not get the account's ID has the same label.
+    /// Both would know a person by the same pseudonym.
     #[error("the recipient {recipient} has the label of another one")]
     Repeated {
         /// The name of the recipient.

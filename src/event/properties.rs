@@ -271,6 +271,14 @@ impl Properties {
         &self.members
     }
 
+    /// Returns the key and the value of each member, as JSON spells them; `None` if a file that
+    /// another program wrote has them in another form than this type writes.
+    #[cfg(feature = "otlp")]
+    pub(crate) fn spelled(&self) -> Option<impl ExactSizeIterator<Item = (&str, &str)>> {
+        let members = members::split(&self.members)?.into_iter();
+        Some(members.map(|Member { key, text }| (key, &text[key.len() + 1..])))
+    }
+
     /// Returns these properties without those whose key `unwanted` picks.
     #[cfg(feature = "posthog")]
     pub(crate) fn without(&self, unwanted: impl Fn(&str) -> bool) -> Self {

@@ -64,12 +64,18 @@ impl Entries {
         }
     }
 
-    /// Sets the outcome of the events of `batch`.
-    pub(super) fn end(&mut self, to: &Addressee, batch: &Batch, outcome: SentOutcome) {
-        let ended: HashSet<_> = batch.events().map(|event| event.uuid).collect();
+    /// Sets the outcome of each event of `batch`, which `outcome` returns for its place.
+    pub(super) fn end(
+        &mut self,
+        to: &Addressee,
+        batch: &Batch,
+        outcome: impl Fn(usize) -> SentOutcome,
+    ) {
+        let places: HashMap<_, _> =
+            batch.events().enumerate().map(|(place, event)| (event.uuid, place)).collect();
         for (_, entry) in self.list.iter_mut().filter(|(_, entry)| entry.is_to(to)) {
-            if ended.contains(&entry.event.uuid) {
-                entry.outcome = outcome;
+            if let Some(place) = places.get(&entry.event.uuid) {
+                entry.outcome = outcome(*place);
             }
         }
     }
@@ -146,7 +152,7 @@ mod tests {
         let (recipient, late) = (recipient(), batch([event("Late", 1)]));
         drop(entries.wipe(2));
         entries.begin(&recipient, &late);
-        entries.end(&recipient, &late, SentOutcome::Delivered);
+        entries.end(&recipient, &late, |_| SentOutcome::Delivered);
         assert_eq!(entries.list.len(), 0);
         entries.begin(&recipient, &batch([event("New", 2)]));
         assert_eq!(entries.list.len(), 1);

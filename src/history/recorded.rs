@@ -7,7 +7,7 @@ use super::{
     sent_event::{Addressee, SentOutcome},
 };
 use crate::{
-    backend::{Batch, ClosedFuture, DeliveryError, DynBackend, Identity, SendFuture},
+    backend::{Batch, ClosedFuture, DeliveryError, DynBackend, EventOutcome, Identity, SendFuture},
     event::OutgoingEvent,
 };
 
@@ -22,13 +22,28 @@ pub(crate) struct Recorded {
 struct Attempt<'a> {
     recorded: &'a Recorded,
     batch: &'a Batch,
-    outcome: SentOutcome,
+    /// `None` while there is no answer.
+    outcomes: Option<Outcomes>,
+}
+
+/// The outcomes of the events of a request.
+enum Outcomes {
+    All(SentOutcome),
+    Each(Vec<EventOutcome>),
 }
 
 impl Drop for Attempt<'_> {
     fn drop(&mut self) {
         let Recorded { to, history, .. } = self.recorded;
-        history.end(to, self.batch, self.outcome);
+        history.end(to, self.batch, |place| match &self.outcomes {
+            None => SentOutcome::Unconfirmed,
+            Some(Outcomes::All(outcome)) => *outcome,
+            Some(Outcomes::Each(outcomes)) => match EventOutcome::at(outcomes, place) {
+                EventOutcome::SendAgain => SentOutcome::Unconfirmed,
+                outcome if outcome.is_delivered() => SentOutcome::Delivered,
+                _ => SentOutcome::Refused,
+            },
+        });
     }
 }
 
@@ -40,10 +55,12 @@ impl DynBackend for Recorded {
     fn send<'a>(&'a self, batch: &'a Batch) -> SendFuture<'a> {
         Box::pin(async move {
             self.history.begin(&self.to, batch);
-            let outcome = SentOutcome::Unconfirmed;
-            let mut attempt = Attempt { recorded: self, batch, outcome };
+            let mut attempt = Attempt { recorded: self, batch, outcomes: None };
             let answer = self.backend.send(batch).await;
-            attempt.outcome = outcome_of(&answer, batch);
+            attempt.outcomes = Some(match &answer {
+                Err(DeliveryError::PerEvent { outcomes, .. }) => Outcomes::Each(outcomes.clone()),
+                _ => Outcomes::All(outcome_of_all(&answer, batch)),
+            });
             answer
         })
     }
@@ -54,6 +71,10 @@ impl DynBackend for Recorded {
 
     fn host(&self) -> Option<String> {
         self.backend.host()
+    }
+
+    fn default_label(&self) -> Option<String> {
+        self.backend.default_label()
     }
 
     fn default_identity(&self) -> Identity {
@@ -77,9 +98,9 @@ impl DynBackend for Recorded {
     }
 }
 
-/// Returns the outcome of each event of `batch`. A refusal may be due to another event of the
+/// Returns the outcome of all events of `batch`. A refusal may be due to another event of the
 /// batch, or to the user properties that it carries.
-fn outcome_of(answer: &Result<(), DeliveryError>, batch: &Batch) -> SentOutcome {
+fn outcome_of_all(answer: &Result<(), DeliveryError>, batch: &Batch) -> SentOutcome {
     let is_alone =
         batch.len() == 1 && batch.events().all(|event| event.user_properties().is_empty());
     match answer {
@@ -95,7 +116,8 @@ fn outcome_of(answer: &Result<(), DeliveryError>, batch: &Batch) -> SentOutcome 
             SentOutcome::Refused
         }
         Err(
-            DeliveryError::Rejected(_)
+            DeliveryError::PerEvent { .. }
+            | DeliveryError::Rejected(_)
             | DeliveryError::TooLarge(_)
             | DeliveryError::Throttled { .. }
             | DeliveryError::Transient(_)

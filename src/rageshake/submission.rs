@@ -21,7 +21,7 @@ use super::{
     answer::{self, SubmitError, Submitted},
 };
 use crate::{
-    backend::http::{AnswerBody, Exchange, PIECE, read_body},
+    backend::http::{AnswerBody, Exchange, LONGEST_ANSWER, PIECE, read_body},
     bug_report::{BugReport, output::Output, part::TAIL},
 };
 
@@ -75,7 +75,7 @@ impl BugReport {
         let answer = async {
             let response = exchange.answer().await.map_err(no_answer)?;
             let status = response.status().as_u16();
-            match read_body(response).await {
+            match read_body(response, LONGEST_ANSWER).await {
                 AnswerBody::Whole(body) => answer::outcome(status, &body),
                 AnswerBody::Incomplete | AnswerBody::TooLong => Err(SubmitError::Status(status)),
             }

@@ -4,6 +4,7 @@
 //! All lanes run in the task of [`Sink::run`](crate::sink::Sink::run).
 
 mod flush;
+mod per_event;
 mod refusals;
 mod retry;
 mod retry_state;
@@ -183,6 +184,7 @@ impl Lane {
         loop {
             let progressed = self.progressed.notified();
             let done = self.lock().done();
+            self.note_left_early(number, journal);
             journal.mark(number, done);
             self.keep_user(number, journal);
             tokio::select! {
@@ -200,6 +202,14 @@ impl Lane {
         let changed = self.lock().user.take_changed();
         if let Some(update) = changed {
             journal.keep_user(number, update);
+        }
+    }
+
+    /// Tells `journal` which events have left although earlier ones wait.
+    pub(crate) fn note_left_early(&self, number: usize, journal: &Journal) {
+        let left = self.lock().take_left_early(number);
+        if !left.is_empty() {
+            journal.refuse(left);
         }
     }
 

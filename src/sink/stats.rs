@@ -31,6 +31,8 @@ pub enum DropReason {
     Invalid,
     /// Held for a confirmation of the opt-in that did not come.
     NotConfirmed,
+    /// Refused by the backend because a quota is used up, such as that of the app's plan.
+    OverQuota,
     /// Older than the queue's maximum age, while the backend refused this app's
     /// credentials or was not set up to take events
     /// ([`Unauthorized`](crate::DeliveryError::Unauthorized),
@@ -60,6 +62,7 @@ named!(DropReason {
     Guarded => "guarded",
     Invalid => "invalid",
     NotConfirmed => "not_confirmed",
+    OverQuota => "over_quota",
     Unauthorized => "unauthorized",
     QueueFull => "queue_full",
     Rejected => "rejected",

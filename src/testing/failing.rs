@@ -9,7 +9,7 @@ use std::{
 use tokio::sync::Notify;
 
 use super::recording::{Log, ReceivedBatch, ReceivedEvent};
-use crate::backend::{Backend, Batch, DeliveryError, PartialDelivery};
+use crate::backend::{Backend, Batch, DeliveryError, EventOutcome, PartialDelivery};
 
 /// A failure to simulate: one for each variant of [`DeliveryError`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub enum DeliveryFailure {
     Misconfigured,
     /// [`DeliveryError::Partial`].
     Partial(PartialDelivery),
+    /// [`DeliveryError::PerEvent`] with this outcome for each event that has one.
+    PerEvent(EventOutcome),
     /// [`DeliveryError::Refused`].
     Refused {
         /// The status of the answer.
@@ -50,6 +52,7 @@ impl From<DeliveryFailure> for DeliveryError {
         match failure {
             DeliveryFailure::Misconfigured => Self::Misconfigured(source),
             DeliveryFailure::Partial(partial) => Self::Partial(partial),
+            DeliveryFailure::PerEvent(outcome) => per_event(outcome, 1),
             DeliveryFailure::Refused { status } => Self::Refused { status, source },
             DeliveryFailure::Rejected => Self::Rejected(source),
             DeliveryFailure::Throttled { retry_after } => Self::Throttled { retry_after, source },
@@ -65,6 +68,9 @@ impl From<&DeliveryError> for DeliveryFailure {
         match error {
             DeliveryError::Misconfigured(_) => Self::Misconfigured,
             DeliveryError::Partial(partial) => Self::Partial(*partial),
+            DeliveryError::PerEvent { outcomes, .. } => {
+                Self::PerEvent(EventOutcome::at(outcomes, 0))
+            }
             DeliveryError::Refused { status, .. } => Self::Refused { status: *status },
             DeliveryError::Rejected(_) => Self::Rejected,
             DeliveryError::Throttled { retry_after, .. } => {
@@ -75,6 +81,10 @@ impl From<&DeliveryError> for DeliveryFailure {
             DeliveryError::Unauthorized(_) => Self::Unauthorized,
         }
     }
+}
+
+fn per_event(outcome: EventOutcome, events: usize) -> DeliveryError {
+    DeliveryError::PerEvent { outcomes: vec![outcome; events], retry_after: None }
 }
 
 /// A backend that accepts every batch and keeps it in memory, until it is told to fail,
@@ -235,6 +245,9 @@ impl Backend for FailingBackend {
             None => {
                 self.shared.accepted.add(batch.into());
                 Ok(())
+            }
+            Some(QueuedAction::Failure(DeliveryFailure::PerEvent(outcome))) => {
+                Err(per_event(outcome, batch.len()))
             }
             Some(QueuedAction::Failure(failure)) => Err(failure.into()),
             Some(QueuedAction::Panic) => panic!("the test asked for this panic"),

@@ -14,6 +14,8 @@ mod otlp;
 #[cfg(feature = "posthog")]
 mod posthog;
 #[cfg(feature = "posthog")]
+mod posthog_v1;
+#[cfg(feature = "posthog")]
 mod routes;
 
 use std::time::SystemTime;

@@ -16,6 +16,7 @@ mod kill;
 #[cfg(unix)]
 mod links;
 mod numbers;
+mod per_event;
 mod text_policy;
 mod user_properties;
 mod wiped;
@@ -131,6 +132,7 @@ fn every_test_named_in_the_documentation_exists() {
         ("kill", include_str!("durable/kill.rs")),
         ("links", include_str!("durable/links.rs")),
         ("numbers", include_str!("durable/numbers.rs")),
+        ("per_event", include_str!("durable/per_event.rs")),
         ("text_policy", include_str!("durable/text_policy.rs")),
         ("user_properties", include_str!("durable/user_properties.rs")),
         ("wiped", include_str!("durable/wiped.rs")),

@@ -12,8 +12,8 @@ use futures_util::{Stream, StreamExt as _};
 #[cfg(feature = "posthog")]
 use matrix_analytics::PostHog;
 use matrix_analytics::{
-    Analytics, AnalyticsBuilder, AnalyticsEvent, DeliveryReport, DropReason, Dropped, GateState,
-    Limits, MAX_EVENT_BYTES, OverflowPolicy, Properties, UserProperties,
+    Analytics, AnalyticsBuilder, AnalyticsEvent, DeliveryReport, DropReason, Dropped, EventOutcome,
+    GateState, Limits, MAX_EVENT_BYTES, OverflowPolicy, Properties, UserProperties,
     testing::{DeliveryFailure, FailingBackend, Fault, RecordingBackend},
 };
 use serde::Serialize;
@@ -45,6 +45,10 @@ async fn each_failure_of_a_backend_has_its_reason() {
     for (failure, reason) in [
         (DeliveryFailure::Rejected, DropReason::Rejected),
         (DeliveryFailure::TooLarge, DropReason::TooLarge),
+        (DeliveryFailure::PerEvent(EventOutcome::Expired), DropReason::Expired),
+        (DeliveryFailure::PerEvent(EventOutcome::OverQuota), DropReason::OverQuota),
+        (DeliveryFailure::PerEvent(EventOutcome::Rejected), DropReason::Rejected),
+        (DeliveryFailure::PerEvent(EventOutcome::TooLarge), DropReason::TooLarge),
     ] {
         let world = World::new().await;
         let backend = FailingBackend::new();

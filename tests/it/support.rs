@@ -7,6 +7,8 @@ mod gated_proxy;
 pub(crate) mod log;
 #[cfg(feature = "matomo")]
 pub(crate) mod matomo;
+#[cfg(feature = "posthog")]
+pub(crate) mod posthog_v1;
 
 use std::{
     path::Path,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use opentelemetry::logs::{LogRecord as _, Logger as _, LoggerProvider as _, Severity};
-use opentelemetry_otlp::{LogExporter, WithExportConfig as _};
+use opentelemetry_otlp::{LogExporter, Protocol, WithExportConfig as _};
 use opentelemetry_sdk::{
     error::OTelSdkResult,
     logs::{BatchConfigBuilder, BatchLogProcessor, LogBatch, SdkLogger, SdkLoggerProvider},
@@ -54,7 +54,10 @@ impl opentelemetry_sdk::logs::LogExporter for Counting {
 
 impl App {
     fn new(url: &str, config: BatchConfigBuilder) -> Self {
-        let exporter = LogExporter::builder().with_http().with_endpoint(format!("{url}/v1/logs"));
+        let exporter = LogExporter::builder()
+            .with_http()
+            .with_endpoint(format!("{url}/v1/logs"))
+            .with_protocol(Protocol::HttpBinary);
         let exported = Arc::default();
         let exporter = Counting {
             exporter: exporter.build().expect("an exporter"),

@@ -79,9 +79,14 @@ impl Received {
             }
             self.requests.fetch_add(1, Relaxed);
             self.bytes.fetch_add(bytes.swap(0, Relaxed), Relaxed);
-            // The answer to OTLP is an empty message.
-            let is_posthog = path.ends_with("/batch/");
-            Some((200, if is_posthog { r#"{"status":1}"# } else { "" }.to_owned()))
+            let answer = match path {
+                "/batch/" => r#"{"status":1}"#,
+                // At least as many as are in any request.
+                "/matomo.php" => r#"{"status":"success","tracked":10000,"invalid":0}"#,
+                // The answer to OTLP is an empty message.
+                _ => "",
+            };
+            Some((200, answer.to_owned()))
         })?;
         connection.shutdown(Shutdown::Both)
     }

@@ -3,7 +3,9 @@
 use std::time::SystemTime;
 
 use opentelemetry::logs::{LogRecord as _, Logger as _, LoggerProvider as _, Severity};
-use opentelemetry_otlp::{Compression, LogExporter, WithExportConfig as _, WithHttpConfig as _};
+use opentelemetry_otlp::{
+    Compression, LogExporter, Protocol, WithExportConfig as _, WithHttpConfig as _,
+};
 use opentelemetry_sdk::logs::{SdkLogger, SdkLoggerProvider};
 
 use crate::{
@@ -18,7 +20,10 @@ struct Otel {
 
 pub(crate) fn start(setup: Setup<'_>) -> impl Peer + use<> {
     let endpoint = format!("{}/v1/logs", setup.collector);
-    let mut exporter = LogExporter::builder().with_http().with_endpoint(endpoint);
+    let mut exporter = LogExporter::builder()
+        .with_http()
+        .with_endpoint(endpoint)
+        .with_protocol(Protocol::HttpBinary);
     if setup.compressed == Some(true) {
         exporter = exporter.with_compression(Compression::Gzip);
     }

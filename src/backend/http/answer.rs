@@ -15,10 +15,6 @@ pub(in crate::backend) struct Answer {
     pub(in crate::backend) status: StatusCode,
     /// The time that the service asked to wait.
     pub(in crate::backend) retry_after: Option<Duration>,
-    #[cfg_attr(
-        not(any(feature = "matomo", feature = "otlp")),
-        expect(dead_code, reason = "PostHog says all with the status")
-    )]
     pub(in crate::backend) body: AnswerBody,
 }
 
@@ -28,10 +24,6 @@ pub(crate) enum AnswerBody {
     Incomplete,
     /// It has more bytes than are read.
     TooLong,
-    #[cfg_attr(
-        not(any(feature = "matomo", feature = "otlp")),
-        expect(dead_code, reason = "PostHog says all with the status")
-    )]
     Whole(Vec<u8>),
 }
 
@@ -96,6 +88,7 @@ mod tests {
             Ok(()) => "ok".to_owned(),
             Err(DeliveryError::Misconfigured(_)) => "misconfigured".to_owned(),
             Err(DeliveryError::Partial(_)) => "partial".to_owned(),
+            Err(DeliveryError::PerEvent { .. }) => "per event".to_owned(),
             Err(DeliveryError::Refused { .. }) => "refused".to_owned(),
             Err(DeliveryError::Rejected(_)) => "rejected".to_owned(),
             Err(DeliveryError::Throttled { .. }) => "throttled".to_owned(),

@@ -3,7 +3,7 @@
 use prost::Message as _;
 use reqwest::StatusCode;
 
-use super::messages::ExportLogsServiceResponse;
+use super::response::ExportLogsServiceResponse;
 use crate::backend::{
     DeliveryError, PartialDelivery,
     http::{Answer, AnswerBody, HttpError},

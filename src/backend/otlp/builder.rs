@@ -7,7 +7,7 @@ use reqwest::{
     header::{self, HeaderMap, HeaderName, HeaderValue},
 };
 
-use super::{Otlp, encode};
+use super::Otlp;
 use crate::{
     backend::{
         BoxError,
@@ -33,6 +33,7 @@ const OWN_HEADERS: [HeaderName; 6] = [
 #[must_use = "a builder does nothing until it is built"]
 pub struct OtlpBuilder {
     endpoint: String,
+    service_name: &'static str,
     encoding: OtlpEncoding,
     resource: Properties,
     headers: Vec<(String, String)>,
@@ -67,6 +68,7 @@ impl OtlpBuilder {
     pub(super) fn new(endpoint: &str, service_name: &'static str) -> Self {
         Self {
             endpoint: endpoint.to_owned(),
+            service_name,
             encoding: OtlpEncoding::default(),
             resource: Properties::new().with("service.name", service_name),
             headers: Vec::new(),
@@ -145,8 +147,6 @@ impl OtlpBuilder {
     pub fn build(self) -> Result<Otlp, OtlpBuildError> {
         let url = endpoint_url(&self.endpoint, &["v1", "logs"], &SIGNALS)?;
         self.resource.check().map_err(OtlpBuildError::Resource)?;
-        let resource = encode::attributes(&self.resource)
-            .map_err(|_| OtlpBuildError::Resource(InvalidEvent::NotFlat))?;
         let mut headers = HeaderMap::new();
         for (name, value) in &self.headers {
             let (name, value) = own_header(name, value).ok_or(OtlpBuildError::Header)?;
@@ -164,8 +164,9 @@ impl OtlpBuilder {
         self.http.check().map_err(|error| OtlpBuildError::RootCertificate(error.into()))?;
         Ok(Otlp {
             url,
+            service_name: self.service_name,
             encoding: self.encoding,
-            resource,
+            resource: self.resource.without_repeats(),
             headers,
             http: HttpClient::new(self.http),
             #[cfg(feature = "gzip")]

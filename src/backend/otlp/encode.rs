@@ -1,19 +1,16 @@
 //! The records of a request.
 
 use std::{
-    fmt,
+    borrow::Cow,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, Visitor},
-};
+use serde::de::Error as _;
 use serde_json::value::RawValue;
 
 use super::messages::{
-    AnyValue, ExportLogsServiceRequest, InstrumentationScope, KeyValue, LogRecord, Resource,
-    ResourceLogs, ScopeLogs, Value,
+    AnyValue, ArrayValue, ExportLogsServiceRequest, InstrumentationScope, Key, KeyValue, LogRecord,
+    Resource, ResourceLogs, ScopeLogs,
 };
 use crate::{
     backend::Batch,
@@ -34,74 +31,60 @@ const OWN: &str = "property.";
 /// `SEVERITY_NUMBER_INFO`, the severity of an event that is not about a problem.
 const INFO: i32 = 9;
 
-/// Returns the request that sends `batch`, from a program with these attributes.
-pub(super) fn request(
-    resource: &[KeyValue],
-    batch: &Batch,
-) -> serde_json::Result<ExportLogsServiceRequest> {
+/// Returns the request that sends `batch`, from a program with these properties.
+pub(super) fn request<'a>(
+    resource: &'a Properties,
+    batch: &'a Batch,
+) -> serde_json::Result<ExportLogsServiceRequest<'a>> {
     let person = batch.distinct_id();
     let log_records =
         batch.events().map(|event| record(person, event)).collect::<serde_json::Result<_>>()?;
-    let scope = InstrumentationScope {
-        name: env!("CARGO_PKG_NAME").to_owned(),
-        version: env!("CARGO_PKG_VERSION").to_owned(),
-    };
+    let mut attributes = Vec::new();
+    push_attributes(&mut attributes, "", resource)?;
+    let scope =
+        InstrumentationScope { name: env!("CARGO_PKG_NAME"), version: env!("CARGO_PKG_VERSION") };
     Ok(ExportLogsServiceRequest {
-        resource_logs: vec![ResourceLogs {
-            resource: Some(Resource { attributes: resource.to_vec() }),
-            scope_logs: vec![ScopeLogs { scope: Some(scope), log_records }],
+        resource_logs: [ResourceLogs {
+            resource: Resource { attributes },
+            scope_logs: [ScopeLogs { scope, log_records }],
         }],
     })
 }
 
-/// Returns properties as attributes, with their own keys.
-pub(super) fn attributes(properties: &Properties) -> serde_json::Result<Vec<KeyValue>> {
-    let Attributes(attributes) = serde_json::from_str(&properties.to_json())?;
-    Ok(attributes)
-}
-
-fn record(person: &str, event: &OutgoingEvent) -> serde_json::Result<LogRecord> {
+fn record<'a>(person: &'a str, event: &'a OutgoingEvent) -> serde_json::Result<LogRecord<'a>> {
     let time = unix_nanoseconds(event.time());
     let mut uuid = uuid::Uuid::encode_buffer();
     let uuid: &str = event.uuid().hyphenated().encode_lower(&mut uuid);
-    let mut all = attributes(event.properties())?;
-    all.iter_mut().for_each(rename_if_ours);
+    // The usual event has no more.
+    let mut attributes = Vec::with_capacity(8);
+    push_attributes(&mut attributes, "", event.properties())?;
+    attributes.iter_mut().for_each(prefix_if_ours);
     let user = event.user_properties();
-    for (prefix, properties) in [(USER, user.values()), (INITIAL_USER, user.initial_values())] {
-        if !properties.is_empty() {
-            let named = attributes(properties)?.into_iter();
-            all.extend(
-                named.map(|KeyValue { key, value }| KeyValue {
-                    key: format!("{prefix}{key}"),
-                    value,
-                }),
-            );
-        }
-    }
-    all.push(text(UID, uuid));
-    all.push(text(PERSON, person));
+    push_attributes(&mut attributes, USER, user.values())?;
+    push_attributes(&mut attributes, INITIAL_USER, user.initial_values())?;
+    attributes.push(text(UID, uuid.to_owned().into()));
+    attributes.push(text(PERSON, person.into()));
     Ok(LogRecord {
         time_unix_nano: time,
         observed_time_unix_nano: time,
         severity_number: INFO,
-        attributes: all,
-        event_name: event.name().to_owned(),
+        attributes,
+        event_name: event.name(),
     })
 }
 
-fn text(key: &str, text: &str) -> KeyValue {
-    let value = Some(AnyValue { value: Some(Value::Text(text.to_owned())) });
-    KeyValue { key: key.to_owned(), value }
+fn text<'a>(key: &'static str, text: Cow<'a, str>) -> KeyValue<'a> {
+    KeyValue { key: Key { prefix: "", name: key.into() }, value: AnyValue::Text(text) }
 }
 
 /// Puts a prefix before the key of a property if it is one of ours, or becomes one without its
 /// prefixes. So no two keys become the same.
-fn rename_if_ours(attribute: &mut KeyValue) {
-    let key = attribute.key.trim_start_matches(OWN);
+fn prefix_if_ours(attribute: &mut KeyValue<'_>) {
+    let key = attribute.key.name.trim_start_matches(OWN);
     let is_ours =
         [UID, PERSON].contains(&key) || key.starts_with(USER) || key.starts_with(INITIAL_USER);
     if is_ours {
-        attribute.key.insert_str(0, OWN);
+        attribute.key.prefix = OWN;
     }
 }
 
@@ -111,50 +94,54 @@ fn unix_nanoseconds(time: SystemTime) -> u64 {
     since.as_nanos().try_into().unwrap_or(u64::MAX)
 }
 
-/// The members of a flat JSON object.
-struct Attributes(Vec<KeyValue>);
-
-impl<'de> Deserialize<'de> for Attributes {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Members;
-
-        impl<'de> Visitor<'de> for Members {
-            type Value = Attributes;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a flat JSON object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Attributes, A::Error> {
-                let mut attributes = Vec::new();
-                while let Some((key, spelled)) = map.next_entry::<String, &RawValue>()? {
-                    // The parser's message could quote the value.
-                    let value = value(spelled.get())
-                        .ok_or_else(|| serde::de::Error::custom("a value that is not flat"))?;
-                    attributes.push(KeyValue { key, value: Some(AnyValue { value: Some(value) }) });
-                }
-                Ok(Attributes(attributes))
-            }
-        }
-
-        deserializer.deserialize_map(Members)
+/// Adds properties as attributes.
+fn push_attributes<'a>(
+    attributes: &mut Vec<KeyValue<'a>>,
+    prefix: &'static str,
+    properties: &'a Properties,
+) -> serde_json::Result<()> {
+    // A parser's message could quote a value.
+    let not_flat = || serde_json::Error::custom("properties that are not flat");
+    for (key, value) in properties.spelled().ok_or_else(not_flat)? {
+        let name = unquoted(key).ok_or_else(not_flat)?;
+        let value = any_value(value).ok_or_else(not_flat)?;
+        attributes.push(KeyValue { key: Key { prefix, name }, value });
     }
+    Ok(())
 }
 
-/// Returns the value that `json` spells. An integer beyond 64 bits with a sign becomes a text, as
-/// OpenTelemetry's "Mapping Arbitrary Data to OTLP AnyValue" requires it.
-fn value(json: &str) -> Option<Value> {
+/// Returns the value that `json` spells.
+fn any_value(json: &str) -> Option<AnyValue<'_>> {
+    if json.starts_with('[') {
+        let values: Vec<&RawValue> = serde_json::from_str(json).ok()?;
+        let values = values.into_iter().map(|value| scalar(value.get())).collect::<Option<_>>()?;
+        return Some(AnyValue::Array(ArrayValue { values }));
+    }
+    scalar(json)
+}
+
+/// Returns the value that `json` spells, unless it is an array. An integer beyond 64 bits with a
+/// sign becomes a text, as OpenTelemetry's "Mapping Arbitrary Data to OTLP AnyValue" requires it.
+fn scalar(json: &str) -> Option<AnyValue<'_>> {
     Some(match json.as_bytes().first()? {
-        b'"' => Value::Text(serde_json::from_str(json).ok()?),
-        b't' => Value::Bool(true),
-        b'f' => Value::Bool(false),
-        b'-' | b'0'..=b'9' if json.contains(['.', 'e', 'E']) => Value::Float(json.parse().ok()?),
+        b'"' => AnyValue::Text(unquoted(json)?),
+        b't' => AnyValue::Bool(true),
+        b'f' => AnyValue::Bool(false),
+        b'-' | b'0'..=b'9' if json.contains(['.', 'e', 'E']) => AnyValue::Float(json.parse().ok()?),
         b'-' | b'0'..=b'9' => match json.parse() {
-            Ok(integer) => Value::Integer(integer),
-            Err(_) => Value::Text(json.to_owned()),
+            Ok(integer) => AnyValue::Integer(integer),
+            Err(_) => AnyValue::Text(json.into()),
         },
         _ => return None,
     })
+}
+
+/// Returns the text that the JSON string `json` spells.
+fn unquoted(json: &str) -> Option<Cow<'_, str>> {
+    if json.contains('\\') {
+        return serde_json::from_str(json).ok().map(Cow::Owned);
+    }
+    Some(Cow::Borrowed(json.strip_prefix('"')?.strip_suffix('"')?))
 }
 
 #[cfg(test)]

@@ -1,21 +1,28 @@
-//! The body of a request to `/batch/`.
+//! The body of a request.
 
-use std::sync::LazyLock;
+use std::{borrow::Cow, sync::LazyLock, time::SystemTime};
 
 use aho_corasick::AhoCorasick;
 
-use super::ApiKey;
+use super::{ApiKey, lifted::Lifted};
 use crate::{
     backend::{Batch, Identity},
-    event::{OutgoingEvent, Properties},
+    event::{OutgoingEvent, Properties, unix_time},
 };
 
-/// JSON members that are the same in every event.
-const CONSTANTS: &str = concat!(
-    r#""$lib":"matrix-analytics","$lib_version":""#,
-    env!("CARGO_PKG_VERSION"),
-    r#"","$geoip_disable":true,"$ip":"0.0.0.0""#,
-);
+/// Properties that name the sender. The v1 endpoint takes them from a header.
+const SENDER: &str =
+    concat!(r#""$lib":"matrix-analytics","$lib_version":""#, env!("CARGO_PKG_VERSION"), r#"","#);
+
+/// Properties that are the same in every event.
+const CONSTANTS: &str = r#""$geoip_disable":true,"$ip":"0.0.0.0""#;
+
+/// The form of a body.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Batch,
+    V1,
+}
 
 /// Property keys that name the person an event is about, or that control how PostHog
 /// processes it, in alphabetical order.
@@ -45,19 +52,32 @@ const RESERVED_KEYS: [&str; 20] = [
 /// Whether PostHog keeps a profile of the person, which is a property of each event.
 pub(super) const PROFILE: &str = "$process_person_profile";
 
-pub(super) fn request_body(key: &ApiKey, batch: &Batch) -> serde_json::Result<Vec<u8>> {
+/// Returns the body of a request to `/batch/`.
+pub(super) fn batch_body(key: &ApiKey, batch: &Batch) -> serde_json::Result<Vec<u8>> {
+    let mut head = br#"{"api_key":"#.to_vec();
+    serde_json::to_writer(&mut head, &key.0)?;
+    body(Form::Batch, head, batch)
+}
+
+/// Returns the body of a request to the v1 endpoint, made at `created_at`.
+pub(super) fn v1_body(created_at: SystemTime, batch: &Batch) -> serde_json::Result<Vec<u8>> {
+    let created_at = unix_time::rfc3339(created_at);
+    body(Form::V1, format!(r#"{{"created_at":"{created_at}""#).into_bytes(), batch)
+}
+
+/// Returns the body that begins with `head`.
+fn body(form: Form, head: Vec<u8>, batch: &Batch) -> serde_json::Result<Vec<u8>> {
     let id = serde_json::to_string(batch.distinct_id())?;
     let has_profile = batch.identity() != Identity::Anonymous;
     let size: usize = batch.events().map(|event| event.bytes() + id.len() + 160).sum();
-    let mut out = Vec::with_capacity(size + 64);
-    out.extend_from_slice(br#"{"api_key":"#);
-    serde_json::to_writer(&mut out, &key.0)?;
+    let mut out = head;
+    out.reserve(size + 64);
     out.extend_from_slice(br#","batch":["#);
     for (index, event) in batch.events().enumerate() {
         if index > 0 {
             out.push(b',');
         }
-        push_event(&mut out, &id, has_profile, event)?;
+        push_event(&mut out, form, &id, has_profile, event)?;
     }
     out.extend_from_slice(b"]}");
     Ok(out)
@@ -65,6 +85,7 @@ pub(super) fn request_body(key: &ApiKey, batch: &Batch) -> serde_json::Result<Ve
 
 fn push_event(
     out: &mut Vec<u8>,
+    form: Form,
     id: &str,
     has_profile: bool,
     event: &OutgoingEvent,
@@ -78,15 +99,23 @@ fn push_event(
     out.extend_from_slice(event.rfc3339_time().as_bytes());
     out.extend_from_slice(br#"","distinct_id":"#);
     out.extend_from_slice(id.as_bytes());
+    let properties = properties_of(event, has_profile);
+    let lifted = match form {
+        Form::Batch => Lifted::default(),
+        Form::V1 => {
+            let lifted = Lifted::of(&properties);
+            lifted.push(out);
+            lifted
+        }
+    };
     out.extend_from_slice(br#","properties":{"#);
-    if !has_profile {
-        let is_ours = |key: &str| RESERVED_KEYS.contains(&key) || key == PROFILE;
-        push_members(out, &event.properties().without(is_ours));
-        out.extend_from_slice(br#""$process_person_profile":false,"#);
-    } else if may_have_reserved_key(event.properties().members()) {
-        push_members(out, &event.properties().without(|key| RESERVED_KEYS.contains(&key)));
+    if lifted.is_empty() {
+        push_members(out, &properties);
     } else {
-        push_members(out, event.properties());
+        push_members(out, &properties.without(|key| lifted.has(key)));
+    }
+    if form == Form::Batch {
+        out.extend_from_slice(SENDER.as_bytes());
     }
     out.extend_from_slice(CONSTANTS.as_bytes());
     for (key, properties) in [
@@ -101,6 +130,20 @@ fn push_event(
     }
     out.extend_from_slice(b"}}");
     Ok(())
+}
+
+/// Returns the properties of `event` without those whose keys are reserved, and with our
+/// [`PROFILE`] if PostHog must not keep one.
+fn properties_of(event: &OutgoingEvent, has_profile: bool) -> Cow<'_, Properties> {
+    let properties = event.properties();
+    if !has_profile {
+        let is_ours = |key: &str| RESERVED_KEYS.contains(&key) || key == PROFILE;
+        Cow::Owned(properties.without(is_ours).with(PROFILE, false))
+    } else if may_have_reserved_key(properties.members()) {
+        Cow::Owned(properties.without(|key| RESERVED_KEYS.contains(&key)))
+    } else {
+        Cow::Borrowed(properties)
+    }
 }
 
 /// Appends the members of `properties`, followed by a comma.

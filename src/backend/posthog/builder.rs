@@ -4,7 +4,10 @@ use std::{fmt, time::Duration};
 
 use reqwest::{Certificate, Proxy, Url};
 
-use super::{ApiKey, PostHog};
+use super::{
+    ApiKey, PostHog,
+    v1::{self, V1},
+};
 use crate::backend::{
     BoxError,
     http::{EndpointError, HttpClient, HttpSettings, endpoint_url},
@@ -16,6 +19,8 @@ pub struct PostHogBuilder {
     endpoint: String,
     key: ApiKey,
     http: HttpSettings,
+    /// `None` if the endpoint decides.
+    v1: Option<bool>,
     #[cfg(feature = "gzip")]
     gzip: bool,
 }
@@ -35,9 +40,31 @@ impl PostHogBuilder {
             endpoint: endpoint.to_owned(),
             key: ApiKey(api_key.into()),
             http: HttpSettings::default(),
+            v1: None,
             #[cfg(feature = "gzip")]
             gzip: true,
         }
+    }
+
+    /// Sets whether events go to the endpoint that answers for each event, `/i/v1/analytics/events`
+    /// (`true`), or to `/batch/` (`false`).
+    ///
+    /// If this is not called, the former is used for PostHog's own hosts (`eu.i.posthog.com`,
+    /// `us.i.posthog.com`), and the latter for all others. Call this with `true` for a reverse
+    /// proxy in front of PostHog's cloud, and for a self-hosted PostHog that serves the path. By
+    /// default, a self-hosted one does not: see
+    /// [*Two endpoints*](PostHog#two-endpoints).
+    ///
+    /// ```
+    /// use matrix_analytics::PostHog;
+    ///
+    /// let posthog =
+    ///     PostHog::builder("https://telemetry.example.org", "phc_project_key").v1(true).build()?;
+    /// # Ok::<_, matrix_analytics::PostHogBuildError>(())
+    /// ```
+    pub fn v1(mut self, v1: bool) -> Self {
+        self.v1 = Some(v1);
+        self
     }
 
     /// Sets whether the requests are compressed. They are, unless this is called with `false`.
@@ -117,12 +144,19 @@ impl PostHogBuilder {
     /// [`PostHogBuildError`] if the endpoint or the key cannot be right, or if a root
     /// certificate is not one.
     pub fn build(self) -> Result<PostHog, PostHogBuildError> {
-        let url = batch_url(&self.endpoint)?;
+        let mut url = url(&self.endpoint, &["batch", ""])?;
         check_key(&self.key.0)?;
+        let v1 = if self.v1.unwrap_or_else(|| v1::is_known_at(&url)) {
+            url = self::url(&self.endpoint, &v1::PATH)?;
+            Some(V1::new(&self.key).map_err(|_invalid| PostHogBuildError::ApiKey)?)
+        } else {
+            None
+        };
         self.http.check().map_err(|error| PostHogBuildError::RootCertificate(error.into()))?;
         Ok(PostHog {
             url,
             key: self.key,
+            v1,
             http: HttpClient::new(self.http),
             #[cfg(feature = "gzip")]
             gzip: self.gzip,
@@ -188,8 +222,8 @@ fn check_key(key: &str) -> Result<(), PostHogBuildError> {
     Ok(())
 }
 
-fn batch_url(endpoint: &str) -> Result<Url, PostHogBuildError> {
-    endpoint_url(endpoint, &["batch", ""], &[]).map_err(|error| match error {
+fn url(endpoint: &str, path: &[&str]) -> Result<Url, PostHogBuildError> {
+    endpoint_url(endpoint, path, &[]).map_err(|error| match error {
         EndpointError::Credentials => PostHogBuildError::EndpointCredentials,
         EndpointError::Query => PostHogBuildError::EndpointQuery,
         EndpointError::Scheme => PostHogBuildError::EndpointScheme,
@@ -213,7 +247,28 @@ mod tests {
             ("HTTPS://EXAMPLE.ORG", "https://example.org/batch/"),
             ("https://[::1]:8443/ph", "https://[::1]:8443/ph/batch/"),
         ] {
-            assert_eq!(batch_url(endpoint).unwrap().as_str(), url, "{endpoint}");
+            let batch = super::url(endpoint, &["batch", ""]).unwrap();
+            assert_eq!(batch.as_str(), url, "{endpoint}");
+        }
+    }
+
+    #[test]
+    fn the_endpoint_decides_about_the_path_unless_the_app_does() {
+        let path = |endpoint: &str, v1: Option<bool>| {
+            let builder = PostHogBuilder { v1, ..PostHogBuilder::new(endpoint, "phc_key") };
+            let posthog = builder.build().unwrap();
+            assert_eq!(posthog.v1.is_some(), posthog.url.path().ends_with("/events"));
+            posthog.url.to_string()
+        };
+        for (endpoint, default) in [
+            ("https://eu.i.posthog.com", "i/v1/analytics/events"),
+            ("https://us.i.posthog.com", "i/v1/analytics/events"),
+            ("https://posthog.example.org", "batch/"),
+            ("https://example.org/prefix", "batch/"),
+        ] {
+            assert_eq!(path(endpoint, None), format!("{endpoint}/{default}"));
+            assert_eq!(path(endpoint, Some(true)), format!("{endpoint}/i/v1/analytics/events"));
+            assert_eq!(path(endpoint, Some(false)), format!("{endpoint}/batch/"));
         }
     }
 }

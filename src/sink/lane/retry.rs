@@ -55,6 +55,13 @@ impl Wait {
         }
     }
 
+    /// Returns the wait after a service asked for one. The usual wait is the minimum, even if
+    /// the service asks for none.
+    pub(super) fn asked(failures: u32, jitter: f64, retry_after: Option<Duration>) -> Self {
+        let asked = retry_after.unwrap_or_default().min(LONGEST_ASKED_WAIT);
+        Self::after(failures, jitter).at_least(asked)
+    }
+
     const fn parked() -> Self {
         Self { scheduled: PARKED, flush: LONGEST_FLUSH_WAIT, shutdown: FLOOR }
     }
@@ -84,17 +91,17 @@ pub(super) fn decide(
     jitter: f64,
 ) -> RetryDecision {
     match error {
-        // `Partial` is no failure, and is accounted for before this is asked.
-        DeliveryError::Partial(_) | DeliveryError::Refused { .. } => RetryDecision::DropBatch,
+        // `Partial` and `PerEvent` are accounted for before this is asked.
+        DeliveryError::Partial(_)
+        | DeliveryError::PerEvent { .. }
+        | DeliveryError::Refused { .. } => RetryDecision::DropBatch,
         DeliveryError::Rejected(_) => refused(events, DropReason::Rejected),
         DeliveryError::TooLarge(_) => refused(events, DropReason::TooLarge),
         DeliveryError::Unauthorized(_) | DeliveryError::Misconfigured(_) => {
             RetryDecision::Park(Wait::parked())
         }
         DeliveryError::Throttled { retry_after, .. } => {
-            // The usual wait is the minimum, even if the backend asks for none.
-            let asked = retry_after.unwrap_or_default().min(LONGEST_ASKED_WAIT);
-            RetryDecision::Wait(Wait::after(failures, jitter).at_least(asked))
+            RetryDecision::Wait(Wait::asked(failures, jitter, *retry_after))
         }
         DeliveryError::Transient(_) => RetryDecision::Wait(Wait::after(failures, jitter)),
     }

@@ -50,6 +50,11 @@ impl RetryState {
         *self = Self { suspects, refusals, ..Self::new(batch_events) };
     }
 
+    /// Notes that `events` events have left, and others of their batch have not.
+    pub(super) fn leave(&mut self, events: usize) {
+        self.suspects = self.suspects.saturating_sub(events);
+    }
+
     /// Counts a failure, and returns the number of failures in a row.
     pub(super) fn fail(&mut self, now: Instant) -> u32 {
         if self.rest_of_schedule(now).is_none() {

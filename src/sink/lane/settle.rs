@@ -7,10 +7,10 @@ use super::{
     Lane, Outcome,
     retry::{self, RetryDecision},
     retry_state::RetryState,
+    user::Carried,
 };
 use crate::{
     backend::{DeliveryError, PartialDelivery},
-    event::UserProperties,
     gate::{Gate, Pass},
     sink::{limits::Limits, queue::Queued, stats::DropReason},
 };
@@ -19,7 +19,7 @@ use crate::{
 pub(super) struct SentBatch {
     pub(super) batch: Vec<Queued>,
     /// The user properties that one of the events carried.
-    pub(super) carried: Option<UserProperties>,
+    pub(super) carried: Option<Carried>,
 }
 
 impl Lane {
@@ -33,7 +33,6 @@ impl Lane {
         limits: &Limits,
         retries: &mut RetryState,
     ) {
-        let SentBatch { batch, carried } = sent;
         // Made before the lock is taken, because it logs, and the log subscriber is code of
         // the app.
         let decision = match outcome {
@@ -41,10 +40,14 @@ impl Lane {
                 self.warn_of_partial_delivery(retries);
                 None
             }
+            Outcome::Answered(Err(DeliveryError::PerEvent { outcomes, retry_after })) => {
+                self.pace(outcomes, *retry_after, sent.batch.len(), limits, retries);
+                None
+            }
             Outcome::Answered(Err(_)) | Outcome::Panicked => {
                 // User properties count as one more event, so that a refused event which
                 // carries them is sent again without them.
-                let events = batch.len() + usize::from(carried.is_some());
+                let events = sent.batch.len() + usize::from(sent.carried.is_some());
                 Some(self.decide(outcome, events, retries))
             }
             Outcome::Answered(Ok(())) | Outcome::Cut | Outcome::Stopped => None,
@@ -52,10 +55,11 @@ impl Lane {
         let mut gave_up_user = false;
         let mut state = self.lock();
         state.end_flight();
+        let SentBatch { batch, carried } = sent;
         match outcome {
             Outcome::Answered(Ok(())) => {
                 state.delivered += batch.len() as u64;
-                state.user.delivered(carried.as_ref());
+                state.user.delivered(carried.as_ref().map(|carried| &carried.properties));
                 retries.succeed(batch.len(), limits.batch_events);
             }
             Outcome::Answered(Err(DeliveryError::Partial(partial))) => {
@@ -67,13 +71,20 @@ impl Lane {
                 state.delivered += (batch.len() - dropped) as u64;
                 // The event that carried the properties may be one of those dropped.
                 if dropped == 0 {
-                    state.user.delivered(carried.as_ref());
+                    state.user.delivered(carried.as_ref().map(|carried| &carried.properties));
                 } else {
                     gave_up_user = state.user.refused(carried.is_some());
                 }
                 retries.succeed(batch.len(), limits.batch_events);
                 // Such answers may follow each other.
                 retries.warned = true;
+            }
+            Outcome::Answered(Err(DeliveryError::PerEvent { outcomes, .. })) => {
+                let sent = SentBatch { batch, carried };
+                gave_up_user = state.settle_each(sent, outcomes, gate.epoch());
+                if retries.pause.is_some() {
+                    state.flush_done = state.flush_asked;
+                }
             }
             Outcome::Answered(Err(_)) | Outcome::Panicked => {
                 use RetryDecision::{Drop, DropBatch, Halve};

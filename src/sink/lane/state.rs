@@ -8,7 +8,7 @@ use crate::sink::{
     counted::HasDrops,
     counters::Drops,
     limits::Limits,
-    queue::{Queue, Queued, Row},
+    queue::{Queue, Queued, Refused, Row},
     stats::DropReason,
 };
 
@@ -40,6 +40,8 @@ pub(crate) struct LaneState {
     pub(crate) user: PendingUser,
     /// The last row that was offered.
     pub(super) last_row: Row,
+    /// The rows that have left although earlier ones wait, for the file.
+    pub(super) left_early: Vec<NonZeroU64>,
     /// Whether delivery has ended for good.
     pub(super) ended: bool,
     /// The numbers of the last flush that was requested and of the last that was done.
@@ -92,11 +94,20 @@ impl LaneState {
         self.last_row = self.last_row.max(row);
     }
 
-    /// Returns the row up to which all events have left. Events leave in the order in
-    /// which they arrived.
+    /// Returns the row up to which all events have left. Those after it that have left as well
+    /// are in `left_early`.
     pub(super) fn done(&self) -> Row {
         let first = self.in_flight_row.or_else(|| self.queue.first_row());
         first.map_or(self.last_row, |row| row - 1)
+    }
+
+    /// Takes the rows that have left although earlier ones wait in the lane with `number`.
+    pub(super) fn take_left_early(&mut self, number: usize) -> Vec<Refused> {
+        let mut left = Vec::new();
+        for row in std::mem::take(&mut self.left_early) {
+            Refused::note(&mut left, number, row.get());
+        }
+        left
     }
 
     /// Returns the number of the oldest event that has not left.

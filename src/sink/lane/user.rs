@@ -15,6 +15,14 @@ use crate::{
 /// the batch.
 const MOST_REFUSALS: u32 = 10;
 
+/// User properties in a request.
+#[derive(Debug)]
+pub(super) struct Carried {
+    pub(super) properties: UserProperties,
+    /// The place of the event that carries them.
+    pub(super) place: usize,
+}
+
 /// User properties that wait for a request that can carry them.
 #[derive(Debug, Default)]
 pub(crate) struct PendingUser {
@@ -102,7 +110,7 @@ pub(super) fn attach(
     batch: &[Queued],
     offered: Option<UserProperties>,
     carries: impl Fn(&OutgoingEvent) -> bool,
-) -> (Vec<Arc<OutgoingEvent>>, Option<UserProperties>) {
+) -> (Vec<Arc<OutgoingEvent>>, Option<Carried>) {
     let carrier = offered.as_ref().and_then(|_| batch.iter().position(|q| carries(&q.event)));
     let events = batch.iter().enumerate().map(|(place, queued)| match &offered {
         Some(user) if carrier == Some(place) => {
@@ -112,5 +120,6 @@ pub(super) fn attach(
         _ => queued.event.clone(),
     });
     let events = events.collect();
-    (events, offered.filter(|_| carrier.is_some()))
+    let carried = offered.zip(carrier);
+    (events, carried.map(|(properties, place)| Carried { properties, place }))
 }

@@ -6,6 +6,7 @@
 mod dropped_parts;
 mod flushes;
 mod outages;
+mod per_event;
 mod refusals;
 
 use std::{

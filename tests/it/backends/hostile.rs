@@ -166,6 +166,11 @@ fn posthog(url: &str) -> Box<dyn AnyBackend> {
     Box::new(PostHog::builder(url, KEY).request_timeout(TIMEOUT).build().unwrap())
 }
 
+fn posthog_v1(url: &str) -> Box<dyn AnyBackend> {
+    let builder = PostHog::builder(url, KEY).v1(true);
+    Box::new(builder.request_timeout(TIMEOUT).build().unwrap())
+}
+
 fn otlp(url: &str) -> Box<dyn AnyBackend> {
     let builder = Otlp::builder(url, "example").encoding(OtlpEncoding::Json);
     Box::new(builder.request_timeout(TIMEOUT).build().unwrap())
@@ -175,10 +180,11 @@ fn matomo(url: &str) -> Box<dyn AnyBackend> {
     Box::new(Matomo::builder(url, 1).request_timeout(TIMEOUT).build().unwrap())
 }
 
-/// Checks the outcome for PostHog, OTLP and Matomo.
-async fn check(answer: Answer, waits: bool, expected: [&str; 3]) {
+/// Checks the outcome for PostHog, its v1 endpoint, OTLP and Matomo.
+async fn check(answer: Answer, waits: bool, expected: [&str; 4]) {
     let found = [
         send(posthog, answer.clone(), waits).await,
+        send(posthog_v1, answer.clone(), waits).await,
         send(otlp, answer.clone(), waits).await,
         send(matomo, answer, waits).await,
     ];
@@ -189,15 +195,15 @@ async fn check(answer: Answer, waits: bool, expected: [&str; 3]) {
 async fn endless_headers_are_not_read() {
     for first in ["HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nx-long: "] {
         let answer = Answer::Endless(first, "x-more: and-more\r\n");
-        check(answer, false, ["transient"; 3]).await;
+        check(answer, false, ["transient"; 4]).await;
     }
     let one_line = Answer::Endless("HTTP/1.1 200 OK\r\nx-long: ", "and-more");
-    check(one_line, false, ["transient"; 3]).await;
+    check(one_line, false, ["transient"; 4]).await;
 }
 
 #[tokio::test]
 async fn an_endless_body_is_not_read() {
-    let expected = ["ok", "refused", "misconfigured"];
+    let expected = ["ok", "misconfigured", "refused", "misconfigured"];
     let known = "HTTP/1.1 200 OK\r\ncontent-length: 99999999999\r\n\r\n";
     check(Answer::Endless(known, "{\"more\":1}"), false, expected).await;
     let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n";
@@ -209,17 +215,18 @@ async fn an_endless_body_is_not_read() {
 #[tokio::test]
 async fn a_body_that_does_not_come_is_given_up() {
     let answer = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{";
-    check(Answer::Exactly(answer.to_owned()), true, ["ok", "transient", "transient"]).await;
+    check(Answer::Exactly(answer.to_owned()), true, ["ok", "transient", "transient", "transient"])
+        .await;
 }
 
 #[tokio::test]
 async fn a_head_that_does_not_end_is_given_up() {
-    check(Answer::Exactly("HTTP/1.1 200 OK\r\nx-".to_owned()), true, ["transient"; 3]).await;
+    check(Answer::Exactly("HTTP/1.1 200 OK\r\nx-".to_owned()), true, ["transient"; 4]).await;
 }
 
 #[tokio::test]
 async fn a_success_whose_body_is_cut_off_is_no_confirmation_where_the_body_counts() {
-    let expected = ["ok", "transient", "transient"];
+    let expected = ["ok", "transient", "transient", "transient"];
     check(Answer::ThenCloses("HTTP/1.1 200 OK\r\ncontent-length: 90\r\n\r\n{}"), false, expected)
         .await;
     let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nff\r\n{}";
@@ -228,9 +235,9 @@ async fn a_success_whose_body_is_cut_off_is_no_confirmation_where_the_body_count
 
 #[tokio::test]
 async fn a_connection_that_closes_without_an_answer_is_a_transient_failure() {
-    check(Answer::ThenCloses(""), false, ["transient"; 3]).await;
-    check(Answer::ThenCloses("HTTP/1.1 200"), false, ["transient"; 3]).await;
-    check(Answer::ThenCloses("220 mail.example.org ESMTP\r\n"), false, ["transient"; 3]).await;
+    check(Answer::ThenCloses(""), false, ["transient"; 4]).await;
+    check(Answer::ThenCloses("HTTP/1.1 200"), false, ["transient"; 4]).await;
+    check(Answer::ThenCloses("220 mail.example.org ESMTP\r\n"), false, ["transient"; 4]).await;
 }
 
 fn with_body(body: &str) -> Answer {
@@ -240,13 +247,14 @@ fn with_body(body: &str) -> Answer {
 
 #[tokio::test]
 async fn a_body_that_is_not_of_the_protocol_is_no_confirmation_where_the_body_counts() {
-    let expected = ["ok", "refused", "misconfigured"];
+    let expected = ["ok", "misconfigured", "refused", "misconfigured"];
     check(with_body("<!DOCTYPE html><title>Log in</title>"), false, expected).await;
     let depth = 10_000;
     for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
         let nested = format!("{}0{}", open.repeat(depth), close.repeat(depth));
-        let counts =
-            format!(r#"{{"status":{nested},"partialSuccess":{{"rejectedLogRecords":{nested}}}}}"#);
+        let counts = format!(
+            r#"{{"status":{nested},"results":{nested},"partialSuccess":{{"rejectedLogRecords":{nested}}}}}"#
+        );
         check(with_body(&counts), false, expected).await;
     }
 }
@@ -254,9 +262,9 @@ async fn a_body_that_is_not_of_the_protocol_is_no_confirmation_where_the_body_co
 #[tokio::test]
 async fn lengths_that_contradict_each_other_are_no_answer() {
     let twice = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 3\r\n\r\n{}}";
-    check(Answer::Exactly(twice.to_owned()), false, ["transient"; 3]).await;
+    check(Answer::Exactly(twice.to_owned()), false, ["transient"; 4]).await;
     let negative = "HTTP/1.1 200 OK\r\ncontent-length: -2\r\n\r\n{}";
-    check(Answer::Exactly(negative.to_owned()), false, ["transient"; 3]).await;
+    check(Answer::Exactly(negative.to_owned()), false, ["transient"; 4]).await;
 }
 
 #[tokio::test]
@@ -280,7 +288,7 @@ async fn a_redirect_is_not_followed() {
         let answer = format!(
             "HTTP/1.1 {status} Moved\r\nlocation: {location}/v1/logs\r\ncontent-length: 0\r\n\r\n"
         );
-        let expected = ["misconfigured", "refused", "misconfigured"];
+        let expected = ["misconfigured", "misconfigured", "refused", "misconfigured"];
         check(Answer::Exactly(answer), false, expected).await;
     }
     assert_eq!(elsewhere.seen().opened, 0);

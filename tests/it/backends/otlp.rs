@@ -33,6 +33,7 @@ fn flat(value: &Value) -> Value {
     let (kind, value) = value.as_object().unwrap().iter().next().unwrap();
     match &**kind {
         "intValue" => text(value).parse::<i64>().unwrap().into(),
+        "arrayValue" => value["values"].as_array().unwrap().iter().map(flat).collect(),
         // A number above `i64::MAX` is a text.
         "stringValue" if text(value) == u64::MAX.to_string() => u64::MAX.into(),
         _ => value.clone(),

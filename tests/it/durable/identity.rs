@@ -51,10 +51,12 @@ async fn a_restored_event_keeps_the_anonymous_identifier_of_its_process_and_goes
 }
 
 #[tokio::test]
-async fn an_event_that_waits_for_an_anonymous_recipient_is_not_sent_to_one_that_learns_more() {
-    for later in [Identity::Account, Identity::Pseudonym] {
+async fn an_event_that_waits_under_one_kind_of_identifier_is_not_sent_under_another() {
+    let kinds = [Identity::Account, Identity::Pseudonym, Identity::Anonymous];
+    let changes = kinds.iter().flat_map(|from| kinds.map(|to| (*from, to)));
+    for (earlier, later) in changes.filter(|(earlier, later)| earlier != later) {
         let durable = Durable::new().await;
-        let analytics = durable.start_as(Identity::Anonymous, &down()).await;
+        let analytics = durable.start_as(earlier, &down()).await;
         analytics.capture_one("First");
         flush(&analytics).await;
         durable.end(analytics).await;
@@ -65,7 +67,7 @@ async fn an_event_that_waits_for_an_anonymous_recipient_is_not_sent_to_one_that_
         flush(&analytics).await;
         let accepted = backend.accepted_events();
         let names: Vec<_> = accepted.iter().map(|event| &*event.name).collect();
-        assert_eq!(names, ["Second"], "{later:?}");
+        assert_eq!(names, ["Second"], "{earlier:?} to {later:?}");
         durable.end(analytics).await;
     }
 }

@@ -190,8 +190,11 @@ async fn the_receipt_names_the_identifier_that_each_recipient_knows() {
     let (analytics, recorders) = start(&device).await;
     analytics.capture_one("Opened");
     assert!(eventually(analytics.flush_all()).await.is_complete());
+    let before = analytics.identifiers();
     let receipt = eventually(analytics.opt_out().into_future()).await;
     let identifiers = receipt.identifiers();
+    assert_eq!(identifiers, before);
+    assert_eq!(analytics.identifiers(), []);
     assert_eq!(identifiers.len(), 3);
     for ((identifier, identity), recorder) in identifiers.iter().zip(IDENTITIES).zip(&recorders) {
         assert_eq!((identifier.identity(), identifier.recipient()), (identity, identity.as_str()));
@@ -239,7 +242,7 @@ async fn a_label_that_cannot_make_identifiers_is_a_build_error() {
         assert_eq!(build(twice).await, Some(LabelError::Repeated { recipient: name() }));
     }
     for identity in IDENTITIES {
-        for malformed in ["", "a\nb", &"x".repeat(201)] {
+        for malformed in ["", "a\nb", &"x".repeat(301)] {
             let built = build(vec![recipient(identity, Some(malformed))]).await;
             assert_eq!(built, Some(LabelError::Malformed { recipient: name() }), "{malformed}");
         }
@@ -248,7 +251,7 @@ async fn a_label_that_cannot_make_identifiers_is_a_build_error() {
         recipient(Identity::Account, Some("one")),
         recipient(Identity::Account, Some("one")),
         recipient(Identity::Pseudonym, Some("one")),
-        recipient(Identity::Pseudonym, Some(&"x".repeat(200))),
+        recipient(Identity::Pseudonym, Some(&"x".repeat(300))),
     ];
     assert_eq!(build(fine).await, None);
 }

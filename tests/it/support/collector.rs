@@ -13,6 +13,9 @@ use tokio::{
 pub(crate) enum Answer {
     /// Reads the request, and answers with this status and these header lines.
     With(&'static str),
+    /// Reads the request, and answers 200 with this result for each event, as PostHog's v1 endpoint
+    /// does.
+    Each(&'static str),
     /// Reads the request, and answers with the head. The body follows when the test calls
     /// [`Collector::release_body`].
     HeadFirst,
@@ -160,12 +163,14 @@ async fn serve(stream: TcpStream, all: Arc<watch::Sender<Seen>>) {
         let Some(request) = read_request(&mut stream).await else {
             break;
         };
+        let takes = !matches!(answer, Answer::Each(result) if !result.contains(r#""ok""#));
         let (status, body) = match answer {
+            Answer::Each(result) => ("200 OK", result_for_each(&request, result)),
             Answer::With(status) => (status, br#"{"status":1}"#.to_vec()),
             Answer::Long(bytes) => ("200 OK", vec![b'x'; bytes]),
             Answer::HeadFirst | Answer::Never => ("200 OK", br#"{"status":1}"#.to_vec()),
         };
-        if status.starts_with('2') {
+        if takes && status.starts_with('2') {
             all.send_modify(|seen| seen.requests.push(request));
         }
         let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n", body.len());
@@ -182,6 +187,14 @@ async fn serve(stream: TcpStream, all: Arc<watch::Sender<Seen>>) {
         }
     }
     all.send_modify(|seen| seen.ended += 1);
+}
+
+/// Returns an answer of PostHog's v1 endpoint with `result` for each event of `request`.
+fn result_for_each(request: &[u8], result: &str) -> Vec<u8> {
+    let request: serde_json::Value = serde_json::from_slice(request).unwrap();
+    let ids = request["batch"].as_array().unwrap().iter().map(|event| &event["uuid"]);
+    let results: Vec<_> = ids.map(|id| format!("{id}:{result}")).collect();
+    format!(r#"{{"results":{{{}}}}}"#, results.join(",")).into_bytes()
 }
 
 /// Returns whether all of `bytes` was written.

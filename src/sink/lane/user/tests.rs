@@ -130,7 +130,8 @@ fn only_the_first_event_that_can_carry_them_does() {
     let (events, carried) = attach(&batch, Some(set("new", 1)), carries);
     let sets: Vec<_> = events.iter().map(|event| event.user_properties().set.to_json()).collect();
     assert_eq!(sets, ["{}", r#"{"new":1}"#, "{}"]);
-    assert_eq!(json(carried).0, r#"{"new":1}"#);
+    let carried = carried.unwrap();
+    assert_eq!((json(Some(carried.properties)).0, carried.place), (r#"{"new":1}"#.to_owned(), 1));
     for (event, queued) in events.iter().zip(&batch) {
         assert_eq!(event.uuid, queued.event.uuid);
     }
