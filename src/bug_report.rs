@@ -195,8 +195,8 @@ impl BugReport {
 
     /// Returns the parts exactly as [`submit`](Self::submit) would send them, with their sizes.
     ///
-    /// Reads the files, and keeps in mind how much of each was read: a later submission sends
-    /// the same, or fails. Another preview reads them again.
+    /// Reads the files, and records how much of each was read: a later submission sends the same,
+    /// or fails. Another preview reads them again.
     ///
     /// # Panics
     ///
