@@ -36,11 +36,10 @@ async fn refused(server: &Server, report: &BugReport) -> SubmitError {
     report.submit(&server.endpoint(), |_, _| {}).await.unwrap_err()
 }
 
+type SubmissionTask = JoinHandle<Result<Submitted, SubmitError>>;
+
 /// Submits `report` in a task. Returns it with the number of bytes sent, and of those to send.
-fn submit(
-    server: &Server,
-    report: &BugReport,
-) -> (JoinHandle<Result<Submitted, SubmitError>>, watch::Receiver<(u64, u64)>) {
+fn submit(server: &Server, report: &BugReport) -> (SubmissionTask, watch::Receiver<(u64, u64)>) {
     let (progress, reader) = watch::channel((0, 0));
     let (report, server) = (report.clone(), server.endpoint());
     let task = tokio::spawn(async move {

@@ -76,6 +76,7 @@ async fn a_drop_while_the_server_reads_nothing_ends_the_connection() {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "the test ends even if this thread does not")]
 fn a_runtime_shuts_down_though_a_submission_to_a_server_that_reads_nothing_is_kept() {
     // The system accepts the connection.
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
