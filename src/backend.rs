@@ -227,6 +227,12 @@ impl Batch {
         &self.distinct_id
     }
 
+    /// Returns whether the identifier is a placeholder.
+    #[cfg(feature = "matomo")]
+    pub(crate) fn is_preview(&self) -> bool {
+        self.distinct_id == self.identity.placeholder()
+    }
+
     /// Returns the kind of the identifier.
     #[must_use]
     pub fn identity(&self) -> Identity {

@@ -65,7 +65,7 @@ pub mod guide {
     /// Makes a module of a page in `docs/`, whose links to other pages lead to their modules.
     macro_rules! pages {
         ($($name:ident $file:literal)+) => {$(
-            #[doc = "[health]: health\n[measured]: measured\n[privacy]: privacy\n[disclosure]: transparency\n"]
+            #[doc = "[health]: health\n[measured]: measured\n[privacy]: privacy\n[scale]: scale\n[disclosure]: transparency\n"]
             #[doc = "[features]: features\n[bug reports]: bug_reports\n"]
             #[doc = include_str!(concat!("../docs/", $file))]
             pub mod $name {}
@@ -87,6 +87,7 @@ pub mod guide {
         durability "durability.md"
         features "features.md"
         speed "speed.md"
+        scale "scale.md"
         measured "measured.md"
     }
 }

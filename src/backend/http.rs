@@ -4,19 +4,19 @@
 mod answer;
 mod endpoint;
 mod exchange;
-#[cfg(all(feature = "gzip", any(feature = "otlp", feature = "posthog")))]
+#[cfg(feature = "gzip")]
 mod gzip;
 mod settings;
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
+#[cfg(any(feature = "matomo", feature = "posthog"))]
+use reqwest::header::{self, HeaderValue};
 use reqwest::{Body, Client, Response, StatusCode, Url, header::HeaderMap};
 use tokio::sync::watch;
 
 pub use self::endpoint::EndpointError;
-#[cfg(all(feature = "gzip", any(feature = "otlp", feature = "posthog")))]
-pub(super) use self::gzip::gzip;
 pub(super) use self::{
     answer::Answer,
     endpoint::{endpoint_url, host_of},
@@ -51,12 +51,17 @@ struct Open {
 impl HttpClient {
     /// Creates a backend's client without connecting. The underlying client is made at the
     /// first request and again after each [`close`](Self::close).
-    pub(super) fn new(settings: HttpSettings) -> Self {
-        Self { settings, state: Mutex::default() }
+    ///
+    /// # Errors
+    ///
+    /// Fails if a root certificate of the settings is not one.
+    pub(super) fn new(settings: HttpSettings) -> Result<Self, BoxError> {
+        settings.check()?;
+        Ok(Self { settings, state: Mutex::default() })
     }
 
     /// Posts `body` to `url` and waits for the whole response, for at most the timeout of
-    /// the settings.
+    /// the settings. Compresses the body if the settings ask for it, and says so in the headers.
     ///
     /// # Errors
     ///
@@ -82,6 +87,9 @@ impl HttpClient {
         body: Vec<u8>,
         longest: usize,
     ) -> Result<Answer, DeliveryError> {
+        #[cfg(feature = "gzip")]
+        let (headers, body) =
+            if self.settings.gzip { gzip::compressed(headers, &body)? } else { (headers, body) };
         let (client, in_use) = self.open()?;
         let request = client.post(url.clone()).headers(headers).timeout(self.settings.timeout);
         // Kept until the response is read: a service may respond before it has received
@@ -148,6 +156,13 @@ pub(crate) async fn read_body(mut response: Response, longest: usize) -> AnswerB
     }
 }
 
+/// Returns the headers of a request whose body is JSON.
+#[cfg(any(feature = "matomo", feature = "posthog"))]
+pub(super) fn json_headers() -> HeaderMap {
+    let content_type = HeaderValue::from_static("application/json");
+    HeaderMap::from_iter([(header::CONTENT_TYPE, content_type)])
+}
+
 /// Classifies a request that got no response.
 fn request_error(error: reqwest::Error) -> DeliveryError {
     // The settings do not make a valid request.
@@ -165,6 +180,9 @@ fn request_error(error: reqwest::Error) -> DeliveryError {
 pub(super) enum HttpError {
     #[error("the HTTP client cannot be made")]
     Client(#[source] reqwest::Error),
+    #[cfg(feature = "gzip")]
+    #[error("the batch cannot be compressed")]
+    Gzip(#[source] std::io::Error),
     #[error("the request got no response")]
     Request(#[source] reqwest::Error),
     #[error("the endpoint responded with HTTP status {0}")]
@@ -191,7 +209,7 @@ mod tests {
 
     #[tokio::test]
     async fn closed_waits_for_closed_clients_and_not_for_later_ones() {
-        let http = HttpClient::new(HttpSettings::default());
+        let http = HttpClient::new(HttpSettings::default()).unwrap();
         assert!(poll!(pin!(http.closed())).is_ready());
         let (_, first) = http.open().unwrap();
         let second = http.open().unwrap().1;
@@ -209,7 +227,7 @@ mod tests {
 
     #[test]
     fn a_close_forgets_earlier_clients_that_hold_nothing() {
-        let http = HttpClient::new(HttpSettings::default());
+        let http = HttpClient::new(HttpSettings::default()).unwrap();
         let held = http.open().unwrap().1;
         http.close();
         for _ in 0..3 {

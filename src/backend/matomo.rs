@@ -8,16 +8,13 @@ mod mapping;
 
 use std::{fmt, time::SystemTime};
 
-use reqwest::{
-    Url,
-    header::{self, HeaderMap, HeaderValue},
-};
+use reqwest::Url;
 
 pub use self::builder::{MatomoBuildError, MatomoBuilder};
 use self::mapping::Mapping;
 use super::{
     Backend, Batch, DeliveryError, Identity,
-    http::{HttpClient, host_of},
+    http::{HttpClient, host_of, json_headers},
 };
 use crate::event::OutgoingEvent;
 
@@ -179,9 +176,7 @@ impl Backend for Matomo {
             .map_err(|error| DeliveryError::Rejected(Box::new(MatomoError::Serialize(error))))?;
         let mut partial = body.left_out;
         if body.events > 0 {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-            let answer = self.http.post(&self.url, headers, body.json).await?;
+            let answer = self.http.post(&self.url, json_headers(), body.json).await?;
             partial.rejected += answer::unconfirmed(&answer, body.events)?;
         }
         if partial.dropped() == 0 { Ok(()) } else { Err(DeliveryError::Partial(partial)) }

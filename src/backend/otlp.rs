@@ -12,8 +12,6 @@ use std::fmt;
 use reqwest::{Url, header::HeaderMap};
 
 pub use self::builder::{OtlpBuildError, OtlpBuilder, OtlpEncoding};
-#[cfg(feature = "gzip")]
-use super::http::gzip;
 use super::{
     Backend, Batch, DeliveryError, Identity,
     http::{HttpClient, host_of},
@@ -136,8 +134,6 @@ pub struct Otlp {
     resource: Properties,
     headers: HeaderMap,
     http: HttpClient,
-    #[cfg(feature = "gzip")]
-    gzip: bool,
 }
 
 /// Prints only the origin of the endpoint and the encoding, because a path and a header may be
@@ -173,15 +169,10 @@ impl Otlp {
 
     fn body(&self, batch: &Batch) -> Result<Vec<u8>, OtlpError> {
         let request = encode::request(&self.resource, batch).map_err(OtlpError::Serialize)?;
-        let body = match self.encoding {
-            OtlpEncoding::Json => serde_json::to_vec(&request).map_err(OtlpError::Serialize)?,
-            OtlpEncoding::Protobuf => protobuf::request(&request),
-        };
-        #[cfg(feature = "gzip")]
-        if self.gzip {
-            return gzip(&body).map_err(OtlpError::Gzip);
+        match self.encoding {
+            OtlpEncoding::Json => serde_json::to_vec(&request).map_err(OtlpError::Serialize),
+            OtlpEncoding::Protobuf => Ok(protobuf::request(&request)),
         }
-        Ok(body)
     }
 }
 
@@ -224,9 +215,6 @@ impl Backend for Otlp {
 /// The reason why a request body could not be made.
 #[derive(Debug, thiserror::Error)]
 enum OtlpError {
-    #[cfg(feature = "gzip")]
-    #[error("the batch cannot be compressed")]
-    Gzip(#[source] std::io::Error),
     #[error("the batch cannot be serialised")]
     Serialize(#[source] serde_json::Error),
 }

@@ -7,18 +7,13 @@ mod v1;
 
 use std::fmt;
 
-use reqwest::{
-    Url,
-    header::{self, HeaderMap, HeaderValue},
-};
+use reqwest::Url;
 
 pub use self::builder::{PostHogBuildError, PostHogBuilder};
 use self::v1::V1;
-#[cfg(feature = "gzip")]
-use super::http::gzip;
 use super::{
     Backend, Batch, DeliveryError,
-    http::{HttpClient, host_of},
+    http::{HttpClient, host_of, json_headers},
 };
 use crate::event::OutgoingEvent;
 
@@ -239,8 +234,6 @@ pub struct PostHog {
     /// `None` if requests go to `/batch/`.
     v1: Option<V1>,
     http: HttpClient,
-    #[cfg(feature = "gzip")]
-    gzip: bool,
 }
 
 /// Prints only the origin of the endpoint, because its path and the key may be secret.
@@ -280,25 +273,6 @@ impl PostHog {
             None => body::batch_body(key, batch),
         }
     }
-
-    fn body(&self, batch: &Batch) -> Result<Vec<u8>, PostHogError> {
-        let body = self.plain_body(&self.key, batch).map_err(PostHogError::Serialize)?;
-        #[cfg(feature = "gzip")]
-        if self.gzip {
-            return gzip(&body).map_err(PostHogError::Gzip);
-        }
-        Ok(body)
-    }
-
-    fn headers(&self) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        #[cfg(feature = "gzip")]
-        if self.gzip {
-            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        }
-        headers
-    }
 }
 
 impl Backend for PostHog {
@@ -307,8 +281,10 @@ impl Backend for PostHog {
     }
 
     async fn send(&self, batch: &Batch) -> Result<(), DeliveryError> {
-        let body = self.body(batch).map_err(|error| DeliveryError::Rejected(Box::new(error)))?;
-        let mut headers = self.headers();
+        let body = self
+            .plain_body(&self.key, batch)
+            .map_err(|error| DeliveryError::Rejected(Box::new(PostHogError::Serialize(error))))?;
+        let mut headers = json_headers();
         let Some(v1) = &self.v1 else {
             return self.http.post(&self.url, headers, body).await?.verdict();
         };
@@ -326,6 +302,10 @@ impl Backend for PostHog {
 
     fn host(&self) -> Option<String> {
         host_of(&self.url)
+    }
+
+    fn default_label(&self) -> Option<String> {
+        Some(format!("{}/{}", host_of(&self.url)?, self.key.0.trim()))
     }
 
     fn render(&self, batch: &Batch) -> Option<String> {
@@ -352,9 +332,6 @@ struct ApiKey(Box<str>);
 /// The reason why a request body could not be made.
 #[derive(Debug, thiserror::Error)]
 enum PostHogError {
-    #[cfg(feature = "gzip")]
-    #[error("the batch cannot be compressed")]
-    Gzip(#[source] std::io::Error),
     #[error("the batch cannot be serialised")]
     Serialize(#[source] serde_json::Error),
 }

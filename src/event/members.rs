@@ -21,25 +21,33 @@ pub(super) fn split(members: &str) -> Option<Vec<Member<'_>>> {
     let mut found = Vec::with_capacity(members.len() / 16 + 1);
     let mut rest = members;
     while !rest.is_empty() {
-        let key = &rest[..string_length(rest.as_bytes())?];
-        let value = rest[key.len()..].strip_prefix(':')?;
-        let value_length = match value.as_bytes().first() {
-            Some(b'"') => string_length(value.as_bytes())?,
-            Some(b'[') => array_length(value.as_bytes())?,
-            _ => value.find(',').unwrap_or(value.len()),
-        };
-        if value_length == 0 {
-            return None;
-        }
-        let (text, after) = rest.split_at(key.len() + 1 + value_length);
-        found.push(Member { key, text });
-        rest = match after.strip_prefix(',') {
-            None if after.is_empty() => after,
-            Some(next) if !next.is_empty() => next,
-            _ => return None,
-        };
+        let (member, after) = split_first(rest)?;
+        found.push(member);
+        rest = after;
     }
     Some(found)
+}
+
+/// Returns the first member that `flat` wrote, and the members after it. Returns `None` for any
+/// other text.
+pub(super) fn split_first(members: &str) -> Option<(Member<'_>, &str)> {
+    let key = &members[..string_length(members.as_bytes())?];
+    let value = members[key.len()..].strip_prefix(':')?;
+    let value_length = match value.as_bytes().first() {
+        Some(b'"') => string_length(value.as_bytes())?,
+        Some(b'[') => array_length(value.as_bytes())?,
+        _ => value.find(',').unwrap_or(value.len()),
+    };
+    if value_length == 0 {
+        return None;
+    }
+    let (text, after) = members.split_at(key.len() + 1 + value_length);
+    let after = match after.strip_prefix(',') {
+        None if after.is_empty() => after,
+        Some(next) if !next.is_empty() => next,
+        _ => return None,
+    };
+    Some((Member { key, text }, after))
 }
 
 /// Returns the length of the JSON string at the start of `text`, including its quotes.

@@ -271,12 +271,21 @@ impl Properties {
         &self.members
     }
 
-    /// Returns the key and the value of each member, as JSON spells them; `None` if a file that
-    /// another program wrote has them in another form than this type writes.
+    /// Passes the key and the value of each member to `take`, as JSON spells them. Returns `None`
+    /// if `take` does, or if the members have another form than this type writes, which only a
+    /// file of another program can have.
     #[cfg(feature = "otlp")]
-    pub(crate) fn spelled(&self) -> Option<impl ExactSizeIterator<Item = (&str, &str)>> {
-        let members = members::split(&self.members)?.into_iter();
-        Some(members.map(|Member { key, text }| (key, &text[key.len() + 1..])))
+    pub(crate) fn each_spelled<'a>(
+        &'a self,
+        mut take: impl FnMut(&'a str, &'a str) -> Option<()>,
+    ) -> Option<()> {
+        let mut rest = &*self.members;
+        while !rest.is_empty() {
+            let (Member { key, text }, after) = members::split_first(rest)?;
+            take(key, &text[key.len() + 1..])?;
+            rest = after;
+        }
+        Some(())
     }
 
     /// Returns these properties without those whose key `unwanted` picks.

@@ -1,8 +1,11 @@
 //! The crate's backends, tested against the backend contract and against their services.
 
+mod contract;
 mod doubles;
 mod jsonl;
 
+#[cfg(all(feature = "matomo", feature = "otlp", feature = "posthog"))]
+mod bad_input;
 #[cfg(feature = "posthog")]
 mod connections;
 #[cfg(all(feature = "matomo", feature = "otlp", feature = "posthog"))]

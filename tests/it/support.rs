@@ -9,6 +9,8 @@ pub(crate) mod log;
 pub(crate) mod matomo;
 #[cfg(feature = "posthog")]
 pub(crate) mod posthog_v1;
+#[cfg(feature = "otlp")]
+pub(crate) mod protobuf;
 
 use std::{
     path::Path,

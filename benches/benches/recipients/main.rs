@@ -18,6 +18,7 @@ mod table;
 #[path = "../cost/client.rs"]
 mod client;
 #[path = "../rest/collector.rs"]
+#[expect(dead_code, reason = "another benchmark reads all of it")]
 mod collector;
 #[path = "../cost/event.rs"]
 mod event;
@@ -28,6 +29,7 @@ mod http;
 #[path = "../cost/numbers.rs"]
 mod numbers;
 #[path = "../cost/process.rs"]
+#[expect(dead_code, reason = "another benchmark reads all of it")]
 mod process;
 #[path = "../rest/tcp_info.rs"]
 mod tcp_info;

@@ -36,6 +36,22 @@ impl Answer {
         Self { status, retry_after, body }
     }
 
+    /// Returns the body, for a service whose body says what became of the batch; `None` if it
+    /// has more bytes than are read.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the body is incomplete.
+    pub(in crate::backend) fn body(&self) -> Result<Option<&[u8]>, DeliveryError> {
+        match &self.body {
+            AnswerBody::Incomplete => {
+                Err(DeliveryError::Transient(HttpError::Incomplete(self.status).boxed()))
+            }
+            AnswerBody::TooLong => Ok(None),
+            AnswerBody::Whole(bytes) => Ok(Some(bytes)),
+        }
+    }
+
     /// Returns the meaning of the status, for a service that accepts either the whole
     /// batch or nothing.
     ///

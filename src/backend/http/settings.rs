@@ -28,6 +28,9 @@ pub(crate) struct HttpSettings {
         expect(dead_code, reason = "other systems have no such setting")
     )]
     pub(crate) unacknowledged: Duration,
+    /// Whether the body of a request is compressed.
+    #[cfg(feature = "gzip")]
+    pub(in crate::backend) gzip: bool,
 }
 
 impl Default for HttpSettings {
@@ -37,11 +40,23 @@ impl Default for HttpSettings {
             root_certificates: Vec::new(),
             timeout: REQUEST_TIMEOUT,
             unacknowledged: UNACKNOWLEDGED,
+            #[cfg(feature = "gzip")]
+            gzip: true,
         }
     }
 }
 
 impl HttpSettings {
+    /// Returns the default settings, for a service that does not understand compression.
+    #[cfg(feature = "matomo")]
+    pub(in crate::backend) fn uncompressed() -> Self {
+        Self {
+            #[cfg(feature = "gzip")]
+            gzip: false,
+            ..Self::default()
+        }
+    }
+
     pub(crate) fn add_proxy(&mut self, proxy: Proxy) {
         self.proxies.push(proxy);
     }
@@ -55,7 +70,7 @@ impl HttpSettings {
     /// # Errors
     ///
     /// Fails if one of them is not a certificate.
-    pub(in crate::backend) fn check(&self) -> Result<(), reqwest::Error> {
+    pub(super) fn check(&self) -> Result<(), reqwest::Error> {
         if !self.root_certificates.is_empty() {
             self.client()?;
         }

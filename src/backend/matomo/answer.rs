@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use crate::backend::{
     DeliveryError,
-    http::{Answer, AnswerBody, HttpError},
+    http::{Answer, HttpError},
 };
 
 /// The body of an answer.
@@ -34,15 +34,11 @@ pub(super) fn unconfirmed(answer: &Answer, events: usize) -> Result<usize, Deliv
         _ if status.is_success() => return Err(unreadable(status)),
         _ => return answer.verdict().map(|()| events),
     }
-    let counts: Option<Counts> = match &answer.body {
-        AnswerBody::Incomplete => {
-            return Err(DeliveryError::Transient(HttpError::Incomplete(status).boxed()));
-        }
-        AnswerBody::TooLong => None,
-        AnswerBody::Whole(bytes) => serde_json::from_slice(bytes).ok(),
-    };
+    let counts = answer.body()?.and_then(|body| serde_json::from_slice(body).ok());
     match counts {
-        Some(counts) if counts.status == "success" => Ok(events.saturating_sub(counts.tracked)),
+        Some(Counts { status, tracked }) if status == "success" => {
+            Ok(events.saturating_sub(tracked))
+        }
         _ => Err(unreadable(status)),
     }
 }

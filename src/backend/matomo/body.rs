@@ -31,7 +31,11 @@ impl Serialize for Request<'_> {
 
 /// Returns the request that sends at `now` what can be sent of `batch`.
 pub(super) fn body(mapping: &Mapping, batch: &Batch, now: SystemTime) -> serde_json::Result<Body> {
-    let visitor = visitor_id(batch.distinct_id());
+    let visitor = if batch.is_preview() {
+        batch.distinct_id().to_owned()
+    } else {
+        visitor_id(batch.distinct_id())
+    };
     let mut left_out = PartialDelivery::default();
     let mut requests = Vec::with_capacity(batch.len());
     for event in batch.events() {

@@ -51,7 +51,7 @@ impl MatomoBuilder {
                 value_properties: Vec::new(),
                 dimensions: Vec::new(),
             },
-            http: HttpSettings::default(),
+            http: HttpSettings::uncompressed(),
         }
     }
 
@@ -142,8 +142,8 @@ impl MatomoBuilder {
     pub fn build(self) -> Result<Matomo, MatomoBuildError> {
         let url = endpoint_url(&self.endpoint, &["matomo.php"], &SCRIPTS)?;
         check(&self.mapping)?;
-        self.http.check().map_err(|error| MatomoBuildError::RootCertificate(error.into()))?;
-        Ok(Matomo { url, mapping: self.mapping, http: HttpClient::new(self.http) })
+        let http = HttpClient::new(self.http).map_err(MatomoBuildError::RootCertificate)?;
+        Ok(Matomo { url, mapping: self.mapping, http })
     }
 
     fn add_dimension(mut self, number: u16, source: DimensionSource) -> Self {

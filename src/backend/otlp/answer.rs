@@ -1,12 +1,11 @@
 //! The meaning of an answer to a request, as the specification of OTLP has it.
 
 use prost::Message as _;
-use reqwest::StatusCode;
 
 use super::response::ExportLogsServiceResponse;
 use crate::backend::{
     DeliveryError, PartialDelivery,
-    http::{Answer, AnswerBody, HttpError},
+    http::{Answer, HttpError},
 };
 
 /// Returns the meaning of `answer`.
@@ -18,7 +17,7 @@ pub(super) fn verdict(answer: &Answer) -> Result<(), DeliveryError> {
     let status = answer.status;
     let source = HttpError::Status(status).boxed();
     Err(match status.as_u16() {
-        200..=299 => return accepted(status, &answer.body),
+        200..=299 => return accepted(answer),
         413 => DeliveryError::TooLarge(source),
         429 => DeliveryError::Throttled { retry_after: answer.retry_after, source },
         502..=504 => match answer.retry_after {
@@ -29,15 +28,9 @@ pub(super) fn verdict(answer: &Answer) -> Result<(), DeliveryError> {
     })
 }
 
-fn accepted(status: StatusCode, body: &AnswerBody) -> Result<(), DeliveryError> {
-    let rejected = match body {
-        AnswerBody::Incomplete => {
-            return Err(DeliveryError::Transient(HttpError::Incomplete(status).boxed()));
-        }
-        AnswerBody::TooLong => None,
-        AnswerBody::Whole(bytes) => rejected(bytes),
-    };
-    match rejected {
+fn accepted(answer: &Answer) -> Result<(), DeliveryError> {
+    let status = answer.status;
+    match answer.body()?.and_then(rejected) {
         Some(0) => Ok(()),
         Some(rejected) => {
             Err(DeliveryError::Partial(PartialDelivery { rejected, ..Default::default() }))

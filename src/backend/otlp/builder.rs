@@ -38,8 +38,6 @@ pub struct OtlpBuilder {
     resource: Properties,
     headers: Vec<(String, String)>,
     http: HttpSettings,
-    #[cfg(feature = "gzip")]
-    gzip: bool,
 }
 
 /// The encoding of the requests of an [`Otlp`]. A collector takes both.
@@ -73,8 +71,6 @@ impl OtlpBuilder {
             resource: Properties::new().with("service.name", service_name),
             headers: Vec::new(),
             http: HttpSettings::default(),
-            #[cfg(feature = "gzip")]
-            gzip: true,
         }
     }
 
@@ -110,7 +106,7 @@ impl OtlpBuilder {
     /// Sets whether the requests are compressed. They are, unless this is called with `false`.
     #[cfg(feature = "gzip")]
     pub fn gzip(mut self, gzip: bool) -> Self {
-        self.gzip = gzip;
+        self.http.gzip = gzip;
         self
     }
 
@@ -157,20 +153,14 @@ impl OtlpBuilder {
             OtlpEncoding::Protobuf => "application/x-protobuf",
         };
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-        #[cfg(feature = "gzip")]
-        if self.gzip {
-            headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        }
-        self.http.check().map_err(|error| OtlpBuildError::RootCertificate(error.into()))?;
+        let http = HttpClient::new(self.http).map_err(OtlpBuildError::RootCertificate)?;
         Ok(Otlp {
             url,
             service_name: self.service_name,
             encoding: self.encoding,
             resource: self.resource.without_repeats(),
             headers,
-            http: HttpClient::new(self.http),
-            #[cfg(feature = "gzip")]
-            gzip: self.gzip,
+            http,
         })
     }
 }

@@ -37,8 +37,10 @@ pub(super) fn request<'a>(
     batch: &'a Batch,
 ) -> serde_json::Result<ExportLogsServiceRequest<'a>> {
     let person = batch.distinct_id();
-    let log_records =
-        batch.events().map(|event| record(person, event)).collect::<serde_json::Result<_>>()?;
+    let mut log_records = Vec::with_capacity(batch.len());
+    for event in batch.events() {
+        log_records.push(record(person, event)?);
+    }
     let mut attributes = Vec::new();
     push_attributes(&mut attributes, "", resource)?;
     let scope =
@@ -80,7 +82,10 @@ fn text<'a>(key: &'static str, text: Cow<'a, str>) -> KeyValue<'a> {
 /// Puts a prefix before the key of a property if it is one of ours, or becomes one without its
 /// prefixes. So no two keys become the same.
 fn prefix_if_ours(attribute: &mut KeyValue<'_>) {
-    let key = attribute.key.name.trim_start_matches(OWN);
+    let mut key = &*attribute.key.name;
+    while let Some(rest) = key.strip_prefix(OWN) {
+        key = rest;
+    }
     let is_ours =
         [UID, PERSON].contains(&key) || key.starts_with(USER) || key.starts_with(INITIAL_USER);
     if is_ours {
@@ -100,14 +105,13 @@ fn push_attributes<'a>(
     prefix: &'static str,
     properties: &'a Properties,
 ) -> serde_json::Result<()> {
+    let pushed = properties.each_spelled(|key, value| {
+        let (key, value) = (Key { prefix, name: unquoted(key)? }, any_value(value)?);
+        attributes.push(KeyValue { key, value });
+        Some(())
+    });
     // A parser's message could quote a value.
-    let not_flat = || serde_json::Error::custom("properties that are not flat");
-    for (key, value) in properties.spelled().ok_or_else(not_flat)? {
-        let name = unquoted(key).ok_or_else(not_flat)?;
-        let value = any_value(value).ok_or_else(not_flat)?;
-        attributes.push(KeyValue { key: Key { prefix, name }, value });
-    }
-    Ok(())
+    pushed.ok_or_else(|| serde_json::Error::custom("properties that are not flat"))
 }
 
 /// Returns the value that `json` spells.
@@ -127,9 +131,9 @@ fn scalar(json: &str) -> Option<AnyValue<'_>> {
         b'"' => AnyValue::Text(unquoted(json)?),
         b't' => AnyValue::Bool(true),
         b'f' => AnyValue::Bool(false),
-        b'-' | b'0'..=b'9' if json.contains(['.', 'e', 'E']) => AnyValue::Float(json.parse().ok()?),
         b'-' | b'0'..=b'9' => match json.parse() {
             Ok(integer) => AnyValue::Integer(integer),
+            Err(_) if json.contains(['.', 'e', 'E']) => AnyValue::Float(json.parse().ok()?),
             Err(_) => AnyValue::Text(json.into()),
         },
         _ => return None,

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use reqwest::{Certificate, Proxy, Url};
+use reqwest::{Certificate, Proxy};
 
 use super::{
     ApiKey, PostHog,
@@ -13,6 +13,9 @@ use crate::backend::{
     http::{EndpointError, HttpClient, HttpSettings, endpoint_url},
 };
 
+/// The ends of the paths of PostHog's capture interfaces, one of which this backend appends.
+const INTERFACES: [&str; 4] = ["/batch", "/capture", "/i/v0/e", "/i/v1/analytics/events"];
+
 /// A builder of a [`PostHog`]; created by [`PostHog::builder`].
 #[must_use = "a builder does nothing until it is built"]
 pub struct PostHogBuilder {
@@ -21,8 +24,6 @@ pub struct PostHogBuilder {
     http: HttpSettings,
     /// `None` if the endpoint decides.
     v1: Option<bool>,
-    #[cfg(feature = "gzip")]
-    gzip: bool,
 }
 
 /// Prints the timeout only, because the endpoint and a proxy may have credentials and the key
@@ -41,8 +42,6 @@ impl PostHogBuilder {
             key: ApiKey(api_key.into()),
             http: HttpSettings::default(),
             v1: None,
-            #[cfg(feature = "gzip")]
-            gzip: true,
         }
     }
 
@@ -70,7 +69,7 @@ impl PostHogBuilder {
     /// Sets whether the requests are compressed. They are, unless this is called with `false`.
     #[cfg(feature = "gzip")]
     pub fn gzip(mut self, gzip: bool) -> Self {
-        self.gzip = gzip;
+        self.http.gzip = gzip;
         self
     }
 
@@ -144,23 +143,16 @@ impl PostHogBuilder {
     /// [`PostHogBuildError`] if the endpoint or the key cannot be right, or if a root
     /// certificate is not one.
     pub fn build(self) -> Result<PostHog, PostHogBuildError> {
-        let mut url = url(&self.endpoint, &["batch", ""])?;
+        let mut url = endpoint_url(&self.endpoint, &["batch", ""], &INTERFACES)?;
         check_key(&self.key.0)?;
         let v1 = if self.v1.unwrap_or_else(|| v1::is_known_at(&url)) {
-            url = self::url(&self.endpoint, &v1::PATH)?;
+            url = endpoint_url(&self.endpoint, &v1::PATH, &INTERFACES)?;
             Some(V1::new(&self.key).map_err(|_invalid| PostHogBuildError::ApiKey)?)
         } else {
             None
         };
-        self.http.check().map_err(|error| PostHogBuildError::RootCertificate(error.into()))?;
-        Ok(PostHog {
-            url,
-            key: self.key,
-            v1,
-            http: HttpClient::new(self.http),
-            #[cfg(feature = "gzip")]
-            gzip: self.gzip,
-        })
+        let http = HttpClient::new(self.http).map_err(PostHogBuildError::RootCertificate)?;
+        Ok(PostHog { url, key: self.key, v1, http })
     }
 }
 
@@ -182,18 +174,9 @@ pub enum PostHogBuildError {
     /// The key is longer than 64 bytes, which PostHog refuses.
     #[error("the API key is longer than 64 bytes")]
     ApiKeyTooLong,
-    /// The endpoint has a user name or a password.
-    #[error("the endpoint has a user name or a password")]
-    EndpointCredentials,
-    /// The endpoint has a query or a fragment.
-    #[error("the endpoint has a query or a fragment")]
-    EndpointQuery,
-    /// The endpoint's scheme is neither `http` nor `https`.
-    #[error("the endpoint's scheme is neither http nor https")]
-    EndpointScheme,
-    /// The endpoint is not a URL with a host.
-    #[error("the endpoint is not a URL with a host")]
-    EndpointUrl(#[source] BoxError),
+    /// The endpoint cannot be the base URL of a PostHog.
+    #[error("the endpoint cannot be the base URL of a PostHog")]
+    Endpoint(#[from] EndpointError),
     /// The HTTP library does not accept the root certificates.
     #[error("the HTTP library does not accept the root certificates")]
     RootCertificate(#[source] BoxError),
@@ -222,19 +205,10 @@ fn check_key(key: &str) -> Result<(), PostHogBuildError> {
     Ok(())
 }
 
-fn url(endpoint: &str, path: &[&str]) -> Result<Url, PostHogBuildError> {
-    endpoint_url(endpoint, path, &[]).map_err(|error| match error {
-        EndpointError::Credentials => PostHogBuildError::EndpointCredentials,
-        EndpointError::Query => PostHogBuildError::EndpointQuery,
-        EndpointError::Scheme => PostHogBuildError::EndpointScheme,
-        EndpointError::Url(source) => PostHogBuildError::EndpointUrl(source),
-        EndpointError::Path => PostHogBuildError::EndpointUrl(error.into()),
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::Backend;
 
     #[test]
     fn batch_is_appended_to_the_endpoint() {
@@ -247,9 +221,21 @@ mod tests {
             ("HTTPS://EXAMPLE.ORG", "https://example.org/batch/"),
             ("https://[::1]:8443/ph", "https://[::1]:8443/ph/batch/"),
         ] {
-            let batch = super::url(endpoint, &["batch", ""]).unwrap();
-            assert_eq!(batch.as_str(), url, "{endpoint}");
+            let posthog = PostHog::builder(endpoint, "phc_key").v1(false).build().unwrap();
+            assert_eq!(posthog.url.as_str(), url, "{endpoint}");
         }
+    }
+
+    #[test]
+    fn each_project_at_a_host_has_a_label_of_its_own() {
+        let label = |endpoint: &str, key: &str| {
+            Backend::default_label(&PostHogBuilder::new(endpoint, key).build().unwrap()).unwrap()
+        };
+        let cloud = "https://eu.i.posthog.com";
+        let label_of_one = label(cloud, "phc_one");
+        assert_ne!(label_of_one, label(cloud, "phc_two"));
+        assert_ne!(label_of_one, label("https://us.i.posthog.com", "phc_one"));
+        assert_eq!(label_of_one, label(cloud, " phc_one "));
     }
 
     #[test]

@@ -43,7 +43,7 @@ impl V1 {
         Ok(Self { authorization, attempts: Attempts::default() })
     }
 
-    /// Adds the headers for the next attempt to send `batch` to `headers`. `PostHog` answers a
+    /// Adds the headers for the next attempt to send `batch` to `headers`. PostHog answers a
     /// request without one of them with 400.
     pub(super) fn add_headers(&self, headers: &mut HeaderMap, batch: &Batch) {
         let Attempt { request, number } = self.attempts.next(batch);
@@ -74,7 +74,7 @@ pub(super) fn now() -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(since.as_secs())
 }
 
-/// Returns whether the endpoint at `url` is one of `PostHog`'s own, which answer for each event.
+/// Returns whether the endpoint at `url` is one of PostHog's own, which answer for each event.
 pub(super) fn is_known_at(url: &Url) -> bool {
     url.host_str().is_some_and(|host| host.ends_with(".i.posthog.com"))
 }

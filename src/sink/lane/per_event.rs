@@ -33,7 +33,7 @@ impl Lane {
         };
         let delivered = number_of(EventOutcome::is_delivered);
         let again = number_of(|outcome| outcome == EventOutcome::SendAgain);
-        let warned = retries.warned;
+        let warned = retries.warned_of_events;
         if again > 0 {
             retries.leave(events - again);
             let wait = Wait::asked(retries.fail(now), fastrand::f64(), retry_after);
@@ -43,8 +43,8 @@ impl Lane {
         } else {
             retries.succeed(events, limits.batch_events);
         }
-        retries.warned = delivered < events;
-        if retries.warned && !warned {
+        retries.warned_of_events = delivered < events;
+        if retries.warned_of_events && !warned {
             warn!(backend = self.name(), "some events are refused, or must be sent again");
         }
     }

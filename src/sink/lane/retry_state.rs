@@ -17,6 +17,9 @@ pub(super) struct RetryState {
     pub(super) refusals: Refusals,
     /// Whether a warning about this outage has been logged.
     pub(super) warned: bool,
+    /// Whether a warning about single events has been logged, in a row of answers that refuse
+    /// some.
+    pub(super) warned_of_events: bool,
     pub(super) parked: bool,
     pub(super) pause: Option<Pause>,
     /// The scheduled end of the last pause. It is in the future if a flush ended the pause
@@ -32,6 +35,7 @@ impl RetryState {
             suspects: 0,
             refusals: Refusals::default(),
             warned: false,
+            warned_of_events: false,
             parked: false,
             pause: None,
             scheduled: None,

@@ -36,8 +36,10 @@ impl Lane {
         // Made before the lock is taken, because it logs, and the log subscriber is code of
         // the app.
         let decision = match outcome {
-            Outcome::Answered(Err(DeliveryError::Partial(_))) => {
-                self.warn_of_partial_delivery(retries);
+            Outcome::Answered(Err(DeliveryError::Partial(partial))) => {
+                if partial.within(sent.batch.len()).dropped() > 0 {
+                    self.warn_of_partial_delivery(retries);
+                }
                 None
             }
             Outcome::Answered(Err(DeliveryError::PerEvent { outcomes, retry_after })) => {
@@ -70,14 +72,14 @@ impl Lane {
                 let dropped = expired + rejected + too_large;
                 state.delivered += (batch.len() - dropped) as u64;
                 // The event that carried the properties may be one of those dropped.
-                if dropped == 0 {
+                if dropped == 0 || carried.is_none() {
                     state.user.delivered(carried.as_ref().map(|carried| &carried.properties));
                 } else {
-                    gave_up_user = state.user.refused(carried.is_some());
+                    gave_up_user = state.user.refused(true);
                 }
                 retries.succeed(batch.len(), limits.batch_events);
                 // Such answers may follow each other.
-                retries.warned = true;
+                retries.warned_of_events = dropped > 0;
             }
             Outcome::Answered(Err(DeliveryError::PerEvent { outcomes, .. })) => {
                 let sent = SentBatch { batch, carried };
@@ -116,7 +118,7 @@ impl Lane {
     }
 
     fn warn_of_partial_delivery(&self, retries: &RetryState) {
-        if !retries.warned {
+        if !retries.warned_of_events {
             warn!(backend = self.name(), "some events are refused");
         }
     }

@@ -5,7 +5,7 @@ use matrix_analytics::{
     Backend as _, Batch, Properties,
     testing::{
         self, DeliveryFailure, FailingBackend, ReceivedEvent, RecordingBackend,
-        contract::{self, BackendHarness, Mode, Promises, UserPropertySupport},
+        contract::{self, BackendHarness, Mode, Promises},
     },
 };
 
@@ -28,19 +28,11 @@ impl BackendHarness for Failing {
     type Backend = FailingBackend;
 
     fn promises(&self) -> Promises {
-        const MODES: [Mode; 7] = [
-            Mode::Refuse(FAILURES[0]),
-            Mode::Refuse(FAILURES[1]),
-            Mode::Refuse(FAILURES[2]),
-            Mode::Refuse(FAILURES[3]),
-            Mode::Refuse(FAILURES[4]),
-            Mode::Refuse(FAILURES[5]),
-            Mode::Stall,
-        ];
+        let refusals = FAILURES.map(Mode::Refuse).into_iter();
         Promises {
-            modes: &MODES,
+            modes: refusals.chain([Mode::Stall]).collect(),
             added_properties: &[],
-            user_properties: UserPropertySupport::Sent,
+            limitations: &[],
             secrets: &[],
         }
     }
@@ -78,110 +70,6 @@ impl BackendHarness for Failing {
 #[tokio::test]
 async fn the_failing_backend_keeps_the_contract() {
     contract::check(&Failing::default()).await;
-}
-
-/// A backend with the fault that `name` describes.
-struct Faulty {
-    name: &'static str,
-    inner: RecordingBackend,
-}
-
-impl matrix_analytics::Backend for Faulty {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    async fn send(&self, batch: &Batch) -> Result<(), matrix_analytics::DeliveryError> {
-        let events = batch.events().cloned();
-        match self.name {
-            "loses" if batch.len() > 1 => {
-                let kept = events.skip(1);
-                self.inner.send(&testing::batch(batch.distinct_id(), kept)).await
-            }
-            "reorders" => {
-                let reordered = events.collect::<Vec<_>>().into_iter().rev();
-                self.inner.send(&testing::batch(batch.distinct_id(), reordered)).await
-            }
-            "doubles" => {
-                self.inner.send(batch).await?;
-                self.inner.send(batch).await
-            }
-            "renames" => self.inner.send(&testing::batch("another ID", events)).await,
-            "reuuids" => {
-                let again = events.map(|event| {
-                    let time = event.time();
-                    testing::event_at(event.name(), event.properties().clone(), time)
-                });
-                let id = batch.distinct_id();
-                self.inner.send(&testing::batch(id, again)).await
-            }
-            "adds" => {
-                let more = events.map(|event| {
-                    let more = event.properties().clone().with("host", "added");
-                    testing::event_at(event.name(), more, event.time())
-                });
-                let id = batch.distinct_id();
-                self.inner.send(&testing::batch(id, more)).await
-            }
-            _ => self.inner.send(batch).await,
-        }
-    }
-}
-
-impl BackendHarness for Faulty {
-    type Backend = Self;
-
-    fn promises(&self) -> Promises {
-        Promises {
-            modes: if self.name == "accepts" {
-                &[Mode::Refuse(DeliveryFailure::Transient)]
-            } else {
-                &[]
-            },
-            added_properties: &[],
-            user_properties: UserPropertySupport::Sent,
-            secrets: &[],
-        }
-    }
-
-    fn backend(&self) -> &Self {
-        self
-    }
-
-    async fn was_contacted(&self) -> bool {
-        self.name == "eager" || !self.inner.batches().is_empty()
-    }
-
-    async fn received(&self) -> Vec<ReceivedEvent> {
-        self.inner.events()
-    }
-
-    async fn set_mode(&self, _mode: Mode) {}
-
-    async fn stalled(&self) {}
-}
-
-#[tokio::test]
-async fn the_contract_finds_every_fault() {
-    for (name, message) in [
-        ("", "a backend needs a name"),
-        ("eager", "contacted before the first `send`"),
-        ("loses", "number of events received"),
-        ("reorders", "differs from what was sent"),
-        ("doubles", "number of events received"),
-        ("renames", "differs from what was sent"),
-        ("reuuids", "differs from what was sent"),
-        ("adds", "differs from what was sent"),
-        ("accepts", "was reported as a delivery"),
-    ] {
-        let faulty = Faulty { name, inner: RecordingBackend::new() };
-        let panic = AssertUnwindSafe(contract::check(&faulty)).catch_unwind().await.unwrap_err();
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let panic = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap();
-        assert!(panic.contains(message), "{name:?} was found as {panic:?}");
-    }
-    let sound = Faulty { name: "sound", inner: RecordingBackend::new() };
-    contract::check(&sound).await;
 }
 
 fn opened() -> Batch {

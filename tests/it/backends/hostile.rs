@@ -14,6 +14,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::watch,
+    time::Instant,
 };
 
 use super::posthog::{ID, KEY};
@@ -23,32 +24,37 @@ const MUCH: usize = 32 * 1024 * 1024;
 
 /// How the service answers.
 #[derive(Clone)]
-enum Answer {
+pub(super) enum Answer {
     /// With these bytes, after which it waits for the client to close.
     Exactly(String),
     /// With these bytes, after which it closes.
     ThenCloses(&'static str),
+    /// With these bytes, after which it resets the connection.
+    ThenResets(&'static str),
     /// With these bytes, and then with the second text again and again.
     Endless(&'static str, &'static str),
+    /// With these bytes, and then with the second text once a minute.
+    EachMinute(&'static str, &'static str),
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Seen {
-    opened: usize,
+pub(super) struct Seen {
+    pub(super) opened: usize,
     /// Answers of which all bytes, or the first ones of an endless answer, were written.
-    answered: usize,
-    /// Connections that the client has closed.
+    pub(super) answered: usize,
+    /// Connections that are closed.
     ended: usize,
+    /// The number of bytes that were written of what is repeated.
     written: usize,
 }
 
-struct Hostile {
+pub(super) struct Hostile {
     address: SocketAddr,
     seen: Arc<watch::Sender<Seen>>,
 }
 
 impl Hostile {
-    async fn start(answer: Answer) -> Self {
+    pub(super) async fn start(answer: Answer) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(watch::Sender::new(Seen::default()));
@@ -56,17 +62,21 @@ impl Hostile {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 all.send_modify(|seen| seen.opened += 1);
-                tokio::spawn(serve(stream, answer.clone(), all.clone()));
+                let (answer, all) = (answer.clone(), all.clone());
+                tokio::spawn(async move {
+                    serve(stream, answer, &all).await;
+                    all.send_modify(|seen| seen.ended += 1);
+                });
             }
         });
         Self { address, seen }
     }
 
-    fn url(&self) -> String {
+    pub(super) fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    fn seen(&self) -> Seen {
+    pub(super) fn seen(&self) -> Seen {
         *self.seen.borrow()
     }
 
@@ -75,27 +85,61 @@ impl Hostile {
     }
 }
 
-async fn serve(mut stream: TcpStream, answer: Answer, all: Arc<watch::Sender<Seen>>) {
-    let mut request = vec![0; 64 * 1024];
-    while stream.read(&mut request).await.is_ok_and(|bytes| bytes > 0) {
+/// Serves a connection until one of its ends closes it.
+async fn serve(mut stream: TcpStream, answer: Answer, all: &watch::Sender<Seen>) {
+    // A socket that is closed with unread bytes is reset.
+    let is_reset = matches!(answer, Answer::ThenResets(_));
+    while take_request(&mut stream, !is_reset).await {
         let (first, again) = match &answer {
             Answer::Exactly(text) => (text.as_str(), None),
-            Answer::ThenCloses(text) => (*text, None),
+            Answer::ThenCloses(text) | Answer::ThenResets(text) => (*text, None),
             Answer::Endless(first, again) => (*first, Some(again.repeat(64))),
+            Answer::EachMinute(first, again) => (*first, Some((*again).to_owned())),
         };
         let is_written = stream.write_all(first.as_bytes()).await.is_ok();
         all.send_modify(|seen| seen.answered += usize::from(is_written));
-        if matches!(answer, Answer::ThenCloses(_)) {
+        if matches!(answer, Answer::ThenCloses(_) | Answer::ThenResets(_)) {
             return;
         }
         while let Some(again) = &again
             && all.borrow().written < MUCH
-            && stream.write_all(again.as_bytes()).await.is_ok()
         {
+            if matches!(answer, Answer::EachMinute(..)) {
+                let mut byte = [0];
+                tokio::select! {
+                    () = tokio::time::sleep(MINUTE) => {}
+                    _closed = stream.peek(&mut byte) => return,
+                }
+            }
+            if stream.write_all(again.as_bytes()).await.is_err() {
+                break;
+            }
             all.send_modify(|seen| seen.written += again.len());
         }
     }
-    all.send_modify(|seen| seen.ended += 1);
+}
+
+/// Waits for a whole request, and takes its bytes from the socket if `reads`. Returns `false` if
+/// the client has closed the connection.
+async fn take_request(stream: &mut TcpStream, reads: bool) -> bool {
+    let mut request = vec![0; 64 * 1024];
+    loop {
+        let Ok(bytes @ 1..) = stream.peek(&mut request).await else { return false };
+        if let Some(length) = request_length(&request[..bytes])
+            && bytes >= length
+        {
+            return !reads || stream.read_exact(&mut request[..length]).await.is_ok();
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Returns the number of bytes of the request that begins with these, once its head is there.
+fn request_length(bytes: &[u8]) -> Option<usize> {
+    let text = String::from_utf8_lossy(bytes);
+    let (head, _body) = text.split_once("\r\n\r\n")?;
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: "))?;
+    Some(head.len() + 4 + length.parse::<usize>().ok()?)
 }
 
 fn batch() -> Batch {
@@ -115,13 +159,9 @@ fn outcome(result: Result<(), DeliveryError>) -> &'static str {
 
 /// Sends to a service that answers with `answer`, and returns the outcome after the client has
 /// closed the connection.
-async fn send(
-    backend: impl Fn(&str) -> Box<dyn AnyBackend>,
-    answer: Answer,
-    waits: bool,
-) -> &'static str {
+async fn send(backend: Create, answer: Answer, waits: bool) -> &'static str {
     let hostile = Hostile::start(answer).await;
-    let backend = backend(&hostile.url());
+    let backend = backend(&hostile.url(), TIMEOUT);
     let sent = batch();
     let mut sending = pin!(backend.send_any(&sent));
     let result = tokio::select! {
@@ -138,7 +178,7 @@ async fn send(
     assert_eq!(seen.opened, 1, "it tried again by itself");
     assert!(seen.written < MUCH, "{} bytes were read", seen.written);
     backend.close_any();
-    hostile.wait_until(|seen| seen.ended == seen.opened || seen.answered == seen.opened).await;
+    hostile.wait_until(|seen| seen.ended == seen.opened).await;
     outcome(result)
 }
 
@@ -160,35 +200,37 @@ impl<B: Backend> AnyBackend for B {
     }
 }
 
+const MINUTE: Duration = Duration::from_secs(60);
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-fn posthog(url: &str) -> Box<dyn AnyBackend> {
-    Box::new(PostHog::builder(url, KEY).request_timeout(TIMEOUT).build().unwrap())
+/// Creates a backend that sends to a URL, with this timeout.
+type Create = fn(&str, Duration) -> Box<dyn AnyBackend>;
+
+const BACKENDS: [Create; 4] = [posthog, posthog_v1, otlp, matomo];
+
+fn posthog(url: &str, timeout: Duration) -> Box<dyn AnyBackend> {
+    Box::new(PostHog::builder(url, KEY).request_timeout(timeout).build().unwrap())
 }
 
-fn posthog_v1(url: &str) -> Box<dyn AnyBackend> {
+fn posthog_v1(url: &str, timeout: Duration) -> Box<dyn AnyBackend> {
     let builder = PostHog::builder(url, KEY).v1(true);
-    Box::new(builder.request_timeout(TIMEOUT).build().unwrap())
+    Box::new(builder.request_timeout(timeout).build().unwrap())
 }
 
-fn otlp(url: &str) -> Box<dyn AnyBackend> {
+fn otlp(url: &str, timeout: Duration) -> Box<dyn AnyBackend> {
     let builder = Otlp::builder(url, "example").encoding(OtlpEncoding::Json);
-    Box::new(builder.request_timeout(TIMEOUT).build().unwrap())
+    Box::new(builder.request_timeout(timeout).build().unwrap())
 }
 
-fn matomo(url: &str) -> Box<dyn AnyBackend> {
-    Box::new(Matomo::builder(url, 1).request_timeout(TIMEOUT).build().unwrap())
+fn matomo(url: &str, timeout: Duration) -> Box<dyn AnyBackend> {
+    Box::new(Matomo::builder(url, 1).request_timeout(timeout).build().unwrap())
 }
 
 /// Checks the outcome for PostHog, its v1 endpoint, OTLP and Matomo.
 async fn check(answer: Answer, waits: bool, expected: [&str; 4]) {
-    let found = [
-        send(posthog, answer.clone(), waits).await,
-        send(posthog_v1, answer.clone(), waits).await,
-        send(otlp, answer.clone(), waits).await,
-        send(matomo, answer, waits).await,
-    ];
-    assert_eq!(found, expected);
+    for (number, (backend, expected)) in BACKENDS.into_iter().zip(expected).enumerate() {
+        assert_eq!(send(backend, answer.clone(), waits).await, expected, "backend {number}");
+    }
 }
 
 #[tokio::test]
@@ -213,6 +255,47 @@ async fn an_endless_body_is_not_read() {
 }
 
 #[tokio::test]
+async fn endless_parts_of_a_chunked_body_are_not_read() {
+    let expected = ["ok", "transient", "transient", "transient"];
+    let extension = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2;";
+    check(Answer::Endless(extension, "more=and-more;"), false, expected).await;
+    let trailers = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n";
+    check(Answer::Endless(trailers, "x-more: and-more\r\n"), false, expected).await;
+}
+
+#[tokio::test]
+async fn what_comes_each_minute_does_not_extend_the_timeout() {
+    let partial = ["ok", "transient", "transient", "transient"];
+    for (first, again, expected) in [
+        ("", "HTTP/1.1 102 Processing\r\n\r\n", ["transient"; 4]),
+        ("HTTP/1.1 200 OK\r\n", "x", ["transient"; 4]),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n", "{", partial),
+        ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", "1\r\n{\r\n", partial),
+    ] {
+        for (backend, expected) in BACKENDS.into_iter().zip(expected) {
+            let hostile = Hostile::start(Answer::EachMinute(first, again)).await;
+            let backend = backend(&hostile.url(), 5 * MINUTE);
+            let sent = batch();
+            let mut sending = pin!(backend.send_any(&sent));
+            tokio::select! {
+                result = &mut sending => panic!("it did not wait: {result:?}"),
+                () = hostile.wait_until(|seen| seen.answered > 0) => {}
+            }
+            tokio::time::pause();
+            let began = Instant::now();
+            assert_eq!(outcome(sending.await), expected);
+            assert!((299..=300).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+            let times = hostile.seen().written / again.len();
+            assert!((3..=5).contains(&times), "{times}");
+            tokio::time::resume();
+            backend.close_any();
+            hostile.wait_until(|seen| seen.ended == seen.opened).await;
+            assert_eq!(hostile.seen().opened, 1);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_body_that_does_not_come_is_given_up() {
     let answer = "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{";
     check(Answer::Exactly(answer.to_owned()), true, ["ok", "transient", "transient", "transient"])
@@ -231,6 +314,18 @@ async fn a_success_whose_body_is_cut_off_is_no_confirmation_where_the_body_count
         .await;
     let chunked = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nff\r\n{}";
     check(Answer::ThenCloses(chunked), false, expected).await;
+}
+
+#[tokio::test]
+async fn a_connection_that_is_reset_counts_by_what_arrived() {
+    let whole = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}";
+    check(Answer::ThenResets(whole), false, ["ok", "misconfigured", "ok", "misconfigured"]).await;
+    let expected = ["ok", "transient", "transient", "transient"];
+    check(Answer::ThenResets("HTTP/1.1 200 OK\r\ncontent-length: 90\r\n\r\n{}"), false, expected)
+        .await;
+    check(Answer::ThenResets("HTTP/1.1 200 OK\r\n\r\n"), false, expected).await;
+    check(Answer::ThenResets("HTTP/1.1 200"), false, ["transient"; 4]).await;
+    check(Answer::ThenResets(""), false, ["transient"; 4]).await;
 }
 
 #[tokio::test]
@@ -268,15 +363,29 @@ async fn lengths_that_contradict_each_other_are_no_answer() {
 }
 
 #[tokio::test]
+async fn a_chunk_of_a_wrong_length_ends_the_body() {
+    for length in ["", "-2", "zz", "fffffffffffffffffff"] {
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{length}\r\n{{}}\r\n0\r\n\r\n"
+        );
+        check(Answer::Exactly(answer), false, ["ok", "transient", "transient", "transient"]).await;
+    }
+}
+
+#[tokio::test]
 async fn bytes_after_an_answer_do_not_answer_the_next_request() {
     let forged = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}HTTP/1.1 404 N\r\n\
                   content-length: 0\r\n\r\n";
-    let hostile = Hostile::start(Answer::Exactly(forged.to_owned())).await;
-    let backend = otlp(&hostile.url());
-    for requests in 1..=3 {
-        assert_eq!(outcome(backend.send_any(&batch()).await), "ok");
-        let seen = hostile.seen();
-        assert_eq!((seen.opened, seen.answered), (requests, requests));
+    for (backend, expected) in
+        BACKENDS.into_iter().zip(["ok", "misconfigured", "ok", "misconfigured"])
+    {
+        let hostile = Hostile::start(Answer::Exactly(forged.to_owned())).await;
+        let backend = backend(&hostile.url(), TIMEOUT);
+        for requests in 1..=3 {
+            assert_eq!(outcome(backend.send_any(&batch()).await), expected);
+            let seen = hostile.seen();
+            assert_eq!((seen.opened, seen.answered), (requests, requests));
+        }
     }
 }
 

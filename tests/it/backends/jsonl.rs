@@ -9,7 +9,7 @@ use matrix_analytics::{
     Backend as _, JsonLines, Properties,
     testing::{
         self, DeliveryFailure, ReceivedEvent,
-        contract::{self, BackendHarness, Mode, Promises, UserPropertySupport},
+        contract::{self, BackendHarness, Mode, Promises},
     },
 };
 use serde_json::{Map, Value};
@@ -111,13 +111,13 @@ impl BackendHarness for Harness {
 
     fn promises(&self) -> Promises {
         Promises {
-            modes: &[
+            modes: vec![
                 Mode::Refuse(DeliveryFailure::Misconfigured),
                 Mode::Refuse(DeliveryFailure::Transient),
                 Mode::Stall,
             ],
             added_properties: &[],
-            user_properties: UserPropertySupport::Sent,
+            limitations: &[],
             secrets: &[],
         }
     }

@@ -5,11 +5,18 @@ use std::{
 
 use matrix_analytics::{
     Backend as _, DeliveryError, Matomo, MatomoBuilder, OutgoingEvent, PartialDelivery, Properties,
-    testing,
+    testing::{
+        self, DeliveryFailure, ReceivedEvent,
+        contract::{self, BackendHarness, Limitation, Mode, Promises},
+    },
 };
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
-use crate::support::matomo::{Matomo as Double, StoredEvent};
+use crate::support::{
+    collector::{Answer, Collector, OK},
+    matomo::{Matomo as Double, StoredEvent},
+};
 
 const ID: &str = "9f1c2d7e-0d5e-4c9b-8a53-b6f1d1f1a0aa";
 /// The first 64 bits of the SHA-256 of that ID.
@@ -44,6 +51,145 @@ fn missing(result: Result<(), DeliveryError>) -> PartialDelivery {
         Ok(()) => PartialDelivery::default(),
         Err(DeliveryError::Partial(partial)) => partial,
         Err(error) => panic!("{error:?}"),
+    }
+}
+
+struct Harness {
+    collector: Collector,
+    double: Double,
+    backend: Matomo,
+    limitations: &'static [Limitation],
+}
+
+impl Harness {
+    /// Starts a Matomo, to which a backend with or without a dimension for unique IDs sends.
+    fn start(has_unique_ids: bool) -> Self {
+        const LIMITATIONS: &[Limitation] = &[
+            Limitation::NoUniqueId,
+            Limitation::NoEventOlderThan(Duration::from_secs(86_400)),
+            Limitation::NoFractionOfSecond,
+            Limitation::OnlyTexts {
+                properties: &["half", "mark", "number", "quotes", "unicode"],
+                user_properties: &["app", "first_app"],
+            },
+        ];
+        let double = Double::default();
+        let answering = double.clone();
+        let collector = Collector::start_answering(move |request| {
+            let (status, counts) =
+                answering.track(&serde_json::from_slice(request).unwrap(), false);
+            assert_eq!(status, 200, "an event that Matomo cannot store was sent");
+            counts.to_string().into_bytes()
+        });
+        let builder = Matomo::builder(&collector.url(), 1)
+            .category_property("unicode")
+            .name_property("quotes")
+            .value_property("half")
+            .dimension(1, "mark")
+            .dimension(2, "number")
+            .user_dimension(4, "app")
+            .user_dimension(5, "first_app");
+        let (builder, limitations) = if has_unique_ids {
+            (builder.unique_id_dimension(3), &LIMITATIONS[1..])
+        } else {
+            (builder, LIMITATIONS)
+        };
+        Self { collector, double, backend: builder.build().unwrap(), limitations }
+    }
+}
+
+impl BackendHarness for Harness {
+    type Backend = Matomo;
+
+    fn promises(&self) -> Promises {
+        let mut rejected = PartialDelivery::default();
+        rejected.rejected = 2;
+        let failures = [
+            DeliveryFailure::Misconfigured,
+            DeliveryFailure::Partial(rejected),
+            DeliveryFailure::Rejected,
+            DeliveryFailure::Throttled { retry_after: Some(Duration::from_secs(7)) },
+            DeliveryFailure::TooLarge,
+            DeliveryFailure::Transient,
+            DeliveryFailure::Unauthorized,
+        ];
+        Promises {
+            modes: failures.map(Mode::Refuse).into_iter().chain([Mode::Stall]).collect(),
+            added_properties: &[],
+            limitations: self.limitations,
+            secrets: &[],
+        }
+    }
+
+    fn backend(&self) -> &Matomo {
+        &self.backend
+    }
+
+    async fn was_contacted(&self) -> bool {
+        self.collector.seen().opened > 0
+    }
+
+    async fn received(&self) -> Vec<ReceivedEvent> {
+        self.double.stored().into_iter().map(received).collect()
+    }
+
+    async fn set_mode(&self, mode: Mode) {
+        self.collector.set_answer(match mode {
+            Mode::Refuse(DeliveryFailure::Partial(_)) => {
+                Answer::Body(r#"{"status":"success","tracked":0,"invalid":2}"#)
+            }
+            Mode::Refuse(failure) => Answer::With(match failure {
+                DeliveryFailure::Rejected => "500 Internal Server Error",
+                DeliveryFailure::Throttled { .. } => "429 Too Many\r\nretry-after: 7",
+                DeliveryFailure::TooLarge => "413 Content Too Large",
+                DeliveryFailure::Transient => "502 Bad Gateway",
+                DeliveryFailure::Unauthorized => "401 Unauthorized",
+                _ => "404 Not Found",
+            }),
+            Mode::Stall => Answer::Never,
+            _ => OK,
+        });
+        if mode == Mode::Accept {
+            self.collector.wait_until(|seen| seen.ended >= seen.stalled).await;
+        }
+    }
+
+    async fn stalled(&self) {
+        self.collector.wait_until(|seen| seen.stalled > 0).await;
+    }
+}
+
+fn received(stored: StoredEvent) -> ReceivedEvent {
+    let StoredEvent { visitor, time, category, action, name, value, dimensions } = stored;
+    let dimension = |number: u32| {
+        let escaped = dimensions.get(&number)?;
+        Some(escaped.replace("&quot;", "\"").replace("&#039;", "'").replace("&amp;", "&"))
+    };
+    let texts = |pairs: &[(&str, Option<String>)]| -> Map<String, Value> {
+        let found = pairs.iter().filter_map(|(key, text)| Some((*key, text.clone()?)));
+        found.map(|(key, text)| (key.to_owned(), text.into())).collect()
+    };
+    ReceivedEvent {
+        name: action,
+        uuid: dimension(3).map_or(Uuid::nil(), |id| id.parse().unwrap()),
+        distinct_id: visitor,
+        time: UNIX_EPOCH + Duration::from_secs(time),
+        properties: texts(&[
+            ("unicode", (category != "event").then_some(category)),
+            ("quotes", name),
+            ("half", value.map(|value| value.to_string())),
+            ("mark", dimension(1)),
+            ("number", dimension(2)),
+        ]),
+        set: texts(&[("app", dimension(4))]),
+        set_once: texts(&[("first_app", dimension(5))]),
+    }
+}
+
+#[tokio::test]
+async fn matomo_keeps_the_contract_with_and_without_a_dimension_for_unique_ids() {
+    for has_unique_ids in [false, true] {
+        contract::check(&Harness::start(has_unique_ids)).await;
     }
 }
 

@@ -7,7 +7,7 @@ use matrix_analytics::{
     Backend as _, Batch, DeliveryError, PostHog, PostHogBuildError, Properties,
     testing::{
         self, DeliveryFailure, ReceivedEvent,
-        contract::{self, BackendHarness, Mode, Promises, UserPropertySupport},
+        contract::{self, BackendHarness, Mode, Promises},
     },
 };
 use serde_json::{Map, Value, json};
@@ -68,9 +68,9 @@ impl BackendHarness for Harness {
             Mode::Stall,
         ];
         Promises {
-            modes: &MODES,
+            modes: MODES.to_vec(),
             added_properties: &["$geoip_disable", "$ip", "$lib", "$lib_version"],
-            user_properties: UserPropertySupport::Sent,
+            limitations: &[],
             secrets: &[KEY],
         }
     }
@@ -320,39 +320,10 @@ async fn a_service_that_never_answers_is_a_transient_failure() {
 }
 
 #[test]
-fn invalid_settings_are_refused() {
-    use PostHogBuildError as Error;
-
-    type Check = fn(&Error) -> bool;
-    let url: Check = |error| matches!(error, Error::EndpointUrl(_));
-    let scheme: Check = |error| matches!(error, Error::EndpointScheme);
-    let credentials: Check = |error| matches!(error, Error::EndpointCredentials);
-    let query: Check = |error| matches!(error, Error::EndpointQuery);
-    for (endpoint, is_expected) in [
-        ("", url),
-        ("eu.i.posthog.com", url),
-        ("//eu.i.posthog.com", url),
-        ("http://", url),
-        ("https:///", url),
-        ("https://exa mple.org", url),
-        ("ftp://example.org", scheme),
-        ("file:///tmp/events", scheme),
-        ("data:text/plain,hello", scheme),
-        ("localhost:8000", scheme),
-        ("https://user@example.org", credentials),
-        ("https://user:secret@example.org", credentials),
-        ("https://:secret@example.org", credentials),
-        ("https://example.org/?a=b", query),
-        ("https://example.org?", query),
-        ("https://example.org/#top", query),
-    ] {
-        let error = PostHog::new(endpoint, KEY).unwrap_err();
-        assert!(is_expected(&error), "{endpoint:?}: {error:?}");
-        assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
-    }
+fn a_key_that_is_empty_or_has_control_characters_is_refused() {
     for key in ["", " ", "\t", "phc_\n", "phc_\0key", "phc_\u{85}"] {
         let error = PostHog::new("https://example.org", key).unwrap_err();
-        assert!(matches!(error, Error::ApiKey), "{key:?}: {error:?}");
+        assert!(matches!(error, PostHogBuildError::ApiKey), "{key:?}: {error:?}");
     }
 }
 

@@ -7,7 +7,7 @@ use matrix_analytics::{
     Properties, SentOutcome, UserProperties,
     testing::{
         self, DeliveryFailure, ReceivedEvent,
-        contract::{self, BackendHarness, Mode, Promises, UserPropertySupport},
+        contract::{self, BackendHarness, Mode, Promises},
     },
 };
 use serde_json::{Map, Value, json};
@@ -81,9 +81,9 @@ impl BackendHarness for Harness {
             Mode::Stall,
         ];
         Promises {
-            modes: &MODES,
+            modes: MODES.to_vec(),
             added_properties: &["$geoip_disable", "$ip"],
-            user_properties: UserPropertySupport::Sent,
+            limitations: &[],
             secrets: &[KEY],
         }
     }

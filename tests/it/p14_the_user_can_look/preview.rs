@@ -87,3 +87,31 @@ async fn an_event_that_would_be_dropped_has_the_reason_in_place_of_a_preview() {
     assert_eq!(error.reason(), DropReason::TooLarge);
     assert_eq!(error.to_string(), "the event would be dropped: too_large");
 }
+
+#[cfg(all(feature = "matomo", feature = "otlp"))]
+#[tokio::test]
+async fn every_backend_shows_a_placeholder_for_the_identifier() {
+    use matrix_analytics::{Identity, Matomo, Otlp};
+
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    for (identity, placeholder) in [
+        (Identity::Account, "[analytics ID]"),
+        (Identity::Pseudonym, "[pseudonym]"),
+        (Identity::Anonymous, "[anonymous ID]"),
+    ] {
+        let posthog = PostHog::new("https://posthog.example", "phc_secret").unwrap();
+        let otlp = Otlp::new("https://otlp.example", "app").unwrap();
+        let matomo = Matomo::new("https://matomo.example", 1).unwrap();
+        let mut builder = device.builder();
+        for recipient in [Recipient::new(posthog), Recipient::new(otlp), Recipient::new(matomo)] {
+            builder = builder.backend(recipient.identity(identity));
+        }
+        let analytics = builder.build().await.unwrap();
+        for preview in analytics.preview(&joined()).unwrap() {
+            let quoted = format!(r#""{placeholder}""#);
+            assert!(preview.content.as_str().contains(&quoted), "{}", preview.content.as_str());
+        }
+        eventually(analytics.shutdown(std::time::Duration::ZERO)).await;
+    }
+}

@@ -13,6 +13,8 @@ use tokio::{
 pub(crate) enum Answer {
     /// Reads the request, and answers with this status and these header lines.
     With(&'static str),
+    /// Reads the request, does not accept it, and answers 200 with this body.
+    Body(&'static str),
     /// Reads the request, and answers 200 with this result for each event, as PostHog's v1 endpoint
     /// does.
     Each(&'static str),
@@ -58,6 +60,9 @@ pub(crate) struct ClientSide {
     pub(crate) has_timer: bool,
 }
 
+/// Returns the body of the answer to a request that is accepted.
+type Respond = Arc<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>;
+
 pub(crate) struct Collector {
     pub(crate) address: SocketAddr,
     seen: Arc<watch::Sender<Seen>>,
@@ -66,6 +71,14 @@ pub(crate) struct Collector {
 impl Collector {
     /// Starts the collector on the current runtime, which ends it.
     pub(crate) fn start() -> Self {
+        Self::start_answering(|_request| br#"{"status":1}"#.to_vec())
+    }
+
+    /// Starts a collector that answers the requests that it accepts with what `respond` returns.
+    pub(crate) fn start_answering(
+        respond: impl Fn(&[u8]) -> Vec<u8> + Send + Sync + 'static,
+    ) -> Self {
+        let respond: Respond = Arc::new(respond);
         let socket = TcpSocket::new_v4().unwrap();
         // A small buffer: a client notices soon that its request is not read.
         socket.set_recv_buffer_size(4096).unwrap();
@@ -86,7 +99,7 @@ impl Collector {
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 all_seen.send_modify(|seen| seen.opened += 1);
-                tokio::spawn(serve(stream, all_seen.clone()));
+                tokio::spawn(serve(stream, all_seen.clone(), respond.clone()));
             }
         });
         Self { address, seen }
@@ -148,7 +161,7 @@ impl Collector {
     }
 }
 
-async fn serve(stream: TcpStream, all: Arc<watch::Sender<Seen>>) {
+async fn serve(stream: TcpStream, all: Arc<watch::Sender<Seen>>, respond: Respond) {
     let mut stream = BufStream::new(stream);
     while !stream.fill_buf().await.unwrap_or_default().is_empty() {
         let answer = all.borrow().answer.clone();
@@ -163,14 +176,20 @@ async fn serve(stream: TcpStream, all: Arc<watch::Sender<Seen>>) {
         let Some(request) = read_request(&mut stream).await else {
             break;
         };
-        let takes = !matches!(answer, Answer::Each(result) if !result.contains(r#""ok""#));
-        let (status, body) = match answer {
-            Answer::Each(result) => ("200 OK", result_for_each(&request, result)),
-            Answer::With(status) => (status, br#"{"status":1}"#.to_vec()),
-            Answer::Long(bytes) => ("200 OK", vec![b'x'; bytes]),
-            Answer::HeadFirst | Answer::Never => ("200 OK", br#"{"status":1}"#.to_vec()),
+        let status = if let Answer::With(status) = answer { status } else { "200 OK" };
+        let is_accepted = match answer {
+            Answer::Body(_) => false,
+            Answer::Each(result) => result.contains(r#""ok""#),
+            _ => status.starts_with('2'),
         };
-        if takes && status.starts_with('2') {
+        let body = match answer {
+            Answer::Body(body) => body.as_bytes().to_vec(),
+            Answer::Each(result) => result_for_each(&request, result),
+            Answer::Long(bytes) => vec![b'x'; bytes],
+            _ if is_accepted => respond(&request),
+            _ => Vec::new(),
+        };
+        if is_accepted {
             all.send_modify(|seen| seen.requests.push(request));
         }
         let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n", body.len());

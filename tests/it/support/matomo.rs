@@ -83,6 +83,14 @@ impl Respond for Matomo {
             .headers
             .get("user-agent")
             .is_some_and(|agent| agent.to_str().unwrap().contains("Googlebot"));
+        let (status, counts) = self.track(&body, is_bot);
+        ResponseTemplate::new(status).set_body_json(counts)
+    }
+}
+
+impl Matomo {
+    /// Takes a bulk request, and returns the status and the body of its answer.
+    pub(crate) fn track(&self, body: &Value, is_bot: bool) -> (u16, Value) {
         let (mut stored, mut tracked, mut invalid) = (Vec::new(), 0, 0);
         for one in body["requests"].as_array().into_iter().flatten() {
             let parameters = parameters(one);
@@ -96,13 +104,12 @@ impl Respond for Matomo {
                 Fate::Invalid => invalid += 1,
                 Fate::Fatal => {
                     let counts = json!({ "status": "error", "tracked": tracked, "invalid": 0 });
-                    return ResponseTemplate::new(500).set_body_json(counts);
+                    return (500, counts);
                 }
             }
         }
         self.stored.lock().unwrap().extend(stored);
-        let counts = json!({ "status": "success", "tracked": tracked, "invalid": invalid });
-        ResponseTemplate::new(200).set_body_json(counts)
+        (200, json!({ "status": "success", "tracked": tracked, "invalid": invalid }))
     }
 }
 

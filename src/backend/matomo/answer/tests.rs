@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::backend::http::AnswerBody;
 
 fn outcome(status: u16, body: AnswerBody) -> String {
     let answer = Answer {

@@ -1,6 +1,9 @@
 use std::time::Duration;
 
+use reqwest::StatusCode;
+
 use super::*;
+use crate::backend::http::AnswerBody;
 
 fn outcome(status: u16, retry_after: Option<Duration>, body: AnswerBody) -> String {
     let status = StatusCode::from_u16(status).unwrap();

@@ -41,7 +41,7 @@ pub(in crate::backend::posthog) fn longest_answer(events: usize) -> usize {
 ///
 /// # Errors
 ///
-/// Fails unless `PostHog` says of each event that it has it.
+/// Fails unless PostHog says of each event that it has it.
 pub(in crate::backend::posthog) fn verdict(
     answer: &Answer,
     batch: &Batch,
@@ -64,22 +64,15 @@ pub(in crate::backend::posthog) fn verdict(
 }
 
 fn accepted(answer: &Answer, batch: &Batch) -> Result<(), DeliveryError> {
-    let Answer { status, retry_after, body } = answer;
-    let results = match body {
-        AnswerBody::Incomplete => {
-            return Err(DeliveryError::Transient(HttpError::Incomplete(*status).boxed()));
-        }
-        AnswerBody::TooLong => None,
-        AnswerBody::Whole(bytes) => serde_json::from_slice::<Success>(bytes).ok(),
-    };
-    let Some(Success { results }) = results else {
-        return Err(unreadable(*status));
+    let success = answer.body()?.and_then(|body| serde_json::from_slice(body).ok());
+    let Some(Success { results }) = success else {
+        return Err(unreadable(answer.status));
     };
     let outcomes: Vec<_> = batch.events().map(|event| outcome(&results, event)).collect();
     if outcomes.iter().all(|outcome| *outcome == EventOutcome::Delivered) {
         return Ok(());
     }
-    Err(DeliveryError::PerEvent { outcomes, retry_after: *retry_after })
+    Err(DeliveryError::PerEvent { outcomes, retry_after: answer.retry_after })
 }
 
 /// Returns the error for an answer that does not come from this endpoint.

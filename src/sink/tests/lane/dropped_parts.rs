@@ -1,6 +1,7 @@
 //! P9, P11: what a backend refuses for good is dropped without another attempt, and is counted.
 
 use std::{
+    io::{self, Write},
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -102,4 +103,62 @@ async fn a_backend_that_refuses_every_batch_for_good_gets_fewer_and_fewer_reques
     assert!(most_within(&tries, MINUTE) <= 20);
     let state = rig.lane.lock();
     assert_eq!(state.drops.count(DropReason::Rejected), 5 * tries.len() as u64);
+}
+
+#[tokio::test(start_paused = true)]
+async fn user_properties_leave_although_every_batch_has_a_refused_event() {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let log = seen.clone();
+    let rig = Rig::new(move |batch: &Batch| {
+        let carried = batch.events().any(|event| !event.user_properties().is_empty());
+        log.lock().unwrap().push(carried);
+        Err(partial(0, 1, 0))
+    });
+    let set = |value: &'static str| {
+        let set = Properties::from([("app", value)]);
+        let user = UserProperties { set, set_once: Properties::new() };
+        rig.lane.lock().user.add(&UserUpdate { user, epoch: 1 });
+    };
+    set("desktop");
+    for _ in 0..2 {
+        offer(&rig, 2);
+        rig.run(rig.flush()).await;
+    }
+    set("mobile");
+    offer(&rig, 2);
+    rig.run(rig.flush()).await;
+    assert_eq!(*seen.lock().unwrap(), [true, false, true]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_after_refused_events_is_logged() {
+    let answers = Arc::new(Mutex::new(vec![refused(), partial(0, 1, 0), partial(0, 1, 0)]));
+    let rig = Rig::new(move |_: &Batch| Err(answers.lock().unwrap().pop().unwrap()));
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let subscriber = tracing_subscriber::fmt().with_writer(Arc::new(Log(log.clone()))).finish();
+    let logging = tracing::subscriber::set_default(subscriber);
+    let app = async {
+        for _ in 0..3 {
+            offer(&rig, 2);
+            rig.flush().await;
+        }
+    };
+    rig.run(app).await;
+    drop(logging);
+    let log = String::from_utf8(log.lock().unwrap().clone()).unwrap();
+    let lines = |text: &str| log.lines().filter(|line| line.contains(text)).count();
+    assert_eq!([lines("some events are refused"), lines("status 404")], [1, 1], "{log}");
+}
+
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for &Log {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
