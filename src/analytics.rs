@@ -1,5 +1,8 @@
 //! The handle that an app holds.
 
+#[cfg(feature = "rageshake")]
+mod bug_report;
+pub(crate) mod build_error;
 pub(crate) mod builder;
 mod calls;
 mod claim;

@@ -3,8 +3,12 @@
 pub(crate) mod erasure;
 #[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog"))]
 mod erasure_endpoint;
-#[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog"))]
-mod http;
+#[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog", feature = "rageshake"))]
+#[cfg_attr(
+    not(any(feature = "matomo", feature = "otlp", feature = "posthog")),
+    expect(dead_code, unused_imports, reason = "a bug report has no epochs and no retries")
+)]
+pub(crate) mod http;
 pub(crate) mod identity;
 pub(crate) mod jsonl;
 #[cfg(feature = "matomo")]
@@ -23,6 +27,12 @@ pub(crate) mod unique_names;
 
 use std::{error::Error, fmt, pin::Pin, sync::Arc, time::Duration};
 
+#[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog"))]
+pub use self::erasure_endpoint::{
+    ErasureEndpoint, ErasureEndpointBuildError, ErasureEndpointBuilder,
+};
+#[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog", feature = "rageshake"))]
+pub use self::http::EndpointError;
 #[cfg(feature = "matomo")]
 pub use self::matomo::{Matomo, MatomoBuildError, MatomoBuilder};
 #[cfg(feature = "otlp")]
@@ -37,11 +47,6 @@ pub use self::{
     outcome::EventOutcome,
     partial::PartialDelivery,
     recipient::{LabelError, Party, Recipient},
-};
-#[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog"))]
-pub use self::{
-    erasure_endpoint::{ErasureEndpoint, ErasureEndpointBuildError, ErasureEndpointBuilder},
-    http::EndpointError,
 };
 use crate::event::OutgoingEvent;
 

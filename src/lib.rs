@@ -13,6 +13,7 @@
 #![doc = "[accountability]: guide::accountability"]
 #![doc = "[several purposes]: guide::purposes"]
 #![doc = "[health]: guide::health"]
+#![doc = "[bug reports]: guide::bug_reports"]
 #![doc = "[limits]: guide::limits"]
 #![doc = "[durability]: guide::durability"]
 #![doc = "[features]: guide::features"]
@@ -49,6 +50,14 @@ mod disclosure;
 mod erasure;
 mod history;
 
+// What only the user sends.
+#[cfg(feature = "rageshake")]
+mod bug_report;
+#[cfg(feature = "rageshake")]
+mod rageshake;
+#[cfg(feature = "rageshake")]
+mod recent_logs;
+
 mod json;
 mod locks;
 mod named;
@@ -62,6 +71,7 @@ pub mod guide {
     macro_rules! pages {
         ($($name:ident $file:literal)+) => {$(
             #[doc = "[health]: health\n[measured]: measured\n[privacy]: privacy\n[scale]: scale\n[disclosure]: transparency\n[erasure]: erasure\n"]
+            #[doc = "[features]: features\n[bug reports]: bug_reports\n"]
             #[doc = include_str!(concat!("../docs/", $file))]
             pub mod $name {}
         )+};
@@ -80,6 +90,7 @@ pub mod guide {
         accountability "accountability.md"
         purposes "purposes.md"
         health "health.md"
+        bug_reports "bug-reports.md"
         limits "limits.md"
         durability "durability.md"
         features "features.md"
@@ -101,10 +112,10 @@ pub mod testing;
 #[path = "sink/tests/all.rs"]
 mod sink_tests;
 
+#[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog", feature = "rageshake"))]
+pub use self::backend::EndpointError;
 #[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog"))]
-pub use self::backend::{
-    EndpointError, ErasureEndpoint, ErasureEndpointBuildError, ErasureEndpointBuilder,
-};
+pub use self::backend::{ErasureEndpoint, ErasureEndpointBuildError, ErasureEndpointBuilder};
 #[cfg(feature = "matomo")]
 pub use self::backend::{Matomo, MatomoBuildError, MatomoBuilder};
 #[cfg(feature = "otlp")]
@@ -125,7 +136,8 @@ pub use self::{
 pub use self::{
     analytics::{
         Analytics,
-        builder::{AnalyticsBuilder, BuildError, ELEMENT_EVENT_TYPE},
+        build_error::BuildError,
+        builder::{AnalyticsBuilder, ELEMENT_EVENT_TYPE},
         current::CurrentAnalytics,
         opt_in::OptIn,
         opt_out::OptOut,
@@ -163,6 +175,18 @@ pub use self::{
         stats::{BackendStats, DropReason, QueueStats, Stats},
     },
 };
+#[cfg(feature = "rageshake")]
+pub use self::{
+    bug_report::{
+        BugReport,
+        part::{InvalidPart, ReportPart, ReportPreview},
+    },
+    rageshake::{
+        Rageshake,
+        answer::{Refusal, SubmitError, Submitted},
+    },
+    recent_logs::RecentLogs,
+};
 
 /// The tour, whose code is compiled and run as a test.
 #[cfg(all(doctest, feature = "posthog", feature = "testing"))]
@@ -193,3 +217,9 @@ pub struct Integration;
 #[doc = include_str!("../docs/health.md")]
 #[derive(Debug)]
 pub struct Health;
+
+/// The page about bug reports, whose code is compiled and run as a test.
+#[cfg(all(doctest, feature = "rageshake"))]
+#[doc = include_str!("../docs/bug-reports.md")]
+#[derive(Debug)]
+pub struct BugReportsPage;

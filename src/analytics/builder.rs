@@ -2,37 +2,37 @@
 
 use std::{ffi::OsStr, fmt, sync::Arc, time::Duration};
 
-use matrix_sdk::{Client, StoreError};
+use matrix_sdk::Client;
 use tokio::{runtime::Handle, time::timeout};
 
 use super::{
     Analytics,
+    build_error::BuildError,
     claim::{Claim, RecordKey, Taken},
     consent_record::Decisions,
     erasures::{Erasures, Target},
     shared::{ConsentStores, Shared},
 };
+#[cfg(feature = "rageshake")]
+use crate::recent_logs::RecentLogs;
 use crate::{
-    backend::{
-        Destination, DynBackend, LabelError, Recipient, identity::KnownAs,
-        unique_names::unique_names,
-    },
+    backend::{Destination, DynBackend, Recipient, identity::KnownAs, unique_names::unique_names},
     consent::{
         machine::{Machine, Save, Settings},
-        policy::{InvalidPolicy, Policy},
+        policy::Policy,
         record::Record,
     },
     consent_record::AgreedPolicy,
     disclosure::{Configuration, DisclosedRecipient},
-    event::{InvalidEvent, Properties, UserProperties, unix_time::unix_millis},
+    event::{Properties, UserProperties, unix_time::unix_millis},
     guard::{Detector, Guard, GuardPolicy, TextPolicy},
     history::{History, recorded::Recorded, sent_event::Addressee},
     matrix::{
         account_data::{AccountData, sender::Sender},
-        record_store::{LoadError, RecordStore},
+        record_store::RecordStore,
         session::{self, own_identifiers},
     },
-    sink::{Sink, limits::Limits, queue::QueueError},
+    sink::{Sink, limits::Limits},
 };
 #[cfg(feature = "sqlite")]
 use crate::{
@@ -62,57 +62,6 @@ const LONGEST_HISTORY: usize = 1000;
 const SHORTEST_REQUEST_TIMEOUT: Duration = Duration::from_millis(10);
 const LONGEST_REQUEST_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// The reason why an [`Analytics`] could not be built.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BuildError {
-    /// Another [`Analytics`] for the same user, event type and store is alive in this
-    /// process: clone that one instead.
-    #[error("there is an Analytics for this account and event type already")]
-    AlreadyBuilt,
-    /// The event type is empty, over-long, has white space, a slash or a control
-    /// character, or belongs to the Matrix specification (`m.…`).
-    #[error("the event type cannot be one for analytics")]
-    EventType,
-    /// The local record of this device was written by a newer version of this crate.
-    #[error("the local record was written by a newer version")]
-    NewerRecord,
-    /// There is no Tokio runtime to run the background tasks.
-    #[error("there is no Tokio runtime")]
-    NoRuntime,
-    /// The client is not logged in.
-    #[error("the client has no session")]
-    NoSession,
-    /// The [`policy`](AnalyticsBuilder::policy) names recipients, but not this one.
-    #[error("the policy does not name the label of the recipient {recipient}")]
-    NotInPolicy {
-        /// The name of the recipient.
-        recipient: String,
-    },
-    /// The label of a recipient cannot make its identifiers.
-    #[error(transparent)]
-    Label(#[from] LabelError),
-    /// The [`policy`](AnalyticsBuilder::policy) is invalid.
-    #[error("the policy is invalid")]
-    Policy(#[source] InvalidPolicy),
-    /// The durable queue cannot be used.
-    #[error(transparent)]
-    Queue(#[from] QueueError),
-    /// The local record of this device could not be read. It may hold a withdrawal.
-    #[error("the client's store could not be read")]
-    Store(#[source] StoreError),
-    /// The [`super_properties`](AnalyticsBuilder::super_properties) are invalid.
-    #[error("the super properties are invalid")]
-    SuperProperties(#[source] InvalidEvent),
-    /// The [`user_properties`](AnalyticsBuilder::user_properties) are invalid.
-    #[error("the user properties are invalid")]
-    UserProperties(#[source] InvalidEvent),
-    /// The client's store did not answer in time: the local record could not be read, or an
-    /// [`Analytics`] that was dropped a moment ago is still writing to the store.
-    #[error("the client's store did not answer in time")]
-    StoreTimeout,
-}
-
 /// A builder of an [`Analytics`]; created by [`Analytics::builder`].
 #[must_use = "a builder does nothing until it is built"]
 pub struct AnalyticsBuilder {
@@ -131,15 +80,8 @@ pub struct AnalyticsBuilder {
     do_not_track: bool,
     history: Option<usize>,
     policy: Option<Policy>,
-}
-
-impl From<LoadError> for BuildError {
-    fn from(error: LoadError) -> Self {
-        match error {
-            LoadError::NewerVersion(_) => Self::NewerRecord,
-            LoadError::Store(error) => Self::Store(error),
-        }
-    }
+    #[cfg(feature = "rageshake")]
+    recent_logs: Option<RecentLogs>,
 }
 
 impl fmt::Debug for AnalyticsBuilder {
@@ -170,6 +112,8 @@ impl AnalyticsBuilder {
             do_not_track: is_do_not_track_set(),
             history: None,
             policy: None,
+            #[cfg(feature = "rageshake")]
+            recent_logs: None,
         }
     }
 
@@ -265,6 +209,14 @@ impl AnalyticsBuilder {
     /// asks at most once for each version, even if another client removes the entries.
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = Some(policy);
+        self
+    }
+
+    /// Empties `logs` when the session ends: when the app calls [`Analytics::end_session`], or
+    /// when the homeserver no longer accepts the token.
+    #[cfg(feature = "rageshake")]
+    pub fn recent_logs(mut self, logs: RecentLogs) -> Self {
+        self.recent_logs = Some(logs);
         self
     }
 
@@ -425,6 +377,8 @@ impl AnalyticsBuilder {
             erasures,
         )
         .with_history(history);
+        #[cfg(feature = "rageshake")]
+        let inner = inner.with_recent_logs(self.recent_logs);
         claim.take_over();
         Ok(Analytics::start(inner, self.event_type, claim))
     }

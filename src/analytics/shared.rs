@@ -19,6 +19,8 @@ use crate::{
     matrix::{account_data::AccountData, record_store::RecordStore},
     sink::{Sink, counted::PendingSignal},
 };
+#[cfg(feature = "rageshake")]
+use crate::{consent::state::ClosedReason, recent_logs::RecentLogs};
 
 /// The state behind an `Analytics`. Tasks hold it weakly, because it owns the `Client`.
 pub(crate) struct Shared {
@@ -35,6 +37,8 @@ pub(crate) struct Shared {
     pub(super) history: Option<Arc<History>>,
     pub(super) erasures: Arc<Erasures>,
     pub(super) decisions: Decisions,
+    #[cfg(feature = "rageshake")]
+    recent_logs: Option<RecentLogs>,
     /// Wakes the consent task.
     pub(super) wake: Arc<Notify>,
     /// Wakes the state streams after every transition, and when this is dropped.
@@ -72,6 +76,8 @@ impl Shared {
             history: None,
             erasures: Arc::new(erasures),
             decisions,
+            #[cfg(feature = "rageshake")]
+            recent_logs: None,
             wake: Arc::default(),
             transitions: Arc::default(),
             next_call: AtomicU64::default(),
@@ -80,6 +86,12 @@ impl Shared {
 
     pub(super) fn with_history(mut self, history: Option<Arc<History>>) -> Self {
         self.history = history;
+        self
+    }
+
+    #[cfg(feature = "rageshake")]
+    pub(super) fn with_recent_logs(mut self, logs: Option<RecentLogs>) -> Self {
+        self.recent_logs = logs;
         self
     }
 
@@ -120,6 +132,12 @@ impl Shared {
         }
         self.erasures.follow(&machine);
         self.decisions.follow(&machine);
+        #[cfg(feature = "rageshake")]
+        if let (true, Some(logs)) = (is_wiped, &self.recent_logs)
+            && machine.gate() == GateState::Closed(ClosedReason::SessionEnded)
+        {
+            logs.clear();
+        }
         (result, signal)
     }
 

@@ -9,6 +9,8 @@ mod a_day;
 mod anonymous_statistics;
 mod backends;
 mod bad_input;
+#[cfg(feature = "rageshake")]
+mod bug_reports;
 mod cancellation;
 mod configured_properties;
 mod consent_record;
