@@ -10,7 +10,7 @@ use super::{
     claim::{Claim, RecordKey, Taken},
     consent_record::Decisions,
     erasures::{Erasures, Target},
-    shared::Shared,
+    shared::{Parts, Shared},
 };
 use crate::{
     backend::{
@@ -380,18 +380,18 @@ impl AnalyticsBuilder {
             self.request_timeout,
         );
         let decisions = decisions.await;
-        let inner = Shared::new(
+        let parts = Parts {
             runtime,
-            self.client,
-            machine,
+            client: self.client,
             account_data,
-            records,
+            record_store: records,
             sink,
             configuration,
+            history,
             erasures,
             decisions,
-        )
-        .with_history(history);
+        };
+        let inner = Shared::new(machine, parts);
         claim.take_over();
         Ok(Analytics::start(inner, self.event_type, claim))
     }
