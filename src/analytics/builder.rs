@@ -11,7 +11,7 @@ use super::{
     claim::{Claim, RecordKey, Taken},
     consent_record::Decisions,
     erasures::{Erasures, Target},
-    shared::{ConsentStores, Shared},
+    shared::{Parts, Shared},
 };
 #[cfg(feature = "rageshake")]
 use crate::recent_logs::RecentLogs;
@@ -301,7 +301,7 @@ impl AnalyticsBuilder {
         let names = configuration.recipients.iter().map(|recipient| recipient.name.clone());
         let names_of_backends: Vec<_> = self.recipients.iter().map(|r| r.backend.name()).collect();
         let unique_names = unique_names(&names_of_backends);
-        let targets = Target::take_all(&mut self.recipients, &unique_names, &all_known_as);
+        let targets = Target::take_all(&mut self.recipients, &unique_names);
         #[cfg_attr(not(feature = "sqlite"), expect(unused_mut, reason = "a file may fill it"))]
         let mut erasures = Erasures::new(targets, &self.limits);
         let lanes: Vec<_> = unique_names.iter().zip(&all_known_as).map(lane_name).collect();
@@ -367,18 +367,20 @@ impl AnalyticsBuilder {
             self.request_timeout,
         );
         let decisions = decisions.await;
-        let inner = Shared::new(
+        let parts = Parts {
             runtime,
-            self.client,
-            machine,
-            ConsentStores { account_data, record_store: records, decisions },
+            client: self.client,
+            account_data,
+            record_store: records,
             sink,
             configuration,
+            history,
             erasures,
-        )
-        .with_history(history);
-        #[cfg(feature = "rageshake")]
-        let inner = inner.with_recent_logs(self.recent_logs);
+            decisions,
+            #[cfg(feature = "rageshake")]
+            recent_logs: self.recent_logs,
+        };
+        let inner = Shared::new(machine, parts);
         claim.take_over();
         Ok(Analytics::start(inner, self.event_type, claim))
     }
@@ -396,7 +398,7 @@ fn lane_name((name, known_as): (&String, &KnownAs)) -> String {
 /// Returns `policy` if it is valid and, where it names recipients, names each of these.
 fn checked(policy: Policy, recipients: &[Recipient]) -> Result<Arc<Policy>, BuildError> {
     policy.check().map_err(BuildError::Policy)?;
-    let unnamed = recipients.iter().find(|recipient| !policy.allows(&recipient.name_in_policy()));
+    let unnamed = recipients.iter().find(|recipient| !policy.allows(&recipient.public_label()));
     match unnamed {
         Some(recipient) => Err(BuildError::NotInPolicy { recipient: recipient.shown_name() }),
         None => Ok(Arc::new(policy)),

@@ -46,53 +46,41 @@ pub(crate) struct Shared {
     pub(super) next_call: AtomicU64,
 }
 
-/// The places that keep the decision of the user.
-pub(crate) struct ConsentStores {
-    pub(crate) account_data: AccountData,
-    pub(crate) record_store: RecordStore,
-    pub(crate) decisions: Decisions,
+/// The parts of a [`Shared`], except the machine.
+pub(super) struct Parts {
+    pub(super) runtime: Runtime,
+    pub(super) client: Client,
+    pub(super) account_data: AccountData,
+    pub(super) record_store: RecordStore,
+    pub(super) sink: Sink,
+    pub(super) configuration: Configuration,
+    pub(super) history: Option<Arc<History>>,
+    pub(super) erasures: Erasures,
+    pub(super) decisions: Decisions,
+    #[cfg(feature = "rageshake")]
+    pub(super) recent_logs: Option<RecentLogs>,
 }
 
 impl Shared {
-    pub(crate) fn new(
-        runtime: Runtime,
-        client: Client,
-        machine: Machine,
-        stores: ConsentStores,
-        sink: Sink,
-        configuration: Configuration,
-        erasures: Erasures,
-    ) -> Self {
-        let ConsentStores { account_data, record_store, decisions } = stores;
+    pub(super) fn new(machine: Machine, parts: Parts) -> Self {
         Self {
-            runtime,
-            client,
+            runtime: parts.runtime,
+            client: parts.client,
             machine: Mutex::new(machine),
-            account_data,
-            record_store,
+            account_data: parts.account_data,
+            record_store: parts.record_store,
             save_lock: Arc::default(),
-            sink: Arc::new(sink),
-            configuration,
-            history: None,
-            erasures: Arc::new(erasures),
-            decisions,
+            sink: Arc::new(parts.sink),
+            configuration: parts.configuration,
+            history: parts.history,
+            erasures: Arc::new(parts.erasures),
+            decisions: parts.decisions,
             #[cfg(feature = "rageshake")]
-            recent_logs: None,
+            recent_logs: parts.recent_logs,
             wake: Arc::default(),
             transitions: Arc::default(),
             next_call: AtomicU64::default(),
         }
-    }
-
-    pub(super) fn with_history(mut self, history: Option<Arc<History>>) -> Self {
-        self.history = history;
-        self
-    }
-
-    #[cfg(feature = "rageshake")]
-    pub(super) fn with_recent_logs(mut self, logs: Option<RecentLogs>) -> Self {
-        self.recent_logs = logs;
-        self
     }
 
     pub(crate) fn machine(&self) -> MutexGuard<'_, Machine> {

@@ -65,7 +65,7 @@ impl ErasureRequest {
         self.key
     }
 
-    /// Returns the label of the recipient.
+    /// Returns the label of the recipient, or else its host, or its name.
     #[must_use]
     pub fn recipient(&self) -> &str {
         &self.recipient

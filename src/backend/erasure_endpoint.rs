@@ -41,7 +41,8 @@ use super::{
 /// {"identifier":"9f1c2d7e-…","recipient":"eu.i.posthog.com"}
 /// ```
 ///
-/// `identifier` is the one under which the recipient stores the person, and `recipient` its label.
+/// `identifier` is the one under which the recipient stores the person, and `recipient` its
+/// [label](crate::Recipient::label), or else its host, or its name.
 /// There are no other headers but `content-length`, `accept` and `host`, and no user agent. Each
 /// request has a connection of its own, which is closed after it.
 ///

@@ -168,9 +168,9 @@ impl Recipient {
         Ok(all)
     }
 
-    /// Returns the name by which a policy names this recipient: its label, its host, or its shown
-    /// name.
-    pub(crate) fn name_in_policy(&self) -> String {
+    /// Returns the name by which a policy and an erasure name this recipient: its label, its host,
+    /// or its shown name.
+    pub(crate) fn public_label(&self) -> String {
         self.label.clone().or_else(|| self.backend.host()).unwrap_or_else(|| self.shown_name())
     }
 

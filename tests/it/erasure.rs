@@ -276,7 +276,7 @@ async fn the_time_can_be_chosen() {
     analytics.confirmed().await;
     erasing.endpoint.react(Reaction::Page);
     erasing.erase(&analytics).await;
-    tokio::time::advance(Duration::from_secs(40)).await;
+    tokio::time::advance(Duration::from_millis(40_001)).await;
     eventually(erasing.endpoint.wait_for(2)).await;
     until_settled(&analytics).await;
     assert_eq!(analytics.stats().erasures.failed, [(ErasureCause::Misconfigured, 1)].into());
