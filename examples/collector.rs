@@ -1,4 +1,4 @@
-//! A local server in place of PostHog, which accepts and keeps every request.
+//! A local server in place of PostHog and of rageshake, which accepts and keeps every request.
 
 use std::{
     convert::Infallible,
@@ -92,11 +92,13 @@ async fn answer(
     // A request whose body was cut off does not count.
     if let Ok(body) = request.into_body().collect().await {
         let mut plain = Vec::new();
-        let compressed = body.to_bytes();
-        if GzDecoder::new(&compressed[..]).read_to_end(&mut plain).is_ok() {
-            let mut requests = seen.requests.lock().unwrap_or_else(PoisonError::into_inner);
-            requests.push((path, plain));
+        let body = body.to_bytes();
+        // A bug report is compressed in parts.
+        if GzDecoder::new(&body[..]).read_to_end(&mut plain).is_err() {
+            plain = body.into();
         }
+        let mut requests = seen.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        requests.push((path, plain));
     }
     Ok(Response::new(Full::from(r#"{"status":1}"#)))
 }

@@ -1,5 +1,7 @@
 //! The handle that an app holds.
 
+#[cfg(feature = "rageshake")]
+mod bug_report;
 pub(crate) mod builder;
 mod calls;
 mod claim;

@@ -1,7 +1,11 @@
 //! The [`Backend`] trait, and the backends that come with this crate.
 
-#[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog"))]
-mod http;
+#[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog", feature = "rageshake"))]
+#[cfg_attr(
+    not(any(feature = "matomo", feature = "otlp", feature = "posthog")),
+    expect(dead_code, unused_imports, reason = "a bug report has no epochs and no retries")
+)]
+pub(crate) mod http;
 pub(crate) mod identity;
 pub(crate) mod jsonl;
 #[cfg(feature = "matomo")]
@@ -20,7 +24,7 @@ pub(crate) mod unique_names;
 
 use std::{error::Error, fmt, pin::Pin, sync::Arc, time::Duration};
 
-#[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog"))]
+#[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog", feature = "rageshake"))]
 pub use self::http::EndpointError;
 #[cfg(feature = "matomo")]
 pub use self::matomo::{Matomo, MatomoBuildError, MatomoBuilder};

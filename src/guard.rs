@@ -274,11 +274,19 @@ impl Guard {
         !matches!(self.search().text(text, Context::Anywhere), Ok(None))
     }
 
-    /// Returns `text` with every finding redacted, or `None` if a detector panicked.
-    #[cfg(feature = "testing")]
-    pub(crate) fn redact<'t>(&self, text: &'t str) -> Option<Cow<'t, str>> {
-        let redacted = self.search().text(text, Context::Anywhere).ok()?;
+    /// Returns `text` with every finding redacted, or `None` if a detector panicked. `key` is
+    /// the name that the text has, if any.
+    #[cfg(any(feature = "rageshake", feature = "testing"))]
+    pub(crate) fn redact<'t>(&self, key: Option<&str>, text: &'t str) -> Option<Cow<'t, str>> {
+        let context = key.map_or(Context::Anywhere, |key| Context::under(key, key));
+        let redacted = self.search().text(text, context).ok()?;
         Some(redacted.map_or(Cow::Borrowed(text), |redacted| Cow::Owned(redacted.text)))
+    }
+
+    /// Returns `text` with every finding redacted, or `[redacted]` if a detector panicked.
+    #[cfg(feature = "rageshake")]
+    pub(crate) fn redacted<'t>(&self, key: Option<&str>, text: &'t str) -> Cow<'t, str> {
+        self.redact(key, text).unwrap_or(Cow::Borrowed(kind::REDACTED))
     }
 
     /// Returns the kind of each finding in `text`, in order.

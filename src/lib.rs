@@ -10,6 +10,7 @@
 #![doc = "[privacy]: guide::privacy"]
 #![doc = "[transparency]: guide::transparency"]
 #![doc = "[health]: guide::health"]
+#![doc = "[bug reports]: guide::bug_reports"]
 #![doc = "[limits]: guide::limits"]
 #![doc = "[durability]: guide::durability"]
 #![doc = "[features]: guide::features"]
@@ -44,6 +45,14 @@ mod backend;
 mod disclosure;
 mod history;
 
+// What only the user sends.
+#[cfg(feature = "rageshake")]
+mod bug_report;
+#[cfg(feature = "rageshake")]
+mod rageshake;
+#[cfg(feature = "rageshake")]
+mod recent_logs;
+
 mod json;
 mod locks;
 mod named;
@@ -57,6 +66,7 @@ pub mod guide {
     macro_rules! pages {
         ($($name:ident $file:literal)+) => {$(
             #[doc = "[health]: health\n[measured]: measured\n[privacy]: privacy\n[scale]: scale\n[disclosure]: transparency\n"]
+            #[doc = "[features]: features\n[bug reports]: bug_reports\n"]
             #[doc = include_str!(concat!("../docs/", $file))]
             pub mod $name {}
         )+};
@@ -72,6 +82,7 @@ pub mod guide {
         privacy "privacy.md"
         transparency "transparency.md"
         health "health.md"
+        bug_reports "bug-reports.md"
         limits "limits.md"
         durability "durability.md"
         features "features.md"
@@ -93,7 +104,7 @@ pub mod testing;
 #[path = "sink/tests/all.rs"]
 mod sink_tests;
 
-#[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog"))]
+#[cfg(any(feature = "matomo", feature = "otlp", feature = "posthog", feature = "rageshake"))]
 pub use self::backend::EndpointError;
 #[cfg(feature = "matomo")]
 pub use self::backend::{Matomo, MatomoBuildError, MatomoBuilder};
@@ -146,6 +157,18 @@ pub use self::{
         stats::{BackendStats, DropReason, QueueStats, Stats},
     },
 };
+#[cfg(feature = "rageshake")]
+pub use self::{
+    bug_report::{
+        BugReport,
+        part::{InvalidPart, ReportPart, ReportPreview},
+    },
+    rageshake::{
+        Rageshake,
+        answer::{Refusal, SubmitError, Submitted},
+    },
+    recent_logs::RecentLogs,
+};
 
 /// The tour, whose code is compiled and run as a test.
 #[cfg(all(doctest, feature = "posthog", feature = "testing"))]
@@ -164,3 +187,9 @@ pub struct Integration;
 #[doc = include_str!("../docs/health.md")]
 #[derive(Debug)]
 pub struct Health;
+
+/// The page about bug reports, whose code is compiled and run as a test.
+#[cfg(all(doctest, feature = "rageshake"))]
+#[doc = include_str!("../docs/bug-reports.md")]
+#[derive(Debug)]
+pub struct BugReportsPage;

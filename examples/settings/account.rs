@@ -2,7 +2,7 @@
 
 use std::{error::Error, path::Path, time::Duration};
 
-use matrix_analytics::{Analytics, JsonLines, Party, Recipient, TextPolicy};
+use matrix_analytics::{Analytics, JsonLines, Party, RecentLogs, Recipient, TextPolicy};
 use matrix_analytics_examples::only_event;
 use matrix_sdk::Client;
 use tokio::fs::OpenOptions;
@@ -13,10 +13,12 @@ use crate::{HISTORY, arguments::Arguments, device::Device};
 pub(crate) async fn device(
     arguments: &Arguments,
     client: Client,
+    logs: RecentLogs,
 ) -> Result<Device, Box<dyn Error>> {
     let mut builder = Analytics::builder(client.clone(), &arguments.event_type)
         .text_policy(TextPolicy::Refuse)
         .history(HISTORY)
+        .recent_logs(logs)
         .request_timeout(Duration::from_secs(arguments.request_timeout));
     if let Some(path) = &arguments.events {
         builder = builder.backend(file(path).await?);

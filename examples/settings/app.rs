@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, future::join_all, stream, stream::BoxStream};
+use matrix_analytics::{Rageshake, RecentLogs};
 use ratatui::{Terminal, backend::Backend, crossterm::event::KeyEvent};
 use tokio::{
     sync::mpsc::UnboundedReceiver,
@@ -14,6 +15,7 @@ use crate::{
     device::{Device, act},
     input::Input,
     model::Model,
+    report::{self, Draft},
     update::{Action, Command, update},
     view::view,
 };
@@ -29,16 +31,35 @@ pub(crate) struct App {
     pub(crate) devices: Vec<Device>,
     pub(crate) model: Model,
     /// The actions in progress, which return their results.
-    actions: JoinSet<String>,
+    actions: JoinSet<Done>,
+    logs: RecentLogs,
+    /// The server for bug reports.
+    server: Option<Rageshake>,
+    draft: Option<Draft>,
     changes: stream::SelectAll<BoxStream<'static, ()>>,
 }
 
+/// The result of an action.
+enum Done {
+    Message(String),
+    /// The report was changed, and read again.
+    Draft(Draft),
+}
+
 impl App {
-    pub(crate) fn new(user: String, devices: Vec<Device>) -> Self {
+    pub(crate) fn new(
+        user: String,
+        devices: Vec<Device>,
+        logs: RecentLogs,
+        server: Option<Rageshake>,
+    ) -> Self {
         let changes = devices.iter().map(|device| device.changes().boxed());
         Self {
             model: Model::new(user, devices.iter().map(Device::model).collect()),
             actions: JoinSet::new(),
+            logs,
+            server,
+            draft: None,
             changes: stream::select_all(changes),
             devices,
         }
@@ -106,12 +127,38 @@ impl App {
             shown.preview = device.preview();
             return;
         }
+        let report = match (action, self.draft.take()) {
+            (Action::Report, _) => report::new(&device.analytics, &self.logs),
+            (Action::RemovePart(number), Some(draft)) => draft.without(number),
+            (Action::IncludeUserId, Some(draft)) => draft.with_user_id(&self.model.user),
+            (Action::Submit, draft) => {
+                self.draft = draft;
+                return self.submit();
+            }
+            (_, draft) => {
+                self.draft = draft;
+                self.model.message = "...".to_owned();
+                let (name, action) = (device.name, act(device.analytics.clone(), action));
+                self.actions.spawn(async move {
+                    let result = action.await;
+                    Done::Message(format!("{name}: {result}"))
+                });
+                return;
+            }
+        };
+        self.model.report.clear();
+        self.actions.spawn(async move { Done::Draft(Draft::of(report).await) });
+    }
+
+    /// Submits the report, which the user has seen.
+    fn submit(&mut self) {
+        let (Some(draft), Some(server)) = (&self.draft, &self.server) else {
+            self.model.message = "There is no server for bug reports.".to_owned();
+            return;
+        };
         self.model.message = "...".to_owned();
-        let (name, action) = (device.name, act(device.analytics.clone(), action));
-        self.actions.spawn(async move {
-            let result = action.await;
-            format!("{name}: {result}")
-        });
+        let submission = report::submit(draft.report().clone(), server.clone());
+        self.actions.spawn(async move { Done::Message(submission.await) });
     }
 
     /// Waits until all actions have returned.
@@ -121,8 +168,15 @@ impl App {
         }
     }
 
-    fn report(&mut self, result: Result<String, tokio::task::JoinError>) {
-        self.model.message = result.unwrap_or_else(|error| format!("Failed: {error}"));
+    fn report(&mut self, result: Result<Done, tokio::task::JoinError>) {
+        match result {
+            Ok(Done::Message(message)) => self.model.message = message,
+            Ok(Done::Draft(draft)) => {
+                self.model.report = draft.entries();
+                self.draft = Some(draft);
+            }
+            Err(error) => self.model.message = format!("Failed: {error}"),
+        }
     }
 
     /// Ends the sessions of the devices, and returns what the user has to know.

@@ -33,6 +33,9 @@ pub(crate) struct Arguments {
     /// Append the events to this file; by default, there is no recipient
     #[arg(long, value_name = "FILE", requires = "homeserver")]
     pub(crate) events: Option<PathBuf>,
+    /// Submit bug reports to this rageshake server, such as https://rageshake.example.org/api/submit
+    #[arg(long, value_name = "URL", requires = "homeserver")]
+    pub(crate) bug_reports: Option<String>,
     /// Type of the account-data event that stores the decision
     #[arg(long, value_name = "TYPE", requires = "homeserver", default_value = ELEMENT_EVENT_TYPE)]
     pub(crate) event_type: String,
@@ -62,6 +65,7 @@ mod tests {
             (&["settings", "--homeserver", "http://x", "--user", "a"], false),
             (&["settings", "--user", "a", "--password", "b"], false),
             (&["settings", "--events", "c"], false),
+            (&["settings", "--bug-reports", "http://x"], false),
             (&["settings", "--homeserver", "http://x", "--user", "a", "--password", "b"], true),
         ] {
             assert_eq!(Arguments::try_parse_from(arguments).is_ok(), accepted, "{arguments:?}");

@@ -164,7 +164,12 @@ pub(crate) async fn act(analytics: Analytics, action: Action) -> String {
             Ok(_) => "The homeserver was not asked.".to_owned(),
             Err(error) => format!("The homeserver has not answered: {}.", chain(&error)),
         },
-        Action::Preview => String::new(),
+        // These need more than the device.
+        Action::Preview
+        | Action::Report
+        | Action::RemovePart(_)
+        | Action::IncludeUserId
+        | Action::Submit => String::new(),
     }
 }
 

@@ -3,13 +3,13 @@
 use std::{error::Error, time::Duration};
 
 use matrix_analytics::{
-    Analytics, ELEMENT_EVENT_TYPE, Party, PostHog, Recipient, TextPolicy,
+    Analytics, ELEMENT_EVENT_TYPE, Party, PostHog, Rageshake, RecentLogs, Recipient, TextPolicy,
     testing::AccountDataServer,
 };
 use matrix_analytics_examples::Collector;
 use matrix_sdk::config::SyncSettings;
 
-use crate::{HISTORY, device::Device};
+use crate::{HISTORY, device::Device, recent_logs};
 
 pub(crate) const USER: &str = "@alice:example.org";
 
@@ -18,6 +18,7 @@ pub(crate) const USER: &str = "@alice:example.org";
 pub(crate) struct Embedded {
     pub(crate) homeserver: AccountDataServer,
     pub(crate) collector: Collector,
+    pub(crate) logs: RecentLogs,
 }
 
 impl Embedded {
@@ -25,7 +26,13 @@ impl Embedded {
         Ok(Self {
             homeserver: AccountDataServer::start().await,
             collector: Collector::start().await?,
+            logs: recent_logs(),
         })
+    }
+
+    /// Returns the collector as a server for bug reports, whose form of answer it has.
+    pub(crate) fn rageshake(&self) -> Result<Rageshake, Box<dyn Error>> {
+        Ok(Rageshake::new(&format!("{}/api/submit", self.collector.url()))?)
     }
 
     /// Logs two devices of the user in.
@@ -45,6 +52,7 @@ impl Embedded {
             .backend(recipient)
             .text_policy(TextPolicy::Refuse)
             .history(HISTORY)
+            .recent_logs(self.logs.clone())
             // This is short because a new ID is used only after twice this time.
             .request_timeout(Duration::from_secs(1))
             .build()

@@ -1,5 +1,5 @@
 //! This example is a settings page in a terminal: the switch, the state and its reason, the veto of
-//! a device, counters, what was sent, and what is stored and sent.
+//! a device, counters, what was sent, what is stored and sent, and a bug report.
 //!
 //!     cargo run --example settings
 //!
@@ -19,6 +19,7 @@ mod device;
 mod embedded;
 mod input;
 mod model;
+mod report;
 mod screen;
 #[cfg(test)]
 mod tests;
@@ -30,15 +31,18 @@ use std::{
     error::Error,
     io::{IsTerminal as _, Write as _, stderr, stdout},
     process::ExitCode,
+    time::Duration,
 };
 
 use clap::Parser as _;
+use matrix_analytics::{Rageshake, RecentLogs};
 use matrix_analytics_examples::{LoginError, Session, chain};
+use tracing::{level_filters::LevelFilter, subscriber::set_global_default};
+use tracing_subscriber::{Layer as _, layer::SubscriberExt as _, registry};
 
 use self::{
     app::App,
     arguments::Arguments,
-    device::Device,
     embedded::{Embedded, USER},
     input::inputs,
     screen::Screen,
@@ -69,13 +73,24 @@ async fn run(arguments: &Arguments) -> Result<(), Failure> {
         (&arguments.homeserver, &arguments.user, &arguments.password)
     else {
         let embedded = Embedded::start().await?;
-        return show(USER.to_owned(), embedded.devices().await?).await;
+        install(&embedded.logs)?;
+        let app = App::new(
+            USER.to_owned(),
+            embedded.devices().await?,
+            embedded.logs.clone(),
+            Some(embedded.rageshake()?),
+        );
+        return show(app).await;
     };
+    let server = arguments.bug_reports.as_deref().map(Rageshake::new).transpose();
+    let server = server.map_err(|error| Failure::new(format!("--bug-reports: {error}")))?;
+    let logs = recent_logs();
+    install(&logs)?;
     let session = Session::with_password(homeserver, user, password, "settings").await?;
     let client = session.client.clone();
     let user = client.user_id().map(ToString::to_string).unwrap_or_default();
-    let shown = match account::device(arguments, client).await {
-        Ok(device) => show(user, vec![device]).await,
+    let shown = match account::device(arguments, client, logs.clone()).await {
+        Ok(device) => show(App::new(user, vec![device], logs, server)).await,
         Err(error) => Err(error.into()),
     };
     // Log out even after an error, so that no unused device stays in the user's list.
@@ -84,9 +99,19 @@ async fn run(arguments: &Arguments) -> Result<(), Failure> {
     logged_out.map_err(|error| Failure::new(format!("cannot log out: {}", chain(&error))))
 }
 
+/// Returns the lines for a bug report, of which nothing is kept before `install`.
+fn recent_logs() -> RecentLogs {
+    RecentLogs::new(256 * 1024, Duration::from_secs(3600))
+}
+
+/// Keeps the lines that this process logs from now on, in memory.
+fn install(logs: &RecentLogs) -> Result<(), Box<dyn Error>> {
+    set_global_default(registry().with(logs.clone().with_filter(LevelFilter::INFO)))?;
+    Ok(())
+}
+
 /// Shows the page until the user quits, and ends the sessions of the devices.
-async fn show(user: String, devices: Vec<Device>) -> Result<(), Failure> {
-    let mut app = App::new(user, devices);
+async fn show(mut app: App) -> Result<(), Failure> {
     let shown = on_screen(&mut app).await;
     let lines = app.end().await;
     shown?;

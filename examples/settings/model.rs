@@ -19,6 +19,8 @@ pub(crate) struct Model {
     pub(crate) page: Page,
     /// The number of lines above the screen, on a page that scrolls.
     pub(crate) scroll: usize,
+    /// What the bug report would send.
+    pub(crate) report: Vec<Entry>,
     /// The result of the last key.
     pub(crate) message: String,
     /// The size of the terminal.
@@ -31,6 +33,8 @@ pub(crate) enum Page {
     History,
     Disclosure,
     Preview,
+    /// A bug report before it is submitted.
+    Report,
 }
 
 /// One device of the user.
@@ -67,6 +71,7 @@ impl Model {
             selected: 0,
             page: Page::Settings,
             scroll: 0,
+            report: Vec::new(),
             message: String::new(),
             size: SMALLEST,
         }
@@ -90,6 +95,7 @@ impl Model {
             Page::History => &device.history,
             Page::Disclosure => &device.disclosure,
             Page::Preview => &device.preview,
+            Page::Report => &self.report,
         }
     }
 }

@@ -56,7 +56,9 @@ struct Stage {
 
 impl Stage {
     async fn start(embedded: &Embedded) -> Self {
-        let app = App::new(USER.to_owned(), embedded.devices().await.unwrap());
+        let (devices, logs) = (embedded.devices().await.unwrap(), embedded.logs.clone());
+        let server = embedded.rageshake().unwrap();
+        let app = App::new(USER.to_owned(), devices, logs, Some(server));
         let backend = TestBackend::new(SMALLEST.width, SMALLEST.height);
         Self { app, terminal: Terminal::new(backend).unwrap() }
     }

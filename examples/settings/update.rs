@@ -29,6 +29,12 @@ pub(crate) enum Action {
     Flush,
     Recheck,
     Preview,
+    /// Begin a bug report.
+    Report,
+    /// Remove the part of this number from the report, counted from 0.
+    RemovePart(usize),
+    IncludeUserId,
+    Submit,
 }
 
 /// Applies a key to `model`, and returns what is left to do.
@@ -45,15 +51,22 @@ pub(crate) fn update(model: &mut Model, key: KeyEvent) -> Option<Command> {
     if matches!(key.code, KeyCode::Tab | KeyCode::BackTab) {
         model.selected = (model.selected + 1) % model.devices.len().max(1);
         open(model, model.page);
-        // A preview is made for one device.
-        return (model.page == Page::Preview).then_some(Command::Act(Action::Preview));
+        // A preview and a report are made for one device.
+        return match model.page {
+            Page::Preview => Some(Command::Act(Action::Preview)),
+            Page::Report => Some(Command::Act(Action::Report)),
+            _ => None,
+        };
     }
-    if model.page == Page::Settings {
-        on_settings(model, key.code).map(Command::Act)
-    } else {
+    let action = match model.page {
+        Page::Settings => on_settings(model, key.code),
+        Page::Report => on_report(key.code),
+        _ => None,
+    };
+    if action.is_none() && model.page != Page::Settings {
         scroll(model, key.code);
-        None
     }
+    action.map(Command::Act)
 }
 
 fn on_settings(model: &mut Model, key: KeyCode) -> Option<Action> {
@@ -78,9 +91,22 @@ fn on_settings(model: &mut Model, key: KeyCode) -> Option<Action> {
             open(model, Page::Preview);
             return Some(Action::Preview);
         }
+        KeyCode::Char('b') => {
+            open(model, Page::Report);
+            return Some(Action::Report);
+        }
         _ => {}
     }
     None
+}
+
+fn on_report(key: KeyCode) -> Option<Action> {
+    match key {
+        KeyCode::Char(digit @ '1'..='9') => Some(Action::RemovePart(digit as usize - '1' as usize)),
+        KeyCode::Char('u') => Some(Action::IncludeUserId),
+        KeyCode::Char('s') => Some(Action::Submit),
+        _ => None,
+    }
 }
 
 /// Returns what flipping the switch does, or the reason why it cannot be flipped.

@@ -48,6 +48,7 @@ fn page_title(model: &Model) -> String {
         (Page::History, Some(device)) => (device, "sent events"),
         (Page::Disclosure, Some(device)) => (device, "what is stored and sent"),
         (Page::Preview, Some(device)) => (device, "what the next event would contain"),
+        (Page::Report, Some(device)) => (device, "report a problem"),
     };
     format!("{title}: {page} ({})", device.name)
 }
@@ -55,6 +56,12 @@ fn page_title(model: &Model) -> String {
 /// Returns the keys that have an effect now.
 fn keys_of(model: &Model) -> Vec<String> {
     let other = if model.devices.len() > 1 { "  Tab other device" } else { "" };
+    if model.page == Page::Report {
+        return vec![
+            " 1-9 remove a part  u include my user ID  s submit".to_owned(),
+            format!(" Up Down scroll{other}  Esc back  q quit"),
+        ];
+    }
     if model.page != Page::Settings {
         return vec![format!(" Up Down PgUp PgDn Home End scroll{other}  Esc back  q quit")];
     }
@@ -63,7 +70,7 @@ fn keys_of(model: &Model) -> Vec<String> {
     let veto = if device.is_some_and(|device| device.is_vetoed()) { "lift veto" } else { "veto" };
     vec![
         format!(" Space switch  v {veto}  c capture  f send now  r ask the homeserver{renew}"),
-        format!(" h sent events  d disclosure  p preview{other}  q quit"),
+        format!(" h sent events  d disclosure  p preview  b bug report{other}  q quit"),
     ]
 }
 

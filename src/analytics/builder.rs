@@ -10,6 +10,8 @@ use super::{
     claim::{Claim, RecordKey, Taken},
     shared::Shared,
 };
+#[cfg(feature = "rageshake")]
+use crate::recent_logs::RecentLogs;
 use crate::{
     backend::{
         Destination, DynBackend, LabelError, Recipient, identity::KnownAs,
@@ -117,6 +119,8 @@ pub struct AnalyticsBuilder {
     request_timeout: Duration,
     do_not_track: bool,
     history: Option<usize>,
+    #[cfg(feature = "rageshake")]
+    recent_logs: Option<RecentLogs>,
 }
 
 impl From<LoadError> for BuildError {
@@ -155,6 +159,8 @@ impl AnalyticsBuilder {
             request_timeout: Duration::from_secs(10),
             do_not_track: is_do_not_track_set(),
             history: None,
+            #[cfg(feature = "rageshake")]
+            recent_logs: None,
         }
     }
 
@@ -234,6 +240,14 @@ impl AnalyticsBuilder {
     /// confirmed, at a veto of this device, and at the end of the session.
     pub fn history(mut self, events: usize) -> Self {
         self.history = Some(events.clamp(1, LONGEST_HISTORY));
+        self
+    }
+
+    /// Empties `logs` when the session ends: when the app calls [`Analytics::end_session`], or
+    /// when the homeserver no longer accepts the token.
+    #[cfg(feature = "rageshake")]
+    pub fn recent_logs(mut self, logs: RecentLogs) -> Self {
+        self.recent_logs = Some(logs);
         self
     }
 
@@ -361,6 +375,8 @@ impl AnalyticsBuilder {
         let inner =
             Shared::new(runtime, self.client, machine, account_data, records, sink, configuration)
                 .with_history(history);
+        #[cfg(feature = "rageshake")]
+        let inner = inner.with_recent_logs(self.recent_logs);
         claim.take_over();
         Ok(Analytics::start(inner, self.event_type, claim))
     }

@@ -19,6 +19,8 @@ use crate::{
     matrix::{account_data::AccountData, record_store::RecordStore},
     sink::{Sink, counted::PendingSignal},
 };
+#[cfg(feature = "rageshake")]
+use crate::{consent::state::ClosedReason, recent_logs::RecentLogs};
 
 /// The state behind an `Analytics`. Tasks hold it weakly, because it owns the `Client`.
 pub(crate) struct Shared {
@@ -33,6 +35,8 @@ pub(crate) struct Shared {
     pub(crate) sink: Arc<Sink>,
     pub(super) configuration: Configuration,
     pub(super) history: Option<Arc<History>>,
+    #[cfg(feature = "rageshake")]
+    recent_logs: Option<RecentLogs>,
     /// Wakes the consent task.
     pub(super) wake: Arc<Notify>,
     /// Wakes the state streams after every transition, and when this is dropped.
@@ -60,6 +64,8 @@ impl Shared {
             sink: Arc::new(sink),
             configuration,
             history: None,
+            #[cfg(feature = "rageshake")]
+            recent_logs: None,
             wake: Arc::default(),
             transitions: Arc::default(),
             next_call: AtomicU64::default(),
@@ -68,6 +74,12 @@ impl Shared {
 
     pub(super) fn with_history(mut self, history: Option<Arc<History>>) -> Self {
         self.history = history;
+        self
+    }
+
+    #[cfg(feature = "rageshake")]
+    pub(super) fn with_recent_logs(mut self, logs: Option<RecentLogs>) -> Self {
+        self.recent_logs = logs;
         self
     }
 
@@ -105,6 +117,12 @@ impl Shared {
         // After the gate is shut: nothing may delay that.
         if let (true, Some(history)) = (is_wiped, &self.history) {
             history.wipe(machine.epoch());
+        }
+        #[cfg(feature = "rageshake")]
+        if let (true, Some(logs)) = (is_wiped, &self.recent_logs)
+            && machine.gate() == GateState::Closed(ClosedReason::SessionEnded)
+        {
+            logs.clear();
         }
         (result, signal)
     }

@@ -17,16 +17,17 @@ use reqwest::{Body, Client, Response, StatusCode, Url, header::HeaderMap};
 use tokio::sync::watch;
 
 pub use self::endpoint::EndpointError;
-use self::exchange::Exchange;
 pub(super) use self::{
-    answer::{Answer, AnswerBody},
+    answer::Answer,
     endpoint::{endpoint_url, host_of},
-    settings::HttpSettings,
 };
+pub(crate) use self::{answer::AnswerBody, exchange::Exchange, settings::HttpSettings};
+#[cfg(feature = "rageshake")]
+pub(crate) use self::{endpoint::whole_url, exchange::PIECE};
 use crate::backend::{BoxError, DeliveryError};
 
 /// The longest response body that is read to its end by default, in bytes.
-pub(super) const LONGEST_ANSWER: usize = 64 * 1024;
+pub(crate) const LONGEST_ANSWER: usize = 64 * 1024;
 
 /// The client of one backend, and the earlier clients whose connections are closing.
 pub(super) struct HttpClient {
@@ -141,7 +142,7 @@ impl HttpClient {
 
 /// Reads the body of a response, so that its connection can be reused. If the body is longer
 /// than `longest` bytes or incomplete, the connection is closed, and the status still counts.
-async fn read_body(mut response: Response, longest: usize) -> AnswerBody {
+pub(crate) async fn read_body(mut response: Response, longest: usize) -> AnswerBody {
     let mut body = Vec::new();
     loop {
         match response.chunk().await {

@@ -65,7 +65,7 @@ impl GuardProbe {
     /// Panics if a detector panics.
     #[must_use]
     pub fn redact<'t>(&self, text: &'t str) -> Cow<'t, str> {
-        self.guard.redact(text).unwrap_or_else(|| panic!("a detector panicked"))
+        self.guard.redact(None, text).unwrap_or_else(|| panic!("a detector panicked"))
     }
 
     /// Returns the kind of each finding in `text`, in order.

@@ -7,6 +7,8 @@
 mod a_day;
 mod backends;
 mod bad_input;
+#[cfg(feature = "rageshake")]
+mod bug_reports;
 mod cancellation;
 mod configured_properties;
 mod crash_points;

@@ -90,6 +90,27 @@ fn q_and_ctrl_c_quit_even_if_the_terminal_is_too_small_and_no_other_key_acts_the
 }
 
 #[test]
+fn a_bug_report_is_begun_on_the_settings_and_changed_and_submitted_on_its_own_page() {
+    let mut model = model();
+    for key in ['s', 'u', '1'] {
+        assert_eq!(update(&mut model, char(key)), None);
+    }
+    assert_eq!(update(&mut model, char('b')), Some(Command::Act(Action::Report)));
+    assert_eq!(model.page, Page::Report);
+    for (pressed, action) in [
+        (char('1'), Action::RemovePart(0)),
+        (char('9'), Action::RemovePart(8)),
+        (char('u'), Action::IncludeUserId),
+        (char('s'), Action::Submit),
+        (key(KeyCode::Tab), Action::Report),
+    ] {
+        assert_eq!(update(&mut model, pressed), Some(Command::Act(action)));
+    }
+    assert_eq!(update(&mut model, key(KeyCode::Esc)), None);
+    assert_eq!(model.page, Page::Settings);
+}
+
+#[test]
 fn a_key_with_a_modifier_is_not_the_key() {
     for modifier in [KeyModifiers::CONTROL, KeyModifiers::ALT] {
         assert_eq!(update(&mut model(), KeyEvent::new(KeyCode::Char(' '), modifier)), None);

@@ -29,7 +29,7 @@ fn a_terminal_that_is_too_small_shows_how_large_it_has_to_be() {
 
 #[test]
 fn every_page_can_be_drawn_at_every_size() {
-    for page in [Page::Settings, Page::History, Page::Disclosure, Page::Preview] {
+    for page in [Page::Settings, Page::History, Page::Disclosure, Page::Preview, Page::Report] {
         for (width, height) in [(1, 1), (80, 1), (1, 24), (80, 24), (81, 25), (200, 60)] {
             let mut model = model();
             model.page = page;

@@ -57,11 +57,29 @@ async fn a_script_of_keys_shows_the_stored_screens() {
     stage.press(char('c')).await;
     stage.check("10-not-captured");
 
+    // A bug report has nothing to do with the switch, which is off.
+    stage.press(char('b')).await;
+    stage.check("11-report");
+    stage.press(char('u')).await;
+    stage.check("12-report-with-user-id");
+    stage.press(char('6')).await;
+    stage.press(char('3')).await;
+    stage.check("13-report-without-parts");
+    assert_eq!(embedded.collector.requests().len(), 1);
+    stage.press(char('s')).await;
+    assert_eq!(stage.app.model.message, "Submitted. Thank you.");
+    let (request, body) = embedded.collector.requests().pop().unwrap();
+    assert_eq!(request, "POST /api/submit");
+    let body = String::from_utf8_lossy(&body);
+    assert!(body.contains("settings-example") && !body.contains(USER), "{body}");
+    assert!(!body.contains("A problem with the settings page"), "{body}");
+    stage.press(key(KeyCode::Esc)).await;
+
     assert_eq!(stage.press(char('q')).await, Some(Command::Quit));
     let ended = stage.app.end().await;
     assert_eq!(ended[0], "Phone: 2 captured, 2 delivered, 0 dropped");
     assert_eq!(ended[1], "Laptop: 1 captured, 0 delivered, 1 dropped");
-    assert_eq!(embedded.collector.requests().len(), 1);
+    assert_eq!(embedded.collector.requests().len(), 2);
 }
 
 #[tokio::test]

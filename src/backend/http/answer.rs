@@ -19,7 +19,7 @@ pub(in crate::backend) struct Answer {
 }
 
 /// The body of a response.
-pub(in crate::backend) enum AnswerBody {
+pub(crate) enum AnswerBody {
     /// It ended before it was complete.
     Incomplete,
     /// It has more bytes than are read.

@@ -36,7 +36,24 @@ pub(in crate::backend) fn endpoint_url(
     path: &[&str],
     wrong_ends: &[&str],
 ) -> Result<Url, EndpointError> {
-    let mut url = Url::parse(endpoint).map_err(|error| EndpointError::Url(error.into()))?;
+    let mut url = whole_url(endpoint)?;
+    let base = url.path().trim_end_matches('/');
+    if wrong_ends.iter().any(|end| base.ends_with(end)) {
+        return Err(EndpointError::Path);
+    }
+    if let Ok(mut segments) = url.path_segments_mut() {
+        segments.pop_if_empty().extend(path);
+    }
+    Ok(url)
+}
+
+/// Returns the URL `endpoint`, to which nothing is appended.
+///
+/// # Errors
+///
+/// Fails if `endpoint` cannot be a URL to post to.
+pub(crate) fn whole_url(endpoint: &str) -> Result<Url, EndpointError> {
+    let url = Url::parse(endpoint).map_err(|error| EndpointError::Url(error.into()))?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err(EndpointError::Scheme);
     }
@@ -45,13 +62,6 @@ pub(in crate::backend) fn endpoint_url(
     }
     if url.query().is_some() || url.fragment().is_some() {
         return Err(EndpointError::Query);
-    }
-    let base = url.path().trim_end_matches('/');
-    if wrong_ends.iter().any(|end| base.ends_with(end)) {
-        return Err(EndpointError::Path);
-    }
-    if let Ok(mut segments) = url.path_segments_mut() {
-        segments.pop_if_empty().extend(path);
     }
     Ok(url)
 }

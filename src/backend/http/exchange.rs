@@ -7,11 +7,13 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_core::Stream;
+use futures_util::stream;
 use http_body::{Frame, SizeHint};
 use tokio::sync::watch;
 
 /// The size of the pieces that the HTTP library gets a body in, in bytes: one TLS record.
-pub(super) const PIECE: usize = 16 * 1024;
+pub(crate) const PIECE: usize = 16 * 1024;
 
 /// A request that is cut when this value is dropped.
 ///
@@ -21,7 +23,7 @@ pub(super) const PIECE: usize = 16 * 1024;
 /// takes as long as the operating system allows. If the *body* fails instead, the task
 /// drops the connection at once, together with its buffer. A cut therefore fails the body
 /// first, and the future of the request is dropped with the body.
-pub(super) struct Exchange<F: Future + Send + 'static> {
+pub(crate) struct Exchange<F: Future + Send + 'static> {
     shared: Arc<Shared>,
     /// `None` once there is a response.
     request: Option<Pin<Box<F>>>,
@@ -35,13 +37,29 @@ impl<F: Future + Send + 'static> Exchange<F> {
         in_use: watch::Receiver<()>,
         send: impl FnOnce(CuttableBody) -> F,
     ) -> Self {
+        let length = whole.len();
+        let starts = (0..length).step_by(PIECE);
+        let pieces = starts.map(move |start| whole.slice(start..length.min(start + PIECE)));
+        Self::streamed(length as u64, stream::iter(pieces), in_use, send)
+    }
+
+    /// Makes the request that sends `pieces`, which can be made while they are sent: each is polled
+    /// for after the previous one is written. The request fails unless they have `length` bytes
+    /// in all.
+    pub(crate) fn streamed(
+        length: u64,
+        pieces: impl Stream<Item = Bytes> + Send + Sync + 'static,
+        in_use: watch::Receiver<()>,
+        send: impl FnOnce(CuttableBody) -> F,
+    ) -> Self {
         let shared = Arc::<Shared>::default();
-        let body = CuttableBody { rest: whole, shared: shared.clone(), in_use };
+        let pieces = Box::pin(pieces);
+        let body = CuttableBody { left: length, pieces, shared: shared.clone(), in_use };
         Self { shared, request: Some(Box::pin(send(body))) }
     }
 
     /// Waits for the response. Must be called only once.
-    pub(super) async fn answer(&mut self) -> F::Output {
+    pub(crate) async fn answer(&mut self) -> F::Output {
         match &mut self.request {
             Some(request) => {
                 let answer = request.await;
@@ -113,15 +131,17 @@ impl Shared {
 ///
 /// The connection gets the next piece only after it has written the previous one. It
 /// therefore keeps polling the body, and has little left to write after a cut.
-pub(super) struct CuttableBody {
-    rest: Bytes,
+pub(crate) struct CuttableBody {
+    /// The number of bytes in the pieces that are still to come.
+    left: u64,
+    pieces: Pin<Box<dyn Stream<Item = Bytes> + Send + Sync>>,
     shared: Arc<Shared>,
     in_use: watch::Receiver<()>,
 }
 
 #[derive(Debug, thiserror::Error)]
 #[error("the request was cut")]
-pub(super) struct RequestCut;
+pub(crate) struct RequestCut;
 
 impl http_body::Body for CuttableBody {
     type Data = Bytes;
@@ -134,33 +154,35 @@ impl http_body::Body for CuttableBody {
         if self.is_end_stream() {
             return Poll::Ready(None);
         }
-        {
-            let mut progress = self.shared.lock();
+        let this = &mut *self;
+        let bytes = {
+            let mut progress = this.shared.lock();
             progress.waiting = None;
             if progress.cut {
                 return Poll::Ready(Some(Err(RequestCut)));
             }
-            if progress.piece_out {
+            let next =
+                if progress.piece_out { Poll::Pending } else { this.pieces.as_mut().poll_next(cx) };
+            let Poll::Ready(next) = next else {
                 progress.waiting = Some(cx.waker().clone());
                 return Poll::Pending;
-            }
+            };
+            let fitting = next.filter(|bytes| bytes.len() as u64 <= this.left);
+            let Some(bytes) = fitting else { return Poll::Ready(Some(Err(RequestCut))) };
             progress.piece_out = true;
-        }
-        let length = self.rest.len().min(PIECE);
-        let piece = Piece {
-            bytes: self.rest.split_to(length),
-            shared: self.shared.clone(),
-            _in_use: self.in_use.clone(),
+            bytes
         };
+        this.left -= bytes.len() as u64;
+        let piece = Piece { bytes, shared: this.shared.clone(), _in_use: this.in_use.clone() };
         Poll::Ready(Some(Ok(Frame::data(Bytes::from_owner(piece)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty()
+        self.left == 0
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.rest.len() as u64)
+        SizeHint::with_exact(self.left)
     }
 }
 

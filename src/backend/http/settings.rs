@@ -1,4 +1,4 @@
-//! The HTTP settings of a backend, and the client that follows them.
+//! The HTTP settings of an app, and the client that follows them.
 
 use std::time::Duration;
 
@@ -7,21 +7,27 @@ use reqwest::{Certificate, Client, ClientBuilder, Proxy, redirect, retry};
 /// How long a request may take by default.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long sent data may stay unacknowledged before the connection is given up. This
-/// also bounds how long a closing connection waits for a service that does not read.
-#[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+/// How long sent data may stay unacknowledged by default.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(5);
 
-/// What an app can choose about the requests of an HTTP backend.
+/// The choices of an app about the requests to one service.
 ///
 /// Everything else is the same for all of them: see [`HttpSettings::client`].
-pub(in crate::backend) struct HttpSettings {
+#[derive(Clone)]
+pub(crate) struct HttpSettings {
     /// The proxies. A request uses the first one that applies to its URL.
     proxies: Vec<Proxy>,
     /// The certificates that are trusted in addition to those of the system.
     root_certificates: Vec<Certificate>,
     /// How long a request may take, from the connection to the end of the response.
     pub(in crate::backend) timeout: Duration,
+    /// How long sent data may stay unacknowledged before the connection is given up. This
+    /// also bounds how long a closing connection waits for a service that does not read.
+    #[cfg_attr(
+        not(any(target_os = "android", target_os = "fuchsia", target_os = "linux")),
+        expect(dead_code, reason = "other systems have no such setting")
+    )]
+    pub(crate) unacknowledged: Duration,
     /// Whether the body of a request is compressed.
     #[cfg(feature = "gzip")]
     pub(in crate::backend) gzip: bool,
@@ -33,6 +39,7 @@ impl Default for HttpSettings {
             proxies: Vec::new(),
             root_certificates: Vec::new(),
             timeout: REQUEST_TIMEOUT,
+            unacknowledged: UNACKNOWLEDGED,
             #[cfg(feature = "gzip")]
             gzip: true,
         }
@@ -50,11 +57,11 @@ impl HttpSettings {
         }
     }
 
-    pub(in crate::backend) fn add_proxy(&mut self, proxy: Proxy) {
+    pub(crate) fn add_proxy(&mut self, proxy: Proxy) {
         self.proxies.push(proxy);
     }
 
-    pub(in crate::backend) fn add_root_certificate(&mut self, certificate: Certificate) {
+    pub(crate) fn add_root_certificate(&mut self, certificate: Certificate) {
         self.root_certificates.push(certificate);
     }
 
@@ -77,7 +84,7 @@ impl HttpSettings {
     /// # Errors
     ///
     /// Fails if the TLS library does not accept the certificates, or finds none.
-    pub(super) fn client(&self) -> Result<Client, reqwest::Error> {
+    pub(crate) fn client(&self) -> Result<Client, reqwest::Error> {
         let builder = Client::builder()
             .no_proxy()
             .redirect(redirect::Policy::none())
@@ -101,7 +108,7 @@ impl HttpSettings {
         #[cfg(target_os = "android")]
         let builder = builder.tls_certs_only(mozilla_certificates()?.into_iter().chain(added));
         #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
-        let builder = builder.tcp_user_timeout(UNACKNOWLEDGED);
+        let builder = builder.tcp_user_timeout(self.unacknowledged);
         let mut proxies = self.proxies.clone();
         if !proxies.is_empty() {
             // reqwest connects directly if no proxy applies, and a proxy whose scheme it does not

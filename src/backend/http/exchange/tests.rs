@@ -6,6 +6,7 @@ use hyper::{Request, Response, body::Incoming, client::conn::http1};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncReadExt as _, DuplexStream},
+    sync::mpsc,
     task::JoinHandle,
 };
 
@@ -49,6 +50,53 @@ async fn a_body_is_sent_in_pieces_each_after_the_previous_one_is_written() {
     assert_eq!(sent, whole(bytes));
     drop(body);
     assert!(in_use.is_closed());
+}
+
+/// Returns a body of `length` bytes, the sender of its pieces, and its request.
+fn streamed(
+    length: u64,
+) -> (CuttableBody, mpsc::Sender<Bytes>, Exchange<std::future::Pending<()>>) {
+    let (sender, mut pieces) = mpsc::channel(1);
+    let pieces = stream::poll_fn(move |cx| pieces.poll_recv(cx));
+    let mut body = None;
+    let in_use = watch::Sender::new(()).subscribe();
+    let exchange = Exchange::streamed(length, pieces, in_use, |made| {
+        body = Some(made);
+        std::future::pending()
+    });
+    (body.unwrap(), sender, exchange)
+}
+
+#[tokio::test]
+async fn pieces_that_are_made_while_they_are_sent_end_with_the_length_or_in_an_error() {
+    let (mut body, sender, _exchange) = streamed(3);
+    assert_eq!(body.size_hint().exact(), Some(3));
+    assert!(poll!(pin!(next_piece(&mut body))).is_pending());
+    sender.send(Bytes::from_static(b"ab")).await.unwrap();
+    assert_eq!(next_piece(&mut body).await.unwrap().unwrap(), "ab");
+    sender.send(Bytes::from_static(b"c")).await.unwrap();
+    assert_eq!(next_piece(&mut body).await.unwrap().unwrap(), "c");
+    assert!(next_piece(&mut body).await.is_none());
+
+    for (length, is_first_taken) in [(3, true), (1, false)] {
+        let (mut body, sender, _exchange) = streamed(length);
+        sender.send(Bytes::from_static(b"ab")).await.unwrap();
+        drop(sender);
+        assert_eq!(next_piece(&mut body).await.unwrap().is_ok(), is_first_taken);
+        assert!(next_piece(&mut body).await.unwrap().is_err(), "{length}");
+    }
+}
+
+#[tokio::test]
+async fn a_cut_wakes_a_connection_that_waits_for_a_piece_to_be_made() {
+    let (mut body, _sender, exchange) = streamed(3);
+    let connection = tokio::spawn(async move { next_piece(&mut body).await });
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    assert!(!connection.is_finished());
+    drop(exchange);
+    assert!(connection.await.unwrap().unwrap().is_err());
 }
 
 #[tokio::test]
