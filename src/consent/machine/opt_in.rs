@@ -209,11 +209,12 @@ impl Machine {
         now: Instant,
     ) {
         if plan.change().outcome() == *seen {
-            return if plan.is_minted {
-                self.opt_in_wrote(plan, now)
+            if plan.is_minted {
+                self.opt_in_wrote(plan, now);
             } else {
-                self.opt_in_confirmed(asked_at, seen, &plan, now)
-            };
+                self.opt_in_confirmed(asked_at, seen, &plan, now);
+            }
+            return;
         }
         if self.is_proof(asked_at, seen) && self.server.on_server.as_ref() == Some(seen) {
             // The account is as it was when the plan was made.
