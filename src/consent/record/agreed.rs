@@ -198,5 +198,9 @@ mod tests {
         withdrawn.epoch += 1;
         assert_eq!(Record::merge(&base, &mine, &withdrawn).agreed, None);
         assert_eq!(Record::merge(&base, &withdrawn, &mine).agreed, None);
+        // Also one under an ID that is no longer remembered.
+        other.agreed = None;
+        other.agree_here(&id("c"), Some(&agreement("3", 9)));
+        assert_eq!(Record::merge(&base, &other, &withdrawn).agreed, None);
     }
 }
