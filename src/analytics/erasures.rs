@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     analytics_id::AnalyticsId,
-    backend::{ErasureError, ErasureRequest, Recipient, erasure::DynErasure, identity::KnownAs},
+    backend::{ErasureError, ErasureRequest, Recipient, erasure::DynErasure},
     consent::machine::Machine,
     erasure::{
         ledger::{Address, Ledger, Next, Now, Try},
@@ -33,19 +33,11 @@ pub(super) struct Target {
 
 impl Target {
     /// Takes the erasures of `recipients`, whose backends have these unique names.
-    pub(super) fn take_all(
-        recipients: &mut [Recipient],
-        unique_names: &[String],
-        all_known_as: &[KnownAs],
-    ) -> Vec<Self> {
-        let all = recipients.iter_mut().zip(unique_names).zip(all_known_as).enumerate();
-        all.filter_map(|(lane, ((recipient, backend), known_as))| {
+    pub(super) fn take_all(recipients: &mut [Recipient], unique_names: &[String]) -> Vec<Self> {
+        let all = recipients.iter_mut().zip(unique_names).enumerate();
+        all.filter_map(|(lane, (recipient, backend))| {
             let erasure = recipient.erasure.take()?;
-            let label = match known_as.label.as_str() {
-                "" => recipient.shown_name(),
-                label => label.to_owned(),
-            };
-            let address = Address { backend: backend.clone(), label };
+            let address = Address { backend: backend.clone(), label: recipient.shown_label() };
             Some(Self { lane, address, erasure })
         })
         .collect()

@@ -184,6 +184,14 @@ impl Recipient {
         self.identity.unwrap_or_else(|| self.backend.default_identity())
     }
 
+    /// Returns the label that may be shown and sent: that of the app, or the host, or the name.
+    ///
+    /// Not the default label of the backend, which can hold a key.
+    pub(crate) fn shown_label(&self) -> String {
+        let label = self.label.clone().or_else(|| self.backend.host());
+        label.unwrap_or_else(|| self.shown_name())
+    }
+
     /// Returns the declared name, or that of the backend.
     pub(crate) fn shown_name(&self) -> String {
         self.declared.name.clone().unwrap_or_else(|| self.backend.name().to_owned())
