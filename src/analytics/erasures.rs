@@ -37,8 +37,7 @@ impl Target {
         let all = recipients.iter_mut().zip(unique_names).enumerate();
         all.filter_map(|(lane, (recipient, backend))| {
             let erasure = recipient.erasure.take()?;
-            let label = recipient.public_label();
-            let address = Address { backend: backend.clone(), label };
+            let address = Address { backend: backend.clone(), label: recipient.public_label() };
             Some(Self { lane, address, erasure })
         })
         .collect()

@@ -65,7 +65,7 @@ impl ErasureRequest {
         self.key
     }
 
-    /// Returns the label of the recipient, or else its host, or its name.
+    /// Returns the label of the recipient, as the app set it; its host or its name, if it has none.
     #[must_use]
     pub fn recipient(&self) -> &str {
         &self.recipient

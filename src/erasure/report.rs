@@ -10,7 +10,7 @@ use crate::{backend::ErasureError, event::unix_time, named::named};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct ErasureReceipt {
-    /// The label of the recipient.
+    /// The label of the recipient, as the app set it; its host or its name, if it has none.
     pub recipient: String,
     /// When the user withdrew.
     #[serde(serialize_with = "rfc3339")]

@@ -171,7 +171,7 @@ async fn a_failure_is_reported_by_a_later_process() {
     analytics.confirmed().await;
     on_disk.erasing.world.server.fail_all(Fault::ResetBefore);
     on_disk.erasing.erase(&analytics).await;
-    tokio::time::advance(Duration::from_secs(10 * 60)).await;
+    tokio::time::advance(Duration::from_secs(10 * 60 + 1)).await;
     until_settled(&analytics).await;
     on_disk.end(analytics).await;
     let analytics = start().await;
