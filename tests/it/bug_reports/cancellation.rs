@@ -50,8 +50,6 @@ async fn no_request_goes_on_after_a_drop_at_any_point() {
     // Connections are accepted in their order, so the last one shows that all are known.
     server.wait_until(|seen| seen.opened > 0 && seen.ended == seen.opened).await;
     let seen = server.seen();
-    let incomplete = seen.opened - seen.bodies.len();
-    assert!(incomplete > 5, "{polls} polls, {} opened, {incomplete} incomplete", seen.opened);
     // A report that had left as a whole arrives, even if its answer is not awaited.
     assert!(seen.reports.len() >= whole.max(1), "{whole}");
     assert!(seen.reports.iter().all(|received| received.files["large.png"].len() == 200 * 1024));

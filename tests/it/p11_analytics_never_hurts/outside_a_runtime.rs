@@ -123,6 +123,8 @@ fn every_method_works_on_a_thread_without_a_runtime() {
         assert!(analytics.analytics_id().is_some());
         assert_eq!(analytics.identifiers().len(), analytics.stats().backends.len());
         assert_eq!(analytics.consent_record().decisions.len(), 1);
+        #[cfg(feature = "rageshake")]
+        let _ = analytics.bug_report("example-app", "1");
         assert!(!block_on(analytics.should_ask()));
         assert!(block_on(analytics.state_stream().next()).is_some());
         let properties = Properties::new().with("app", "desktop");
