@@ -36,7 +36,6 @@ use crate::{
 };
 #[cfg(feature = "sqlite")]
 use crate::{
-    consent::state::GateState,
     disclosure::QueueFile,
     sink::queue::{
         Journal,
@@ -319,9 +318,7 @@ impl AnalyticsBuilder {
         #[cfg(feature = "sqlite")]
         let journal = match self.queue {
             Some(queue) => {
-                // At a closed gate nothing waits.
-                let closed = matches!(machine.gate(), GateState::Closed(_));
-                let keep = (!closed).then(|| machine.epoch());
+                let keep = machine.keep_events().then(|| machine.epoch());
                 let (age, guard) = (self.limits.queue_age, guard.clone());
                 let keeps_erasures = queue.is_encrypted();
                 let kept_history = history.clone().filter(|_| queue.keeps_history());

@@ -160,11 +160,18 @@ impl Driver {
                     self.content = content;
                     seen
                 });
-                shared.apply(|machine| machine.handle_got(seen, now, &random));
+                shared.apply(|machine| {
+                    // The device may have been suspended since the last poll.
+                    machine.handle_time(unix_millis());
+                    machine.handle_got(seen, now, &random);
+                });
             }
             Answer::Wrote(answer) => {
                 let answer = answer.map_err(|error| self.failed(error));
-                shared.apply(|machine| machine.handle_put(answer, now, &random));
+                shared.apply(|machine| {
+                    machine.handle_time(unix_millis());
+                    machine.handle_put(answer, now, &random);
+                });
             }
         }
     }
