@@ -204,8 +204,8 @@ impl AnalyticsBuilder {
     /// If the account has no such entry for `policy`, the gate stays
     /// [`Closed(PolicyNotAgreed)`](crate::ClosedReason::PolicyNotAgreed) and
     /// [`Analytics::should_ask`] returns `true`. If the user agrees, call
-    /// [`Analytics::opt_in`], which keeps the ID; otherwise [`Analytics::opt_out`]. Each device
-    /// asks at most once for each version, even if another client removes the entries.
+    /// [`Analytics::opt_in`], which keeps the ID; otherwise [`Analytics::opt_out`]. Under one ID,
+    /// each device asks at most once for each version, even if another client removes the entries.
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = Some(policy);
         self
