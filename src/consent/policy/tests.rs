@@ -266,10 +266,10 @@ fn what_this_version_cannot_read_in_a_bound_member_is_kept_byte_for_byte() {
 fn the_longest_entry_is_read_however_it_is_escaped() {
     let id = id("abc");
     for c in ['x', '"', 'é', '😀'] {
-        let escaped = super::length_in_json(&c.to_string());
+        let escaped = length_in_json(&c.to_string());
         let labels = (0..16).map(|label| {
             let label = label.to_string();
-            label.clone() + &c.to_string().repeat((300 - label.len()) / escaped)
+            format!("{label}{}", c.to_string().repeat((300 - label.len()) / escaped))
         });
         let policy = Policy::new(c.to_string().repeat(64 / escaped)).recipients(labels);
         let content = opted_in(None, &id, agreement(policy.clone(), u64::MAX));

@@ -187,6 +187,7 @@ async fn an_agreement_that_another_device_overwrote_is_written_once_more() {
         assert_eq!(machine.outcome(call), None);
         assert_eq!(machine.write().outcome(), agreed("a", TODAY));
         machine.read(&agreed("a", TODAY));
+        assert!(machine.is_idle());
         assert_eq!((machine.gate(), machine.outcome(call)), (GateState::Open, Some(Outcome::Done)));
 
         // Not a third time.
@@ -252,8 +253,8 @@ async fn events_wait_for_the_first_answer_if_only_the_clock_rejects_the_agreemen
     record.remember_id(&id("a"));
     record.decision = Consent::Granted;
     let begin = |today| {
-        let mut machine = asking(record.clone());
-        machine.inner.handle_time(today);
+        let mut machine = TestMachine::with(record.clone());
+        machine.inner = machine.inner.with_policy(Some(policy()), today);
         (machine.inner.keep_events(), machine)
     };
     let epoch = record.epoch;
