@@ -195,6 +195,7 @@ impl Device {
         if gate == GateState::Closed(ClosedReason::PolicyNotAgreed)
             && let Some(id) = self.monitor.proof.and_then(Content::granted)
             && now.agreed[usize::from(self.day - 1)] & id.mask() != 0
+            && !self.machine.record.is_retired(&id.real())
         {
             return Err("a user who agreed on this device is asked again under the same ID");
         }
