@@ -3,7 +3,7 @@
 use matrix_analytics::{ClosedReason, GateState};
 
 use super::{device_with, id_of, settle, third};
-use crate::support::{AnalyticsExt as _, World, eventually};
+use crate::support::{World, eventually};
 
 #[tokio::test]
 async fn a_device_that_missed_a_withdrawal_in_element_web_continues_and_a_new_one_opens() {
