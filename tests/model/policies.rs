@@ -125,7 +125,7 @@ fn every_promise_holds_in_every_state_of_two_devices_with_policies() {
     check(
         vec![
             shared("one policy for two, a refusal", Budget { opt_out: [1, 0, 0], ..NONE }),
-            shared("one policy for two, a year", Budget { age: 1, opt_in: [1, 1, 0], ..NONE }),
+            shared("one policy for two, a year", Budget { age: 1, opt_in: [1, 0, 0], ..NONE }),
             run("two policies, a refusal", Budget { opt_out: [1, 0, 0], ..NONE }),
             run("two policies, foreign writer", Budget { foreign: 1, ..NONE }),
             run("two policies, sync goes back", Budget { replay: 1, opt_in: [1, 0, 0], ..NONE }),

@@ -198,7 +198,7 @@ impl Machine {
             let plan = OptInPlan { is_repeated: true, agreement, ..plan.clone() };
             return self.proceed(Request::OptIn(plan));
         }
-        if holds && seen.agreed >= given_at {
+        if holds && seen.agreed == given_at {
             self.record.agree_here(&plan.id, plan.agreement.as_ref());
             self.answered(seen, now);
             self.grant_when_settled(plan.id.clone(), now);
