@@ -108,10 +108,11 @@ pub(super) struct Promises {
 }
 
 impl Promises {
-    /// Notes that the user agreed to the policy on this device under `id`.
+    /// Notes that the user agreed to the policy on this device under `id`. An agreement has one
+    /// time, the last one.
     pub(super) fn agree(&mut self, id: Id, day: u8) {
-        self.agreed[usize::from(day - 1)] |= id.mask();
-        self.forget_agreements_but(id);
+        self.agreed = [0; 2];
+        self.agreed[usize::from(day - 1)] = id.mask();
     }
 
     /// Notes that the account has `id`. If an earlier ID comes back, the user may be asked again.
