@@ -79,9 +79,8 @@ fn every_promise_holds_in_every_state_of_one_device_with_a_policy() {
             some("policy, veto", Budget { veto: [2, 0, 0], age: 1, ..NONE }),
             some("policy, timer", Budget { recheck_due: 1, age: 1, ..NONE }),
             some("policy, clock", Budget { age: 1, clock: 1, opt_in: [1, 0, 0], ..NONE }),
-            some("policy, late answer", Budget { sleep: 1, foreign: 1, opt_in: [1, 0, 0], ..NONE }),
             (
-                "policy, late answer, opt-in elsewhere",
+                "policy, late answer",
                 with_policies(elsewhere(
                     some_starts_with_policies(),
                     Budget { sleep: 1, foreign: 1, opt_in: [1, 0, 0], ..NONE },
