@@ -53,8 +53,13 @@ fn change(content: &RawValue) {
         };
         let (seen, outcome) = (read(&changed), change.outcome());
         assert_eq!((seen.flag, &seen.id), (outcome.flag, &outcome.id), "{content}");
-        if !matches!(change, Change::OptIn(_, None)) {
-            assert_eq!(seen.agreed, outcome.agreed, "{content}");
+        if matches!(change, Change::OptIn(_, None)) {
+            assert!(members_with_agreements(&changed).all(|value| is_bound(&value)), "{content}");
+        } else {
+            // A time that is later than ours stays.
+            assert!(seen.agreed >= outcome.agreed, "{content}");
+            assert_eq!(seen.agreed.is_some(), outcome.agreed.is_some(), "{content}");
+            assert_eq!(seen.has_leftovers, outcome.has_leftovers, "{content}");
             assert!(changed.get().len() < content.get().len() + 1024, "{content}");
         }
         assert_eq!(others(content), others(&changed), "{content}");
@@ -62,6 +67,25 @@ fn change(content: &RawValue) {
         assert_eq!(again.get(), changed.get(), "a second time changes nothing");
         assert_ne!(seen.id, ObservedId::Unusable);
     }
+}
+
+/// Returns whether a member with agreements has the digest of `abc`, which may be escaped.
+fn is_bound(member: &str) -> bool {
+    let members = json::members::<&RawValue>(member).expect("it is an object");
+    members.iter().any(|(_, value)| {
+        serde_json::from_str::<String>(value.get()).is_ok_and(|value| value == DIGEST)
+    })
+}
+
+/// Returns the values of the member with the agreements.
+fn members_with_agreements(content: &RawValue) -> impl Iterator<Item = String> {
+    let members: Vec<(&RawValue, &RawValue)> =
+        json::members(content.get()).expect("it is an object");
+    let ours = members.into_iter().filter(|(key, _)| {
+        serde_json::from_str::<String>(key.get()).is_ok_and(|key| key == OURS[2])
+    });
+    let values: Vec<_> = ours.map(|(_, value)| value.get().to_owned()).collect();
+    values.into_iter()
 }
 
 /// Returns the members of other clients.

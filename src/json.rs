@@ -36,6 +36,12 @@ pub(crate) fn members<'a, K: Deserialize<'a>>(
     Ok(members)
 }
 
+/// Returns the decoded name of a key, or `None` if it has a lone surrogate, which no key
+/// that we know has.
+pub(crate) fn name_of(key: &RawValue) -> Option<String> {
+    serde_json::from_str(key.get()).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

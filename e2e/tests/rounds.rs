@@ -170,14 +170,26 @@ impl Ours {
         self.retired.extend(self.withdrawn.iter().map(|(id, _)| id.clone()));
     }
 
-    /// Records the IDs under which the user may have agreed to the policy in this round: those of
-    /// its opt-ins, and the one that an opt-in ended with.
-    fn note_agreed(&mut self, act: Act, held: &Held) {
+    /// Records the IDs under which the user may have agreed to the policy in this round: those that
+    /// its opt-in wrote, that had the agreement when it read them, or that it read within the
+    /// settle time and one request after its write, as an ID of a device that opted in at once.
+    fn note_agreed(&mut self, act: Act) {
+        let Some(policy) = self.policy.filter(|_| act == Act::OptIn) else { return };
+        let live_id = |content: &Value| Held::read(content).live_id().map(str::to_owned);
         let asked = self.wire.asked();
-        let opt_ins = writes(&asked).map(|write| Held::read(&content(write)));
-        self.agreed.extend(opt_ins.filter_map(|held| held.live_id().map(str::to_owned)));
-        if act == Act::OptIn {
-            self.agreed.extend(held.live_id().map(str::to_owned));
+        let mut settles_until = None;
+        for asked in &asked {
+            if asked.is_write() {
+                let written = live_id(&content(asked));
+                if written.is_some() && asked.status == 200 {
+                    settles_until = Some(asked.answered + 3 * REQUEST_TIMEOUT);
+                }
+                self.agreed.extend(written);
+            } else if let Ok(read) = serde_json::from_str(&asked.answer) {
+                let is_in_time = settles_until.is_some_and(|until| asked.answered <= until);
+                let counts = is_in_time || policies::agrees(&read, policy);
+                self.agreed.extend(live_id(&read).filter(|_| counts));
+            }
         }
     }
 
@@ -308,7 +320,7 @@ impl Account {
         let held = Held::read(&content);
         for (ours, act) in self.ours.iter_mut().zip(ours) {
             ours.note_retired(act);
-            ours.note_agreed(act, &held);
+            ours.note_agreed(act);
         }
         let acts = format!("ours {ours:?}, the peer {peers:?}, overwritten: {overwrites}");
         let trace = self.trace(began);

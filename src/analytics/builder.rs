@@ -36,7 +36,6 @@ use crate::{
 };
 #[cfg(feature = "sqlite")]
 use crate::{
-    consent::state::GateState,
     disclosure::QueueFile,
     sink::queue::{
         Journal,
@@ -205,8 +204,8 @@ impl AnalyticsBuilder {
     /// If the account has no such entry for `policy`, the gate stays
     /// [`Closed(PolicyNotAgreed)`](crate::ClosedReason::PolicyNotAgreed) and
     /// [`Analytics::should_ask`] returns `true`. If the user agrees, call
-    /// [`Analytics::opt_in`], which keeps the ID; otherwise [`Analytics::opt_out`]. Each device
-    /// asks at most once for each version, even if another client removes the entries.
+    /// [`Analytics::opt_in`], which keeps the ID; otherwise [`Analytics::opt_out`]. Under one ID,
+    /// each device asks at most once for each version, even if another client removes the entries.
     pub fn policy(mut self, policy: Policy) -> Self {
         self.policy = Some(policy);
         self
@@ -319,9 +318,7 @@ impl AnalyticsBuilder {
         #[cfg(feature = "sqlite")]
         let journal = match self.queue {
             Some(queue) => {
-                // At a closed gate nothing waits.
-                let closed = matches!(machine.gate(), GateState::Closed(_));
-                let keep = (!closed).then(|| machine.epoch());
+                let keep = machine.keep_events().then(|| machine.epoch());
                 let (age, guard) = (self.limits.queue_age, guard.clone());
                 let keeps_erasures = queue.is_encrypted();
                 let kept_history = history.clone().filter(|_| queue.keeps_history());

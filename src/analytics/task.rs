@@ -153,6 +153,8 @@ impl Driver {
     fn answered(&mut self, answer: Answer) {
         let Some(shared) = self.shared.upgrade() else { return };
         let (now, random) = (Instant::now(), random());
+        // The device may have been suspended since the last poll.
+        shared.apply_unnoticed(|machine| machine.handle_time(unix_millis()));
         match answer {
             Answer::Got(answer) => {
                 let seen = answer.map_err(|error| self.failed(error)).map(|content| {

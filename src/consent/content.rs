@@ -11,7 +11,10 @@ use super::policy::{
     Agreement, Policy,
     member::{self, POLICY},
 };
-use crate::{analytics_id::AnalyticsId, json};
+use crate::{
+    analytics_id::AnalyticsId,
+    json::{self, name_of},
+};
 
 /// The member that holds the decision (`AnalyticsEvent` of Element Web's
 /// `matrix-analytics-events`, read by Element Web as a boolean only).
@@ -29,6 +32,9 @@ pub(crate) struct Observed {
     /// milliseconds since 1970. `None` if the event has no such agreement, or no policy is
     /// configured.
     pub(crate) agreed: Option<u64>,
+    /// Whether an event without an opt-in has the member with the agreements, whatever is in it.
+    /// An opt-out removes it. An opt-in may have it, and reads as `false`.
+    pub(crate) has_leftovers: bool,
 }
 
 /// The `id` member of the content.
@@ -44,7 +50,8 @@ pub(crate) enum ObservedId {
 
 impl Observed {
     /// A missing event, or `{}`.
-    pub(crate) const UNSET: Self = Self { flag: None, id: ObservedId::Absent, agreed: None };
+    pub(crate) const UNSET: Self =
+        Self { flag: None, id: ObservedId::Absent, agreed: None, has_leftovers: false };
 
     /// Reads `content`. Content that is not an object reads as [`Observed::UNSET`]. An ID for
     /// which `is_personal` returns `true` is not usable.
@@ -73,6 +80,7 @@ impl Observed {
                 _ => {}
             }
         }
+        observed.has_leftovers = agreements.is_some() && observed.flag != Some(true);
         if let (Some(policy), Some(member), Some(id)) = (policy, agreements, observed.usable_id()) {
             observed.agreed = member::read(member, id).agreed_at(policy);
         }
@@ -90,9 +98,14 @@ impl Observed {
         self.id != ObservedId::Absent
     }
 
-    /// Returns whether this is the result of an opt-out: a `false` and no ID.
+    /// Returns whether this is the result of an opt-out: a `false`, no ID and no agreements.
     pub(crate) fn is_clean(&self) -> bool {
-        self.flag == Some(false) && !self.has_id_member()
+        self.flag == Some(false) && self.has_nothing_to_remove()
+    }
+
+    /// Returns whether there is no opt-in, no ID and no agreement.
+    pub(crate) fn has_nothing_to_remove(&self) -> bool {
+        self.flag != Some(true) && !self.has_id_member() && !self.has_leftovers
     }
 }
 
@@ -119,6 +132,7 @@ impl Change {
                 flag: Some(true),
                 id: ObservedId::Usable(id.clone()),
                 agreed: agreement.as_ref().map(|agreement| agreement.at),
+                has_leftovers: false,
             },
             Self::OptOut => Observed { flag: Some(false), ..Observed::UNSET },
             Self::Erase => Observed::UNSET,
@@ -141,25 +155,29 @@ impl Change {
             Some(content) => json::members(content.get()).map_err(|_| MergeError)?,
             None => Vec::new(),
         };
-        // Without a policy of its own, an opt-in leaves the agreements of other devices alone.
-        let keeps_agreements = id.is_some() && agreement.is_none();
-
         let mut merged = Vec::with_capacity(members.len() + 3);
         let mut agreements = None;
         for (key, value) in members {
             match name_of(key).as_deref() {
                 Some(OPT_IN | ID) => {}
-                Some(POLICY) if !keeps_agreements => agreements = Some(value),
+                Some(POLICY) => agreements = Some(value),
                 _ => merged.push(format!("{}:{}", key.get(), value.get())),
             }
         }
         if let Some(id) = id {
             let text = serde_json::to_string(id.reveal()).map_err(|_| MergeError)?;
             merged.push(format!("\"{ID}\":{text}"));
-            if let Some(agreement) = agreement {
-                let member = member::with(agreements, id, agreement).map_err(|_| MergeError)?;
-                merged.push(format!("\"{POLICY}\":{member}"));
-            }
+            let member = match agreement {
+                Some(agreement) => {
+                    Some(member::with(agreements, id, agreement).map_err(|_| MergeError)?)
+                }
+                // Without a policy of its own, an opt-in leaves the agreements of other devices
+                // alone. Those under an earlier ID were withdrawn with it.
+                None => agreements
+                    .filter(|member| member::is_bound(member, id))
+                    .map(|member| member.get().to_owned()),
+            };
+            merged.extend(member.map(|member| format!("\"{POLICY}\":{member}")));
         }
         merged.push(format!("\"{OPT_IN}\":{flag}"));
         RawValue::from_string(format!("{{{}}}", merged.join(","))).map_err(|_| MergeError)
@@ -171,12 +189,6 @@ impl Change {
 /// This error has no source, because serde's error quotes the text, which may be an ID.
 #[derive(Debug)]
 pub(crate) struct MergeError;
-
-/// Returns the decoded name of a key, or `None` if it has a lone surrogate, which no key
-/// that we know has.
-fn name_of(key: &RawValue) -> Option<String> {
-    serde_json::from_str(key.get()).ok()
-}
 
 #[cfg(test)]
 mod tests {
@@ -257,7 +269,10 @@ mod tests {
     #[test]
     fn an_escaped_key_is_recognised_and_the_last_repetition_counts() {
         let json = r#"{"\u0069d":"first","id":"second","pseudonymousAnalyticsOptIn":false,"pseudonymousAnalyticsOptIn":true}"#;
-        assert_eq!(read(json), Observed { flag: Some(true), id: usable("second"), agreed: None });
+        assert_eq!(
+            read(json),
+            Observed { flag: Some(true), id: usable("second"), ..Observed::UNSET }
+        );
     }
 
     const FOREIGN: &str = concat!(

@@ -12,7 +12,7 @@
 //! | none | Granted, Open | Granted, Holding(MissingId) | Denied | Undecided, Ask |
 //! | Granted | same ID: Open; another: wipe, adopt, Open | Holding(MissingId) | Denied, wipe | Closed(DecisionErased), wipe, nothing written |
 //! | Denied, clean | an ID retired here: Denied, one clean-up an epoch; another: Granted, Open | Denied | Denied | Denied |
-//! | Denied, removal pending | PUT, read back | PUT, read back | `id` member: PUT, read back; else discharged | `id` member: PUT, read back; else discharged |
+//! | Denied, removal pending | PUT, read back | PUT, read back | `id` member or agreements: PUT, read back; else discharged | `id` member or agreements: PUT, read back; else discharged |
 //!
 //! With a policy, "Open" also takes an agreement to it: in the content, or given on this
 //! device under the same ID. Without one, the gate is Closed(PolicyNotAgreed), with a wipe,

@@ -5,14 +5,17 @@ pub(crate) mod member;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
-/// The longest version, in bytes.
+/// The longest version, in bytes of JSON in ASCII.
 const MAX_VERSION_BYTES: usize = 64;
-/// The longest label of a recipient, in bytes.
+/// The longest label of a recipient, in bytes of JSON in ASCII.
 const MAX_LABEL_BYTES: usize = 300;
 /// The most recipients of one policy.
 const MAX_RECIPIENTS: usize = 16;
 /// The lowest value of [`Policy::renew_after`].
 const SHORTEST_RENEWAL: Duration = Duration::from_secs(24 * 3600);
+/// The beginning of 2026, in milliseconds since 1970. No release of this crate is older, so a clock
+/// that shows an earlier time is wrong, as it is at the boot of a device whose clock has no battery.
+pub(crate) const EARLIEST_TIME: u64 = 1_767_225_600_000;
 
 /// The privacy policy that an opt-in agrees to, given to
 /// [`AnalyticsBuilder::policy`](crate::AnalyticsBuilder::policy).
@@ -49,16 +52,17 @@ pub enum InvalidPolicy {
     /// The version, or the label of a recipient, is empty or blank.
     #[error("the version or the label of a recipient is empty")]
     Empty,
-    /// The label of a recipient is longer than 300 bytes.
-    #[error("the label of a recipient has {length} bytes, of at most {MAX_LABEL_BYTES}")]
+    /// The label of a recipient is longer than 300 bytes in JSON, in which a character that is
+    /// not ASCII has six or twelve, and a quote two.
+    #[error("the label of a recipient has {length} bytes in JSON, of at most {MAX_LABEL_BYTES}")]
     LongLabel {
-        /// The length of the label, in bytes.
+        /// The length of the label, in bytes of JSON in ASCII.
         length: usize,
     },
-    /// The version is longer than 64 bytes.
-    #[error("the version has {length} bytes, of at most {MAX_VERSION_BYTES}")]
+    /// The version is longer than 64 bytes, counted in the same way.
+    #[error("the version has {length} bytes in JSON, of at most {MAX_VERSION_BYTES}")]
     LongVersion {
-        /// The length of the version, in bytes.
+        /// The length of the version, in bytes of JSON in ASCII.
         length: usize,
     },
     /// There are more than 16 recipients.
@@ -71,7 +75,7 @@ pub enum InvalidPolicy {
 
 impl Policy {
     /// Creates a policy of this version, which is compared as a whole: `3.0` is not `3.0.0`. At
-    /// most 64 bytes.
+    /// most 64 characters, if they are ASCII.
     pub fn new(version: impl Into<String>) -> Self {
         Self { version: version.into(), recipients: BTreeSet::new(), renew_after: None }
     }
@@ -92,27 +96,19 @@ impl Policy {
     /// Asks again when the user last agreed this long ago; at least a day, never if not set.
     ///
     /// The time is that of the device on which the user agreed. One that lies as far in the
-    /// future is old as well.
+    /// future is old as well. Nothing becomes old while the clock of this device shows a time
+    /// before 2026.
     pub fn renew_after(mut self, age: Duration) -> Self {
         self.renew_after = Some(age.max(SHORTEST_RENEWAL));
         self
     }
 
     pub(crate) fn check(&self) -> Result<(), InvalidPolicy> {
-        check_text(&self.version)?;
-        if self.version.len() > MAX_VERSION_BYTES {
-            return Err(InvalidPolicy::LongVersion { length: self.version.len() });
-        }
+        check_version(&self.version)?;
         if self.recipients.len() > MAX_RECIPIENTS {
             return Err(InvalidPolicy::ManyRecipients { count: self.recipients.len() });
         }
-        for label in &self.recipients {
-            check_text(label)?;
-            if label.len() > MAX_LABEL_BYTES {
-                return Err(InvalidPolicy::LongLabel { length: label.len() });
-            }
-        }
-        Ok(())
+        self.recipients.iter().try_for_each(|label| check_label(label))
     }
 
     /// Returns whether a recipient with this label may get events.
@@ -129,11 +125,60 @@ impl Policy {
     /// is old.
     pub(crate) fn holds_for(&self, at: u64, today: u64) -> Option<Duration> {
         let Some(renew_after) = self.renew_after else { return Some(Duration::MAX) };
+        if today < EARLIEST_TIME {
+            return Some(renew_after);
+        }
         let age = Duration::from_millis(today.abs_diff(at));
         let left = renew_after.checked_sub(age).filter(|left| !left.is_zero())?;
         // A time in the future is one of a wrong clock.
         Some(if at > today { renew_after } else { left })
     }
+
+    /// Returns the time of an agreement that was given at `before` and is given again at `at`:
+    /// the later of the two, because this device may have the slower clock. A `before` that is
+    /// old because it lies in the future does not count.
+    pub(crate) fn later(&self, before: u64, at: u64) -> u64 {
+        let ahead = Duration::from_millis(before.saturating_sub(at));
+        if self.renew_after.is_some_and(|renew_after| ahead >= renew_after) {
+            return at;
+        }
+        before.max(at)
+    }
+
+    /// Returns whether an agreement given at `today` would add nothing to one given at `at`.
+    pub(crate) fn is_recent(&self, at: u64, today: u64) -> bool {
+        let age = Duration::from_millis(today.abs_diff(at));
+        self.renew_after.is_none() || age < SHORTEST_RENEWAL
+    }
+}
+
+fn check_version(version: &str) -> Result<(), InvalidPolicy> {
+    check_text(version)?;
+    let length = length_in_json(version);
+    if length > MAX_VERSION_BYTES {
+        return Err(InvalidPolicy::LongVersion { length });
+    }
+    Ok(())
+}
+
+fn check_label(label: &str) -> Result<(), InvalidPolicy> {
+    check_text(label)?;
+    let length = length_in_json(label);
+    if length > MAX_LABEL_BYTES {
+        return Err(InvalidPolicy::LongLabel { length });
+    }
+    Ok(())
+}
+
+/// Returns the length of `text` in JSON that has only ASCII characters, as a homeserver may
+/// return it, without the quotes around it.
+fn length_in_json(text: &str) -> usize {
+    let escaped = text.chars().map(|c| match c {
+        '"' | '\\' => 2,
+        ' '..='~' => 1,
+        _ => 6 * c.len_utf16(),
+    });
+    escaped.sum()
 }
 
 fn check_text(text: &str) -> Result<(), InvalidPolicy> {

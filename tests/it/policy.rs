@@ -2,6 +2,7 @@
 
 mod entries;
 mod renewal;
+mod restored;
 mod table;
 
 use std::{

@@ -7,7 +7,7 @@ use crate::{
     analytics_id::AnalyticsId,
     consent::{
         content::{Change, Observed, ObservedId},
-        policy::Policy,
+        policy::{EARLIEST_TIME, Policy},
     },
 };
 
@@ -18,13 +18,17 @@ const RENEW_AFTER: Duration = Duration::from_secs(300 * 24 * 3600);
 
 /// Returns the time of day on `day`, which is 1 or 2, in milliseconds since 1970.
 pub(super) fn millis(day: u8) -> u64 {
-    u64::from(day) * DAY
+    EARLIEST_TIME + u64::from(day) * DAY
 }
 
-/// Returns the `nth` policy, of two. Whether they differ in their version or in their
-/// recipients makes no difference here: each covers what the other does not.
+fn day_of(millis: u64) -> u8 {
+    ((millis - EARLIEST_TIME) / DAY).try_into().unwrap()
+}
+
+/// Returns the `nth` policy, of two. They differ in their recipients. Each covers what the other
+/// does not, as if they differed in their version.
 pub(super) fn policy(nth: u8) -> Arc<Policy> {
-    Arc::new(Policy::new(format!("{nth}")).renew_after(RENEW_AFTER))
+    Arc::new(Policy::new("1").recipients([format!("{nth}")]).renew_after(RENEW_AFTER))
 }
 
 /// An ID of the pool.
@@ -149,9 +153,18 @@ impl Content {
         self.with_agreements(Some((id, days)))
     }
 
-    /// Returns the agreements alone.
-    pub(super) fn only_agreements(self) -> Self {
-        Self::UNSET.with_agreements(self.agreements())
+    /// Returns the ID and the agreements alone.
+    pub(super) fn without_flag(self) -> Self {
+        self.replaced(None, self.id())
+    }
+
+    pub(super) fn has_agreements(self) -> bool {
+        self.agreements().is_some()
+    }
+
+    /// Returns this content with a member that has no agreement.
+    fn with_leftovers(self) -> Self {
+        self.with_agreements(Some((Id::OLD, [0; 2])))
     }
 
     /// Returns the day of the agreement to `policy` under the ID of this content.
@@ -166,6 +179,7 @@ impl Content {
         let bare = Self::new(self.flag(), self.id());
         match policy.and_then(|policy| Some((policy, self.agreed_on(policy)?))) {
             Some((policy, day)) => bare.agreed(policy, day),
+            None if self.has_agreements() && self.flag() != Some(true) => bare.with_leftovers(),
             None => bare,
         }
     }
@@ -174,7 +188,9 @@ impl Content {
     pub(super) fn after(self, change: &Change, policy: Option<u8>) -> Self {
         let written = Self::of(&change.outcome(), policy);
         match (change, written.id(), self.agreements()) {
-            (Change::OptIn(_, None), ..) => written.with_agreements(self.agreements()),
+            (Change::OptIn(_, None), Member::Usable(id), Some((bound, days))) if bound == id => {
+                written.with_agreements(Some((id, days)))
+            }
             (Change::OptIn(_, Some(_)), Member::Usable(id), Some((bound, days))) if bound == id => {
                 let policy = policy.unwrap();
                 let day = written.agreed_on(policy).unwrap();
@@ -198,7 +214,7 @@ impl Content {
     }
 
     pub(super) fn has_nothing_to_remove(self) -> bool {
-        self.flag() != Some(true) && self.id() == Member::Absent
+        self.flag() != Some(true) && self.id() == Member::Absent && !self.has_agreements()
     }
 
     /// Returns the content that a device with `policy` observed.
@@ -210,7 +226,8 @@ impl Content {
         };
         let content = Self::new(observed.flag, id);
         match (policy, observed.agreed) {
-            (Some(policy), Some(at)) => content.agreed(policy, (at / DAY).try_into().unwrap()),
+            (Some(policy), Some(at)) => content.agreed(policy, day_of(at)),
+            _ if observed.has_leftovers => content.with_leftovers(),
             _ => content,
         }
     }
@@ -223,7 +240,8 @@ impl Content {
             Member::Usable(id) => ObservedId::Usable(id.real()),
         };
         let agreed = policy.and_then(|policy| self.agreed_on(policy)).map(millis);
-        Observed { flag: self.flag(), id, agreed }
+        let has_leftovers = self.has_agreements() && self.flag() != Some(true);
+        Observed { flag: self.flag(), id, agreed, has_leftovers }
     }
 }
 

@@ -52,7 +52,7 @@ pub(super) struct Device {
     durable: Record,
     saving: Option<Save>,
     request: Option<Wire>,
-    /// The agreements in the last read, which the next write is merged into.
+    /// The ID and the agreements in the last read, which the next write is merged into.
     base: Content,
     /// A write that the driver no longer waits for. The next request waits for its end.
     detached: Option<Content>,
@@ -90,7 +90,7 @@ impl Device {
                 machine.grant(Id::OLD.real());
             }
             Memory::AgreedHere => {
-                machine.record.agree_here(&Id::OLD.real(), machine.agreement().as_ref());
+                machine.record.agree_here(&Id::OLD.real(), machine.agreement(None).as_ref());
                 machine.grant(Id::OLD.real());
                 promises.agree(Id::OLD, 1);
             }
@@ -106,6 +106,7 @@ impl Device {
             promises = Promises {
                 opted_out: true,
                 unclean: memory == Memory::RemovalPending,
+                removed_here: memory == Memory::RemovalPending,
                 retired: Id::OLD.mask(),
                 ..promises
             };
@@ -201,6 +202,7 @@ impl Device {
                 self.withdraw();
                 self.monitor.now.opted_out = true;
                 self.monitor.now.unclean = true;
+                self.monitor.now.removed_here = true;
                 self.monitor.now.unerased |= removal == Removal::Event;
                 let call = self.removal_call();
                 self.machine.handle_opt_out(call, removal);
@@ -219,6 +221,7 @@ impl Device {
             }
             Input::EndSession => {
                 self.overtake();
+                self.monitor.race = None;
                 self.monitor.proof = None;
                 let call = self.removal_call();
                 self.machine.handle_end_session(call);
@@ -294,6 +297,7 @@ impl Device {
                 }
                 if !self.is_own_write(content) && self.machine.session != Session::Ended {
                     self.sees_withdrawal(content, false);
+                    self.monitor.race.take_if(|_| content.flag() == Some(false));
                 }
                 self.delivered();
                 self.machine.handle_synced(&content.real(self.policy), self.now);
@@ -305,6 +309,7 @@ impl Device {
                     _ => {
                         self.lose_proof();
                         self.monitor.has_evidence = false;
+                        self.monitor.race.take_if(|_| session == Session::Lost);
                     }
                 }
                 self.machine.handle_session(session, self.now);
@@ -329,12 +334,17 @@ impl Device {
                     minted.settled_at = Some(self.now);
                 }
             }
+            Input::SettledLongAgo => {
+                self.monitor.race = None;
+                if let Some(minted) = &mut self.machine.opt_in.minted {
+                    let ago = REQUEST_TIMEOUT + Duration::from_secs(1);
+                    minted.settled_at = minted.settled_at.map(|_| self.now - ago);
+                }
+            }
             Input::RecheckDue => self.machine.wake.timer.due = Some(self.now),
             Input::Crash => self.restart(),
-            Input::Ages => {
-                self.day = 2;
-                self.machine.handle_time(content::millis(self.day));
-            }
+            Input::Ages => self.day_is(2),
+            Input::ClockGoesBack => self.day_is(1),
             Input::OptInWritten(id) => self.each_promise(|promises| {
                 if promises.retired & id.mask() == 0 {
                     promises.opted_out = false;
@@ -372,8 +382,15 @@ impl Device {
         }
     }
 
+    fn day_is(&mut self, day: u8) {
+        self.monitor.race = None;
+        self.day = day;
+        self.machine.handle_time(content::millis(day));
+    }
+
     fn withdraw(&mut self) {
         self.overtake();
+        self.monitor.race = None;
         self.monitor.app_calls();
         // IDs that were in use, that were or may still be written, or that were last seen on
         // the account are never used again.

@@ -81,6 +81,8 @@ const NONE: Budget = Budget {
     rebuild: 0,
     lie: 0,
     age: 0,
+    clock: 0,
+    sleep: 0,
 };
 /// The app of the first device opts in and out, in any order.
 const CALLS: Budget = Budget { opt_in: [1, 0, 0], opt_out: [1, 0, 0], ..NONE };

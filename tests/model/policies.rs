@@ -4,7 +4,7 @@ use super::{
     CALLS, NONE, OPTED_IN, OPTED_OUT, RACE, Start, check,
     content::{Content, Id, Member},
     device::Memory,
-    scenario,
+    elsewhere, scenario,
     scenario::{Budget, Scenario},
 };
 
@@ -27,6 +27,7 @@ fn starts_with_policies() -> Vec<Start> {
         // The agreements to both policies, bound to another ID.
         OPTED_IN.agreed(0, 1).agreed(1, 1).replaced(Some(true), Member::Usable(Id::foreign(1))),
         OPTED_OUT,
+        agreements_alone(),
     ];
     let memories =
         [Nothing, OptedIn, AgreedHere, SawAgreement, OptedOut, RemovalPending, Unreadable];
@@ -46,7 +47,14 @@ fn some_starts_with_policies() -> Vec<Start> {
         (OPTED_IN.agreed(0, 1), vec![SawAgreement]),
         (OPTED_IN.agreed(1, 1), vec![Nothing]),
         (OPTED_IN.agreed(0, 1), vec![RemovalPending]),
+        (agreements_alone(), vec![RemovalPending]),
+        (agreements_alone(), vec![OptedIn]),
     ]
+}
+
+/// Returns an opt-out whose client left the agreements.
+fn agreements_alone() -> Content {
+    OPTED_IN.agreed(0, 1).replaced(Some(false), Member::Absent)
 }
 
 #[test]
@@ -70,13 +78,21 @@ fn every_promise_holds_in_every_state_of_one_device_with_a_policy() {
             some("policy, session", Budget { session: 1, deliver: 1, ..NONE }),
             some("policy, veto", Budget { veto: [2, 0, 0], age: 1, ..NONE }),
             some("policy, timer", Budget { recheck_due: 1, age: 1, ..NONE }),
+            some("policy, clock", Budget { age: 1, clock: 1, opt_in: [1, 0, 0], ..NONE }),
+            (
+                "policy, late answer",
+                with_policies(elsewhere(
+                    some_starts_with_policies(),
+                    Budget { sleep: 1, foreign: 1, opt_in: [1, 0, 0], ..NONE },
+                )),
+            ),
         ],
         None,
     );
 }
 
 #[test]
-fn two_devices_with_different_policies_are_both_open_after_one_opt_in_each() {
+fn two_devices_with_policies_are_both_open_after_one_opt_in_each() {
     use Memory::{AgreedHere, Nothing, OptedIn};
 
     let starts = vec![
@@ -86,7 +102,8 @@ fn two_devices_with_different_policies_are_both_open_after_one_opt_in_each() {
     ];
     let race = with_policies(scenario(starts, RACE));
     let race = Scenario { all_open_at_last: true, ..race };
-    check(vec![("two policies", race)], None);
+    let shared = Scenario { policies: [Some(0), Some(0), None], ..race.clone() };
+    check(vec![("two policies", race), ("one policy for two", shared)], None);
 }
 
 #[test]
@@ -100,8 +117,14 @@ fn every_promise_holds_in_every_state_of_two_devices_with_policies() {
         (OPTED_IN.agreed(1, 1), vec![Nothing, AgreedHere]),
     ];
     let run = |name, budget| (name, with_policies(scenario(starts.clone(), budget)));
+    let shared = |name, budget| {
+        let scenario = scenario(starts.clone(), budget);
+        (name, Scenario { policies: [Some(0), Some(0), None], ..scenario })
+    };
     check(
         vec![
+            shared("one policy for two, a refusal", Budget { opt_out: [1, 0, 0], ..NONE }),
+            shared("one policy for two, a year", Budget { age: 1, opt_in: [1, 0, 0], ..NONE }),
             run("two policies, a refusal", Budget { opt_out: [1, 0, 0], ..NONE }),
             run("two policies, foreign writer", Budget { foreign: 1, ..NONE }),
             run("two policies, sync goes back", Budget { replay: 1, opt_in: [1, 0, 0], ..NONE }),

@@ -41,6 +41,10 @@ pub(super) struct Budget {
     pub(super) lie: u8,
     /// Years that pass on all devices, after which an earlier agreement is old.
     pub(super) age: u8,
+    /// Clocks that go back by a year.
+    pub(super) clock: u8,
+    /// New IDs whose settle time ended long before the homeserver was asked.
+    pub(super) sleep: u8,
 }
 
 /// The starts of a run, and the events that may happen in it.
@@ -84,6 +88,8 @@ impl Budget {
             Input::RecheckDue => &mut self.recheck_due,
             Input::Rebuild => &mut self.rebuild,
             Input::Lied => &mut self.lie,
+            Input::ClockGoesBack => &mut self.clock,
+            Input::SettledLongAgo => &mut self.sleep,
             _ => return,
         };
         *budget -= 1;

@@ -128,12 +128,16 @@ impl World {
         let is_quiet = actions.is_empty();
         if is_quiet {
             let is_last = scenario.all_open_at_last && self.remaining.opt_in == [0; MAX_DEVICES];
+            let has_foreign = self.foreign_used > 0;
             for index in 0..self.count() {
                 if is_last && self.of(arena, index).open.is_none() {
                     return Err((None, "quiet, and a device that opted in is not open"));
                 }
                 let device = self.devices[index];
-                arena.device(device).judge_quiet(self.server).map_err(|what| (None, what))?;
+                arena
+                    .device(device)
+                    .judge_quiet(self.server, has_foreign)
+                    .map_err(|what| (None, what))?;
             }
         }
         self.may_come(scenario, arena, &mut actions);

@@ -79,6 +79,7 @@ impl Machine {
 
     pub(super) fn withdrawn_elsewhere(&mut self) {
         self.opt_in.settling = false;
+        self.opt_in.given = None;
         self.record.withdraw_elsewhere();
         self.server.answer = LastAnswer::Denied;
         self.raise_epoch(WipeReason::Withdrawn);

@@ -46,9 +46,11 @@ impl Machine {
             self.record.removal = None;
             self.record.trust();
             self.removal_ordered = false;
-            // The ID of another device may have prevailed.
-            if let Some(id) = seen.usable_id().filter(|id| !self.record.is_retired(id)) {
-                self.record.carry_agreements(id);
+            let given = self.take_given(now);
+            // The ID of another device that opted in at the same time may have prevailed.
+            let id = seen.usable_id().filter(|id| !self.record.is_retired(id));
+            if let Some(id) = id.filter(|_| seen.flag == Some(true)) {
+                self.record.agree_here(id, given.as_ref());
             }
             // An answer from before the opt-in says nothing about the account after it.
             self.server.answer = LastAnswer::None;

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     analytics_id::AnalyticsId,
-    consent::{content::Observed, state::Consent},
+    consent::{content::Observed, policy::Agreement, state::Consent},
     gate::WipeReason,
 };
 
@@ -22,6 +22,17 @@ pub(super) struct OptIn {
     /// the ID.
     pub(super) settling: bool,
     pub(super) minted: Option<MintedId>,
+    pub(super) given: Option<Given>,
+}
+
+/// The agreement that the user gave with the ID that is settling. It also counts under the ID of
+/// another device that opted in at the same time.
+#[derive(Clone, Debug)]
+#[cfg_attr(test, derive(PartialEq, Eq, Hash))]
+pub(super) struct Given {
+    pub(super) agreement: Agreement,
+    /// The time of day when the homeserver acknowledged the write, in milliseconds since 1970.
+    pub(super) written_at: u64,
 }
 
 /// The last ID that this process created. Until it has been on the account for the settle
@@ -98,22 +109,23 @@ impl Machine {
             .filter(|id| !self.record.is_retired(id))
             .filter(|_| seen.flag != Some(false))
             .cloned();
-        let agreement = self.agreement();
+        let agreement = self.agreement(kept.as_ref().and(seen.agreed));
         let plan = match kept {
-            Some(id) if seen.flag == Some(true) && is_proven && self.is_agreed_in(seen) => {
+            Some(id) if seen.flag == Some(true) && is_proven && self.adds_nothing_to(seen) => {
                 self.record.agree_here(&id, agreement.as_ref());
                 self.grant_when_settled(id, now);
                 return self.end_operation(Outcome::Done);
             }
-            Some(id) => OptInPlan { id, is_minted: false, agreement },
+            Some(id) => OptInPlan { id, is_minted: false, is_repeated: false, agreement },
             // The write of an earlier failed opt-in may still be applied: reuse its ID.
             None => {
                 let reusable = minted.filter(|id| !self.record.is_retired(id));
                 let id = reusable.unwrap_or(&random.id).clone();
-                OptInPlan { id, is_minted: true, agreement }
+                OptInPlan { id, is_minted: true, is_repeated: false, agreement }
             }
         };
 
+        self.opt_in.given = None;
         // Earlier proof is void, whether or not the write succeeds.
         if self.decision() == Consent::Granted {
             self.opt_in.settling = false;
@@ -159,6 +171,8 @@ impl Machine {
             let settled_at = Some(now + self.settings.settle_time());
             self.opt_in.minted = Some(MintedId { id: plan.id, settled_at, is_written: true });
             self.opt_in.settling = true;
+            let written_at = self.asked.today;
+            self.opt_in.given = plan.agreement.map(|agreement| Given { agreement, written_at });
             self.end_operation(Outcome::Done);
         } else {
             self.proceed(Request::Confirm(plan));
@@ -173,8 +187,18 @@ impl Machine {
         plan: &OptInPlan,
         now: Instant,
     ) {
-        let is_seen = plan.change().outcome() == *seen;
-        if is_seen && self.is_proof(asked_at, seen) && !self.record.is_retired(&plan.id) {
+        let holds_id = seen.flag == Some(true) && seen.usable_id() == Some(&plan.id);
+        let holds = holds_id && self.is_proof(asked_at, seen) && !self.record.is_retired(&plan.id);
+        let given_at = plan.agreement.as_ref().map(|agreement| agreement.at);
+        if holds && seen.agreed < given_at && !plan.is_repeated {
+            // Another device may have written an agreement of its own at the same time.
+            let agreement = self.agreement(seen.agreed);
+            self.answered(seen, now);
+            self.wake.fetch_wanted = true;
+            let plan = OptInPlan { is_repeated: true, agreement, ..plan.clone() };
+            return self.proceed(Request::OptIn(plan));
+        }
+        if holds && seen.agreed == given_at {
             self.record.agree_here(&plan.id, plan.agreement.as_ref());
             self.answered(seen, now);
             self.grant_when_settled(plan.id.clone(), now);
@@ -247,6 +271,7 @@ impl Machine {
     /// Ends every opt-in that was called before a withdrawal, with `outcome`.
     pub(super) fn void_opt_ins(&mut self, outcome: Outcome) {
         self.opt_in.settling = false;
+        self.opt_in.given = None;
         for call in std::mem::take(&mut self.calls.queue) {
             if call.kind == CallKind::OptIn {
                 self.finish(Some(call.id), outcome);

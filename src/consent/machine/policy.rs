@@ -2,13 +2,15 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::Machine;
+use tokio::time::Instant;
+
+use super::{LastAnswer, Machine, opt_in::Given};
 use crate::{
     analytics_id::AnalyticsId,
     consent::{
         content::Observed,
-        policy::{Agreement, Policy},
-        state::GateState,
+        policy::{Agreement, EARLIEST_TIME, Policy},
+        state::{ClosedReason, Consent, GateState},
     },
     gate::WipeReason,
 };
@@ -24,21 +26,59 @@ pub(super) struct Asked {
     pub(super) policy: Option<Arc<Policy>>,
     /// In milliseconds since 1970.
     pub(super) today: u64,
+    /// Whether events of an earlier process wait for the first answer, although the agreement
+    /// is old by the clock.
+    holds_old: bool,
 }
 
 impl Machine {
     /// Requires an agreement to `policy`. `today` is in milliseconds since 1970.
     pub(crate) fn with_policy(mut self, policy: Option<Arc<Policy>>, today: u64) -> Self {
-        self.asked = Asked { policy, today };
+        self.asked = Asked { policy, today, holds_old: false };
         self
     }
 
-    /// Handles that it is `today`, in milliseconds since 1970. Call it before each
-    /// [`poll`](Self::poll).
-    pub(crate) fn handle_time(&mut self, today: u64) {
-        if self.asked.policy.is_some() {
-            self.closing_begins_an_epoch(|machine| machine.asked.today = today);
+    /// Returns whether the events of an earlier process wait for the first answer. They do even
+    /// if only the clock rejects the agreement: it may be wrong, and the user may have agreed
+    /// again on another device.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn keep_events(&mut self) -> bool {
+        self.asked.holds_old = self.gate() == GateState::Closed(ClosedReason::Unknown)
+            && self.record.decision == Consent::Granted
+            && self
+                .asked
+                .policy
+                .as_ref()
+                .is_some_and(|policy| self.record.agreed_at(policy).next().is_some());
+        !self.is_closed()
+    }
+
+    fn is_closed(&self) -> bool {
+        match self.gate() {
+            GateState::Closed(ClosedReason::Unknown) => !self.asked.holds_old,
+            gate => matches!(gate, GateState::Closed(_)),
         }
+    }
+
+    /// Handles that it is `today`, in milliseconds since 1970. Call it before each
+    /// [`poll`](Self::poll), and before each answer of the homeserver.
+    pub(crate) fn handle_time(&mut self, today: u64) {
+        if self.asked.policy.is_none() {
+            return;
+        }
+        self.closing_begins_an_epoch(|machine| {
+            let was_agreed = machine.is_agreed();
+            machine.asked.today = today;
+            let has_answer =
+                matches!(machine.server.answer, LastAnswer::Granted(_) | LastAnswer::NoId);
+            match (was_agreed, machine.is_agreed()) {
+                // The user may have agreed again on another device.
+                (true, false) if has_answer => machine.unconfirm(),
+                // A clock that goes back proves nothing.
+                (false, true) if has_answer => machine.distrust(),
+                _ => {}
+            }
+        });
     }
 
     /// Returns whether this device knows that the opt-in agrees to the policy: because the
@@ -49,7 +89,7 @@ impl Machine {
 
     /// Returns for how long the agreement that this device knows of still holds.
     fn agreement_holds_for(&self) -> Option<Duration> {
-        let Asked { policy, today } = &self.asked;
+        let Asked { policy, today, .. } = &self.asked;
         let Some(policy) = policy else { return Some(Duration::MAX) };
         self.record.agreed_at(policy).filter_map(|at| policy.holds_for(at, *today)).max()
     }
@@ -62,16 +102,40 @@ impl Machine {
 
     /// Returns whether `seen` has an agreement to the policy that is not old.
     pub(super) fn is_agreed_in(&self, seen: &Observed) -> bool {
-        let Asked { policy, today } = &self.asked;
+        let Asked { policy, today, .. } = &self.asked;
         policy.as_ref().is_none_or(|policy| {
             seen.agreed.is_some_and(|at| policy.holds_for(at, *today).is_some())
         })
     }
 
-    /// Returns the agreement that an opt-in gives now.
-    pub(super) fn agreement(&self) -> Option<Agreement> {
-        let Asked { policy, today } = &self.asked;
-        policy.clone().map(|policy| Agreement { policy, at: *today })
+    /// Returns whether an opt-in would add nothing to `seen`.
+    pub(super) fn adds_nothing_to(&self, seen: &Observed) -> bool {
+        let Asked { policy, today, .. } = &self.asked;
+        self.is_agreed_in(seen)
+            && policy.as_ref().is_none_or(|policy| {
+                seen.agreed.is_some_and(|at| policy.is_recent(at, (*today).max(EARLIEST_TIME)))
+            })
+    }
+
+    /// Returns the agreement that an opt-in gives now under an ID under which the account has
+    /// one of `before`.
+    pub(super) fn agreement(&self, before: Option<u64>) -> Option<Agreement> {
+        let policy = self.asked.policy.clone()?;
+        let at = policy.later(before.unwrap_or_default(), self.asked.today.max(EARLIEST_TIME));
+        Some(Agreement { policy, at })
+    }
+
+    /// Takes the agreement of the opt-in whose ID has settled, or `None` if the answer came too
+    /// late. The user may then have withdrawn elsewhere in the meantime, and the ID on the
+    /// account may be one that another client created.
+    pub(super) fn take_given(&mut self, now: Instant) -> Option<Agreement> {
+        let Given { agreement, written_at } = self.opt_in.given.take()?;
+        let settled_at = self.opt_in.minted.as_ref()?.settled_at?;
+        let limit = self.settings.request_timeout;
+        // The clock of `now` may stand still while the device is suspended.
+        let passed = Duration::from_millis(self.asked.today.abs_diff(written_at));
+        let is_in_time = now <= settled_at + limit && passed <= self.settings.settle_time() + limit;
+        is_in_time.then_some(agreement)
     }
 
     /// Notes whether the account, last seen to hold `id`, has an agreement to the policy.
@@ -84,11 +148,11 @@ impl Machine {
     /// Makes `change`. If that closes the gate within an epoch, begins another one, so that
     /// no event captured before is sent.
     pub(super) fn closing_begins_an_epoch(&mut self, change: impl FnOnce(&mut Self)) {
-        let is_closed = |machine: &Self| matches!(machine.gate(), GateState::Closed(_));
-        let (was_closed, epoch) = (is_closed(self), self.record.epoch);
+        let (was_closed, epoch) = (self.is_closed(), self.record.epoch);
         change(self);
-        if !was_closed && is_closed(self) && self.record.epoch == epoch {
+        if !was_closed && self.is_closed() && self.record.epoch == epoch {
             self.raise_epoch(WipeReason::NotConfirmed);
         }
+        self.asked.holds_old &= self.gate() == GateState::Closed(ClosedReason::Unknown);
     }
 }

@@ -72,11 +72,7 @@ impl Machine {
     }
 
     fn has_nothing_to_remove(&self, seen: &Observed) -> bool {
-        if self.removal_ordered {
-            seen.is_clean()
-        } else {
-            seen.flag != Some(true) && !seen.has_id_member()
-        }
+        if self.removal_ordered { seen.is_clean() } else { seen.has_nothing_to_remove() }
     }
 
     /// Handles the read that follows the write of a removal. An acknowledged write is not

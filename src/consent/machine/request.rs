@@ -47,6 +47,8 @@ pub(super) struct OptInPlan {
     pub(super) id: AnalyticsId,
     /// Whether the ID is a new one, and not the account's.
     pub(super) is_minted: bool,
+    /// Whether the account was read without this agreement after a first write.
+    pub(super) is_repeated: bool,
     pub(super) agreement: Option<Agreement>,
 }
 

@@ -297,8 +297,11 @@ async fn a_change_in_sync_during_a_removal_leads_to_another_read() {
 
 #[tokio::test]
 async fn an_unusable_id_counts_as_missing() {
-    let machine =
-        TestMachine::seeing(&Observed { flag: Some(true), id: ObservedId::Unusable, agreed: None });
+    let machine = TestMachine::seeing(&Observed {
+        flag: Some(true),
+        id: ObservedId::Unusable,
+        ..Observed::UNSET
+    });
     assert_eq!(machine.gate(), GateState::Holding(HoldReason::MissingId));
 }
 

@@ -1,10 +1,10 @@
 //! A list of agreements, with one entry for each version of a policy.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Agreement, MAX_RECIPIENTS, Policy};
+use super::{Agreement, MAX_RECIPIENTS, Policy, check_label, check_version};
 
 /// The most entries of a list. A further one replaces the oldest.
 pub(super) const MAX_ENTRIES: usize = 8;
@@ -36,22 +36,22 @@ impl Entry {
         recipients.min().unwrap_or(Some(self.ts))
     }
 
+    /// Returns this entry without the labels that no policy can have, or `None` if no policy can
+    /// have its version.
+    pub(super) fn checked(mut self) -> Option<Self> {
+        self.recipients.retain(|label, _| check_label(label).is_ok());
+        check_version(&self.version).is_ok().then_some(self)
+    }
+
     /// Adds `agreement`. Other recipients stay, as far as there is room for them.
     pub(super) fn agree(&mut self, agreement: &Agreement) {
         let Agreement { policy, at } = agreement;
-        self.ts = *at;
+        self.ts = policy.later(self.ts, *at);
         for label in &policy.recipients {
-            self.recipients.insert(label.clone(), *at);
+            let own = self.recipients.entry(label.clone()).or_default();
+            *own = policy.later(*own, *at);
         }
-        while self.recipients.len() > MAX_RECIPIENTS {
-            let others =
-                self.recipients.iter().filter(|(label, _)| !policy.recipients.contains(*label));
-            let Some(oldest) = others.min_by_key(|(_, at)| **at).map(|(label, _)| label.clone())
-            else {
-                return;
-            };
-            self.recipients.remove(&oldest);
-        }
+        self.drop_oldest_but(&policy.recipients);
     }
 
     /// Adds the agreements of `other`. The later time counts.
@@ -60,6 +60,20 @@ impl Entry {
         for (label, at) in &other.recipients {
             let own = self.recipients.entry(label.clone()).or_default();
             *own = (*own).max(*at);
+        }
+        self.drop_oldest_but(&BTreeSet::new());
+    }
+
+    /// Drops the oldest recipients, except for `kept`, until there are no more than a policy can
+    /// have.
+    fn drop_oldest_but(&mut self, kept: &BTreeSet<String>) {
+        while self.recipients.len() > MAX_RECIPIENTS {
+            let others = self.recipients.iter().filter(|(label, _)| !kept.contains(*label));
+            let Some(oldest) = others.min_by_key(|(_, at)| **at).map(|(label, _)| label.clone())
+            else {
+                return;
+            };
+            self.recipients.remove(&oldest);
         }
     }
 }
@@ -96,6 +110,11 @@ impl Agreements {
             joined.join(entry);
             self.push(joined);
         }
+    }
+
+    /// Returns the time of the last agreement.
+    pub(crate) fn newest(&self) -> Option<u64> {
+        self.0.iter().map(|entry| entry.ts).max()
     }
 
     /// Returns whether there are at most as many entries as this crate writes.

@@ -7,6 +7,9 @@ use crate::{
 };
 
 const DAY: u64 = 24 * 3600 * 1000;
+const A_DAY: Duration = Duration::from_millis(DAY);
+/// The first day of the release.
+const FIRST: u64 = EARLIEST_TIME;
 
 fn id(name: &str) -> AnalyticsId {
     AnalyticsId::from_foreign(name).unwrap()
@@ -46,12 +49,17 @@ fn an_invalid_policy_is_refused_with_its_reason() {
         (Policy::new("3").recipients(["a\0b"]), InvalidPolicy::ControlCharacter),
         (Policy::new("3").recipients([long(301)]), InvalidPolicy::LongLabel { length: 301 }),
         (Policy::new("3").recipients(labels(17)), InvalidPolicy::ManyRecipients { count: 17 }),
+        // A homeserver may escape each quote, each \u{e9} and each half of an emoji.
+        (Policy::new("\"".repeat(33)), InvalidPolicy::LongVersion { length: 66 }),
+        (Policy::new("é".repeat(11)), InvalidPolicy::LongVersion { length: 66 }),
+        (Policy::new("3").recipients(["\\".repeat(151)]), InvalidPolicy::LongLabel { length: 302 }),
+        (Policy::new("3").recipients(["😀".repeat(26)]), InvalidPolicy::LongLabel { length: 312 }),
     ] {
         assert_eq!(policy.check(), Err(reason), "{policy:?}");
     }
     assert_eq!(
         InvalidPolicy::LongVersion { length: 65 }.to_string(),
-        "the version has 65 bytes, of at most 64"
+        "the version has 65 bytes in JSON, of at most 64"
     );
     for policy in [
         Policy::new("3.0.0"),
@@ -69,18 +77,47 @@ fn an_agreement_holds_until_it_is_old() {
     let year = Policy::new("3").renew_after(Duration::from_millis(365 * DAY));
     let holds = |policy: &Policy, at, today| policy.holds_for(at, today);
     assert_eq!(holds(&Policy::new("3"), 0, u64::MAX), Some(Duration::MAX));
-    assert_eq!(holds(&year, DAY, DAY), Some(Duration::from_millis(365 * DAY)));
-    assert_eq!(holds(&year, DAY, 366 * DAY - 1), Some(Duration::from_millis(1)));
-    assert_eq!(holds(&year, DAY, 366 * DAY), None);
+    assert_eq!(holds(&year, FIRST, FIRST), Some(Duration::from_millis(365 * DAY)));
+    assert_eq!(holds(&year, FIRST, FIRST + 365 * DAY - 1), Some(Duration::from_millis(1)));
+    assert_eq!(holds(&year, FIRST, FIRST + 365 * DAY), None);
     // A clock that was a week fast, and one that was a century fast.
-    assert_eq!(holds(&year, 8 * DAY, DAY), Some(Duration::from_millis(365 * DAY)));
-    assert_eq!(holds(&year, 36_500 * DAY, DAY), None);
+    assert_eq!(holds(&year, FIRST + 8 * DAY, FIRST), Some(Duration::from_millis(365 * DAY)));
+    assert_eq!(holds(&year, FIRST + 36_500 * DAY, FIRST), None);
+    // The clock of a device that has just booted, and the last wrong time.
+    for today in [0, FIRST - 1] {
+        assert_eq!(holds(&year, FIRST + 400 * DAY, today), Some(Duration::from_millis(365 * DAY)));
+    }
     // At least a day.
     let always = Policy::new("3").renew_after(Duration::ZERO);
-    assert_eq!(holds(&always, 0, DAY - 1), Some(Duration::from_millis(1)));
+    assert_eq!(holds(&always, FIRST, FIRST + DAY - 1), Some(Duration::from_millis(1)));
     assert_eq!(holds(&Policy::new("3").renew_after(Duration::MAX), 0, u64::MAX), {
         Some(Duration::MAX - Duration::from_millis(u64::MAX))
     });
+}
+
+#[test]
+fn a_slow_clock_makes_no_agreement_older() {
+    let month = |at| agreement(Policy::new("3").recipients(["a"]).renew_after(30 * A_DAY), at);
+    let policy = month(0).policy;
+    let mut agreements = Agreements::default();
+    for (at, agreed_at) in [
+        (FIRST + 9 * DAY, FIRST + 9 * DAY),
+        (FIRST + 2 * DAY, FIRST + 9 * DAY),
+        (FIRST + 10 * DAY, FIRST + 10 * DAY),
+        // A clock that was a month fast.
+        (FIRST + 50 * DAY, FIRST + 50 * DAY),
+        (FIRST + 20 * DAY + 1, FIRST + 50 * DAY),
+        (FIRST + 20 * DAY, FIRST + 20 * DAY),
+    ] {
+        agreements.add(&month(at));
+        assert_eq!(agreements.agreed_at(&policy), Some(agreed_at), "{at}");
+        assert_eq!(agreements.newest(), Some(agreed_at), "{at}");
+    }
+    // One that does not become old may lie at any time.
+    let mut agreements = Agreements::default();
+    agreements.add(&version("3", u64::MAX));
+    agreements.add(&version("3", FIRST));
+    assert_eq!(agreements.agreed_at(&Policy::new("3")), Some(u64::MAX));
 }
 
 #[test]
@@ -123,6 +160,19 @@ fn the_newest_versions_and_recipients_are_kept() {
         (0..=12).filter(|n| agreements.agreed_at(&Policy::new(n.to_string())).is_some()).collect();
     assert_eq!(kept, [4, 6, 7, 8, 9, 10, 11, 12]);
     assert!(agreements.is_possible());
+
+    // Those of two processes are not more.
+    let of = |labels: std::ops::Range<u64>| {
+        let mut agreements = Agreements::default();
+        let policy = Policy::new("3").recipients(labels.clone().map(|label| label.to_string()));
+        agreements.add(&agreement(policy, labels.start));
+        agreements
+    };
+    let mut joined = of(0..10);
+    joined.join(&of(10..20));
+    let agreed = |label: u64| joined.agreed_at(&Policy::new("3").recipients([label.to_string()]));
+    let count = |labels: std::ops::Range<u64>| labels.filter_map(agreed).count();
+    assert_eq!((count(0..10), count(10..20)), (6, 10));
 
     let mut agreements = Agreements::default();
     for label in 0..20 {
@@ -173,8 +223,81 @@ fn an_opt_in_removes_no_other_entry_and_an_opt_out_removes_all() {
 
     let without_policy = Change::OptIn(id.clone(), None).apply_to(Some(&both)).unwrap();
     assert_eq!(agreed_at(without_policy.get(), &Policy::new("3")), Some(5));
+    // Those under an ID that was withdrawn are of no use to another one.
+    let other = AnalyticsId::from_foreign("other").unwrap();
+    let new_id = Change::OptIn(other, None).apply_to(Some(&both)).unwrap();
+    assert_eq!(new_id.get(), r#"{"id":"other","pseudonymousAnalyticsOptIn":true}"#);
     let opted_out = Change::OptOut.apply_to(Some(&both)).unwrap();
     assert_eq!(opted_out.get(), r#"{"pseudonymousAnalyticsOptIn":false}"#);
+}
+
+#[test]
+fn what_this_version_cannot_read_in_a_bound_member_is_kept_byte_for_byte() {
+    let id = id("abc");
+    let first = opted_in(None, &id, version("3", 5));
+    let entry = r#"{"version":"3","ts":5}"#;
+    let unreadable = r#"{"form" : 2,"version":["3"]}, 1.0"#;
+    let unknown = r#""\ud800":[1.0 , 2],"form":{"of" : 2}"#;
+    let later = |unreadable: &str, unknown: &str| {
+        let later = first.get().replace(entry, &format!("{unreadable},{entry}"));
+        let later = later.replace(r#""id_sha256""#, &format!(r#"{unknown},"id_sha256""#));
+        RawValue::from_string(later).unwrap()
+    };
+    let kept = opted_in(Some(&later(unreadable, unknown)), &id, version("3", 6));
+    let list = r#"[{"form" : 2,"version":["3"]},1.0,{"version":"3","ts":6}]"#;
+    assert!(kept.get().contains(&format!(r#""agreed":{list},{unknown}}}"#)), "{kept}");
+    assert_eq!(agreed_at(kept.get(), &Policy::new("3")), Some(6));
+
+    // As far as there is room for it.
+    let long = format!(r#""{}""#, "x".repeat(8190));
+    let longest = opted_in(Some(&later(&long, r#""a":1"#)), &id, version("3", 6));
+    assert!(longest.get().contains(&long));
+    for (unreadable, unknown) in [
+        (format!(r#""x{}""#, "x".repeat(8190)), r#""a":1"#.to_owned()),
+        (long, format!(r#""a":"x{}""#, "x".repeat(8186))),
+    ] {
+        let cut = opted_in(Some(&later(&unreadable, &unknown)), &id, version("3", 6));
+        assert!(!cut.get().contains("xx") || !cut.get().contains(r#""a""#), "{cut}");
+        assert_eq!(agreed_at(cut.get(), &Policy::new("3")), Some(6));
+    }
+}
+
+#[test]
+fn the_longest_entry_is_read_however_it_is_escaped() {
+    let id = id("abc");
+    for c in ['x', '"', 'é', '😀'] {
+        let escaped = length_in_json(&c.to_string());
+        let labels = (0..16).map(|label| {
+            let label = label.to_string();
+            format!("{label}{}", c.to_string().repeat((300 - label.len()) / escaped))
+        });
+        let policy = Policy::new(c.to_string().repeat(64 / escaped)).recipients(labels);
+        let content = opted_in(None, &id, agreement(policy.clone(), u64::MAX));
+        let ascii: String = content
+            .get()
+            .chars()
+            .flat_map(|c| match c.is_ascii() {
+                true => vec![c.to_string()],
+                false => {
+                    let units = c.encode_utf16(&mut [0; 2]).to_vec();
+                    units.iter().map(|unit| format!("\\u{unit:04x}")).collect()
+                }
+            })
+            .collect();
+        assert_eq!(agreed_at(&ascii, &policy), Some(u64::MAX), "{c}");
+    }
+}
+
+#[test]
+fn a_label_that_no_policy_can_have_is_not_taken_over() {
+    let id = id("abc");
+    let first = opted_in(None, &id, agreement(Policy::new("3").recipients(["a"]), 5));
+    let long = "x".repeat(301);
+    let held = first.get().replace(r#""a":5"#, &format!(r#""a":5,"{long}":5"#));
+    let held = RawValue::from_string(held).unwrap();
+    let renewed = opted_in(Some(&held), &id, agreement(Policy::new("3").recipients(["b"]), 6));
+    assert!(!renewed.get().contains(&long));
+    assert!(renewed.get().contains(r#""recipients":{"a":5,"b":6}"#), "{renewed}");
 }
 
 #[test]

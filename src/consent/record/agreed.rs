@@ -1,6 +1,6 @@
 //! The agreements to a policy that this device knows of.
 
-use std::sync::Arc;
+use std::{collections::VecDeque, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 
@@ -33,12 +33,14 @@ impl Agreed {
         self.here.is_possible() && self.seen.is_possible()
     }
 
-    /// Merges the agreements of two records. Of two IDs it keeps the one of `current`.
+    /// Merges the agreements of two records. Of two IDs it keeps the one that is `current`, that
+    /// was `offered`, or under which the user agreed last, in this order.
     pub(super) fn merge(
         base: Option<&Self>,
         mine: Option<&Self>,
         theirs: Option<&Self>,
         current: Option<&IdDigest>,
+        offered: &VecDeque<IdDigest>,
     ) -> Option<Self> {
         match (mine, theirs) {
             _ if mine == base => theirs.cloned(),
@@ -50,7 +52,11 @@ impl Agreed {
                 Some(merged)
             }
             _ => {
-                [mine, theirs].into_iter().flatten().find(|side| Some(&side.id) == current).cloned()
+                let rank = |side: &&Self| {
+                    let is_current = Some(&side.id) == current;
+                    (is_current, offered.contains(&side.id), side.here.newest(), side.id.clone())
+                };
+                [mine, theirs].into_iter().flatten().max_by_key(rank).cloned()
             }
         }
     }
@@ -73,7 +79,11 @@ impl Record {
     ) {
         let seen = &mut self.agreed_under(id).seen;
         match at {
-            Some(at) => seen.add(&Agreement { policy: policy.clone(), at }),
+            Some(at) => {
+                // The account may have an earlier time than before.
+                seen.forget(policy);
+                seen.add(&Agreement { policy: policy.clone(), at });
+            }
             None => seen.forget(policy),
         }
     }
@@ -81,15 +91,6 @@ impl Record {
     /// Notes that the account holds no ID that an agreement could be bound to.
     pub(crate) fn see_no_agreement(&mut self) {
         if let Some(agreed) = &mut self.agreed {
-            agreed.seen = Agreements::default();
-        }
-    }
-
-    /// Notes that `id` has taken the place of the ID under which the user agreed.
-    pub(crate) fn carry_agreements(&mut self, id: &AnalyticsId) {
-        let digest = self.digest(id);
-        if let Some(agreed) = self.agreed.as_mut().filter(|agreed| agreed.id != digest) {
-            agreed.id = digest;
             agreed.seen = Agreements::default();
         }
     }
@@ -165,8 +166,10 @@ mod tests {
         record.see_agreement(&id("a"), &policy("4"), None);
         assert_eq!((at(&record, "3"), at(&record, "4")), (vec![5], vec![]));
         record.see_agreement(&id("a"), &policy("4"), Some(6));
-        record.carry_agreements(&id("b"));
+        // Under another ID it counts only if it is given again.
         record.agree_here(&id("b"), None);
+        assert_eq!((at(&record, "3"), at(&record, "4")), (vec![5], vec![6]));
+        record.agree_here(&id("b"), Some(&agreement("3", 5)));
         assert_eq!((at(&record, "3"), at(&record, "4")), (vec![5], vec![]));
         record.see_agreement(&id("b"), &policy("3"), Some(7));
         assert_eq!(at(&record, "3"), [5, 7]);
@@ -192,6 +195,25 @@ mod tests {
         other.agree_here(&id("b"), Some(&agreement("4", 8)));
         let merged = Record::merge(&base, &mine, &other);
         assert_eq!((at(&merged, "3"), at(&merged, "4")), (vec![5], vec![]));
+
+        // An opt-in that has not settled, whose ID is not yet the current one.
+        let mut fresh = Record::default();
+        let mut settling = fresh.clone();
+        settling.offer(&id("b"));
+        settling.agree_here(&id("b"), Some(&agreement("4", 2)));
+        fresh.retire(&id("x"));
+        let mut earlier = fresh.clone();
+        earlier.agree_here(&id("a"), Some(&agreement("4", 9)));
+        let fresh = Record::new(fresh.salt.clone());
+        for (mine, theirs) in [(&settling, &earlier), (&earlier, &settling)] {
+            assert_eq!(at(&Record::merge(&fresh, mine, theirs), "4"), [2]);
+        }
+        // Of two others, the last agreement.
+        let mut later = fresh.clone();
+        later.agree_here(&id("c"), Some(&agreement("4", 10)));
+        for (mine, theirs) in [(&later, &earlier), (&earlier, &later)] {
+            assert_eq!(at(&Record::merge(&fresh, mine, theirs), "4"), [10]);
+        }
 
         let mut withdrawn = base.clone();
         withdrawn.withdraw_elsewhere();

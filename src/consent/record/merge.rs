@@ -79,7 +79,7 @@ impl Record {
         offered.retain(|digest| !retired.contains(digest));
         let is_withdrawn = mine.is_withdrawn_since(base) || theirs.is_withdrawn_since(base);
         let agreed = [base, mine, theirs].map(|record| record.agreed.as_ref());
-        let agreed = Agreed::merge(agreed[0], agreed[1], agreed[2], current.as_ref());
+        let agreed = Agreed::merge(agreed[0], agreed[1], agreed[2], current.as_ref(), &offered);
         let agreed = agreed.filter(|agreed| !is_withdrawn && !retired.contains(&agreed.id));
         let current = current.filter(|id| decision == Consent::Granted && !retired.contains(id));
         let mut record = Self {

@@ -65,6 +65,7 @@ async fn an_invalid_policy_is_refused_at_build() {
         (Policy::new(""), InvalidPolicy::Empty),
         (Policy::new("3\u{7}"), InvalidPolicy::ControlCharacter),
         (Policy::new("3".repeat(100)), InvalidPolicy::LongVersion { length: 100 }),
+        (Policy::new("é".repeat(20)), InvalidPolicy::LongVersion { length: 120 }),
     ] {
         let device = device_with(&world, "PHONE", policy).await;
         let built = device.builder().build().await;

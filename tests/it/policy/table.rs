@@ -58,6 +58,11 @@ enum Answer {
     NoIdCarried,
     /// An opt-out that keeps the ID and the agreement, as Element Web writes it.
     FalseCarried,
+    /// An opt-out without an ID that keeps the agreement.
+    FalseMemberAlone,
+    /// The ID and the agreement of an opt-in that was withdrawn on another device, as a client
+    /// writes them back that cached the event.
+    Restored,
     /// An ID alone, as Element Android overwrites the event.
     IdAlone,
 }
@@ -78,6 +83,7 @@ const START: &[Cell] = {
     &[
         (Nothing, Agreed, OPEN, "GET"),
         (Nothing, AgreedToBoth, OPEN, "GET"),
+        (Nothing, Restored, OPEN, "GET"),
         (Nothing, OtherVersion, NOT_AGREED, "GET"),
         (Nothing, OtherRecipient, NOT_AGREED, "GET"),
         (Nothing, Old, NOT_AGREED, "GET"),
@@ -86,6 +92,7 @@ const START: &[Cell] = {
         (Nothing, Unbound, NOT_AGREED, "GET"),
         (Nothing, NoIdCarried, NOT_AGREED, "GET"),
         (Nothing, FalseCarried, DENIED, "GET"),
+        (Nothing, FalseMemberAlone, DENIED, "GET"),
         (Nothing, IdAlone, UNDECIDED, "GET"),
 
         (NoPolicy, Agreed, OPEN, "GET"),
@@ -133,10 +140,12 @@ const START: &[Cell] = {
         (Denied, OtherIdCarried, NOT_AGREED, "GET"),
         (Denied, OtherIdNoMember, NOT_AGREED, "GET"),
         (Denied, NoIdCarried, DENIED, "GET"),
+        (Denied, FalseMemberAlone, DENIED, "GET"),
 
         (DeniedPending, Agreed, DENIED, "GET PUT GET"),
         (DeniedPending, OtherIdAgreed, DENIED, "GET PUT GET"),
         (DeniedPending, NoIdCarried, DENIED, "GET PUT GET"),
+        (DeniedPending, FalseMemberAlone, DENIED, "GET PUT GET"),
     ]
 };
 
@@ -187,7 +196,7 @@ impl Answer {
         let agreed = || entry("3.0.0", &["eu.example"], Duration::ZERO);
         let carried = || Some(member(own_id, &[agreed()]));
         match self {
-            Self::Agreed => opt_in(Some(own_id), carried()),
+            Self::Agreed | Self::Restored => opt_in(Some(own_id), carried()),
             Self::AgreedToBoth => {
                 let later = entry("4.0.0", &[], Duration::ZERO);
                 opt_in(Some(own_id), Some(member(own_id, &[agreed(), later])))
@@ -212,6 +221,7 @@ impl Answer {
             Self::OtherIdNoMember => opt_in(Some(FOREIGN_ID), None),
             Self::NoIdCarried => opt_in(None, carried()),
             Self::FalseCarried => opt_in(Some(own_id), carried()).replace("true", "false"),
+            Self::FalseMemberAlone => opt_in(None, carried()).replace("true", "false"),
             Self::IdAlone => content(None, Some(own_id)),
         }
     }
@@ -380,6 +390,8 @@ fn rendered(cells: &[Cell]) -> String {
             Answer::OtherIdNoMember => "another ID, no member",
             Answer::NoIdCarried => "no `id`, the former member",
             Answer::FalseCarried => "`false`, the ID and the member",
+            Answer::FalseMemberAlone => "`false`, no `id`, the former member",
+            Answer::Restored => "the ID and its member, withdrawn elsewhere and restored",
             Answer::IdAlone => "an ID, no flag, no member",
         };
         let requests = if requests.is_empty() { "none" } else { requests };

@@ -45,10 +45,14 @@ pub(crate) enum Input {
     RetryDue,
     RequestedWaitOver,
     Settled,
+    /// The settle time ended long ago, because the device slept or had no network.
+    SettledLongAgo,
     RecheckDue,
     Crash,
     /// A year passes.
     Ages,
+    /// The clock of the device goes back by a year.
+    ClockGoesBack,
     /// Another client or device wrote an opt-in under this ID to the server.
     OptInWritten(Id),
     /// This device wrote an opt-in under this ID to the server.

@@ -27,6 +27,7 @@ impl Device {
         // Only a write that follows the read in the same operation is merged into it.
         if machine.operation.is_none() {
             self.base = Content::UNSET;
+            self.monitor.writes_new_id = false;
         }
         let machine = &mut self.machine;
         machine.wake.backoff.normalise(self.now);

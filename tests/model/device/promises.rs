@@ -9,7 +9,7 @@ use crate::{
             operation::Task,
         },
         record::Removal,
-        state::{Consent, GateState, Prompt},
+        state::{ClosedReason, Consent, GateState, Prompt},
     },
     gate::WipeReason,
 };
@@ -41,8 +41,11 @@ pub(super) struct Monitor {
     pub(super) durable: Promises,
     /// The opt-in that this process has proof of.
     pub(super) proof: Option<Content>,
-    /// The day of the last opt-in of this process.
-    pub(super) opted_in_on: Option<u8>,
+    /// The new ID of the last opt-in of this process, with its day, while another device may
+    /// have opted in at the same time.
+    pub(super) race: Option<(Id, u8)>,
+    /// Whether the opt-in in flight writes another ID than the one that it read.
+    pub(super) writes_new_id: bool,
     /// The ID under which the gate was last open.
     pub(super) last_open: Option<Id>,
     /// The ID in the first read of the last operation, unless a `false` has been seen since.
@@ -86,6 +89,8 @@ pub(super) struct Promises {
     pub(super) forgotten: bool,
     /// Whether the account has yet to be cleaned.
     pub(super) unclean: bool,
+    /// Whether the last opt-out was one on this device.
+    pub(super) removed_here: bool,
     /// Whether the event has yet to be erased.
     pub(super) unerased: bool,
     /// Whether a clean-up of a restored ID was proven to be applied in this epoch.
@@ -103,10 +108,11 @@ pub(super) struct Promises {
 }
 
 impl Promises {
-    /// Notes that the user agreed to the policy on this device under `id`.
+    /// Notes that the user agreed to the policy on this device under `id`. An agreement has one
+    /// time, the last one.
     pub(super) fn agree(&mut self, id: Id, day: u8) {
-        self.agreed[usize::from(day - 1)] |= id.mask();
-        self.forget_agreements_but(id);
+        self.agreed = [0; 2];
+        self.agreed[usize::from(day - 1)] = id.mask();
     }
 
     /// Notes that the account has `id`. If an earlier ID comes back, the user may be asked again.
@@ -187,8 +193,20 @@ impl Device {
         self.monitor.now.has_cleaned &= !is_raised;
         self.monitor.may_be_cleaned &= !is_raised;
         self.monitor.saw_clean &= !is_raised;
+        if gate == GateState::Closed(ClosedReason::PolicyNotAgreed)
+            && let Some(id) = self.monitor.proof.and_then(Content::granted)
+            && now.agreed[usize::from(self.day - 1)] & id.mask() != 0
+            && !self.machine.record.is_retired(&id.real())
+        {
+            return Err("a user who agreed on this device is asked again under the same ID");
+        }
         if gate != GateState::Open {
             return Ok(());
+        }
+        if matches!(input, Input::Ages | Input::ClockGoesBack)
+            && before.machine.gate() != GateState::Open
+        {
+            return Err("P2: time alone opened the gate");
         }
 
         let Some(id) = self.machine.id().map(Id::of) else { return Err("P6: open under no ID") };
@@ -226,8 +244,12 @@ impl Device {
     }
 
     /// Checks that the device has converged with the content `server` of the server, in a
-    /// state where nothing is in progress.
-    pub(in super::super) fn judge_quiet(&self, server: Content) -> Result<(), Violation> {
+    /// state where nothing is in progress. `has_foreign` is whether another client has written.
+    pub(in super::super) fn judge_quiet(
+        &self,
+        server: Content,
+        has_foreign: bool,
+    ) -> Result<(), Violation> {
         let machine = &self.machine;
         let server = server.seen_by(self.policy);
         let open = machine.id().map(Id::of);
@@ -260,7 +282,10 @@ impl Device {
         if server.flag() == Some(false) && machine.decision() != Consent::Denied {
             return Err("quiet, and an opt-out on the server is not known");
         }
-        let Promises { opted_out, retired, has_cleaned, .. } = self.monitor.now;
+        let Promises { opted_out, removed_here, retired, has_cleaned, .. } = self.monitor.now;
+        if opted_out && removed_here && !has_foreign && server.has_agreements() {
+            return Err("P4: quiet, and an opt-out left the agreements");
+        }
         let restored = server.granted().filter(|id| retired & id.mask() != 0);
         if opted_out && restored.is_some() && !has_cleaned && !self.monitor.saw_clean {
             return Err("P4: quiet, and an ID that was withdrawn here and restored is not removed");

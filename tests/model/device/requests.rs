@@ -104,8 +104,10 @@ impl Device {
                 self.request = Some(Wire::Get { answer: None, since: Since::default() });
             }
             Action::Put(change) => {
-                let content = std::mem::replace(&mut self.base, Content::UNSET);
-                let content = content.after(&change, self.policy);
+                let base = std::mem::replace(&mut self.base, Content::UNSET);
+                let content = base.after(&change, self.policy);
+                self.monitor.race = None;
+                self.monitor.writes_new_id = content.granted() != base.usable_id();
                 // A read before our write does not prove the state after it.
                 if self.monitor.proof != content.seen_by(self.policy).opt_in() {
                     self.monitor.proof = None;
@@ -144,7 +146,7 @@ impl Device {
         let random = self.random();
         match self.request.take() {
             Some(Wire::Get { answer: Some(content), since }) => {
-                self.base = content.only_agreements();
+                self.base = content.without_flag();
                 let content = content.seen_by(self.policy);
                 self.got(content, since);
                 let mints = |device: &Self| {
@@ -158,7 +160,10 @@ impl Device {
                 }
                 if self.has_opted_in() {
                     match is_first {
-                        true => self.agree(content, self.day),
+                        true => {
+                            self.agree(content, self.day);
+                            self.monitor.race.take_if(|(id, _)| content.granted() != Some(*id));
+                        }
                         false => self.agree_as_written(content),
                     }
                     self.each_promise(|promises| {
@@ -182,6 +187,7 @@ impl Device {
                             promises.answered |= content.granted().map_or(0, Id::mask);
                         });
                         self.agree_as_written(content);
+                        self.new_id_was_written(content);
                     }
                     Some(Sent::CleanUp { .. }) => {}
                     _ if !is_lie => self.each_promise(|promises| {
@@ -212,6 +218,7 @@ impl Device {
             && plan.change().outcome() == content.real(self.policy)
         {
             self.agree_as_written(content);
+            self.new_id_was_written(content);
         }
         let task = self.task();
         let is_clean = content == Content::of(&Change::OptOut.outcome(), None);
@@ -226,16 +233,14 @@ impl Device {
         }
         match task {
             Some(Task::Fetch) => {
-                if let Some(id) =
-                    content.granted().filter(|_| since.proves(content) && !is_restored)
-                {
-                    // The account may have the ID of another device that opted in at once.
-                    match self.monitor.opted_in_on.filter(|_| self.machine.opt_in.settling) {
-                        Some(day) if self.policy.is_some() => self.monitor.now.agree(id, day),
-                        _ => self.monitor.now.forget_agreements_but(id),
-                    }
-                }
                 if since.proves(content) {
+                    let race = self.monitor.race.take();
+                    if let Some(id) = content.granted().filter(|_| !is_restored) {
+                        match race {
+                            Some((_, day)) => self.monitor.now.agree(id, day),
+                            None => self.monitor.now.forget_agreements_but(id),
+                        }
+                    }
                     self.sees_withdrawal(content, true);
                     if content.id() == Member::Absent {
                         self.each_promise(|promises| promises.forgotten = false);
@@ -273,8 +278,14 @@ impl Device {
     fn agree(&mut self, content: Content, day: u8) {
         if let Some(id) = content.granted().filter(|_| self.policy.is_some()) {
             self.monitor.now.agree(id, day);
-            self.monitor.opted_in_on = Some(day);
         }
+    }
+
+    /// Notes that an opt-in here was acknowledged, or read back. Until the settle time ends, the
+    /// account may get the ID of another device that opted in at once.
+    fn new_id_was_written(&mut self, content: Content) {
+        let given = content.granted().filter(|_| self.monitor.writes_new_id);
+        self.monitor.race = given.zip(self.policy.and_then(|policy| content.agreed_on(policy)));
     }
 
     fn is_retired(&self, id: Id) -> bool {

@@ -24,6 +24,8 @@ pub(crate) struct Summary {
     /// Whether a new ID waits for the end of its settle time.
     pub(crate) settles: bool,
     pub(crate) opts_in: bool,
+    /// Whether a year has passed.
+    pub(crate) has_later_day: bool,
     pub(crate) has_ended: bool,
     removes: bool,
     promises: Promises,
@@ -75,6 +77,7 @@ impl Device {
                 .and_then(|minted| minted.settled_at)
                 .is_some_and(|settled_at| settled_at > self.now),
             opts_in: !self.opt_in_calls().is_empty(),
+            has_later_day: self.day > 1,
             has_ended: machine.session == Session::Ended,
             removes: machine.record.removal.is_some(),
             promises: self.monitor.now,

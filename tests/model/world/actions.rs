@@ -120,6 +120,12 @@ impl World {
                 if of.has_timer {
                     input(remaining.recheck_due, Input::RecheckDue);
                 }
+                if of.settles && self.awaited[index] == 0 {
+                    input(remaining.sleep, Input::SettledLongAgo);
+                }
+                if of.has_later_day {
+                    input(remaining.clock, Input::ClockGoesBack);
+                }
             }
             input(remaining.opt_out[index], Input::OptOut(Removal::Id));
             input(remaining.erase[index], Input::OptOut(Removal::Event));

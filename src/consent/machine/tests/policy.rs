@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::{
-    consent::policy::{Agreement, Policy},
+    consent::policy::{Agreement, EARLIEST_TIME, Policy},
     gate::WipeReason,
 };
 
@@ -46,10 +46,14 @@ async fn the_gate_closes_on_the_day_on_which_the_agreement_becomes_old() {
     assert_eq!(machine.waits_for(), Some(Duration::from_secs(1)));
 
     machine.inner.handle_time(TODAY + 2 * DAY);
-    assert_eq!(machine.gate(), not_agreed());
-    assert_eq!(machine.inner.state().prompt(), Prompt::Ask);
     assert_eq!(machine.inner.take_wipe(), Some(WipeReason::NotConfirmed));
     assert_eq!(machine.inner.epoch(), epoch + 1);
+    // The user may have agreed again on another device.
+    assert_eq!(machine.gate(), GateState::Closed(ClosedReason::Unknown));
+    assert_eq!(machine.inner.state().prompt(), Prompt::Wait);
+    machine.read(&agreed("a", TODAY - 8 * DAY));
+    assert_eq!(machine.gate(), not_agreed());
+    assert_eq!(machine.inner.state().prompt(), Prompt::Ask);
     // Only once.
     machine.inner.handle_time(TODAY + 3 * DAY);
     machine.recheck();
@@ -93,9 +97,53 @@ async fn an_agreement_holds_under_the_id_of_another_device_that_opted_in_at_once
 }
 
 #[tokio::test]
+async fn an_agreement_does_not_hold_under_an_id_that_appears_late() {
+    let longest = 3 * REQUEST_TIMEOUT;
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap();
+    let late = Duration::from_millis(1);
+    for (slept, passed, gate) in [
+        (longest, longest, GateState::Open),
+        // The homeserver could not be reached.
+        (longest + late, longest, not_agreed()),
+        // The device was suspended, and the timer stood still.
+        (2 * REQUEST_TIMEOUT, longest + late, not_agreed()),
+    ] {
+        let mut machine = asking(Record::default());
+        machine.read(&Observed::UNSET);
+        machine.opt_in();
+        machine.read(&Observed::UNSET);
+        machine.write();
+        // The user opts out on another device, and opts in with a client that asks nothing.
+        machine.now += slept;
+        machine.inner.handle_time(TODAY + millis(passed));
+        machine.read(&opted_in("theirs"));
+        assert_eq!(machine.gate(), gate, "{slept:?}, {passed:?}");
+    }
+}
+
+#[tokio::test]
+async fn only_the_agreement_of_the_opt_in_that_settles_holds_under_another_id() {
+    let mut machine = asking(Record::default());
+    machine.read(&agreed("a", TODAY));
+    machine.opt_in();
+    machine.read(&agreed("a", TODAY));
+    assert_eq!(machine.gate(), GateState::Open);
+    // The app was built without a policy since, and opts in under a new ID.
+    machine.inner = machine.inner.with_policy(None, TODAY);
+    machine.sync(&opted_out());
+    machine.opt_in();
+    machine.read(&opted_out());
+    machine.write();
+    machine.inner = machine.inner.with_policy(Some(policy()), TODAY);
+    machine.now += 2 * REQUEST_TIMEOUT;
+    machine.read(&opted_in("theirs"));
+    assert_eq!(machine.gate(), not_agreed());
+}
+
+#[tokio::test]
 async fn an_opt_in_that_agreed_already_writes_nothing() {
     let mut machine = asking(Record::default());
-    let seen = agreed("a", TODAY - DAY);
+    let seen = agreed("a", TODAY - DAY + 1);
     machine.read(&seen);
     let call = machine.opt_in();
     machine.read(&seen);
@@ -105,6 +153,159 @@ async fn an_opt_in_that_agreed_already_writes_nothing() {
     machine.sync(&opted_in("a"));
     machine.read(&opted_in("a"));
     assert_eq!(machine.gate(), GateState::Open);
+}
+
+#[tokio::test]
+async fn an_opt_in_renews_an_agreement_of_the_day_before() {
+    let mut machine = asking(Record::default());
+    let seen = agreed("a", TODAY - DAY);
+    machine.read(&seen);
+    machine.opt_in();
+    machine.read(&seen);
+    assert_eq!(machine.write().outcome(), agreed("a", TODAY));
+    machine.read(&agreed("a", TODAY));
+    assert_eq!(machine.gate(), GateState::Open);
+    // A device with a slower clock does not make it older.
+    let mut slow = asking(Record::default());
+    slow.inner.handle_time(TODAY - 2 * DAY);
+    slow.read(&agreed("a", TODAY));
+    slow.opt_in();
+    slow.read(&agreed("a", TODAY));
+    assert_eq!(slow.write().outcome(), agreed("a", TODAY));
+}
+
+#[tokio::test]
+async fn an_agreement_that_another_device_overwrote_is_written_once_more() {
+    for lost in [opted_in("a"), agreed("a", TODAY - 2 * DAY)] {
+        let mut machine = asking(Record::default());
+        machine.read(&lost);
+        let call = machine.opt_in();
+        machine.read(&lost);
+        machine.write();
+        // The other device has read before.
+        machine.read(&lost);
+        assert_eq!(machine.outcome(call), None);
+        assert_eq!(machine.write().outcome(), agreed("a", TODAY));
+        machine.read(&agreed("a", TODAY));
+        assert!(machine.is_idle());
+        assert_eq!((machine.gate(), machine.outcome(call)), (GateState::Open, Some(Outcome::Done)));
+
+        // Not a third time.
+        let mut machine = asking(Record::default());
+        machine.read(&opted_in("a"));
+        let call = machine.opt_in();
+        machine.read(&opted_in("a"));
+        machine.write();
+        machine.read(&opted_in("a"));
+        machine.write();
+        machine.read(&opted_in("a"));
+        machine.read(&opted_in("a"));
+        assert_eq!(machine.outcome(call), Some(Outcome::Done));
+        assert_eq!(machine.gate(), GateState::Open);
+        assert!(machine.is_idle());
+    }
+}
+
+#[tokio::test]
+async fn a_later_agreement_of_another_device_counts_as_ours() {
+    let mut machine = asking(Record::default());
+    machine.read(&opted_in("a"));
+    let call = machine.opt_in();
+    machine.read(&opted_in("a"));
+    machine.write();
+    // It may be an earlier answer than what sync has shown, so the next one decides.
+    machine.read(&agreed("a", TODAY + 1));
+    machine.read(&agreed("a", TODAY + 1));
+    assert!(machine.is_idle());
+    assert_eq!((machine.gate(), machine.outcome(call)), (GateState::Open, Some(Outcome::Done)));
+}
+
+#[tokio::test]
+async fn a_clock_that_goes_back_does_not_open_the_gate() {
+    let mut machine = asking(Record::default());
+    machine.read(&agreed("a", TODAY - 10 * DAY));
+    assert_eq!(machine.gate(), not_agreed());
+    machine.inner.handle_time(TODAY - DAY);
+    assert_eq!(machine.gate(), GateState::Holding(HoldReason::Rechecking));
+    // The user has withdrawn elsewhere.
+    machine.read(&opted_out());
+    assert_eq!(machine.gate(), GateState::Closed(ClosedReason::Denied));
+}
+
+#[tokio::test]
+async fn a_clock_before_the_release_closes_nothing_and_writes_a_possible_time() {
+    let mut machine = asking(Record::default());
+    machine.inner.handle_time(5);
+    machine.read(&agreed("a", TODAY));
+    assert_eq!(machine.gate(), GateState::Open);
+    machine.sync(&opted_in("b"));
+    machine.read(&opted_in("b"));
+    assert_eq!(machine.gate(), not_agreed());
+    machine.opt_in();
+    machine.read(&opted_in("b"));
+    assert_eq!(machine.write().outcome(), agreed("b", EARLIEST_TIME));
+}
+
+#[cfg(feature = "sqlite")]
+#[tokio::test]
+async fn events_wait_for_the_first_answer_if_only_the_clock_rejects_the_agreement() {
+    let agreement = Agreement { policy: policy(), at: TODAY };
+    let mut record = Record::default();
+    record.agree_here(&id("a"), Some(&agreement));
+    record.remember_id(&id("a"));
+    record.decision = Consent::Granted;
+    let begin = |today| {
+        let mut machine = TestMachine::with(record.clone());
+        machine.inner = machine.inner.with_policy(Some(policy()), today);
+        (machine.inner.keep_events(), machine)
+    };
+    let epoch = record.epoch;
+    for (seen, gate, is_wiped) in [
+        (agreed("a", TODAY + 11 * DAY), GateState::Open, false),
+        (agreed("a", TODAY), not_agreed(), true),
+        (Observed { id: ObservedId::Absent, ..opted_in("a") }, not_agreed(), true),
+        (opted_out(), GateState::Closed(ClosedReason::Denied), true),
+    ] {
+        let (keeps, mut machine) = begin(TODAY + 11 * DAY);
+        assert_eq!(machine.gate(), GateState::Closed(ClosedReason::Unknown));
+        assert!(keeps);
+        machine.read(&seen);
+        assert_eq!(machine.gate(), gate);
+        assert_eq!(machine.inner.epoch() > epoch, is_wiped, "{seen:?}");
+        assert_eq!(machine.inner.take_wipe().is_some(), is_wiped);
+        // Only the first answer is waited for.
+        let epoch = machine.inner.epoch();
+        machine.inner.handle_time(TODAY + 30 * DAY);
+        assert_eq!(machine.inner.epoch() > epoch, gate == GateState::Open);
+    }
+    assert!(begin(TODAY).0);
+    record.see_agreement(&id("b"), &policy(), None);
+    let mut without = asking(record);
+    assert!(!without.inner.keep_events());
+}
+
+#[tokio::test]
+async fn an_opt_out_removes_agreements_that_an_earlier_one_left() {
+    let left = Observed { has_leftovers: true, ..opted_out() };
+    for restarts in [false, true] {
+        let mut machine = asking(Record::default());
+        machine.read(&agreed("a", TODAY));
+        machine.opt_out(Removal::Id);
+        if restarts {
+            machine.expect_read();
+            let record = machine.inner.record().clone();
+            machine = asking(record);
+        }
+        machine.read(&left);
+        assert_eq!(machine.write(), Change::OptOut);
+        machine.read(&left);
+        assert!(machine.inner.state().removal_pending, "an acknowledged write was not applied");
+        machine.recheck();
+        machine.read(&left);
+        machine.write();
+        machine.read(&opted_out());
+        assert!(!machine.inner.state().removal_pending);
+    }
 }
 
 #[tokio::test]
