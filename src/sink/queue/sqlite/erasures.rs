@@ -6,12 +6,14 @@ use rusqlite::{OptionalExtension as _, params};
 
 use super::{orders::Erasures, payload, rows::Rows, storage_error::StorageError};
 
+/// The version of the erasures that a process finds. Zero is that of a file without them.
+pub(super) const FIRST_VERSION: u64 = 1;
 /// The only row.
 const ROW: i64 = 1;
 
 /// The desired content of the table. It stays in memory, so that a failed write can be repeated
 /// and a new file can be filled.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ErasureTable {
     pub(super) desired: Erasures,
     pub(super) is_written: bool,
@@ -20,7 +22,7 @@ pub(super) struct ErasureTable {
 impl ErasureTable {
     /// Creates the content of a file that holds `plain`.
     pub(super) fn written(plain: Option<Vec<u8>>) -> Self {
-        Self { desired: Erasures { version: 0, plain }, is_written: true }
+        Self { desired: Erasures { version: FIRST_VERSION, plain }, is_written: true }
     }
 
     /// Notes that there is a new, empty file, or none.
