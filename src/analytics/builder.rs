@@ -301,7 +301,7 @@ impl AnalyticsBuilder {
         let names = configuration.recipients.iter().map(|recipient| recipient.name.clone());
         let names_of_backends: Vec<_> = self.recipients.iter().map(|r| r.backend.name()).collect();
         let unique_names = unique_names(&names_of_backends);
-        let targets = Target::take_all(&mut self.recipients, &unique_names);
+        let targets = Target::take_all(&mut self.recipients);
         #[cfg_attr(not(feature = "sqlite"), expect(unused_mut, reason = "a file may fill it"))]
         let mut erasures = Erasures::new(targets, &self.limits);
         let lanes: Vec<_> = unique_names.iter().zip(&all_known_as).map(lane_name).collect();

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     analytics_id::AnalyticsId,
-    backend::{ErasureError, ErasureRequest, Recipient, erasure::DynErasure},
+    backend::{ErasureError, ErasureRequest, Identity, Recipient, erasure::DynErasure},
     consent::machine::Machine,
     erasure::{
         ledger::{Address, Ledger, Next, Now, Try},
@@ -32,13 +32,15 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Takes the erasures of `recipients`, whose backends have these unique names.
-    pub(super) fn take_all(recipients: &mut [Recipient], unique_names: &[String]) -> Vec<Self> {
-        let all = recipients.iter_mut().zip(unique_names).enumerate();
-        all.filter_map(|(lane, (recipient, backend))| {
+    /// Takes the erasures of `recipients`. One that knows no lasting identifier is not asked.
+    pub(super) fn take_all(recipients: &mut [Recipient]) -> Vec<Self> {
+        let ids = Recipient::erasure_ids(recipients);
+        let all = recipients.iter_mut().zip(ids).enumerate();
+        all.filter_map(|(lane, (recipient, id))| {
             let erasure = recipient.erasure.take()?;
-            let address = Address { backend: backend.clone(), label: recipient.public_label() };
-            Some(Self { lane, address, erasure })
+            let is_lasting = recipient.chosen_identity() != Identity::Anonymous;
+            let address = Address { id, label: recipient.public_label() };
+            is_lasting.then_some(Self { lane, address, erasure })
         })
         .collect()
     }
@@ -59,7 +61,7 @@ pub(crate) struct Erasures {
 
 struct State {
     ledger: Ledger,
-    /// Counts the changes that were given to the file.
+    /// The version of the erasures for the file. That which was found there is 1.
     version: u64,
     /// The IDs that were found for the search of the ledger.
     found: Vec<AnalyticsId>,
@@ -72,7 +74,7 @@ impl Erasures {
         Self {
             state: Mutex::new(State {
                 ledger: Ledger::new(limits.erasure_age),
-                version: 0,
+                version: 1,
                 found: Vec::new(),
                 unresolved: Vec::new(),
             }),
@@ -106,26 +108,37 @@ impl Erasures {
         if state.ledger.restore(found, Now::new()).is_none() {
             warn!("the erasure requests in the queue file cannot be read");
         }
-        let withdrawn_in = state.ledger.take_withdrawal();
-        if withdrawn_in.is_some_and(|withdrawn_in| machine.lacks_withdrawal(withdrawn_in)) {
+        let Some(epochs_without) = state.ledger.unrecorded() else { return };
+        if machine.lacks_withdrawal(epochs_without) {
             machine.handle_opt_out(NO_CALL, Removal::Id);
+            state.ledger.set_unrecorded(Some(machine.epochs_without_withdrawal()));
+        } else if !machine.is_unsaved() {
+            // The record has it, or is a new one, which must not lose a later opt-in.
+            state.ledger.set_unrecorded(None);
         }
+        self.keep(&mut state);
     }
 
     /// Notes that the user has withdrawn and wants erasures.
-    pub(super) fn begin(&self, epoch: u64, had_id: bool) {
-        self.change(|ledger| ledger.handle_withdrawal(epoch, had_id, Now::new()));
+    pub(super) fn begin(&self, machine: &Machine, had_id: bool) {
+        let epochs_without = machine.epochs_without_withdrawal();
+        self.change(|ledger| ledger.handle_withdrawal(epochs_without, had_id, Now::new()));
         self.state().found.clear();
     }
 
-    /// Follows a transition of `machine`: finds the IDs that a withdrawal removes.
+    /// Follows a transition of `machine`: finds the IDs that a withdrawal removes, and learns that
+    /// the record has the withdrawal.
     ///
     /// The identifiers of an ID are made by [`resolve`](Self::resolve), because that is code of
     /// the app.
     pub(super) fn follow(&self, machine: &Machine) {
         let mut state = self.state();
+        let unrecorded = state.ledger.unrecorded();
+        if unrecorded.is_some_and(|epochs| machine.has_stored_withdrawal(epochs.end)) {
+            state.ledger.set_unrecorded(None);
+        }
         if !state.ledger.is_searching() {
-            return;
+            return self.keep(&mut state);
         }
         if let Some(id) = machine.withdrawn_id()
             && !state.found.contains(id)
@@ -197,7 +210,7 @@ impl Erasures {
     /// bounded.
     pub(super) async fn tried_to_keep(&self) {
         let version = self.state().version;
-        if let (Some(file), true) = (&self.file, version > 0) {
+        if let (Some(file), true) = (&self.file, version > 1) {
             file.tried_erasures(version).await;
         }
     }

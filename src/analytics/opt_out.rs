@@ -92,7 +92,7 @@ impl IntoFuture for OptOut {
                 let had_id = machine.has_used_an_id();
                 machine.handle_opt_out(call, self.removal);
                 if self.erases_recipients {
-                    inner.erasures.begin(machine.epoch(), had_id);
+                    inner.erasures.begin(machine, had_id);
                 }
                 inner.decisions.opt_out(self.expressed_by.as_deref());
             });

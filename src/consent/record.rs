@@ -139,6 +139,12 @@ impl Record {
         self.withdrawn_in = self.epoch + 1;
     }
 
+    /// Returns whether this record has the withdrawal that began the epoch `withdrawn_in`, or a
+    /// later one.
+    pub(crate) fn has_withdrawal(&self, withdrawn_in: u64) -> bool {
+        self.withdrawn_in >= withdrawn_in
+    }
+
     /// Returns whether this record has a withdrawal that `before` did not have.
     pub(crate) fn is_withdrawn_since(&self, before: &Self) -> bool {
         self.decision == Consent::Denied

@@ -17,6 +17,7 @@
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
+    ops::Range,
     time::{Duration, SystemTime},
 };
 
@@ -51,12 +52,21 @@ impl Now {
 }
 
 /// A recipient, as it is recognised across restarts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Address {
-    /// The unique name of its backend.
-    pub(crate) backend: String,
+    /// Tells the recipients of an app apart, whatever their order. See `Recipient::erasure_ids`.
+    pub(crate) id: String,
+    /// The name for the app and for the endpoint.
     pub(crate) label: String,
 }
+
+impl PartialEq for Address {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for Address {}
 
 /// A try to make now.
 #[derive(Clone, PartialEq, Eq)]
@@ -96,9 +106,9 @@ pub(crate) struct Ledger {
     done_ever: u64,
     failed_ever: BTreeMap<ErasureCause, u64>,
     last_cause: Option<ErasureCause>,
-    /// The epoch that began with the last withdrawal that asked for erasures, until the record of
-    /// consent is known to hold it.
-    pub(super) withdrawn_in: Option<u64>,
+    /// The epochs of the records of consent that lack the last withdrawal that asked for erasures,
+    /// until the record on the disk is known to have it.
+    pub(super) unrecorded: Option<Range<u64>>,
     is_changed: bool,
 }
 
@@ -162,14 +172,18 @@ impl Ledger {
             done_ever: 0,
             failed_ever: BTreeMap::new(),
             last_cause: None,
-            withdrawn_in: None,
+            unrecorded: None,
             is_changed: false,
         }
     }
 
-    /// Returns whether nothing waits and nothing has to be reported.
+    /// Returns whether nothing waits, nothing has to be reported, and the record of consent has
+    /// the last withdrawal.
     pub(crate) fn is_empty(&self) -> bool {
-        self.search.is_none() && self.waiting.is_empty() && self.failed.is_empty()
+        self.search.is_none()
+            && self.waiting.is_empty()
+            && self.failed.is_empty()
+            && self.unrecorded.is_none()
     }
 
     /// Returns whether anything that a file has to hold has changed since the last call.
@@ -179,15 +193,33 @@ impl Ledger {
 
     // Inputs: the consent machine.
 
-    /// Handles that the user has withdrawn and wants erasures, which began the epoch `epoch`.
-    pub(crate) fn handle_withdrawal(&mut self, epoch: u64, had_id: bool, now: Now) {
+    /// Handles that the user has withdrawn and wants erasures. A record of consent whose epoch is
+    /// among `epochs_without` lacks this withdrawal.
+    pub(crate) fn handle_withdrawal(
+        &mut self,
+        epochs_without: Range<u64>,
+        had_id: bool,
+        now: Now,
+    ) {
         // A search that is still open is for the same removal from the account.
         let earlier = self.search.take();
         let (had_before, has_found) =
             earlier.map_or((false, false), |search| (search.had_id, search.has_found));
         let had_id = had_id || had_before;
         self.search = Some(Search { withdrawn_at: now.wall, had_id, has_found });
-        self.withdrawn_in = Some(epoch);
+        self.set_unrecorded(Some(epochs_without));
+    }
+
+    /// Returns the epochs of the records of consent that lack the last withdrawal, unless the
+    /// record on the disk has it. It lacks it if the process was killed before it was saved.
+    pub(crate) fn unrecorded(&self) -> Option<&Range<u64>> {
+        self.unrecorded.as_ref()
+    }
+
+    /// Handles that records whose epoch is among `epochs_without` lack the last withdrawal, or
+    /// that the record on the disk has it.
+    pub(crate) fn set_unrecorded(&mut self, epochs_without: Option<Range<u64>>) {
+        self.unrecorded = epochs_without;
         self.is_changed = true;
     }
 
@@ -262,13 +294,6 @@ impl Ledger {
                 });
             }
         }
-    }
-
-    /// Takes the epoch of the last withdrawal that asked for erasures. The record of consent may
-    /// lack that withdrawal, if the process was killed before it was saved.
-    #[cfg(feature = "sqlite")]
-    pub(crate) fn take_withdrawal(&mut self) -> Option<u64> {
-        self.withdrawn_in.take()
     }
 
     // Inputs and outputs: the task that sends.

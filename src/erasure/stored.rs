@@ -1,6 +1,9 @@
 //! The ledger as it is kept in a file, between two processes whose clocks may differ.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    ops::Range,
+    time::{Duration, SystemTime},
+};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -17,7 +20,8 @@ struct StoredLedger {
     search: Option<StoredSearch>,
     waiting: Vec<StoredWaiting>,
     failed: Vec<StoredEnded>,
-    withdrawn_in: Option<u64>,
+    #[serde(default)]
+    unrecorded: Option<Range<u64>>,
 }
 
 /// Milliseconds since 1970.
@@ -73,7 +77,7 @@ impl Ledger {
                     cause: ended.cause,
                 })
                 .collect(),
-            withdrawn_in: self.withdrawn_in,
+            unrecorded: self.unrecorded.clone(),
         };
         serde_json::to_vec(&stored).ok()
     }
@@ -94,7 +98,7 @@ impl Ledger {
             let StoredEnded { recipient, withdrawn_at, tries, cause } = ended;
             self.fail(Ended { recipient, withdrawn_at: time(withdrawn_at), tries, cause });
         }
-        self.withdrawn_in = stored.withdrawn_in;
+        self.unrecorded = stored.unrecorded;
         Some(())
     }
 }

@@ -5,6 +5,8 @@
 mod durable;
 #[cfg(all(feature = "sqlite", unix))]
 mod kill;
+#[cfg(feature = "sqlite")]
+mod unrecorded;
 
 use std::time::Duration;
 
@@ -327,6 +329,47 @@ async fn an_id_that_was_not_known_is_found_before_it_is_removed() {
     assert_eq!(erasing.endpoint.erased(), [FOREIGN_ID]);
     let requests = erasing.world.server.requests();
     assert!(requests.iter().any(|request| request.method == AccountDataMethod::Put));
+}
+
+#[tokio::test]
+async fn an_id_that_an_opt_in_replaces_before_it_is_removed_is_erased() {
+    let erasing = Erasing::new().await;
+    drop(erasing.start().await);
+    erasing.world.server.fail_all(Fault::ResetBefore);
+    let analytics = erasing.builder().build().await.unwrap();
+    let erasures = erasing.erase(&analytics).await;
+    assert_eq!((erasures[0].state, erasures[0].tries), (ErasureState::Pending, 0));
+    erasing.world.server.heal();
+    analytics.opt_in_and_settle().await;
+    assert_ne!(id_in(&erasing.world.content().unwrap()).as_deref(), Some(FOREIGN_ID));
+    until_settled(&analytics).await;
+    assert_eq!(erasing.endpoint.erased(), [FOREIGN_ID]);
+    assert_eq!(analytics.stats().erasures.failed, [].into());
+}
+
+/// A customer of a service, whose key is in the label as that of PostHog is.
+struct Customer(&'static str);
+
+impl Backend for Customer {
+    fn name(&self) -> &'static str {
+        "customer"
+    }
+
+    fn host(&self) -> Option<String> {
+        Some("eu.example.org".to_owned())
+    }
+
+    fn default_label(&self) -> Option<String> {
+        Some(format!("eu.example.org/{}", self.0))
+    }
+
+    fn default_identity(&self) -> Identity {
+        Identity::Pseudonym
+    }
+
+    async fn send(&self, _batch: &Batch) -> Result<(), DeliveryError> {
+        Ok(())
+    }
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! The steps of an opt-out, and the removal from the account.
 
+use std::ops::Range;
+
 use tokio::time::Instant;
 
 use super::{
@@ -137,11 +139,25 @@ impl Machine {
         self.record.has_used_an_id()
     }
 
-    /// Returns whether the record lacks the withdrawal that began the epoch `withdrawn_in`, for
-    /// which there is other evidence.
+    /// Returns the epochs of the records that lack the withdrawal of the current epoch: from that
+    /// of the record on the disk to the one before the withdrawal.
+    pub(crate) fn epochs_without_withdrawal(&self) -> Range<u64> {
+        self.disk.stored.epoch..self.record.epoch
+    }
+
+    /// Returns whether the record lacks a withdrawal for which there is other evidence.
+    /// `epochs_without` are the epochs of the records that lack it.
+    ///
+    /// The decision says nothing about it: an opt-in whose ID settles is not in the record yet.
     #[cfg(feature = "sqlite")]
-    pub(crate) fn lacks_withdrawal(&self, withdrawn_in: u64) -> bool {
-        self.record.decision == Consent::Granted && self.record.epoch + 1 == withdrawn_in
+    pub(crate) fn lacks_withdrawal(&self, epochs_without: &Range<u64>) -> bool {
+        epochs_without.contains(&self.record.epoch) || self.record.is_unreadable()
+    }
+
+    /// Returns whether the record on the disk has the withdrawal that began the epoch
+    /// `withdrawn_in`, or a later one.
+    pub(crate) fn has_stored_withdrawal(&self, withdrawn_in: u64) -> bool {
+        self.disk.stored.has_withdrawal(withdrawn_in)
     }
 
     pub(super) fn discharge(&mut self) {

@@ -13,7 +13,7 @@ struct Process {
 }
 
 fn address(label: &str) -> Address {
-    Address { backend: format!("{label}#0"), label: label.to_owned() }
+    Address { id: format!("id of {label}"), label: label.to_owned() }
 }
 
 impl Process {
@@ -34,7 +34,7 @@ impl Process {
     }
 
     fn withdraw(&mut self) {
-        self.ledger.handle_withdrawal(2, true, self.now);
+        self.ledger.handle_withdrawal(1..2, true, self.now);
     }
 
     /// Finds an ID that both recipients know as it is.
@@ -47,8 +47,10 @@ impl Process {
         });
     }
 
+    /// The account is clean, and the record of consent has the withdrawal.
     fn clean(&mut self) {
         self.ledger.handle_clean_account(&self.known);
+        self.ledger.set_unrecorded(None);
     }
 
     /// Withdraws the ID `id`, whose account is clean at once.
@@ -169,7 +171,7 @@ fn an_erasure_waits_for_the_account_to_be_clean_but_not_for_long() {
 fn an_account_without_its_id_is_a_failure_only_if_this_device_had_one() {
     for had_id in [true, false] {
         let mut process = Process::new();
-        process.ledger.handle_withdrawal(2, had_id, process.now);
+        process.ledger.handle_withdrawal(1..2, had_id, process.now);
         process.clean();
         let failed =
             |to: &str| (to.to_owned(), ErasureState::Failed, Some(ErasureCause::NoIdentifier), 0);
@@ -401,12 +403,19 @@ mod restarts {
     }
 
     #[test]
-    fn the_epoch_of_the_withdrawal_is_found_once() {
+    fn a_withdrawal_is_in_the_file_until_the_record_has_it() {
         let mut process = Process::new();
         process.withdraw();
         let mut process = process.restart(DAY);
-        assert_eq!(process.ledger.take_withdrawal(), Some(2));
-        assert_eq!(process.ledger.take_withdrawal(), None);
+        assert_eq!(process.ledger.unrecorded(), Some(&(1..2)));
+        // Even if nothing waits any more.
+        process.find("one");
+        process.ledger.handle_clean_account(&process.known);
+        process.try_all(Ok(()));
+        let mut process = process.restart(DAY);
+        assert_eq!(process.ledger.unrecorded(), Some(&(1..2)));
+        process.ledger.set_unrecorded(None);
+        assert!(process.ledger.is_empty() && process.ledger.take_changed());
     }
 
     #[test]
