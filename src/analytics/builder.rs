@@ -235,7 +235,8 @@ impl AnalyticsBuilder {
     /// Starts to watch the account, and returns the handle.
     ///
     /// Waits for this device's store and for the file of a durable queue, not for the network:
-    /// the homeserver is asked in the background. An [`Analytics`] that was dropped a moment ago
+    /// the homeserver is asked in the background. If the file has an opt-out with erasures that
+    /// the store lacks, because the process ended in it, the opt-out is made again. An [`Analytics`] that was dropped a moment ago
     /// saves its changes first. Both waits for the store are bounded by the
     /// [`request_timeout`](Self::request_timeout).
     ///
@@ -329,8 +330,8 @@ impl AnalyticsBuilder {
                     .with_history(kept_history);
                 let (journal, mut restored) = Journal::open(queue, setup, keep).await?;
                 if keeps_erasures {
-                    let found = restored.erasures.take();
-                    erasures.keep_in(journal.clone(), found.as_deref(), &mut machine);
+                    let found = std::mem::take(&mut restored.erasures);
+                    erasures.keep_in(journal.clone(), &found, &mut machine);
                 }
                 Some((journal, restored))
             }

@@ -65,6 +65,10 @@ pub(crate) struct Record {
     /// write: a write whose answer was lost may still be applied.
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     offered: VecDeque<IdDigest>,
+    /// Whether this device has sent under an ID since the last withdrawal that asked for
+    /// erasures, or could have.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    used_id: bool,
     /// The agreements to a policy. The next withdrawal forgets them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     agreed: Option<Agreed>,
@@ -101,6 +105,7 @@ impl Record {
             current: None,
             retired: VecDeque::new(),
             offered: VecDeque::new(),
+            used_id: false,
             agreed: None,
             unreadable: false,
         }
@@ -171,7 +176,8 @@ impl Record {
         self.unreadable = false;
     }
 
-    /// Resets everything except the epoch, the veto, and the retired and offered IDs.
+    /// Resets everything except the epoch, the veto, the retired and offered IDs, and whether one
+    /// was used.
     pub(crate) fn reset(&mut self) {
         *self = Self {
             epoch: self.epoch,
@@ -179,6 +185,7 @@ impl Record {
             vetoed_in: self.vetoed_in,
             retired: std::mem::take(&mut self.retired),
             offered: std::mem::take(&mut self.offered),
+            used_id: self.used_id,
             ..Self::new(std::mem::take(&mut self.salt))
         };
     }

@@ -6,6 +6,7 @@
 //! | searching | the account shows an ID that was withdrawn | searching, and one erasure waits for each recipient |
 //! | searching | the account is clean, or the user has opted in again | – ; failed, if an ID was in use and none was found |
 //! | waiting | the time of its next try | in flight |
+//! | in flight | the process ends | waiting, as after a failure; failed, if that was its last try |
 //! | in flight | the recipient accepted it | done: nothing is left of it |
 //! | in flight | any other end | waiting, or failed once it has waited for too long |
 //! | waiting, no such recipient | it has waited for too long | failed |
@@ -36,7 +37,7 @@ pub(super) const MOST_WAITING: usize = 64;
 pub(super) const MOST_ENDED: usize = 64;
 /// The longest wait of an erasure for the account to be clean. Until then, other devices of the
 /// user may still send.
-const LONGEST_GRACE: Duration = Duration::from_secs(10 * 60);
+pub(super) const LONGEST_GRACE: Duration = Duration::from_secs(10 * 60);
 
 /// A moment, by both clocks. Waits are measured by the monotonic one.
 #[derive(Clone, Copy, Debug)]
@@ -109,7 +110,7 @@ pub(crate) struct Ledger {
     /// The epochs of the records of consent that lack the last withdrawal that asked for erasures,
     /// until the record on the disk is known to have it.
     pub(super) unrecorded: Option<Range<u64>>,
-    is_changed: bool,
+    pub(super) is_changed: bool,
 }
 
 /// A withdrawal whose IDs are still to be found on the account.
@@ -137,6 +138,8 @@ pub(super) struct Waiting {
     pub(super) next_try: Instant,
     pub(super) cause: Option<ErasureCause>,
     pub(super) is_in_flight: bool,
+    /// Whether the last try has begun.
+    pub(super) is_last_try: bool,
 }
 
 impl fmt::Debug for Waiting {
@@ -272,6 +275,7 @@ impl Ledger {
                 next_try: now.instant,
                 cause: None,
                 is_in_flight: false,
+                is_last_try: false,
             });
         }
     }
@@ -282,17 +286,32 @@ impl Ledger {
         &mut self,
         recipients: impl IntoIterator<Item = &'a Address>,
     ) {
+        self.end_search(recipients, ErasureCause::NoIdentifier);
+    }
+
+    /// Ends the search. If it has found nothing, its erasures have failed with `cause`.
+    pub(crate) fn end_search<'a>(
+        &mut self,
+        recipients: impl IntoIterator<Item = &'a Address>,
+        cause: ErasureCause,
+    ) {
         let Some(search) = self.search.take() else { return };
         self.is_changed = true;
         if search.had_id && !search.has_found {
-            for recipient in recipients {
-                self.fail(Ended {
-                    recipient: recipient.label.clone(),
-                    withdrawn_at: search.withdrawn_at,
-                    tries: 0,
-                    cause: Some(ErasureCause::NoIdentifier),
-                });
-            }
+            self.fail_all(recipients, search.withdrawn_at, cause);
+        }
+    }
+
+    /// Handles that no request can be made to `recipients` for the withdrawal at `withdrawn_at`.
+    pub(crate) fn fail_all<'a>(
+        &mut self,
+        recipients: impl IntoIterator<Item = &'a Address>,
+        withdrawn_at: SystemTime,
+        cause: ErasureCause,
+    ) {
+        for recipient in recipients {
+            let recipient = recipient.label.clone();
+            self.fail(Ended { recipient, withdrawn_at, tries: 0, cause: Some(cause) });
         }
     }
 
@@ -321,6 +340,13 @@ impl Ledger {
             let due_at = due_at(first);
             if due_at <= now {
                 first.is_in_flight = true;
+                // Counted before it is made: a process that ends in each of its tries must come
+                // to an end with them as well.
+                first.tries = first.tries.saturating_add(1);
+                first.is_last_try = first.until <= now;
+                first.next_try = now + wait_after(first.tries, None, 1.0);
+                self.tries_ever += 1;
+                self.is_changed = true;
                 let (to, identifier) = (first.to.clone(), first.identifier.clone());
                 return Next::Try(Try { key: first.key, to, identifier });
             }
@@ -357,14 +383,12 @@ impl Ledger {
         };
         let waiting = &mut self.waiting[place];
         waiting.is_in_flight = false;
-        waiting.tries = waiting.tries.saturating_add(1);
-        self.tries_ever += 1;
         match answer {
             Ok(()) => self.end(place, None),
             Err((cause, requested)) => {
                 waiting.cause = Some(cause);
                 self.last_cause = Some(cause);
-                if waiting.until <= now {
+                if waiting.is_last_try || waiting.until <= now {
                     return self.end(place, Some(cause));
                 }
                 let next = now + wait_after(waiting.tries, requested, jitter);
@@ -401,6 +425,7 @@ impl Ledger {
         if let Some(cause) = ended.cause {
             *self.failed_ever.entry(cause).or_default() += 1;
         }
+        self.is_changed = true;
         push(&mut self.failed, ended);
     }
 
@@ -411,9 +436,10 @@ impl Ledger {
         self.done_ever
     }
 
-    /// Returns whether a try is due for an erasure that has had none.
+    /// Returns whether there is an erasure whose first try has not ended.
     pub(crate) fn has_untried(&self, is_known: impl Fn(&Address) -> bool) -> bool {
-        self.waiting.iter().any(|waiting| waiting.tries == 0 && is_known(&waiting.to))
+        let is_untried = |waiting: &Waiting| waiting.tries <= u32::from(waiting.is_in_flight);
+        self.waiting.iter().any(|waiting| is_untried(waiting) && is_known(&waiting.to))
     }
 
     /// Returns the number of erasures that wait, and of withdrawals whose ID is not known yet.
@@ -423,9 +449,10 @@ impl Ledger {
     }
 
     /// Returns what a receipt says: the erasures that wait, in `kept_in`, those done since there
-    /// were `done_before`, and those that have failed, which are reported once.
-    pub(crate) fn take_report<'a>(
-        &mut self,
+    /// were `done_before`, and those that have failed, until
+    /// [`handle_reported`](Self::handle_reported).
+    pub(crate) fn report<'a>(
+        &self,
         done_before: u64,
         kept_in: ErasureStorage,
         recipients: impl IntoIterator<Item = &'a Address>,
@@ -438,10 +465,8 @@ impl Ledger {
             tries: ended.tries,
             kept_in,
         };
-        self.is_changed |= !self.failed.is_empty();
-        let failed = std::mem::take(&mut self.failed);
         let mut report: Vec<_> =
-            failed.iter().map(|ended| receipt(ended, ErasureState::Failed)).collect();
+            self.failed.iter().map(|ended| receipt(ended, ErasureState::Failed)).collect();
         let done = (self.done_ever - done_before).min(self.done.len() as u64) as usize;
         let done = self.done.iter().skip(self.done.len() - done);
         report.extend(done.map(|ended| receipt(ended, ErasureState::Done)));
@@ -463,6 +488,18 @@ impl Ledger {
             report.extend(recipients.map(|to| pending(&to.label, search.withdrawn_at, None, 0)));
         }
         report
+    }
+
+    /// Handles that the app has `report`. Each failure is reported once.
+    pub(crate) fn handle_reported(&mut self, report: &[ErasureReceipt]) {
+        for receipt in report.iter().filter(|receipt| receipt.state == ErasureState::Failed) {
+            let place = self.failed.iter().position(|ended| {
+                ended.recipient == receipt.recipient
+                    && ended.withdrawn_at == receipt.withdrawn_at
+                    && ended.cause == receipt.cause
+            });
+            self.is_changed |= place.and_then(|place| self.failed.remove(place)).is_some();
+        }
     }
 
     pub(crate) fn stats(&self) -> ErasureStats {

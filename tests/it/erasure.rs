@@ -347,6 +347,48 @@ async fn an_id_that_an_opt_in_replaces_before_it_is_removed_is_erased() {
     assert_eq!(analytics.stats().erasures.failed, [].into());
 }
 
+#[tokio::test]
+async fn a_former_id_of_this_process_is_erased_as_well() {
+    let erasing = Erasing::new().await;
+    let analytics = erasing.start().await;
+    // Another device has replaced the ID, and then opted out.
+    let other = "00000000-0000-4000-8000-000000000001";
+    erasing.world.set_content(&content(Some(true), Some(other)));
+    eventually(analytics.recheck()).await.unwrap();
+    erasing.world.set_content(&content(Some(false), None));
+    eventually(analytics.recheck()).await.unwrap();
+    erasing.erase(&analytics).await;
+    assert_eq!(erasing.endpoint.erased(), [FOREIGN_ID, other]);
+    // Each once.
+    erasing.erase(&analytics).await;
+    assert_eq!(erasing.endpoint.received().len(), 2);
+    assert_eq!(analytics.stats().erasures.failed, [].into());
+}
+
+#[tokio::test]
+async fn an_id_that_another_device_withdrew_before_is_a_failure_that_is_named() {
+    let erasing = Erasing::new().await;
+    drop(erasing.start().await);
+    erasing.world.set_content(&content(Some(false), None));
+    let analytics = erasing.start().await;
+    let cause = Some(ErasureCause::NoIdentifier);
+    let erasures = erasing.erase(&analytics).await;
+    assert_eq!((erasures.len(), erasures[0].cause), (1, cause));
+    // Once: there is nothing more to erase.
+    assert_eq!(erasing.erase(&analytics).await, []);
+}
+
+#[tokio::test]
+async fn an_opt_in_that_was_never_applied_leaves_nothing_to_erase() {
+    let erasing = Erasing::new().await;
+    erasing.world.set(None);
+    let analytics = erasing.start().await;
+    erasing.world.server.fail_all(Fault::ResetBefore);
+    eventually(analytics.opt_in()).await.unwrap_err();
+    erasing.world.server.heal();
+    assert_eq!(erasing.erase(&analytics).await, []);
+}
+
 /// A customer of a service, whose key is in the label as that of PostHog is.
 struct Customer(&'static str);
 
@@ -395,7 +437,12 @@ async fn an_id_that_another_client_removed_meanwhile_is_a_failure_that_is_named(
     let erasing = Erasing::new().await;
     drop(erasing.start().await);
     erasing.world.server.fail_all(Fault::ResetBefore);
-    let analytics = erasing.builder().build().await.unwrap();
+    // A recipient that is never asked cannot fail.
+    let anonymous = Recipient::new(RecordingBackend::new())
+        .label("anonymous.example.org")
+        .identity(Identity::Anonymous)
+        .erasure(erasing.endpoint.erasure());
+    let analytics = erasing.builder().backend(anonymous).build().await.unwrap();
     erasing.world.set_content(&content(Some(false), None));
     erasing.world.server.heal();
     let erasures = erasing.erase(&analytics).await;
@@ -403,6 +450,55 @@ async fn an_id_that_another_client_removed_meanwhile_is_a_failure_that_is_named(
     let cause = Some(ErasureCause::NoIdentifier);
     assert_eq!((failed.state, failed.cause), (ErasureState::Failed, cause));
     assert_eq!(erasing.endpoint.received(), []);
+}
+
+#[tokio::test]
+async fn a_failure_whose_receipt_was_not_taken_is_in_the_next_one() {
+    let erasing = Erasing::new().await;
+    let limits = Limits::default().erasure_max_age(Duration::ZERO);
+    let analytics = erasing.builder().limits(limits).build().await.unwrap();
+    analytics.confirmed().await;
+    erasing.endpoint.react(Reaction::Page);
+    let mut opt_out = analytics.opt_out().erase_recipients().into_future();
+    assert!(poll!(&mut opt_out).is_pending());
+    drop(opt_out);
+    until_settled(&analytics).await;
+    let mut next = analytics.opt_out().into_future();
+    assert!(poll!(&mut next).is_pending());
+    drop(next);
+    eventually(analytics.recheck()).await.unwrap();
+    let next = eventually(analytics.opt_out().into_future()).await.erasures;
+    assert_eq!((next.len(), next[0].cause), (1, Some(ErasureCause::Misconfigured)));
+    assert!(eventually(analytics.opt_out().into_future()).await.erasures.is_empty());
+}
+
+/// A backend that panics when it is asked for the identifier that its service stores.
+struct Unidentified;
+
+impl Backend for Unidentified {
+    fn name(&self) -> &'static str {
+        "unidentified"
+    }
+
+    fn stored_identifier(&self, _distinct_id: &str) -> String {
+        panic!("part of the test")
+    }
+
+    async fn send(&self, _batch: &Batch) -> Result<(), DeliveryError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn an_identifier_that_cannot_be_made_is_a_failure_that_is_named() {
+    let erasing = Erasing::new().await;
+    let unidentified = Recipient::new(Unidentified).erasure(erasing.endpoint.erasure());
+    let analytics = erasing.builder().backend(unidentified).build().await.unwrap();
+    analytics.confirmed().await;
+    let erasures = erasing.erase(&analytics).await;
+    let found: Vec<_> = erasures.iter().map(|erasure| (erasure.state, erasure.cause)).collect();
+    let panicked = (ErasureState::Failed, Some(ErasureCause::Panicked));
+    assert_eq!(found, [panicked, (ErasureState::Done, None)]);
 }
 
 #[tokio::test]

@@ -134,9 +134,18 @@ impl Machine {
             && !matches!(self.session, Session::Ended | Session::Unavailable)
     }
 
-    /// Returns whether this device has used or written an ID since the last withdrawal.
-    pub(crate) fn has_used_an_id(&self) -> bool {
-        self.record.has_used_an_id()
+    /// Returns whether this device has used an ID since the last withdrawal that asked for
+    /// erasures. Call it before [`handle_opt_out`](Self::handle_opt_out), if that asks for them.
+    ///
+    /// An ID that another device has withdrawn since counts: recipients have its events.
+    pub(crate) fn take_used_id(&mut self) -> bool {
+        self.record.take_used_id()
+    }
+
+    /// Returns whether the opt-in that holds may be one of this device, even if its call has
+    /// failed.
+    pub(crate) fn may_have_opted_in(&self) -> bool {
+        self.record.has_offered_current()
     }
 
     /// Returns the epochs of the records that lack the withdrawal of the current epoch: from that

@@ -191,6 +191,52 @@ async fn a_failure_is_reported_by_a_later_process() {
 }
 
 #[tokio::test]
+async fn a_request_that_cannot_be_read_any_more_has_failed_as_lost() {
+    let on_disk = OnDisk::new().await;
+    let analytics = on_disk.start().await;
+    on_disk.erasing.endpoint.react(Reaction::Page);
+    on_disk.erasing.erase(&analytics).await;
+    on_disk.end(analytics).await;
+    let connection = Connection::open(on_disk.path()).unwrap();
+    assert_eq!(connection.execute("UPDATE erasures SET payload = x'00'", []).unwrap(), 1);
+    drop(connection);
+    let analytics = on_disk.start().await;
+    assert_eq!(analytics.stats().erasures.failed, [(ErasureCause::Lost, 1)].into());
+    on_disk.end(analytics).await;
+    // It is told to a receipt, of whichever process.
+    let analytics = on_disk.start().await;
+    let next = eventually(analytics.opt_out().into_future()).await.erasures;
+    assert_eq!((next.len(), next[0].cause), (1, Some(ErasureCause::Lost)));
+    assert_eq!((next[0].state, &*next[0].recipient), (ErasureState::Failed, LABEL));
+}
+
+#[tokio::test]
+async fn the_record_of_a_dropped_handle_waits_for_the_file() {
+    let on_disk = OnDisk::new().await;
+    let disk = HangingDisk::new();
+    let queue = on_disk.queue().on_disk(&disk);
+    let analytics = on_disk.erasing.builder().queue(queue).build().await.unwrap();
+    analytics.confirmed().await;
+    eventually(analytics.allow_on_this_device()).await.unwrap();
+    disk.hang();
+    let mut opt_out = analytics.opt_out().erase_recipients().into_future();
+    assert!(poll!(&mut opt_out).is_pending());
+    drop((opt_out, analytics));
+    let is_denied = async || on_disk.erasing.device.record().await.unwrap().contains("denied");
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+        assert!(!is_denied().await);
+    }
+    disk.heal();
+    eventually(async {
+        while !is_denied().await {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn another_withdrawal_wipes_events_and_not_the_erasures() {
     let on_disk = OnDisk::new().await;
     let analytics = on_disk.start().await;

@@ -181,6 +181,21 @@ async fn an_opt_out_while_an_id_settles_that_only_the_queue_has_is_made_at_the_n
 }
 
 #[tokio::test]
+async fn an_id_that_a_new_store_cannot_recognise_is_lost() {
+    let (mut outliving, analytics) = opted_in().await;
+    outliving.end(analytics).await;
+    outliving.world.server.fail_all(Fault::ResetBefore);
+    let (analytics, _) = outliving.start().await;
+    let receipt = eventually(analytics.opt_out().erase_recipients().into_future()).await;
+    assert!(receipt.record.is_done() && !receipt.account.is_done(), "{receipt:?}");
+    outliving.end(analytics).await;
+    outliving.store = MemoryStore::new().into_state_store();
+    let (analytics, _) = outliving.start().await;
+    let stats = analytics.stats().erasures;
+    assert_eq!((stats.pending, stats.failed), (0, [(ErasureCause::Lost, 1)].into()));
+}
+
+#[tokio::test]
 async fn a_withdrawal_that_is_recorded_is_not_made_again_in_a_new_store() {
     let (mut outliving, analytics) = opted_in().await;
     outliving.endpoint.react(Reaction::Page);

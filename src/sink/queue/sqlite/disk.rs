@@ -76,7 +76,7 @@ impl Disk {
             marked: restored.done.clone(),
             users: UserTable::written(restored.users.clone()),
             history,
-            erasures: ErasureTable::written(restored.erasures.clone()),
+            erasures: ErasureTable::written(&restored.erasures),
             emptied: 0,
             wiped: 0,
             failing: false,

@@ -30,7 +30,7 @@ use crate::{
     guard::{Guard, TextPolicy},
     history::{entries::EntryId, sent_event::SentEvent},
     sink::{
-        queue::{Marks, QueueError, Queued, Refused, Restored, Row},
+        queue::{FoundErasures, Marks, QueueError, Queued, Refused, Restored, Row},
         stats::DropReason,
     },
 };
@@ -93,9 +93,8 @@ impl Rows {
         rows.erase_remains()?;
         let new_key = rows.unlock(settings.passphrase.as_ref().map(|p| p.as_str()))?;
         rows.load(settings, new_key.as_deref(), &mut found)?;
-        let (erasures, damaged) = rows.erasures()?;
-        found.restored.erasures = erasures;
-        found.discarded += damaged;
+        found.restored.erasures = rows.erasures()?;
+        found.discarded += u64::from(found.restored.erasures == FoundErasures::Damaged);
         rows.erase_remains()?;
         Ok((rows, found))
     }
