@@ -385,7 +385,8 @@ mod tests {
 
     #[test]
     fn the_erasures_of_each_withdrawal_are_its_own() {
-        let erasure = |second, label: &str, state: &str| (at(second), label.to_owned(), state.to_owned());
+        let erasure =
+            |second, label: &str, state: &str| (at(second), label.to_owned(), state.to_owned());
         let mut log = log(Granted);
         log.handle_opt_out(None, at(1));
         log.handle_removed(removed(0), vec![erasure(1, "one", "pending")]);

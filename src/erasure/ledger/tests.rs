@@ -1,4 +1,5 @@
 use super::*;
+use crate::erasure::report::{ErasureReceipt, ErasureState, ErasureStorage};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const KEEP_FOR: Duration = Duration::from_secs(30 * 24 * 3600);

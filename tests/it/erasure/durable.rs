@@ -92,14 +92,38 @@ async fn another_process_carries_it_out_under_the_same_key_and_leaves_no_row() {
     assert!(!contains(&on_disk.bytes(), FOREIGN_ID));
 }
 
+/// A customer of a service, whose key is in the label as that of PostHog is.
+struct Customer(&'static str);
+
+impl Backend for Customer {
+    fn name(&self) -> &'static str {
+        "customer"
+    }
+
+    fn host(&self) -> Option<String> {
+        Some("eu.example.org".to_owned())
+    }
+
+    fn default_label(&self) -> Option<String> {
+        Some(format!("eu.example.org/{}", self.0))
+    }
+
+    fn default_identity(&self) -> Identity {
+        Identity::Pseudonym
+    }
+
+    async fn send(&self, _batch: &Batch) -> Result<(), DeliveryError> {
+        Ok(())
+    }
+}
+
 #[tokio::test]
 async fn recipients_on_one_host_are_told_apart_when_their_order_changes() {
     let on_disk = OnDisk::new().await;
     let (one, two) = (EndpointDouble::start().await, EndpointDouble::start().await);
     let customers = || {
-        let customer = |key, to: &EndpointDouble| {
-            Recipient::new(Customer(key)).erasure(to.erasure())
-        };
+        let customer =
+            |key, to: &EndpointDouble| Recipient::new(Customer(key)).erasure(to.erasure());
         [customer("one", &one), customer("two", &two)]
     };
     let start = |recipients: Vec<Recipient>| {

@@ -99,9 +99,8 @@ async fn a_child_withdraws_until_it_is_killed() {
     let client = client_of(homeserver, device, token, store).await;
     report("opens");
     let analytics = loop {
-        let to = Recipient::new(Reporting)
-            .label(LABEL)
-            .erasure(ErasureEndpoint::new(endpoint).unwrap());
+        let to =
+            Recipient::new(Reporting).label(LABEL).erasure(ErasureEndpoint::new(endpoint).unwrap());
         let builder = Analytics::builder(client.clone(), ELEMENT_EVENT_TYPE)
             .backend(to)
             .queue(SqliteQueue::new(directory.join("queue.sqlite3")).passphrase("secret"))
