@@ -291,7 +291,16 @@ impl Erasures {
     /// Returns what a receipt says, once the file has been tried. `done_before` is the number of
     /// erasures that were done before the call.
     pub(super) async fn report(&self, done_before: u64) -> Vec<ErasureReceipt> {
-        self.tried_to_keep().await;
+        // An answer during the wait may change what the file has to hold.
+        const MOST_ROUNDS: usize = 3;
+
+        for _ in 0..MOST_ROUNDS {
+            let version = self.state().version;
+            self.tried_to_keep().await;
+            if self.state().version == version {
+                break;
+            }
+        }
         let kept_in = self.kept_in();
         self.state().ledger.report(done_before, kept_in, self.addresses())
     }

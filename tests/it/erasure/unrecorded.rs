@@ -2,14 +2,14 @@
 //! saved. The next start makes them.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicBool, Ordering},
 };
 
 use futures_util::future::BoxFuture;
 use matrix_analytics::{Consent, ConsentState, SqliteQueue, testing::DeviceLogin};
 use matrix_sdk::{
-    MemoryStore, StoreError,
+    Client, MemoryStore, StoreError,
     store::{DynStateStore, IntoStateStore as _},
 };
 use tempfile::TempDir;
@@ -41,7 +41,8 @@ struct Outliving {
     world: World,
     login: DeviceLogin,
     store: Arc<DynStateStore>,
-    gate: Arc<Failing>,
+    /// The client and the gate of each process. The last writes of one that ended fail as well.
+    processes: Mutex<Vec<(Client, Arc<Failing>)>>,
     endpoint: EndpointDouble,
     directory: TempDir,
 }
@@ -54,7 +55,7 @@ impl Outliving {
         Self {
             login,
             store: MemoryStore::new().into_state_store(),
-            gate: Arc::default(),
+            processes: Mutex::default(),
             endpoint: EndpointDouble::start().await,
             directory: TempDir::new().unwrap(),
             world,
@@ -63,26 +64,35 @@ impl Outliving {
 
     /// Starts a process whose store has what the last one could write.
     async fn start(&self) -> (Analytics, RecordingBackend) {
-        let config = GatedStore::config(self.store.clone(), self.gate.clone());
+        let gate = Arc::<Failing>::default();
+        let config = GatedStore::config(self.store.clone(), gate.clone());
         let client = self.world.server.client_with(&self.login, |b| b.store_config(config)).await;
-        let device = Device { client: client.unwrap(), login: self.login.clone(), policy: None };
+        let client = client.unwrap();
+        self.processes.lock().unwrap().push((client.clone(), gate));
+        let device = Device { client, login: self.login.clone(), policy: None };
         let recorder = RecordingBackend::new();
         let queue = SqliteQueue::new(self.directory.path().join("queue")).passphrase("secret");
         let builder = device.builder().backend(recipient(&recorder, &self.endpoint)).queue(queue);
         (builder.build().await.unwrap(), recorder)
     }
 
-    /// Ends the process before it has saved anything since the store fails.
+    /// Ends the process once it has saved everything that it can.
     async fn end(&self, analytics: Analytics) {
+        let saved = eventually(analytics.allow_on_this_device()).await;
+        assert_eq!(saved.is_err(), self.gate().0.load(Ordering::SeqCst));
         eventually(analytics.shutdown(Duration::ZERO)).await;
         drop(analytics);
-        self.gate.0.store(false, Ordering::SeqCst);
         self.world.server.heal();
     }
 
     fn fail(&self) {
-        self.gate.0.store(true, Ordering::SeqCst);
+        self.gate().0.store(true, Ordering::SeqCst);
         self.world.server.fail_all(Fault::ResetBefore);
+    }
+
+    /// Returns the gate of the last process.
+    fn gate(&self) -> Arc<Failing> {
+        self.processes.lock().unwrap().last().unwrap().1.clone()
     }
 }
 
@@ -202,10 +212,12 @@ async fn a_withdrawal_that_is_recorded_is_not_made_again_in_a_new_store() {
     let receipt = eventually(analytics.opt_out().erase_recipients().into_future()).await;
     assert!(receipt.is_complete(), "{receipt:?}");
     outliving.end(analytics).await;
-    // The app has lost its store, and the user opts in again. The erasure still waits.
+    // The app has lost its store, and the user has opted in elsewhere. The erasure still waits.
     outliving.store = MemoryStore::new().into_state_store();
+    let other = "00000000-0000-4000-8000-000000000001";
+    outliving.world.set_content(&content(Some(true), Some(other)));
     let (analytics, _) = outliving.start().await;
-    analytics.opt_in_and_settle().await;
+    analytics.until(ConsentState::is_open).await;
     assert_eq!(analytics.stats().erasures.pending, 1);
     outliving.end(analytics).await;
     let (analytics, _) = outliving.start().await;
