@@ -341,7 +341,6 @@ impl Ledger {
                 first.tries = first.tries.saturating_add(1);
                 first.is_last_try = first.until <= now;
                 first.next_try = now + wait_after(first.tries, None, 1.0);
-                self.tries_ever += 1;
                 self.is_changed = true;
                 let (to, identifier) = (first.to.clone(), first.identifier.clone());
                 return Next::Try(Try { key: first.key, to, identifier });
@@ -379,6 +378,7 @@ impl Ledger {
         };
         let waiting = &mut self.waiting[place];
         waiting.is_in_flight = false;
+        self.tries_ever += 1;
         match answer {
             Ok(()) => self.end(place, None),
             Err((cause, requested)) => {
