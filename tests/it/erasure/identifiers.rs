@@ -32,7 +32,7 @@ async fn an_id_that_an_opt_in_replaces_before_it_is_removed_is_erased() {
     let erasures = erasing.erase(&analytics).await;
     assert_eq!((erasures[0].state, erasures[0].tries), (ErasureState::Pending, 0));
     erasing.world.server.heal();
-    analytics.opt_in_and_settle().await;
+    eventually(analytics.opt_in()).await.unwrap();
     assert_ne!(id_in(&erasing.world.content().unwrap()).as_deref(), Some(FOREIGN_ID));
     until_settled(&analytics).await;
     assert_eq!(erasing.endpoint.erased(), [FOREIGN_ID]);
