@@ -116,9 +116,10 @@ impl Erasures {
         found: &crate::sink::queue::FoundErasures,
         machine: &mut Machine,
     ) {
-        use crate::consent::{machine::CallId, record::Removal, state::Consent};
-
-        use crate::sink::queue::FoundErasures;
+        use crate::{
+            consent::{machine::CallId, record::Removal, state::Consent},
+            sink::queue::FoundErasures,
+        };
 
         /// No call of the app has this number.
         const NO_CALL: CallId = CallId(u64::MAX);

@@ -1,9 +1,7 @@
 //! What the app learns of the ledger.
 
 use super::{Address, Ended, Ledger, Search, Waiting};
-use crate::erasure::report::{
-    ErasureCause, ErasureReceipt, ErasureState, ErasureStats, ErasureStorage,
-};
+use crate::erasure::report::{ErasureReceipt, ErasureState, ErasureStats, ErasureStorage};
 
 impl Ledger {
     /// Returns the number of erasures that were done, by which a receipt finds those that follow.
