@@ -417,13 +417,22 @@ impl Analytics {
 
     /// Makes the transition of a call, and lets the task carry it out.
     pub(crate) fn begin(&self, call: impl FnOnce(&mut Machine, CallId)) -> Waiting {
+        self.begin_then(call, |_| {})
+    }
+
+    /// Begins a call as [`begin`](Self::begin) does, and calls `then` once the gate has followed.
+    fn begin_then(
+        &self,
+        call: impl FnOnce(&mut Machine, CallId),
+        then: impl FnOnce(&Machine),
+    ) -> Waiting {
         let inner = self.inner();
         let id = CallId(inner.next_call.fetch_add(1, Ordering::Relaxed));
         let (reply, answer) = oneshot::channel();
         // The task is gone only with its runtime; the reply is dropped then, which the
         // caller sees.
         let _ = self.handle.calls.send(Call { id, reply });
-        inner.apply(|machine| call(machine, id));
+        inner.apply_then(|machine| call(machine, id), then);
         Waiting { id, answer }
     }
 }
@@ -445,7 +454,13 @@ impl Drop for Handle {
                 self.claim.hold(last),
                 account_data.request_timeout(),
             );
-            spawn::detach(&self.inner.runtime, save);
+            // In the order of a withdrawal: a record that has it before the file has its erasures
+            // would lose them.
+            let kept = self.inner.erasures_kept();
+            spawn::detach(&self.inner.runtime, async move {
+                kept.await;
+                save.await;
+            });
         }
     }
 }

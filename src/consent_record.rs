@@ -121,7 +121,9 @@ pub enum DecisionPlace {
     Elsewhere,
     /// On this device.
     ThisDevice,
-    /// Not known: before there was a record, or in a process that ended before it was written.
+    /// Not known: before there was a record, in a process that ended before it was written, or
+    /// by a call of [`Analytics::opt_in`](crate::Analytics::opt_in) that got no answer, unless
+    /// another device decided at the same time.
     Unknown,
 }
 
@@ -136,7 +138,7 @@ named!(DecisionPlace {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[non_exhaustive]
 pub struct RemovedData {
-    /// Events that waited to be sent.
+    /// Events that waited to be sent, each counted once for each recipient that it waited for.
     pub events: u64,
     /// Requests in flight.
     pub requests: String,
@@ -144,7 +146,7 @@ pub struct RemovedData {
     pub queue: String,
     /// The analytics ID of the account.
     pub account: String,
-    /// The data at the recipients that were asked to delete it: label and state.
+    /// The data at the recipients that this withdrawal asked to delete it: label and state.
     pub erasures: Vec<(String, String)>,
 }
 

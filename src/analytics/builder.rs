@@ -234,9 +234,10 @@ impl AnalyticsBuilder {
     /// Starts to watch the account, and returns the handle.
     ///
     /// Waits for this device's store and for the file of a durable queue, not for the network:
-    /// the homeserver is asked in the background. An [`Analytics`] that was dropped a moment ago
-    /// saves its changes first. Both waits for the store are bounded by the
-    /// [`request_timeout`](Self::request_timeout).
+    /// the homeserver is asked in the background. If the file has an opt-out with erasures that
+    /// the store lacks, because the process ended in it, the opt-out is made again. An
+    /// [`Analytics`] that was dropped a moment ago saves its changes first. Both waits for the store
+    /// are bounded by the [`request_timeout`](Self::request_timeout).
     ///
     /// A process can have one [`Analytics`] for each store, user and event type. Two processes,
     /// or two clients on one directory, can have one each: their changes are merged, and the
@@ -300,7 +301,7 @@ impl AnalyticsBuilder {
         let names = configuration.recipients.iter().map(|recipient| recipient.name.clone());
         let names_of_backends: Vec<_> = self.recipients.iter().map(|r| r.backend.name()).collect();
         let unique_names = unique_names(&names_of_backends);
-        let targets = Target::take_all(&mut self.recipients, &unique_names);
+        let targets = Target::take_all(&mut self.recipients);
         #[cfg_attr(not(feature = "sqlite"), expect(unused_mut, reason = "a file may fill it"))]
         let mut erasures = Erasures::new(targets, &self.limits);
         let lanes: Vec<_> = unique_names.iter().zip(&all_known_as).map(lane_name).collect();
@@ -326,8 +327,8 @@ impl AnalyticsBuilder {
                     .with_history(kept_history);
                 let (journal, mut restored) = Journal::open(queue, setup, keep).await?;
                 if keeps_erasures {
-                    let found = restored.erasures.take();
-                    erasures.keep_in(journal.clone(), found.as_deref(), &mut machine);
+                    let found = std::mem::take(&mut restored.erasures);
+                    erasures.keep_in(journal.clone(), &found, &mut machine);
                 }
                 Some((journal, restored))
             }

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use tokio::{runtime::Handle, time::timeout};
+use tokio::{runtime::Handle, sync::oneshot, time::timeout};
 use tracing::warn;
 
 use super::outcome::OptOutReceipt;
@@ -29,11 +29,16 @@ pub(crate) struct Decisions {
     /// Held by each write, so that the newest comes last.
     writing: Arc<tokio::sync::Mutex<()>>,
     request_timeout: Duration,
+    /// Whether the log has what earlier processes have left.
+    was_read: bool,
 }
 
+/// The end of a write. Its wait is bounded, because the write is.
+pub(super) type Written = oneshot::Receiver<()>;
+
 impl Decisions {
-    /// Reads the decisions that earlier processes have left. A store that cannot be read leaves an
-    /// empty record: the decision itself is not in it.
+    /// Reads the decisions that earlier processes have left. If the store cannot be read, this
+    /// process adds its own as soon as it can be.
     pub(super) async fn load(
         runtime: Handle,
         store: RecordStore,
@@ -51,7 +56,7 @@ impl Decisions {
         if stored.is_none() {
             warn!("the record of decisions could not be read");
         }
-        let stored = stored.unwrap_or_default();
+        let was_read = stored.is_some();
         let log = Log::new(circumstances, stored, seen, SystemTime::now());
         let decisions = Self {
             runtime,
@@ -59,8 +64,9 @@ impl Decisions {
             log: Arc::new(Mutex::new(log)),
             writing: Arc::default(),
             request_timeout,
+            was_read,
         };
-        decisions.change(|_, _| {});
+        drop(decisions.change(|_, _| {}));
         decisions
     }
 
@@ -70,35 +76,41 @@ impl Decisions {
 
     /// Follows a transition of `machine`.
     pub(super) fn follow(&self, machine: &Machine) {
-        let seen = machine.state().decision;
-        self.change(|log, now| log.handle_seen(seen, now));
+        let (seen, may_be_ours) = (machine.state().decision, machine.may_have_opted_in());
+        drop(self.change(|log, now| log.handle_seen(seen, may_be_ours, now)));
     }
 
     pub(super) fn begin_opt_in(&self) {
         self.log().handle_opt_in_begun();
     }
 
-    pub(super) fn end_opt_in(&self, state: Option<Consent>, expressed_by: Option<&str>) {
-        self.change(|log, now| log.handle_opt_in_ended(state, expressed_by, now));
+    pub(super) fn end_opt_in(
+        &self,
+        state: Option<Consent>,
+        expressed_by: Option<&str>,
+    ) -> Option<Written> {
+        self.change(|log, now| log.handle_opt_in_ended(state, expressed_by, now))
     }
 
     pub(super) fn opt_out(&self, expressed_by: Option<&str>) {
-        self.change(|log, now| log.handle_opt_out(expressed_by, now));
+        drop(self.change(|log, now| log.handle_opt_out(expressed_by, now)));
     }
 
     /// Notes what a withdrawal removed, according to its receipt.
-    pub(super) fn removed(&self, events: u64, receipt: &OptOutReceipt) {
+    pub(super) fn removed(&self, events: u64, receipt: &OptOutReceipt) -> Option<Written> {
         let erasure = |erasure: &ErasureReceipt| {
-            (erasure.recipient.clone(), erasure.state.as_str().to_owned())
+            let state = erasure.state.as_str().to_owned();
+            (erasure.withdrawn_at, erasure.recipient.clone(), state)
         };
+        let erasures = receipt.erasures.iter().map(erasure).collect();
         let removed = RemovedData {
             events,
             requests: receipt.requests.as_str().to_owned(),
             queue: receipt.queue.as_str().to_owned(),
             account: receipt.account.as_str().to_owned(),
-            erasures: receipt.erasures.iter().map(erasure).collect(),
+            erasures: Vec::new(),
         };
-        self.change(|log, _| log.handle_removed(removed));
+        self.change(|log, _| log.handle_removed(removed, erasures))
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -106,26 +118,33 @@ impl Decisions {
     }
 
     /// Changes the log, and writes it in the background if it has changed.
-    fn change(&self, change: impl FnOnce(&mut Log, SystemTime)) {
+    fn change(&self, change: impl FnOnce(&mut Log, SystemTime)) -> Option<Written> {
         let mut log = self.log();
         change(&mut log, SystemTime::now());
         if !log.take_changed() {
-            return;
+            return None;
         }
         drop(log);
         let (store, log) = (self.store.clone(), self.log.clone());
         let (writing, request_timeout) = (self.writing.clone(), self.request_timeout);
-        // Its end is not awaited: the log is written again with the next decision.
-        drop(spawn(&self.runtime, async move {
+        let was_read = self.was_read;
+        Some(spawn(&self.runtime, async move {
             let _writing = writing.lock().await;
-            // Another process may have added to it. Without that, the log in memory counts.
-            let stored = read(&store, request_timeout).await.unwrap_or_default();
-            let decisions = lock(&log).merged_with(stored);
-            let written = store.save_decisions(&decisions);
-            if !matches!(timeout(request_timeout, written).await, Ok(Ok(()))) {
+            // Another process may have added to it. If this one has read it before, the log in
+            // memory counts. Otherwise it must not replace what it does not know.
+            let stored = read(&store, request_timeout).await;
+            let written = match stored.or_else(|| was_read.then(Vec::new)) {
+                Some(stored) => {
+                    let decisions = lock(&log).merged_with(stored);
+                    let written = store.save_decisions(&decisions);
+                    matches!(timeout(request_timeout, written).await, Ok(Ok(())))
+                }
+                None => false,
+            };
+            if !written {
                 warn!("the record of decisions could not be written");
             }
-        }));
+        }))
     }
 }
 

@@ -31,6 +31,8 @@ pub(super) fn start(shared: &Arc<Shared>, stop: &Arc<Stop>) {
                             // What was in flight at the withdrawal must not arrive afterwards.
                             let _ = timeout(cut, sink.disconnected()).await;
                         }
+                        // The file has the try before it is made.
+                        erasures.tried_to_keep().await;
                         erasures.send(wanted).await
                     };
                     let answer = tokio::select! {

@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::{
     analytics_id::AnalyticsId,
-    backend::{ErasureError, ErasureRequest, Recipient, erasure::DynErasure},
+    backend::{ErasureError, ErasureRequest, Identity, Recipient, erasure::DynErasure},
     consent::machine::Machine,
     erasure::{
         ledger::{Address, Ledger, Next, Now, Try},
@@ -22,6 +22,9 @@ use crate::{
     },
     sink::{Sink, limits::Limits, queue::Journal},
 };
+
+/// The most IDs of this process that are remembered for a withdrawal.
+const MOST_USED: usize = 8;
 
 /// A recipient that supports erasures.
 pub(super) struct Target {
@@ -32,13 +35,15 @@ pub(super) struct Target {
 }
 
 impl Target {
-    /// Takes the erasures of `recipients`, whose backends have these unique names.
-    pub(super) fn take_all(recipients: &mut [Recipient], unique_names: &[String]) -> Vec<Self> {
-        let all = recipients.iter_mut().zip(unique_names).enumerate();
-        all.filter_map(|(lane, (recipient, backend))| {
+    /// Takes the erasures of `recipients`. One that knows no lasting identifier is not asked.
+    pub(super) fn take_all(recipients: &mut [Recipient]) -> Vec<Self> {
+        let ids = Recipient::erasure_ids(recipients);
+        let all = recipients.iter_mut().zip(ids).enumerate();
+        all.filter_map(|(lane, (recipient, id))| {
             let erasure = recipient.erasure.take()?;
-            let address = Address { backend: backend.clone(), label: recipient.public_label() };
-            Some(Self { lane, address, erasure })
+            let is_lasting = recipient.chosen_identity() != Identity::Anonymous;
+            let address = Address { id, label: recipient.public_label() };
+            is_lasting.then_some(Self { lane, address, erasure })
         })
         .collect()
     }
@@ -59,12 +64,27 @@ pub(crate) struct Erasures {
 
 struct State {
     ledger: Ledger,
-    /// Counts the changes that were given to the file.
+    /// The version of the erasures for the file. That which was found there is 1.
     version: u64,
+    /// The IDs that this process could send under since the last withdrawal with erasures, the
+    /// oldest first. After another device has replaced one, only this process knows it.
+    used: Vec<AnalyticsId>,
     /// The IDs that were found for the search of the ledger.
     found: Vec<AnalyticsId>,
     /// Those of them whose identifiers have yet to be made, with the time of their withdrawal.
     unresolved: Vec<(AnalyticsId, SystemTime)>,
+}
+
+impl State {
+    /// Notes that `id` was found, unless nothing is searched.
+    fn find(&mut self, id: &AnalyticsId) {
+        if !self.found.contains(id)
+            && let Some(withdrawn_at) = self.ledger.handle_found()
+        {
+            self.found.push(id.clone());
+            self.unresolved.push((id.clone(), withdrawn_at));
+        }
+    }
 }
 
 impl Erasures {
@@ -72,7 +92,8 @@ impl Erasures {
         Self {
             state: Mutex::new(State {
                 ledger: Ledger::new(limits.erasure_age),
-                version: 0,
+                version: 1,
+                used: Vec::new(),
                 found: Vec::new(),
                 unresolved: Vec::new(),
             }),
@@ -92,47 +113,82 @@ impl Erasures {
     pub(super) fn keep_in(
         &mut self,
         file: Arc<Journal>,
-        found: Option<&[u8]>,
+        found: &crate::sink::queue::FoundErasures,
         machine: &mut Machine,
     ) {
-        use crate::consent::{machine::CallId, record::Removal};
+        use crate::{
+            consent::{machine::CallId, record::Removal, state::Consent},
+            sink::queue::FoundErasures,
+        };
 
         /// No call of the app has this number.
         const NO_CALL: CallId = CallId(u64::MAX);
 
         self.file = Some(file);
-        let Some(found) = found else { return };
+        let now = Now::new();
         let mut state = self.state();
-        if state.ledger.restore(found, Now::new()).is_none() {
+        let is_lost = match found {
+            FoundErasures::None => return,
+            FoundErasures::Damaged => true,
+            FoundErasures::Some(found) => state.ledger.restore(found, now).is_none(),
+        };
+        if is_lost {
             warn!("the erasure requests in the queue file cannot be read");
+            state.ledger.fail_all(self.addresses(), now.wall, ErasureCause::Lost);
         }
-        let withdrawn_in = state.ledger.take_withdrawal();
-        if withdrawn_in.is_some_and(|withdrawn_in| machine.lacks_withdrawal(withdrawn_in)) {
-            machine.handle_opt_out(NO_CALL, Removal::Id);
+        if let Some(epochs_without) = state.ledger.unrecorded() {
+            if machine.lacks_withdrawal(epochs_without) {
+                machine.handle_opt_out(NO_CALL, Removal::Id);
+                state.ledger.set_unrecorded(Some(machine.epochs_without_withdrawal()));
+            } else if !machine.is_unsaved() {
+                // The record has it, or is a new one, which must not lose a later opt-in.
+                state.ledger.set_unrecorded(None);
+            }
         }
+        let consent = machine.state();
+        if consent.decision == Consent::Undecided && !consent.removal_pending {
+            // A new store knows no digest by which an ID of the account could be recognised.
+            state.ledger.end_search(self.addresses(), ErasureCause::Lost);
+        }
+        self.keep(&mut state);
     }
 
     /// Notes that the user has withdrawn and wants erasures.
-    pub(super) fn begin(&self, epoch: u64, had_id: bool) {
-        self.change(|ledger| ledger.handle_withdrawal(epoch, had_id, Now::new()));
-        self.state().found.clear();
+    pub(super) fn begin(&self, machine: &Machine, had_id: bool) {
+        let epochs_without = machine.epochs_without_withdrawal();
+        let mut state = self.state();
+        state.ledger.handle_withdrawal(epochs_without, had_id, Now::new());
+        state.found.clear();
+        for id in std::mem::take(&mut state.used) {
+            state.find(&id);
+        }
+        self.keep(&mut state);
     }
 
-    /// Follows a transition of `machine`: finds the IDs that a withdrawal removes.
+    /// Follows a transition of `machine`: finds the IDs that a withdrawal removes, and learns that
+    /// the record has the withdrawal.
     ///
     /// The identifiers of an ID are made by [`resolve`](Self::resolve), because that is code of
     /// the app.
     pub(super) fn follow(&self, machine: &Machine) {
         let mut state = self.state();
-        if !state.ledger.is_searching() {
-            return;
+        let unrecorded = state.ledger.unrecorded();
+        if unrecorded.is_some_and(|epochs| machine.has_stored_withdrawal(epochs.end)) {
+            state.ledger.set_unrecorded(None);
         }
-        if let Some(id) = machine.withdrawn_id()
-            && !state.found.contains(id)
-            && let Some(withdrawn_at) = state.ledger.handle_found()
+        if let Some(id) = machine.id()
+            && !self.targets.is_empty()
+            && !state.used.contains(id)
         {
-            state.found.push(id.clone());
-            state.unresolved.push((id.clone(), withdrawn_at));
+            state.used.push(id.clone());
+            let excess = state.used.len().saturating_sub(MOST_USED);
+            state.used.drain(..excess);
+        }
+        if !state.ledger.is_searching() {
+            return self.keep(&mut state);
+        }
+        if let Some(id) = machine.withdrawn_id() {
+            state.find(id);
         }
         if !machine.state().removal_pending {
             state.found.clear();
@@ -150,15 +206,22 @@ impl Erasures {
         }
         for (id, withdrawn_at) in unresolved {
             let mut stored = sink.stored_identifiers(&id);
-            let identifiers = self.targets.iter().filter_map(|target| {
-                let identifier = stored.get_mut(target.lane)?.1.take()?;
-                Some((target.address.clone(), identifier))
-            });
-            let identifiers: Vec<_> = identifiers.collect();
-            self.change(|ledger| {
-                ledger.handle_identifiers(identifiers, withdrawn_at, Now::new(), Uuid::new_v4);
-            });
-            self.state().unresolved.retain(|(other, _)| *other != id);
+            let (mut identifiers, mut panicked) = (Vec::new(), Vec::new());
+            for Target { lane, address, .. } in &self.targets {
+                match stored.get_mut(*lane).and_then(|(_, identifier)| identifier.take()) {
+                    Some(identifier) => identifiers.push((address.clone(), identifier)),
+                    None => panicked.push(address),
+                }
+            }
+            let mut state = self.state();
+            let State { ledger, unresolved, .. } = &mut *state;
+            let Some(place) = unresolved.iter().position(|(other, _)| *other == id) else {
+                continue;
+            };
+            unresolved.remove(place);
+            ledger.fail_all(panicked, withdrawn_at, ErasureCause::Panicked);
+            ledger.handle_identifiers(identifiers, withdrawn_at, Now::new(), Uuid::new_v4);
+            self.keep(&mut state);
         }
         self.wake.notify_one();
     }
@@ -197,7 +260,7 @@ impl Erasures {
     /// bounded.
     pub(super) async fn tried_to_keep(&self) {
         let version = self.state().version;
-        if let (Some(file), true) = (&self.file, version > 0) {
+        if let (Some(file), true) = (&self.file, version > 1) {
             file.tried_erasures(version).await;
         }
     }
@@ -228,10 +291,24 @@ impl Erasures {
 
     /// Returns what a receipt says, once the file has been tried. `done_before` is the number of
     /// erasures that were done before the call.
-    pub(super) async fn take_report(&self, done_before: u64) -> Vec<ErasureReceipt> {
-        self.tried_to_keep().await;
+    pub(super) async fn report(&self, done_before: u64) -> Vec<ErasureReceipt> {
+        // An answer during the wait may change what the file has to hold.
+        const MOST_ROUNDS: usize = 3;
+
+        for _ in 0..MOST_ROUNDS {
+            let version = self.state().version;
+            self.tried_to_keep().await;
+            if self.state().version == version {
+                break;
+            }
+        }
         let kept_in = self.kept_in();
-        self.change(|ledger| ledger.take_report(done_before, kept_in, self.addresses()))
+        self.state().ledger.report(done_before, kept_in, self.addresses())
+    }
+
+    /// Notes that the app has `report`.
+    pub(super) fn reported(&self, report: &[ErasureReceipt]) {
+        self.change(|ledger| ledger.handle_reported(report));
     }
 
     pub(super) fn stats(&self) -> ErasureStats {

@@ -9,6 +9,7 @@ use std::{
 use super::{
     Analytics,
     calls::{Answer, DroppedOptIn, TaskError},
+    consent_record::Written,
     outcome::OptInError,
 };
 use crate::{
@@ -63,7 +64,7 @@ async fn opt_in(
     analytics: Analytics,
     expressed_by: Option<String>,
 ) -> Result<ConsentState, OptInError> {
-    let mut noted = Noted { analytics: &analytics, expressed_by, state: None };
+    let mut noted = Noted { analytics: &analytics, expressed_by, is_ended: false };
     analytics.inner().decisions.begin_opt_in();
     let answer = analytics.begin(Machine::handle_opt_in);
     let call = DroppedOptIn { inner: analytics.inner(), id: answer.id };
@@ -79,7 +80,10 @@ async fn opt_in(
         }
     }
     let state = analytics.state();
-    noted.state = Some(state.decision);
+    // The evidence is in the store before the call returns.
+    if let Some(written) = noted.end(Some(state.decision)) {
+        let _ = written.await;
+    }
     Ok(state)
 }
 
@@ -87,12 +91,20 @@ async fn opt_in(
 struct Noted<'a> {
     analytics: &'a Analytics,
     expressed_by: Option<String>,
-    state: Option<Consent>,
+    is_ended: bool,
+}
+
+impl Noted<'_> {
+    fn end(&mut self, state: Option<Consent>) -> Option<Written> {
+        if std::mem::replace(&mut self.is_ended, true) {
+            return None;
+        }
+        self.analytics.inner().decisions.end_opt_in(state, self.expressed_by.as_deref())
+    }
 }
 
 impl Drop for Noted<'_> {
     fn drop(&mut self) {
-        let decisions = &self.analytics.inner().decisions;
-        decisions.end_opt_in(self.state, self.expressed_by.as_deref());
+        drop(self.end(None));
     }
 }

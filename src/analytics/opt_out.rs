@@ -1,6 +1,6 @@
 //! Opting out and ending a session: the steps that are done at once, and the wait for the rest.
 
-use std::{fmt, future::IntoFuture, pin::Pin};
+use std::{cell::Cell, fmt, future::IntoFuture, pin::Pin};
 
 use tokio::time::timeout;
 
@@ -88,11 +88,15 @@ impl IntoFuture for OptOut {
         Box::pin(async move {
             let inner = self.analytics.shared();
             let before = inner.sink.stats().dropped_by_withdrawal();
-            let removed = self.analytics.begin(|machine, call| {
-                let had_id = machine.has_used_an_id();
+            let had_id = Cell::new(false);
+            let withdraw = |machine: &mut Machine, call| {
+                had_id.set(self.erases_recipients && machine.take_used_id());
                 machine.handle_opt_out(call, self.removal);
+            };
+            // Once the gate is shut: nothing may delay that.
+            let removed = self.analytics.begin_then(withdraw, |machine| {
                 if self.erases_recipients {
-                    inner.erasures.begin(machine.epoch(), had_id);
+                    inner.erasures.begin(machine, had_id.get());
                 }
                 inner.decisions.opt_out(self.expressed_by.as_deref());
             });
@@ -147,15 +151,21 @@ impl Analytics {
                     }
                     Ok(_) | Err(_) => WithdrawalStep::Pending(None),
                 },
-                erasures: inner.erasures.take_report(erased_before).await,
+                erasures: inner.erasures.report(erased_before).await,
                 identifiers: inner.identifiers(analytics_id.as_ref()),
                 analytics_id,
             };
             if let Some(events) = events {
-                inner.decisions.removed(events, &receipt);
+                // The evidence is in the store before the call returns.
+                if let Some(written) = inner.decisions.removed(events, &receipt) {
+                    let _ = written.await;
+                }
             }
             receipt
         });
-        done.await.unwrap_or_else(|_| OptOutReceipt::unknown())
+        let receipt = done.await.unwrap_or_else(|_| OptOutReceipt::unknown());
+        // Not in the task: if the caller has gone away, the next one gets the failures.
+        self.inner().erasures.reported(&receipt.erasures);
+        receipt
     }
 }

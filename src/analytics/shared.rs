@@ -90,7 +90,17 @@ impl Shared {
     /// Makes a transition. Updates the gate, wipes if required, and wakes the consent task
     /// and all readers before it returns.
     pub(crate) fn apply<R>(&self, transition: impl FnOnce(&mut Machine) -> R) -> R {
-        let (result, signal) = self.transition(transition);
+        self.apply_then(transition, |_| {})
+    }
+
+    /// Makes a transition as [`apply`](Self::apply) does, and calls `then` once the gate has
+    /// followed it.
+    pub(super) fn apply_then<R>(
+        &self,
+        transition: impl FnOnce(&mut Machine) -> R,
+        then: impl FnOnce(&Machine),
+    ) -> R {
+        let (result, signal) = self.transition(transition, then);
         self.wake.notify_one();
         self.notify_readers(signal);
         result
@@ -98,12 +108,16 @@ impl Shared {
 
     /// Makes a transition of the consent task itself, which needs no wake-up.
     pub(crate) fn apply_unnoticed<R>(&self, transition: impl FnOnce(&mut Machine) -> R) -> R {
-        let (result, signal) = self.transition(transition);
+        let (result, signal) = self.transition(transition, |_| {});
         self.notify_readers(signal);
         result
     }
 
-    fn transition<R>(&self, transition: impl FnOnce(&mut Machine) -> R) -> (R, PendingSignal<'_>) {
+    fn transition<R>(
+        &self,
+        transition: impl FnOnce(&mut Machine) -> R,
+        then: impl FnOnce(&Machine),
+    ) -> (R, PendingSignal<'_>) {
         let mut machine = self.machine();
         let result = transition(&mut machine);
         let phase = match machine.gate() {
@@ -118,6 +132,7 @@ impl Shared {
         if let (true, Some(history)) = (is_wiped, &self.history) {
             history.wipe(machine.epoch());
         }
+        then(&machine);
         self.erasures.follow(&machine);
         self.decisions.follow(&machine);
         #[cfg(feature = "rageshake")]

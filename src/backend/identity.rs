@@ -178,7 +178,7 @@ fn day(time: SystemTime) -> u64 {
 }
 
 /// Returns the first 128 bits of HMAC-SHA-256 in lower-case hex.
-fn keyed_hash(key: &[u8], message: &[&[u8]]) -> String {
+pub(super) fn keyed_hash(key: &[u8], message: &[&[u8]]) -> String {
     const BYTES: usize = 16;
 
     hmac_sha256(key, message).iter().take(BYTES).map(|byte| format!("{byte:02x}")).collect()

@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::{
     Backend, DynBackend,
     erasure::{DynErasure, Erasure},
-    identity::{Identity, KnownAs},
+    identity::{Identity, KnownAs, keyed_hash},
 };
 
 /// A backend, with what the app declares of the service behind it.
@@ -166,6 +166,26 @@ impl Recipient {
             all.push(known_as);
         }
         Ok(all)
+    }
+
+    /// Returns a text for each of `recipients` that tells it from the others and does not depend
+    /// on their order: a pseudonym that one of them knows must never be sent to another one.
+    /// Recipients that know a person by the same identifier, at the same account of one service,
+    /// are numbered.
+    pub(crate) fn erasure_ids(recipients: &[Self]) -> Vec<String> {
+        let mut ids: Vec<String> = Vec::with_capacity(recipients.len());
+        for recipient in recipients {
+            let label = recipient.label.clone().or_else(|| recipient.backend.default_label());
+            let identity = recipient.chosen_identity().as_str();
+            let hash = keyed_hash(label.unwrap_or_default().as_bytes(), &[b"erasure"]);
+            let id = format!("{}/{identity}/{hash}", recipient.backend.name());
+            let is_like = |other: &&String| other.split('#').next() == Some(&id);
+            match ids.iter().filter(is_like).count() {
+                0 => ids.push(id),
+                earlier => ids.push(format!("{id}#{earlier}")),
+            }
+        }
+        ids
     }
 
     /// Returns the name by which a policy and an erasure name this recipient: its label, its host,

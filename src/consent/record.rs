@@ -65,6 +65,10 @@ pub(crate) struct Record {
     /// write: a write whose answer was lost may still be applied.
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     offered: VecDeque<IdDigest>,
+    /// Whether this device has sent under an ID since the last withdrawal that asked for
+    /// erasures, or could have.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    used_id: bool,
     /// The agreements to a policy. The next withdrawal forgets them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     agreed: Option<Agreed>,
@@ -101,6 +105,7 @@ impl Record {
             current: None,
             retired: VecDeque::new(),
             offered: VecDeque::new(),
+            used_id: false,
             agreed: None,
             unreadable: false,
         }
@@ -139,6 +144,12 @@ impl Record {
         self.withdrawn_in = self.epoch + 1;
     }
 
+    /// Returns whether this record has the withdrawal that began the epoch `withdrawn_in`, or a
+    /// later one.
+    pub(crate) fn has_withdrawal(&self, withdrawn_in: u64) -> bool {
+        self.withdrawn_in >= withdrawn_in
+    }
+
     /// Returns whether this record has a withdrawal that `before` did not have.
     pub(crate) fn is_withdrawn_since(&self, before: &Self) -> bool {
         self.decision == Consent::Denied
@@ -165,7 +176,8 @@ impl Record {
         self.unreadable = false;
     }
 
-    /// Resets everything except the epoch, the veto, and the retired and offered IDs.
+    /// Resets everything except the epoch, the veto, the retired and offered IDs, and whether one
+    /// was used.
     pub(crate) fn reset(&mut self) {
         *self = Self {
             epoch: self.epoch,
@@ -173,6 +185,7 @@ impl Record {
             vetoed_in: self.vetoed_in,
             retired: std::mem::take(&mut self.retired),
             offered: std::mem::take(&mut self.offered),
+            used_id: self.used_id,
             ..Self::new(std::mem::take(&mut self.salt))
         };
     }

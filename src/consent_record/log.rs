@@ -1,6 +1,6 @@
 //! The newest decisions, as they are made or seen.
 
-use std::{cmp::Reverse, time::SystemTime};
+use std::time::SystemTime;
 
 use super::{
     AgreedPolicy, ConsentStatus, DecisionPlace, RecordedDecision, RecordedRecipient, RemovedData,
@@ -32,23 +32,29 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Creates the log of a process that begins with `stored`, and with the decision `seen`.
+    /// Creates the log of a process that begins with `stored`, unless that cannot be read, and
+    /// with the decision `seen`.
     pub(crate) fn new(
         circumstances: Circumstances,
-        stored: Vec<RecordedDecision>,
+        stored: Option<Vec<RecordedDecision>>,
         seen: Consent,
         now: SystemTime,
     ) -> Self {
-        let decisions = merge(stored, Vec::new());
+        let was_read = stored.is_some();
         let mut log = Self {
             circumstances,
-            decisions,
+            decisions: merge(stored.unwrap_or_default(), Vec::new()),
             last_seen: Consent::Undecided,
             opting_in: 0,
             is_changed: false,
         };
-        // Made before there was a record, or by a process that ended before it was written.
-        log.see(seen, DecisionPlace::Unknown, now);
+        if was_read {
+            // Made before there was a record, or by a process that ended before it was written.
+            log.see(seen, DecisionPlace::Unknown, now);
+        } else {
+            // The stored record may have it.
+            log.last_seen = seen;
+        }
         log
     }
 
@@ -60,10 +66,15 @@ impl Log {
         std::mem::take(&mut self.is_changed)
     }
 
-    /// Handles that the state of consent shows the decision `seen`.
-    pub(crate) fn handle_seen(&mut self, seen: Consent, now: SystemTime) {
+    /// Handles that the state of consent shows the decision `seen`. `may_be_ours` says whether an
+    /// opt-in can be one of this device whose call failed, or whose process ended in it.
+    pub(crate) fn handle_seen(&mut self, seen: Consent, may_be_ours: bool, now: SystemTime) {
         if self.opting_in == 0 || seen != Consent::Granted {
-            self.see(seen, DecisionPlace::Elsewhere, now);
+            let place = match seen == Consent::Granted && may_be_ours {
+                true => DecisionPlace::Unknown,
+                false => DecisionPlace::Elsewhere,
+            };
+            self.see(seen, place, now);
         }
     }
 
@@ -110,17 +121,32 @@ impl Log {
         }
     }
 
-    /// Handles the end of a withdrawal on this device.
-    pub(crate) fn handle_removed(&mut self, removed: RemovedData) {
-        let is_ours = |last: &&mut RecordedDecision| {
-            !last.status.is_given() && last.place == DecisionPlace::ThisDevice
-        };
-        if let Some(last) = self.decisions.last_mut().filter(is_ours) {
-            // The first of several calls has removed the events.
-            let events = last.removed.as_ref().map_or(0, |before| before.events);
-            last.removed = Some(RemovedData { events: events.max(removed.events), ..removed });
-            self.is_changed = true;
+    /// Handles the end of a withdrawal on this device. `erasures` are those of its receipt: when
+    /// the user withdrew, the label and the state.
+    pub(crate) fn handle_removed(
+        &mut self,
+        removed: RemovedData,
+        erasures: Vec<(SystemTime, String, String)>,
+    ) {
+        let [before @ .., last] = &mut self.decisions[..] else { return };
+        if last.status.is_given() || last.place != DecisionPlace::ThisDevice {
+            return;
         }
+        // Those of earlier withdrawals are in the same receipt.
+        let begun = before.last().map_or(i128::MIN, |before| millis(before.at));
+        let erasures = erasures.into_iter().filter(|(at, ..)| millis(*at) >= begun);
+        let mut erasures: Vec<_> = erasures.map(|(_, label, state)| (label, state)).collect();
+        let mut events = removed.events;
+        if let Some(first) = last.removed.take() {
+            // The first of several calls has removed the events, and may be the only one that
+            // asked for erasures.
+            events = events.max(first.events);
+            let is_new = |(label, _): &(String, String)| !erasures.iter().any(|(l, _)| l == label);
+            let kept: Vec<_> = first.erasures.into_iter().filter(is_new).collect();
+            erasures.splice(..0, kept);
+        }
+        last.removed = Some(RemovedData { events, erasures, ..removed });
+        self.is_changed = true;
     }
 
     fn add(
@@ -137,6 +163,8 @@ impl Log {
             (false, true) => ConsentStatus::Withdrawn,
             (false, false) => ConsentStatus::Refused,
         };
+        // A clock that was set back does not change the order.
+        let at = self.decisions.last().map_or(at, |last| at.max(last.at));
         let Circumstances { policy, recipients } = self.circumstances.clone();
         // Another client may have shown another policy, or none.
         let policy = policy.filter(|_| place == DecisionPlace::ThisDevice);
@@ -166,16 +194,12 @@ fn merge(stored: Vec<RecordedDecision>, mine: Vec<RecordedDecision>) -> Vec<Reco
     let is_same = |a: &RecordedDecision, b: &RecordedDecision| {
         (millis(a.at), a.status, a.place) == (millis(b.at), b.status, b.place)
     };
-    let mut all = mine;
-    for decision in stored {
-        if !all.iter().any(|known| is_same(known, &decision)) {
-            all.push(decision);
-        }
-    }
+    let mut all = stored;
+    all.retain(|decision| !mine.iter().any(|known| is_same(known, decision)));
+    all.extend(mine);
     // Stable, so that those of one moment keep their order.
-    all.sort_by_key(|decision| Reverse(millis(decision.at)));
-    all.truncate(MOST_DECISIONS);
-    all.reverse();
+    all.sort_by_key(|decision| millis(decision.at));
+    all.drain(..all.len().saturating_sub(MOST_DECISIONS));
     all
 }
 
@@ -204,7 +228,7 @@ mod tests {
     }
 
     fn log(seen: Consent) -> Log {
-        Log::new(Circumstances::default(), Vec::new(), seen, at(0))
+        Log::new(Circumstances::default(), Some(Vec::new()), seen, at(0))
     }
 
     fn entries(log: &Log) -> Vec<(ConsentStatus, DecisionPlace)> {
@@ -231,13 +255,13 @@ mod tests {
         let mut log = log(Undecided);
         log.handle_opt_in_begun();
         // The state shows the opt-in before the call has ended.
-        log.handle_seen(Granted, at(1));
+        log.handle_seen(Granted, false, at(1));
         log.handle_opt_in_ended(Some(Granted), Some("a dialog"), at(2));
-        log.handle_seen(Granted, at(3));
-        log.handle_seen(Denied, at(4));
-        log.handle_seen(Granted, at(5));
+        log.handle_seen(Granted, false, at(3));
+        log.handle_seen(Denied, false, at(4));
+        log.handle_seen(Granted, false, at(5));
         log.handle_opt_out(None, at(6));
-        log.handle_seen(Denied, at(6));
+        log.handle_seen(Denied, false, at(6));
         let expected = [
             (Given, ThisDevice),
             (Withdrawn, Elsewhere),
@@ -272,7 +296,7 @@ mod tests {
     fn a_call_in_progress_hides_no_withdrawal_elsewhere() {
         let mut log = log(Granted);
         log.handle_opt_in_begun();
-        log.handle_seen(Denied, at(1));
+        log.handle_seen(Denied, false, at(1));
         assert_eq!(entries(&log), [(Given, Unknown), (Withdrawn, Elsewhere)]);
     }
 
@@ -280,9 +304,9 @@ mod tests {
     fn repeated_opt_outs_are_one_decision_whose_removed_data_is_kept() {
         let mut log = log(Undecided);
         log.handle_opt_out(Some("a switch"), at(1));
-        log.handle_removed(removed(7));
+        log.handle_removed(removed(7), Vec::new());
         log.handle_opt_out(None, at(2));
-        log.handle_removed(removed(0));
+        log.handle_removed(removed(0), Vec::new());
         assert_eq!(entries(&log), [(Refused, ThisDevice)]);
         assert_eq!(log.decisions()[0].removed, Some(removed(7)));
     }
@@ -290,8 +314,8 @@ mod tests {
     #[test]
     fn what_a_withdrawal_elsewhere_removed_is_not_claimed() {
         let mut log = log(Granted);
-        log.handle_seen(Denied, at(1));
-        log.handle_removed(removed(3));
+        log.handle_seen(Denied, false, at(1));
+        log.handle_removed(removed(3), Vec::new());
         assert_eq!(log.decisions()[1].removed, None);
     }
 
@@ -301,12 +325,12 @@ mod tests {
         first.handle_opt_in_begun();
         first.handle_opt_in_ended(Some(Granted), None, at(1));
         let stored = first.decisions().to_vec();
-        let next = |seen| Log::new(Circumstances::default(), stored.clone(), seen, at(9));
+        let next = |seen| Log::new(Circumstances::default(), Some(stored.clone()), seen, at(9));
         assert_eq!(entries(&next(Granted)), [(Given, ThisDevice)]);
         assert_eq!(entries(&next(Denied)), [(Given, ThisDevice), (Withdrawn, Unknown)]);
         // The end of the session has forgotten the opt-in.
         let mut again = next(Undecided);
-        again.handle_seen(Granted, at(10));
+        again.handle_seen(Granted, false, at(10));
         assert_eq!(entries(&again), [(Given, ThisDevice)]);
     }
 
@@ -323,6 +347,61 @@ mod tests {
         theirs[0].at = at(200);
         let merged = log.merged_with(theirs);
         assert_eq!((merged.len(), merged[31].at, merged[0].at), (32, at(200), at(69)));
+    }
+
+    #[test]
+    fn an_opt_in_that_may_be_ours_is_not_said_to_be_elsewhere() {
+        for may_be_ours in [true, false] {
+            let mut log = log(Undecided);
+            log.handle_seen(Granted, may_be_ours, at(1));
+            let place = if may_be_ours { Unknown } else { Elsewhere };
+            assert_eq!(entries(&log), [(Given, place)]);
+        }
+    }
+
+    #[test]
+    fn a_record_that_could_not_be_read_makes_no_decision() {
+        let mut log = Log::new(Circumstances::default(), None, Granted, at(1));
+        assert!(!log.take_changed());
+        log.handle_seen(Denied, false, at(2));
+        assert_eq!(entries(&log), [(Refused, Elsewhere)]);
+    }
+
+    #[test]
+    fn a_clock_that_was_set_back_does_not_change_the_order() {
+        let mut log = log(Undecided);
+        log.handle_opt_in_begun();
+        log.handle_opt_in_ended(Some(Granted), None, at(9));
+        log.handle_opt_out(None, at(5));
+        log.handle_opt_in_begun();
+        log.handle_opt_in_ended(Some(Granted), None, at(6));
+        let expected = [(Given, ThisDevice), (Withdrawn, ThisDevice), (Given, ThisDevice)];
+        assert_eq!(entries(&log), expected);
+        assert_eq!(log.decisions()[2].at, at(9));
+        let stored = log.decisions().to_vec();
+        assert_eq!(log.merged_with(stored.clone()), stored);
+        assert_eq!(merge(stored.clone(), Vec::new()), stored);
+    }
+
+    #[test]
+    fn the_erasures_of_each_withdrawal_are_its_own() {
+        let erasure =
+            |second, label: &str, state: &str| (at(second), label.to_owned(), state.to_owned());
+        let mut log = log(Granted);
+        log.handle_opt_out(None, at(1));
+        log.handle_removed(removed(0), vec![erasure(1, "one", "pending")]);
+        // A second call that asks for no erasure, and a third that does.
+        log.handle_removed(removed(0), Vec::new());
+        log.handle_removed(removed(0), vec![erasure(2, "two", "done")]);
+        log.handle_opt_in_begun();
+        log.handle_opt_in_ended(Some(Granted), None, at(3));
+        log.handle_opt_out(None, at(4));
+        let both = vec![erasure(1, "one", "failed"), erasure(4, "one", "done")];
+        log.handle_removed(removed(0), both);
+        let erasures = |place: usize| log.decisions()[place].removed.clone().unwrap().erasures;
+        let pair = |label: &str, state: &str| (label.to_owned(), state.to_owned());
+        assert_eq!(erasures(1), [pair("one", "pending"), pair("two", "done")]);
+        assert_eq!(erasures(3), [pair("one", "done")]);
     }
 
     #[test]

@@ -9,7 +9,7 @@ const GROWTH: u32 = 3;
 /// The longest wait that is chosen here.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(12 * 3600);
 /// The longest wait that a recipient can ask for.
-const LONGEST_REQUESTED_WAIT: Duration = Duration::from_secs(24 * 3600);
+pub(super) const LONGEST_REQUESTED_WAIT: Duration = Duration::from_secs(24 * 3600);
 
 /// Returns the wait after `failures` failed tries, of which there is at least one, if the
 /// recipient asked for `requested`. `jitter` is at least 0 and below 1.

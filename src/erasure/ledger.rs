@@ -6,6 +6,7 @@
 //! | searching | the account shows an ID that was withdrawn | searching, and one erasure waits for each recipient |
 //! | searching | the account is clean, or the user has opted in again | – ; failed, if an ID was in use and none was found |
 //! | waiting | the time of its next try | in flight |
+//! | in flight | the process ends | waiting, as after a failure; failed, if that was its last try |
 //! | in flight | the recipient accepted it | done: nothing is left of it |
 //! | in flight | any other end | waiting, or failed once it has waited for too long |
 //! | waiting, no such recipient | it has waited for too long | failed |
@@ -14,9 +15,14 @@
 //! An erasure names the identifier that its recipient knows. It is not changed by a later opt-in,
 //! so two withdrawals lead to two erasures, each under its own identifier.
 
+mod outputs;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{BTreeMap, VecDeque},
     fmt,
+    ops::Range,
     time::{Duration, SystemTime},
 };
 
@@ -24,10 +30,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::{
-    backoff::wait_after,
-    report::{ErasureCause, ErasureReceipt, ErasureState, ErasureStats, ErasureStorage},
-};
+use super::{backoff::wait_after, report::ErasureCause};
 
 /// The most erasures that wait. An app has few recipients, and a user few opt-outs a month.
 pub(super) const MOST_WAITING: usize = 64;
@@ -35,7 +38,7 @@ pub(super) const MOST_WAITING: usize = 64;
 pub(super) const MOST_ENDED: usize = 64;
 /// The longest wait of an erasure for the account to be clean. Until then, other devices of the
 /// user may still send.
-const LONGEST_GRACE: Duration = Duration::from_secs(10 * 60);
+pub(super) const LONGEST_GRACE: Duration = Duration::from_secs(10 * 60);
 
 /// A moment, by both clocks. Waits are measured by the monotonic one.
 #[derive(Clone, Copy, Debug)]
@@ -51,12 +54,21 @@ impl Now {
 }
 
 /// A recipient, as it is recognised across restarts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Address {
-    /// The unique name of its backend.
-    pub(crate) backend: String,
+    /// Tells the recipients of an app apart, whatever their order. See `Recipient::erasure_ids`.
+    pub(crate) id: String,
+    /// The name for the app and for the endpoint.
     pub(crate) label: String,
 }
+
+impl PartialEq for Address {
+    fn eq(&self, other: &Self) -> bool {
+        self.id == other.id
+    }
+}
+
+impl Eq for Address {}
 
 /// A try to make now.
 #[derive(Clone, PartialEq, Eq)]
@@ -96,10 +108,10 @@ pub(crate) struct Ledger {
     done_ever: u64,
     failed_ever: BTreeMap<ErasureCause, u64>,
     last_cause: Option<ErasureCause>,
-    /// The epoch that began with the last withdrawal that asked for erasures, until the record of
-    /// consent is known to hold it.
-    pub(super) withdrawn_in: Option<u64>,
-    is_changed: bool,
+    /// The epochs of the records of consent that lack the last withdrawal that asked for erasures,
+    /// until the record on the disk is known to have it.
+    pub(super) unrecorded: Option<Range<u64>>,
+    pub(super) is_changed: bool,
 }
 
 /// A withdrawal whose IDs are still to be found on the account.
@@ -127,6 +139,8 @@ pub(super) struct Waiting {
     pub(super) next_try: Instant,
     pub(super) cause: Option<ErasureCause>,
     pub(super) is_in_flight: bool,
+    /// Whether the last try has begun.
+    pub(super) is_last_try: bool,
 }
 
 impl fmt::Debug for Waiting {
@@ -162,14 +176,18 @@ impl Ledger {
             done_ever: 0,
             failed_ever: BTreeMap::new(),
             last_cause: None,
-            withdrawn_in: None,
+            unrecorded: None,
             is_changed: false,
         }
     }
 
-    /// Returns whether nothing waits and nothing has to be reported.
+    /// Returns whether nothing waits, nothing has to be reported, and the record of consent has
+    /// the last withdrawal.
     pub(crate) fn is_empty(&self) -> bool {
-        self.search.is_none() && self.waiting.is_empty() && self.failed.is_empty()
+        self.search.is_none()
+            && self.waiting.is_empty()
+            && self.failed.is_empty()
+            && self.unrecorded.is_none()
     }
 
     /// Returns whether anything that a file has to hold has changed since the last call.
@@ -179,15 +197,28 @@ impl Ledger {
 
     // Inputs: the consent machine.
 
-    /// Handles that the user has withdrawn and wants erasures, which began the epoch `epoch`.
-    pub(crate) fn handle_withdrawal(&mut self, epoch: u64, had_id: bool, now: Now) {
+    /// Handles that the user has withdrawn and wants erasures. A record of consent whose epoch is
+    /// among `epochs_without` lacks this withdrawal.
+    pub(crate) fn handle_withdrawal(&mut self, epochs_without: Range<u64>, had_id: bool, now: Now) {
         // A search that is still open is for the same removal from the account.
         let earlier = self.search.take();
         let (had_before, has_found) =
             earlier.map_or((false, false), |search| (search.had_id, search.has_found));
         let had_id = had_id || had_before;
         self.search = Some(Search { withdrawn_at: now.wall, had_id, has_found });
-        self.withdrawn_in = Some(epoch);
+        self.set_unrecorded(Some(epochs_without));
+    }
+
+    /// Returns the epochs of the records of consent that lack the last withdrawal, unless the
+    /// record on the disk has it. It lacks it if the process was killed before it was saved.
+    pub(crate) fn unrecorded(&self) -> Option<&Range<u64>> {
+        self.unrecorded.as_ref()
+    }
+
+    /// Handles that records whose epoch is among `epochs_without` lack the last withdrawal, or
+    /// that the record on the disk has it.
+    pub(crate) fn set_unrecorded(&mut self, epochs_without: Option<Range<u64>>) {
+        self.unrecorded = epochs_without;
         self.is_changed = true;
     }
 
@@ -240,6 +271,7 @@ impl Ledger {
                 next_try: now.instant,
                 cause: None,
                 is_in_flight: false,
+                is_last_try: false,
             });
         }
     }
@@ -250,25 +282,33 @@ impl Ledger {
         &mut self,
         recipients: impl IntoIterator<Item = &'a Address>,
     ) {
+        self.end_search(recipients, ErasureCause::NoIdentifier);
+    }
+
+    /// Ends the search. If it has found nothing, its erasures have failed with `cause`.
+    pub(crate) fn end_search<'a>(
+        &mut self,
+        recipients: impl IntoIterator<Item = &'a Address>,
+        cause: ErasureCause,
+    ) {
         let Some(search) = self.search.take() else { return };
         self.is_changed = true;
         if search.had_id && !search.has_found {
-            for recipient in recipients {
-                self.fail(Ended {
-                    recipient: recipient.label.clone(),
-                    withdrawn_at: search.withdrawn_at,
-                    tries: 0,
-                    cause: Some(ErasureCause::NoIdentifier),
-                });
-            }
+            self.fail_all(recipients, search.withdrawn_at, cause);
         }
     }
 
-    /// Takes the epoch of the last withdrawal that asked for erasures. The record of consent may
-    /// lack that withdrawal, if the process was killed before it was saved.
-    #[cfg(feature = "sqlite")]
-    pub(crate) fn take_withdrawal(&mut self) -> Option<u64> {
-        self.withdrawn_in.take()
+    /// Handles that no request can be made to `recipients` for the withdrawal at `withdrawn_at`.
+    pub(crate) fn fail_all<'a>(
+        &mut self,
+        recipients: impl IntoIterator<Item = &'a Address>,
+        withdrawn_at: SystemTime,
+        cause: ErasureCause,
+    ) {
+        for recipient in recipients {
+            let recipient = recipient.label.clone();
+            self.fail(Ended { recipient, withdrawn_at, tries: 0, cause: Some(cause) });
+        }
     }
 
     // Inputs and outputs: the task that sends.
@@ -296,6 +336,12 @@ impl Ledger {
             let due_at = due_at(first);
             if due_at <= now {
                 first.is_in_flight = true;
+                // Counted before it is made: a process that ends in each of its tries must come
+                // to an end with them as well.
+                first.tries = first.tries.saturating_add(1);
+                first.is_last_try = first.until <= now;
+                first.next_try = now + wait_after(first.tries, None, 1.0);
+                self.is_changed = true;
                 let (to, identifier) = (first.to.clone(), first.identifier.clone());
                 return Next::Try(Try { key: first.key, to, identifier });
             }
@@ -332,14 +378,13 @@ impl Ledger {
         };
         let waiting = &mut self.waiting[place];
         waiting.is_in_flight = false;
-        waiting.tries = waiting.tries.saturating_add(1);
         self.tries_ever += 1;
         match answer {
             Ok(()) => self.end(place, None),
             Err((cause, requested)) => {
                 waiting.cause = Some(cause);
                 self.last_cause = Some(cause);
-                if waiting.until <= now {
+                if waiting.is_last_try || waiting.until <= now {
                     return self.end(place, Some(cause));
                 }
                 let next = now + wait_after(waiting.tries, requested, jitter);
@@ -376,78 +421,8 @@ impl Ledger {
         if let Some(cause) = ended.cause {
             *self.failed_ever.entry(cause).or_default() += 1;
         }
+        self.is_changed = true;
         push(&mut self.failed, ended);
-    }
-
-    // Outputs: the app.
-
-    /// Returns the number of erasures that were done, by which a receipt finds those that follow.
-    pub(crate) fn done_ever(&self) -> u64 {
-        self.done_ever
-    }
-
-    /// Returns whether a try is due for an erasure that has had none.
-    pub(crate) fn has_untried(&self, is_known: impl Fn(&Address) -> bool) -> bool {
-        self.waiting.iter().any(|waiting| waiting.tries == 0 && is_known(&waiting.to))
-    }
-
-    /// Returns the number of erasures that wait, and of withdrawals whose ID is not known yet.
-    pub(crate) fn pending(&self) -> usize {
-        let is_open = |search: &&Search| search.had_id && !search.has_found;
-        self.waiting.len() + usize::from(self.search.as_ref().filter(is_open).is_some())
-    }
-
-    /// Returns what a receipt says: the erasures that wait, in `kept_in`, those done since there
-    /// were `done_before`, and those that have failed, which are reported once.
-    pub(crate) fn take_report<'a>(
-        &mut self,
-        done_before: u64,
-        kept_in: ErasureStorage,
-        recipients: impl IntoIterator<Item = &'a Address>,
-    ) -> Vec<ErasureReceipt> {
-        let receipt = |ended: &Ended, state| ErasureReceipt {
-            recipient: ended.recipient.clone(),
-            withdrawn_at: ended.withdrawn_at,
-            state,
-            cause: ended.cause,
-            tries: ended.tries,
-            kept_in,
-        };
-        self.is_changed |= !self.failed.is_empty();
-        let failed = std::mem::take(&mut self.failed);
-        let mut report: Vec<_> =
-            failed.iter().map(|ended| receipt(ended, ErasureState::Failed)).collect();
-        let done = (self.done_ever - done_before).min(self.done.len() as u64) as usize;
-        let done = self.done.iter().skip(self.done.len() - done);
-        report.extend(done.map(|ended| receipt(ended, ErasureState::Done)));
-        let pending = |recipient: &str, withdrawn_at, cause, tries| ErasureReceipt {
-            recipient: recipient.to_owned(),
-            withdrawn_at,
-            state: ErasureState::Pending,
-            cause,
-            tries,
-            kept_in,
-        };
-        report.extend(self.waiting.iter().map(|waiting| {
-            pending(&waiting.to.label, waiting.withdrawn_at, waiting.cause, waiting.tries)
-        }));
-        if let Some(search) =
-            self.search.as_ref().filter(|search| search.had_id && !search.has_found)
-        {
-            let recipients = recipients.into_iter();
-            report.extend(recipients.map(|to| pending(&to.label, search.withdrawn_at, None, 0)));
-        }
-        report
-    }
-
-    pub(crate) fn stats(&self) -> ErasureStats {
-        ErasureStats {
-            pending: self.pending() as u64,
-            tries: self.tries_ever,
-            done: self.done_ever,
-            failed: self.failed_ever.clone(),
-            last_cause: self.last_cause,
-        }
     }
 
     pub(super) fn keep_for(&self) -> Duration {
@@ -462,6 +437,3 @@ fn push(list: &mut VecDeque<Ended>, ended: Ended) {
         list.pop_front();
     }
 }
-
-#[cfg(test)]
-mod tests;

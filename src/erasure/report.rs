@@ -62,6 +62,9 @@ named!(ErasureStorage { File => "file", Memory => "memory" });
 pub enum ErasureCause {
     /// More erasures waited than are remembered.
     Displaced,
+    /// This device has lost the request: the queue file is damaged, or the client's store was
+    /// replaced before the ID was found.
+    Lost,
     /// The recipient's endpoint is not one: it answered with HTTP 404 or a redirect, or without
     /// the confirmation that an erasure needs.
     Misconfigured,
@@ -70,7 +73,8 @@ pub enum ErasureCause {
     /// This device had an analytics ID, and the account no longer holds it: another device or
     /// client has removed it.
     NoIdentifier,
-    /// The app's [`Erasure`](crate::Erasure) panicked.
+    /// The app's [`Erasure`](crate::Erasure) panicked, or its backend in
+    /// [`Backend::stored_identifier`](crate::Backend::stored_identifier).
     Panicked,
     /// The recipient refuses the request.
     Rejected,
@@ -84,6 +88,7 @@ pub enum ErasureCause {
 
 named!(ErasureCause {
     Displaced => "displaced",
+    Lost => "lost",
     Misconfigured => "misconfigured",
     NoEndpoint => "no_endpoint",
     NoIdentifier => "no_identifier",

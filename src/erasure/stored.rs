@@ -1,13 +1,18 @@
 //! The ledger as it is kept in a file, between two processes whose clocks may differ.
 
-use std::time::{Duration, SystemTime};
+use std::{
+    ops::Range,
+    time::{Duration, SystemTime},
+};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
 
 use super::{
-    backoff::LONGEST_WAIT,
-    ledger::{Address, Ended, Ledger, MOST_ENDED, MOST_WAITING, Now, Search, Waiting},
+    backoff::LONGEST_REQUESTED_WAIT,
+    ledger::{
+        Address, Ended, LONGEST_GRACE, Ledger, MOST_ENDED, MOST_WAITING, Now, Search, Waiting,
+    },
     report::ErasureCause,
 };
 use crate::event::unix_time::{from_unix_nanos, unix_nanos};
@@ -17,7 +22,8 @@ struct StoredLedger {
     search: Option<StoredSearch>,
     waiting: Vec<StoredWaiting>,
     failed: Vec<StoredEnded>,
-    withdrawn_in: Option<u64>,
+    #[serde(default)]
+    unrecorded: Option<Range<u64>>,
 }
 
 /// Milliseconds since 1970.
@@ -39,7 +45,10 @@ struct StoredWaiting {
     tries: u32,
     /// The time of the next try.
     next_try: Millis,
+    #[serde(deserialize_with = "known_cause")]
     cause: Option<ErasureCause>,
+    #[serde(default)]
+    is_last_try: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -47,7 +56,14 @@ struct StoredEnded {
     recipient: String,
     withdrawn_at: Millis,
     tries: u32,
+    #[serde(deserialize_with = "known_cause")]
     cause: Option<ErasureCause>,
+}
+
+/// Reads a cause; none, if a newer version wrote one that this version does not know.
+fn known_cause<'de, D: Deserializer<'de>>(from: D) -> Result<Option<ErasureCause>, D::Error> {
+    let name: Option<String> = Option::deserialize(from)?;
+    Ok(name.and_then(|name| serde_json::from_value(name.into()).ok()))
 }
 
 impl Ledger {
@@ -73,7 +89,7 @@ impl Ledger {
                     cause: ended.cause,
                 })
                 .collect(),
-            withdrawn_in: self.withdrawn_in,
+            unrecorded: self.unrecorded.clone(),
         };
         serde_json::to_vec(&stored).ok()
     }
@@ -83,18 +99,30 @@ impl Ledger {
     pub(crate) fn restore(&mut self, bytes: &[u8], now: Now) -> Option<()> {
         let stored: StoredLedger = serde_json::from_slice(bytes).ok()?;
         self.search = stored.search.map(|search| Search {
-            withdrawn_at: time(search.withdrawn_at),
+            withdrawn_at: time(search.withdrawn_at).min(now.wall),
             had_id: search.had_id,
             has_found: search.has_found,
         });
         let keep_for = self.keep_for();
-        let waiting = stored.waiting.into_iter().take(MOST_WAITING);
-        self.waiting = waiting.map(|waiting| load(waiting, keep_for, now)).collect();
         for ended in stored.failed.into_iter().take(MOST_ENDED) {
             let StoredEnded { recipient, withdrawn_at, tries, cause } = ended;
+            let cause = cause.or(Some(ErasureCause::Lost));
             self.fail(Ended { recipient, withdrawn_at: time(withdrawn_at), tries, cause });
         }
-        self.withdrawn_in = stored.withdrawn_in;
+        for waiting in stored.waiting.into_iter().take(MOST_WAITING) {
+            let waiting = load(waiting, keep_for, now);
+            if waiting.is_last_try {
+                let Waiting { to: Address { label: recipient, .. }, withdrawn_at, tries, .. } =
+                    waiting;
+                let cause = waiting.cause.or(Some(ErasureCause::Unreachable));
+                self.fail(Ended { recipient, withdrawn_at, tries, cause });
+            } else {
+                self.waiting.push_back(waiting);
+            }
+        }
+        self.unrecorded = stored.unrecorded;
+        // The file gets the times that the clock of this process allows.
+        self.is_changed = true;
         Some(())
     }
 }
@@ -109,11 +137,12 @@ fn store(waiting: &Waiting, now: Now) -> StoredWaiting {
         tries: waiting.tries,
         next_try: millis(now.wall).saturating_add(duration_millis(wait)),
         cause: waiting.cause,
+        is_last_try: waiting.is_last_try,
     }
 }
 
-/// Returns the erasure as of `now`. A wall clock that was set back makes it new, and one that
-/// jumped ahead leaves it one try.
+/// Returns the erasure as of `now`. A wall clock that was set back makes it new, once, and one
+/// that jumped ahead leaves it one try.
 fn load(stored: StoredWaiting, keep_for: Duration, now: Now) -> Waiting {
     let wall = millis(now.wall);
     let age = Duration::from_millis(wall.saturating_sub(stored.withdrawn_at).max(0) as u64);
@@ -122,14 +151,14 @@ fn load(stored: StoredWaiting, keep_for: Duration, now: Now) -> Waiting {
         key: Uuid::from_u128(stored.key),
         to: stored.to,
         identifier: stored.identifier,
-        withdrawn_at: time(stored.withdrawn_at),
-        // The process that recorded it may have waited already.
-        grace_ends: now.instant,
+        withdrawn_at: time(stored.withdrawn_at).min(now.wall),
+        grace_ends: now.instant + LONGEST_GRACE,
         until: now.instant + keep_for.saturating_sub(age),
         tries: stored.tries,
-        next_try: now.instant + wait.min(LONGEST_WAIT),
+        next_try: now.instant + wait.min(LONGEST_REQUESTED_WAIT),
         cause: stored.cause,
         is_in_flight: false,
+        is_last_try: stored.is_last_try,
     }
 }
 

@@ -119,11 +119,13 @@ impl RecordStore {
         Err(StoreError::Backend(Box::new(Contended)))
     }
 
-    /// Returns the stored decisions; none if they cannot be parsed.
+    /// Returns the stored decisions, without those that cannot be parsed: a newer version may
+    /// have written them.
     pub(crate) async fn load_decisions(&self) -> Result<Vec<RecordedDecision>, StoreError> {
         let stored = self.client.state_store().get_custom_value(&self.decisions_key).await?;
         let parsed = stored.and_then(|json| serde_json::from_slice(&json).ok());
-        Ok(parsed.unwrap_or_default())
+        let entries: Vec<serde_json::Value> = parsed.unwrap_or_default();
+        Ok(entries.into_iter().filter_map(|entry| serde_json::from_value(entry).ok()).collect())
     }
 
     pub(crate) async fn save_decisions(

@@ -45,6 +45,26 @@ impl Refused {
     }
 }
 
+/// The erasures that the last process left in the file.
+#[cfg(feature = "sqlite")]
+#[derive(Clone, Default, PartialEq, Eq)]
+pub(crate) enum FoundErasures {
+    #[default]
+    None,
+    /// As they were given to the journal.
+    Some(Vec<u8>),
+    /// They cannot be decrypted.
+    Damaged,
+}
+
+/// Prints no content, which has identifiers.
+#[cfg(feature = "sqlite")]
+impl std::fmt::Debug for FoundErasures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FoundErasures(..)")
+    }
+}
+
 /// The content that the last process left in the file.
 #[cfg(feature = "sqlite")]
 #[derive(Debug, Default)]
@@ -56,8 +76,7 @@ pub(crate) struct Restored {
     pub(crate) refused: Vec<Refused>,
     /// The user properties that still wait, by lane.
     pub(crate) users: Vec<(usize, UserUpdate)>,
-    /// The erasures, as they were given to the journal.
-    pub(crate) erasures: Option<Vec<u8>>,
+    pub(crate) erasures: FoundErasures,
     /// The highest row number that was ever used.
     pub(crate) last: Row,
 }

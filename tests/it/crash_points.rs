@@ -20,7 +20,7 @@
 mod in_process;
 #[cfg(unix)]
 mod kill;
-mod store;
+pub(crate) mod store;
 mod store_failures;
 
 use std::{

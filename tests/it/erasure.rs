@@ -3,8 +3,11 @@
 
 #[cfg(feature = "sqlite")]
 mod durable;
+mod identifiers;
 #[cfg(all(feature = "sqlite", unix))]
 mod kill;
+#[cfg(feature = "sqlite")]
+mod unrecorded;
 
 use std::time::Duration;
 
@@ -309,27 +312,6 @@ async fn a_second_opt_in_before_it_is_done_has_another_id_and_both_are_erased() 
 }
 
 #[tokio::test]
-async fn an_id_that_was_not_known_is_found_before_it_is_removed() {
-    let erasing = Erasing::new().await;
-    let analytics = erasing.start().await;
-    drop(analytics);
-    // The next process has not reached the homeserver: this device remembers a digest only.
-    erasing.world.server.fail_all(Fault::ResetBefore);
-    let analytics = erasing.builder().build().await.unwrap();
-    let erasures = erasing.erase(&analytics).await;
-    let [pending] = &erasures[..] else { panic!("{erasures:?}") };
-    assert_eq!((pending.state, pending.tries), (ErasureState::Pending, 0));
-    assert_eq!(erasing.endpoint.received(), []);
-    erasing.world.server.heal();
-    let receipt = eventually(analytics.end_session()).await;
-    assert!(receipt.is_complete(), "{receipt:?}");
-    assert_eq!(receipt.erasures[0].state, ErasureState::Done);
-    assert_eq!(erasing.endpoint.erased(), [FOREIGN_ID]);
-    let requests = erasing.world.server.requests();
-    assert!(requests.iter().any(|request| request.method == AccountDataMethod::Put));
-}
-
-#[tokio::test]
 async fn an_unreachable_homeserver_delays_it_by_ten_minutes_only() {
     let erasing = Erasing::new().await;
     let analytics = erasing.start().await;
@@ -348,32 +330,23 @@ async fn an_unreachable_homeserver_delays_it_by_ten_minutes_only() {
 }
 
 #[tokio::test]
-async fn an_id_that_another_client_removed_meanwhile_is_a_failure_that_is_named() {
+async fn a_failure_whose_receipt_was_not_taken_is_in_the_next_one() {
     let erasing = Erasing::new().await;
-    drop(erasing.start().await);
-    erasing.world.server.fail_all(Fault::ResetBefore);
-    let analytics = erasing.builder().build().await.unwrap();
-    erasing.world.set_content(&content(Some(false), None));
-    erasing.world.server.heal();
-    let erasures = erasing.erase(&analytics).await;
-    let [failed] = &erasures[..] else { panic!("{erasures:?}") };
-    let cause = Some(ErasureCause::NoIdentifier);
-    assert_eq!((failed.state, failed.cause), (ErasureState::Failed, cause));
-    assert_eq!(erasing.endpoint.received(), []);
-}
-
-#[tokio::test]
-async fn a_user_without_an_id_has_nothing_to_erase() {
-    let world = World::new().await;
-    let endpoint = EndpointDouble::start().await;
-    let device = world.device("PHONE").await;
-    let builder = device.builder().backend(recipient(&RecordingBackend::new(), &endpoint));
-    let analytics = builder.build().await.unwrap();
+    let limits = Limits::default().erasure_max_age(Duration::ZERO);
+    let analytics = erasing.builder().limits(limits).build().await.unwrap();
     analytics.confirmed().await;
-    let receipt = eventually(analytics.opt_out().erase_recipients().into_future()).await;
-    assert!(receipt.is_complete() && receipt.erasures.is_empty(), "{receipt:?}");
-    assert_eq!(endpoint.received(), []);
-    assert_eq!(analytics.stats().erasures, Default::default());
+    erasing.endpoint.react(Reaction::Page);
+    let mut opt_out = analytics.opt_out().erase_recipients().into_future();
+    assert!(poll!(&mut opt_out).is_pending());
+    drop(opt_out);
+    until_settled(&analytics).await;
+    let mut next = analytics.opt_out().into_future();
+    assert!(poll!(&mut next).is_pending());
+    drop(next);
+    eventually(analytics.recheck()).await.unwrap();
+    let next = eventually(analytics.opt_out().into_future()).await.erasures;
+    assert_eq!((next.len(), next[0].cause), (1, Some(ErasureCause::Misconfigured)));
+    assert!(eventually(analytics.opt_out().into_future()).await.erasures.is_empty());
 }
 
 /// A recipient of the app's own whose erasure panics.

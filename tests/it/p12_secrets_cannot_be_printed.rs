@@ -32,6 +32,45 @@ async fn debug_shows_neither_an_id_nor_a_value() {
     }
 }
 
+/// The default label of a PostHog recipient has its key, from which pseudonyms are made.
+#[cfg(feature = "posthog")]
+#[tokio::test]
+async fn an_erasure_shows_neither_the_label_of_a_pseudonym_nor_the_identifier() {
+    use matrix_analytics::{Identity, PostHog, Recipient};
+
+    use crate::support::{
+        collector::Collector,
+        erasure_endpoint::{EndpointDouble, Reaction},
+    };
+
+    let world = World::new().await;
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    let device = world.device("PHONE").await;
+    let (collector, endpoint) = (Collector::start(), EndpointDouble::start().await);
+    let posthog = PostHog::new(&collector.url(), VALUE).unwrap();
+    let to = Recipient::new(posthog).identity(Identity::Pseudonym).erasure(endpoint.erasure());
+    let builder = device.builder().backend(to);
+    let mut printed = vec![format!("{builder:?}")];
+    let analytics = builder.build().await.unwrap();
+    analytics.confirmed().await;
+    endpoint.react(Reaction::Page);
+    let receipt = eventually(analytics.opt_out().erase_recipients().into_future()).await;
+    let [request] = &endpoint.received()[..] else { panic!() };
+    assert_eq!(request.recipient, collector.address.to_string());
+    printed.extend([
+        format!("{receipt:?}"),
+        serde_json::to_string(&receipt.erasures).unwrap(),
+        format!("{:?}", analytics.stats()),
+        format!("{:?}", analytics.consent_record()),
+        serde_json::to_string(&analytics.consent_record()).unwrap(),
+        request.recipient.clone(),
+        request.head.clone(),
+    ]);
+    for text in printed {
+        assert!(!text.contains(VALUE) && !text.contains(&request.identifier), "{text}");
+    }
+}
+
 #[cfg(feature = "sqlite")]
 #[tokio::test]
 async fn a_durable_queue_shows_neither_its_path_nor_its_passphrase() {

@@ -102,10 +102,14 @@ impl Machine {
         self.retire_withdrawn(seen, is_proven, now);
         self.answered(seen, now);
         let minted = self.opt_in.minted.as_ref().map(|minted| &minted.id);
-        let kept = seen
-            .usable_id()
+        let seen_id = seen.usable_id();
+        if self.record.removal.is_some()
+            && let Some(id) = seen_id.filter(|id| minted != Some(*id))
+        {
             // A pending removal was meant to remove this ID, so it is not reused.
-            .filter(|id| self.record.removal.is_none() || minted == Some(*id))
+            self.record.retire(id);
+        }
+        let kept = seen_id
             .filter(|id| !self.record.is_retired(id))
             .filter(|_| seen.flag != Some(false))
             .cloned();

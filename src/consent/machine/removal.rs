@@ -1,5 +1,7 @@
 //! The steps of an opt-out, and the removal from the account.
 
+use std::ops::Range;
+
 use tokio::time::Instant;
 
 use super::{
@@ -128,16 +130,39 @@ impl Machine {
             && !matches!(self.session, Session::Ended | Session::Unavailable)
     }
 
-    /// Returns whether this device has used or written an ID since the last withdrawal.
-    pub(crate) fn has_used_an_id(&self) -> bool {
-        self.record.has_used_an_id()
+    /// Returns whether this device has used an ID since the last withdrawal that asked for
+    /// erasures. Call it before [`handle_opt_out`](Self::handle_opt_out), if that asks for them.
+    ///
+    /// An ID that another device has withdrawn since counts: recipients have its events.
+    pub(crate) fn take_used_id(&mut self) -> bool {
+        self.record.take_used_id()
     }
 
-    /// Returns whether the record lacks the withdrawal that began the epoch `withdrawn_in`, for
-    /// which there is other evidence.
+    /// Returns whether the opt-in that holds may be one of this device, even if its call has
+    /// failed.
+    pub(crate) fn may_have_opted_in(&self) -> bool {
+        self.record.has_offered_current()
+    }
+
+    /// Returns the epochs of the records that lack the withdrawal of the current epoch: from that
+    /// of the record on the disk to the one before the withdrawal.
+    pub(crate) fn epochs_without_withdrawal(&self) -> Range<u64> {
+        self.disk.stored.epoch..self.record.epoch
+    }
+
+    /// Returns whether the record lacks a withdrawal for which there is other evidence.
+    /// `epochs_without` are the epochs of the records that lack it.
+    ///
+    /// The decision says nothing about it: an opt-in whose ID settles is not in the record yet.
     #[cfg(feature = "sqlite")]
-    pub(crate) fn lacks_withdrawal(&self, withdrawn_in: u64) -> bool {
-        self.record.decision == Consent::Granted && self.record.epoch + 1 == withdrawn_in
+    pub(crate) fn lacks_withdrawal(&self, epochs_without: &Range<u64>) -> bool {
+        epochs_without.contains(&self.record.epoch) || self.record.is_unreadable()
+    }
+
+    /// Returns whether the record on the disk has the withdrawal that began the epoch
+    /// `withdrawn_in`, or a later one.
+    pub(crate) fn has_stored_withdrawal(&self, withdrawn_in: u64) -> bool {
+        self.disk.stored.has_withdrawal(withdrawn_in)
     }
 
     pub(super) fn discharge(&mut self) {

@@ -29,6 +29,7 @@ impl std::fmt::Debug for IdDigest {
 impl Record {
     /// Makes `id` the current one. The next withdrawal retires both it and its predecessor.
     pub(crate) fn remember_id(&mut self, id: &AnalyticsId) {
+        self.used_id = true;
         let digest = self.digest(id);
         if self.current.as_ref() != Some(&digest) {
             self.forget_id();
@@ -93,9 +94,15 @@ impl Record {
         self.unreadable || self.retired.contains(&self.digest(id))
     }
 
-    /// Returns whether there is an ID that the next withdrawal retires.
-    pub(crate) fn has_used_an_id(&self) -> bool {
-        self.current.is_some() || !self.offered.is_empty()
+    /// Returns whether an opt-in on this device has written the current ID, or was about to.
+    pub(crate) fn has_offered_current(&self) -> bool {
+        self.current.as_ref().is_some_and(|current| self.offered.contains(current))
+    }
+
+    /// Returns whether this device has used an ID since the last call.
+    pub(crate) fn take_used_id(&mut self) -> bool {
+        // A record of an earlier version has the current ID only.
+        std::mem::take(&mut self.used_id) || self.current.is_some()
     }
 
     pub(super) fn digest(&self, id: &AnalyticsId) -> IdDigest {

@@ -95,6 +95,7 @@ impl Record {
             current,
             retired,
             offered,
+            used_id: merge_flag(base.used_id, mine.used_id, theirs.used_id),
             agreed,
             unreadable: merge_flag(base.unreadable, mine.unreadable, theirs.unreadable),
         };

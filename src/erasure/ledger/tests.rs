@@ -1,4 +1,5 @@
 use super::*;
+use crate::erasure::report::{ErasureReceipt, ErasureState, ErasureStorage};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const KEEP_FOR: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -13,7 +14,7 @@ struct Process {
 }
 
 fn address(label: &str) -> Address {
-    Address { backend: format!("{label}#0"), label: label.to_owned() }
+    Address { id: format!("id of {label}"), label: label.to_owned() }
 }
 
 impl Process {
@@ -34,7 +35,7 @@ impl Process {
     }
 
     fn withdraw(&mut self) {
-        self.ledger.handle_withdrawal(2, true, self.now);
+        self.ledger.handle_withdrawal(1..2, true, self.now);
     }
 
     /// Finds an ID that both recipients know as it is.
@@ -47,8 +48,10 @@ impl Process {
         });
     }
 
+    /// The account is clean, and the record of consent has the withdrawal.
     fn clean(&mut self) {
         self.ledger.handle_clean_account(&self.known);
+        self.ledger.set_unrecorded(None);
     }
 
     /// Withdraws the ID `id`, whose account is clean at once.
@@ -96,7 +99,8 @@ impl Process {
     }
 
     fn report(&mut self) -> Vec<(String, ErasureState, Option<ErasureCause>, u32)> {
-        let report = self.ledger.take_report(0, ErasureStorage::Memory, &self.known);
+        let report = self.ledger.report(0, ErasureStorage::Memory, &self.known);
+        self.ledger.handle_reported(&report);
         let receipt = |e: ErasureReceipt| (e.recipient, e.state, e.cause, e.tries);
         report.into_iter().map(receipt).collect()
     }
@@ -169,7 +173,7 @@ fn an_erasure_waits_for_the_account_to_be_clean_but_not_for_long() {
 fn an_account_without_its_id_is_a_failure_only_if_this_device_had_one() {
     for had_id in [true, false] {
         let mut process = Process::new();
-        process.ledger.handle_withdrawal(2, had_id, process.now);
+        process.ledger.handle_withdrawal(1..2, had_id, process.now);
         process.clean();
         let failed =
             |to: &str| (to.to_owned(), ErasureState::Failed, Some(ErasureCause::NoIdentifier), 0);
@@ -321,6 +325,9 @@ fn a_change_is_one_that_the_file_has_to_hold() {
     process.clean();
     assert!(process.ledger.take_changed());
     let key = process.expect_try().key;
+    // The file has a try before it is made.
+    assert!(process.ledger.take_changed());
+    assert_eq!(process.expect_wait(), None);
     assert!(!process.ledger.take_changed());
     process.answer(key, Err(ErasureCause::Unreachable));
     assert!(process.ledger.take_changed());
@@ -340,17 +347,21 @@ mod restarts {
         let mut process = Process::new();
         process.erase("one");
         let first = process.expect_try();
-        // It was in flight when the process ended.
+        // It was in flight when the process ended, which counts as a failure.
         let mut process = process.restart(Duration::from_secs(5));
+        let second = process.expect_try();
+        assert_eq!(second.to, address("b"));
+        process.answer(second.key, Err(ErasureCause::Unreachable));
+        assert_eq!(process.expect_wait(), Some(Duration::from_secs(55)));
+        process.pass(Duration::from_secs(55));
         assert_eq!(process.expect_try(), first);
         process.answer(first.key, Err(ErasureCause::Unreachable));
         let mut process = process.restart(Duration::from_secs(20));
         assert_eq!(process.try_all(Ok(())), pairs([("b", "one")]));
-        assert_eq!(process.expect_wait(), Some(Duration::from_secs(40)));
-        let pending = process.report().pop().unwrap();
+        assert_eq!(process.expect_wait(), Some(Duration::from_secs(160)));
         let cause = Some(ErasureCause::Unreachable);
-        assert_eq!(pending, ("a".to_owned(), ErasureState::Pending, cause, 1));
-        process.pass(Duration::from_secs(40));
+        assert!(process.report().contains(&("a".to_owned(), ErasureState::Pending, cause, 2)));
+        process.pass(Duration::from_secs(160));
         assert_eq!(process.expect_try().key, first.key);
     }
 
@@ -364,6 +375,8 @@ mod restarts {
         assert_eq!(process.ledger.pending(), 2);
         let mut process = process.restart(DAY);
         // An ID was found, so that a clean account is no failure.
+        // The next process waits for a clean account as well.
+        assert_eq!(process.expect_wait(), Some(LONGEST_GRACE));
         process.clean();
         process.is_removing = false;
         assert_eq!(process.try_all(Ok(())).len(), 2);
@@ -387,7 +400,60 @@ mod restarts {
     }
 
     #[test]
-    fn a_wall_clock_that_was_set_back_makes_an_erasure_new_and_delays_it_by_half_a_day_at_most() {
+    fn a_process_that_ends_in_its_last_try_gives_the_erasure_up() {
+        for is_last in [false, true] {
+            let mut process = Process::new();
+            process.known.truncate(1);
+            process.erase("one");
+            process.pass(if is_last { KEEP_FOR } else { KEEP_FOR - DAY });
+            process.expect_try();
+            let mut process = process.restart(2 * DAY);
+            let cause = Some(ErasureCause::Unreachable);
+            let given_up = ("a".to_owned(), ErasureState::Failed, cause, 1);
+            assert_eq!(process.report().contains(&given_up), is_last);
+            assert_eq!(process.try_all(Ok(())).len(), usize::from(!is_last));
+        }
+    }
+
+    #[test]
+    fn a_wait_of_a_day_that_the_recipient_asks_for_outlives_the_process() {
+        let mut process = Process::new();
+        process.known.truncate(1);
+        process.erase("one");
+        let key = process.expect_try().key;
+        let answer = Err((ErasureCause::Throttled, Some(DAY)));
+        process.ledger.handle_answer(key, answer, process.now.instant, 0.0);
+        assert_eq!(process.restart(DAY / 4).expect_wait(), Some(DAY * 3 / 4));
+    }
+
+    #[test]
+    fn a_cause_of_a_newer_version_loses_no_request() {
+        let mut process = Process::new();
+        process.erase("one");
+        process.try_all(Err(ErasureCause::Unreachable));
+        let bytes = process.ledger.to_bytes(process.now).unwrap();
+        let newer = String::from_utf8(bytes).unwrap().replace("unreachable", "unheard_of");
+        process.ledger = Ledger::new(KEEP_FOR);
+        process.ledger.restore(newer.as_bytes(), process.now).unwrap();
+        process.pass(DAY);
+        assert_eq!(process.try_all(Ok(())).len(), 2);
+    }
+
+    #[test]
+    fn a_withdrawal_in_the_future_is_as_of_now_so_that_it_ends() {
+        let mut process = Process::new();
+        process.known.truncate(1);
+        process.erase("one");
+        process.now.wall -= 365 * DAY;
+        let process = process.restart(DAY);
+        assert_eq!(process.ledger.waiting[0].withdrawn_at, process.now.wall);
+        let process = process.restart(DAY);
+        let left = process.ledger.waiting[0].until - process.now.instant;
+        assert_eq!(left, KEEP_FOR - DAY);
+    }
+
+    #[test]
+    fn a_wall_clock_that_was_set_back_makes_an_erasure_new_and_delays_it_by_a_day_at_most() {
         let mut process = Process::new();
         process.known.truncate(1);
         process.erase("one");
@@ -396,17 +462,24 @@ mod restarts {
         process.now.wall -= 365 * DAY;
         process.ledger = Ledger::new(KEEP_FOR);
         process.ledger.restore(&bytes, process.now).unwrap();
-        assert_eq!(process.expect_wait(), Some(DAY / 2));
+        assert_eq!(process.expect_wait(), Some(DAY));
         assert_eq!(process.ledger.waiting[0].until, process.now.instant + KEEP_FOR);
     }
 
     #[test]
-    fn the_epoch_of_the_withdrawal_is_found_once() {
+    fn a_withdrawal_is_in_the_file_until_the_record_has_it() {
         let mut process = Process::new();
         process.withdraw();
         let mut process = process.restart(DAY);
-        assert_eq!(process.ledger.take_withdrawal(), Some(2));
-        assert_eq!(process.ledger.take_withdrawal(), None);
+        assert_eq!(process.ledger.unrecorded(), Some(&(1..2)));
+        // Even if nothing waits any more.
+        process.find("one");
+        process.ledger.handle_clean_account(&process.known);
+        process.try_all(Ok(()));
+        let mut process = process.restart(DAY);
+        assert_eq!(process.ledger.unrecorded(), Some(&(1..2)));
+        process.ledger.set_unrecorded(None);
+        assert!(process.ledger.is_empty() && process.ledger.take_changed());
     }
 
     #[test]

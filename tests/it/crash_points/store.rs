@@ -43,7 +43,7 @@ const OUR_KEYS: &[u8] = b"matrix-analytics/";
 
 /// A moment in a write of our record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Moment {
+pub(crate) enum Moment {
     BeforeWrite {
         /// Whether the record contains a pending removal.
         has_removal: bool,
@@ -52,7 +52,7 @@ pub(super) enum Moment {
 }
 
 /// Called at every write of our record. It may hold the write forever, or fail it.
-pub(super) trait StoreGate: Send + Sync {
+pub(crate) trait StoreGate: Send + Sync {
     fn reach(&self, moment: Moment) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// Called before every read of our record.
@@ -72,7 +72,7 @@ impl From<Moment> for Fact {
 }
 
 /// Lets every write pass.
-pub(super) struct Passing;
+pub(crate) struct Passing;
 
 impl StoreGate for Passing {
     fn reach(&self, _: Moment) -> BoxFuture<'_, Result<(), StoreError>> {
@@ -81,13 +81,13 @@ impl StoreGate for Passing {
 }
 
 /// A store with a gate in front of each write of our record.
-pub(super) struct GatedStore {
+pub(crate) struct GatedStore {
     store: Arc<DynStateStore>,
     gate: Arc<dyn StoreGate>,
 }
 
 impl GatedStore {
-    pub(super) fn config(store: Arc<DynStateStore>, gate: Arc<dyn StoreGate>) -> StoreConfig {
+    pub(crate) fn config(store: Arc<DynStateStore>, gate: Arc<dyn StoreGate>) -> StoreConfig {
         StoreConfig::new(CrossProcessLockConfig::SingleProcess).state_store(Self { store, gate })
     }
 }

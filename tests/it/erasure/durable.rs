@@ -2,10 +2,7 @@
 
 use std::{fs, path::PathBuf, task::Poll};
 
-use matrix_analytics::{
-    Consent, SqliteQueue,
-    testing::{DeviceLogin, HangingDisk},
-};
+use matrix_analytics::{SqliteQueue, testing::HangingDisk};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -17,7 +14,6 @@ const PASSPHRASE: &str = "correct horse battery staple";
 /// A device with a store and a queue on disk, whose account has opted in.
 struct OnDisk {
     erasing: Erasing,
-    login: DeviceLogin,
     directory: TempDir,
 }
 
@@ -29,7 +25,7 @@ impl OnDisk {
         let directory = TempDir::new().unwrap();
         let device = world.device_on_disk(&login, &directory.path().join("store")).await;
         let (endpoint, recorder) = (EndpointDouble::start().await, RecordingBackend::new());
-        Self { erasing: Erasing { world, device, endpoint, recorder }, login, directory }
+        Self { erasing: Erasing { world, device, endpoint, recorder }, directory }
     }
 
     fn path(&self) -> PathBuf {
@@ -96,6 +92,72 @@ async fn another_process_carries_it_out_under_the_same_key_and_leaves_no_row() {
     assert!(!contains(&on_disk.bytes(), FOREIGN_ID));
 }
 
+/// A customer of a service, whose key is in the label as that of PostHog is.
+struct Customer(&'static str);
+
+impl Backend for Customer {
+    fn name(&self) -> &'static str {
+        "customer"
+    }
+
+    fn host(&self) -> Option<String> {
+        Some("eu.example.org".to_owned())
+    }
+
+    fn default_label(&self) -> Option<String> {
+        Some(format!("eu.example.org/{}", self.0))
+    }
+
+    fn default_identity(&self) -> Identity {
+        Identity::Pseudonym
+    }
+
+    async fn send(&self, _batch: &Batch) -> Result<(), DeliveryError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn recipients_on_one_host_are_told_apart_when_their_order_changes() {
+    let on_disk = OnDisk::new().await;
+    let (one, two) = (EndpointDouble::start().await, EndpointDouble::start().await);
+    let customers = || {
+        let customer =
+            |key, to: &EndpointDouble| Recipient::new(Customer(key)).erasure(to.erasure());
+        [customer("one", &one), customer("two", &two)]
+    };
+    let start = |recipients: Vec<Recipient>| {
+        let builder = on_disk.erasing.device.builder().queue(on_disk.queue());
+        recipients.into_iter().fold(builder, AnalyticsBuilder::backend).build()
+    };
+    let analytics = start(customers().into()).await.unwrap();
+    analytics.confirmed().await;
+    one.react(Reaction::Page);
+    two.react(Reaction::Page);
+    on_disk.erasing.erase(&analytics).await;
+    on_disk.end(analytics).await;
+    let of_one = one.received()[0].identifier.clone();
+    let of_two = two.received()[0].identifier.clone();
+    assert_ne!(of_one, of_two);
+
+    // The first recipient is gone.
+    let [_, second] = customers();
+    let analytics = start(vec![second]).await.unwrap();
+    tokio::time::advance(Duration::from_secs(60)).await;
+    eventually(two.wait_for(2)).await;
+    on_disk.end(analytics).await;
+    // It is back, as the second one.
+    let [first, second] = customers();
+    one.react(Reaction::Accept);
+    two.react(Reaction::Accept);
+    let analytics = start(vec![second, first]).await.unwrap();
+    tokio::time::advance(HALF_A_DAY).await;
+    until_settled(&analytics).await;
+    assert_eq!((one.erased(), two.erased()), (vec![of_one.clone()], vec![of_two.clone()]));
+    assert!(one.received().iter().all(|request| request.identifier == of_one));
+    assert!(two.received().iter().all(|request| request.identifier == of_two));
+}
+
 #[tokio::test]
 async fn without_a_passphrase_no_identifier_is_in_the_file_and_the_receipt_says_so() {
     let on_disk = OnDisk::new().await;
@@ -129,36 +191,6 @@ async fn after_a_shutdown_it_is_still_recorded_and_sent() {
 }
 
 #[tokio::test]
-async fn an_opt_out_that_only_the_queue_has_recorded_is_made_at_the_next_start() {
-    let on_disk = OnDisk::new().await;
-    let analytics = on_disk.start().await;
-    on_disk.end(analytics).await;
-    let copy = TempDir::new().unwrap();
-    for file in fs::read_dir(on_disk.directory.path().join("store")).unwrap() {
-        let file = file.unwrap();
-        fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
-    }
-    // The homeserver is not reached, so the process leaves its two files only.
-    on_disk.erasing.world.server.fail_all(Fault::ResetBefore);
-    let analytics = on_disk.erasing.builder().queue(on_disk.queue()).build().await.unwrap();
-    let erasures = on_disk.erasing.erase(&analytics).await;
-    assert_eq!(erasures[0].kept_in, ErasureStorage::File);
-    on_disk.end(analytics).await;
-
-    // The store is as it was before, as after a kill between the two writes.
-    on_disk.erasing.world.server.heal();
-    let device = on_disk.erasing.world.device_on_disk(&on_disk.login, copy.path()).await;
-    let to = recipient(&on_disk.erasing.recorder, &on_disk.erasing.endpoint);
-    let builder = device.builder().backend(to).queue(on_disk.queue());
-    let analytics = builder.build().await.unwrap();
-    assert_eq!(analytics.state().decision, Consent::Denied);
-    analytics.until(|state| !state.removal_pending).await;
-    assert_eq!(on_disk.erasing.world.content().unwrap(), content(Some(false), None));
-    until_settled(&analytics).await;
-    assert_eq!(on_disk.erasing.endpoint.erased(), [FOREIGN_ID]);
-}
-
-#[tokio::test]
 async fn a_failure_is_reported_by_a_later_process() {
     let on_disk = OnDisk::new().await;
     let start = || async {
@@ -180,6 +212,52 @@ async fn a_failure_is_reported_by_a_later_process() {
     assert_eq!(next.len(), 1, "{next:?}");
     assert_eq!(next[0].state, ErasureState::Failed);
     assert!(eventually(analytics.opt_out().into_future()).await.erasures.is_empty());
+}
+
+#[tokio::test]
+async fn a_request_that_cannot_be_read_any_more_has_failed_as_lost() {
+    let on_disk = OnDisk::new().await;
+    let analytics = on_disk.start().await;
+    on_disk.erasing.endpoint.react(Reaction::Page);
+    on_disk.erasing.erase(&analytics).await;
+    on_disk.end(analytics).await;
+    let connection = Connection::open(on_disk.path()).unwrap();
+    assert_eq!(connection.execute("UPDATE erasures SET payload = x'00'", []).unwrap(), 1);
+    drop(connection);
+    let analytics = on_disk.start().await;
+    assert_eq!(analytics.stats().erasures.failed, [(ErasureCause::Lost, 1)].into());
+    on_disk.end(analytics).await;
+    // It is told to a receipt, of whichever process.
+    let analytics = on_disk.start().await;
+    let next = eventually(analytics.opt_out().into_future()).await.erasures;
+    assert_eq!((next.len(), next[0].cause), (1, Some(ErasureCause::Lost)));
+    assert_eq!((next[0].state, &*next[0].recipient), (ErasureState::Failed, LABEL));
+}
+
+#[tokio::test]
+async fn the_record_of_a_dropped_handle_waits_for_the_file() {
+    let on_disk = OnDisk::new().await;
+    let disk = HangingDisk::new();
+    let queue = on_disk.queue().on_disk(&disk);
+    let analytics = on_disk.erasing.builder().queue(queue).build().await.unwrap();
+    analytics.confirmed().await;
+    eventually(analytics.allow_on_this_device()).await.unwrap();
+    disk.hang();
+    let mut opt_out = analytics.opt_out().erase_recipients().into_future();
+    assert!(poll!(&mut opt_out).is_pending());
+    drop((opt_out, analytics));
+    let is_denied = async || on_disk.erasing.device.record().await.unwrap().contains("denied");
+    for _ in 0..1_000 {
+        tokio::task::yield_now().await;
+        assert!(!is_denied().await);
+    }
+    disk.heal();
+    eventually(async {
+        while !is_denied().await {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
 }
 
 #[tokio::test]

@@ -3,8 +3,9 @@
 //!
 //! The only client of the account is this one, and it opts out with erasures only. So each ID that
 //! was ever on the account and no longer is must have been erased, at whatever moment a process
-//! was killed, and nothing else may have been. That holds on a disk that responds within the five
-//! seconds that an opt-out waits for it.
+//! was killed, and nothing else may have been. Nor may a process send anything under an ID that was
+//! erased before it began. That holds on a disk that responds within the five seconds that an
+//! opt-out waits for it.
 //!
 //! A seeded random generator decides when to kill, as in `durable::kill`. The waits between two
 //! tries are longer than the test, so the child moves its clock.
@@ -57,6 +58,25 @@ fn report(point: &str) {
     stdout.write_all(line.as_bytes()).and_then(|()| stdout.flush()).unwrap();
 }
 
+/// The prefix of a line for the ID that an event was sent under.
+const SENT: &str = "sent ";
+
+/// Reports each event that is sent to it.
+struct Reporting;
+
+impl Backend for Reporting {
+    fn name(&self) -> &'static str {
+        "reporting"
+    }
+
+    async fn send(&self, batch: &Batch) -> Result<(), DeliveryError> {
+        for _ in batch.events() {
+            report(&format!("{SENT}{}", batch.distinct_id()));
+        }
+        Ok(())
+    }
+}
+
 /// Moves the clock of this process by half a day.
 async fn jump() {
     tokio::time::pause();
@@ -79,9 +99,8 @@ async fn a_child_withdraws_until_it_is_killed() {
     let client = client_of(homeserver, device, token, store).await;
     report("opens");
     let analytics = loop {
-        let to = Recipient::new(RecordingBackend::new())
-            .label(LABEL)
-            .erasure(ErasureEndpoint::new(endpoint).unwrap());
+        let to =
+            Recipient::new(Reporting).label(LABEL).erasure(ErasureEndpoint::new(endpoint).unwrap());
         let builder = Analytics::builder(client.clone(), ELEMENT_EVENT_TYPE)
             .backend(to)
             .queue(SqliteQueue::new(directory.join("queue.sqlite3")).passphrase("secret"))
@@ -113,6 +132,13 @@ async fn a_child_withdraws_until_it_is_killed() {
                 }
             }
             4..7 => {
+                if random.bool() {
+                    // Two changes that are not saved yet.
+                    let mut veto = pin!(analytics.deny_on_this_device());
+                    let _ = poll!(&mut veto);
+                    let mut allow = pin!(analytics.allow_on_this_device());
+                    let _ = poll!(&mut allow);
+                }
                 report("withdraws");
                 let receipt = analytics.opt_out().erase_recipients().await;
                 assert!(receipt.erasures.iter().all(|erasure| {
@@ -130,6 +156,10 @@ async fn a_child_withdraws_until_it_is_killed() {
             _ => {
                 let _ = analytics.recheck().await;
                 report("rechecked");
+                if analytics.state().is_open() {
+                    analytics.capture_one("Sent");
+                    analytics.flush_all().await;
+                }
             }
         }
     }
@@ -183,12 +213,13 @@ async fn answer(
 }
 
 /// Runs a child, and kills it after a number of points. Returns whether it was killed, and the
-/// last point that it reported.
+/// last point that it reported. It must not send anything under an ID of `erased`.
 async fn run_child(
     order: &str,
     kill_at: Option<u32>,
     random: &mut fastrand::Rng,
     received: &Notify,
+    erased: &BTreeSet<String>,
 ) -> (bool, String) {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args([CHILD, "--exact", "--nocapture"])
@@ -210,7 +241,13 @@ async fn run_child(
         tokio::select! {
             line = lines.next_line() => match line.unwrap() {
                 Some(line) => match line.split_once(MARK) {
-                    Some((_, point)) => last = point.to_owned(),
+                    Some((_, point)) => match point.strip_prefix(SENT) {
+                        Some(id) => {
+                            assert!(!erased.contains(id), "sent under {id} after its erasure");
+                            continue;
+                        }
+                        None => last = point.to_owned(),
+                    },
                     None => continue,
                 },
                 None => break true,
@@ -252,7 +289,9 @@ async fn every_id_that_is_gone_was_erased_and_nothing_else() {
         let order = [server.uri(), &device_id, &access_token, path, &endpoint, &seed];
         let order = format!("{}\n{is_last}", order.join("\n"));
         let kill_at = (!is_last).then(|| random.u32(0..20));
-        let (was_killed, last) = run_child(&order, kill_at, &mut random, &received).await;
+        let erased = accepted.lock().unwrap().keys().cloned().collect();
+        let run = run_child(&order, kill_at, &mut random, &received, &erased);
+        let (was_killed, last) = run.await;
         if was_killed {
             killed += 1;
             *killed_after.entry(last).or_default() += 1;

@@ -6,13 +6,14 @@ use std::{num::NonZeroU64, sync::Arc};
 use tracing::{info, warn};
 
 use super::{
-    erasures::ErasureTable,
+    erasures::{ErasureTable, FIRST_VERSION},
     facts::Facts,
     file::QueueFile,
     history::HistoryTable,
     open_settings::OpenSettings,
     orders::{Job, Write},
     own_file::FileError,
+    restore::Keep,
     rows::Rows,
     storage_error::StorageError,
     user::UserTable,
@@ -62,6 +63,7 @@ impl Disk {
         let (rows, found) = Rows::open(&file, &settings, keep)?;
         facts.add_discarded(found.discarded);
         facts.add_unreadable_files(u64::from(found.replaced));
+        facts.set_erasures_kept(FIRST_VERSION);
         let restored = found.restored;
         let history = HistoryTable::written(&found.history);
         let mut disk = Self {
@@ -74,7 +76,7 @@ impl Disk {
             marked: restored.done.clone(),
             users: UserTable::written(restored.users.clone()),
             history,
-            erasures: ErasureTable::written(restored.erasures.clone()),
+            erasures: ErasureTable::written(&restored.erasures),
             emptied: 0,
             wiped: 0,
             failing: false,
@@ -275,7 +277,8 @@ impl Disk {
     }
 
     fn write_erasures(&mut self) -> Result<(), StorageError> {
-        self.reopened()?;
+        // After a shutdown, the events in the file are for the next process.
+        self.reopened_with(if self.shut { Keep::All } else { Keep::Nothing })?;
         let Some(rows) = &mut self.rows else { return Ok(()) };
         self.erasures.write(rows)?;
         self.facts.set_erasures_kept(self.erasures.desired.version);
@@ -317,11 +320,17 @@ impl Disk {
 
     /// Returns the open file. If none is open, creates one, or empties the existing one.
     fn reopened(&mut self) -> Result<&mut Rows, StorageError> {
+        self.reopened_with(Keep::Nothing)
+    }
+
+    /// Returns the open file. If none is open, creates one, or opens the existing one, and leaves
+    /// the rows `keep` in it.
+    fn reopened_with(&mut self, keep: Keep) -> Result<&mut Rows, StorageError> {
         let rows = if let Some(rows) = self.rows.take() {
             rows
         } else {
             let (rows, found) =
-                Rows::open(&self.file, &self.settings, None).map_err(StorageError::Refused)?;
+                Rows::open(&self.file, &self.settings, keep).map_err(StorageError::Refused)?;
             self.facts.add_unreadable_files(u64::from(found.replaced));
             if found.replaced {
                 self.erasures.file_is_new();
@@ -374,10 +383,11 @@ impl Disk {
         }
         self.keep_history();
         self.mark();
-        self.keep_erasures();
         if self.wipe().is_err() {
             warn!("the queue file could not be wiped: the next start will do it");
         }
+        // A wipe may have had to delete the whole file.
+        self.keep_erasures();
         self.shut = true;
         self.rows = None;
         self.facts.closed.stop();

@@ -5,22 +5,29 @@
 use rusqlite::{OptionalExtension as _, params};
 
 use super::{orders::Erasures, payload, rows::Rows, storage_error::StorageError};
+use crate::sink::queue::FoundErasures;
 
+/// The version of the erasures that a process finds. Zero is that of a file without them.
+pub(super) const FIRST_VERSION: u64 = 1;
 /// The only row.
 const ROW: i64 = 1;
 
 /// The desired content of the table. It stays in memory, so that a failed write can be repeated
 /// and a new file can be filled.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ErasureTable {
     pub(super) desired: Erasures,
     pub(super) is_written: bool,
 }
 
 impl ErasureTable {
-    /// Creates the content of a file that holds `plain`.
-    pub(super) fn written(plain: Option<Vec<u8>>) -> Self {
-        Self { desired: Erasures { version: 0, plain }, is_written: true }
+    /// Creates the content of a file that holds `found`.
+    pub(super) fn written(found: &FoundErasures) -> Self {
+        let plain = match found {
+            FoundErasures::Some(plain) => Some(plain.clone()),
+            FoundErasures::None | FoundErasures::Damaged => None,
+        };
+        Self { desired: Erasures { version: FIRST_VERSION, plain }, is_written: true }
     }
 
     /// Notes that there is a new, empty file, or none.
@@ -67,18 +74,18 @@ impl Rows {
         }
     }
 
-    /// Reads the row, and deletes it if it is damaged. Returns it with the number of damaged rows.
-    pub(super) fn erasures(&self) -> Result<(Option<Vec<u8>>, u64), StorageError> {
+    /// Reads the row, and deletes it if it is damaged.
+    pub(super) fn erasures(&self) -> Result<FoundErasures, StorageError> {
         let sql = "SELECT payload FROM erasures WHERE id = ?1";
         let bytes: Option<Vec<u8>> =
             self.connection.query_row(sql, [ROW], |row| row.get(0)).optional()?;
-        let Some(bytes) = bytes else { return Ok((None, 0)) };
+        let Some(bytes) = bytes else { return Ok(FoundErasures::None) };
         let cipher = self.cipher.as_ref();
         let plain = cipher.and_then(|cipher| payload::read_erasures(&bytes, cipher));
-        if plain.is_some() {
-            return Ok((plain, 0));
+        if let Some(plain) = plain {
+            return Ok(FoundErasures::Some(plain));
         }
         self.connection.execute("DELETE FROM erasures", [])?;
-        Ok((None, 1))
+        Ok(FoundErasures::Damaged)
     }
 }

@@ -30,7 +30,7 @@ use crate::{
     guard::{Guard, TextPolicy},
     history::{entries::EntryId, sent_event::SentEvent},
     sink::{
-        queue::{Marks, QueueError, Queued, Refused, Restored, Row},
+        queue::{FoundErasures, Marks, QueueError, Queued, Refused, Restored, Row},
         stats::DropReason,
     },
 };
@@ -47,13 +47,32 @@ pub(super) struct OpenReport {
     pub(super) replaced: bool,
 }
 
+/// The rows that an opening leaves in the file.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Keep {
+    All,
+    Epoch(u64),
+    Nothing,
+}
+
+impl From<Option<u64>> for Keep {
+    fn from(epoch: Option<u64>) -> Self {
+        epoch.map_or(Self::Nothing, Self::Epoch)
+    }
+}
+
 impl Rows {
-    /// Opens `file`. Only rows of the epoch `keep` are left in it.
+    /// Opens `file`, and leaves the rows `keep` in it.
     pub(super) fn open(
         file: &QueueFile,
         settings: &OpenSettings,
-        keep: Option<u64>,
+        keep: impl Into<Keep>,
     ) -> Result<(Self, OpenReport), QueueError> {
+        let (keep, keeps_all) = match keep.into() {
+            Keep::All => (None, true),
+            Keep::Epoch(epoch) => (Some(epoch), false),
+            Keep::Nothing => (None, false),
+        };
         let Opened { connection, replaced } = file.open()?;
         let mut found = OpenReport { replaced, ..OpenReport::default() };
         let mut rows = Self {
@@ -63,16 +82,19 @@ impl Rows {
             has_refused: false,
         };
         let is_new = rows.bind(&settings.owner, &mut found.discarded)?;
-        rows.forget_set_aside(file, is_new, replaced, keep)?;
+        if is_new || replaced || !keeps_all {
+            rows.forget_set_aside(file, is_new, replaced, keep)?;
+        }
         rows.load_marks(&settings.lanes, &mut found.restored)?;
-        rows.withdraw(keep, settings.history.is_some(), &mut found.restored)?;
+        if !keeps_all {
+            rows.withdraw(keep, settings.history.is_some(), &mut found.restored)?;
+        }
         rows.apply_text_policy(settings.guard.text_policy(), &mut found.restored)?;
         rows.erase_remains()?;
         let new_key = rows.unlock(settings.passphrase.as_ref().map(|p| p.as_str()))?;
         rows.load(settings, new_key.as_deref(), &mut found)?;
-        let (erasures, damaged) = rows.erasures()?;
-        found.restored.erasures = erasures;
-        found.discarded += damaged;
+        found.restored.erasures = rows.erasures()?;
+        found.discarded += u64::from(found.restored.erasures == FoundErasures::Damaged);
         rows.erase_remains()?;
         Ok((rows, found))
     }

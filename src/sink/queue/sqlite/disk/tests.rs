@@ -6,7 +6,10 @@ use super::*;
 use crate::{
     event::UserUpdate,
     history::History,
-    sink::queue::sqlite::tests::{event, sent, setup, update},
+    sink::queue::sqlite::{
+        orders::Erasures,
+        tests::{event, sent, setup, update},
+    },
 };
 
 fn open(path: &std::path::Path, facts: &Arc<Facts>) -> (Disk, Restored) {
@@ -62,6 +65,34 @@ fn a_file_that_breaks_while_it_is_open_is_replaced() {
         [restored.waits(0, 4), restored.waits(1, 4), restored.waits(0, 5)],
         [false, true, true]
     );
+}
+
+#[test]
+fn erasures_that_are_written_after_a_shutdown_delete_no_events() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let (path, facts) = (directory.path().join("queue"), Arc::default());
+    let (mut disk, _) = open(&path, &facts);
+    write(&mut disk, 3);
+    disk.carry_out(Job::Users([(0, update(1))].into()));
+    disk.carry_out(Job::Close);
+    for (version, plain) in [(2, Some(vec![1])), (3, None)] {
+        disk.carry_out(Job::Erasures(Erasures { version, plain }));
+        assert_eq!(facts.erasures_kept(), version);
+    }
+    let (_, restored) = open(&path, &facts);
+    assert_eq!((restored.rows.len(), restored.users.len()), (3, 1));
+}
+
+#[test]
+fn a_new_file_has_no_erasures_until_they_are_written() {
+    let directory = tempfile::TempDir::new().unwrap();
+    let (path, facts) = (directory.path().join("queue"), Arc::default());
+    let (mut disk, _) = open(&path, &facts);
+    assert_eq!(facts.erasures_kept(), FIRST_VERSION);
+    assert!(disk.replace_damaged(&damage()));
+    assert!(facts.erasures_kept() < FIRST_VERSION);
+    write(&mut disk, 1);
+    assert_eq!(facts.erasures_kept(), FIRST_VERSION);
 }
 
 #[test]
