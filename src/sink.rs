@@ -133,10 +133,7 @@ impl Sink {
                 }
             }
             state.note_row(restored.last);
-            let is_own = |(lane, _): &(usize, _)| *lane == number;
-            if let (Some(place), true) =
-                (restored.users.iter().position(is_own), lane.takes_user_properties())
-            {
+            if let Some(place) = restored.users.iter().position(|(lane, _)| *lane == number) {
                 state.user = PendingUser::restored(restored.users.swap_remove(place).1);
             }
         }

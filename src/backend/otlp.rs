@@ -130,7 +130,7 @@ pub struct Otlp {
     url: Url,
     service_name: &'static str,
     encoding: OtlpEncoding,
-    /// What the app says of itself.
+    /// The attributes of the program.
     resource: Properties,
     headers: HeaderMap,
     http: HttpClient,

@@ -43,7 +43,7 @@ pub enum InvalidPart {
     Key,
 }
 
-/// What a report would send; returned by [`BugReport::preview`](crate::BugReport::preview).
+/// The parts that a report would send; returned by [`BugReport::preview`](crate::BugReport::preview).
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ReportPreview {

@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use super::limits::{LONGEST_DIMENSION, LONGEST_TEXT, OLDEST, stored_length};
 use crate::event::{OutgoingEvent, Properties};
 
-/// What an app has chosen for the parameters of a request.
+/// The choices of an app for the parameters of a request.
 pub(super) struct Mapping {
     pub(super) site_id: u32,
     pub(super) url: Option<String>,
@@ -144,7 +144,7 @@ fn checked(text: Cow<'_, str>) -> Result<Cow<'_, str>, Unsendable> {
 /// (`Common::getRequestVar`, and `precision` of PHP).
 fn float(number: f64) -> Option<String> {
     const PLAIN: std::ops::Range<f64> = 1e-5..1e15;
-    /// What a column of the type `FLOAT` takes.
+    /// The values that a column of the type `FLOAT` can hold.
     const STORABLE: std::ops::Range<f64> = 1e-37..3e38;
 
     let rounded: f64 = format!("{number:.13e}").parse().ok()?;

@@ -21,11 +21,11 @@ use crate::{
 const UID: &str = "log.record.uid";
 /// The attribute with the identifier of the person.
 const PERSON: &str = "enduser.pseudo.id";
-/// What the keys of user properties begin with.
+/// The prefix of the keys of user properties.
 const USER: &str = "user_property.";
-/// What the keys of user properties begin with that do not replace existing ones.
+/// The prefix of the keys of user properties that do not replace existing ones.
 const INITIAL_USER: &str = "initial_user_property.";
-/// What the key of a property begins with that would otherwise be taken for one of ours.
+/// The prefix of the key of a property that would otherwise be taken for one of ours.
 const OWN: &str = "property.";
 
 /// `SEVERITY_NUMBER_INFO`, the severity of an event that is not about a problem.

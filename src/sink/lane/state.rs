@@ -12,7 +12,7 @@ use crate::sink::{
     stats::DropReason,
 };
 
-/// What the events of one connection have in common.
+/// The epoch and the session of all events of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Connection {
     pub(super) epoch: u64,

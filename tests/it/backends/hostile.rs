@@ -106,9 +106,9 @@ async fn serve(mut stream: TcpStream, answer: Answer, all: &watch::Sender<Seen>)
         {
             if matches!(answer, Answer::EachMinute(..)) {
                 let mut byte = [0];
-                tokio::select! {
-                    () = tokio::time::sleep(MINUTE) => {}
-                    _closed = stream.peek(&mut byte) => return,
+                // On paused time. The client writes nothing more, so this ends early if it closes.
+                if tokio::time::timeout(MINUTE, stream.peek(&mut byte)).await.is_ok() {
+                    return;
                 }
             }
             if stream.write_all(again.as_bytes()).await.is_err() {

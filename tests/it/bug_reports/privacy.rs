@@ -65,12 +65,12 @@ async fn the_identifiers_of_the_session_and_the_detectors_of_the_app_are_known()
     }
 
     let world = World::new().await;
-    let login = world.server.add_device("@somebody:home.example", "MYDEVICEX");
+    let login = world.server.add_device("@caroline:home.example", "MYDEVICEX");
     let token = login.access_token.clone();
     let device = world.device_of(login).await;
     let analytics = device.builder().detector(Ticket).build().await.unwrap();
     let mut report = analytics.bug_report("example-app", "1");
-    report.set_text(format!("somebody MYDEVICEX {token} TICKET chat.home.example"));
+    report.set_text(format!("caroline MYDEVICEX {token} TICKET chat.home.example"));
     let preview = eventually(report.preview()).await;
     let expected = "[user_id] [device_id] [token] [ticket] [server_name]";
     assert!(values(&preview).contains(&("text", expected)), "{:?}", values(&preview));
