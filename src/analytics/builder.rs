@@ -296,6 +296,7 @@ impl AnalyticsBuilder {
             queue: None,
             queue_age: self.limits.queue_age,
             history: self.history,
+            has_policy: policy.is_some(),
         };
         let history = self.history.map(|most| Arc::new(History::new(most)));
         let names = configuration.recipients.iter().map(|recipient| recipient.name.clone());

@@ -311,6 +311,11 @@ impl Erasures {
         self.change(|ledger| ledger.handle_reported(report));
     }
 
+    /// Returns whether an erasure waits, or a withdrawal whose ID is not known yet.
+    pub(super) fn are_pending(&self) -> bool {
+        self.state().ledger.pending() > 0
+    }
+
     pub(super) fn stats(&self) -> ErasureStats {
         self.state().ledger.stats()
     }

@@ -8,6 +8,7 @@ use crate::{
 };
 
 impl Machine {
+    /// Returns the state, in which no erasure is pending: the machine knows none.
     pub(crate) fn state(&self) -> ConsentState {
         ConsentState {
             decision: self.decision(),
@@ -21,6 +22,7 @@ impl Machine {
             },
             gate: self.gate(),
             removal_pending: self.record.removal.is_some() && !self.opt_in.settling,
+            erasures_pending: false,
         }
     }
 
