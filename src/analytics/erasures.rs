@@ -77,9 +77,9 @@ struct State {
 
 impl State {
     /// Notes that `id` was found, unless nothing is searched.
-    fn find(&mut self, id: &AnalyticsId) {
+    fn find(&mut self, id: &AnalyticsId, machine: &Machine) {
         if !self.found.contains(id)
-            && let Some(withdrawn_at) = self.ledger.handle_found()
+            && let Some(withdrawn_at) = self.ledger.handle_found(&machine.fingerprint(id))
         {
             self.found.push(id.clone());
             self.unresolved.push((id.clone(), withdrawn_at));
@@ -153,14 +153,15 @@ impl Erasures {
         self.keep(&mut state);
     }
 
-    /// Notes that the user has withdrawn and wants erasures.
-    pub(super) fn begin(&self, machine: &Machine, had_id: bool) {
+    /// Notes that the user has withdrawn and wants erasures. `used` are the fingerprints of the IDs
+    /// that this device has used, in whichever process.
+    pub(super) fn begin(&self, machine: &Machine, used: Vec<String>) {
         let epochs_without = machine.epochs_without_withdrawal();
         let mut state = self.state();
-        state.ledger.handle_withdrawal(epochs_without, had_id, Now::new());
+        state.ledger.handle_withdrawal(epochs_without, used, Now::new());
         state.found.clear();
         for id in std::mem::take(&mut state.used) {
-            state.find(&id);
+            state.find(&id, machine);
         }
         self.keep(&mut state);
     }
@@ -188,7 +189,7 @@ impl Erasures {
             return self.keep(&mut state);
         }
         if let Some(id) = machine.withdrawn_id() {
-            state.find(id);
+            state.find(id, machine);
         }
         if !machine.state().removal_pending {
             state.found.clear();

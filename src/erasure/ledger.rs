@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | – | `erase_recipients()` is called | searching |
 //! | searching | the account shows an ID that was withdrawn | searching, and one erasure waits for each recipient |
-//! | searching | the account is clean, or the user has opted in again | – ; failed, if an ID was in use and none was found |
+//! | searching | the account is clean, or the user has opted in again | – ; failed, if an ID that was used was not found |
 //! | waiting | the time of its next try | in flight |
 //! | in flight | the process ends | waiting, as after a failure; failed, if that was its last try |
 //! | in flight | the recipient accepted it | done: nothing is left of it |
@@ -34,6 +34,8 @@ use super::{backoff::wait_after, report::ErasureCause};
 
 /// The most erasures that wait. An app has few recipients, and a user few opt-outs a month.
 pub(super) const MOST_WAITING: usize = 64;
+/// The most IDs that are searched at once.
+const MOST_MISSING: usize = 64;
 /// The most ended erasures that are remembered for a receipt.
 pub(super) const MOST_ENDED: usize = 64;
 /// The longest wait of an erasure for the account to be clean. Until then, other devices of the
@@ -115,12 +117,17 @@ pub(crate) struct Ledger {
 }
 
 /// A withdrawal whose IDs are still to be found on the account.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub(super) struct Search {
     pub(super) withdrawn_at: SystemTime,
-    /// Whether this device had an ID when the user withdrew.
-    pub(super) had_id: bool,
-    pub(super) has_found: bool,
+    /// The fingerprints of the IDs that this device had used and that were not found yet.
+    pub(super) missing: Vec<String>,
+}
+
+impl fmt::Debug for Search {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Search").field("missing", &self.missing.len()).finish_non_exhaustive()
+    }
 }
 
 /// An erasure that no recipient has accepted yet.
@@ -197,15 +204,22 @@ impl Ledger {
 
     // Inputs: the consent machine.
 
-    /// Handles that the user has withdrawn and wants erasures. A record of consent whose epoch is
-    /// among `epochs_without` lacks this withdrawal.
-    pub(crate) fn handle_withdrawal(&mut self, epochs_without: Range<u64>, had_id: bool, now: Now) {
+    /// Handles that the user has withdrawn and wants erasures. `used` are the fingerprints of the
+    /// IDs that this device has used. A record of consent whose epoch is among `epochs_without`
+    /// lacks this withdrawal.
+    pub(crate) fn handle_withdrawal(
+        &mut self,
+        epochs_without: Range<u64>,
+        used: Vec<String>,
+        now: Now,
+    ) {
         // A search that is still open is for the same removal from the account.
-        let earlier = self.search.take();
-        let (had_before, has_found) =
-            earlier.map_or((false, false), |search| (search.had_id, search.has_found));
-        let had_id = had_id || had_before;
-        self.search = Some(Search { withdrawn_at: now.wall, had_id, has_found });
+        let mut missing = self.search.take().map_or_else(Vec::new, |search| search.missing);
+        missing.extend(used);
+        missing.sort_unstable();
+        missing.dedup();
+        missing.truncate(MOST_MISSING);
+        self.search = Some(Search { withdrawn_at: now.wall, missing });
         self.set_unrecorded(Some(epochs_without));
     }
 
@@ -226,11 +240,15 @@ impl Ledger {
         self.search.is_some()
     }
 
-    /// Handles that an ID was found that the withdrawal removes. Returns the time of the
-    /// withdrawal, unless nothing is searched.
-    pub(crate) fn handle_found(&mut self) -> Option<SystemTime> {
+    /// Handles that the ID with `fingerprint` was found, which the withdrawal removes. Returns the
+    /// time of the withdrawal, unless nothing is searched.
+    ///
+    /// It may be an ID that only other devices have used: the user has opted out and in there.
+    pub(crate) fn handle_found(&mut self, fingerprint: &str) -> Option<SystemTime> {
         let search = self.search.as_mut()?;
-        self.is_changed |= !std::mem::replace(&mut search.has_found, true);
+        let missing = search.missing.len();
+        search.missing.retain(|other| other != fingerprint);
+        self.is_changed |= search.missing.len() < missing;
         Some(search.withdrawn_at)
     }
 
@@ -285,7 +303,7 @@ impl Ledger {
         self.end_search(recipients, ErasureCause::NoIdentifier);
     }
 
-    /// Ends the search. If it has found nothing, its erasures have failed with `cause`.
+    /// Ends the search. If an ID that was used was not found, its erasures have failed with `cause`.
     pub(crate) fn end_search<'a>(
         &mut self,
         recipients: impl IntoIterator<Item = &'a Address>,
@@ -293,7 +311,7 @@ impl Ledger {
     ) {
         let Some(search) = self.search.take() else { return };
         self.is_changed = true;
-        if search.had_id && !search.has_found {
+        if !search.missing.is_empty() {
             self.fail_all(recipients, search.withdrawn_at, cause);
         }
     }

@@ -32,8 +32,7 @@ type Millis = i64;
 #[derive(Serialize, Deserialize)]
 struct StoredSearch {
     withdrawn_at: Millis,
-    had_id: bool,
-    has_found: bool,
+    missing: Vec<String>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -75,8 +74,7 @@ impl Ledger {
         let stored = StoredLedger {
             search: self.search.as_ref().map(|search| StoredSearch {
                 withdrawn_at: millis(search.withdrawn_at),
-                had_id: search.had_id,
-                has_found: search.has_found,
+                missing: search.missing.clone(),
             }),
             waiting: self.waiting.iter().map(|waiting| store(waiting, now)).collect(),
             failed: self
@@ -100,8 +98,7 @@ impl Ledger {
         let stored: StoredLedger = serde_json::from_slice(bytes).ok()?;
         self.search = stored.search.map(|search| Search {
             withdrawn_at: time(search.withdrawn_at).min(now.wall),
-            had_id: search.had_id,
-            has_found: search.has_found,
+            missing: search.missing,
         });
         let keep_for = self.keep_for();
         for ended in stored.failed.into_iter().take(MOST_ENDED) {

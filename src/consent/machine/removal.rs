@@ -130,12 +130,18 @@ impl Machine {
             && !matches!(self.session, Session::Ended | Session::Unavailable)
     }
 
-    /// Returns whether this device has used an ID since the last withdrawal that asked for
-    /// erasures. Call it before [`handle_opt_out`](Self::handle_opt_out), if that asks for them.
+    /// Takes the fingerprints of the IDs that this device has used since the last withdrawal that
+    /// asked for erasures. Call it with [`handle_opt_out`](Self::handle_opt_out), if that asks for
+    /// them.
     ///
     /// An ID that another device has withdrawn since counts: recipients have its events.
-    pub(crate) fn take_used_id(&mut self) -> bool {
-        self.record.take_used_id()
+    pub(crate) fn take_used(&mut self) -> Vec<String> {
+        self.record.take_used()
+    }
+
+    /// Returns a text by which this device recognises `id`, as long as it has its record.
+    pub(crate) fn fingerprint(&self, id: &AnalyticsId) -> String {
+        self.record.fingerprint(id)
     }
 
     /// Returns whether the opt-in that holds may be one of this device, even if its call has

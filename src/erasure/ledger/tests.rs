@@ -17,6 +17,10 @@ fn address(label: &str) -> Address {
     Address { id: format!("id of {label}"), label: label.to_owned() }
 }
 
+fn fingerprint(id: &str) -> String {
+    format!("fingerprint of {id}")
+}
+
 impl Process {
     fn new() -> Self {
         let now = Now { instant: Instant::now(), wall: SystemTime::UNIX_EPOCH + 20_000 * DAY };
@@ -35,12 +39,18 @@ impl Process {
     }
 
     fn withdraw(&mut self) {
-        self.ledger.handle_withdrawal(1..2, true, self.now);
+        self.withdraw_used(&["one"]);
+    }
+
+    /// Withdraws after this device has used `ids`.
+    fn withdraw_used(&mut self, ids: &[&str]) {
+        let fingerprints = ids.iter().map(|id| fingerprint(id)).collect();
+        self.ledger.handle_withdrawal(1..2, fingerprints, self.now);
     }
 
     /// Finds an ID that both recipients know as it is.
     fn find(&mut self, id: &str) {
-        let Some(withdrawn_at) = self.ledger.handle_found() else { return };
+        let Some(withdrawn_at) = self.ledger.handle_found(&fingerprint(id)) else { return };
         let found: Vec<_> = self.known.iter().map(|to| (to.clone(), id.to_owned())).collect();
         self.ledger.handle_identifiers(found, withdrawn_at, self.now, || {
             self.keys += 1;
@@ -56,7 +66,7 @@ impl Process {
 
     /// Withdraws the ID `id`, whose account is clean at once.
     fn erase(&mut self, id: &str) {
-        self.withdraw();
+        self.withdraw_used(&[id]);
         self.find(id);
         self.clean();
     }
@@ -173,7 +183,7 @@ fn an_erasure_waits_for_the_account_to_be_clean_but_not_for_long() {
 fn an_account_without_its_id_is_a_failure_only_if_this_device_had_one() {
     for had_id in [true, false] {
         let mut process = Process::new();
-        process.ledger.handle_withdrawal(1..2, had_id, process.now);
+        process.withdraw_used(if had_id { &["one"] } else { &[] });
         process.clean();
         let failed =
             |to: &str| (to.to_owned(), ErasureState::Failed, Some(ErasureCause::NoIdentifier), 0);
@@ -182,6 +192,26 @@ fn an_account_without_its_id_is_a_failure_only_if_this_device_had_one() {
         // Each failure is reported once.
         assert_eq!(process.report(), []);
     }
+}
+
+#[test]
+fn each_id_that_was_used_and_not_found_is_a_failure_whatever_else_was_found() {
+    let mut process = Process::new();
+    process.known.truncate(1);
+    process.withdraw_used(&["one", "two"]);
+    process.withdraw_used(&["three"]);
+    assert!(!format!("{:?}", process.ledger).contains("fingerprint"));
+    process.find("of another device");
+    process.find("two");
+    assert_eq!(process.ledger.pending(), 3);
+    process.find("one");
+    process.clean();
+    let done = |of: &(String, ErasureState, Option<ErasureCause>, u32)| of.1 == ErasureState::Done;
+    assert_eq!(process.try_all(Ok(())).len(), 3);
+    let report = process.report();
+    let failed = ("a".to_owned(), ErasureState::Failed, Some(ErasureCause::NoIdentifier), 0);
+    assert!(report.contains(&failed), "{report:?}");
+    assert_eq!((report.len(), report.iter().filter(|of| done(of)).count()), (4, 3));
 }
 
 #[test]
