@@ -337,8 +337,8 @@ impl Erasures {
     /// Returns what the task has to do next. `is_removing` says whether the account is still being
     /// cleaned.
     pub(super) fn poll(&self, is_removing: bool) -> Next {
-        let is_known = |to: &Address| self.find(to).is_some();
-        self.change(|ledger| ledger.poll(Now::new().instant, is_removing, is_known))
+        let recipients: Vec<_> = self.addresses().collect();
+        self.change(|ledger| ledger.poll(Now::new().instant, is_removing, &recipients))
     }
 
     /// Waits until there may be something new to do.

@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | – | `erase_recipients()` is called | searching |
 //! | searching | the account shows an ID that was withdrawn | searching, and one erasure waits for each recipient |
-//! | searching | the account is clean, or the user has opted in again | – ; failed, if an ID that was used was not found |
+//! | searching | the account is clean, the user has opted in again, or it has taken too long | – ; failed, if an ID that was used was not found |
 //! | waiting | the time of its next try | in flight |
 //! | in flight | the process ends | waiting, as after a failure; failed, if that was its last try |
 //! | in flight | the recipient accepted it | done: nothing is left of it |
@@ -122,6 +122,10 @@ pub(super) struct Search {
     pub(super) withdrawn_at: SystemTime,
     /// The fingerprints of the IDs that this device had used and that were not found yet.
     pub(super) missing: Vec<String>,
+    /// The time at which it is given up.
+    pub(super) until: Instant,
+    /// Whether its time was over when this process began, which has some more.
+    pub(super) is_overdue: bool,
 }
 
 impl fmt::Debug for Search {
@@ -219,7 +223,9 @@ impl Ledger {
         missing.sort_unstable();
         missing.dedup();
         missing.truncate(MOST_MISSING);
-        self.search = Some(Search { withdrawn_at: now.wall, missing });
+        let until = now.instant + self.keep_for;
+        self.search =
+            Some(Search { withdrawn_at: now.wall, missing, until, is_overdue: false });
         self.set_unrecorded(Some(epochs_without));
     }
 
@@ -332,14 +338,18 @@ impl Ledger {
     // Inputs and outputs: the task that sends.
 
     /// Returns what to do next. `is_removing` says whether the account is still being cleaned, and
-    /// `is_known` which recipients the app has.
+    /// `recipients` are those of the app that support erasures.
     pub(crate) fn poll(
         &mut self,
         now: Instant,
         is_removing: bool,
-        is_known: impl Fn(&Address) -> bool,
+        recipients: &[&Address],
     ) -> Next {
-        self.give_up_unknown(now, &is_known);
+        let is_known = |to: &Address| recipients.contains(&to);
+        if self.search.as_ref().is_some_and(|search| search.until <= now) {
+            self.end_search(recipients.iter().copied(), ErasureCause::NoIdentifier);
+        }
+        self.give_up_unknown(now, is_known);
         let due_at = |waiting: &Waiting| match is_removing && waiting.tries == 0 {
             true => waiting.next_try.max(waiting.grace_ends),
             false => waiting.next_try,
@@ -364,16 +374,18 @@ impl Ledger {
                 return Next::Try(Try { key: first.key, to, identifier });
             }
             return Next::Wait(Some(
-                self.next_end(&is_known).map_or(due_at, |end| end.min(due_at)),
+                self.next_end(is_known).map_or(due_at, |end| end.min(due_at)),
             ));
         }
-        Next::Wait(self.next_end(&is_known))
+        Next::Wait(self.next_end(is_known))
     }
 
-    /// Returns when the next erasure of a recipient that the app no longer has is given up.
+    /// Returns when the search, or the next erasure of a recipient that the app no longer has, is
+    /// given up.
     fn next_end(&self, is_known: impl Fn(&Address) -> bool) -> Option<Instant> {
         let unknown = self.waiting.iter().filter(|waiting| !is_known(&waiting.to));
-        unknown.map(|waiting| waiting.until).min()
+        let search = self.search.iter().map(|search| search.until);
+        unknown.map(|waiting| waiting.until).chain(search).min()
     }
 
     fn give_up_unknown(&mut self, now: Instant, is_known: impl Fn(&Address) -> bool) {

@@ -33,6 +33,7 @@ type Millis = i64;
 struct StoredSearch {
     withdrawn_at: Millis,
     missing: Vec<String>,
+    is_overdue: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -75,6 +76,7 @@ impl Ledger {
             search: self.search.as_ref().map(|search| StoredSearch {
                 withdrawn_at: millis(search.withdrawn_at),
                 missing: search.missing.clone(),
+                is_overdue: search.is_overdue,
             }),
             waiting: self.waiting.iter().map(|waiting| store(waiting, now)).collect(),
             failed: self
@@ -96,11 +98,8 @@ impl Ledger {
     #[cfg(feature = "sqlite")]
     pub(crate) fn restore(&mut self, bytes: &[u8], now: Now) -> Option<()> {
         let stored: StoredLedger = serde_json::from_slice(bytes).ok()?;
-        self.search = stored.search.map(|search| Search {
-            withdrawn_at: time(search.withdrawn_at).min(now.wall),
-            missing: search.missing,
-        });
         let keep_for = self.keep_for();
+        self.search = stored.search.map(|search| load_search(search, keep_for, now));
         for ended in stored.failed.into_iter().take(MOST_ENDED) {
             let StoredEnded { recipient, withdrawn_at, tries, cause } = ended;
             let cause = cause.or(Some(ErasureCause::Lost));
@@ -138,18 +137,36 @@ fn store(waiting: &Waiting, now: Now) -> StoredWaiting {
     }
 }
 
+/// Returns the search as of `now`. One whose time is over goes on for a while, once: the account
+/// may never have been read.
+fn load_search(stored: StoredSearch, keep_for: Duration, now: Now) -> Search {
+    let left = keep_for.saturating_sub(age(stored.withdrawn_at, now));
+    let is_over = left.is_zero();
+    Search {
+        withdrawn_at: time(stored.withdrawn_at).min(now.wall),
+        missing: stored.missing,
+        until: now.instant + if is_over && !stored.is_overdue { LONGEST_GRACE } else { left },
+        is_overdue: is_over || stored.is_overdue,
+    }
+}
+
+/// Returns how long ago the user withdrew at `withdrawn_at`; zero, if that is in the future.
+fn age(withdrawn_at: Millis, now: Now) -> Duration {
+    Duration::from_millis(millis(now.wall).saturating_sub(withdrawn_at).max(0) as u64)
+}
+
 /// Returns the erasure as of `now`. A wall clock that was set back makes it new, once, and one
 /// that jumped ahead leaves it one try.
 fn load(stored: StoredWaiting, keep_for: Duration, now: Now) -> Waiting {
-    let wall = millis(now.wall);
-    let age = Duration::from_millis(wall.saturating_sub(stored.withdrawn_at).max(0) as u64);
-    let wait = Duration::from_millis(stored.next_try.saturating_sub(wall).max(0) as u64);
+    let age = age(stored.withdrawn_at, now);
+    let wait = stored.next_try.saturating_sub(millis(now.wall)).max(0) as u64;
+    let wait = Duration::from_millis(wait);
     Waiting {
         key: Uuid::from_u128(stored.key),
         to: stored.to,
         identifier: stored.identifier,
         withdrawn_at: time(stored.withdrawn_at).min(now.wall),
-        grace_ends: now.instant + LONGEST_GRACE,
+        grace_ends: now.instant + LONGEST_GRACE.saturating_sub(age),
         until: now.instant + keep_for.saturating_sub(age),
         tries: stored.tries,
         next_try: now.instant + wait.min(LONGEST_REQUESTED_WAIT),

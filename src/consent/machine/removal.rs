@@ -127,7 +127,7 @@ impl Machine {
     /// Returns whether the account is being cleaned, or will be as soon as it can be reached.
     pub(crate) fn is_removing(&self) -> bool {
         self.state().removal_pending
-            && !matches!(self.session, Session::Ended | Session::Unavailable)
+            && !matches!(self.session, Session::Ended | Session::Lost | Session::Unavailable)
     }
 
     /// Takes the fingerprints of the IDs that this device has used since the last withdrawal that

@@ -121,6 +121,21 @@ async fn an_id_that_another_device_replaced_meanwhile_is_a_failure_that_is_named
     assert_eq!(erasing.endpoint.erased(), [other]);
 }
 
+#[tokio::test]
+async fn an_id_that_is_not_read_in_time_is_a_failure_that_is_named() {
+    let erasing = Erasing::new().await;
+    drop(erasing.start().await);
+    erasing.world.server.fail_all(Fault::UnknownToken);
+    let analytics = erasing.builder().build().await.unwrap();
+    erasing.erase(&analytics).await;
+    assert_eq!(analytics.stats().erasures.pending, 1);
+    tokio::time::advance(Duration::from_secs(30 * 24 * 3600 + 1)).await;
+    until_settled(&analytics).await;
+    let failed = [(ErasureCause::NoIdentifier, 1)].into();
+    assert_eq!(analytics.stats().erasures.failed, failed);
+    assert!(!analytics.state().erasures_pending);
+}
+
 /// A backend that panics when it is asked for the identifier that its service stores.
 struct Unidentified;
 
