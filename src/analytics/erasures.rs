@@ -321,10 +321,13 @@ impl Erasures {
         self.state().ledger.stats()
     }
 
-    /// Logs that erasures are lost, if some wait and there is no file for them.
+    /// Logs that erasures are lost, if some wait and no file has them.
     pub(super) fn warn_of_loss(&self) {
         let erasures = self.state().ledger.pending();
-        if erasures > 0 && self.file.is_none() {
+        if erasures == 0 || self.kept_in() == ErasureStorage::File {
+            return;
+        }
+        if self.file.is_none() {
             warn!(erasures, "erasure requests are lost: they were in memory only");
         }
     }
@@ -343,6 +346,8 @@ impl Erasures {
 
     /// Waits until there may be something new to do.
     pub(super) async fn woken(&self) {
+        } else {
+            warn!(erasures, "erasure requests are lost unless the queue file still gets them");
         self.wake.notified().await;
     }
 

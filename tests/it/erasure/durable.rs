@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
-use crate::support::ALICE;
+use crate::support::{ALICE, log::Log};
 
 const PASSPHRASE: &str = "correct horse battery staple";
 
@@ -258,6 +258,25 @@ async fn the_record_of_a_dropped_handle_waits_for_the_file() {
         }
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_handle_that_is_dropped_says_that_no_file_has_the_erasures() {
+    let on_disk = OnDisk::new().await;
+    let disk = HangingDisk::new();
+    let queue = on_disk.queue().on_disk(&disk);
+    let analytics = on_disk.erasing.builder().queue(queue).build().await.unwrap();
+    analytics.confirmed().await;
+    disk.hang();
+    let mut opt_out = analytics.opt_out().erase_recipients().into_future();
+    assert!(poll!(&mut opt_out).is_pending());
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).finish();
+    let logging = tracing::subscriber::set_default(subscriber);
+    drop((opt_out, analytics));
+    drop(logging);
+    assert!(log.text().contains("erasure requests"), "{}", log.text());
+    disk.heal();
 }
 
 #[tokio::test]
