@@ -66,8 +66,9 @@ struct State {
     ledger: Ledger,
     /// The version of the erasures for the file. That which was found there is 1.
     version: u64,
-    /// The IDs that this process could send under since the last withdrawal with erasures, the
-    /// oldest first. After another device has replaced one, only this process knows it.
+    /// The IDs that this process could send under since the last withdrawal of this device, the
+    /// oldest first. After another device has replaced or withdrawn one, only this process knows
+    /// it.
     used: Vec<AnalyticsId>,
     /// The IDs that were found for the search of the ledger.
     found: Vec<AnalyticsId>,
@@ -177,6 +178,11 @@ impl Erasures {
         if unrecorded.is_some_and(|epochs| machine.has_stored_withdrawal(epochs.end)) {
             state.ledger.set_unrecorded(None);
         }
+    /// Notes that the user has withdrawn and wants no erasures: no ID is kept for them.
+    pub(super) fn forget_used(&self) {
+        self.state().used.clear();
+    }
+
         if let Some(id) = machine.id()
             && !self.targets.is_empty()
             && !state.used.contains(id)

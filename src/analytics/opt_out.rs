@@ -74,6 +74,9 @@ impl OptOut {
     ///
     /// A later opt-in stops none of them: it has another ID. A recipient with
     /// an anonymous identity is not asked, because it knows no lasting identifier.
+    ///
+    /// Ask for erasures with the opt-out itself. An opt-out without them forgets the ID, so that a
+    /// later one fails to erase it unless the account still holds it.
     pub fn erase_recipients(mut self) -> Self {
         self.erases_recipients = true;
         self
@@ -99,6 +102,8 @@ impl IntoFuture for OptOut {
             let removed = self.analytics.begin_then(withdraw, |machine| {
                 if self.erases_recipients {
                     inner.erasures.begin(machine, used.take());
+                } else {
+                    inner.erasures.forget_used();
                 }
                 inner.decisions.opt_out(self.expressed_by.as_deref());
             });

@@ -136,6 +136,18 @@ async fn an_id_that_is_not_read_in_time_is_a_failure_that_is_named() {
     assert!(!analytics.state().erasures_pending);
 }
 
+#[tokio::test]
+async fn an_opt_out_without_erasures_forgets_the_id() {
+    let erasing = Erasing::new().await;
+    let analytics = erasing.start().await;
+    eventually(analytics.opt_out().into_future()).await;
+    let erasures = erasing.erase(&analytics).await;
+    let [failed] = &erasures[..] else { panic!("{erasures:?}") };
+    let cause = Some(ErasureCause::NoIdentifier);
+    assert_eq!((failed.state, failed.cause), (ErasureState::Failed, cause));
+    assert_eq!(erasing.endpoint.received(), []);
+}
+
 /// A backend that panics when it is asked for the identifier that its service stores.
 struct Unidentified;
 
