@@ -15,9 +15,9 @@ use uuid::Uuid;
 use crate::{
     analytics_id::AnalyticsId,
     backend::{ErasureError, ErasureRequest, Identity, Recipient, erasure::DynErasure},
-    consent::machine::Machine,
+    consent::{machine::Machine, record::Removal},
     erasure::{
-        ledger::{Address, Ledger, Next, Now, Try},
+        ledger::{Address, Ledger, Next, Now, Try, Unrecorded},
         report::{ErasureCause, ErasureReceipt, ErasureStats, ErasureStorage},
     },
     sink::{Sink, limits::Limits, queue::Journal},
@@ -88,6 +88,14 @@ impl State {
     }
 }
 
+/// Returns the withdrawal of the current epoch of `machine`, which is not saved yet.
+fn unrecorded_in(machine: &Machine) -> Unrecorded {
+    Unrecorded {
+        epochs: machine.epochs_without_withdrawal(),
+        erases_event: machine.removal() == Some(Removal::Event),
+    }
+}
+
 impl Erasures {
     pub(super) fn new(targets: Vec<Target>, limits: &Limits) -> Self {
         Self {
@@ -118,7 +126,7 @@ impl Erasures {
         machine: &mut Machine,
     ) {
         use crate::{
-            consent::{machine::CallId, record::Removal, state::Consent},
+            consent::{machine::CallId, state::Consent},
             sink::queue::FoundErasures,
         };
 
@@ -137,14 +145,18 @@ impl Erasures {
             warn!("the erasure requests in the queue file cannot be read");
             state.ledger.fail_all(self.addresses(), now.wall, ErasureCause::Lost);
         }
-        if let Some(epochs_without) = state.ledger.unrecorded() {
-            if machine.lacks_withdrawal(epochs_without) {
-                machine.handle_opt_out(NO_CALL, Removal::Id);
-                state.ledger.set_unrecorded(Some(machine.epochs_without_withdrawal()));
-            } else if !machine.is_unsaved() {
-                // The record has it, or is a new one, which must not lose a later opt-in.
-                state.ledger.set_unrecorded(None);
-            }
+        let unrecorded = state.ledger.unrecorded().cloned();
+        let is_lacking = unrecorded.as_ref().is_some_and(|of| machine.lacks_withdrawal(&of.epochs));
+        if is_lacking || state.ledger.is_searching() && machine.is_unreadable() {
+            let erases_event = unrecorded.is_some_and(|of| of.erases_event);
+            let removal = if erases_event { Removal::Event } else { Removal::Id };
+            // The ledger has those that were used before the withdrawal.
+            machine.take_used();
+            machine.handle_opt_out(NO_CALL, removal);
+            state.ledger.handle_repeated_withdrawal(unrecorded_in(machine), now);
+        } else if unrecorded.is_some() && !machine.is_unsaved() {
+            // The record has it, or is a new one, which must not lose a later opt-in.
+            state.ledger.set_unrecorded(None);
         }
         let consent = machine.state();
         if consent.decision == Consent::Undecided && !consent.removal_pending {
@@ -157,9 +169,8 @@ impl Erasures {
     /// Notes that the user has withdrawn and wants erasures. `used` are the fingerprints of the IDs
     /// that this device has used, in whichever process.
     pub(super) fn begin(&self, machine: &Machine, used: Vec<String>) {
-        let epochs_without = machine.epochs_without_withdrawal();
         let mut state = self.state();
-        state.ledger.handle_withdrawal(epochs_without, used, Now::new());
+        state.ledger.handle_withdrawal(unrecorded_in(machine), used, Now::new());
         state.found.clear();
         for id in std::mem::take(&mut state.used) {
             state.find(&id, machine);
@@ -175,7 +186,7 @@ impl Erasures {
     pub(super) fn follow(&self, machine: &Machine) {
         let mut state = self.state();
         let unrecorded = state.ledger.unrecorded();
-        if unrecorded.is_some_and(|epochs| machine.has_stored_withdrawal(epochs.end)) {
+        if unrecorded.is_some_and(|of| machine.has_stored_withdrawal(of.epochs.end)) {
             state.ledger.set_unrecorded(None);
         }
     /// Notes that the user has withdrawn and wants no erasures: no ID is kept for them.

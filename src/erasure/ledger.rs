@@ -110,12 +110,23 @@ pub(crate) struct Ledger {
     done_ever: u64,
     failed_ever: BTreeMap<ErasureCause, u64>,
     last_cause: Option<ErasureCause>,
-    /// The epochs of the records of consent that lack the last withdrawal that asked for erasures,
-    /// until the record on the disk is known to have it.
-    pub(super) unrecorded: Option<Range<u64>>,
+    /// The last withdrawal that asked for erasures, until the record of consent on the disk is
+    /// known to have it.
+    pub(super) unrecorded: Option<Unrecorded>,
     pub(super) is_changed: bool,
 }
 
+    /// The time from which the two clocks are compared.
+    compared_at: Option<Now>,
+}
+
+/// A withdrawal that the record of consent may lack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Unrecorded {
+    /// The epochs of the records that lack it.
+    pub(crate) epochs: Range<u64>,
+    /// Whether it removes the whole event from the account.
+    pub(crate) erases_event: bool,
 /// A withdrawal whose IDs are still to be found on the account.
 #[derive(Clone)]
 pub(super) struct Search {
@@ -191,6 +202,7 @@ impl Ledger {
             is_changed: false,
         }
     }
+            compared_at: None,
 
     /// Returns whether nothing waits, nothing has to be reported, and the record of consent has
     /// the last withdrawal.
@@ -209,11 +221,10 @@ impl Ledger {
     // Inputs: the consent machine.
 
     /// Handles that the user has withdrawn and wants erasures. `used` are the fingerprints of the
-    /// IDs that this device has used. A record of consent whose epoch is among `epochs_without`
-    /// lacks this withdrawal.
+    /// IDs that this device has used. The record of consent lacks `withdrawal` until it is saved.
     pub(crate) fn handle_withdrawal(
         &mut self,
-        epochs_without: Range<u64>,
+        withdrawal: Unrecorded,
         used: Vec<String>,
         now: Now,
     ) {
@@ -224,21 +235,29 @@ impl Ledger {
         missing.dedup();
         missing.truncate(MOST_MISSING);
         let until = now.instant + self.keep_for;
-        self.search =
-            Some(Search { withdrawn_at: now.wall, missing, until, is_overdue: false });
-        self.set_unrecorded(Some(epochs_without));
+        self.search = Some(Search { withdrawn_at: now.wall, missing, until, is_overdue: false });
+        self.set_unrecorded(Some(withdrawal));
     }
 
-    /// Returns the epochs of the records of consent that lack the last withdrawal, unless the
-    /// record on the disk has it. It lacks it if the process was killed before it was saved.
-    pub(crate) fn unrecorded(&self) -> Option<&Range<u64>> {
+    /// Handles that the last withdrawal was made again, because the record of consent lacked it.
+    pub(crate) fn handle_repeated_withdrawal(&mut self, withdrawal: Unrecorded, now: Now) {
+        if self.search.is_some() {
+            self.set_unrecorded(Some(withdrawal));
+        } else {
+            // All IDs that it removed were found. It removes that which the account holds now.
+            self.handle_withdrawal(withdrawal, Vec::new(), now);
+        }
+    }
+
+    /// Returns the last withdrawal, unless the record of consent on the disk has it. It lacks it
+    /// if the process was killed before it was saved.
+    pub(crate) fn unrecorded(&self) -> Option<&Unrecorded> {
         self.unrecorded.as_ref()
     }
 
-    /// Handles that records whose epoch is among `epochs_without` lack the last withdrawal, or
-    /// that the record on the disk has it.
-    pub(crate) fn set_unrecorded(&mut self, epochs_without: Option<Range<u64>>) {
-        self.unrecorded = epochs_without;
+    /// Handles that the record of consent lacks the last withdrawal, or that it has it.
+    pub(crate) fn set_unrecorded(&mut self, withdrawal: Option<Unrecorded>) {
+        self.unrecorded = withdrawal;
         self.is_changed = true;
     }
 
@@ -373,9 +392,7 @@ impl Ledger {
                 let (to, identifier) = (first.to.clone(), first.identifier.clone());
                 return Next::Try(Try { key: first.key, to, identifier });
             }
-            return Next::Wait(Some(
-                self.next_end(is_known).map_or(due_at, |end| end.min(due_at)),
-            ));
+            return Next::Wait(Some(self.next_end(is_known).map_or(due_at, |end| end.min(due_at))));
         }
         Next::Wait(self.next_end(is_known))
     }

@@ -1,9 +1,6 @@
 //! The ledger as it is kept in a file, between two processes whose clocks may differ.
 
-use std::{
-    ops::Range,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
@@ -11,7 +8,8 @@ use uuid::Uuid;
 use super::{
     backoff::LONGEST_REQUESTED_WAIT,
     ledger::{
-        Address, Ended, LONGEST_GRACE, Ledger, MOST_ENDED, MOST_WAITING, Now, Search, Waiting,
+        Address, Ended, LONGEST_GRACE, Ledger, MOST_ENDED, MOST_WAITING, Now, Search, Unrecorded,
+        Waiting,
     },
     report::ErasureCause,
 };
@@ -23,7 +21,7 @@ struct StoredLedger {
     waiting: Vec<StoredWaiting>,
     failed: Vec<StoredEnded>,
     #[serde(default)]
-    unrecorded: Option<Range<u64>>,
+    unrecorded: Option<Unrecorded>,
 }
 
 /// Milliseconds since 1970.

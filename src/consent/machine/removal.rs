@@ -156,13 +156,27 @@ impl Machine {
         self.disk.stored.epoch..self.record.epoch
     }
 
+    /// Returns the removal from the account that is pending.
+    pub(crate) fn removal(&self) -> Option<Removal> {
+        self.record.removal
+    }
+
     /// Returns whether the record lacks a withdrawal for which there is other evidence.
-    /// `epochs_without` are the epochs of the records that lack it.
+    /// `epochs_without` are the epochs of the records that lack it. So does one of a later epoch
+    /// that began without a withdrawal: another process has begun it. A record of an earlier epoch
+    /// is a new one.
     ///
     /// The decision says nothing about it: an opt-in whose ID settles is not in the record yet.
     #[cfg(feature = "sqlite")]
     pub(crate) fn lacks_withdrawal(&self, epochs_without: &Range<u64>) -> bool {
-        epochs_without.contains(&self.record.epoch) || self.record.is_unreadable()
+        let is_older = self.record.epoch < epochs_without.start;
+        !is_older && !self.record.has_withdrawal(epochs_without.end) || self.is_unreadable()
+    }
+
+    /// Returns whether the record replaces one that could not be read.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn is_unreadable(&self) -> bool {
+        self.record.is_unreadable()
     }
 
     /// Returns whether the record on the disk has the withdrawal that began the epoch

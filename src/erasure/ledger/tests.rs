@@ -24,6 +24,11 @@ fn fingerprint(id: &str) -> String {
     format!("fingerprint of {id}")
 }
 
+/// Returns a withdrawal that only the record of `epoch` lacks.
+fn unrecorded(epoch: u64) -> Unrecorded {
+    Unrecorded { epochs: epoch..epoch + 1, erases_event: true }
+}
+
 impl Process {
     fn new() -> Self {
         let now = Now { instant: Instant::now(), wall: SystemTime::UNIX_EPOCH + 20_000 * DAY };
@@ -48,7 +53,7 @@ impl Process {
     /// Withdraws after this device has used `ids`.
     fn withdraw_used(&mut self, ids: &[&str]) {
         let fingerprints = ids.iter().map(|id| fingerprint(id)).collect();
-        self.ledger.handle_withdrawal(1..2, fingerprints, self.now);
+        self.ledger.handle_withdrawal(unrecorded(1), fingerprints, self.now);
     }
 
     /// Finds an ID that both recipients know as it is.

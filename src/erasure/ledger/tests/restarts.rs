@@ -156,13 +156,13 @@ fn a_withdrawal_is_in_the_file_until_the_record_has_it() {
     let mut process = Process::new();
     process.withdraw();
     let mut process = process.restart(DAY);
-    assert_eq!(process.ledger.unrecorded(), Some(&(1..2)));
+    assert_eq!(process.ledger.unrecorded(), Some(&unrecorded(1)));
     // Even if nothing waits any more.
     process.find("one");
     process.ledger.handle_clean_account(&process.known);
     process.try_all(Ok(()));
     let mut process = process.restart(DAY);
-    assert_eq!(process.ledger.unrecorded(), Some(&(1..2)));
+    assert_eq!(process.ledger.unrecorded(), Some(&unrecorded(1)));
     process.ledger.set_unrecorded(None);
     assert!(process.ledger.is_empty() && process.ledger.take_changed());
 }
@@ -173,5 +173,28 @@ fn bytes_that_are_no_ledger_restore_nothing() {
     for bytes in [&b""[..], b"{}", b"[]", b"\xff"] {
         assert!(process.ledger.restore(bytes, process.now).is_none());
         assert!(process.ledger.is_empty());
+    }
+}
+
+#[test]
+fn a_withdrawal_that_is_made_again_searches_the_ids_that_are_still_missing() {
+    for is_found in [false, true] {
+        let mut process = Process::new();
+        process.known.truncate(1);
+        process.withdraw();
+        if is_found {
+            process.find("one");
+            process.ledger.handle_clean_account(&process.known);
+            process.try_all(Ok(()));
+        }
+        let mut process = process.restart(DAY);
+        process.ledger.handle_repeated_withdrawal(unrecorded(5), process.now);
+        assert_eq!(process.ledger.unrecorded(), Some(&unrecorded(5)));
+        process.find("two");
+        process.clean();
+        assert_eq!(process.try_all(Ok(())), pairs([("a", "two")]));
+        // It is as old as it was.
+        let failed = process.report();
+        assert_eq!(failed.len(), usize::from(!is_found) + 1, "{failed:?}");
     }
 }

@@ -278,7 +278,8 @@ impl Disk {
 
     fn write_erasures(&mut self) -> Result<(), StorageError> {
         // After a shutdown, the events in the file are for the next process.
-        let opened = self.reopened_with(if self.shut { Keep::All } else { Keep::Nothing }).map(drop);
+        let opened =
+            self.reopened_with(if self.shut { Keep::All } else { Keep::Nothing }).map(drop);
         if let Err(StorageError::Refused(QueueError::InUse)) = opened {
             // The file may hold the erasures of another process.
             self.facts.set_erasures_kept(0);

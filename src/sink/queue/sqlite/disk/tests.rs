@@ -87,11 +87,7 @@ fn erasures_that_are_written_after_a_shutdown_delete_no_events() {
 }
 
 /// Opens the encrypted file of `user`, and returns the erasures that it finds.
-fn open_encrypted(
-    path: &std::path::Path,
-    user: &str,
-    facts: &Arc<Facts>,
-) -> (Disk, FoundErasures) {
+fn open_encrypted(path: &std::path::Path, user: &str, facts: &Arc<Facts>) -> (Disk, FoundErasures) {
     let file = QueueFile::resolve(path).unwrap();
     let settings = OpenSettings { owner: user.as_bytes().to_vec(), ..encrypted_setup() };
     let (disk, restored) = Disk::open(file, settings, facts.clone(), Some(1)).unwrap();
