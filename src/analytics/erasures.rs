@@ -178,6 +178,11 @@ impl Erasures {
         self.keep(&mut state);
     }
 
+    /// Notes that the user has withdrawn and wants no erasures: no ID is kept for them.
+    pub(super) fn forget_used(&self) {
+        self.state().used.clear();
+    }
+
     /// Follows a transition of `machine`: finds the IDs that a withdrawal removes, and learns that
     /// the record has the withdrawal.
     ///
@@ -189,11 +194,6 @@ impl Erasures {
         if unrecorded.is_some_and(|of| machine.has_stored_withdrawal(of.epochs.end)) {
             state.ledger.set_unrecorded(None);
         }
-    /// Notes that the user has withdrawn and wants no erasures: no ID is kept for them.
-    pub(super) fn forget_used(&self) {
-        self.state().used.clear();
-    }
-
         if let Some(id) = machine.id()
             && !self.targets.is_empty()
             && !state.used.contains(id)
@@ -346,6 +346,8 @@ impl Erasures {
         }
         if self.file.is_none() {
             warn!(erasures, "erasure requests are lost: they were in memory only");
+        } else {
+            warn!(erasures, "erasure requests are lost unless the queue file still gets them");
         }
     }
 
@@ -358,13 +360,11 @@ impl Erasures {
     /// cleaned.
     pub(super) fn poll(&self, is_removing: bool) -> Next {
         let recipients: Vec<_> = self.addresses().collect();
-        self.change(|ledger| ledger.poll(Now::new().instant, is_removing, &recipients))
+        self.change(|ledger| ledger.poll(Now::new(), is_removing, &recipients))
     }
 
     /// Waits until there may be something new to do.
     pub(super) async fn woken(&self) {
-        } else {
-            warn!(erasures, "erasure requests are lost unless the queue file still gets them");
         self.wake.notified().await;
     }
 

@@ -16,6 +16,7 @@
 //! so two withdrawals lead to two erasures, each under its own identifier.
 
 mod outputs;
+mod suspension;
 #[cfg(test)]
 mod tests;
 
@@ -30,6 +31,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use self::suspension::LONGEST_SLEEP;
 use super::{backoff::wait_after, report::ErasureCause};
 
 /// The most erasures that wait. An app has few recipients, and a user few opt-outs a month.
@@ -114,8 +116,6 @@ pub(crate) struct Ledger {
     /// known to have it.
     pub(super) unrecorded: Option<Unrecorded>,
     pub(super) is_changed: bool,
-}
-
     /// The time from which the two clocks are compared.
     compared_at: Option<Now>,
 }
@@ -127,6 +127,8 @@ pub(crate) struct Unrecorded {
     pub(crate) epochs: Range<u64>,
     /// Whether it removes the whole event from the account.
     pub(crate) erases_event: bool,
+}
+
 /// A withdrawal whose IDs are still to be found on the account.
 #[derive(Clone)]
 pub(super) struct Search {
@@ -200,9 +202,9 @@ impl Ledger {
             last_cause: None,
             unrecorded: None,
             is_changed: false,
+            compared_at: None,
         }
     }
-            compared_at: None,
 
     /// Returns whether nothing waits, nothing has to be reported, and the record of consent has
     /// the last withdrawal.
@@ -358,12 +360,15 @@ impl Ledger {
 
     /// Returns what to do next. `is_removing` says whether the account is still being cleaned, and
     /// `recipients` are those of the app that support erasures.
-    pub(crate) fn poll(
-        &mut self,
-        now: Instant,
-        is_removing: bool,
-        recipients: &[&Address],
-    ) -> Next {
+    pub(crate) fn poll(&mut self, now: Now, is_removing: bool, recipients: &[&Address]) -> Next {
+        self.catch_up(now);
+        match self.next(now.instant, is_removing, recipients) {
+            Next::Wait(Some(until)) => Next::Wait(Some(until.min(now.instant + LONGEST_SLEEP))),
+            next => next,
+        }
+    }
+
+    fn next(&mut self, now: Instant, is_removing: bool, recipients: &[&Address]) -> Next {
         let is_known = |to: &Address| recipients.contains(&to);
         if self.search.as_ref().is_some_and(|search| search.until <= now) {
             self.end_search(recipients.iter().copied(), ErasureCause::NoIdentifier);

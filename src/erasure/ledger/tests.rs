@@ -81,7 +81,7 @@ impl Process {
 
     fn poll(&mut self) -> Next {
         let known: Vec<_> = self.known.iter().collect();
-        self.ledger.poll(self.now.instant, self.is_removing, &known)
+        self.ledger.poll(self.now, self.is_removing, &known)
     }
 
     fn expect_try(&mut self) -> Try {
@@ -95,7 +95,8 @@ impl Process {
 
     /// Returns how long the ledger waits, or `None` if it waits for an input only.
     fn expect_wait(&mut self) -> Option<Duration> {
-        match self.poll() {
+        let known: Vec<_> = self.known.iter().collect();
+        match self.ledger.next(self.now.instant, self.is_removing, &known) {
             Next::Try(wanted) => panic!("{wanted:?}"),
             Next::Wait(until) => until.map(|until| until - self.now.instant),
         }
@@ -276,6 +277,36 @@ fn a_wait_that_the_recipient_asks_for_is_obeyed() {
     let answer = Err((ErasureCause::Throttled, Some(hour)));
     process.ledger.handle_answer(key, answer, process.now.instant, 0.0);
     assert_eq!(process.expect_wait(), Some(hour));
+}
+
+#[test]
+fn the_time_in_which_the_device_was_suspended_shortens_each_wait() {
+    let mut process = Process::new();
+    process.known.truncate(1);
+    process.erase("one");
+    process.withdraw_used(&["two"]);
+    let key = process.expect_try().key;
+    let answer = Err((ErasureCause::Throttled, Some(DAY)));
+    process.ledger.handle_answer(key, answer, process.now.instant, 0.0);
+    // The clocks are compared each hour, whatever the wait.
+    let hour = Duration::from_secs(3600);
+    assert_eq!(process.poll(), Next::Wait(Some(process.now.instant + hour)));
+    process.pass(hour);
+    process.now.wall += Duration::from_secs(299);
+    assert_eq!(process.poll(), Next::Wait(Some(process.now.instant + hour)));
+    process.now.wall += DAY - hour;
+    process.now.instant += Duration::from_secs(1);
+    assert_eq!(process.expect_try().key, key);
+    let left = KEEP_FOR - DAY - Duration::from_secs(299);
+    assert_eq!(process.ledger.waiting[0].until, process.now.instant + left);
+    assert_eq!(process.ledger.search.as_ref().unwrap().until, process.now.instant + left);
+    // A clock that was set back lengthens nothing, and the next suspension counts.
+    process.now.wall -= 2 * DAY;
+    process.poll();
+    assert_eq!(process.ledger.waiting[0].until, process.now.instant + left);
+    process.now.wall += DAY;
+    process.poll();
+    assert_eq!(process.ledger.waiting[0].until, process.now.instant + left - DAY);
 }
 
 #[test]
