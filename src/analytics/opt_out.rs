@@ -74,6 +74,9 @@ impl OptOut {
     ///
     /// A later opt-in stops none of them: it has another ID. A recipient with
     /// an anonymous identity is not asked, because it knows no lasting identifier.
+    ///
+    /// Ask for erasures with the opt-out itself. An opt-out without them forgets the ID, so that a
+    /// later one fails to erase it unless the account still holds it.
     pub fn erase_recipients(mut self) -> Self {
         self.erases_recipients = true;
         self
@@ -88,15 +91,19 @@ impl IntoFuture for OptOut {
         Box::pin(async move {
             let inner = self.analytics.shared();
             let before = inner.sink.stats().dropped_by_withdrawal();
-            let had_id = Cell::new(false);
+            let used = Cell::new(Vec::new());
             let withdraw = |machine: &mut Machine, call| {
-                had_id.set(self.erases_recipients && machine.take_used_id());
+                if self.erases_recipients {
+                    used.set(machine.take_used());
+                }
                 machine.handle_opt_out(call, self.removal);
             };
             // Once the gate is shut: nothing may delay that.
             let removed = self.analytics.begin_then(withdraw, |machine| {
                 if self.erases_recipients {
-                    inner.erasures.begin(machine, had_id.get());
+                    inner.erasures.begin(machine, used.take());
+                } else {
+                    inner.erasures.forget_used();
                 }
                 inner.decisions.opt_out(self.expressed_by.as_deref());
             });

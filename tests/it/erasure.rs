@@ -347,6 +347,18 @@ async fn an_unreachable_homeserver_delays_it_by_ten_minutes_only() {
 }
 
 #[tokio::test]
+async fn a_session_that_is_lost_does_not_delay_it() {
+    let erasing = Erasing::new().await;
+    let analytics = erasing.start().await;
+    erasing.world.server.fail_all(Fault::UnknownToken);
+    erasing.erase(&analytics).await;
+    assert!(analytics.state().removal_pending);
+    eventually(erasing.endpoint.wait_for(1)).await;
+    until_settled(&analytics).await;
+    assert_eq!(erasing.endpoint.erased(), [FOREIGN_ID]);
+}
+
+#[tokio::test]
 async fn a_failure_whose_receipt_was_not_taken_is_in_the_next_one() {
     let erasing = Erasing::new().await;
     let limits = Limits::default().erasure_max_age(Duration::ZERO);
