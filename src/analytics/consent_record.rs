@@ -5,6 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use serde_json::Value;
 use tokio::{runtime::Handle, sync::oneshot, time::timeout};
 use tracing::warn;
 
@@ -29,8 +30,6 @@ pub(crate) struct Decisions {
     /// Held by each write, so that the newest comes last.
     writing: Arc<tokio::sync::Mutex<()>>,
     request_timeout: Duration,
-    /// Whether the log has what earlier processes have left.
-    was_read: bool,
 }
 
 /// The end of a write. Its wait is bounded, because the write is.
@@ -56,7 +55,6 @@ impl Decisions {
         if stored.is_none() {
             warn!("the record of decisions could not be read");
         }
-        let was_read = stored.is_some();
         let log = Log::new(circumstances, stored, seen, SystemTime::now());
         let decisions = Self {
             runtime,
@@ -64,20 +62,19 @@ impl Decisions {
             log: Arc::new(Mutex::new(log)),
             writing: Arc::default(),
             request_timeout,
-            was_read,
         };
-        drop(decisions.change(|_, _| {}));
+        drop(decisions.change(|_, _| {}).1);
         decisions
     }
 
     pub(super) fn all(&self) -> Vec<RecordedDecision> {
-        self.log().decisions().to_vec()
+        self.log().decisions()
     }
 
     /// Follows a transition of `machine`.
     pub(super) fn follow(&self, machine: &Machine) {
         let (seen, may_be_ours) = (machine.state().decision, machine.may_have_opted_in());
-        drop(self.change(|log, now| log.handle_seen(seen, may_be_ours, now)));
+        drop(self.change(|log, now| log.handle_seen(seen, may_be_ours, now)).1);
     }
 
     pub(super) fn begin_opt_in(&self) {
@@ -89,15 +86,23 @@ impl Decisions {
         state: Option<Consent>,
         expressed_by: Option<&str>,
     ) -> Option<Written> {
-        self.change(|log, now| log.handle_opt_in_ended(state, expressed_by, now))
+        self.change(|log, now| log.handle_opt_in_ended(state, expressed_by, now)).1
     }
 
-    pub(super) fn opt_out(&self, expressed_by: Option<&str>) {
-        drop(self.change(|log, now| log.handle_opt_out(expressed_by, now)));
+    /// Notes an opt-out on this device, and returns the number of its decision.
+    pub(super) fn opt_out(&self, expressed_by: Option<&str>, at: SystemTime) -> u64 {
+        self.change(|log, _| log.handle_opt_out(expressed_by, at)).0
     }
 
-    /// Notes what a withdrawal removed, according to its receipt.
-    pub(super) fn removed(&self, events: u64, receipt: &OptOutReceipt) -> Option<Written> {
+    /// Notes what the withdrawal at `withdrawn_at`, whose decision has this number, removed
+    /// according to its receipt.
+    pub(super) fn removed(
+        &self,
+        number: u64,
+        withdrawn_at: SystemTime,
+        events: u64,
+        receipt: &OptOutReceipt,
+    ) -> Option<Written> {
         let erasure = |erasure: &ErasureReceipt| {
             let state = erasure.state.as_str().to_owned();
             (erasure.withdrawn_at, erasure.recipient.clone(), state)
@@ -110,7 +115,7 @@ impl Decisions {
             account: receipt.account.as_str().to_owned(),
             erasures: Vec::new(),
         };
-        self.change(|log, _| log.handle_removed(removed, erasures))
+        self.change(|log, _| log.handle_removed(number, withdrawn_at, removed, erasures)).1
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -118,33 +123,25 @@ impl Decisions {
     }
 
     /// Changes the log, and writes it in the background if it has changed.
-    fn change(&self, change: impl FnOnce(&mut Log, SystemTime)) -> Option<Written> {
+    fn change<R>(&self, change: impl FnOnce(&mut Log, SystemTime) -> R) -> (R, Option<Written>) {
         let mut log = self.log();
-        change(&mut log, SystemTime::now());
-        if !log.take_changed() {
-            return None;
-        }
+        let result = change(&mut log, SystemTime::now());
+        let is_changed = log.take_changed();
         drop(log);
+        (result, is_changed.then(|| self.write()))
+    }
+
+    fn write(&self) -> Written {
         let (store, log) = (self.store.clone(), self.log.clone());
         let (writing, request_timeout) = (self.writing.clone(), self.request_timeout);
-        let was_read = self.was_read;
-        Some(spawn(&self.runtime, async move {
+        spawn(&self.runtime, async move {
             let _writing = writing.lock().await;
-            // Another process may have added to it. If this one has read it before, the log in
-            // memory counts. Otherwise it must not replace what it does not know.
-            let stored = read(&store, request_timeout).await;
-            let written = match stored.or_else(|| was_read.then(Vec::new)) {
-                Some(stored) => {
-                    let decisions = lock(&log).merged_with(stored);
-                    let written = store.save_decisions(&decisions);
-                    matches!(timeout(request_timeout, written).await, Ok(Ok(())))
-                }
-                None => false,
-            };
-            if !written {
+            // Another process may have added to it.
+            let write = store.update_decisions(|stored| lock(&log).merge(stored));
+            if !matches!(timeout(2 * request_timeout, write).await, Ok(Ok(()))) {
                 warn!("the record of decisions could not be written");
             }
-        }))
+        })
     }
 }
 
@@ -153,6 +150,6 @@ fn lock(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
 }
 
 /// Returns the stored decisions, or `None` if they cannot be read.
-async fn read(store: &RecordStore, request_timeout: Duration) -> Option<Vec<RecordedDecision>> {
+async fn read(store: &RecordStore, request_timeout: Duration) -> Option<Vec<Value>> {
     timeout(request_timeout, store.load_decisions()).await.ok()?.ok()
 }

@@ -153,16 +153,18 @@ impl Erasures {
         self.keep(&mut state);
     }
 
-    /// Notes that the user has withdrawn and wants erasures.
-    pub(super) fn begin(&self, machine: &Machine, had_id: bool) {
+    /// Notes that the user has withdrawn and wants erasures. Returns the time of the withdrawal.
+    pub(super) fn begin(&self, machine: &Machine, had_id: bool) -> SystemTime {
         let epochs_without = machine.epochs_without_withdrawal();
+        let now = Now::new();
         let mut state = self.state();
-        state.ledger.handle_withdrawal(epochs_without, had_id, Now::new());
+        state.ledger.handle_withdrawal(epochs_without, had_id, now);
         state.found.clear();
         for id in std::mem::take(&mut state.used) {
             state.find(&id);
         }
         self.keep(&mut state);
+        now.wall
     }
 
     /// Follows a transition of `machine`: finds the IDs that a withdrawal removes, and learns that
