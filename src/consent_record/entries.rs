@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-use super::RecordedDecision;
+use super::{ConsentStatus, DecisionPlace, RecordedDecision};
 use crate::event::unix_time::unix_nanos;
 
 /// The most decisions that are kept.
@@ -74,6 +74,7 @@ impl Entries {
     pub(super) fn merge(&mut self, stored: Vec<Value>) -> Vec<Value> {
         let mut mine = std::mem::take(&mut self.all);
         let is_wiped = stored.is_empty();
+        let known = self.next_number;
         for value in stored {
             let decision = serde_json::from_value(value.clone()).ok();
             let theirs = self.numbered(decision, Some(value));
@@ -82,9 +83,41 @@ impl Entries {
                 None => self.all.push(theirs),
             }
         }
-        self.all.extend(mine.into_iter().filter(|entry| is_wiped || entry.stored.is_none()));
+        for entry in mine {
+            if entry.stored.is_none() {
+                self.append(entry, known);
+            } else if is_wiped {
+                self.all.push(entry);
+            }
+        }
         self.trim();
         self.all.iter().map(Entry::to_value).collect()
+    }
+
+    /// Adds `entry`, which the store never had. This process has not known those whose number is
+    /// above `known` before.
+    ///
+    /// What one process decides, another one on the same store sees in the account. That is one
+    /// decision, and the process that made it knows more about it.
+    fn append(&mut self, mut entry: Entry, known: u64) {
+        if let Some((number, last)) = self.last()
+            && let Some(mine) = &mut entry.decision
+        {
+            let is_same = last.status.is_given() == mine.status.is_given();
+            if is_same && mine.place != DecisionPlace::ThisDevice {
+                return;
+            }
+            let is_change = matches!(mine.status, ConsentStatus::Given | ConsentStatus::Withdrawn);
+            let was_seen = number > known && last.place != DecisionPlace::ThisDevice;
+            if is_same && is_change && was_seen {
+                self.all.retain(|entry| entry.number != number);
+            }
+            let was_given = self.decisions().next_back().map(|last| last.status.is_given());
+            if let Some(was_given) = was_given {
+                mine.status = ConsentStatus::new(mine.status.is_given(), was_given);
+            }
+        }
+        self.all.push(entry);
     }
 
     fn numbered(&mut self, decision: Option<RecordedDecision>, stored: Option<Value>) -> Entry {
@@ -146,8 +179,8 @@ mod tests {
 
     use super::*;
     use crate::consent_record::{
-        ConsentStatus::{self, Given, Withdrawn},
-        DecisionPlace::ThisDevice,
+        ConsentStatus::{Given, Refused, Renewed, Withdrawn},
+        DecisionPlace::{Elsewhere, ThisDevice, Unknown},
         RemovedData,
     };
 
@@ -191,7 +224,7 @@ mod tests {
         entries.add(third.clone());
         // A second process has read what this one stored, and adds to it.
         let mut other = Entries::new(stored);
-        let theirs = decision(Given, 7);
+        let theirs = decision(Renewed, 7);
         other.add(theirs.clone());
         let stored = other.merge(entries.merge(Vec::new()));
         let expected = [first, second, third, theirs];
@@ -256,5 +289,46 @@ mod tests {
         assert_eq!(entries.merge(vec![json!(removed_by(1))]), [json!(removed_by(2))]);
         assert_eq!(entries.merge(vec![json!(removed_by(2))]), [json!(removed_by(2))]);
         assert_eq!(entries.merge(vec![json!(removed_by(3))]), [json!(removed_by(3))]);
+    }
+
+    #[test]
+    fn what_another_process_decided_is_not_seen_as_a_second_decision() {
+        for place in [Elsewhere, Unknown] {
+            let given = decision(Given, 1);
+            let seen = RecordedDecision { place, ..decision(Given, 2) };
+            // Whichever process writes first.
+            let mut entries = unstored(std::slice::from_ref(&seen));
+            assert_eq!(entries.merge(vec![json!(given)]), [json!(given)]);
+            let mut entries = unstored(std::slice::from_ref(&given));
+            assert_eq!(entries.merge(vec![json!(seen)]), [json!(given)]);
+            // The process that has seen it follows.
+            let mut other = Entries::new(vec![json!(seen)]);
+            assert_eq!(other.merge(vec![json!(given)]), [json!(given)]);
+        }
+    }
+
+    #[test]
+    fn a_decision_elsewhere_before_one_that_changes_nothing_stays() {
+        for (status, again) in [(Withdrawn, Refused), (Given, Renewed)] {
+            let seen = RecordedDecision { place: Elsewhere, ..decision(status, 1) };
+            let expected = [json!(seen), json!(decision(again, 2))];
+            for known in [vec![json!(seen)], Vec::new()] {
+                let mut entries = Entries::new(known);
+                entries.add(decision(again, 2));
+                assert_eq!(entries.merge(vec![json!(seen)]), expected);
+            }
+        }
+    }
+
+    #[test]
+    fn the_status_follows_from_the_decision_before_it_even_of_another_process() {
+        let theirs = json!(decision(Given, 1));
+        for (status, expected) in [(Refused, Withdrawn), (Given, Renewed)] {
+            let mut entries = unstored(&[decision(status, 2)]);
+            let stored = entries.merge(vec![theirs.clone()]);
+            assert_eq!(stored, [theirs.clone(), json!(decision(expected, 2))]);
+            // It is recognised.
+            assert_eq!(entries.merge(stored.clone()), stored);
+        }
     }
 }

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "posthog")]
 mod erasures;
+mod two_processes;
 
 use std::time::SystemTime;
 
