@@ -81,12 +81,10 @@ impl Decisions {
         self.log().handle_opt_in_begun();
     }
 
-    pub(super) fn end_opt_in(
-        &self,
-        state: Option<Consent>,
-        expressed_by: Option<&str>,
-    ) -> Option<Written> {
-        self.change(|log, now| log.handle_opt_in_ended(state, expressed_by, now)).1
+    /// Notes the end of a call of `opt_in()`. Whether the opt-in holds is what
+    /// [`follow`](Self::follow) has seen last: a state that the caller reads may be older.
+    pub(super) fn end_opt_in(&self, is_done: bool, expressed_by: Option<&str>) -> Option<Written> {
+        self.change(|log, now| log.handle_opt_in_ended(is_done, expressed_by, now)).1
     }
 
     /// Notes an opt-out on this device, and returns the number of its decision.

@@ -24,7 +24,9 @@ pub(crate) struct Circumstances {
 pub(crate) struct Log {
     circumstances: Circumstances,
     entries: Entries,
-    /// The decision that was last seen.
+    /// The decision that holds.
+    current: Consent,
+    /// The decision that was last seen, except an opt-in during a call of `opt_in()`.
     last_seen: Consent,
     /// The calls of `opt_in()` in progress. Their callers say how they end.
     opting_in: usize,
@@ -44,6 +46,7 @@ impl Log {
         let mut log = Self {
             circumstances,
             entries: Entries::new(stored.unwrap_or_default()),
+            current: seen,
             last_seen: Consent::Undecided,
             opting_in: 0,
             is_changed: false,
@@ -74,6 +77,7 @@ impl Log {
     /// Handles that the state of consent shows the decision `seen`. `may_be_ours` says whether an
     /// opt-in can be one of this device whose call failed, or whose process ended in it.
     pub(crate) fn handle_seen(&mut self, seen: Consent, may_be_ours: bool, now: SystemTime) {
+        self.current = seen;
         if self.opting_in == 0 || seen != Consent::Granted {
             let place = match seen == Consent::Granted && may_be_ours {
                 true => DecisionPlace::Unknown,
@@ -100,15 +104,15 @@ impl Log {
         self.opting_in += 1;
     }
 
-    /// Handles the end of a call of `opt_in()`. It has failed unless `state` is an opt-in.
+    /// Handles the end of a call of `opt_in()`, which an opt-out may have overtaken.
     pub(crate) fn handle_opt_in_ended(
         &mut self,
-        state: Option<Consent>,
+        is_done: bool,
         expressed_by: Option<&str>,
         now: SystemTime,
     ) {
         self.opting_in = self.opting_in.saturating_sub(1);
-        if state == Some(Consent::Granted) {
+        if is_done && self.current == Consent::Granted {
             self.last_seen = Consent::Granted;
             self.add(Consent::Granted, DecisionPlace::ThisDevice, expressed_by, now);
         }
@@ -117,7 +121,7 @@ impl Log {
     /// Handles a call of `opt_out()`, and returns the number of its decision. Repeated calls are
     /// one decision.
     pub(crate) fn handle_opt_out(&mut self, expressed_by: Option<&str>, at: SystemTime) -> u64 {
-        self.last_seen = Consent::Denied;
+        (self.current, self.last_seen) = (Consent::Denied, Consent::Denied);
         match self.entries.last() {
             Some((number, last))
                 if !last.status.is_given() && last.place == DecisionPlace::ThisDevice =>
@@ -209,6 +213,12 @@ mod tests {
         log.decisions().iter().map(|decision| (decision.status, decision.place)).collect()
     }
 
+    fn opt_in(log: &mut Log, second: u64) {
+        log.handle_opt_in_begun();
+        log.handle_seen(Granted, false, at(second));
+        log.handle_opt_in_ended(true, None, at(second));
+    }
+
     fn removed(events: u64) -> RemovedData {
         let step = || "done".to_owned();
         RemovedData {
@@ -230,7 +240,7 @@ mod tests {
         log.handle_opt_in_begun();
         // The state shows the opt-in before the call has ended.
         log.handle_seen(Granted, false, at(1));
-        log.handle_opt_in_ended(Some(Granted), Some("a dialog"), at(2));
+        log.handle_opt_in_ended(true, Some("a dialog"), at(2));
         log.handle_seen(Granted, false, at(3));
         log.handle_seen(Denied, false, at(4));
         log.handle_seen(Granted, false, at(5));
@@ -251,19 +261,25 @@ mod tests {
     fn an_opt_in_that_fails_is_no_decision_and_one_that_is_repeated_renews() {
         let mut log = log(Undecided);
         log.handle_opt_in_begun();
-        log.handle_opt_in_ended(None, None, at(1));
+        log.handle_opt_in_ended(false, None, at(1));
         assert!(!log.take_changed());
         for second in 2..4 {
-            log.handle_opt_in_begun();
-            log.handle_opt_in_ended(Some(Granted), None, at(second));
+            opt_in(&mut log, second);
         }
         // An opt-out overtook the call.
         log.handle_opt_in_begun();
+        log.handle_seen(Granted, false, at(4));
         log.handle_opt_out(None, at(4));
-        log.handle_opt_in_ended(Some(Denied), None, at(5));
+        log.handle_opt_in_ended(true, None, at(5));
         let expected = [(Given, ThisDevice), (Renewed, ThisDevice), (Withdrawn, ThisDevice)];
         assert_eq!(entries(&log), expected);
         assert!(log.take_changed());
+        // An opt-out that a new opt-in overtook.
+        log.handle_opt_in_begun();
+        log.handle_opt_out(None, at(6));
+        log.handle_seen(Granted, false, at(7));
+        log.handle_opt_in_ended(true, None, at(8));
+        assert_eq!(entries(&log)[3], (Given, ThisDevice));
     }
 
     #[test]
@@ -299,8 +315,7 @@ mod tests {
     #[test]
     fn a_new_process_adds_only_a_decision_that_it_did_not_know() {
         let mut first = log(Undecided);
-        first.handle_opt_in_begun();
-        first.handle_opt_in_ended(Some(Granted), None, at(1));
+        opt_in(&mut first, 1);
         let stored = first.merge(Vec::new());
         let next = |seen| Log::new(Circumstances::default(), Some(stored.clone()), seen, at(9));
         assert_eq!(entries(&next(Granted)), [(Given, ThisDevice)]);
@@ -332,11 +347,9 @@ mod tests {
     #[test]
     fn a_clock_that_was_wrong_changes_neither_the_order_nor_a_later_time() {
         let mut log = log(Undecided);
-        log.handle_opt_in_begun();
-        log.handle_opt_in_ended(Some(Granted), None, at(900));
+        opt_in(&mut log, 900);
         log.handle_opt_out(None, at(5));
-        log.handle_opt_in_begun();
-        log.handle_opt_in_ended(Some(Granted), None, at(6));
+        opt_in(&mut log, 6);
         let expected = [(Given, ThisDevice), (Withdrawn, ThisDevice), (Given, ThisDevice)];
         assert_eq!(entries(&log), expected);
         let times: Vec<_> = log.decisions().iter().map(|decision| decision.at).collect();
@@ -354,8 +367,7 @@ mod tests {
         // A call that asks for no erasure, and one that does.
         log.handle_removed(first, at(902), removed(0), Vec::new());
         log.handle_removed(first, at(903), removed(0), vec![erasure(903, "two", "done")]);
-        log.handle_opt_in_begun();
-        log.handle_opt_in_ended(Some(Granted), None, at(3));
+        opt_in(&mut log, 3);
         let second = log.handle_opt_out(None, at(4));
         let both = vec![erasure(901, "one", "failed"), erasure(4, "one", "done")];
         log.handle_removed(second, at(4), removed(0), both);
