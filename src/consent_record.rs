@@ -133,9 +133,10 @@ pub enum DecisionPlace {
     Elsewhere,
     /// On this device.
     ThisDevice,
-    /// Not known: before there was a record, in a process that ended before it was written, or
-    /// by a call of [`Analytics::opt_in`](crate::Analytics::opt_in) that got no answer, unless
-    /// another device decided at the same time.
+    /// Not known: before there was a record, in a process that ended before it was written, while
+    /// the stored record could not be read, or by a call of
+    /// [`Analytics::opt_in`](crate::Analytics::opt_in) that got no answer, unless another device
+    /// decided at the same time.
     Unknown,
 }
 

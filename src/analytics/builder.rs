@@ -356,13 +356,12 @@ impl AnalyticsBuilder {
             Some((journal, restored)) => sink.with_journal(journal, restored),
             None => sink,
         };
-        let seen = machine.state().decision;
         let decisions = Decisions::load(
             runtime.clone(),
             records.clone(),
             &configuration.recipients,
             agreed,
-            seen,
+            machine.known_decision(),
             self.request_timeout,
         );
         let decisions = decisions.await;

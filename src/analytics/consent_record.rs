@@ -5,7 +5,6 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use serde_json::Value;
 use tokio::{runtime::Handle, sync::oneshot, time::timeout};
 use tracing::warn;
 
@@ -36,8 +35,8 @@ pub(crate) struct Decisions {
 pub(super) type Written = oneshot::Receiver<()>;
 
 impl Decisions {
-    /// Reads the decisions that earlier processes have left. If the store cannot be read, this
-    /// process adds its own as soon as it can be.
+    /// Reads the decisions that earlier processes have left. If the store cannot be read, they are
+    /// merged by the first write that can read it.
     pub(super) async fn load(
         runtime: Handle,
         store: RecordStore,
@@ -51,10 +50,13 @@ impl Decisions {
             purpose: recipient.purpose.clone(),
         });
         let circumstances = Circumstances { policy, recipients: recipients.collect() };
-        let stored = read(&store, request_timeout).await;
-        if stored.is_none() {
-            warn!("the record of decisions could not be read");
-        }
+        let stored = match timeout(request_timeout, store.load_decisions()).await {
+            Ok(Ok(stored)) => stored,
+            Ok(Err(_)) | Err(_) => {
+                warn!("the record of decisions could not be read");
+                Vec::new()
+            }
+        };
         let log = Log::new(circumstances, stored, seen, SystemTime::now());
         let decisions = Self {
             runtime,
@@ -73,7 +75,7 @@ impl Decisions {
 
     /// Follows a transition of `machine`.
     pub(super) fn follow(&self, machine: &Machine) {
-        let (seen, may_be_ours) = (machine.state().decision, machine.may_have_opted_in());
+        let (seen, may_be_ours) = (machine.known_decision(), machine.may_have_opted_in());
         drop(self.change(|log, now| log.handle_seen(seen, may_be_ours, now)).1);
     }
 
@@ -145,9 +147,4 @@ impl Decisions {
 
 fn lock(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
     log.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Returns the stored decisions, or `None` if they cannot be read.
-async fn read(store: &RecordStore, request_timeout: Duration) -> Option<Vec<Value>> {
-    timeout(request_timeout, store.load_decisions()).await.ok()?.ok()
 }

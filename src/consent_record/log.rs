@@ -34,30 +34,25 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Creates the log of a process that begins with `stored`, unless that cannot be read, and
-    /// with the decision `seen`.
+    /// Creates the log of a process that begins with the `stored` decisions and the decision
+    /// `seen`. If the store could not be read, it is merged later.
     pub(crate) fn new(
         circumstances: Circumstances,
-        stored: Option<Vec<Value>>,
+        stored: Vec<Value>,
         seen: Consent,
         now: SystemTime,
     ) -> Self {
-        let was_read = stored.is_some();
         let mut log = Self {
             circumstances,
-            entries: Entries::new(stored.unwrap_or_default()),
+            entries: Entries::new(stored),
             current: seen,
             last_seen: Consent::Undecided,
             opting_in: 0,
             is_changed: false,
         };
-        if was_read {
-            // Made before there was a record, or by a process that ended before it was written.
-            log.see(seen, DecisionPlace::Unknown, now);
-        } else {
-            // The stored record may have it.
-            log.last_seen = seen;
-        }
+        // Made before there was a record, by a process that ended before it was written, or stored
+        // where it could not be read.
+        log.see(seen, DecisionPlace::Unknown, now);
         log
     }
 
@@ -206,7 +201,7 @@ mod tests {
     }
 
     fn log(seen: Consent) -> Log {
-        Log::new(Circumstances::default(), Some(Vec::new()), seen, at(0))
+        Log::new(Circumstances::default(), Vec::new(), seen, at(0))
     }
 
     fn entries(log: &Log) -> Vec<(ConsentStatus, DecisionPlace)> {
@@ -317,7 +312,7 @@ mod tests {
         let mut first = log(Undecided);
         opt_in(&mut first, 1);
         let stored = first.merge(Vec::new());
-        let next = |seen| Log::new(Circumstances::default(), Some(stored.clone()), seen, at(9));
+        let next = |seen| Log::new(Circumstances::default(), stored.clone(), seen, at(9));
         assert_eq!(entries(&next(Granted)), [(Given, ThisDevice)]);
         assert_eq!(entries(&next(Denied)), [(Given, ThisDevice), (Withdrawn, Unknown)]);
         // The end of the session has forgotten the opt-in.
@@ -337,11 +332,15 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_could_not_be_read_makes_no_decision() {
-        let mut log = Log::new(Circumstances::default(), None, Granted, at(1));
-        assert!(!log.take_changed());
-        log.handle_seen(Denied, false, at(2));
-        assert_eq!(entries(&log), [(Refused, Elsewhere)]);
+    fn a_record_that_is_read_late_has_no_decision_twice() {
+        let mut stored = log(Undecided);
+        opt_in(&mut stored, 1);
+        let stored = stored.merge(Vec::new());
+        let mut log = log(Granted);
+        log.handle_opt_out(None, at(2));
+        assert_eq!(entries(&log), [(Given, Unknown), (Withdrawn, ThisDevice)]);
+        log.merge(stored);
+        assert_eq!(entries(&log), [(Given, ThisDevice), (Withdrawn, ThisDevice)]);
     }
 
     #[test]
