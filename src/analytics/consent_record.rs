@@ -5,6 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use futures_util::{FutureExt as _, future::Shared};
 use tokio::{runtime::Handle, sync::oneshot, time::timeout};
 use tracing::warn;
 
@@ -26,13 +27,16 @@ pub(crate) struct Decisions {
     runtime: Handle,
     store: RecordStore,
     log: Arc<Mutex<Log>>,
-    /// Held by each write, so that the newest comes last.
+    /// Held by each write until it ends, so that the newest comes last.
     writing: Arc<tokio::sync::Mutex<()>>,
+    /// The write that has not begun, if there is one. It will have every change until it begins, so
+    /// there is never a second one.
+    next: Arc<Mutex<Option<Written>>>,
     request_timeout: Duration,
 }
 
-/// The end of a write. Its wait is bounded, because the write is.
-pub(super) type Written = oneshot::Receiver<()>;
+/// The end of a write, or of the longest wait for it.
+pub(super) type Written = Shared<oneshot::Receiver<()>>;
 
 impl Decisions {
     /// Reads the decisions that earlier processes have left. If the store cannot be read, they are
@@ -63,6 +67,7 @@ impl Decisions {
             store,
             log: Arc::new(Mutex::new(log)),
             writing: Arc::default(),
+            next: Arc::default(),
             request_timeout,
         };
         drop(decisions.change(|_, _| {}).1);
@@ -131,20 +136,30 @@ impl Decisions {
         (result, is_changed.then(|| self.write()))
     }
 
+    /// Writes the log in the background.
     fn write(&self) -> Written {
+        let mut next = lock(&self.next);
+        if let Some(next) = &*next {
+            return next.clone();
+        }
         let (store, log) = (self.store.clone(), self.log.clone());
-        let (writing, request_timeout) = (self.writing.clone(), self.request_timeout);
-        spawn(&self.runtime, async move {
+        let (writing, begun) = (self.writing.clone(), self.next.clone());
+        let write = spawn(&self.runtime, async move {
             let _writing = writing.lock().await;
-            // Another process may have added to it.
-            let write = store.update_decisions(|stored| lock(&log).merge(stored));
-            if !matches!(timeout(2 * request_timeout, write).await, Ok(Ok(()))) {
+            *lock(&begun) = None;
+            store.update_decisions(|stored| lock(&log).merge(stored)).await.is_ok()
+        });
+        // This one and the one before read and write. If the store is slower, they go on.
+        let longest = 4 * self.request_timeout;
+        let written = spawn(&self.runtime, async move {
+            if !matches!(timeout(longest, write).await, Ok(Ok(true))) {
                 warn!("the record of decisions could not be written");
             }
-        })
+        });
+        next.insert(written.shared()).clone()
     }
 }
 
-fn lock(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
-    log.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "posthog")]
 mod erasures;
+mod faults;
 mod two_processes;
 
 use std::time::{Duration, SystemTime};
