@@ -1,6 +1,6 @@
 //! The newest decisions, as they are made or seen.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
@@ -8,7 +8,7 @@ use super::{
     AgreedPolicy, ConsentStatus, DecisionPlace, RecordedDecision, RecordedRecipient, RemovedData,
     entries::{Entries, millis},
 };
-use crate::consent::state::Consent;
+use crate::{consent::state::Consent, event::unix_time::unix_nanos};
 
 /// The longest text of the app that is kept, in bytes.
 const LONGEST_EXPRESSION: usize = 200;
@@ -168,6 +168,7 @@ impl Log {
         // Another client may have shown another policy, or none.
         let policy = policy.filter(|_| place == DecisionPlace::ThisDevice);
         let expressed_by = expressed_by.map(shortened);
+        let at = whole_millis(at);
         self.is_changed = true;
         self.entries.add(RecordedDecision {
             status,
@@ -181,6 +182,12 @@ impl Log {
     }
 }
 
+/// Returns `time` without what is finer than a millisecond, as it is stored.
+fn whole_millis(time: SystemTime) -> SystemTime {
+    let finer = unix_nanos(time).rem_euclid(1_000_000);
+    time.checked_sub(Duration::from_nanos(finer as u64)).unwrap_or(time)
+}
+
 /// Returns `text`, cut at a character if it is too long.
 fn shortened(text: &str) -> String {
     let mut end = text.len().min(LONGEST_EXPRESSION);
@@ -192,8 +199,6 @@ fn shortened(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn at(second: u64) -> SystemTime {
@@ -374,6 +379,15 @@ mod tests {
         let pair = |label: &str, state: &str| (label.to_owned(), state.to_owned());
         assert_eq!(erasures(1), [pair("one", "pending"), pair("two", "done")]);
         assert_eq!(erasures(3), [pair("one", "done")]);
+    }
+
+    #[test]
+    fn a_time_has_whole_milliseconds_like_a_stored_one() {
+        assert_eq!(
+            whole_millis(at(5) + Duration::from_nanos(1_999_999)).duration_since(at(5)).unwrap(),
+            Duration::from_millis(1)
+        );
+        assert_eq!(whole_millis(at(5)), at(5));
     }
 
     #[test]
