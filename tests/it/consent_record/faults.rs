@@ -3,7 +3,7 @@
 use std::{
     future::pending,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -28,6 +28,13 @@ use crate::{
 struct Faulty {
     fails_to_read: AtomicBool,
     hangs: AtomicBool,
+    /// What another process stores just before the next write.
+    concurrent: Mutex<Option<Concurrent>>,
+}
+
+struct Concurrent {
+    store: Arc<DynStateStore>,
+    value: Vec<u8>,
 }
 
 impl StoreGate for Faulty {
@@ -39,6 +46,10 @@ impl StoreGate for Faulty {
         Box::pin(async move {
             if self.hangs.load(Ordering::Relaxed) {
                 pending::<()>().await;
+            }
+            let concurrent = if is_write { self.concurrent.lock().unwrap().take() } else { None };
+            if let Some(Concurrent { store, value }) = concurrent {
+                store.set_custom_value(&key(), value).await?;
             }
             match !is_write && self.fails_to_read.load(Ordering::Relaxed) {
                 true => Err(StoreError::Backend("the disk is broken".into())),
@@ -121,6 +132,17 @@ async fn a_read_that_fails_later_deletes_nothing_of_another_process() {
     broken.fail_to_read(false);
     eventually(analytics.opt_out().into_future()).await;
     assert_eq!(statuses(&broken.stored().await), ["given", "renewed", "withdrawn"]);
+}
+
+#[tokio::test]
+async fn what_another_process_stores_at_the_same_time_is_kept() {
+    let broken = Broken::new().await;
+    let (analytics, _) = broken.device.start_confirmed().await;
+    let value = serde_json::to_vec(&json!([given_at(1_700_000_000_000)])).unwrap();
+    let concurrent = Concurrent { store: broken.store.clone(), value };
+    *broken.faults.concurrent.lock().unwrap() = Some(concurrent);
+    eventually(analytics.opt_in()).await.unwrap();
+    assert_eq!(statuses(&broken.stored().await), ["given", "renewed"]);
 }
 
 #[tokio::test]
