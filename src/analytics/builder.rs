@@ -19,7 +19,7 @@ use crate::{
     backend::{Destination, DynBackend, Recipient, identity::KnownAs, unique_names::unique_names},
     consent::{
         machine::{Machine, Save, Settings},
-        policy::Policy,
+        policy::{Policy, member::POLICY},
         record::Record,
     },
     consent_record::AgreedPolicy,
@@ -298,7 +298,7 @@ impl AnalyticsBuilder {
             queue: None,
             queue_age: self.limits.queue_age,
             history: self.history,
-            has_policy: policy.is_some(),
+            policy_member: policy.is_some().then_some(POLICY),
         };
         let history = self.history.map(|most| Arc::new(History::new(most)));
         let names = configuration.recipients.iter().map(|recipient| recipient.name.clone());
