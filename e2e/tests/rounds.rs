@@ -8,15 +8,15 @@ mod tally;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use fastrand::Rng;
-use matrix_analytics::{ClosedReason, Consent, ConsentState, GateState, HoldReason, Prompt};
-use serde_json::{Value, json};
+use matrix_analytics::{ClosedReason, Consent, ConsentState, GateState, HoldReason};
+use serde_json::{Map, Value, json};
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep},
 };
 
-use self::sight::Sight;
 pub(crate) use self::tally::Tally;
+use self::{policies::Agreements, sight::Sight};
 use crate::{
     device::{Device, Install},
     homeserver::Homeserver,
@@ -26,6 +26,9 @@ use crate::{
     waiting::{Result, TICK, ensure, within},
     wire::{Asked, Wire},
 };
+
+const ID: &str = "id";
+const FLAG: &str = "pseudonymousAnalyticsOptIn";
 
 /// Shorter than elsewhere, because most rounds wait for a new ID to settle.
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(600);
@@ -68,7 +71,7 @@ impl Act {
 }
 
 /// The content on the homeserver.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Held {
     flag: Option<bool>,
     id: Option<String>,
@@ -76,8 +79,8 @@ struct Held {
 
 impl Held {
     fn read(content: &Value) -> Self {
-        let id = content["id"].as_str().map(str::to_owned);
-        Self { flag: content["pseudonymousAnalyticsOptIn"].as_bool(), id }
+        let id = content[ID].as_str().map(str::to_owned);
+        Self { flag: content[FLAG].as_bool(), id }
     }
 
     /// Returns the ID that may be sent under.
@@ -96,10 +99,8 @@ struct Ours {
     withdrawn: Vec<(String, Instant)>,
     /// Those IDs, and the one that each clean-up found on the account.
     retired: BTreeSet<String>,
-    /// The number of its policy, if it has one.
-    policy: Option<usize>,
-    /// The IDs under which its user may have agreed to the policy on it.
-    agreed: BTreeSet<String>,
+    /// What its user agreed to, if it has a policy.
+    agreements: Option<Agreements>,
 }
 
 impl Ours {
@@ -124,8 +125,9 @@ impl Ours {
                 sleep(PACE).await;
             }
         });
-        let (withdrawn, retired, agreed) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
-        Ok(Self { device, sight, wire, pacing, withdrawn, retired, policy, agreed })
+        let (withdrawn, retired) = (Vec::new(), BTreeSet::new());
+        let agreements = policy.map(Agreements::new);
+        Ok(Self { device, sight, wire, pacing, withdrawn, retired, agreements })
     }
 
     /// Performs the user's action. Failures are valid outcomes.
@@ -170,41 +172,26 @@ impl Ours {
         self.retired.extend(self.withdrawn.iter().map(|(id, _)| id.clone()));
     }
 
-    /// Records the IDs under which the user may have agreed to the policy in this round: those that
-    /// its opt-in wrote, that had the agreement when it read them, or that it read within the
-    /// settle time and one request after its write, as an ID of a device that opted in at once.
-    fn note_agreed(&mut self, act: Act) {
-        let Some(policy) = self.policy.filter(|_| act == Act::OptIn) else { return };
-        let live_id = |content: &Value| Held::read(content).live_id().map(str::to_owned);
+    /// Records what the user agreed to in this round, which began at `began`.
+    fn note_agreed(&mut self, act: Act, done: bool, began: Instant) {
+        let Some(agreements) = &mut self.agreements else { return };
         let asked = self.wire.asked();
-        let mut settles_until = None;
-        for asked in &asked {
-            if asked.is_write() {
-                let written = live_id(&content(asked));
-                if written.is_some() && asked.status == 200 {
-                    settles_until = Some(asked.answered + 3 * REQUEST_TIMEOUT);
-                }
-                self.agreed.extend(written);
-            } else if let Ok(read) = serde_json::from_str(&asked.answer) {
-                let is_in_time = settles_until.is_some_and(|until| asked.answered <= until);
-                let counts = is_in_time || policies::agrees(&read, policy);
-                self.agreed.extend(live_id(&read).filter(|_| counts));
-            }
+        if act == Act::OptIn {
+            agreements.note_opt_in(&asked);
         }
+        let shown = self.sight.shown().into_iter().filter(|(at, _)| *at >= began);
+        agreements.note_seen(act == Act::OptIn && done, &asked, shown);
     }
 
     /// Returns whether this device sends under the ID of `content` if its user agreed to the
     /// policy, and otherwise asks.
     fn follows(&self, content: &Value) -> bool {
         let (held, sends_under) = (Held::read(content), self.sends_under());
-        let Some((policy, live)) = self.policy.zip(held.live_id()) else {
+        let Some((agreements, live)) = self.agreements.as_ref().zip(held.live_id()) else {
             return sends_under.as_deref() == held.live_id();
         };
-        let agrees = policies::agrees(content, policy);
-        match sends_under {
-            Some(id) => id == live && (agrees || self.agreed.contains(live)),
-            None => !agrees && self.device.analytics.state().prompt() == Prompt::Ask,
-        }
+        let prompt = self.device.analytics.state().prompt();
+        agreements.are_followed(content, live, sends_under.as_deref(), prompt)
     }
 
     fn is_at_rest(&self) -> bool {
@@ -240,6 +227,8 @@ struct Account {
     /// Element Android and Element iOS, simulated by raw HTTP.
     overwriter: User,
     overwriter_wire: Wire,
+    /// The content after the last round.
+    held: Held,
 }
 
 /// Runs `count` rounds, in which our devices may have policies.
@@ -264,6 +253,7 @@ pub(crate) async fn run(
         peer_wire,
         overwriter: user.via(&overwriter_wire.url()),
         overwriter_wire,
+        held: Held::default(),
         user,
     };
     let mut tally = Tally::new(homeserver.msc3391, seed, has_policies);
@@ -281,7 +271,11 @@ impl Account {
         let ours = [Act::choose(rng), Act::choose(rng)];
         let peers = Act::choose(rng);
         let overwrites = rng.u8(0..6) == 0;
-        let overwrite = if rng.bool() { android(rng) } else { ios(rng) };
+        let overwrite = match rng.u8(0..4) {
+            0..2 => android(rng),
+            2 if self.ours[0].agreements.is_some() => self.narrowed(),
+            _ => ios(rng),
+        };
         let mut delay = || SPREAD.mul_f64(rng.f64());
         let delays = [delay(), delay(), delay(), delay()];
 
@@ -312,15 +306,17 @@ impl Account {
         );
         peer_done?;
         overwritten?;
-        tally.unfinished += [one, two].iter().filter(|done| !**done).count();
+        let done = [one, two];
+        tally.unfinished += done.iter().filter(|done| !**done).count();
 
         let peer = within("everybody to be at rest", self.rest()).await??;
         let (_, body) = self.user.content().await?;
         let content: Value = serde_json::from_str(&body)?;
         let held = Held::read(&content);
-        for (ours, act) in self.ours.iter_mut().zip(ours) {
+        self.held = held.clone();
+        for ((ours, act), done) in self.ours.iter_mut().zip(ours).zip(done) {
             ours.note_retired(act);
-            ours.note_agreed(act);
+            ours.note_agreed(act, done, began);
         }
         let acts = format!("ours {ours:?}, the peer {peers:?}, overwritten: {overwrites}");
         let trace = self.trace(began);
@@ -343,6 +339,15 @@ impl Account {
         tally.failures = peer.failures;
         tally.took.push(began.elapsed());
         Ok(())
+    }
+
+    /// Returns the content after the last round, as a client writes it that keeps the ID, and only
+    /// the members that it knows.
+    fn narrowed(&self) -> Value {
+        let Held { flag, id } = &self.held;
+        let flag = flag.map(|flag| (FLAG.to_owned(), flag.into()));
+        let id = id.clone().map(|id| (ID.to_owned(), id.into()));
+        flag.into_iter().chain(id).collect::<Map<_, _>>().into()
     }
 
     /// Waits until all clients are idle and have seen the final content in sync.
@@ -401,7 +406,10 @@ impl Account {
                 Some(false) => state.decision == Consent::Denied,
                 None => id.is_none(),
             };
-            tally.questions += usize::from(ours.policy.is_some() && live.is_some() && id.is_none());
+            tally.questions +=
+                usize::from(ours.agreements.is_some() && live.is_some() && id.is_none());
+            let keeps = ours.agreements.as_ref().is_some_and(|ours| ours.outlive(content));
+            tally.kept += usize::from(keeps && id.is_some());
             if !agrees || !ours.follows(content) {
                 let sends = id.is_some();
                 disagreements.push(format!("device {number} is {state:?}, sending: {sends}"));
@@ -471,12 +479,12 @@ fn content(write: &Asked) -> Value {
 
 /// Element Android overwrites everything with a new ID.
 fn android(rng: &mut Rng) -> Value {
-    json!({ "id": uuid(rng) })
+    json!({ ID: uuid(rng) })
 }
 
 /// Element iOS writes two keys.
 fn ios(rng: &mut Rng) -> Value {
-    json!({ "id": uuid(rng).to_uppercase(), "pseudonymousAnalyticsOptIn": true })
+    json!({ ID: uuid(rng).to_uppercase(), FLAG: true })
 }
 
 fn uuid(rng: &mut Rng) -> String {
