@@ -270,10 +270,11 @@ impl Account {
         let began = Instant::now();
         let ours = [Act::choose(rng), Act::choose(rng)];
         let peers = Act::choose(rng);
-        let overwrites = rng.u8(0..6) == 0;
+        let has_policies = self.ours[0].agreements.is_some();
+        let overwrites = rng.u8(0..if has_policies { 3 } else { 6 }) == 0;
         let overwrite = match rng.u8(0..4) {
-            0..2 => android(rng),
-            2 if self.ours[0].agreements.is_some() => self.narrowed(),
+            0 | 1 if has_policies => self.narrowed(),
+            0 | 2 => android(rng),
             _ => ios(rng),
         };
         let mut delay = || SPREAD.mul_f64(rng.f64());
