@@ -1,6 +1,7 @@
 //! Concurrent changes of one account by two devices, another client, and one that overwrites the
 //! event. After each round, all must agree with the homeserver.
 
+mod moves;
 mod policies;
 mod sight;
 mod tally;
@@ -9,14 +10,18 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use fastrand::Rng;
 use matrix_analytics::{ClosedReason, Consent, ConsentState, GateState, HoldReason};
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep},
 };
 
 pub(crate) use self::tally::Tally;
-use self::{policies::Agreements, sight::Sight};
+use self::{
+    moves::{Act, Moves},
+    policies::Agreements,
+    sight::Sight,
+};
 use crate::{
     device::{Device, Install},
     homeserver::Homeserver,
@@ -40,38 +45,8 @@ const SPREAD: Duration = Duration::from_millis(40);
 /// changes.
 const PACE: Duration = Duration::from_millis(10);
 
-/// A participant's action in a round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Act {
-    Nothing,
-    OptIn,
-    OptOut,
-    Erase,
-}
-
-impl Act {
-    fn choose(rng: &mut Rng) -> Self {
-        match rng.u8(0..10) {
-            0..4 => Self::OptIn,
-            4..7 => Self::OptOut,
-            7 => Self::Erase,
-            _ => Self::Nothing,
-        }
-    }
-
-    /// Returns whether the final content agrees with this action; `None` for no action.
-    fn won(self, held: &Held) -> Option<bool> {
-        match self {
-            Self::Nothing => None,
-            Self::OptIn => Some(held.flag == Some(true)),
-            Self::OptOut => Some(held.flag == Some(false)),
-            Self::Erase => Some(held.flag.is_none() && held.id.is_none()),
-        }
-    }
-}
-
 /// The content on the homeserver.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Held {
     flag: Option<bool>,
     id: Option<String>,
@@ -227,11 +202,10 @@ struct Account {
     /// Element Android and Element iOS, simulated by raw HTTP.
     overwriter: User,
     overwriter_wire: Wire,
-    /// The content after the last round.
-    held: Held,
 }
 
-/// Runs `count` rounds, in which our devices may have policies.
+/// Runs `count` rounds of races, in which our devices may have policies. Then a client takes the
+/// agreements from the event after each round that ends opted in.
 pub(crate) async fn run(
     homeserver: Arc<Homeserver>,
     count: u32,
@@ -253,30 +227,28 @@ pub(crate) async fn run(
         peer_wire,
         overwriter: user.via(&overwriter_wire.url()),
         overwriter_wire,
-        held: Held::default(),
         user,
     };
     let mut tally = Tally::new(homeserver.msc3391, seed, has_policies);
     let mut rng = Rng::with_seed(seed);
     for round in 0..count {
-        let played = account.play(&mut rng, &mut tally).await;
-        played.map_err(|error| format!("round {round} of seed {seed}: {error}"))?;
+        let place = |error| format!("round {round} of seed {seed}: {error}");
+        let moves = Moves::race(&mut rng);
+        let content = account.play(moves, &mut rng, &mut tally).await.map_err(place)?;
+        if has_policies && let Some(moves) = Moves::take_agreements(&mut rng, &content) {
+            account.play(moves, &mut rng, &mut tally).await.map_err(place)?;
+            tally.taken += 1;
+        }
     }
     Ok(tally)
 }
 
 impl Account {
-    async fn play(&mut self, rng: &mut Rng, tally: &mut Tally) -> Result {
+    /// Plays a round, and returns the content after it.
+    async fn play(&mut self, moves: Moves, rng: &mut Rng, tally: &mut Tally) -> Result<Value> {
         let began = Instant::now();
-        let ours = [Act::choose(rng), Act::choose(rng)];
-        let peers = Act::choose(rng);
-        let has_policies = self.ours[0].agreements.is_some();
-        let overwrites = rng.u8(0..if has_policies { 3 } else { 6 }) == 0;
-        let overwrite = match rng.u8(0..4) {
-            0 | 1 if has_policies => self.narrowed(),
-            0 | 2 => android(rng),
-            _ => ios(rng),
-        };
+        let Moves { ours, peers, overwrite } = moves;
+        let overwrites = overwrite.is_some();
         let mut delay = || SPREAD.mul_f64(rng.f64());
         let delays = [delay(), delay(), delay(), delay()];
 
@@ -302,7 +274,10 @@ impl Account {
             },
             async {
                 sleep(delays[3]).await;
-                if overwrites { overwriter.overwrite(&overwrite.to_string()).await } else { Ok(()) }
+                match overwrite {
+                    Some(content) => overwriter.overwrite(&content.to_string()).await,
+                    None => Ok(()),
+                }
             },
         );
         peer_done?;
@@ -314,7 +289,6 @@ impl Account {
         let (_, body) = self.user.content().await?;
         let content: Value = serde_json::from_str(&body)?;
         let held = Held::read(&content);
-        self.held = held.clone();
         for ((ours, act), done) in self.ours.iter_mut().zip(ours).zip(done) {
             ours.note_retired(act);
             ours.note_agreed(act, done, began);
@@ -334,21 +308,12 @@ impl Account {
         let dead = tally.dead();
         self.judge(ours, tally)?;
         if tally.dead() > dead {
-            tally.disagreements.push(format!("{acts}; a dead ID was sent under: {trace}"));
+            tally.disagreements.push(format!("{acts}; an event was sent under a wrong ID: {trace}"));
         }
         tally.peer_minted = peer.minted.len();
         tally.failures = peer.failures;
         tally.took.push(began.elapsed());
-        Ok(())
-    }
-
-    /// Returns the content after the last round, as a client writes it that keeps the ID, and only
-    /// the members that it knows.
-    fn narrowed(&self) -> Value {
-        let Held { flag, id } = &self.held;
-        let flag = flag.map(|flag| (FLAG.to_owned(), flag.into()));
-        let id = id.clone().map(|id| (ID.to_owned(), id.into()));
-        flag.into_iter().chain(id).collect::<Map<_, _>>().into()
+        Ok(content)
     }
 
     /// Waits until all clients are idle and have seen the final content in sync.
@@ -476,19 +441,4 @@ fn writes(asked: &[Asked]) -> impl Iterator<Item = &Asked> {
 /// Returns the content after a write; null after a deletion.
 fn content(write: &Asked) -> Value {
     serde_json::from_str(&write.body).unwrap_or_default()
-}
-
-/// Element Android overwrites everything with a new ID.
-fn android(rng: &mut Rng) -> Value {
-    json!({ ID: uuid(rng) })
-}
-
-/// Element iOS writes two keys.
-fn ios(rng: &mut Rng) -> Value {
-    json!({ ID: uuid(rng).to_uppercase(), FLAG: true })
-}
-
-fn uuid(rng: &mut Rng) -> String {
-    let (a, b, c, d) = (rng.u32(..), rng.u16(..), rng.u16(..), rng.u64(..) >> 16);
-    format!("{a:08x}-{b:04x}-4{:03x}-8{:03x}-{d:012x}", c & 0xfff, c >> 4)
 }

@@ -48,6 +48,8 @@ pub(crate) struct Tally {
     /// Devices of ours that stayed silent after a round, because the peer had restored an ID that
     /// they had retired.
     pub(super) restored: Vec<String>,
+    /// Rounds after which a client took the agreements from the event.
+    pub(super) taken: usize,
     /// Devices of ours that asked for an agreement after a round.
     pub(super) questions: usize,
     /// Devices of ours that stayed open after a round, although another client had dropped the
@@ -87,6 +89,7 @@ impl Tally {
             failures: Vec::new(),
             peer_on_dead_id: 0,
             restored: Vec::new(),
+            taken: 0,
             questions: 0,
             kept: 0,
             history: Vec::new(),
@@ -161,7 +164,7 @@ impl Tally {
     pub(crate) fn render(&self) -> String {
         let mut text = format!(
             "{} rounds{}, MSC3391 {}, seed {}\n",
-            self.took.len(),
+            self.took.len() - self.taken,
             if self.has_policies { " with policies" } else { "" },
             self.msc3391.name(),
             self.seed
@@ -194,6 +197,7 @@ impl Tally {
             self.restored.len().to_string(),
         );
         if self.has_policies {
+            line("rounds after which a client took the agreements", self.taken.to_string());
             line("devices that asked for an agreement after a round", self.questions.to_string());
             line("events under an ID without an agreement", self.unagreed.to_string());
             line(
