@@ -308,7 +308,9 @@ impl Account {
         let dead = tally.dead();
         self.judge(ours, tally)?;
         if tally.dead() > dead {
-            tally.disagreements.push(format!("{acts}; an event was sent under a wrong ID: {trace}"));
+            tally
+                .disagreements
+                .push(format!("{acts}; an event was sent under a wrong ID: {trace}"));
         }
         tally.peer_minted = peer.minted.len();
         tally.failures = peer.failures;
