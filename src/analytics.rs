@@ -110,7 +110,7 @@ impl Analytics {
     /// Returns the state of consent now.
     #[must_use]
     pub fn state(&self) -> ConsentState {
-        self.inner().machine().state()
+        self.inner().state()
     }
 
     /// Returns a stream of the state now and of each one that follows. A slow reader sees the

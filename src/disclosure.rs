@@ -114,6 +114,8 @@ pub(crate) struct Configuration {
     pub(crate) queue_age: Duration,
     /// The largest number of events in the history.
     pub(crate) history: Option<usize>,
+    /// The name of the event's member for the policy that the user agreed to, if there is one.
+    pub(crate) policy_member: Option<&'static str>,
 }
 
 /// The file of a durable queue.
@@ -154,6 +156,7 @@ impl Disclosure {
     ) -> Self {
         let recipients = configuration.recipients.clone();
         let mut identifiers = event.identifiers();
+        identifiers.extend(configuration.policy_member.map(|name| event.policy(name)));
         identifiers.extend(recipients.iter().flat_map(DisclosedRecipient::identifiers));
         Self {
             identifiers,
@@ -176,28 +179,42 @@ impl Disclosure {
 }
 
 impl AccountEvent<'_> {
-    /// Returns the members of the account's event.
-    fn identifiers(&self) -> Vec<DisclosedIdentifier> {
-        let member = |name: &str, description: &str, retention: &str| DisclosedIdentifier {
+    fn member(&self, name: &str, description: &str, retention: &str) -> DisclosedIdentifier {
+        DisclosedIdentifier {
             domain: self.homeserver.clone(),
             name: format!("{name} in {}", self.event_type),
             description: description.to_owned(),
             retention: Some(retention.to_owned()),
             party: None,
-        };
+        }
+    }
+
+    /// Returns the members of the account's event that every app writes.
+    fn identifiers(&self) -> Vec<DisclosedIdentifier> {
         vec![
-            member(
+            self.member(
                 "id",
                 "The analytics ID: a random number, shared by the devices of the account. \
                  Created when the user opts in, deleted when the user opts out.",
                 "until the user opts out",
             ),
-            member(
+            self.member(
                 "pseudonymousAnalyticsOptIn",
                 "The decision of the user: true or false. Written when the user decides.",
                 "as long as the account",
             ),
         ]
+    }
+
+    /// Returns the member that an app with a policy writes.
+    fn policy(&self, name: &str) -> DisclosedIdentifier {
+        self.member(
+            name,
+            "The versions of the policy that the user agreed to, when, and for which recipients, \
+             with a digest of the analytics ID. Written when the user opts in, deleted when the \
+             user opts out.",
+            "until the user opts out",
+        )
     }
 }
 
@@ -218,8 +235,8 @@ impl Configuration {
             copy(
                 &format!("matrix-analytics/{event_type} in the client's store"),
                 "The decision of the user, whether analytics are switched off on this device, a \
-                 removal that is not done yet, and salted digests by which this device recognises \
-                 the current and earlier analytics IDs.",
+                 removal that is not done yet, which policies the user agreed to, and salted \
+                 digests by which this device recognises the current and earlier analytics IDs.",
                 "as long as the store".to_owned(),
             ),
             copy(
@@ -262,8 +279,9 @@ impl Configuration {
                 &format!(
                     "Events and user properties that wait to be sent, and a random number of the \
                      start of the app that captured each event.{encrypted} With encryption, \
-                     erasure requests that wait. The names of the recipients, numbers of events, and a salted hash of the user. Files whose \
-                     names begin with this one belong to it.",
+                     erasure requests that wait. The names of the recipients, numbers of events, \
+                     and a salted hash of the user. Files whose names begin with this one belong \
+                     to it.",
                 ),
                 format!(
                     "events: at most {age}; user properties: until they are sent; both at most \

@@ -16,12 +16,18 @@ pub(super) fn start(shared: &Arc<Shared>, stop: &Arc<Stop>) {
     let (weak, stop) = (Arc::downgrade(shared), stop.clone());
     let transitions = shared.transitions.clone();
     spawn::detach(&shared.runtime, async move {
+        let mut were_pending = erasures.are_pending();
         loop {
             // Before the state is read: a transition after it is not missed.
             let transition = transitions.notified();
             let Some(shared) = weak.upgrade() else { return };
             let is_removing = shared.machine().is_removing();
-            match erasures.poll(is_removing) {
+            let next = erasures.poll(is_removing);
+            let are_pending = erasures.are_pending();
+            if std::mem::replace(&mut were_pending, are_pending) != are_pending {
+                shared.wake_readers();
+            }
+            match next {
                 Next::Try(wanted) => {
                     let (key, sink) = (wanted.key, shared.sink.clone());
                     let cut = shared.account_data.request_timeout();

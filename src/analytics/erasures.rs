@@ -15,9 +15,9 @@ use uuid::Uuid;
 use crate::{
     analytics_id::AnalyticsId,
     backend::{ErasureError, ErasureRequest, Identity, Recipient, erasure::DynErasure},
-    consent::machine::Machine,
+    consent::{machine::Machine, record::Removal},
     erasure::{
-        ledger::{Address, Ledger, Next, Now, Try},
+        ledger::{Address, Ledger, Next, Now, Try, Unrecorded},
         report::{ErasureCause, ErasureReceipt, ErasureStats, ErasureStorage},
     },
     sink::{Sink, limits::Limits, queue::Journal},
@@ -66,8 +66,9 @@ struct State {
     ledger: Ledger,
     /// The version of the erasures for the file. That which was found there is 1.
     version: u64,
-    /// The IDs that this process could send under since the last withdrawal with erasures, the
-    /// oldest first. After another device has replaced one, only this process knows it.
+    /// The IDs that this process could send under since the last withdrawal of this device, the
+    /// oldest first. After another device has replaced or withdrawn one, only this process knows
+    /// it.
     used: Vec<AnalyticsId>,
     /// The IDs that were found for the search of the ledger.
     found: Vec<AnalyticsId>,
@@ -77,13 +78,21 @@ struct State {
 
 impl State {
     /// Notes that `id` was found, unless nothing is searched.
-    fn find(&mut self, id: &AnalyticsId) {
+    fn find(&mut self, id: &AnalyticsId, machine: &Machine) {
         if !self.found.contains(id)
-            && let Some(withdrawn_at) = self.ledger.handle_found()
+            && let Some(withdrawn_at) = self.ledger.handle_found(&machine.fingerprint(id))
         {
             self.found.push(id.clone());
             self.unresolved.push((id.clone(), withdrawn_at));
         }
+    }
+}
+
+/// Returns the withdrawal of the current epoch of `machine`, which is not saved yet.
+fn unrecorded_in(machine: &Machine) -> Unrecorded {
+    Unrecorded {
+        epochs: machine.epochs_without_withdrawal(),
+        erases_event: machine.removal() == Some(Removal::Event),
     }
 }
 
@@ -117,7 +126,7 @@ impl Erasures {
         machine: &mut Machine,
     ) {
         use crate::{
-            consent::{machine::CallId, record::Removal, state::Consent},
+            consent::{machine::CallId, state::Consent},
             sink::queue::FoundErasures,
         };
 
@@ -136,14 +145,18 @@ impl Erasures {
             warn!("the erasure requests in the queue file cannot be read");
             state.ledger.fail_all(self.addresses(), now.wall, ErasureCause::Lost);
         }
-        if let Some(epochs_without) = state.ledger.unrecorded() {
-            if machine.lacks_withdrawal(epochs_without) {
-                machine.handle_opt_out(NO_CALL, Removal::Id);
-                state.ledger.set_unrecorded(Some(machine.epochs_without_withdrawal()));
-            } else if !machine.is_unsaved() {
-                // The record has it, or is a new one, which must not lose a later opt-in.
-                state.ledger.set_unrecorded(None);
-            }
+        let unrecorded = state.ledger.unrecorded().cloned();
+        let is_lacking = unrecorded.as_ref().is_some_and(|of| machine.lacks_withdrawal(&of.epochs));
+        if is_lacking || state.ledger.is_searching() && machine.is_unreadable() {
+            let erases_event = unrecorded.is_some_and(|of| of.erases_event);
+            let removal = if erases_event { Removal::Event } else { Removal::Id };
+            // The ledger has those that were used before the withdrawal.
+            machine.take_used();
+            machine.handle_opt_out(NO_CALL, removal);
+            state.ledger.handle_repeated_withdrawal(unrecorded_in(machine), now);
+        } else if unrecorded.is_some() && !machine.is_unsaved() {
+            // The record has it, or is a new one, which must not lose a later opt-in.
+            state.ledger.set_unrecorded(None);
         }
         let consent = machine.state();
         if consent.decision == Consent::Undecided && !consent.removal_pending {
@@ -153,16 +166,23 @@ impl Erasures {
         self.keep(&mut state);
     }
 
-    /// Notes that the user has withdrawn and wants erasures.
-    pub(super) fn begin(&self, machine: &Machine, had_id: bool) {
-        let epochs_without = machine.epochs_without_withdrawal();
+    /// Notes that the user has withdrawn and wants erasures. Returns the time of the withdrawal.
+    /// `used` are the fingerprints of the IDs that this device has used, in whichever process.
+    pub(super) fn begin(&self, machine: &Machine, used: Vec<String>) -> SystemTime {
+        let now = Now::new();
         let mut state = self.state();
-        state.ledger.handle_withdrawal(epochs_without, had_id, Now::new());
+        state.ledger.handle_withdrawal(unrecorded_in(machine), used, now);
         state.found.clear();
         for id in std::mem::take(&mut state.used) {
-            state.find(&id);
+            state.find(&id, machine);
         }
         self.keep(&mut state);
+        now.wall
+    }
+
+    /// Notes that the user has withdrawn and wants no erasures: no ID is kept for them.
+    pub(super) fn forget_used(&self) {
+        self.state().used.clear();
     }
 
     /// Follows a transition of `machine`: finds the IDs that a withdrawal removes, and learns that
@@ -173,7 +193,7 @@ impl Erasures {
     pub(super) fn follow(&self, machine: &Machine) {
         let mut state = self.state();
         let unrecorded = state.ledger.unrecorded();
-        if unrecorded.is_some_and(|epochs| machine.has_stored_withdrawal(epochs.end)) {
+        if unrecorded.is_some_and(|of| machine.has_stored_withdrawal(of.epochs.end)) {
             state.ledger.set_unrecorded(None);
         }
         if let Some(id) = machine.id()
@@ -188,7 +208,7 @@ impl Erasures {
             return self.keep(&mut state);
         }
         if let Some(id) = machine.withdrawn_id() {
-            state.find(id);
+            state.find(id, machine);
         }
         if !machine.state().removal_pending {
             state.found.clear();
@@ -311,15 +331,25 @@ impl Erasures {
         self.change(|ledger| ledger.handle_reported(report));
     }
 
+    /// Returns whether an erasure waits, or a withdrawal whose ID is not known yet.
+    pub(super) fn are_pending(&self) -> bool {
+        self.state().ledger.pending() > 0
+    }
+
     pub(super) fn stats(&self) -> ErasureStats {
         self.state().ledger.stats()
     }
 
-    /// Logs that erasures are lost, if some wait and there is no file for them.
+    /// Logs that erasures are lost, if some wait and no file has them.
     pub(super) fn warn_of_loss(&self) {
         let erasures = self.state().ledger.pending();
-        if erasures > 0 && self.file.is_none() {
+        if erasures == 0 || self.kept_in() == ErasureStorage::File {
+            return;
+        }
+        if self.file.is_none() {
             warn!(erasures, "erasure requests are lost: they were in memory only");
+        } else {
+            warn!(erasures, "erasure requests are lost unless the queue file still gets them");
         }
     }
 
@@ -331,8 +361,8 @@ impl Erasures {
     /// Returns what the task has to do next. `is_removing` says whether the account is still being
     /// cleaned.
     pub(super) fn poll(&self, is_removing: bool) -> Next {
-        let is_known = |to: &Address| self.find(to).is_some();
-        self.change(|ledger| ledger.poll(Now::new().instant, is_removing, is_known))
+        let recipients: Vec<_> = self.addresses().collect();
+        self.change(|ledger| ledger.poll(Now::new(), is_removing, &recipients))
     }
 
     /// Waits until there may be something new to do.

@@ -12,7 +12,10 @@ use tracing::warn;
 use super::{consent_record::Decisions, erasures::Erasures, outcome::RecipientIdentifier};
 use crate::{
     analytics_id::AnalyticsId,
-    consent::{machine::Machine, state::GateState},
+    consent::{
+        machine::Machine,
+        state::{ConsentState, GateState},
+    },
     disclosure::Configuration,
     gate::Phase,
     history::History,
@@ -85,6 +88,18 @@ impl Shared {
 
     pub(crate) fn machine(&self) -> MutexGuard<'_, Machine> {
         self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the state of consent now.
+    pub(super) fn state(&self) -> ConsentState {
+        self.state_and_epoch().0
+    }
+
+    /// Returns the state now, and the epoch of the ID that it is about.
+    pub(crate) fn state_and_epoch(&self) -> (ConsentState, u64) {
+        let machine = self.machine();
+        let erasures_pending = self.erasures.are_pending();
+        (ConsentState { erasures_pending, ..machine.state() }, machine.epoch())
     }
 
     /// Makes a transition. Updates the gate, wipes if required, and wakes the consent task

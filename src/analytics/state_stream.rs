@@ -24,11 +24,7 @@ pub(crate) fn stream(
         loop {
             // Before the state is read: a transition after it is not missed.
             let transition = signal.notified();
-            let now = {
-                let inner = inner.upgrade()?;
-                let machine = inner.machine();
-                (machine.state(), machine.epoch())
-            };
+            let now = inner.upgrade()?.state_and_epoch();
             if told != Some(now) {
                 return Some((now.0, (inner, transitions, Some(now))));
             }

@@ -84,6 +84,10 @@ impl Recipient {
     /// Makes [`OptOut::erase_recipients`](crate::OptOut::erase_recipients) ask this recipient,
     /// through `erasure`, to delete what it holds of the user. Without it, the recipient is not
     /// asked.
+    ///
+    /// A request names the recipient by its [`label`](Self::label), or by its host. If several
+    /// recipients on one host are asked through one server, set a label for each: their default
+    /// labels have the keys of the app, which no request has.
     pub fn erasure(mut self, erasure: impl Erasure) -> Self {
         self.erasure = Some(Box::new(erasure));
         self

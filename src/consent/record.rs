@@ -4,13 +4,13 @@ mod agreed;
 mod ids;
 mod merge;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use serde::{Deserialize, Serialize};
 
 use self::{
     agreed::Agreed,
-    ids::{IdDigest, MAX_OFFERED, MAX_RETIRED},
+    ids::{IdDigest, MAX_OFFERED, MAX_RETIRED, MAX_USED},
 };
 use super::state::Consent;
 
@@ -65,10 +65,10 @@ pub(crate) struct Record {
     /// write: a write whose answer was lost may still be applied.
     #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
     offered: VecDeque<IdDigest>,
-    /// Whether this device has sent under an ID since the last withdrawal that asked for
-    /// erasures, or could have.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    used_id: bool,
+    /// The IDs that this device has sent under since the last withdrawal that asked for erasures,
+    /// or could have.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    used: BTreeSet<IdDigest>,
     /// The agreements to a policy. The next withdrawal forgets them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     agreed: Option<Agreed>,
@@ -105,7 +105,7 @@ impl Record {
             current: None,
             retired: VecDeque::new(),
             offered: VecDeque::new(),
-            used_id: false,
+            used: BTreeSet::new(),
             agreed: None,
             unreadable: false,
         }
@@ -127,6 +127,7 @@ impl Record {
             && self.cleaned_in_epoch <= Some(self.epoch)
             && self.retired.len() <= MAX_RETIRED
             && self.offered.len() <= MAX_OFFERED
+            && self.used.len() <= MAX_USED
             && self.agreed.as_ref().is_none_or(Agreed::is_possible)
     }
 
@@ -176,8 +177,7 @@ impl Record {
         self.unreadable = false;
     }
 
-    /// Resets everything except the epoch, the veto, the retired and offered IDs, and whether one
-    /// was used.
+    /// Resets everything except the epoch, the veto, and the retired, offered and used IDs.
     pub(crate) fn reset(&mut self) {
         *self = Self {
             epoch: self.epoch,
@@ -185,7 +185,7 @@ impl Record {
             vetoed_in: self.vetoed_in,
             retired: std::mem::take(&mut self.retired),
             offered: std::mem::take(&mut self.offered),
-            used_id: self.used_id,
+            used: std::mem::take(&mut self.used),
             ..Self::new(std::mem::take(&mut self.salt))
         };
     }
@@ -227,6 +227,8 @@ mod tests {
         let possible = Record { epoch: MAX_LOADED_EPOCH, ..Record::default() };
         assert!(possible.is_possible());
         let digests = vec![Record::default().digest(&AnalyticsId::random()); MAX_RETIRED + 1];
+        let many: Vec<_> =
+            (0..=MAX_USED).map(|_| Record::default().digest(&AnalyticsId::random())).collect();
         for impossible in [
             Record { epoch: MAX_LOADED_EPOCH + 1, ..Record::default() },
             Record { epoch: u64::MAX, ..Record::default() },
@@ -235,6 +237,7 @@ mod tests {
             Record { cleaned_in_epoch: Some(2), ..Record::default() },
             Record { salt: String::new(), ..Record::default() },
             Record { retired: digests.clone().into(), ..Record::default() },
+            Record { used: many.iter().cloned().collect(), ..Record::default() },
             Record { offered: digests.into(), ..Record::default() },
         ] {
             assert!(!impossible.is_possible(), "{impossible:?}");

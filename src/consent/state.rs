@@ -153,6 +153,10 @@ pub struct ConsentState {
     /// Whether a withdrawal still has to clean the account's event. The clean-up is retried
     /// until it succeeds, even after a restart.
     pub removal_pending: bool,
+    /// Whether a recipient still has to be asked to delete the data of a withdrawal with
+    /// [`erase_recipients`](crate::OptOut::erase_recipients), or has not accepted yet.
+    /// [`Stats::erasures`](crate::Stats::erasures) says how many.
+    pub erasures_pending: bool,
 }
 
 impl ConsentState {

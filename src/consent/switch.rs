@@ -53,6 +53,9 @@ pub enum Note {
     /// The account still holds an ID or an opt-in. It is removed as soon as the homeserver can
     /// be reached.
     RemovalPending,
+    /// A recipient has not accepted yet to delete what it holds; see
+    /// [`OptOut::erase_recipients`](crate::OptOut::erase_recipients).
+    ErasurePending,
 }
 
 named!(Note {
@@ -66,6 +69,7 @@ named!(Note {
     Unverified => "unverified",
     SoftLogout => "soft_logout",
     RemovalPending => "removal_pending",
+    ErasurePending => "erasure_pending",
 });
 
 impl ConsentState {
@@ -99,7 +103,8 @@ impl ConsentState {
                 ClosedReason::DecisionErased => Some(Note::DecisionErased),
                 ClosedReason::PolicyNotAgreed => Some(Note::PolicyNotAgreed),
                 ClosedReason::Denied | ClosedReason::Undecided => {
-                    self.removal_pending.then_some(Note::RemovalPending)
+                    let removal = self.removal_pending.then_some(Note::RemovalPending);
+                    removal.or(self.erasures_pending.then_some(Note::ErasurePending))
                 }
                 ClosedReason::SessionEnded | ClosedReason::Unavailable | ClosedReason::Unknown => {
                     None
@@ -122,12 +127,15 @@ mod tests {
     use super::*;
     use crate::consent::state::{Consent, Prompt};
 
-    /// Returns for each gate the switch, the note, and the note while a removal is pending.
-    fn table() -> Vec<(GateState, Switch, Option<Note>, Option<Note>)> {
+    /// A gate with its switch, its note, and the notes while a removal and while an erasure is
+    /// pending.
+    type Row = (GateState, Switch, Option<Note>, [Option<Note>; 2]);
+
+    fn table() -> Vec<Row> {
         use GateState::{Closed, Holding, Open};
 
-        let same = |gate, switch, note| (gate, switch, note, note);
-        let pending = Some(Note::RemovalPending);
+        let same = |gate, switch, note| (gate, switch, note, [note; 2]);
+        let pending = [Some(Note::RemovalPending), Some(Note::ErasurePending)];
         vec![
             (Closed(ClosedReason::Denied), Switch::Off, None, pending),
             (Closed(ClosedReason::Undecided), Switch::Off, None, pending),
@@ -156,16 +164,24 @@ mod tests {
         let gates: Vec<_> = closed.chain(holding).chain([GateState::Open]).collect();
         assert_eq!(table.iter().map(|row| row.0).collect::<Vec<_>>(), gates);
 
-        for (gate, switch, note, note_while_pending) in table {
-            for decision in Consent::ALL {
-                for (confirmed, removal_pending) in
-                    [(false, false), (false, true), (true, false), (true, true)]
-                {
-                    let state =
-                        ConsentState { decision: *decision, confirmed, gate, removal_pending };
-                    let expected = if removal_pending { note_while_pending } else { note };
-                    assert_eq!((state.switch(), state.note()), (switch, expected), "{state:?}");
-                }
+        for (gate, switch, note, [while_removal, while_erasure]) in table {
+            for (decision, bits) in Consent::ALL.iter().flat_map(|it| (0..8).map(move |n| (it, n)))
+            {
+                let [confirmed, removal_pending, erasures_pending] =
+                    [1, 2, 4].map(|bit| bits & bit != 0);
+                let state = ConsentState {
+                    decision: *decision,
+                    confirmed,
+                    gate,
+                    removal_pending,
+                    erasures_pending,
+                };
+                let expected = match (removal_pending, erasures_pending) {
+                    (true, _) => while_removal,
+                    (false, true) => while_erasure,
+                    (false, false) => note,
+                };
+                assert_eq!((state.switch(), state.note()), (switch, expected), "{state:?}");
             }
         }
     }
@@ -178,6 +194,7 @@ mod tests {
                 confirmed: true,
                 gate,
                 removal_pending: false,
+                erasures_pending: false,
             };
             match state.prompt() {
                 Prompt::Ask => assert_eq!(switch, Switch::Off),

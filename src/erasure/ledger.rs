@@ -4,7 +4,7 @@
 //! |---|---|---|
 //! | – | `erase_recipients()` is called | searching |
 //! | searching | the account shows an ID that was withdrawn | searching, and one erasure waits for each recipient |
-//! | searching | the account is clean, or the user has opted in again | – ; failed, if an ID was in use and none was found |
+//! | searching | the account is clean, the user has opted in again, or it has taken too long | – ; failed, if an ID that was used was not found |
 //! | waiting | the time of its next try | in flight |
 //! | in flight | the process ends | waiting, as after a failure; failed, if that was its last try |
 //! | in flight | the recipient accepted it | done: nothing is left of it |
@@ -16,6 +16,7 @@
 //! so two withdrawals lead to two erasures, each under its own identifier.
 
 mod outputs;
+mod suspension;
 #[cfg(test)]
 mod tests;
 
@@ -30,10 +31,13 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 use uuid::Uuid;
 
+use self::suspension::LONGEST_SLEEP;
 use super::{backoff::wait_after, report::ErasureCause};
 
 /// The most erasures that wait. An app has few recipients, and a user few opt-outs a month.
 pub(super) const MOST_WAITING: usize = 64;
+/// The most IDs that are searched at once.
+const MOST_MISSING: usize = 64;
 /// The most ended erasures that are remembered for a receipt.
 pub(super) const MOST_ENDED: usize = 64;
 /// The longest wait of an erasure for the account to be clean. Until then, other devices of the
@@ -108,19 +112,39 @@ pub(crate) struct Ledger {
     done_ever: u64,
     failed_ever: BTreeMap<ErasureCause, u64>,
     last_cause: Option<ErasureCause>,
-    /// The epochs of the records of consent that lack the last withdrawal that asked for erasures,
-    /// until the record on the disk is known to have it.
-    pub(super) unrecorded: Option<Range<u64>>,
+    /// The last withdrawal that asked for erasures, until the record of consent on the disk is
+    /// known to have it.
+    pub(super) unrecorded: Option<Unrecorded>,
     pub(super) is_changed: bool,
+    /// The time from which the two clocks are compared.
+    compared_at: Option<Now>,
+}
+
+/// A withdrawal that the record of consent may lack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Unrecorded {
+    /// The epochs of the records that lack it.
+    pub(crate) epochs: Range<u64>,
+    /// Whether it removes the whole event from the account.
+    pub(crate) erases_event: bool,
 }
 
 /// A withdrawal whose IDs are still to be found on the account.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone)]
 pub(super) struct Search {
     pub(super) withdrawn_at: SystemTime,
-    /// Whether this device had an ID when the user withdrew.
-    pub(super) had_id: bool,
-    pub(super) has_found: bool,
+    /// The fingerprints of the IDs that this device had used and that were not found yet.
+    pub(super) missing: Vec<String>,
+    /// The time at which it is given up.
+    pub(super) until: Instant,
+    /// Whether its time was over when this process began, which has some more.
+    pub(super) is_overdue: bool,
+}
+
+impl fmt::Debug for Search {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Search").field("missing", &self.missing.len()).finish_non_exhaustive()
+    }
 }
 
 /// An erasure that no recipient has accepted yet.
@@ -178,6 +202,7 @@ impl Ledger {
             last_cause: None,
             unrecorded: None,
             is_changed: false,
+            compared_at: None,
         }
     }
 
@@ -197,28 +222,44 @@ impl Ledger {
 
     // Inputs: the consent machine.
 
-    /// Handles that the user has withdrawn and wants erasures. A record of consent whose epoch is
-    /// among `epochs_without` lacks this withdrawal.
-    pub(crate) fn handle_withdrawal(&mut self, epochs_without: Range<u64>, had_id: bool, now: Now) {
+    /// Handles that the user has withdrawn and wants erasures. `used` are the fingerprints of the
+    /// IDs that this device has used. The record of consent lacks `withdrawal` until it is saved.
+    pub(crate) fn handle_withdrawal(
+        &mut self,
+        withdrawal: Unrecorded,
+        used: Vec<String>,
+        now: Now,
+    ) {
         // A search that is still open is for the same removal from the account.
-        let earlier = self.search.take();
-        let (had_before, has_found) =
-            earlier.map_or((false, false), |search| (search.had_id, search.has_found));
-        let had_id = had_id || had_before;
-        self.search = Some(Search { withdrawn_at: now.wall, had_id, has_found });
-        self.set_unrecorded(Some(epochs_without));
+        let mut missing = self.search.take().map_or_else(Vec::new, |search| search.missing);
+        missing.extend(used);
+        missing.sort_unstable();
+        missing.dedup();
+        missing.truncate(MOST_MISSING);
+        let until = now.instant + self.keep_for;
+        self.search = Some(Search { withdrawn_at: now.wall, missing, until, is_overdue: false });
+        self.set_unrecorded(Some(withdrawal));
     }
 
-    /// Returns the epochs of the records of consent that lack the last withdrawal, unless the
-    /// record on the disk has it. It lacks it if the process was killed before it was saved.
-    pub(crate) fn unrecorded(&self) -> Option<&Range<u64>> {
+    /// Handles that the last withdrawal was made again, because the record of consent lacked it.
+    pub(crate) fn handle_repeated_withdrawal(&mut self, withdrawal: Unrecorded, now: Now) {
+        if self.search.is_some() {
+            self.set_unrecorded(Some(withdrawal));
+        } else {
+            // All IDs that it removed were found. It removes that which the account holds now.
+            self.handle_withdrawal(withdrawal, Vec::new(), now);
+        }
+    }
+
+    /// Returns the last withdrawal, unless the record of consent on the disk has it. It lacks it
+    /// if the process was killed before it was saved.
+    pub(crate) fn unrecorded(&self) -> Option<&Unrecorded> {
         self.unrecorded.as_ref()
     }
 
-    /// Handles that records whose epoch is among `epochs_without` lack the last withdrawal, or
-    /// that the record on the disk has it.
-    pub(crate) fn set_unrecorded(&mut self, epochs_without: Option<Range<u64>>) {
-        self.unrecorded = epochs_without;
+    /// Handles that the record of consent lacks the last withdrawal, or that it has it.
+    pub(crate) fn set_unrecorded(&mut self, withdrawal: Option<Unrecorded>) {
+        self.unrecorded = withdrawal;
         self.is_changed = true;
     }
 
@@ -226,11 +267,15 @@ impl Ledger {
         self.search.is_some()
     }
 
-    /// Handles that an ID was found that the withdrawal removes. Returns the time of the
-    /// withdrawal, unless nothing is searched.
-    pub(crate) fn handle_found(&mut self) -> Option<SystemTime> {
+    /// Handles that the ID with `fingerprint` was found, which the withdrawal removes. Returns the
+    /// time of the withdrawal, unless nothing is searched.
+    ///
+    /// It may be an ID that only other devices have used: the user has opted out and in there.
+    pub(crate) fn handle_found(&mut self, fingerprint: &str) -> Option<SystemTime> {
         let search = self.search.as_mut()?;
-        self.is_changed |= !std::mem::replace(&mut search.has_found, true);
+        let missing = search.missing.len();
+        search.missing.retain(|other| other != fingerprint);
+        self.is_changed |= search.missing.len() < missing;
         Some(search.withdrawn_at)
     }
 
@@ -285,7 +330,7 @@ impl Ledger {
         self.end_search(recipients, ErasureCause::NoIdentifier);
     }
 
-    /// Ends the search. If it has found nothing, its erasures have failed with `cause`.
+    /// Ends the search. If an ID that was used was not found, its erasures have failed with `cause`.
     pub(crate) fn end_search<'a>(
         &mut self,
         recipients: impl IntoIterator<Item = &'a Address>,
@@ -293,7 +338,7 @@ impl Ledger {
     ) {
         let Some(search) = self.search.take() else { return };
         self.is_changed = true;
-        if search.had_id && !search.has_found {
+        if !search.missing.is_empty() {
             self.fail_all(recipients, search.withdrawn_at, cause);
         }
     }
@@ -314,14 +359,21 @@ impl Ledger {
     // Inputs and outputs: the task that sends.
 
     /// Returns what to do next. `is_removing` says whether the account is still being cleaned, and
-    /// `is_known` which recipients the app has.
-    pub(crate) fn poll(
-        &mut self,
-        now: Instant,
-        is_removing: bool,
-        is_known: impl Fn(&Address) -> bool,
-    ) -> Next {
-        self.give_up_unknown(now, &is_known);
+    /// `recipients` are those of the app that support erasures.
+    pub(crate) fn poll(&mut self, now: Now, is_removing: bool, recipients: &[&Address]) -> Next {
+        self.catch_up(now);
+        match self.next(now.instant, is_removing, recipients) {
+            Next::Wait(Some(until)) => Next::Wait(Some(until.min(now.instant + LONGEST_SLEEP))),
+            next => next,
+        }
+    }
+
+    fn next(&mut self, now: Instant, is_removing: bool, recipients: &[&Address]) -> Next {
+        let is_known = |to: &Address| recipients.contains(&to);
+        if self.search.as_ref().is_some_and(|search| search.until <= now) {
+            self.end_search(recipients.iter().copied(), ErasureCause::NoIdentifier);
+        }
+        self.give_up_unknown(now, is_known);
         let due_at = |waiting: &Waiting| match is_removing && waiting.tries == 0 {
             true => waiting.next_try.max(waiting.grace_ends),
             false => waiting.next_try,
@@ -345,17 +397,17 @@ impl Ledger {
                 let (to, identifier) = (first.to.clone(), first.identifier.clone());
                 return Next::Try(Try { key: first.key, to, identifier });
             }
-            return Next::Wait(Some(
-                self.next_end(&is_known).map_or(due_at, |end| end.min(due_at)),
-            ));
+            return Next::Wait(Some(self.next_end(is_known).map_or(due_at, |end| end.min(due_at))));
         }
-        Next::Wait(self.next_end(&is_known))
+        Next::Wait(self.next_end(is_known))
     }
 
-    /// Returns when the next erasure of a recipient that the app no longer has is given up.
+    /// Returns when the search, or the next erasure of a recipient that the app no longer has, is
+    /// given up.
     fn next_end(&self, is_known: impl Fn(&Address) -> bool) -> Option<Instant> {
         let unknown = self.waiting.iter().filter(|waiting| !is_known(&waiting.to));
-        unknown.map(|waiting| waiting.until).min()
+        let search = self.search.iter().map(|search| search.until);
+        unknown.map(|waiting| waiting.until).chain(search).min()
     }
 
     fn give_up_unknown(&mut self, now: Instant, is_known: impl Fn(&Address) -> bool) {

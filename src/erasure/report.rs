@@ -70,8 +70,9 @@ pub enum ErasureCause {
     Misconfigured,
     /// The app no longer has a recipient of this label with an erasure.
     NoEndpoint,
-    /// This device had an analytics ID, and the account no longer holds it: another device or
-    /// client has removed it.
+    /// This device has used an analytics ID that the account no longer holds: another device or
+    /// client has removed it, or the account could not be read in time. If the account held another
+    /// ID, that one has a request of its own.
     NoIdentifier,
     /// The app's [`Erasure`](crate::Erasure) panicked, or its backend in
     /// [`Backend::stored_identifier`](crate::Backend::stored_identifier).

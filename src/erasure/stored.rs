@@ -1,9 +1,6 @@
 //! The ledger as it is kept in a file, between two processes whose clocks may differ.
 
-use std::{
-    ops::Range,
-    time::{Duration, SystemTime},
-};
+use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Deserializer, Serialize};
 use uuid::Uuid;
@@ -11,7 +8,8 @@ use uuid::Uuid;
 use super::{
     backoff::LONGEST_REQUESTED_WAIT,
     ledger::{
-        Address, Ended, LONGEST_GRACE, Ledger, MOST_ENDED, MOST_WAITING, Now, Search, Waiting,
+        Address, Ended, LONGEST_GRACE, Ledger, MOST_ENDED, MOST_WAITING, Now, Search, Unrecorded,
+        Waiting,
     },
     report::ErasureCause,
 };
@@ -23,7 +21,7 @@ struct StoredLedger {
     waiting: Vec<StoredWaiting>,
     failed: Vec<StoredEnded>,
     #[serde(default)]
-    unrecorded: Option<Range<u64>>,
+    unrecorded: Option<Unrecorded>,
 }
 
 /// Milliseconds since 1970.
@@ -32,8 +30,8 @@ type Millis = i64;
 #[derive(Serialize, Deserialize)]
 struct StoredSearch {
     withdrawn_at: Millis,
-    had_id: bool,
-    has_found: bool,
+    missing: Vec<String>,
+    is_overdue: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -75,8 +73,8 @@ impl Ledger {
         let stored = StoredLedger {
             search: self.search.as_ref().map(|search| StoredSearch {
                 withdrawn_at: millis(search.withdrawn_at),
-                had_id: search.had_id,
-                has_found: search.has_found,
+                missing: search.missing.clone(),
+                is_overdue: search.is_overdue,
             }),
             waiting: self.waiting.iter().map(|waiting| store(waiting, now)).collect(),
             failed: self
@@ -98,12 +96,8 @@ impl Ledger {
     #[cfg(feature = "sqlite")]
     pub(crate) fn restore(&mut self, bytes: &[u8], now: Now) -> Option<()> {
         let stored: StoredLedger = serde_json::from_slice(bytes).ok()?;
-        self.search = stored.search.map(|search| Search {
-            withdrawn_at: time(search.withdrawn_at).min(now.wall),
-            had_id: search.had_id,
-            has_found: search.has_found,
-        });
         let keep_for = self.keep_for();
+        self.search = stored.search.map(|search| load_search(search, keep_for, now));
         for ended in stored.failed.into_iter().take(MOST_ENDED) {
             let StoredEnded { recipient, withdrawn_at, tries, cause } = ended;
             let cause = cause.or(Some(ErasureCause::Lost));
@@ -141,18 +135,36 @@ fn store(waiting: &Waiting, now: Now) -> StoredWaiting {
     }
 }
 
+/// Returns the search as of `now`. One whose time is over goes on for a while, once: the account
+/// may never have been read.
+fn load_search(stored: StoredSearch, keep_for: Duration, now: Now) -> Search {
+    let left = keep_for.saturating_sub(age(stored.withdrawn_at, now));
+    let is_over = left.is_zero();
+    Search {
+        withdrawn_at: time(stored.withdrawn_at).min(now.wall),
+        missing: stored.missing,
+        until: now.instant + if is_over && !stored.is_overdue { LONGEST_GRACE } else { left },
+        is_overdue: is_over || stored.is_overdue,
+    }
+}
+
+/// Returns how long ago the user withdrew at `withdrawn_at`; zero, if that is in the future.
+fn age(withdrawn_at: Millis, now: Now) -> Duration {
+    Duration::from_millis(millis(now.wall).saturating_sub(withdrawn_at).max(0) as u64)
+}
+
 /// Returns the erasure as of `now`. A wall clock that was set back makes it new, once, and one
 /// that jumped ahead leaves it one try.
 fn load(stored: StoredWaiting, keep_for: Duration, now: Now) -> Waiting {
-    let wall = millis(now.wall);
-    let age = Duration::from_millis(wall.saturating_sub(stored.withdrawn_at).max(0) as u64);
-    let wait = Duration::from_millis(stored.next_try.saturating_sub(wall).max(0) as u64);
+    let age = age(stored.withdrawn_at, now);
+    let wait = stored.next_try.saturating_sub(millis(now.wall)).max(0) as u64;
+    let wait = Duration::from_millis(wait);
     Waiting {
         key: Uuid::from_u128(stored.key),
         to: stored.to,
         identifier: stored.identifier,
         withdrawn_at: time(stored.withdrawn_at).min(now.wall),
-        grace_ends: now.instant + LONGEST_GRACE,
+        grace_ends: now.instant + LONGEST_GRACE.saturating_sub(age),
         until: now.instant + keep_for.saturating_sub(age),
         tries: stored.tries,
         next_try: now.instant + wait.min(LONGEST_REQUESTED_WAIT),

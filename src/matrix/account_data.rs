@@ -175,6 +175,17 @@ impl AccountData {
         self.request_timeout
     }
 
+    /// Returns one whose time limit is `passed` shorter.
+    ///
+    /// # Errors
+    ///
+    /// [`AccountDataError::Timeout`] if no time is left.
+    pub(crate) fn less(mut self, passed: Duration) -> Result<Self, AccountDataError> {
+        self.request_timeout =
+            self.request_timeout.checked_sub(passed).ok_or(AccountDataError::Timeout)?;
+        Ok(self)
+    }
+
     /// Waits until the previous request has ended.
     pub(crate) async fn acquire(&self) -> Result<RequestPermit, AccountDataError> {
         timeout(self.request_timeout, self.request_lock.clone().lock_owned())

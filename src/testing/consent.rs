@@ -3,7 +3,8 @@
 use crate::consent::state::{Consent, ConsentState, GateState};
 
 /// Creates a state for tests of a settings page, without a homeserver. The state is
-/// confirmed and has no pending removal; both fields can be changed afterwards.
+/// confirmed, and neither a removal nor an erasure is pending; these fields can be changed
+/// afterwards.
 ///
 /// The function does not reject impossible states, such as a denied decision with an open
 /// gate.
@@ -18,5 +19,11 @@ use crate::consent::state::{Consent, ConsentState, GateState};
 /// ```
 #[must_use]
 pub fn consent_state(decision: Consent, gate: GateState) -> ConsentState {
-    ConsentState { decision, confirmed: true, gate, removal_pending: false }
+    ConsentState {
+        decision,
+        confirmed: true,
+        gate,
+        removal_pending: false,
+        erasures_pending: false,
+    }
 }

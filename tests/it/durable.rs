@@ -138,6 +138,7 @@ fn every_test_named_in_the_documentation_exists() {
         ("wiped", include_str!("durable/wiped.rs")),
         ("erasure::durable", include_str!("erasure/durable.rs")),
         ("erasure::kill", include_str!("erasure/kill.rs")),
+        ("erasure::unrecorded", include_str!("erasure/unrecorded.rs")),
         ("disk::tests", include_str!("../../src/sink/queue/sqlite/disk/tests.rs")),
         ("tests::hanging", include_str!("../../src/sink/queue/sqlite/tests.rs")),
     ];

@@ -11,10 +11,10 @@ mod unrecorded;
 
 use std::time::Duration;
 
-use futures_util::poll;
+use futures_util::{StreamExt as _, poll};
 use matrix_analytics::{
     Analytics, AnalyticsBuilder, Backend, Batch, DeliveryError, ErasureCause, ErasureReceipt,
-    ErasureState, ErasureStorage, Identity, Limits, Recipient,
+    ErasureState, ErasureStorage, Identity, Limits, Note, Recipient,
     testing::{AccountDataMethod, Fault, RecordingBackend},
 };
 
@@ -126,6 +126,23 @@ async fn polled_once_and_dropped_it_still_erases() {
     eventually(erasing.endpoint.wait_for(1)).await;
     until_settled(&analytics).await;
     assert_eq!(erasing.endpoint.erased(), [FOREIGN_ID]);
+}
+
+#[tokio::test]
+async fn the_state_shows_an_erasure_until_it_is_accepted() {
+    let erasing = Erasing::new().await;
+    let analytics = erasing.start().await;
+    assert!(!analytics.state().erasures_pending);
+    erasing.endpoint.react(Reaction::Page);
+    erasing.erase(&analytics).await;
+    let mut states = analytics.state_stream();
+    let state = eventually(states.next()).await.unwrap();
+    assert_eq!((state.erasures_pending, state.note()), (true, Some(Note::ErasurePending)));
+    erasing.endpoint.react(Reaction::Accept);
+    tokio::time::advance(Duration::from_secs(60)).await;
+    let state = eventually(states.next()).await.unwrap();
+    assert_eq!((state.erasures_pending, state.note()), (false, None));
+    assert_eq!(analytics.state(), state);
 }
 
 #[tokio::test]
@@ -326,6 +343,18 @@ async fn an_unreachable_homeserver_delays_it_by_ten_minutes_only() {
     eventually(analytics.end_session()).await;
     assert!(!analytics.state().removal_pending);
     tokio::time::advance(HALF_A_DAY).await;
+    assert_eq!(erasing.endpoint.erased(), [FOREIGN_ID]);
+}
+
+#[tokio::test]
+async fn a_session_that_is_lost_does_not_delay_it() {
+    let erasing = Erasing::new().await;
+    let analytics = erasing.start().await;
+    erasing.world.server.fail_all(Fault::UnknownToken);
+    erasing.erase(&analytics).await;
+    assert!(analytics.state().removal_pending);
+    eventually(erasing.endpoint.wait_for(1)).await;
+    until_settled(&analytics).await;
     assert_eq!(erasing.endpoint.erased(), [FOREIGN_ID]);
 }
 

@@ -40,6 +40,7 @@ fn a_state_is_an_object() {
             "confirmed": true,
             "gate": {"closed": "device_veto"},
             "removal_pending": false,
+            "erasures_pending": false,
         }),
     );
     state.gate = GateState::Holding(HoldReason::SoftLogout);

@@ -8,6 +8,7 @@ use crate::{
 };
 
 impl Machine {
+    /// Returns the state, in which no erasure is pending: the machine knows none.
     pub(crate) fn state(&self) -> ConsentState {
         ConsentState {
             decision: self.decision(),
@@ -21,6 +22,16 @@ impl Machine {
             },
             gate: self.gate(),
             removal_pending: self.record.removal.is_some() && !self.opt_in.settling,
+            erasures_pending: false,
+        }
+    }
+
+    /// Returns the decision that the user has made, as far as that is known. A record that cannot be
+    /// read denies, but that is not a decision of the user.
+    pub(crate) fn known_decision(&self) -> Consent {
+        match self.decision() {
+            Consent::Denied if self.record.is_unreadable() => Consent::Undecided,
+            decision => decision,
         }
     }
 

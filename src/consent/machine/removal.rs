@@ -127,15 +127,21 @@ impl Machine {
     /// Returns whether the account is being cleaned, or will be as soon as it can be reached.
     pub(crate) fn is_removing(&self) -> bool {
         self.state().removal_pending
-            && !matches!(self.session, Session::Ended | Session::Unavailable)
+            && !matches!(self.session, Session::Ended | Session::Lost | Session::Unavailable)
     }
 
-    /// Returns whether this device has used an ID since the last withdrawal that asked for
-    /// erasures. Call it before [`handle_opt_out`](Self::handle_opt_out), if that asks for them.
+    /// Takes the fingerprints of the IDs that this device has used since the last withdrawal that
+    /// asked for erasures. Call it with [`handle_opt_out`](Self::handle_opt_out), if that asks for
+    /// them.
     ///
     /// An ID that another device has withdrawn since counts: recipients have its events.
-    pub(crate) fn take_used_id(&mut self) -> bool {
-        self.record.take_used_id()
+    pub(crate) fn take_used(&mut self) -> Vec<String> {
+        self.record.take_used()
+    }
+
+    /// Returns a text by which this device recognises `id`, as long as it has its record.
+    pub(crate) fn fingerprint(&self, id: &AnalyticsId) -> String {
+        self.record.fingerprint(id)
     }
 
     /// Returns whether the opt-in that holds may be one of this device, even if its call has
@@ -150,13 +156,27 @@ impl Machine {
         self.disk.stored.epoch..self.record.epoch
     }
 
+    /// Returns the removal from the account that is pending.
+    pub(crate) fn removal(&self) -> Option<Removal> {
+        self.record.removal
+    }
+
     /// Returns whether the record lacks a withdrawal for which there is other evidence.
-    /// `epochs_without` are the epochs of the records that lack it.
+    /// `epochs_without` are the epochs of the records that lack it. So does one of a later epoch
+    /// that began without a withdrawal: another process has begun it. A record of an earlier epoch
+    /// is a new one.
     ///
     /// The decision says nothing about it: an opt-in whose ID settles is not in the record yet.
     #[cfg(feature = "sqlite")]
     pub(crate) fn lacks_withdrawal(&self, epochs_without: &Range<u64>) -> bool {
-        epochs_without.contains(&self.record.epoch) || self.record.is_unreadable()
+        let is_older = self.record.epoch < epochs_without.start;
+        !is_older && !self.record.has_withdrawal(epochs_without.end) || self.is_unreadable()
+    }
+
+    /// Returns whether the record replaces one that could not be read.
+    #[cfg(feature = "sqlite")]
+    pub(crate) fn is_unreadable(&self) -> bool {
+        self.record.is_unreadable()
     }
 
     /// Returns whether the record on the disk has the withdrawal that began the epoch

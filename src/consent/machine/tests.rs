@@ -348,6 +348,20 @@ async fn a_removal_saves_the_id_that_it_finds_as_retired_before_it_writes() {
 }
 
 #[tokio::test]
+async fn an_opt_in_during_a_removal_retires_the_id_that_it_replaces() {
+    let mut machine = TestMachine::new();
+    machine.opt_out(Removal::Id);
+    machine.fail_read(UNANSWERED);
+    // The removal has not found the ID that the user withdrew: the opt-in does.
+    machine.opt_in();
+    machine.read(&opted_in("a"));
+    assert_eq!(machine.inner.withdrawn_id(), Some(&id("a")));
+    assert_ne!(machine.write(), Change::OptIn(id("a"), None));
+    machine.next();
+    assert!(machine.inner.disk.stored.is_retired(&id("a")));
+}
+
+#[tokio::test]
 async fn an_opt_in_saves_its_id_before_it_writes() {
     let mut machine = TestMachine::seeing(&Observed::UNSET);
     machine.opt_in();

@@ -13,6 +13,8 @@ use crate::{analytics_id::AnalyticsId, consent::hex::hex};
 pub(super) const MAX_RETIRED: usize = 64;
 /// The number of offered IDs to remember. A withdrawal can retire no more than that.
 pub(super) const MAX_OFFERED: usize = MAX_RETIRED;
+/// The number of used IDs to remember.
+pub(super) const MAX_USED: usize = MAX_RETIRED;
 
 /// A salted digest of an analytics ID.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -29,8 +31,10 @@ impl std::fmt::Debug for IdDigest {
 impl Record {
     /// Makes `id` the current one. The next withdrawal retires both it and its predecessor.
     pub(crate) fn remember_id(&mut self, id: &AnalyticsId) {
-        self.used_id = true;
         let digest = self.digest(id);
+        if self.used.len() < MAX_USED {
+            self.used.insert(digest.clone());
+        }
         if self.current.as_ref() != Some(&digest) {
             self.forget_id();
             self.current = Some(digest);
@@ -99,10 +103,14 @@ impl Record {
         self.current.as_ref().is_some_and(|current| self.offered.contains(current))
     }
 
-    /// Returns whether this device has used an ID since the last call.
-    pub(crate) fn take_used_id(&mut self) -> bool {
-        // A record of an earlier version has the current ID only.
-        std::mem::take(&mut self.used_id) || self.current.is_some()
+    /// Takes the fingerprints of the IDs that this device has used since the last call.
+    pub(crate) fn take_used(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.used).into_iter().map(|IdDigest(digest)| digest).collect()
+    }
+
+    /// Returns a text by which this device recognises `id`.
+    pub(crate) fn fingerprint(&self, id: &AnalyticsId) -> String {
+        self.digest(id).0
     }
 
     pub(super) fn digest(&self, id: &AnalyticsId) -> IdDigest {
@@ -130,6 +138,7 @@ impl Record {
         self.current.is_some()
             || !self.retired.is_empty()
             || !self.offered.is_empty()
+            || !self.used.is_empty()
             || self.agreed.is_some()
     }
 }

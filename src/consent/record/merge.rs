@@ -1,8 +1,8 @@
 //! The merge of this process's record with one that another process has stored.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
-use super::{Agreed, IdDigest, MAX_OFFERED, MAX_RETIRED, Record};
+use super::{Agreed, IdDigest, MAX_OFFERED, MAX_RETIRED, MAX_USED, Record};
 use crate::consent::state::Consent;
 
 impl Record {
@@ -24,6 +24,7 @@ impl Record {
     ///   withdrawal on either side forgets them.
     /// - Retired and offered IDs are those of both sides. If there are too many, the oldest are
     ///   dropped. A withdrawal on either side retires the offered IDs of both.
+    /// - The used IDs are those of both sides, without those that either side has taken.
     /// - The epoch is the greater one, plus one if both sides raised it or changed the ID, so that
     ///   no event captured by one process is sent under the ID of the other.
     /// - The record is unreadable if either side has become so. It is trusted again if either side
@@ -95,7 +96,7 @@ impl Record {
             current,
             retired,
             offered,
-            used_id: merge_flag(base.used_id, mine.used_id, theirs.used_id),
+            used: merge_used(base, mine, theirs),
             agreed,
             unreadable: merge_flag(base.unreadable, mine.unreadable, theirs.unreadable),
         };
@@ -201,6 +202,16 @@ fn merge_removal(base: &Record, mine: &Record, theirs: &Record) -> Option<super:
 
 fn merge_flag(base: bool, mine: bool, theirs: bool) -> bool {
     if base { mine && theirs } else { mine || theirs }
+}
+
+/// Returns the used IDs of both sides, except for those that either side has taken since `base`.
+fn merge_used(base: &Record, mine: &Record, theirs: &Record) -> BTreeSet<IdDigest> {
+    let is_taken = |digest: &&IdDigest| {
+        base.used.contains(*digest)
+            && !(mine.used.contains(*digest) && theirs.used.contains(*digest))
+    };
+    let both = mine.used.union(&theirs.used);
+    both.filter(|digest| !is_taken(digest)).take(MAX_USED).cloned().collect()
 }
 
 /// Returns the union of a list of both sides, oldest first, without the oldest entries if it has

@@ -17,8 +17,12 @@ impl Ledger {
 
     /// Returns the number of erasures that wait, and of withdrawals whose ID is not known yet.
     pub(crate) fn pending(&self) -> usize {
-        let is_open = |search: &&Search| search.had_id && !search.has_found;
-        self.waiting.len() + usize::from(self.search.as_ref().filter(is_open).is_some())
+        self.waiting.len() + usize::from(self.open_search().is_some())
+    }
+
+    /// Returns the search, if it has yet to find an ID that was used.
+    fn open_search(&self) -> Option<&Search> {
+        self.search.as_ref().filter(|search| !search.missing.is_empty())
     }
 
     /// Returns what a receipt says: the erasures that wait, in `kept_in`, those done since there
@@ -54,9 +58,7 @@ impl Ledger {
         report.extend(self.waiting.iter().map(|waiting| {
             pending(&waiting.to.label, waiting.withdrawn_at, waiting.cause, waiting.tries)
         }));
-        if let Some(search) =
-            self.search.as_ref().filter(|search| search.had_id && !search.has_found)
-        {
+        if let Some(search) = self.open_search() {
             let recipients = recipients.into_iter();
             report.extend(recipients.map(|to| pending(&to.label, search.withdrawn_at, None, 0)));
         }

@@ -1,3 +1,6 @@
+#[cfg(feature = "sqlite")]
+mod restarts;
+
 use super::*;
 use crate::erasure::report::{ErasureReceipt, ErasureState, ErasureStorage};
 
@@ -15,6 +18,15 @@ struct Process {
 
 fn address(label: &str) -> Address {
     Address { id: format!("id of {label}"), label: label.to_owned() }
+}
+
+fn fingerprint(id: &str) -> String {
+    format!("fingerprint of {id}")
+}
+
+/// Returns a withdrawal that only the record of `epoch` lacks.
+fn unrecorded(epoch: u64) -> Unrecorded {
+    Unrecorded { epochs: epoch..epoch + 1, erases_event: true }
 }
 
 impl Process {
@@ -35,12 +47,18 @@ impl Process {
     }
 
     fn withdraw(&mut self) {
-        self.ledger.handle_withdrawal(1..2, true, self.now);
+        self.withdraw_used(&["one"]);
+    }
+
+    /// Withdraws after this device has used `ids`.
+    fn withdraw_used(&mut self, ids: &[&str]) {
+        let fingerprints = ids.iter().map(|id| fingerprint(id)).collect();
+        self.ledger.handle_withdrawal(unrecorded(1), fingerprints, self.now);
     }
 
     /// Finds an ID that both recipients know as it is.
     fn find(&mut self, id: &str) {
-        let Some(withdrawn_at) = self.ledger.handle_found() else { return };
+        let Some(withdrawn_at) = self.ledger.handle_found(&fingerprint(id)) else { return };
         let found: Vec<_> = self.known.iter().map(|to| (to.clone(), id.to_owned())).collect();
         self.ledger.handle_identifiers(found, withdrawn_at, self.now, || {
             self.keys += 1;
@@ -56,14 +74,14 @@ impl Process {
 
     /// Withdraws the ID `id`, whose account is clean at once.
     fn erase(&mut self, id: &str) {
-        self.withdraw();
+        self.withdraw_used(&[id]);
         self.find(id);
         self.clean();
     }
 
     fn poll(&mut self) -> Next {
-        let known = self.known.clone();
-        self.ledger.poll(self.now.instant, self.is_removing, |to| known.contains(to))
+        let known: Vec<_> = self.known.iter().collect();
+        self.ledger.poll(self.now, self.is_removing, &known)
     }
 
     fn expect_try(&mut self) -> Try {
@@ -77,7 +95,8 @@ impl Process {
 
     /// Returns how long the ledger waits, or `None` if it waits for an input only.
     fn expect_wait(&mut self) -> Option<Duration> {
-        match self.poll() {
+        let known: Vec<_> = self.known.iter().collect();
+        match self.ledger.next(self.now.instant, self.is_removing, &known) {
             Next::Try(wanted) => panic!("{wanted:?}"),
             Next::Wait(until) => until.map(|until| until - self.now.instant),
         }
@@ -143,7 +162,7 @@ fn nothing_is_sent_before_an_id_is_found_and_without_a_withdrawal_none_is() {
     process.clean();
     assert_eq!(process.expect_wait(), None);
     process.withdraw();
-    assert_eq!(process.expect_wait(), None);
+    assert_eq!(process.expect_wait(), Some(KEEP_FOR));
     assert_eq!(process.ledger.pending(), 1);
     process.find("one");
     assert_eq!(process.try_all(Ok(())).len(), 2);
@@ -173,7 +192,7 @@ fn an_erasure_waits_for_the_account_to_be_clean_but_not_for_long() {
 fn an_account_without_its_id_is_a_failure_only_if_this_device_had_one() {
     for had_id in [true, false] {
         let mut process = Process::new();
-        process.ledger.handle_withdrawal(1..2, had_id, process.now);
+        process.withdraw_used(if had_id { &["one"] } else { &[] });
         process.clean();
         let failed =
             |to: &str| (to.to_owned(), ErasureState::Failed, Some(ErasureCause::NoIdentifier), 0);
@@ -182,6 +201,41 @@ fn an_account_without_its_id_is_a_failure_only_if_this_device_had_one() {
         // Each failure is reported once.
         assert_eq!(process.report(), []);
     }
+}
+
+#[test]
+fn each_id_that_was_used_and_not_found_is_a_failure_whatever_else_was_found() {
+    let mut process = Process::new();
+    process.known.truncate(1);
+    process.withdraw_used(&["one", "two"]);
+    process.withdraw_used(&["three"]);
+    assert!(!format!("{:?}", process.ledger).contains("fingerprint"));
+    process.find("of another device");
+    process.find("two");
+    assert_eq!(process.ledger.pending(), 3);
+    process.find("one");
+    process.clean();
+    let done = |of: &(String, ErasureState, Option<ErasureCause>, u32)| of.1 == ErasureState::Done;
+    assert_eq!(process.try_all(Ok(())).len(), 3);
+    let report = process.report();
+    let failed = ("a".to_owned(), ErasureState::Failed, Some(ErasureCause::NoIdentifier), 0);
+    assert!(report.contains(&failed), "{report:?}");
+    assert_eq!((report.len(), report.iter().filter(|of| done(of)).count()), (4, 3));
+}
+
+#[test]
+fn an_id_that_is_not_found_in_time_is_a_failure() {
+    let mut process = Process::new();
+    process.known.truncate(1);
+    process.is_removing = true;
+    process.withdraw();
+    process.pass(KEEP_FOR - DAY);
+    assert_eq!(process.expect_wait(), Some(DAY));
+    process.pass(DAY);
+    assert_eq!(process.expect_wait(), None);
+    let cause = Some(ErasureCause::NoIdentifier);
+    assert_eq!(process.report(), [("a".to_owned(), ErasureState::Failed, cause, 0)]);
+    assert!(!process.ledger.is_searching());
 }
 
 #[test]
@@ -223,6 +277,36 @@ fn a_wait_that_the_recipient_asks_for_is_obeyed() {
     let answer = Err((ErasureCause::Throttled, Some(hour)));
     process.ledger.handle_answer(key, answer, process.now.instant, 0.0);
     assert_eq!(process.expect_wait(), Some(hour));
+}
+
+#[test]
+fn the_time_in_which_the_device_was_suspended_shortens_each_wait() {
+    let mut process = Process::new();
+    process.known.truncate(1);
+    process.erase("one");
+    process.withdraw_used(&["two"]);
+    let key = process.expect_try().key;
+    let answer = Err((ErasureCause::Throttled, Some(DAY)));
+    process.ledger.handle_answer(key, answer, process.now.instant, 0.0);
+    // The clocks are compared each hour, whatever the wait.
+    let hour = Duration::from_secs(3600);
+    assert_eq!(process.poll(), Next::Wait(Some(process.now.instant + hour)));
+    process.pass(hour);
+    process.now.wall += Duration::from_secs(299);
+    assert_eq!(process.poll(), Next::Wait(Some(process.now.instant + hour)));
+    process.now.wall += DAY - hour;
+    process.now.instant += Duration::from_secs(1);
+    assert_eq!(process.expect_try().key, key);
+    let left = KEEP_FOR - DAY - Duration::from_secs(299);
+    assert_eq!(process.ledger.waiting[0].until, process.now.instant + left);
+    assert_eq!(process.ledger.search.as_ref().unwrap().until, process.now.instant + left);
+    // A clock that was set back lengthens nothing, and the next suspension counts.
+    process.now.wall -= 2 * DAY;
+    process.poll();
+    assert_eq!(process.ledger.waiting[0].until, process.now.instant + left);
+    process.now.wall += DAY;
+    process.poll();
+    assert_eq!(process.ledger.waiting[0].until, process.now.instant + left - DAY);
 }
 
 #[test]
@@ -336,158 +420,4 @@ fn a_change_is_one_that_the_file_has_to_hold() {
     process.try_all(Ok(()));
     assert!(process.ledger.take_changed());
     assert_eq!(process.ledger.to_bytes(process.now), None);
-}
-
-#[cfg(feature = "sqlite")]
-mod restarts {
-    use super::*;
-
-    #[test]
-    fn another_process_continues_with_the_same_keys_tries_and_waits() {
-        let mut process = Process::new();
-        process.erase("one");
-        let first = process.expect_try();
-        // It was in flight when the process ended, which counts as a failure.
-        let mut process = process.restart(Duration::from_secs(5));
-        let second = process.expect_try();
-        assert_eq!(second.to, address("b"));
-        process.answer(second.key, Err(ErasureCause::Unreachable));
-        assert_eq!(process.expect_wait(), Some(Duration::from_secs(55)));
-        process.pass(Duration::from_secs(55));
-        assert_eq!(process.expect_try(), first);
-        process.answer(first.key, Err(ErasureCause::Unreachable));
-        let mut process = process.restart(Duration::from_secs(20));
-        assert_eq!(process.try_all(Ok(())), pairs([("b", "one")]));
-        assert_eq!(process.expect_wait(), Some(Duration::from_secs(160)));
-        let cause = Some(ErasureCause::Unreachable);
-        assert!(process.report().contains(&("a".to_owned(), ErasureState::Pending, cause, 2)));
-        process.pass(Duration::from_secs(160));
-        assert_eq!(process.expect_try().key, first.key);
-    }
-
-    #[test]
-    fn a_search_goes_on_in_the_next_process() {
-        let mut process = Process::new();
-        process.withdraw();
-        let mut process = process.restart(DAY);
-        process.is_removing = true;
-        process.find("one");
-        assert_eq!(process.ledger.pending(), 2);
-        let mut process = process.restart(DAY);
-        // An ID was found, so that a clean account is no failure.
-        // The next process waits for a clean account as well.
-        assert_eq!(process.expect_wait(), Some(LONGEST_GRACE));
-        process.clean();
-        process.is_removing = false;
-        assert_eq!(process.try_all(Ok(())).len(), 2);
-        assert!(process.ledger.is_empty());
-    }
-
-    #[test]
-    fn an_erasure_whose_time_is_over_at_the_start_is_tried_once_more() {
-        let mut process = Process::new();
-        process.known.truncate(1);
-        process.erase("one");
-        let mut process = process.restart(400 * DAY);
-        assert_eq!(process.try_all(Err(ErasureCause::Misconfigured)), pairs([("a", "one")]));
-        assert_eq!(process.expect_wait(), None);
-        // The failure is kept until a receipt reports it.
-        let mut process = process.restart(DAY);
-        let cause = Some(ErasureCause::Misconfigured);
-        assert_eq!(process.ledger.stats().failed, [(ErasureCause::Misconfigured, 1)].into());
-        assert_eq!(process.report(), [("a".to_owned(), ErasureState::Failed, cause, 1)]);
-        assert!(process.restart(DAY).ledger.is_empty());
-    }
-
-    #[test]
-    fn a_process_that_ends_in_its_last_try_gives_the_erasure_up() {
-        for is_last in [false, true] {
-            let mut process = Process::new();
-            process.known.truncate(1);
-            process.erase("one");
-            process.pass(if is_last { KEEP_FOR } else { KEEP_FOR - DAY });
-            process.expect_try();
-            let mut process = process.restart(2 * DAY);
-            let cause = Some(ErasureCause::Unreachable);
-            let given_up = ("a".to_owned(), ErasureState::Failed, cause, 1);
-            assert_eq!(process.report().contains(&given_up), is_last);
-            assert_eq!(process.try_all(Ok(())).len(), usize::from(!is_last));
-        }
-    }
-
-    #[test]
-    fn a_wait_of_a_day_that_the_recipient_asks_for_outlives_the_process() {
-        let mut process = Process::new();
-        process.known.truncate(1);
-        process.erase("one");
-        let key = process.expect_try().key;
-        let answer = Err((ErasureCause::Throttled, Some(DAY)));
-        process.ledger.handle_answer(key, answer, process.now.instant, 0.0);
-        assert_eq!(process.restart(DAY / 4).expect_wait(), Some(DAY * 3 / 4));
-    }
-
-    #[test]
-    fn a_cause_of_a_newer_version_loses_no_request() {
-        let mut process = Process::new();
-        process.erase("one");
-        process.try_all(Err(ErasureCause::Unreachable));
-        let bytes = process.ledger.to_bytes(process.now).unwrap();
-        let newer = String::from_utf8(bytes).unwrap().replace("unreachable", "unheard_of");
-        process.ledger = Ledger::new(KEEP_FOR);
-        process.ledger.restore(newer.as_bytes(), process.now).unwrap();
-        process.pass(DAY);
-        assert_eq!(process.try_all(Ok(())).len(), 2);
-    }
-
-    #[test]
-    fn a_withdrawal_in_the_future_is_as_of_now_so_that_it_ends() {
-        let mut process = Process::new();
-        process.known.truncate(1);
-        process.erase("one");
-        process.now.wall -= 365 * DAY;
-        let process = process.restart(DAY);
-        assert_eq!(process.ledger.waiting[0].withdrawn_at, process.now.wall);
-        let process = process.restart(DAY);
-        let left = process.ledger.waiting[0].until - process.now.instant;
-        assert_eq!(left, KEEP_FOR - DAY);
-    }
-
-    #[test]
-    fn a_wall_clock_that_was_set_back_makes_an_erasure_new_and_delays_it_by_a_day_at_most() {
-        let mut process = Process::new();
-        process.known.truncate(1);
-        process.erase("one");
-        process.try_all(Err(ErasureCause::Unreachable));
-        let bytes = process.ledger.to_bytes(process.now).unwrap();
-        process.now.wall -= 365 * DAY;
-        process.ledger = Ledger::new(KEEP_FOR);
-        process.ledger.restore(&bytes, process.now).unwrap();
-        assert_eq!(process.expect_wait(), Some(DAY));
-        assert_eq!(process.ledger.waiting[0].until, process.now.instant + KEEP_FOR);
-    }
-
-    #[test]
-    fn a_withdrawal_is_in_the_file_until_the_record_has_it() {
-        let mut process = Process::new();
-        process.withdraw();
-        let mut process = process.restart(DAY);
-        assert_eq!(process.ledger.unrecorded(), Some(&(1..2)));
-        // Even if nothing waits any more.
-        process.find("one");
-        process.ledger.handle_clean_account(&process.known);
-        process.try_all(Ok(()));
-        let mut process = process.restart(DAY);
-        assert_eq!(process.ledger.unrecorded(), Some(&(1..2)));
-        process.ledger.set_unrecorded(None);
-        assert!(process.ledger.is_empty() && process.ledger.take_changed());
-    }
-
-    #[test]
-    fn bytes_that_are_no_ledger_restore_nothing() {
-        let mut process = Process::new();
-        for bytes in [&b""[..], b"{}", b"[]", b"\xff"] {
-            assert!(process.ledger.restore(bytes, process.now).is_none());
-            assert!(process.ledger.is_empty());
-        }
-    }
 }

@@ -9,7 +9,8 @@ use crate::backend::BoxError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QueueError {
-    /// The file is open in another process, or in another [`Analytics`](crate::Analytics).
+    /// The file is open in another process, or in another [`Analytics`](crate::Analytics), or was
+    /// since this one shut down.
     #[error("the queue file is in use")]
     InUse,
     /// One of the queue's paths leads to a link, a file with several names, or something

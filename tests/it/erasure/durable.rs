@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::*;
-use crate::support::ALICE;
+use crate::support::{ALICE, log::Log};
 
 const PASSPHRASE: &str = "correct horse battery staple";
 
@@ -261,6 +261,25 @@ async fn the_record_of_a_dropped_handle_waits_for_the_file() {
 }
 
 #[tokio::test]
+async fn a_handle_that_is_dropped_says_that_no_file_has_the_erasures() {
+    let on_disk = OnDisk::new().await;
+    let disk = HangingDisk::new();
+    let queue = on_disk.queue().on_disk(&disk);
+    let analytics = on_disk.erasing.builder().queue(queue).build().await.unwrap();
+    analytics.confirmed().await;
+    disk.hang();
+    let mut opt_out = analytics.opt_out().erase_recipients().into_future();
+    assert!(poll!(&mut opt_out).is_pending());
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt().with_writer(log.clone()).finish();
+    let logging = tracing::subscriber::set_default(subscriber);
+    drop((opt_out, analytics));
+    drop(logging);
+    assert!(log.text().contains("erasure requests"), "{}", log.text());
+    disk.heal();
+}
+
+#[tokio::test]
 async fn another_withdrawal_wipes_events_and_not_the_erasures() {
     let on_disk = OnDisk::new().await;
     let analytics = on_disk.start().await;
@@ -271,6 +290,34 @@ async fn another_withdrawal_wipes_events_and_not_the_erasures() {
     eventually(analytics.end_session()).await;
     on_disk.end(analytics).await;
     assert_eq!(on_disk.rows(), 1);
+}
+
+#[tokio::test]
+async fn an_opt_in_that_waits_for_the_file_is_not_written_late() {
+    // Less than the wait for a disk that hangs.
+    let limit = Duration::from_secs(3);
+    let (erasing, directory, disk) =
+        (Erasing::new().await, TempDir::new().unwrap(), HangingDisk::new());
+    let queue = SqliteQueue::new(directory.path().join("queue")).passphrase(PASSPHRASE);
+    let builder = erasing.builder().queue(queue.on_disk(&disk)).request_timeout(limit);
+    let analytics = builder.build().await.unwrap();
+    analytics.confirmed().await;
+    disk.hang();
+    let mut opt_out = analytics.opt_out().erase_recipients().into_future();
+    assert!(poll!(&mut opt_out).is_pending());
+    let mut opt_in = analytics.opt_in().into_future();
+    let mut steps = 0;
+    while poll!(&mut opt_in).is_pending() {
+        steps += 1;
+        assert!(steps < 100_000, "the opt-in ends");
+        if steps % 1_000 == 0 {
+            tokio::time::advance(Duration::from_millis(500)).await;
+        }
+        tokio::task::yield_now().await;
+    }
+    let id = id_in(&erasing.world.content().unwrap());
+    assert!(id.is_none_or(|id| id == FOREIGN_ID));
+    disk.heal();
 }
 
 #[tokio::test]

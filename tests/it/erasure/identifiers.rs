@@ -101,6 +101,53 @@ async fn an_id_that_another_client_removed_meanwhile_is_a_failure_that_is_named(
     assert_eq!(erasing.endpoint.received(), []);
 }
 
+#[tokio::test]
+async fn an_id_that_another_device_replaced_meanwhile_is_a_failure_that_is_named() {
+    let erasing = Erasing::new().await;
+    drop(erasing.start().await);
+    erasing.world.server.fail_all(Fault::ResetBefore);
+    let analytics = erasing.builder().build().await.unwrap();
+    erasing.erase(&analytics).await;
+    // The user has opted out on another device, and in again.
+    let other = "00000000-0000-4000-8000-000000000001";
+    erasing.world.set_content(&content(Some(true), Some(other)));
+    erasing.world.server.heal();
+    let receipt = eventually(analytics.end_session()).await;
+    assert!(receipt.account.is_done(), "{receipt:?}");
+    let cause = Some(ErasureCause::NoIdentifier);
+    let found: Vec<_> = receipt.erasures.iter().map(|of| (of.state, of.cause)).collect();
+    assert_eq!(found, [(ErasureState::Failed, cause), (ErasureState::Done, None)]);
+    // The opt-out removes the other ID from the account.
+    assert_eq!(erasing.endpoint.erased(), [other]);
+}
+
+#[tokio::test]
+async fn an_id_that_is_not_read_in_time_is_a_failure_that_is_named() {
+    let erasing = Erasing::new().await;
+    drop(erasing.start().await);
+    erasing.world.server.fail_all(Fault::UnknownToken);
+    let analytics = erasing.builder().build().await.unwrap();
+    erasing.erase(&analytics).await;
+    assert_eq!(analytics.stats().erasures.pending, 1);
+    tokio::time::advance(Duration::from_secs(30 * 24 * 3600 + 1)).await;
+    until_settled(&analytics).await;
+    let failed = [(ErasureCause::NoIdentifier, 1)].into();
+    assert_eq!(analytics.stats().erasures.failed, failed);
+    assert!(!analytics.state().erasures_pending);
+}
+
+#[tokio::test]
+async fn an_opt_out_without_erasures_forgets_the_id() {
+    let erasing = Erasing::new().await;
+    let analytics = erasing.start().await;
+    eventually(analytics.opt_out().into_future()).await;
+    let erasures = erasing.erase(&analytics).await;
+    let [failed] = &erasures[..] else { panic!("{erasures:?}") };
+    let cause = Some(ErasureCause::NoIdentifier);
+    assert_eq!((failed.state, failed.cause), (ErasureState::Failed, cause));
+    assert_eq!(erasing.endpoint.received(), []);
+}
+
 /// A backend that panics when it is asked for the identifier that its service stores.
 struct Unidentified;
 

@@ -64,16 +64,21 @@ impl Outliving {
 
     /// Starts a process whose store has what the last one could write.
     async fn start(&self) -> (Analytics, RecordingBackend) {
+        let device = self.device().await;
+        let recorder = RecordingBackend::new();
+        let queue = SqliteQueue::new(self.directory.path().join("queue")).passphrase("secret");
+        let builder = device.builder().backend(recipient(&recorder, &self.endpoint)).queue(queue);
+        (builder.build().await.unwrap(), recorder)
+    }
+
+    /// Returns the device of a new process.
+    async fn device(&self) -> Device {
         let gate = Arc::<Failing>::default();
         let config = GatedStore::config(self.store.clone(), gate.clone());
         let client = self.world.server.client_with(&self.login, |b| b.store_config(config)).await;
         let client = client.unwrap();
         self.processes.lock().unwrap().push((client.clone(), gate));
-        let device = Device { client, login: self.login.clone(), policy: None };
-        let recorder = RecordingBackend::new();
-        let queue = SqliteQueue::new(self.directory.path().join("queue")).passphrase("secret");
-        let builder = device.builder().backend(recipient(&recorder, &self.endpoint)).queue(queue);
-        (builder.build().await.unwrap(), recorder)
+        Device { client, login: self.login.clone(), policy: None }
     }
 
     /// Ends the process once it has saved everything that it can.
@@ -188,6 +193,77 @@ async fn an_opt_out_while_an_id_settles_that_only_the_queue_has_is_made_at_the_n
     let id = id_in(&outliving.world.content().unwrap()).unwrap();
     let withdraw = async |analytics: &Analytics| erase(analytics).await;
     is_made_at_the_next_start(&outliving, analytics, &id, withdraw).await;
+}
+
+#[tokio::test]
+async fn an_opt_out_that_was_made_at_the_next_start_leaves_nothing_to_erase() {
+    let (outliving, analytics) = opted_in().await;
+    outliving.fail();
+    erase(&analytics).await;
+    outliving.end(analytics).await;
+    let (analytics, _) = outliving.start().await;
+    analytics.until(|state| !state.removal_pending).await;
+    until_settled(&analytics).await;
+    let receipt = eventually(analytics.opt_out().erase_recipients().into_future()).await;
+    assert!(receipt.erasures.is_empty(), "{receipt:?}");
+    assert_eq!(outliving.endpoint.erased(), [FOREIGN_ID]);
+}
+
+#[tokio::test]
+async fn an_opt_out_that_erases_the_event_is_made_as_such_at_the_next_start() {
+    let (outliving, analytics) = opted_in().await;
+    outliving.fail();
+    let opt_out = analytics.opt_out().erase_event().erase_recipients();
+    assert!(!eventually(opt_out.into_future()).await.record.is_done());
+    outliving.end(analytics).await;
+    let (analytics, _) = outliving.start().await;
+    analytics.until(|state| !state.removal_pending).await;
+    until_settled(&analytics).await;
+    assert_eq!(outliving.world.content().as_deref(), Some("{}"));
+    assert_eq!(outliving.endpoint.erased(), [FOREIGN_ID]);
+}
+
+#[tokio::test]
+async fn an_opt_out_whose_record_became_unreadable_before_the_id_was_found_is_made_again() {
+    let (outliving, analytics) = opted_in().await;
+    outliving.end(analytics).await;
+    outliving.world.server.fail_all(Fault::ResetBefore);
+    let (analytics, _) = outliving.start().await;
+    let receipt = eventually(analytics.opt_out().erase_recipients().into_future()).await;
+    assert!(receipt.record.is_done() && !receipt.account.is_done(), "{receipt:?}");
+    outliving.end(analytics).await;
+    let device = outliving.device().await;
+    device.overwrite_record("garbage").await;
+    let (analytics, _) = outliving.start().await;
+    assert_eq!(analytics.state().decision, Consent::Denied);
+    analytics.until(|state| !state.removal_pending).await;
+    until_settled(&analytics).await;
+    assert_eq!(outliving.endpoint.erased(), [FOREIGN_ID]);
+    assert_eq!(outliving.world.content().unwrap(), content(Some(false), None));
+}
+
+#[tokio::test]
+async fn an_opt_out_is_made_even_if_another_process_has_begun_an_epoch_since() {
+    let (outliving, analytics) = opted_in().await;
+    // Another process on the same store, without the queue.
+    let device = outliving.device().await;
+    let other = device.builder().build().await.unwrap();
+    other.until(ConsentState::is_open).await;
+    // The first one is that which fails and ends.
+    outliving.processes.lock().unwrap().swap(0, 1);
+    outliving.fail();
+    erase(&analytics).await;
+    outliving.end(analytics).await;
+    for _ in 0..2 {
+        eventually(other.deny_on_this_device()).await.unwrap();
+        eventually(other.allow_on_this_device()).await.unwrap();
+    }
+    drop(other);
+    let (analytics, _) = outliving.start().await;
+    assert_eq!(analytics.state().decision, Consent::Denied);
+    analytics.until(|state| !state.removal_pending).await;
+    until_settled(&analytics).await;
+    assert_eq!(outliving.endpoint.erased(), [FOREIGN_ID]);
 }
 
 #[tokio::test]

@@ -278,7 +278,13 @@ impl Disk {
 
     fn write_erasures(&mut self) -> Result<(), StorageError> {
         // After a shutdown, the events in the file are for the next process.
-        self.reopened_with(if self.shut { Keep::All } else { Keep::Nothing })?;
+        let opened =
+            self.reopened_with(if self.shut { Keep::All } else { Keep::Nothing }).map(drop);
+        if let Err(StorageError::Refused(QueueError::InUse)) = opened {
+            // The file may hold the erasures of another process.
+            self.facts.set_erasures_kept(0);
+        }
+        opened?;
         let Some(rows) = &mut self.rows else { return Ok(()) };
         self.erasures.write(rows)?;
         self.facts.set_erasures_kept(self.erasures.desired.version);
@@ -370,7 +376,8 @@ impl Disk {
     fn empty(&mut self, floor: u64) -> Result<(), QueueError> {
         match self.reopened().and_then(|rows| rows.wipe(floor)) {
             Ok(()) => Ok(()),
-            // Another process has the file open. It follows the same record, so it wipes.
+            // Another process has the file open, or has had it since this one shut down. It follows
+            // the same record, so it or the next one wipes.
             Err(StorageError::Refused(error @ QueueError::InUse)) => Err(error),
             // On a full disk there may be no room for the log that deleting rows needs.
             Err(_) => self.destroy().map_err(FileError::while_wiping),
@@ -389,6 +396,8 @@ impl Disk {
         // A wipe may have had to delete the whole file.
         self.keep_erasures();
         self.shut = true;
+        // The next process may open the file from now on.
+        self.settings.takes_over = false;
         self.rows = None;
         self.facts.closed.stop();
     }

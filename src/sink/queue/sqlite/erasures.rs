@@ -50,7 +50,18 @@ impl Rows {
     ///
     /// Without a key nothing is written: the row has identifiers, which are in no file in the
     /// clear.
+    ///
+    /// Waits for the disk: once the ID has left the account, a row that a power failure undoes
+    /// could not be made again.
     fn set_erasures(&mut self, plain: Option<&[u8]>) -> Result<(), StorageError> {
+        // SQLite ignores the change in a transaction.
+        self.connection.pragma_update(None, "synchronous", "FULL")?;
+        let written = self.replace_erasures(plain);
+        self.connection.pragma_update(None, "synchronous", "NORMAL")?;
+        written
+    }
+
+    fn replace_erasures(&mut self, plain: Option<&[u8]>) -> Result<(), StorageError> {
         let sealed = match (plain, &self.cipher) {
             (Some(plain), Some(cipher)) => self.writer.write_erasures(plain, cipher),
             _ => None,
@@ -87,5 +98,31 @@ impl Rows {
         }
         self.connection.execute("DELETE FROM erasures", [])?;
         Ok(FoundErasures::Damaged)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sink::queue::sqlite::{file::QueueFile, restore::Keep, tests::encrypted_setup};
+
+    #[test]
+    fn the_row_is_committed_under_full_synchronisation_and_events_are_not() {
+        let directory = tempfile::TempDir::new().unwrap();
+        let file = QueueFile::resolve(&directory.path().join("queue")).unwrap();
+        let (mut rows, _) = Rows::open(&file, &encrypted_setup(), Keep::Nothing).unwrap();
+        // The setting as of each write, read in its transaction.
+        let sql = "CREATE TEMP TABLE seen (level);
+            CREATE TEMP TRIGGER in_row BEFORE INSERT ON main.erasures
+            BEGIN INSERT INTO seen SELECT synchronous FROM pragma_synchronous; END;
+            CREATE TEMP TRIGGER in_meta BEFORE INSERT ON main.meta
+            BEGIN INSERT INTO seen SELECT synchronous FROM pragma_synchronous; END";
+        rows.connection.execute_batch(sql).unwrap();
+        rows.set_erasures(Some(b"plain")).unwrap();
+        rows.set_meta("later", &[]).unwrap();
+        let sql = "SELECT group_concat(level) FROM seen";
+        let seen: String = rows.connection.query_row(sql, [], |row| row.get(0)).unwrap();
+        // FULL, and NORMAL.
+        assert_eq!(seen, "2,1");
     }
 }

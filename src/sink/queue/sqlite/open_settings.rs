@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use matrix_sdk::ruma::UserId;
+use uuid::Uuid;
 use zeroize::Zeroizing;
 
 #[cfg(feature = "testing")]
@@ -20,6 +21,10 @@ pub(crate) struct OpenSettings {
     pub(super) guard: Arc<Guard>,
     /// The history that the file has a copy of.
     pub(super) history: Option<Arc<History>>,
+    /// The name of this writer in the file, a random one.
+    pub(super) writer: Uuid,
+    /// Whether the file is opened even if another writer has had it since.
+    pub(super) takes_over: bool,
     #[cfg(feature = "testing")]
     pub(super) disk: HangingDisk,
 }
@@ -41,6 +46,8 @@ impl OpenSettings {
             longest_wait,
             guard,
             history: None,
+            writer: Uuid::new_v4(),
+            takes_over: true,
             #[cfg(feature = "testing")]
             disk: HangingDisk::default(),
         }

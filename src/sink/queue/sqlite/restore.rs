@@ -81,6 +81,7 @@ impl Rows {
             writer: payload::Writer::default(),
             has_refused: false,
         };
+        rows.check_writer(settings)?;
         let is_new = rows.bind(&settings.owner, &mut found.discarded)?;
         if is_new || replaced || !keeps_all {
             rows.forget_set_aside(file, is_new, replaced, keep)?;
@@ -96,7 +97,16 @@ impl Rows {
         found.restored.erasures = rows.erasures()?;
         found.discarded += u64::from(found.restored.erasures == FoundErasures::Damaged);
         rows.erase_remains()?;
+        rows.set_meta("writer", settings.writer.as_bytes()).map_err(StorageError::from)?;
         Ok((rows, found))
+    }
+
+    /// Refuses a file that another writer has had, if that has taken the place of this one: it has
+    /// what this one left, and may have added to it, even for another user.
+    fn check_writer(&self, settings: &OpenSettings) -> Result<(), QueueError> {
+        let writer = self.meta("writer").map_err(StorageError::from)?;
+        let is_other = writer.is_some_and(|writer| writer != settings.writer.as_bytes());
+        if is_other && !settings.takes_over { Err(QueueError::InUse) } else { Ok(()) }
     }
 
     /// Binds the file to `owner`, and returns whether it was bound to another or to none.

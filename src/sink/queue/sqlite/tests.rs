@@ -30,6 +30,11 @@ pub(super) fn setup() -> OpenSettings {
     OpenSettings::new("type", user, unique_names(&["one", "one"]), DAY, Arc::default())
 }
 
+/// Returns the settings of a file with a passphrase.
+pub(super) fn encrypted_setup() -> OpenSettings {
+    OpenSettings { passphrase: Some("secret".to_owned().into()), ..setup() }
+}
+
 pub(super) fn event() -> Arc<OutgoingEvent> {
     Arc::new(OutgoingEvent {
         uuid: Uuid::new_v4(),

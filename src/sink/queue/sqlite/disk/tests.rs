@@ -6,9 +6,12 @@ use super::*;
 use crate::{
     event::UserUpdate,
     history::History,
-    sink::queue::sqlite::{
-        orders::Erasures,
-        tests::{event, sent, setup, update},
+    sink::queue::{
+        FoundErasures,
+        sqlite::{
+            orders::Erasures,
+            tests::{encrypted_setup, event, sent, setup, update},
+        },
     },
 };
 
@@ -81,6 +84,51 @@ fn erasures_that_are_written_after_a_shutdown_delete_no_events() {
     }
     let (_, restored) = open(&path, &facts);
     assert_eq!((restored.rows.len(), restored.users.len()), (3, 1));
+}
+
+/// Opens the encrypted file of `user`, and returns the erasures that it finds.
+fn open_encrypted(path: &std::path::Path, user: &str, facts: &Arc<Facts>) -> (Disk, FoundErasures) {
+    let file = QueueFile::resolve(path).unwrap();
+    let settings = OpenSettings { owner: user.as_bytes().to_vec(), ..encrypted_setup() };
+    let (disk, restored) = Disk::open(file, settings, facts.clone(), Some(1)).unwrap();
+    (disk, restored.erasures)
+}
+
+#[test]
+fn after_a_shutdown_nothing_of_a_later_process_is_overwritten_or_wiped() {
+    for successor in ["alice", "bob"] {
+        let directory = tempfile::TempDir::new().unwrap();
+        let (path, facts) = (directory.path().join("queue"), Arc::default());
+        let erasures =
+            |version, plain: Option<&[u8]>| Erasures { version, plain: plain.map(<[u8]>::to_vec) };
+        let (mut disk, _) = open_encrypted(&path, "alice", &facts);
+        disk.carry_out(Job::Erasures(erasures(2, Some(b"X"))));
+        disk.carry_out(Job::Close);
+        // Nothing has come in between: the file is still its own.
+        disk.carry_out(Job::Erasures(erasures(3, Some(b"X, tried"))));
+        assert_eq!(facts.erasures_kept(), 3);
+
+        let (mut later, found) = open_encrypted(&path, successor, &Arc::default());
+        let is_same = successor == "alice";
+        assert_eq!(found == FoundErasures::Some(b"X, tried".to_vec()), is_same);
+        write(&mut later, 3);
+        later.carry_out(Job::Erasures(erasures(2, Some(b"X and Y"))));
+        // It is killed.
+        drop(later);
+        for plain in [Some(&b"X, tried again"[..]), None] {
+            disk.carry_out(Job::Erasures(erasures(4, plain)));
+            assert!(facts.erasures_kept() < 4);
+        }
+        facts.raise_floor(2);
+        assert!(matches!(disk.wipe(), Err(QueueError::InUse)));
+        drop(disk);
+
+        let file = QueueFile::resolve(&path).unwrap();
+        let settings = OpenSettings { owner: successor.into(), ..encrypted_setup() };
+        let (_, restored) = Disk::open(file, settings, Arc::default(), Some(1)).unwrap();
+        assert_eq!(restored.erasures, FoundErasures::Some(b"X and Y".to_vec()));
+        assert_eq!(restored.rows.len(), 3);
+    }
 }
 
 #[test]
