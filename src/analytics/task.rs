@@ -141,18 +141,12 @@ impl Driver {
     fn put(&mut self, shared: &Shared, change: Change) {
         let (account_data, content) = (shared.account_data.clone(), self.content.take());
         let kept = shared.erasures_kept();
-        let is_opt_in = matches!(change, Change::OptIn(..));
         let wrote = async move {
-            let begun = Instant::now();
-            kept.await;
-            // Other devices trust that an opt-in is written in time after its read.
-            let account_data = match is_opt_in {
-                true => account_data.less(begun.elapsed())?,
-                false => account_data,
-            };
+            // Other devices rely on an opt-in to be written in time after its read.
+            let account = account_data.after(kept, matches!(change, Change::OptIn(..))).await?;
             let merged = change.apply_to(content.as_deref())?;
-            let permit = account_data.acquire().await?;
-            account_data.put(permit, merged).await.map(drop)
+            let permit = account.acquire().await?;
+            account.put(permit, merged).await.map(drop)
         };
         self.request = Some(Box::pin(async move { Answer::Wrote(wrote.await) }));
     }

@@ -21,7 +21,7 @@ use serde_json::value::RawValue;
 use tokio::{
     runtime::Handle,
     sync::{Mutex, OwnedMutexGuard},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 use self::{
@@ -175,14 +175,22 @@ impl AccountData {
         self.request_timeout
     }
 
-    /// Returns one whose time limit is `passed` shorter.
+    /// Waits for `wait`. If that `counts`, it shortens the time limit.
     ///
     /// # Errors
     ///
     /// [`AccountDataError::Timeout`] if no time is left.
-    pub(crate) fn less(mut self, passed: Duration) -> Result<Self, AccountDataError> {
-        self.request_timeout =
-            self.request_timeout.checked_sub(passed).ok_or(AccountDataError::Timeout)?;
+    pub(crate) async fn after(
+        mut self,
+        wait: impl Future<Output = ()>,
+        counts: bool,
+    ) -> Result<Self, AccountDataError> {
+        let begun = Instant::now();
+        wait.await;
+        if counts {
+            let left = self.request_timeout.checked_sub(begun.elapsed());
+            self.request_timeout = left.ok_or(AccountDataError::Timeout)?;
+        }
         Ok(self)
     }
 
