@@ -62,7 +62,7 @@ async fn until_stored(device: &Device, analytics: &Analytics) {
     eventually(async {
         loop {
             let decisions = serde_json::to_value(&analytics.consent_record().decisions).unwrap();
-            let stored = stored(device).await.unwrap_or_default();
+            let stored = stored(device).await.unwrap_or_else(|| "[]".to_owned());
             if serde_json::from_str::<Value>(&stored).is_ok_and(|stored| stored == decisions) {
                 return;
             }
