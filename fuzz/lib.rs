@@ -10,6 +10,7 @@ pub use ruma;
 #[path = "../src"]
 mod library {
     pub(crate) mod analytics_id;
+    pub(crate) mod clock;
     pub(crate) mod consent {
         pub(crate) mod content;
         pub(crate) mod hex;
@@ -21,7 +22,7 @@ mod library {
     pub(crate) mod locks;
 }
 
-use self::library::{analytics_id, consent, event, guard, json, locks};
+use self::library::{analytics_id, clock, consent, event, guard, json, locks};
 pub use self::{
     changed_content::change_content,
     guard_probe::GuardProbe,

@@ -58,6 +58,7 @@ mod rageshake;
 #[cfg(feature = "rageshake")]
 mod recent_logs;
 
+mod clock;
 mod json;
 mod locks;
 mod named;

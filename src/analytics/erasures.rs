@@ -170,6 +170,8 @@ impl Erasures {
     /// `used` are the fingerprints of the IDs that this device has used, in whichever process.
     pub(super) fn begin(&self, machine: &Machine, used: Vec<String>) -> SystemTime {
         let now = Now::new();
+        // Without a recipient to ask, nothing is missing if no ID is found.
+        let used = if self.targets.is_empty() { Vec::new() } else { used };
         let mut state = self.state();
         state.ledger.handle_withdrawal(unrecorded_in(machine), used, now);
         state.found.clear();
@@ -333,7 +335,8 @@ impl Erasures {
 
     /// Returns whether an erasure waits, or a withdrawal whose ID is not known yet.
     pub(super) fn are_pending(&self) -> bool {
-        self.state().ledger.pending() > 0
+        let state = self.state();
+        state.ledger.pending() > 0 || !state.unresolved.is_empty()
     }
 
     pub(super) fn stats(&self) -> ErasureStats {
@@ -372,8 +375,7 @@ impl Erasures {
 
     /// Notes the outcome of the try with `key`.
     pub(super) fn answered(&self, key: Uuid, answer: Result<(), (ErasureCause, Option<Duration>)>) {
-        let now = Now::new().instant;
-        self.change(|ledger| ledger.handle_answer(key, answer, now, fastrand::f64()));
+        self.change(|ledger| ledger.handle_answer(key, answer, Now::new(), fastrand::f64()));
         self.tried.notify_waiters();
     }
 

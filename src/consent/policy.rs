@@ -5,6 +5,8 @@ pub(crate) mod member;
 
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+use crate::clock::EARLIEST_TIME;
+
 /// The longest version, in bytes of JSON in ASCII.
 const MAX_VERSION_BYTES: usize = 64;
 /// The longest label of a recipient, in bytes of JSON in ASCII.
@@ -13,9 +15,6 @@ const MAX_LABEL_BYTES: usize = 300;
 const MAX_RECIPIENTS: usize = 16;
 /// The lowest value of [`Policy::renew_after`].
 const SHORTEST_RENEWAL: Duration = Duration::from_secs(24 * 3600);
-/// The beginning of 2026, in milliseconds since 1970. No release of this crate is older, so a clock
-/// that shows an earlier time is wrong, as it is at the boot of a device whose clock has no battery.
-pub(crate) const EARLIEST_TIME: u64 = 1_767_225_600_000;
 
 /// The privacy policy that an opt-in agrees to, given to
 /// [`AnalyticsBuilder::policy`](crate::AnalyticsBuilder::policy).

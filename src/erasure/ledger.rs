@@ -230,6 +230,7 @@ impl Ledger {
         used: Vec<String>,
         now: Now,
     ) {
+        self.begin_wait(now);
         // A search that is still open is for the same removal from the account.
         let mut missing = self.search.take().map_or_else(Vec::new, |search| search.missing);
         missing.extend(used);
@@ -288,6 +289,7 @@ impl Ledger {
         now: Now,
         mut new_key: impl FnMut() -> Uuid,
     ) {
+        self.begin_wait(now);
         for (to, identifier) in identifiers {
             let known = self.waiting.iter_mut().find(|known| {
                 !known.is_in_flight && known.to == to && known.identifier == identifier
@@ -422,9 +424,10 @@ impl Ledger {
         &mut self,
         key: Uuid,
         answer: Result<(), (ErasureCause, Option<Duration>)>,
-        now: Instant,
+        now: Now,
         jitter: f64,
     ) {
+        self.begin_wait(now);
         let Some(place) = self.waiting.iter().position(|waiting| waiting.key == key) else {
             return;
         };
@@ -436,10 +439,10 @@ impl Ledger {
             Err((cause, requested)) => {
                 waiting.cause = Some(cause);
                 self.last_cause = Some(cause);
-                if waiting.is_last_try || waiting.until <= now {
+                if waiting.is_last_try || waiting.until <= now.instant {
                     return self.end(place, Some(cause));
                 }
-                let next = now + wait_after(waiting.tries, requested, jitter);
+                let next = now.instant + wait_after(waiting.tries, requested, jitter);
                 waiting.next_try = next.min(waiting.until);
                 self.is_changed = true;
             }

@@ -13,7 +13,10 @@ use super::{
     },
     report::ErasureCause,
 };
-use crate::event::unix_time::{from_unix_nanos, unix_nanos};
+use crate::{
+    clock::is_set,
+    event::unix_time::{from_unix_nanos, unix_nanos},
+};
 
 #[derive(Serialize, Deserialize)]
 struct StoredLedger {
@@ -138,32 +141,40 @@ fn store(waiting: &Waiting, now: Now) -> StoredWaiting {
 /// Returns the search as of `now`. One whose time is over goes on for a while, once: the account
 /// may never have been read.
 fn load_search(stored: StoredSearch, keep_for: Duration, now: Now) -> Search {
-    let left = keep_for.saturating_sub(age(stored.withdrawn_at, now));
+    let withdrawn_at = withdrawn_at(stored.withdrawn_at, now);
+    let left = keep_for.saturating_sub(age(withdrawn_at, now));
     let is_over = left.is_zero();
     Search {
-        withdrawn_at: time(stored.withdrawn_at).min(now.wall),
+        withdrawn_at,
         missing: stored.missing,
         until: now.instant + if is_over && !stored.is_overdue { LONGEST_GRACE } else { left },
         is_overdue: is_over || stored.is_overdue,
     }
 }
 
-/// Returns how long ago the user withdrew at `withdrawn_at`; zero, if that is in the future.
-fn age(withdrawn_at: Millis, now: Now) -> Duration {
-    Duration::from_millis(millis(now.wall).saturating_sub(withdrawn_at).max(0) as u64)
+/// Returns the stored time of a withdrawal. One in the future, or of a clock that was not set, counts
+/// as `now`.
+fn withdrawn_at(stored: Millis, now: Now) -> SystemTime {
+    let stored = time(stored);
+    if stored > now.wall || is_set(now.wall) && !is_set(stored) { now.wall } else { stored }
 }
 
-/// Returns the erasure as of `now`. A wall clock that was set back makes it new, once, and one
-/// that jumped ahead leaves it one try.
+fn age(withdrawn_at: SystemTime, now: Now) -> Duration {
+    now.wall.duration_since(withdrawn_at).unwrap_or_default()
+}
+
+/// Returns the erasure as of `now`. A wall clock that was set back, or for the first time, makes it
+/// new, once, and one that jumped ahead leaves it one try.
 fn load(stored: StoredWaiting, keep_for: Duration, now: Now) -> Waiting {
-    let age = age(stored.withdrawn_at, now);
+    let withdrawn_at = withdrawn_at(stored.withdrawn_at, now);
+    let age = age(withdrawn_at, now);
     let wait = stored.next_try.saturating_sub(millis(now.wall)).max(0) as u64;
     let wait = Duration::from_millis(wait);
     Waiting {
         key: Uuid::from_u128(stored.key),
         to: stored.to,
         identifier: stored.identifier,
-        withdrawn_at: time(stored.withdrawn_at).min(now.wall),
+        withdrawn_at,
         grace_ends: now.instant + LONGEST_GRACE.saturating_sub(age),
         until: now.instant + keep_for.saturating_sub(age),
         tries: stored.tries,

@@ -5,9 +5,10 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
     analytics_id::AnalyticsId,
+    clock::EARLIEST_TIME,
     consent::{
         content::{Change, Observed, ObservedId},
-        policy::{EARLIEST_TIME, Policy},
+        policy::Policy,
     },
 };
 

@@ -50,7 +50,7 @@ impl Machine {
             // The ID of another device that opted in at the same time may have prevailed.
             let id = seen.usable_id().filter(|id| !self.record.is_retired(id));
             if let Some(id) = id.filter(|_| seen.flag == Some(true)) {
-                self.record.agree_here(id, given.as_ref());
+                self.agree_here(id, given.as_ref());
             }
             // An answer from before the opt-in says nothing about the account after it.
             self.server.answer = LastAnswer::None;

@@ -116,7 +116,7 @@ impl Machine {
         let agreement = self.agreement(kept.as_ref().and(seen.agreed));
         let plan = match kept {
             Some(id) if seen.flag == Some(true) && is_proven && self.adds_nothing_to(seen) => {
-                self.record.agree_here(&id, agreement.as_ref());
+                self.agree_here(&id, agreement.as_ref());
                 self.grant_when_settled(id, now);
                 return self.end_operation(Outcome::Done);
             }
@@ -176,7 +176,7 @@ impl Machine {
             self.server.write_in_flight = None;
             return self.proceed(Request::Read);
         }
-        self.record.agree_here(&plan.id, plan.agreement.as_ref());
+        self.agree_here(&plan.id, plan.agreement.as_ref());
         if plan.is_minted {
             let settled_at = Some(now + self.settings.settle_time());
             self.opt_in.minted = Some(MintedId { id: plan.id, settled_at, is_written: true });
@@ -207,7 +207,7 @@ impl Machine {
             return self.proceed(Request::OptIn(OptInPlan { is_repeated: true, ..plan }));
         }
         if holds && seen.agreed == given_at {
-            self.record.agree_here(&plan.id, plan.agreement.as_ref());
+            self.agree_here(&plan.id, plan.agreement.as_ref());
             self.answered(seen, now);
             self.grant_when_settled(plan.id.clone(), now);
         } else {

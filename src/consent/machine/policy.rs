@@ -12,9 +12,10 @@ use super::{
 };
 use crate::{
     analytics_id::AnalyticsId,
+    clock::EARLIEST_TIME,
     consent::{
         content::Observed,
-        policy::{Agreement, EARLIEST_TIME, Policy},
+        policy::{Agreement, Policy},
         state::{ClosedReason, Consent, GateState},
     },
     gate::WipeReason,
@@ -40,7 +41,23 @@ impl Machine {
     /// Requires an agreement to `policy`. `today` is in milliseconds since 1970.
     pub(crate) fn with_policy(mut self, policy: Option<Arc<Policy>>, today: u64) -> Self {
         self.asked = Asked { policy, today, holds_old: false };
+        self.date_agreements();
         self
+    }
+
+    /// Dates the agreements that were given on this device before its clock was set.
+    fn date_agreements(&mut self) {
+        let today = self.asked.today;
+        if self.asked.policy.is_some() && today > EARLIEST_TIME {
+            self.record.date_agreements(EARLIEST_TIME, today);
+        }
+    }
+
+    /// Notes that the user gave `agreement`, if there is one, on this device under `id`.
+    pub(super) fn agree_here(&mut self, id: &AnalyticsId, agreement: Option<&Agreement>) {
+        self.record.agree_here(id, agreement);
+        // The clock may have been set since the agreement was made.
+        self.date_agreements();
     }
 
     /// Returns whether the events of an earlier process wait for the first answer. They do even
@@ -73,11 +90,9 @@ impl Machine {
         }
         self.closing_begins_an_epoch(|machine| {
             let was_agreed = machine.is_agreed();
-            let before = std::mem::replace(&mut machine.asked.today, today);
-            if before < EARLIEST_TIME && today >= EARLIEST_TIME {
-                // The user is not asked twice because the clock was set in between.
-                machine.record.date_agreements(EARLIEST_TIME, today);
-            }
+            machine.asked.today = today;
+            // The user is not asked twice because the clock was set in between.
+            machine.date_agreements();
             machine.refresh_suspended_opt_in();
             let has_answer =
                 matches!(machine.server.answer, LastAnswer::Granted(_) | LastAnswer::NoId);

@@ -31,7 +31,7 @@ fn unrecorded(epoch: u64) -> Unrecorded {
 
 impl Process {
     fn new() -> Self {
-        let now = Now { instant: Instant::now(), wall: SystemTime::UNIX_EPOCH + 20_000 * DAY };
+        let now = Now { instant: Instant::now(), wall: SystemTime::UNIX_EPOCH + 21_000 * DAY };
         Self {
             ledger: Ledger::new(KEEP_FOR),
             now,
@@ -104,7 +104,7 @@ impl Process {
 
     fn answer(&mut self, key: Uuid, answer: Result<(), ErasureCause>) {
         let answer = answer.map_err(|cause| (cause, None));
-        self.ledger.handle_answer(key, answer, self.now.instant, 1.0);
+        self.ledger.handle_answer(key, answer, self.now, 1.0);
     }
 
     /// Makes every try that is due, each with the answer `answer`, and returns them in order.
@@ -275,7 +275,7 @@ fn a_wait_that_the_recipient_asks_for_is_obeyed() {
     let key = process.expect_try().key;
     let hour = Duration::from_secs(3600);
     let answer = Err((ErasureCause::Throttled, Some(hour)));
-    process.ledger.handle_answer(key, answer, process.now.instant, 0.0);
+    process.ledger.handle_answer(key, answer, process.now, 0.0);
     assert_eq!(process.expect_wait(), Some(hour));
 }
 
@@ -287,7 +287,7 @@ fn the_time_in_which_the_device_was_suspended_shortens_each_wait() {
     process.withdraw_used(&["two"]);
     let key = process.expect_try().key;
     let answer = Err((ErasureCause::Throttled, Some(DAY)));
-    process.ledger.handle_answer(key, answer, process.now.instant, 0.0);
+    process.ledger.handle_answer(key, answer, process.now, 0.0);
     // The clocks are compared each hour, whatever the wait.
     let hour = Duration::from_secs(3600);
     assert_eq!(process.poll(), Next::Wait(Some(process.now.instant + hour)));
@@ -307,6 +307,56 @@ fn the_time_in_which_the_device_was_suspended_shortens_each_wait() {
     process.now.wall += DAY;
     process.poll();
     assert_eq!(process.ledger.waiting[0].until, process.now.instant + left - DAY);
+}
+
+#[test]
+fn a_suspension_before_a_wait_does_not_shorten_it() {
+    let mut process = Process::new();
+    process.known.truncate(1);
+    process.is_removing = true;
+    // The ledger is empty, so the clocks were compared long ago.
+    assert_eq!(process.poll(), Next::Wait(None));
+    process.now.wall += 40 * DAY;
+    process.withdraw();
+    process.find("one");
+    process.poll();
+    assert_eq!(process.expect_wait(), Some(LONGEST_GRACE));
+    process.pass(LONGEST_GRACE);
+    let key = process.expect_try().key;
+    process.now.wall += DAY;
+    let answer = Err((ErasureCause::Throttled, Some(Duration::from_secs(3000))));
+    process.ledger.handle_answer(key, answer, process.now, 0.0);
+    process.poll();
+    assert_eq!(process.expect_wait(), Some(Duration::from_secs(3000)));
+}
+
+#[test]
+fn a_search_goes_on_for_a_while_after_a_long_suspension_and_only_once() {
+    let mut process = Process::new();
+    process.withdraw();
+    process.poll();
+    process.now.wall += 40 * DAY;
+    process.poll();
+    assert_eq!(process.expect_wait(), Some(LONGEST_GRACE));
+    process.now.wall += DAY;
+    process.poll();
+    assert!(!process.ledger.is_searching());
+    assert_eq!(process.ledger.failed.len(), 2);
+}
+
+#[test]
+fn a_clock_that_is_set_for_the_first_time_ends_nothing() {
+    let mut process = Process::new();
+    let set = process.now.wall;
+    process.now.wall = SystemTime::UNIX_EPOCH;
+    process.is_removing = true;
+    process.withdraw();
+    process.find("one");
+    process.poll();
+    process.now.wall = set + 1_000 * DAY;
+    process.poll();
+    assert_eq!(process.expect_wait(), Some(LONGEST_GRACE));
+    assert!(process.ledger.is_searching());
 }
 
 #[test]

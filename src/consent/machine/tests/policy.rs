@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::*;
 use crate::{
-    consent::policy::{Agreement, EARLIEST_TIME, Policy},
+    clock::EARLIEST_TIME,
+    consent::policy::{Agreement, Policy},
     gate::WipeReason,
 };
 

@@ -107,7 +107,7 @@ fn a_wait_of_a_day_that_the_recipient_asks_for_outlives_the_process() {
     process.erase("one");
     let key = process.expect_try().key;
     let answer = Err((ErasureCause::Throttled, Some(DAY)));
-    process.ledger.handle_answer(key, answer, process.now.instant, 0.0);
+    process.ledger.handle_answer(key, answer, process.now, 0.0);
     assert_eq!(process.restart(DAY / 4).expect_wait(), Some(DAY * 3 / 4));
 }
 
@@ -135,6 +135,19 @@ fn a_withdrawal_in_the_future_is_as_of_now_so_that_it_ends() {
     let process = process.restart(DAY);
     let left = process.ledger.waiting[0].until - process.now.instant;
     assert_eq!(left, KEEP_FOR - DAY);
+}
+
+#[test]
+fn a_withdrawal_under_a_clock_that_was_not_set_is_as_of_the_next_start() {
+    let mut process = Process::new();
+    process.known.truncate(1);
+    let set = process.now.wall;
+    process.now.wall = SystemTime::UNIX_EPOCH;
+    process.erase("one");
+    process.now.wall = set;
+    let process = process.restart(DAY);
+    assert_eq!(process.ledger.waiting[0].withdrawn_at, process.now.wall);
+    assert_eq!(process.ledger.waiting[0].until, process.now.instant + KEEP_FOR);
 }
 
 #[test]
