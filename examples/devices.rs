@@ -13,20 +13,22 @@
 
 use std::{
     error::Error,
+    io,
     sync::atomic::{AtomicBool, Ordering},
     time::{Duration, SystemTime},
 };
 
 use clap::Parser;
+use futures_util::future::try_join_all;
 use matrix_analytics::{
-    Analytics, AnalyticsEvent, Backend, Batch, DeliveryError, Identity, Limits, Otlp,
-    OutgoingEvent, testing::AccountDataServer,
+    Analytics, AnalyticsEvent, Backend, Batch, DeliveryError, ErasureEndpoint, Identity, Limits,
+    Otlp, OutgoingEvent, Recipient, testing::AccountDataServer,
 };
 use matrix_analytics_examples::wait_for;
 use serde::Serialize;
 use serde_json::json;
 use tokio::{
-    task::JoinSet,
+    task::{JoinSet, spawn_blocking},
     time::{Instant, sleep, sleep_until, timeout},
 };
 
@@ -59,9 +61,10 @@ struct Arguments {
     /// One of this number of devices loses the first answer of the collector; 0 for none
     #[arg(long, default_value_t = 0)]
     lose_answers: u32,
-    /// The last account opts out in the end
-    #[arg(long)]
-    opt_out: bool,
+    /// Once standard input ends, the last two accounts opt out, and ask this URL for the erasure of
+    /// what the collector has got
+    #[arg(long, value_name = "URL")]
+    erase: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -183,11 +186,17 @@ async fn main() -> Result {
             device.run().await
         });
     }
-    let mut delivered = 0;
+    let (mut delivered, mut leaving) = (0, Vec::new());
     while let Some(device) = devices.join_next().await {
-        delivered += device??;
+        let (events, analytics) = device??;
+        delivered += events;
+        leaving.extend(analytics);
     }
     println!("{}", json!({ "delivered": delivered }));
+    if !leaving.is_empty() {
+        spawn_blocking(|| io::copy(&mut io::stdin(), &mut io::sink())).await??;
+        try_join_all(leaving.iter().map(erase)).await?;
+    }
     Ok(())
 }
 
@@ -201,16 +210,23 @@ struct Device {
 }
 
 impl Device {
-    /// Opts in, sends the events, and returns how many were delivered, which are all.
-    async fn run(self) -> Result<u64> {
+    /// Opts in, sends the events, and returns how many were delivered, which are all, and its
+    /// analytics if the user is to opt out.
+    async fn run(self) -> Result<(u64, Option<Analytics>)> {
         let Arguments { requests, events, interval, lose_answers, .. } = self.arguments;
         let login = self.homeserver.add_device(&format!("@u{}:example.org", self.number), "PHONE");
         let client = self.homeserver.client_with(&login, |client| client.http_client(self.http));
         let otlp = Otlp::builder(&self.arguments.endpoint, "devices").service_version("1.0.0");
         let loses_answer = lose_answers != 0 && self.number.is_multiple_of(lose_answers);
         let witness = Witness { otlp: otlp.build()?, loses_answer: AtomicBool::new(loses_answer) };
+        let mut collector = Recipient::new(witness).label("pipeline");
+        let leaves = self.number + 2 >= self.arguments.accounts;
+        let erasure = self.arguments.erase.as_ref().filter(|_| leaves);
+        if let Some(url) = erasure {
+            collector = collector.erasure(ErasureEndpoint::new(url)?);
+        }
         let analytics = Analytics::builder(client.await?, EVENT_TYPE)
-            .backend(witness)
+            .backend(collector)
             .super_properties([("client.platform", "linux")])
             .limits(Limits::default().batch_max_events(events))
             // A new ID is held for twice this time.
@@ -236,14 +252,28 @@ impl Device {
         if !backend.is_balanced() || backend.delivered != expected {
             return Err(format!("{expected} events, but {backend:?}").into());
         }
-        if self.arguments.opt_out && self.number + 1 == self.arguments.accounts {
-            let receipt = analytics.opt_out().await;
-            let known = receipt.identifiers().first().and_then(|known| known.reveal());
-            println!("{}", json!({ "opted_out": known.ok_or("nothing to erase")? }));
+        if erasure.is_some() {
+            return Ok((expected, Some(analytics)));
         }
         analytics.shutdown(Duration::from_secs(1)).await;
-        Ok(expected)
+        Ok((expected, None))
     }
+}
+
+/// Opts out, waits until the erasure is accepted, and prints its receipt and the statistics.
+async fn erase(analytics: &Analytics) -> Result {
+    let receipt = analytics.opt_out().erase_recipients().await;
+    let known = receipt.identifiers().first().and_then(|known| known.reveal());
+    let pseudonym = known.ok_or("nothing to erase")?;
+    println!("{}", json!({ "opted_out": pseudonym, "erasure": receipt.erasures.first() }));
+    let accepted = async {
+        while analytics.stats().erasures.pending > 0 {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    timeout(LONGEST_OUTAGE, accepted).await.map_err(|_| "the erasure is not accepted")?;
+    println!("{}", json!({ "opted_out": pseudonym, "erasure": analytics.stats().erasures }));
+    Ok(())
 }
 
 /// Opts in, as often as it takes on a machine that is too busy to answer in time.

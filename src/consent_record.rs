@@ -3,6 +3,7 @@
 //! It has no analytics ID. It is kept in the client's store, next to the record by which the
 //! consent machine works.
 
+mod entries;
 pub(crate) mod log;
 
 use std::time::SystemTime;
@@ -23,7 +24,7 @@ use crate::{event::unix_time, named::named};
 pub struct ConsentRecord {
     /// The type of the account-data event that holds the decision: one purpose has one.
     pub event_type: String,
-    /// The newest decisions, at most 32, oldest first.
+    /// The newest decisions, at most 32, in the order in which this device learned of them.
     pub decisions: Vec<RecordedDecision>,
 }
 
@@ -37,7 +38,8 @@ pub struct RecordedDecision {
     /// What the user decided.
     pub status: ConsentStatus,
     /// When this device learned of the decision, by its clock. For a decision on this device, that
-    /// is when it was made.
+    /// is when it was made. A time can be before that of the decision before it, if the clock was
+    /// set in between.
     #[serde(with = "millis")]
     pub at: SystemTime,
     /// Where the user decided.
@@ -94,6 +96,16 @@ named!(ConsentStatus {
 });
 
 impl ConsentStatus {
+    /// Returns the status of a decision after one that has given consent, or has not.
+    const fn new(is_given: bool, was_given: bool) -> Self {
+        match (is_given, was_given) {
+            (true, false) => Self::Given,
+            (true, true) => Self::Renewed,
+            (false, true) => Self::Withdrawn,
+            (false, false) => Self::Refused,
+        }
+    }
+
     /// Returns the term of the Data Privacy Vocabulary, such as `dpv:ConsentGiven`.
     #[must_use]
     pub const fn dpv_term(self) -> &'static str {
@@ -121,9 +133,10 @@ pub enum DecisionPlace {
     Elsewhere,
     /// On this device.
     ThisDevice,
-    /// Not known: before there was a record, in a process that ended before it was written, or
-    /// by a call of [`Analytics::opt_in`](crate::Analytics::opt_in) that got no answer, unless
-    /// another device decided at the same time.
+    /// Not known: before there was a record, in a process that ended before it was written, while
+    /// the stored record could not be read, or by a call of
+    /// [`Analytics::opt_in`](crate::Analytics::opt_in) that got no answer, unless another device
+    /// decided at the same time.
     Unknown,
 }
 

@@ -8,7 +8,6 @@ use serde::Serialize;
 
 use crate::{
     backend::{Identity, Party, Recipient},
-    consent::policy::member::POLICY,
     guard::{Guard, GuardPolicy, TextPolicy},
 };
 
@@ -115,8 +114,8 @@ pub(crate) struct Configuration {
     pub(crate) queue_age: Duration,
     /// The largest number of events in the history.
     pub(crate) history: Option<usize>,
-    /// Whether an opt-in records the policy that the user agreed to.
-    pub(crate) has_policy: bool,
+    /// The name of the event's member for the policy that the user agreed to, if there is one.
+    pub(crate) policy_member: Option<&'static str>,
 }
 
 /// The file of a durable queue.
@@ -157,9 +156,7 @@ impl Disclosure {
     ) -> Self {
         let recipients = configuration.recipients.clone();
         let mut identifiers = event.identifiers();
-        if configuration.has_policy {
-            identifiers.push(event.policy());
-        }
+        identifiers.extend(configuration.policy_member.map(|name| event.policy(name)));
         identifiers.extend(recipients.iter().flat_map(DisclosedRecipient::identifiers));
         Self {
             identifiers,
@@ -210,9 +207,9 @@ impl AccountEvent<'_> {
     }
 
     /// Returns the member that an app with a policy writes.
-    fn policy(&self) -> DisclosedIdentifier {
+    fn policy(&self, name: &str) -> DisclosedIdentifier {
         self.member(
-            POLICY,
+            name,
             "The versions of the policy that the user agreed to, when, and for which recipients, \
              with a digest of the analytics ID. Written when the user opts in, deleted when the \
              user opts out.",

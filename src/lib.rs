@@ -194,6 +194,12 @@ pub use self::{
 #[derive(Debug)]
 pub struct Tour;
 
+/// The page about the settings, whose code is compiled as a test.
+#[cfg(all(doctest, feature = "posthog"))]
+#[doc = include_str!("../docs/settings.md")]
+#[derive(Debug)]
+pub struct SettingsPage;
+
 /// The page about erasure, whose code is compiled as a test.
 #[cfg(all(doctest, feature = "posthog", feature = "sqlite"))]
 #[doc = include_str!("../docs/erasure.md")]

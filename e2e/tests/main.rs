@@ -35,6 +35,8 @@ use self::{
 
 /// The end-to-end suite.
 #[derive(Parser)]
+// `scripts/e2e` sets the number of rounds before its own arguments.
+#[command(args_override_self = true)]
 struct Arguments {
     /// Run only these parts (default: all)
     #[arg(value_enum)]

@@ -1,6 +1,7 @@
 //! Concurrent changes of one account by two devices, another client, and one that overwrites the
 //! event. After each round, all must agree with the homeserver.
 
+mod moves;
 mod policies;
 mod sight;
 mod tally;
@@ -8,15 +9,19 @@ mod tally;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use fastrand::Rng;
-use matrix_analytics::{ClosedReason, Consent, ConsentState, GateState, HoldReason, Prompt};
-use serde_json::{Value, json};
+use matrix_analytics::{ClosedReason, Consent, ConsentState, GateState, HoldReason};
+use serde_json::Value;
 use tokio::{
     task::JoinHandle,
     time::{Instant, sleep},
 };
 
-use self::sight::Sight;
 pub(crate) use self::tally::Tally;
+use self::{
+    moves::{Act, Moves},
+    policies::Agreements,
+    sight::Sight,
+};
 use crate::{
     device::{Device, Install},
     homeserver::Homeserver,
@@ -26,6 +31,9 @@ use crate::{
     waiting::{Result, TICK, ensure, within},
     wire::{Asked, Wire},
 };
+
+const ID: &str = "id";
+const FLAG: &str = "pseudonymousAnalyticsOptIn";
 
 /// Shorter than elsewhere, because most rounds wait for a new ID to settle.
 const REQUEST_TIMEOUT: Duration = Duration::from_millis(600);
@@ -37,36 +45,6 @@ const SPREAD: Duration = Duration::from_millis(40);
 /// changes.
 const PACE: Duration = Duration::from_millis(10);
 
-/// A participant's action in a round.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Act {
-    Nothing,
-    OptIn,
-    OptOut,
-    Erase,
-}
-
-impl Act {
-    fn choose(rng: &mut Rng) -> Self {
-        match rng.u8(0..10) {
-            0..4 => Self::OptIn,
-            4..7 => Self::OptOut,
-            7 => Self::Erase,
-            _ => Self::Nothing,
-        }
-    }
-
-    /// Returns whether the final content agrees with this action; `None` for no action.
-    fn won(self, held: &Held) -> Option<bool> {
-        match self {
-            Self::Nothing => None,
-            Self::OptIn => Some(held.flag == Some(true)),
-            Self::OptOut => Some(held.flag == Some(false)),
-            Self::Erase => Some(held.flag.is_none() && held.id.is_none()),
-        }
-    }
-}
-
 /// The content on the homeserver.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Held {
@@ -76,8 +54,8 @@ struct Held {
 
 impl Held {
     fn read(content: &Value) -> Self {
-        let id = content["id"].as_str().map(str::to_owned);
-        Self { flag: content["pseudonymousAnalyticsOptIn"].as_bool(), id }
+        let id = content[ID].as_str().map(str::to_owned);
+        Self { flag: content[FLAG].as_bool(), id }
     }
 
     /// Returns the ID that may be sent under.
@@ -96,10 +74,8 @@ struct Ours {
     withdrawn: Vec<(String, Instant)>,
     /// Those IDs, and the one that each clean-up found on the account.
     retired: BTreeSet<String>,
-    /// The number of its policy, if it has one.
-    policy: Option<usize>,
-    /// The IDs under which its user may have agreed to the policy on it.
-    agreed: BTreeSet<String>,
+    /// What its user agreed to, if it has a policy.
+    agreements: Option<Agreements>,
 }
 
 impl Ours {
@@ -124,8 +100,9 @@ impl Ours {
                 sleep(PACE).await;
             }
         });
-        let (withdrawn, retired, agreed) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
-        Ok(Self { device, sight, wire, pacing, withdrawn, retired, policy, agreed })
+        let (withdrawn, retired) = (Vec::new(), BTreeSet::new());
+        let agreements = policy.map(Agreements::new);
+        Ok(Self { device, sight, wire, pacing, withdrawn, retired, agreements })
     }
 
     /// Performs the user's action. Failures are valid outcomes.
@@ -170,41 +147,26 @@ impl Ours {
         self.retired.extend(self.withdrawn.iter().map(|(id, _)| id.clone()));
     }
 
-    /// Records the IDs under which the user may have agreed to the policy in this round: those that
-    /// its opt-in wrote, that had the agreement when it read them, or that it read within the
-    /// settle time and one request after its write, as an ID of a device that opted in at once.
-    fn note_agreed(&mut self, act: Act) {
-        let Some(policy) = self.policy.filter(|_| act == Act::OptIn) else { return };
-        let live_id = |content: &Value| Held::read(content).live_id().map(str::to_owned);
+    /// Records what the user agreed to in this round, which began at `began`.
+    fn note_agreed(&mut self, act: Act, done: bool, began: Instant) {
+        let Some(agreements) = &mut self.agreements else { return };
         let asked = self.wire.asked();
-        let mut settles_until = None;
-        for asked in &asked {
-            if asked.is_write() {
-                let written = live_id(&content(asked));
-                if written.is_some() && asked.status == 200 {
-                    settles_until = Some(asked.answered + 3 * REQUEST_TIMEOUT);
-                }
-                self.agreed.extend(written);
-            } else if let Ok(read) = serde_json::from_str(&asked.answer) {
-                let is_in_time = settles_until.is_some_and(|until| asked.answered <= until);
-                let counts = is_in_time || policies::agrees(&read, policy);
-                self.agreed.extend(live_id(&read).filter(|_| counts));
-            }
+        if act == Act::OptIn {
+            agreements.note_opt_in(&asked);
         }
+        let shown = self.sight.shown().into_iter().filter(|(at, _)| *at >= began);
+        agreements.note_seen(act == Act::OptIn && done, &asked, shown);
     }
 
     /// Returns whether this device sends under the ID of `content` if its user agreed to the
     /// policy, and otherwise asks.
     fn follows(&self, content: &Value) -> bool {
         let (held, sends_under) = (Held::read(content), self.sends_under());
-        let Some((policy, live)) = self.policy.zip(held.live_id()) else {
+        let Some((agreements, live)) = self.agreements.as_ref().zip(held.live_id()) else {
             return sends_under.as_deref() == held.live_id();
         };
-        let agrees = policies::agrees(content, policy);
-        match sends_under {
-            Some(id) => id == live && (agrees || self.agreed.contains(live)),
-            None => !agrees && self.device.analytics.state().prompt() == Prompt::Ask,
-        }
+        let prompt = self.device.analytics.state().prompt();
+        agreements.are_followed(content, live, sends_under.as_deref(), prompt)
     }
 
     fn is_at_rest(&self) -> bool {
@@ -242,7 +204,8 @@ struct Account {
     overwriter_wire: Wire,
 }
 
-/// Runs `count` rounds, in which our devices may have policies.
+/// Runs `count` rounds of races, in which our devices may have policies. Then a client takes the
+/// agreements from the event after each round that ends opted in.
 pub(crate) async fn run(
     homeserver: Arc<Homeserver>,
     count: u32,
@@ -269,19 +232,23 @@ pub(crate) async fn run(
     let mut tally = Tally::new(homeserver.msc3391, seed, has_policies);
     let mut rng = Rng::with_seed(seed);
     for round in 0..count {
-        let played = account.play(&mut rng, &mut tally).await;
-        played.map_err(|error| format!("round {round} of seed {seed}: {error}"))?;
+        let place = |error| format!("round {round} of seed {seed}: {error}");
+        let moves = Moves::race(&mut rng);
+        let content = account.play(moves, &mut rng, &mut tally).await.map_err(place)?;
+        if has_policies && let Some(moves) = Moves::take_agreements(&mut rng, &content) {
+            account.play(moves, &mut rng, &mut tally).await.map_err(place)?;
+            tally.taken += 1;
+        }
     }
     Ok(tally)
 }
 
 impl Account {
-    async fn play(&mut self, rng: &mut Rng, tally: &mut Tally) -> Result {
+    /// Plays a round, and returns the content after it.
+    async fn play(&mut self, moves: Moves, rng: &mut Rng, tally: &mut Tally) -> Result<Value> {
         let began = Instant::now();
-        let ours = [Act::choose(rng), Act::choose(rng)];
-        let peers = Act::choose(rng);
-        let overwrites = rng.u8(0..6) == 0;
-        let overwrite = if rng.bool() { android(rng) } else { ios(rng) };
+        let Moves { ours, peers, overwrite } = moves;
+        let overwrites = overwrite.is_some();
         let mut delay = || SPREAD.mul_f64(rng.f64());
         let delays = [delay(), delay(), delay(), delay()];
 
@@ -307,20 +274,24 @@ impl Account {
             },
             async {
                 sleep(delays[3]).await;
-                if overwrites { overwriter.overwrite(&overwrite.to_string()).await } else { Ok(()) }
+                match overwrite {
+                    Some(content) => overwriter.overwrite(&content.to_string()).await,
+                    None => Ok(()),
+                }
             },
         );
         peer_done?;
         overwritten?;
-        tally.unfinished += [one, two].iter().filter(|done| !**done).count();
+        let done = [one, two];
+        tally.unfinished += done.iter().filter(|done| !**done).count();
 
         let peer = within("everybody to be at rest", self.rest()).await??;
         let (_, body) = self.user.content().await?;
         let content: Value = serde_json::from_str(&body)?;
         let held = Held::read(&content);
-        for (ours, act) in self.ours.iter_mut().zip(ours) {
+        for ((ours, act), done) in self.ours.iter_mut().zip(ours).zip(done) {
             ours.note_retired(act);
-            ours.note_agreed(act);
+            ours.note_agreed(act, done, began);
         }
         let acts = format!("ours {ours:?}, the peer {peers:?}, overwritten: {overwrites}");
         let trace = self.trace(began);
@@ -337,12 +308,14 @@ impl Account {
         let dead = tally.dead();
         self.judge(ours, tally)?;
         if tally.dead() > dead {
-            tally.disagreements.push(format!("{acts}; a dead ID was sent under: {trace}"));
+            tally
+                .disagreements
+                .push(format!("{acts}; an event was sent under a wrong ID: {trace}"));
         }
         tally.peer_minted = peer.minted.len();
         tally.failures = peer.failures;
         tally.took.push(began.elapsed());
-        Ok(())
+        Ok(content)
     }
 
     /// Waits until all clients are idle and have seen the final content in sync.
@@ -401,7 +374,10 @@ impl Account {
                 Some(false) => state.decision == Consent::Denied,
                 None => id.is_none(),
             };
-            tally.questions += usize::from(ours.policy.is_some() && live.is_some() && id.is_none());
+            tally.questions +=
+                usize::from(ours.agreements.is_some() && live.is_some() && id.is_none());
+            let keeps = ours.agreements.as_ref().is_some_and(|ours| ours.outlive(content));
+            tally.kept += usize::from(keeps && id.is_some());
             if !agrees || !ours.follows(content) {
                 let sends = id.is_some();
                 disagreements.push(format!("device {number} is {state:?}, sending: {sends}"));
@@ -467,19 +443,4 @@ fn writes(asked: &[Asked]) -> impl Iterator<Item = &Asked> {
 /// Returns the content after a write; null after a deletion.
 fn content(write: &Asked) -> Value {
     serde_json::from_str(&write.body).unwrap_or_default()
-}
-
-/// Element Android overwrites everything with a new ID.
-fn android(rng: &mut Rng) -> Value {
-    json!({ "id": uuid(rng) })
-}
-
-/// Element iOS writes two keys.
-fn ios(rng: &mut Rng) -> Value {
-    json!({ "id": uuid(rng).to_uppercase(), "pseudonymousAnalyticsOptIn": true })
-}
-
-fn uuid(rng: &mut Rng) -> String {
-    let (a, b, c, d) = (rng.u32(..), rng.u16(..), rng.u16(..), rng.u64(..) >> 16);
-    format!("{a:08x}-{b:04x}-4{:03x}-8{:03x}-{d:012x}", c & 0xfff, c >> 4)
 }

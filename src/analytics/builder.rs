@@ -19,7 +19,7 @@ use crate::{
     backend::{Destination, DynBackend, Recipient, identity::KnownAs, unique_names::unique_names},
     consent::{
         machine::{Machine, Save, Settings},
-        policy::Policy,
+        policy::{Policy, member::POLICY},
         record::Record,
     },
     consent_record::AgreedPolicy,
@@ -236,8 +236,10 @@ impl AnalyticsBuilder {
     /// Waits for this device's store and for the file of a durable queue, not for the network:
     /// the homeserver is asked in the background. If the file has an opt-out with erasures that
     /// the store lacks, because the process ended in it, the opt-out is made again. An
-    /// [`Analytics`] that was dropped a moment ago saves its changes first. Both waits for the store
-    /// are bounded by the [`request_timeout`](Self::request_timeout).
+    /// [`Analytics`] that was dropped a moment ago saves its changes first. The waits for that, for
+    /// the record of consent and for the record of decisions are bounded by the
+    /// [`request_timeout`](Self::request_timeout) each. `build` succeeds even if the record of
+    /// decisions cannot be read.
     ///
     /// A process can have one [`Analytics`] for each store, user and event type. Two processes,
     /// or two clients on one directory, can have one each: their changes are merged, and the
@@ -296,7 +298,7 @@ impl AnalyticsBuilder {
             queue: None,
             queue_age: self.limits.queue_age,
             history: self.history,
-            has_policy: policy.is_some(),
+            policy_member: policy.is_some().then_some(POLICY),
         };
         let history = self.history.map(|most| Arc::new(History::new(most)));
         let names = configuration.recipients.iter().map(|recipient| recipient.name.clone());
@@ -356,13 +358,12 @@ impl AnalyticsBuilder {
             Some((journal, restored)) => sink.with_journal(journal, restored),
             None => sink,
         };
-        let seen = machine.state().decision;
         let decisions = Decisions::load(
             runtime.clone(),
             records.clone(),
             &configuration.recipients,
             agreed,
-            seen,
+            machine.known_decision(),
             self.request_timeout,
         );
         let decisions = decisions.await;

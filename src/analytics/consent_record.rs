@@ -5,6 +5,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use futures_util::{FutureExt as _, future::Shared};
 use tokio::{runtime::Handle, sync::oneshot, time::timeout};
 use tracing::warn;
 
@@ -26,19 +27,20 @@ pub(crate) struct Decisions {
     runtime: Handle,
     store: RecordStore,
     log: Arc<Mutex<Log>>,
-    /// Held by each write, so that the newest comes last.
+    /// Held by each write until it ends, so that the newest comes last.
     writing: Arc<tokio::sync::Mutex<()>>,
+    /// The write that has not begun, if there is one. It will have every change until it begins, so
+    /// there is never a second one.
+    next: Arc<Mutex<Option<Written>>>,
     request_timeout: Duration,
-    /// Whether the log has what earlier processes have left.
-    was_read: bool,
 }
 
-/// The end of a write. Its wait is bounded, because the write is.
-pub(super) type Written = oneshot::Receiver<()>;
+/// The end of a write, or of the longest wait for it.
+pub(super) type Written = Shared<oneshot::Receiver<()>>;
 
 impl Decisions {
-    /// Reads the decisions that earlier processes have left. If the store cannot be read, this
-    /// process adds its own as soon as it can be.
+    /// Reads the decisions that earlier processes have left. If the store cannot be read, they are
+    /// merged by the first write that can read it.
     pub(super) async fn load(
         runtime: Handle,
         store: RecordStore,
@@ -52,52 +54,60 @@ impl Decisions {
             purpose: recipient.purpose.clone(),
         });
         let circumstances = Circumstances { policy, recipients: recipients.collect() };
-        let stored = read(&store, request_timeout).await;
-        if stored.is_none() {
-            warn!("the record of decisions could not be read");
-        }
-        let was_read = stored.is_some();
+        let stored = match timeout(request_timeout, store.load_decisions()).await {
+            Ok(Ok(stored)) => stored,
+            Ok(Err(_)) | Err(_) => {
+                warn!("the record of decisions could not be read");
+                Vec::new()
+            }
+        };
         let log = Log::new(circumstances, stored, seen, SystemTime::now());
         let decisions = Self {
             runtime,
             store,
             log: Arc::new(Mutex::new(log)),
             writing: Arc::default(),
+            next: Arc::default(),
             request_timeout,
-            was_read,
         };
-        drop(decisions.change(|_, _| {}));
+        drop(decisions.change(|_, _| {}).1);
         decisions
     }
 
     pub(super) fn all(&self) -> Vec<RecordedDecision> {
-        self.log().decisions().to_vec()
+        self.log().decisions()
     }
 
     /// Follows a transition of `machine`.
     pub(super) fn follow(&self, machine: &Machine) {
-        let (seen, may_be_ours) = (machine.state().decision, machine.may_have_opted_in());
-        drop(self.change(|log, now| log.handle_seen(seen, may_be_ours, now)));
+        let (seen, may_be_ours) = (machine.known_decision(), machine.may_have_opted_in());
+        drop(self.change(|log, now| log.handle_seen(seen, may_be_ours, now)).1);
     }
 
     pub(super) fn begin_opt_in(&self) {
         self.log().handle_opt_in_begun();
     }
 
-    pub(super) fn end_opt_in(
+    /// Notes the end of a call of `opt_in()`. Whether the opt-in holds is what
+    /// [`follow`](Self::follow) has seen last: a state that the caller reads may be older.
+    pub(super) fn end_opt_in(&self, is_done: bool, expressed_by: Option<&str>) -> Option<Written> {
+        self.change(|log, now| log.handle_opt_in_ended(is_done, expressed_by, now)).1
+    }
+
+    /// Notes an opt-out on this device, and returns the number of its decision.
+    pub(super) fn opt_out(&self, expressed_by: Option<&str>, at: SystemTime) -> u64 {
+        self.change(|log, _| log.handle_opt_out(expressed_by, at)).0
+    }
+
+    /// Notes what the withdrawal at `withdrawn_at`, whose decision has this number, removed
+    /// according to its receipt.
+    pub(super) fn removed(
         &self,
-        state: Option<Consent>,
-        expressed_by: Option<&str>,
+        number: u64,
+        withdrawn_at: SystemTime,
+        events: u64,
+        receipt: &OptOutReceipt,
     ) -> Option<Written> {
-        self.change(|log, now| log.handle_opt_in_ended(state, expressed_by, now))
-    }
-
-    pub(super) fn opt_out(&self, expressed_by: Option<&str>) {
-        drop(self.change(|log, now| log.handle_opt_out(expressed_by, now)));
-    }
-
-    /// Notes what a withdrawal removed, according to its receipt.
-    pub(super) fn removed(&self, events: u64, receipt: &OptOutReceipt) -> Option<Written> {
         let erasure = |erasure: &ErasureReceipt| {
             let state = erasure.state.as_str().to_owned();
             (erasure.withdrawn_at, erasure.recipient.clone(), state)
@@ -110,7 +120,7 @@ impl Decisions {
             account: receipt.account.as_str().to_owned(),
             erasures: Vec::new(),
         };
-        self.change(|log, _| log.handle_removed(removed, erasures))
+        self.change(|log, _| log.handle_removed(number, withdrawn_at, removed, erasures)).1
     }
 
     fn log(&self) -> MutexGuard<'_, Log> {
@@ -118,41 +128,38 @@ impl Decisions {
     }
 
     /// Changes the log, and writes it in the background if it has changed.
-    fn change(&self, change: impl FnOnce(&mut Log, SystemTime)) -> Option<Written> {
+    fn change<R>(&self, change: impl FnOnce(&mut Log, SystemTime) -> R) -> (R, Option<Written>) {
         let mut log = self.log();
-        change(&mut log, SystemTime::now());
-        if !log.take_changed() {
-            return None;
-        }
+        let result = change(&mut log, SystemTime::now());
+        let is_changed = log.take_changed();
         drop(log);
+        (result, is_changed.then(|| self.write()))
+    }
+
+    /// Writes the log in the background.
+    fn write(&self) -> Written {
+        let mut next = lock(&self.next);
+        if let Some(next) = &*next {
+            return next.clone();
+        }
         let (store, log) = (self.store.clone(), self.log.clone());
-        let (writing, request_timeout) = (self.writing.clone(), self.request_timeout);
-        let was_read = self.was_read;
-        Some(spawn(&self.runtime, async move {
+        let (writing, begun) = (self.writing.clone(), self.next.clone());
+        let write = spawn(&self.runtime, async move {
             let _writing = writing.lock().await;
-            // Another process may have added to it. If this one has read it before, the log in
-            // memory counts. Otherwise it must not replace what it does not know.
-            let stored = read(&store, request_timeout).await;
-            let written = match stored.or_else(|| was_read.then(Vec::new)) {
-                Some(stored) => {
-                    let decisions = lock(&log).merged_with(stored);
-                    let written = store.save_decisions(&decisions);
-                    matches!(timeout(request_timeout, written).await, Ok(Ok(())))
-                }
-                None => false,
-            };
-            if !written {
+            *lock(&begun) = None;
+            store.update_decisions(|stored| lock(&log).merge(stored)).await.is_ok()
+        });
+        // This one and the one before read and write. If the store is slower, they go on.
+        let longest = 4 * self.request_timeout;
+        let written = spawn(&self.runtime, async move {
+            if !matches!(timeout(longest, write).await, Ok(Ok(true))) {
                 warn!("the record of decisions could not be written");
             }
-        }))
+        });
+        next.insert(written.shared()).clone()
     }
 }
 
-fn lock(log: &Mutex<Log>) -> MutexGuard<'_, Log> {
-    log.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Returns the stored decisions, or `None` if they cannot be read.
-async fn read(store: &RecordStore, request_timeout: Duration) -> Option<Vec<RecordedDecision>> {
-    timeout(request_timeout, store.load_decisions()).await.ok()?.ok()
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -166,16 +166,18 @@ impl Erasures {
         self.keep(&mut state);
     }
 
-    /// Notes that the user has withdrawn and wants erasures. `used` are the fingerprints of the IDs
-    /// that this device has used, in whichever process.
-    pub(super) fn begin(&self, machine: &Machine, used: Vec<String>) {
+    /// Notes that the user has withdrawn and wants erasures. Returns the time of the withdrawal.
+    /// `used` are the fingerprints of the IDs that this device has used, in whichever process.
+    pub(super) fn begin(&self, machine: &Machine, used: Vec<String>) -> SystemTime {
+        let now = Now::new();
         let mut state = self.state();
-        state.ledger.handle_withdrawal(unrecorded_in(machine), used, Now::new());
+        state.ledger.handle_withdrawal(unrecorded_in(machine), used, now);
         state.found.clear();
         for id in std::mem::take(&mut state.used) {
             state.find(&id, machine);
         }
         self.keep(&mut state);
+        now.wall
     }
 
     /// Notes that the user has withdrawn and wants no erasures: no ID is kept for them.

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     consent::{
         machine::{Machine, Outcome},
-        state::{Consent, ConsentState},
+        state::ConsentState,
     },
     matrix::account_data::AccountDataError,
 };
@@ -79,12 +79,11 @@ async fn opt_in(
             return Err(AccountDataError::Timeout.into());
         }
     }
-    let state = analytics.state();
     // The evidence is in the store before the call returns.
-    if let Some(written) = noted.end(Some(state.decision)) {
+    if let Some(written) = noted.end(outcome == Outcome::Done) {
         let _ = written.await;
     }
-    Ok(state)
+    Ok(analytics.state())
 }
 
 /// Tells the record of decisions how a call has ended, even if its future is dropped.
@@ -95,16 +94,16 @@ struct Noted<'a> {
 }
 
 impl Noted<'_> {
-    fn end(&mut self, state: Option<Consent>) -> Option<Written> {
+    fn end(&mut self, is_done: bool) -> Option<Written> {
         if std::mem::replace(&mut self.is_ended, true) {
             return None;
         }
-        self.analytics.inner().decisions.end_opt_in(state, self.expressed_by.as_deref())
+        self.analytics.inner().decisions.end_opt_in(is_done, self.expressed_by.as_deref())
     }
 }
 
 impl Drop for Noted<'_> {
     fn drop(&mut self) {
-        drop(self.end(None));
+        drop(self.end(false));
     }
 }

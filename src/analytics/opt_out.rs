@@ -1,6 +1,6 @@
 //! Opting out and ending a session: the steps that are done at once, and the wait for the rest.
 
-use std::{cell::Cell, fmt, future::IntoFuture, pin::Pin};
+use std::{cell::Cell, fmt, future::IntoFuture, pin::Pin, time::SystemTime};
 
 use tokio::time::timeout;
 
@@ -99,25 +99,41 @@ impl IntoFuture for OptOut {
                 machine.handle_opt_out(call, self.removal);
             };
             // Once the gate is shut: nothing may delay that.
+            let decided = Cell::new(None);
             let removed = self.analytics.begin_then(withdraw, |machine| {
-                if self.erases_recipients {
-                    inner.erasures.begin(machine, used.take());
+                let at = if self.erases_recipients {
+                    inner.erasures.begin(machine, used.take())
                 } else {
                     inner.erasures.forget_used();
-                }
-                inner.decisions.opt_out(self.expressed_by.as_deref());
+                    SystemTime::now()
+                };
+                let number = inner.decisions.opt_out(self.expressed_by.as_deref(), at);
+                decided.set(Some((number, at)));
             });
             let events = inner.sink.stats().dropped_by_withdrawal() - before;
-            self.analytics.withdraw(removed, Some(events)).await
+            let decision = decided.get().map(|(number, at)| Decided { number, at, events });
+            self.analytics.withdraw(removed, decision).await
         })
     }
 }
 
+/// The first half of an opt-out.
+pub(crate) struct Decided {
+    /// The number of the recorded decision.
+    number: u64,
+    at: SystemTime,
+    /// The number of events that were removed.
+    events: u64,
+}
+
 impl Analytics {
     /// Waits, within a bound, until the sink, this device's store and the consent task have
-    /// completed a withdrawal whose first half is done. If it is an opt-out, that half has removed
-    /// this many `events`.
-    pub(crate) async fn withdraw(&self, removed: Waiting, events: Option<u64>) -> OptOutReceipt {
+    /// completed a withdrawal whose first half is done. If it is an opt-out, `decided` is that half.
+    pub(crate) async fn withdraw(
+        &self,
+        removed: Waiting,
+        decided: Option<Decided>,
+    ) -> OptOutReceipt {
         let record = self.begin(Machine::handle_save_wanted);
         let inner = self.shared();
         let erased_before = inner.erasures.done_ever();
@@ -162,9 +178,9 @@ impl Analytics {
                 identifiers: inner.identifiers(analytics_id.as_ref()),
                 analytics_id,
             };
-            if let Some(events) = events {
+            if let Some(Decided { number, at, events }) = decided {
                 // The evidence is in the store before the call returns.
-                if let Some(written) = inner.decisions.removed(events, &receipt) {
+                if let Some(written) = inner.decisions.removed(number, at, events, &receipt) {
                     let _ = written.await;
                 }
             }

@@ -136,10 +136,12 @@ impl Policy {
 
     /// Returns the time of an agreement that was given at `before` and is given again at `at`:
     /// the later of the two, because this device may have the slower clock. A `before` that is
-    /// old because it lies in the future does not count.
+    /// old because it lies in the future does not count, unless the clock of this device is
+    /// known to be wrong.
     pub(crate) fn later(&self, before: u64, at: u64) -> u64 {
         let ahead = Duration::from_millis(before.saturating_sub(at));
-        if self.renew_after.is_some_and(|renew_after| ahead >= renew_after) {
+        let is_old = self.renew_after.is_some_and(|renew_after| ahead >= renew_after);
+        if is_old && at > EARLIEST_TIME {
             return at;
         }
         before.max(at)

@@ -127,9 +127,11 @@ mod tests {
     use super::*;
     use crate::consent::state::{Consent, Prompt};
 
-    /// Returns for each gate the switch, the note, and the notes while a removal and while an
-    /// erasure is pending.
-    fn table() -> Vec<(GateState, Switch, Option<Note>, [Option<Note>; 2])> {
+    /// A gate with its switch, its note, and the notes while a removal and while an erasure is
+    /// pending.
+    type Row = (GateState, Switch, Option<Note>, [Option<Note>; 2]);
+
+    fn table() -> Vec<Row> {
         use GateState::{Closed, Holding, Open};
 
         let same = |gate, switch, note| (gate, switch, note, [note; 2]);

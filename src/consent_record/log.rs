@@ -1,14 +1,15 @@
 //! The newest decisions, as they are made or seen.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
 
 use super::{
     AgreedPolicy, ConsentStatus, DecisionPlace, RecordedDecision, RecordedRecipient, RemovedData,
+    entries::{Entries, millis},
 };
-use crate::consent::state::Consent;
+use crate::{consent::state::Consent, event::unix_time::unix_nanos};
 
-/// The most decisions that are kept.
-const MOST_DECISIONS: usize = 32;
 /// The longest text of the app that is kept, in bytes.
 const LONGEST_EXPRESSION: usize = 200;
 
@@ -22,9 +23,10 @@ pub(crate) struct Circumstances {
 #[derive(Debug)]
 pub(crate) struct Log {
     circumstances: Circumstances,
-    /// Oldest first.
-    decisions: Vec<RecordedDecision>,
-    /// The decision that was last seen.
+    entries: Entries,
+    /// The decision that holds.
+    current: Consent,
+    /// The decision that was last seen, except an opt-in during a call of `opt_in()`.
     last_seen: Consent,
     /// The calls of `opt_in()` in progress. Their callers say how they end.
     opting_in: usize,
@@ -32,34 +34,35 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Creates the log of a process that begins with `stored`, unless that cannot be read, and
-    /// with the decision `seen`.
+    /// Creates the log of a process that begins with the `stored` decisions and the decision
+    /// `seen`. If the store could not be read, it is merged later.
     pub(crate) fn new(
         circumstances: Circumstances,
-        stored: Option<Vec<RecordedDecision>>,
+        stored: Vec<Value>,
         seen: Consent,
         now: SystemTime,
     ) -> Self {
-        let was_read = stored.is_some();
         let mut log = Self {
             circumstances,
-            decisions: merge(stored.unwrap_or_default(), Vec::new()),
+            entries: Entries::new(stored),
+            current: seen,
             last_seen: Consent::Undecided,
             opting_in: 0,
             is_changed: false,
         };
-        if was_read {
-            // Made before there was a record, or by a process that ended before it was written.
-            log.see(seen, DecisionPlace::Unknown, now);
-        } else {
-            // The stored record may have it.
-            log.last_seen = seen;
-        }
+        // Made before there was a record, by a process that ended before it was written, or stored
+        // where it could not be read.
+        log.see(seen, DecisionPlace::Unknown, now);
         log
     }
 
-    pub(crate) fn decisions(&self) -> &[RecordedDecision] {
-        &self.decisions
+    pub(crate) fn decisions(&self) -> Vec<RecordedDecision> {
+        self.entries.decisions().cloned().collect()
+    }
+
+    /// Merges the decisions with those that are `stored`, and returns what the store has to hold.
+    pub(crate) fn merge(&mut self, stored: Vec<Value>) -> Vec<Value> {
+        self.entries.merge(stored)
     }
 
     pub(crate) fn take_changed(&mut self) -> bool {
@@ -69,6 +72,7 @@ impl Log {
     /// Handles that the state of consent shows the decision `seen`. `may_be_ours` says whether an
     /// opt-in can be one of this device whose call failed, or whose process ended in it.
     pub(crate) fn handle_seen(&mut self, seen: Consent, may_be_ours: bool, now: SystemTime) {
+        self.current = seen;
         if self.opting_in == 0 || seen != Consent::Granted {
             let place = match seen == Consent::Granted && may_be_ours {
                 true => DecisionPlace::Unknown,
@@ -85,7 +89,7 @@ impl Log {
         // The end of a session forgets an opt-in, and the next proof of it is no new decision.
         let is_known =
             |last: &RecordedDecision| last.status.is_given() == (seen == Consent::Granted);
-        if !self.decisions.last().is_some_and(is_known) {
+        if !self.entries.decisions().next_back().is_some_and(is_known) {
             self.add(seen, place, None, now);
         }
     }
@@ -95,49 +99,50 @@ impl Log {
         self.opting_in += 1;
     }
 
-    /// Handles the end of a call of `opt_in()`. It has failed unless `state` is an opt-in.
+    /// Handles the end of a call of `opt_in()`, which an opt-out may have overtaken.
     pub(crate) fn handle_opt_in_ended(
         &mut self,
-        state: Option<Consent>,
+        is_done: bool,
         expressed_by: Option<&str>,
         now: SystemTime,
     ) {
         self.opting_in = self.opting_in.saturating_sub(1);
-        if state == Some(Consent::Granted) {
+        if is_done && self.current == Consent::Granted {
             self.last_seen = Consent::Granted;
             self.add(Consent::Granted, DecisionPlace::ThisDevice, expressed_by, now);
         }
     }
 
-    /// Handles a call of `opt_out()`. Repeated calls are one decision.
-    pub(crate) fn handle_opt_out(&mut self, expressed_by: Option<&str>, now: SystemTime) {
-        self.last_seen = Consent::Denied;
-        let is_repeated = self
-            .decisions
-            .last()
-            .is_some_and(|last| !last.status.is_given() && last.place == DecisionPlace::ThisDevice);
-        if !is_repeated {
-            self.add(Consent::Denied, DecisionPlace::ThisDevice, expressed_by, now);
+    /// Handles a call of `opt_out()`, and returns the number of its decision. Repeated calls are
+    /// one decision.
+    pub(crate) fn handle_opt_out(&mut self, expressed_by: Option<&str>, at: SystemTime) -> u64 {
+        (self.current, self.last_seen) = (Consent::Denied, Consent::Denied);
+        match self.entries.last() {
+            Some((number, last))
+                if !last.status.is_given() && last.place == DecisionPlace::ThisDevice =>
+            {
+                number
+            }
+            _ => self.add(Consent::Denied, DecisionPlace::ThisDevice, expressed_by, at),
         }
     }
 
-    /// Handles the end of a withdrawal on this device. `erasures` are those of its receipt: when
-    /// the user withdrew, the label and the state.
+    /// Handles the end of the withdrawal at `withdrawn_at`, whose decision has this number.
+    /// `erasures` are those of its receipt: when the user withdrew, the label and the state.
     pub(crate) fn handle_removed(
         &mut self,
+        number: u64,
+        withdrawn_at: SystemTime,
         removed: RemovedData,
         erasures: Vec<(SystemTime, String, String)>,
     ) {
-        let [before @ .., last] = &mut self.decisions[..] else { return };
-        if last.status.is_given() || last.place != DecisionPlace::ThisDevice {
-            return;
-        }
+        let Some(decision) = self.entries.amend(number) else { return };
         // Those of earlier withdrawals are in the same receipt.
-        let begun = before.last().map_or(i128::MIN, |before| millis(before.at));
-        let erasures = erasures.into_iter().filter(|(at, ..)| millis(*at) >= begun);
+        let own = [withdrawn_at, decision.at].map(millis);
+        let erasures = erasures.into_iter().filter(|(at, ..)| own.contains(&millis(*at)));
         let mut erasures: Vec<_> = erasures.map(|(_, label, state)| (label, state)).collect();
         let mut events = removed.events;
-        if let Some(first) = last.removed.take() {
+        if let Some(first) = decision.removed.take() {
             // The first of several calls has removed the events, and may be the only one that
             // asked for erasures.
             events = events.max(first.events);
@@ -145,7 +150,7 @@ impl Log {
             let kept: Vec<_> = first.erasures.into_iter().filter(is_new).collect();
             erasures.splice(..0, kept);
         }
-        last.removed = Some(RemovedData { events, erasures, ..removed });
+        decision.removed = Some(RemovedData { events, erasures, ..removed });
         self.is_changed = true;
     }
 
@@ -155,21 +160,17 @@ impl Log {
         place: DecisionPlace,
         expressed_by: Option<&str>,
         at: SystemTime,
-    ) {
-        let was_given = self.decisions.last().is_some_and(|last| last.status.is_given());
-        let status = match (decision == Consent::Granted, was_given) {
-            (true, false) => ConsentStatus::Given,
-            (true, true) => ConsentStatus::Renewed,
-            (false, true) => ConsentStatus::Withdrawn,
-            (false, false) => ConsentStatus::Refused,
-        };
-        // A clock that was set back does not change the order.
-        let at = self.decisions.last().map_or(at, |last| at.max(last.at));
+    ) -> u64 {
+        let last = self.entries.decisions().next_back();
+        let was_given = last.is_some_and(|last| last.status.is_given());
+        let status = ConsentStatus::new(decision == Consent::Granted, was_given);
         let Circumstances { policy, recipients } = self.circumstances.clone();
         // Another client may have shown another policy, or none.
         let policy = policy.filter(|_| place == DecisionPlace::ThisDevice);
         let expressed_by = expressed_by.map(shortened);
-        self.decisions.push(RecordedDecision {
+        let at = whole_millis(at);
+        self.is_changed = true;
+        self.entries.add(RecordedDecision {
             status,
             at,
             place,
@@ -177,35 +178,14 @@ impl Log {
             policy,
             recipients,
             removed: None,
-        });
-        self.decisions = merge(std::mem::take(&mut self.decisions), Vec::new());
-        self.is_changed = true;
-    }
-
-    /// Returns what the store has to hold, given what it holds.
-    pub(crate) fn merged_with(&self, stored: Vec<RecordedDecision>) -> Vec<RecordedDecision> {
-        merge(stored, self.decisions.clone())
+        })
     }
 }
 
-/// Returns the newest decisions of both lists, oldest first. Another process may have added to the
-/// stored ones.
-fn merge(stored: Vec<RecordedDecision>, mine: Vec<RecordedDecision>) -> Vec<RecordedDecision> {
-    let is_same = |a: &RecordedDecision, b: &RecordedDecision| {
-        (millis(a.at), a.status, a.place) == (millis(b.at), b.status, b.place)
-    };
-    let mut all = stored;
-    all.retain(|decision| !mine.iter().any(|known| is_same(known, decision)));
-    all.extend(mine);
-    // Stable, so that those of one moment keep their order.
-    all.sort_by_key(|decision| millis(decision.at));
-    all.drain(..all.len().saturating_sub(MOST_DECISIONS));
-    all
-}
-
-/// Returns the milliseconds that a stored time has.
-fn millis(time: SystemTime) -> i128 {
-    crate::event::unix_time::unix_nanos(time) / 1_000_000
+/// Returns `time` without what is finer than a millisecond, as it is stored.
+fn whole_millis(time: SystemTime) -> SystemTime {
+    let finer = unix_nanos(time).rem_euclid(1_000_000);
+    time.checked_sub(Duration::from_nanos(finer as u64)).unwrap_or(time)
 }
 
 /// Returns `text`, cut at a character if it is too long.
@@ -219,8 +199,6 @@ fn shortened(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn at(second: u64) -> SystemTime {
@@ -228,11 +206,17 @@ mod tests {
     }
 
     fn log(seen: Consent) -> Log {
-        Log::new(Circumstances::default(), Some(Vec::new()), seen, at(0))
+        Log::new(Circumstances::default(), Vec::new(), seen, at(0))
     }
 
     fn entries(log: &Log) -> Vec<(ConsentStatus, DecisionPlace)> {
         log.decisions().iter().map(|decision| (decision.status, decision.place)).collect()
+    }
+
+    fn opt_in(log: &mut Log, second: u64) {
+        log.handle_opt_in_begun();
+        log.handle_seen(Granted, false, at(second));
+        log.handle_opt_in_ended(true, None, at(second));
     }
 
     fn removed(events: u64) -> RemovedData {
@@ -256,7 +240,7 @@ mod tests {
         log.handle_opt_in_begun();
         // The state shows the opt-in before the call has ended.
         log.handle_seen(Granted, false, at(1));
-        log.handle_opt_in_ended(Some(Granted), Some("a dialog"), at(2));
+        log.handle_opt_in_ended(true, Some("a dialog"), at(2));
         log.handle_seen(Granted, false, at(3));
         log.handle_seen(Denied, false, at(4));
         log.handle_seen(Granted, false, at(5));
@@ -277,19 +261,25 @@ mod tests {
     fn an_opt_in_that_fails_is_no_decision_and_one_that_is_repeated_renews() {
         let mut log = log(Undecided);
         log.handle_opt_in_begun();
-        log.handle_opt_in_ended(None, None, at(1));
+        log.handle_opt_in_ended(false, None, at(1));
         assert!(!log.take_changed());
         for second in 2..4 {
-            log.handle_opt_in_begun();
-            log.handle_opt_in_ended(Some(Granted), None, at(second));
+            opt_in(&mut log, second);
         }
         // An opt-out overtook the call.
         log.handle_opt_in_begun();
+        log.handle_seen(Granted, false, at(4));
         log.handle_opt_out(None, at(4));
-        log.handle_opt_in_ended(Some(Denied), None, at(5));
+        log.handle_opt_in_ended(true, None, at(5));
         let expected = [(Given, ThisDevice), (Renewed, ThisDevice), (Withdrawn, ThisDevice)];
         assert_eq!(entries(&log), expected);
         assert!(log.take_changed());
+        // An opt-out that a new opt-in overtook.
+        log.handle_opt_in_begun();
+        log.handle_opt_out(None, at(6));
+        log.handle_seen(Granted, false, at(7));
+        log.handle_opt_in_ended(true, None, at(8));
+        assert_eq!(entries(&log)[3], (Given, ThisDevice));
     }
 
     #[test]
@@ -303,50 +293,37 @@ mod tests {
     #[test]
     fn repeated_opt_outs_are_one_decision_whose_removed_data_is_kept() {
         let mut log = log(Undecided);
-        log.handle_opt_out(Some("a switch"), at(1));
-        log.handle_removed(removed(7), Vec::new());
-        log.handle_opt_out(None, at(2));
-        log.handle_removed(removed(0), Vec::new());
+        let first = log.handle_opt_out(Some("a switch"), at(1));
+        log.handle_removed(first, at(1), removed(7), Vec::new());
+        let second = log.handle_opt_out(None, at(2));
+        log.handle_removed(second, at(2), removed(0), Vec::new());
         assert_eq!(entries(&log), [(Refused, ThisDevice)]);
         assert_eq!(log.decisions()[0].removed, Some(removed(7)));
     }
 
     #[test]
-    fn what_a_withdrawal_elsewhere_removed_is_not_claimed() {
+    fn a_decision_before_the_receipt_does_not_get_what_the_withdrawal_removed() {
         let mut log = log(Granted);
-        log.handle_seen(Denied, false, at(1));
-        log.handle_removed(removed(3), Vec::new());
-        assert_eq!(log.decisions()[1].removed, None);
+        let number = log.handle_opt_out(None, at(1));
+        log.handle_seen(Granted, false, at(2));
+        log.handle_seen(Denied, false, at(3));
+        log.handle_removed(number, at(1), removed(3), Vec::new());
+        let removed: Vec<_> = log.decisions().into_iter().map(|one| one.removed).collect();
+        assert_eq!(removed, [None, Some(self::removed(3)), None, None]);
     }
 
     #[test]
     fn a_new_process_adds_only_a_decision_that_it_did_not_know() {
         let mut first = log(Undecided);
-        first.handle_opt_in_begun();
-        first.handle_opt_in_ended(Some(Granted), None, at(1));
-        let stored = first.decisions().to_vec();
-        let next = |seen| Log::new(Circumstances::default(), Some(stored.clone()), seen, at(9));
+        opt_in(&mut first, 1);
+        let stored = first.merge(Vec::new());
+        let next = |seen| Log::new(Circumstances::default(), stored.clone(), seen, at(9));
         assert_eq!(entries(&next(Granted)), [(Given, ThisDevice)]);
         assert_eq!(entries(&next(Denied)), [(Given, ThisDevice), (Withdrawn, Unknown)]);
         // The end of the session has forgotten the opt-in.
         let mut again = next(Undecided);
         again.handle_seen(Granted, false, at(10));
         assert_eq!(entries(&again), [(Given, ThisDevice)]);
-    }
-
-    #[test]
-    fn the_newest_decisions_are_kept_and_those_of_another_process_are_merged() {
-        let mut log = log(Undecided);
-        for second in 1..100 {
-            log.handle_opt_in_begun();
-            log.handle_opt_in_ended(Some(Granted), None, at(second));
-        }
-        assert_eq!(log.decisions().len(), MOST_DECISIONS);
-        assert_eq!(log.decisions()[0].at, at(68));
-        let mut theirs = log.decisions().to_vec();
-        theirs[0].at = at(200);
-        let merged = log.merged_with(theirs);
-        assert_eq!((merged.len(), merged[31].at, merged[0].at), (32, at(200), at(69)));
     }
 
     #[test]
@@ -360,27 +337,27 @@ mod tests {
     }
 
     #[test]
-    fn a_record_that_could_not_be_read_makes_no_decision() {
-        let mut log = Log::new(Circumstances::default(), None, Granted, at(1));
-        assert!(!log.take_changed());
-        log.handle_seen(Denied, false, at(2));
-        assert_eq!(entries(&log), [(Refused, Elsewhere)]);
+    fn a_record_that_is_read_late_has_no_decision_twice() {
+        let mut stored = log(Undecided);
+        opt_in(&mut stored, 1);
+        let stored = stored.merge(Vec::new());
+        let mut log = log(Granted);
+        log.handle_opt_out(None, at(2));
+        assert_eq!(entries(&log), [(Given, Unknown), (Withdrawn, ThisDevice)]);
+        log.merge(stored);
+        assert_eq!(entries(&log), [(Given, ThisDevice), (Withdrawn, ThisDevice)]);
     }
 
     #[test]
-    fn a_clock_that_was_set_back_does_not_change_the_order() {
+    fn a_clock_that_was_wrong_changes_neither_the_order_nor_a_later_time() {
         let mut log = log(Undecided);
-        log.handle_opt_in_begun();
-        log.handle_opt_in_ended(Some(Granted), None, at(9));
+        opt_in(&mut log, 900);
         log.handle_opt_out(None, at(5));
-        log.handle_opt_in_begun();
-        log.handle_opt_in_ended(Some(Granted), None, at(6));
+        opt_in(&mut log, 6);
         let expected = [(Given, ThisDevice), (Withdrawn, ThisDevice), (Given, ThisDevice)];
         assert_eq!(entries(&log), expected);
-        assert_eq!(log.decisions()[2].at, at(9));
-        let stored = log.decisions().to_vec();
-        assert_eq!(log.merged_with(stored.clone()), stored);
-        assert_eq!(merge(stored.clone(), Vec::new()), stored);
+        let times: Vec<_> = log.decisions().iter().map(|decision| decision.at).collect();
+        assert_eq!(times, [at(900), at(5), at(6)]);
     }
 
     #[test]
@@ -388,20 +365,29 @@ mod tests {
         let erasure =
             |second, label: &str, state: &str| (at(second), label.to_owned(), state.to_owned());
         let mut log = log(Granted);
-        log.handle_opt_out(None, at(1));
-        log.handle_removed(removed(0), vec![erasure(1, "one", "pending")]);
-        // A second call that asks for no erasure, and a third that does.
-        log.handle_removed(removed(0), Vec::new());
-        log.handle_removed(removed(0), vec![erasure(2, "two", "done")]);
-        log.handle_opt_in_begun();
-        log.handle_opt_in_ended(Some(Granted), None, at(3));
-        log.handle_opt_out(None, at(4));
-        let both = vec![erasure(1, "one", "failed"), erasure(4, "one", "done")];
-        log.handle_removed(removed(0), both);
+        // The clock is in the future, and is set right after the second call.
+        let first = log.handle_opt_out(None, at(901));
+        log.handle_removed(first, at(901), removed(0), vec![erasure(901, "one", "pending")]);
+        // A call that asks for no erasure, and one that does.
+        log.handle_removed(first, at(902), removed(0), Vec::new());
+        log.handle_removed(first, at(903), removed(0), vec![erasure(903, "two", "done")]);
+        opt_in(&mut log, 3);
+        let second = log.handle_opt_out(None, at(4));
+        let both = vec![erasure(901, "one", "failed"), erasure(4, "one", "done")];
+        log.handle_removed(second, at(4), removed(0), both);
         let erasures = |place: usize| log.decisions()[place].removed.clone().unwrap().erasures;
         let pair = |label: &str, state: &str| (label.to_owned(), state.to_owned());
         assert_eq!(erasures(1), [pair("one", "pending"), pair("two", "done")]);
         assert_eq!(erasures(3), [pair("one", "done")]);
+    }
+
+    #[test]
+    fn a_time_has_whole_milliseconds_like_a_stored_one() {
+        assert_eq!(
+            whole_millis(at(5) + Duration::from_nanos(1_999_999)).duration_since(at(5)).unwrap(),
+            Duration::from_millis(1)
+        );
+        assert_eq!(whole_millis(at(5)), at(5));
     }
 
     #[test]

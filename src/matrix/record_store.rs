@@ -2,14 +2,12 @@
 
 use matrix_sdk::{Client, StoreError, ruma::UserId};
 use serde::Deserialize;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::{
-    consent::{
-        hex::hex,
-        record::{Record, VERSION},
-    },
-    consent_record::RecordedDecision,
+use crate::consent::{
+    hex::hex,
+    record::{Record, VERSION},
 };
 
 /// The most times that a save starts again because another process wrote at the same time.
@@ -40,7 +38,7 @@ pub(crate) enum LoadError {
 #[error("the local record was written by a newer version")]
 pub(crate) struct NewerVersion;
 
-/// Other processes kept writing the record at the same time.
+/// Other processes kept writing at the same time.
 #[derive(Debug, thiserror::Error)]
 #[error("other processes keep writing the local record")]
 struct Contended;
@@ -119,21 +117,36 @@ impl RecordStore {
         Err(StoreError::Backend(Box::new(Contended)))
     }
 
-    /// Returns the stored decisions, without those that cannot be parsed: a newer version may
-    /// have written them.
-    pub(crate) async fn load_decisions(&self) -> Result<Vec<RecordedDecision>, StoreError> {
-        let stored = self.client.state_store().get_custom_value(&self.decisions_key).await?;
-        let parsed = stored.and_then(|json| serde_json::from_slice(&json).ok());
-        let entries: Vec<serde_json::Value> = parsed.unwrap_or_default();
-        Ok(entries.into_iter().filter_map(|entry| serde_json::from_value(entry).ok()).collect())
+    /// Returns the stored decisions. Those of a newer version may be among them.
+    pub(crate) async fn load_decisions(&self) -> Result<Vec<Value>, StoreError> {
+        parse_decisions(self.client.state_store().get_custom_value(&self.decisions_key).await?)
     }
 
-    pub(crate) async fn save_decisions(
+    /// Stores what `merge` returns for the stored decisions.
+    ///
+    /// If another process writes at the same time, what it wrote is merged as well, with the
+    /// exception that [`save`](Self::save) describes.
+    pub(crate) async fn update_decisions(
         &self,
-        decisions: &[RecordedDecision],
+        mut merge: impl FnMut(Vec<Value>) -> Vec<Value>,
     ) -> Result<(), StoreError> {
-        let json = serde_json::to_vec(decisions)?;
-        self.client.state_store().set_custom_value(&self.decisions_key, json).await.map(drop)
+        let mut stored = self.load_decisions().await?;
+        let mut news = stored.clone();
+        for _ in 0..MOST_ROUNDS {
+            let wanted = merge(news);
+            if wanted == stored {
+                return Ok(());
+            }
+            let json = serde_json::to_vec(&wanted)?;
+            let store = self.client.state_store();
+            let overwritten = store.set_custom_value(&self.decisions_key, json).await?;
+            let overwritten = parse_decisions(overwritten)?;
+            if overwritten == stored {
+                return Ok(());
+            }
+            (stored, news) = (wanted, overwritten);
+        }
+        Err(StoreError::Backend(Box::new(Contended)))
     }
 
     async fn read(&self) -> Result<Option<Record>, LoadError> {
@@ -157,5 +170,15 @@ impl RecordStore {
         }
         let record = serde_json::from_slice(&json).ok().filter(Record::is_possible);
         Ok(Some(record.unwrap_or_else(|| Record::unreadable(self.salt.clone()))))
+    }
+}
+
+/// Parses stored decisions. Text that is no JSON counts as none.
+fn parse_decisions(stored: Option<Vec<u8>>) -> Result<Vec<Value>, StoreError> {
+    let Some(json) = stored else { return Ok(Vec::new()) };
+    match serde_json::from_slice(&json) {
+        Ok(Value::Array(decisions)) => Ok(decisions),
+        Ok(_) => Err(LoadError::NewerVersion(NewerVersion).into()),
+        Err(_) => Ok(Vec::new()),
     }
 }

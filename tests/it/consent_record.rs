@@ -1,9 +1,18 @@
 //! The record of the user's decisions.
 
+#[cfg(feature = "posthog")]
+mod erasures;
+mod faults;
+mod two_processes;
+
+use std::time::{Duration, SystemTime};
+
 use matrix_analytics::{
-    Analytics, ConsentStatus, DecisionPlace, ELEMENT_EVENT_TYPE, Recipient, RecordedDecision,
+    Analytics, Consent, ConsentStatus, DecisionPlace, ELEMENT_EVENT_TYPE, Recipient,
+    RecordedDecision,
     testing::{Fault, RecordingBackend},
 };
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::support::{
@@ -17,19 +26,46 @@ fn entries(analytics: &Analytics) -> Vec<Entry> {
     analytics.consent_record().decisions.iter().map(entry).collect()
 }
 
+/// Returns the key of the record in the client's store.
+fn key() -> Vec<u8> {
+    let user: String = Sha256::digest(ALICE).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("matrix-analytics-decisions/{ELEMENT_EVENT_TYPE}/{user}").into_bytes()
+}
+
 /// Returns what the client's store has of the record.
 async fn stored(device: &Device) -> Option<String> {
-    let user: String = Sha256::digest(ALICE).iter().map(|byte| format!("{byte:02x}")).collect();
-    let key = format!("matrix-analytics-decisions/{ELEMENT_EVENT_TYPE}/{user}");
-    let value = device.client.state_store().get_custom_value(key.as_bytes()).await.unwrap();
+    let value = device.client.state_store().get_custom_value(&key()).await.unwrap();
     value.map(|value| String::from_utf8(value).unwrap())
 }
 
-/// Waits until the store holds the record of `analytics`.
+/// Stores `decisions` as an earlier process would.
+async fn store(device: &Device, decisions: &Value) {
+    let json = serde_json::to_vec(decisions).unwrap();
+    device.client.state_store().set_custom_value(&key(), json).await.unwrap();
+}
+
+/// Returns a stored opt-in at this time in milliseconds since 1970.
+fn given_at(at: i64) -> Value {
+    json!({
+        "status": "given",
+        "at": at,
+        "place": "this_device",
+        "expressed_by": null,
+        "policy": null,
+        "recipients": [],
+        "removed": null,
+    })
+}
+
+/// Waits until the store holds the record of `analytics`, and nothing else.
 async fn until_stored(device: &Device, analytics: &Analytics) {
-    let decisions = serde_json::to_string(&analytics.consent_record().decisions).unwrap();
     eventually(async {
-        while stored(device).await.as_ref() != Some(&decisions) {
+        loop {
+            let decisions = serde_json::to_value(&analytics.consent_record().decisions).unwrap();
+            let stored = stored(device).await.unwrap_or_else(|| "[]".to_owned());
+            if serde_json::from_str::<Value>(&stored).is_ok_and(|stored| stored == decisions) {
+                return;
+            }
             tokio::task::yield_now().await;
         }
     })
@@ -149,11 +185,68 @@ async fn an_account_that_had_opted_in_before_is_recorded_once() {
 async fn a_stored_record_that_cannot_be_read_is_begun_again() {
     let world = World::new().await;
     let device = world.device("PHONE").await;
-    let user: String = Sha256::digest(ALICE).iter().map(|byte| format!("{byte:02x}")).collect();
-    let key = format!("matrix-analytics-decisions/{ELEMENT_EVENT_TYPE}/{user}");
     let garbage = b"[{\"status\":".to_vec();
-    device.client.state_store().set_custom_value(key.as_bytes(), garbage).await.unwrap();
+    device.client.state_store().set_custom_value(&key(), garbage).await.unwrap();
     let (analytics, _) = device.start_opted_in().await;
     assert_eq!(entries(&analytics).len(), 1);
     until_stored(&device, &analytics).await;
+}
+
+#[tokio::test]
+async fn a_decision_under_a_clock_in_the_future_changes_no_later_time() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let in_2100 = 4_102_444_800_000;
+    store(&device, &json!([given_at(in_2100)])).await;
+    let (analytics, _) = device.start_confirmed().await;
+    let before = SystemTime::now();
+    eventually(analytics.opt_out().into_future()).await;
+    let record = analytics.consent_record();
+    let [future, withdrawn] = &record.decisions[..] else { panic!("{record:?}") };
+    assert_eq!(future.status, ConsentStatus::Given);
+    assert_eq!(withdrawn.status, ConsentStatus::Withdrawn);
+    let millisecond = Duration::from_millis(1);
+    assert!(before < withdrawn.at + millisecond && withdrawn.at <= SystemTime::now());
+    until_stored(&device, &analytics).await;
+}
+
+#[tokio::test]
+async fn an_entry_or_a_member_of_a_newer_version_is_kept() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    let newer = json!({ "status": "suspended", "at": "2030-01-01" });
+    let mut known = given_at(1_700_000_000_000);
+    known["jurisdiction"] = "EU".into();
+    store(&device, &json!([newer, known])).await;
+    let (analytics, _) = device.start_confirmed().await;
+    eventually(analytics.opt_out().into_future()).await;
+    let expected = [
+        (ConsentStatus::Given, DecisionPlace::ThisDevice),
+        (ConsentStatus::Withdrawn, DecisionPlace::ThisDevice),
+    ];
+    assert_eq!(entries(&analytics), expected);
+    let stored: Value = serde_json::from_str(&stored(&device).await.unwrap()).unwrap();
+    assert_eq!((&stored[0], &stored[1]), (&newer, &known));
+    assert_eq!(stored[2]["status"], "withdrawn");
+}
+
+#[tokio::test]
+async fn an_unreadable_record_of_consent_is_no_withdrawal() {
+    let world = World::new().await;
+    let device = world.device("PHONE").await;
+    store(&device, &json!([given_at(1_700_000_000_000)])).await;
+    device.overwrite_record("garbage").await;
+    world.set_content(&content(Some(true), Some(FOREIGN_ID)));
+    let given = [(ConsentStatus::Given, DecisionPlace::ThisDevice)];
+    for _ in 0..2 {
+        let (analytics, _) = device.start_confirmed().await;
+        assert_eq!(analytics.state().decision, Consent::Denied);
+        assert_eq!(entries(&analytics), given);
+        drop(analytics);
+    }
+    // The user's own opt-out is one.
+    let (analytics, _) = device.start_confirmed().await;
+    eventually(analytics.opt_out().into_future()).await;
+    let withdrawn = (ConsentStatus::Withdrawn, DecisionPlace::ThisDevice);
+    assert_eq!(entries(&analytics), [given[0], withdrawn]);
 }

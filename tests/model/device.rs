@@ -221,7 +221,7 @@ impl Device {
             }
             Input::EndSession => {
                 self.overtake();
-                self.monitor.race = None;
+                self.monitor.end_race();
                 self.monitor.proof = None;
                 let call = self.removal_call();
                 self.machine.handle_end_session(call);
@@ -297,7 +297,9 @@ impl Device {
                 }
                 if !self.is_own_write(content) && self.machine.session != Session::Ended {
                     self.sees_withdrawal(content, false);
-                    self.monitor.race.take_if(|_| content.flag() == Some(false));
+                    if content.flag() == Some(false) {
+                        self.monitor.end_race();
+                    }
                 }
                 self.delivered();
                 self.machine.handle_synced(&content.real(self.policy), self.now);
@@ -309,7 +311,9 @@ impl Device {
                     _ => {
                         self.lose_proof();
                         self.monitor.has_evidence = false;
-                        self.monitor.race.take_if(|_| session == Session::Lost);
+                        if session == Session::Lost {
+                            self.monitor.end_race();
+                        }
                     }
                 }
                 self.machine.handle_session(session, self.now);
@@ -335,7 +339,7 @@ impl Device {
                 }
             }
             Input::SettledLongAgo => {
-                self.monitor.race = None;
+                self.monitor.end_race();
                 if let Some(minted) = &mut self.machine.opt_in.minted {
                     let ago = REQUEST_TIMEOUT + Duration::from_secs(1);
                     minted.settled_at = minted.settled_at.map(|_| self.now - ago);
@@ -383,14 +387,14 @@ impl Device {
     }
 
     fn day_is(&mut self, day: u8) {
-        self.monitor.race = None;
+        self.monitor.end_race();
         self.day = day;
         self.machine.handle_time(content::millis(day));
     }
 
     fn withdraw(&mut self) {
         self.overtake();
-        self.monitor.race = None;
+        self.monitor.end_race();
         self.monitor.app_calls();
         // IDs that were in use, that were or may still be written, or that were last seen on
         // the account are never used again.

@@ -19,6 +19,11 @@ pub(super) enum ForeignClient {
     Erases,
     /// Another device of the user opts in under an ID of its own.
     OptsIn,
+    /// The user opts out on another device, and opts in again with a client that asks for no
+    /// policy.
+    OutAndIn,
+    /// The client opts in next.
+    ThenIn,
 }
 
 pub(super) const FOREIGN_CLIENTS: &[ForeignClient] = &[

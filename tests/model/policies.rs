@@ -4,7 +4,9 @@ use super::{
     CALLS, NONE, OPTED_IN, OPTED_OUT, RACE, Start, check,
     content::{Content, Id, Member},
     device::Memory,
-    elsewhere, scenario,
+    elsewhere,
+    foreign::ForeignClient,
+    scenario,
     scenario::{Budget, Scenario},
 };
 
@@ -80,6 +82,23 @@ fn every_promise_holds_in_every_state_of_one_device_with_a_policy() {
             some("policy, timer", Budget { recheck_due: 1, age: 1, ..NONE }),
             some("policy, clock", Budget { age: 1, clock: 1, opt_in: [1, 0, 0], ..NONE }),
             (
+                "policy, out and in elsewhere",
+                Scenario {
+                    foreign: &[ForeignClient::OutAndIn],
+                    ..with_policies(scenario(
+                        some_starts_with_policies(),
+                        Budget { foreign: 1, opt_in: [1, 0, 0], ..NONE },
+                    ))
+                },
+            ),
+            (
+                "policy, a year during an opt-in",
+                with_policies(elsewhere(
+                    vec![(Content::UNSET, vec![Memory::Nothing])],
+                    Budget { foreign: 1, age: 1, opt_in: [1, 0, 0], ..NONE },
+                )),
+            ),
+            (
                 "policy, late answer",
                 with_policies(elsewhere(
                     some_starts_with_policies(),
@@ -103,7 +122,12 @@ fn two_devices_with_policies_are_both_open_after_one_opt_in_each() {
     let race = with_policies(scenario(starts, RACE));
     let race = Scenario { all_open_at_last: true, ..race };
     let shared = Scenario { policies: [Some(0), Some(0), None], ..race.clone() };
-    check(vec![("two policies", race), ("one policy for two", shared)], None);
+    // The app on the other device has no policy.
+    let mixed = Scenario { policies: [Some(0), None, None], ..race.clone() };
+    check(
+        vec![("two policies", race), ("one policy for two", shared), ("a policy and none", mixed)],
+        None,
+    );
 }
 
 #[test]
@@ -121,8 +145,14 @@ fn every_promise_holds_in_every_state_of_two_devices_with_policies() {
         let scenario = scenario(starts.clone(), budget);
         (name, Scenario { policies: [Some(0), Some(0), None], ..scenario })
     };
+    let mixed = |name, budget| {
+        let scenario = scenario(starts.clone(), budget);
+        (name, Scenario { policies: [Some(0), None, None], ..scenario })
+    };
     check(
         vec![
+            mixed("a policy and none, a refusal", Budget { opt_out: [0, 1, 0], ..NONE }),
+            mixed("a policy and none, an opt-in", Budget { opt_in: [0, 1, 0], ..NONE }),
             shared("one policy for two, a refusal", Budget { opt_out: [1, 0, 0], ..NONE }),
             shared("one policy for two, a year", Budget { age: 1, opt_in: [1, 0, 0], ..NONE }),
             run("two policies, a refusal", Budget { opt_out: [1, 0, 0], ..NONE }),

@@ -312,7 +312,11 @@ impl World {
             ForeignClient::RestoresCached => cached,
             ForeignClient::WritesFalsyId => cached.replaced(cached.flag(), Member::Unusable),
             ForeignClient::Erases => Content::UNSET,
-            ForeignClient::OptsIn => Content::new(Some(true), own),
+            ForeignClient::OptsIn | ForeignClient::ThenIn => Content::new(Some(true), own),
+            ForeignClient::OutAndIn => {
+                self.foreign = Some(Foreign { client: ForeignClient::ThenIn, cached, nth });
+                Content::new(Some(false), Member::Absent)
+            }
         };
         self.write(content, None, false, scenario, arena)
     }

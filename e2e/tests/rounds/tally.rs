@@ -48,13 +48,20 @@ pub(crate) struct Tally {
     /// Devices of ours that stayed silent after a round, because the peer had restored an ID that
     /// they had retired.
     pub(super) restored: Vec<String>,
+    /// Rounds after which a client took the agreements from the event.
+    pub(super) taken: usize,
     /// Devices of ours that asked for an agreement after a round.
     pub(super) questions: usize,
+    /// Devices of ours that stayed open after a round, although another client had dropped the
+    /// agreement.
+    pub(super) kept: usize,
     /// The number of all writes.
     pub(super) history: Vec<Asked>,
     arrivals: usize,
     /// Events under an ID that had not been written yet.
     unwritten: usize,
+    /// Events under an ID under which the user had not agreed to the device's policy.
+    unagreed: usize,
     /// Events under an ID that this device had withdrawn.
     withdrawn: usize,
     /// Events under an ID that sync had already shown to be gone.
@@ -82,10 +89,13 @@ impl Tally {
             failures: Vec::new(),
             peer_on_dead_id: 0,
             restored: Vec::new(),
+            taken: 0,
             questions: 0,
+            kept: 0,
             history: Vec::new(),
             arrivals: 0,
             unwritten: 0,
+            unagreed: 0,
             withdrawn: 0,
             dead: 0,
             unaware: 0,
@@ -109,10 +119,15 @@ impl Tally {
             let lives = |content: &Value| Held::read(content).live_id() == Some(&*arrival.id);
             let births = self.history.iter().filter(|write| lives(&content(write)));
             let births = births.filter(|write| write.sent <= arrival.at);
-            let Some(last_birth) = births.map(|write| write.answered).max() else {
+            let Some(last_birth) = births.clone().map(|write| write.answered).max() else {
                 self.unwritten += 1;
                 continue;
             };
+            if let Some(agreements) = &ours.agreements {
+                let is_agreed = agreements.may_cover(&arrival.id)
+                    || births.clone().any(|write| agreements.are_in(&content(write)));
+                self.unagreed += usize::from(!is_agreed);
+            }
             if ours.withdrawn.iter().any(|(id, at)| *id == arrival.id && *at < arrival.at) {
                 self.withdrawn += 1;
             }
@@ -138,7 +153,7 @@ impl Tally {
 
     /// Returns the number of events that must not have been sent.
     pub(super) fn dead(&self) -> usize {
-        self.unwritten + self.withdrawn + self.dead
+        self.unwritten + self.unagreed + self.withdrawn + self.dead
     }
 
     /// Returns whether there was no violation.
@@ -149,7 +164,7 @@ impl Tally {
     pub(crate) fn render(&self) -> String {
         let mut text = format!(
             "{} rounds{}, MSC3391 {}, seed {}\n",
-            self.took.len(),
+            self.took.len() - self.taken,
             if self.has_policies { " with policies" } else { "" },
             self.msc3391.name(),
             self.seed
@@ -182,7 +197,13 @@ impl Tally {
             self.restored.len().to_string(),
         );
         if self.has_policies {
+            line("rounds after which a client took the agreements", self.taken.to_string());
             line("devices that asked for an agreement after a round", self.questions.to_string());
+            line("events under an ID without an agreement", self.unagreed.to_string());
+            line(
+                "devices that stayed open under an ID whose agreement had been dropped",
+                self.kept.to_string(),
+            );
         }
         line("disagreements", self.disagreements.len().to_string());
         let notes = [

@@ -25,14 +25,14 @@ pub(super) struct OptIn {
     pub(super) given: Option<Given>,
 }
 
-/// The agreement that the user gave with the ID that is settling. It also counts under the ID of
-/// another device that opted in at the same time.
+/// The agreement that the user gave with a new ID. It also counts under the ID of another device
+/// that opted in at the same time, unless a withdrawal was seen since.
 #[derive(Clone, Debug)]
 #[cfg_attr(test, derive(PartialEq, Eq, Hash))]
 pub(super) struct Given {
     pub(super) agreement: Agreement,
-    /// The time of day when the homeserver acknowledged the write, in milliseconds since 1970.
-    pub(super) written_at: u64,
+    /// The time of day of the read before the write, in milliseconds since 1970.
+    pub(super) read_on: u64,
 }
 
 /// The last ID that this process created. Until it has been on the account for the settle
@@ -120,16 +120,15 @@ impl Machine {
                 self.grant_when_settled(id, now);
                 return self.end_operation(Outcome::Done);
             }
-            Some(id) => OptInPlan { id, is_minted: false, is_repeated: false, agreement },
+            Some(id) => self.plan(id, false, agreement),
             // The write of an earlier failed opt-in may still be applied: reuse its ID.
             None => {
                 let reusable = minted.filter(|id| !self.record.is_retired(id));
                 let id = reusable.unwrap_or(&random.id).clone();
-                OptInPlan { id, is_minted: true, is_repeated: false, agreement }
+                self.plan(id, true, agreement)
             }
         };
 
-        self.opt_in.given = None;
         // Earlier proof is void, whether or not the write succeeds.
         if self.decision() == Consent::Granted {
             self.opt_in.settling = false;
@@ -156,10 +155,17 @@ impl Machine {
                 .is_some_and(|minted| minted.id == *id && minted.is_written);
             self.opt_in.minted = Some(MintedId { id: id.clone(), settled_at: None, is_written });
         }
+        let agreement = plan.agreement.clone().filter(|_| plan.is_minted);
+        self.opt_in.given =
+            agreement.map(|agreement| Given { agreement, read_on: self.asked.today });
         // The write may be applied after this process has ended. Save the ID first, so that
         // a later withdrawal can retire it.
         self.record.offer(&plan.id);
         self.proceed_after_save(Request::OptIn(plan));
+    }
+
+    fn plan(&self, id: AnalyticsId, is_minted: bool, agreement: Option<Agreement>) -> OptInPlan {
+        OptInPlan { id, is_minted, is_repeated: false, agreement, read_on: self.asked.today }
     }
 
     /// Handles that the homeserver acknowledged the write of `plan`.
@@ -175,8 +181,6 @@ impl Machine {
             let settled_at = Some(now + self.settings.settle_time());
             self.opt_in.minted = Some(MintedId { id: plan.id, settled_at, is_written: true });
             self.opt_in.settling = true;
-            let written_at = self.asked.today;
-            self.opt_in.given = plan.agreement.map(|agreement| Given { agreement, written_at });
             self.end_operation(Outcome::Done);
         } else {
             self.proceed(Request::Confirm(plan));
@@ -199,8 +203,8 @@ impl Machine {
             let agreement = self.agreement(seen.agreed);
             self.answered(seen, now);
             self.wake.fetch_wanted = true;
-            let plan = OptInPlan { is_repeated: true, agreement, ..plan.clone() };
-            return self.proceed(Request::OptIn(plan));
+            let plan = self.plan(plan.id.clone(), plan.is_minted, agreement);
+            return self.proceed(Request::OptIn(OptInPlan { is_repeated: true, ..plan }));
         }
         if holds && seen.agreed == given_at {
             self.record.agree_here(&plan.id, plan.agreement.as_ref());
@@ -236,7 +240,10 @@ impl Machine {
         before: BeforeWrite,
         now: Instant,
     ) {
-        if plan.change().outcome() == *seen {
+        let given_at = plan.agreement.as_ref().map(|agreement| agreement.at);
+        // Another device may have agreed later under the same ID.
+        if seen.flag == Some(true) && seen.usable_id() == Some(&plan.id) && seen.agreed >= given_at
+        {
             if plan.is_minted {
                 self.opt_in_wrote(plan, now);
             } else {

@@ -4,7 +4,12 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{LastAnswer, Machine, opt_in::Given};
+use super::{
+    LastAnswer, Machine,
+    operation::{Operation, Step},
+    opt_in::Given,
+    request::Request,
+};
 use crate::{
     analytics_id::AnalyticsId,
     consent::{
@@ -68,7 +73,12 @@ impl Machine {
         }
         self.closing_begins_an_epoch(|machine| {
             let was_agreed = machine.is_agreed();
-            machine.asked.today = today;
+            let before = std::mem::replace(&mut machine.asked.today, today);
+            if before < EARLIEST_TIME && today >= EARLIEST_TIME {
+                // The user is not asked twice because the clock was set in between.
+                machine.record.date_agreements(EARLIEST_TIME, today);
+            }
+            machine.refresh_suspended_opt_in();
             let has_answer =
                 matches!(machine.server.answer, LastAnswer::Granted(_) | LastAnswer::NoId);
             match (was_agreed, machine.is_agreed()) {
@@ -129,13 +139,28 @@ impl Machine {
     /// late. The user may then have withdrawn elsewhere in the meantime, and the ID on the
     /// account may be one that another client created.
     pub(super) fn take_given(&mut self, now: Instant) -> Option<Agreement> {
-        let Given { agreement, written_at } = self.opt_in.given.take()?;
+        let Given { agreement, read_on } = self.opt_in.given.take()?;
         let settled_at = self.opt_in.minted.as_ref()?.settled_at?;
         let limit = self.settings.request_timeout;
-        // The clock of `now` may stand still while the device is suspended.
-        let passed = Duration::from_millis(self.asked.today.abs_diff(written_at));
-        let is_in_time = now <= settled_at + limit && passed <= self.settings.settle_time() + limit;
+        // The write, the settle time, and the read after it.
+        let longest = limit + self.settings.settle_time() + limit;
+        let is_in_time = now <= settled_at + limit && self.passed_since(read_on) <= longest;
         is_in_time.then_some(agreement)
+    }
+
+    /// Returns the time since `before`, by the clock that goes on while the device is suspended.
+    fn passed_since(&self, before: u64) -> Duration {
+        Duration::from_millis(self.asked.today.abs_diff(before))
+    }
+
+    /// Makes an opt-in read the account again if the device was suspended before its write. The
+    /// user may have withdrawn on another device in the meantime.
+    fn refresh_suspended_opt_in(&mut self) {
+        if let Some(Operation { step: Step::Ready(Request::OptIn(plan)), .. }) = &self.operation
+            && self.passed_since(plan.read_on) > 2 * self.settings.request_timeout
+        {
+            self.proceed(Request::Read);
+        }
     }
 
     /// Notes whether the account, last seen to hold `id`, has an agreement to the policy.

@@ -26,6 +26,15 @@ impl Machine {
         }
     }
 
+    /// Returns the decision that the user has made, as far as that is known. A record that cannot be
+    /// read denies, but that is not a decision of the user.
+    pub(crate) fn known_decision(&self) -> Consent {
+        match self.decision() {
+            Consent::Denied if self.record.is_unreadable() => Consent::Undecided,
+            decision => decision,
+        }
+    }
+
     /// Returns the user's decision. A written opt-in counts before the record contains it.
     pub(super) fn decision(&self) -> Consent {
         if self.opt_in.settling { Consent::Granted } else { self.record.decision }

@@ -50,6 +50,8 @@ pub(super) struct OptInPlan {
     /// Whether the account was read without this agreement after a first write.
     pub(super) is_repeated: bool,
     pub(super) agreement: Option<Agreement>,
+    /// The time of day of the read before the write, in milliseconds since 1970.
+    pub(super) read_on: u64,
 }
 
 impl OptInPlan {

@@ -27,6 +27,7 @@ impl Machine {
         if seen.flag == Some(false) {
             self.server.generation.closing += 1;
             self.server.sync_hint = None;
+            self.opt_in.given = None;
         } else {
             self.server.generation.change += 1;
             self.server.sync_hint = Some(seen.clone());

@@ -112,6 +112,14 @@ impl Agreements {
         }
     }
 
+    /// Replaces the time `before` by `after`.
+    pub(crate) fn replace_time(&mut self, before: u64, after: u64) {
+        for Entry { ts, recipients, .. } in &mut self.0 {
+            let times = recipients.values_mut().chain([ts]);
+            times.filter(|at| **at == before).for_each(|at| *at = after);
+        }
+    }
+
     /// Returns the time of the last agreement.
     pub(crate) fn newest(&self) -> Option<u64> {
         self.0.iter().map(|entry| entry.ts).max()

@@ -80,8 +80,8 @@ pub(crate) fn read(member: &RawValue, id: &AnalyticsId) -> Agreements {
 }
 
 /// Returns the `member` of an event with this `id` after `agreement` was added. Everything else
-/// in a bound member is kept byte for byte, even what this version of the crate cannot read. If
-/// there are too many entries, the oldest are left out.
+/// in a bound member is kept byte for byte, even what this version of the crate cannot read, except
+/// for labels that no policy can have. If there are too many entries, the oldest are left out.
 pub(crate) fn with(
     member: Option<&RawValue>,
     id: &AnalyticsId,
@@ -90,11 +90,15 @@ pub(crate) fn with(
     let version = &agreement.policy.version;
     let found = member.and_then(|member| Member::bound_to(id, member)).unwrap_or_default();
     let mut own = Entry::new(version.clone());
+    let mut unknown = Vec::new();
     let mut others = Vec::new();
     for json in &found.agreed {
         match entry(json) {
             // Of a repeated version, the last entry counts.
-            Some(entry) if entry.version == *version => own = entry,
+            Some(entry) if entry.version == *version => {
+                own = entry;
+                unknown = unknown_of_entry(json);
+            }
             _ if json.get().len() <= MAX_ENTRY_BYTES => others.push(json.get()),
             _ => {}
         }
@@ -102,7 +106,12 @@ pub(crate) fn with(
     own.agree(agreement);
     let first = (others.len() + 1).saturating_sub(MAX_ENTRIES);
     let others = others[first..].iter().map(|json| (*json).to_owned());
-    let agreed: Vec<_> = others.chain([serde_json::to_string(&own)?]).collect();
+    let mut own = serde_json::to_string(&own)?;
+    let unknown: String = unknown.iter().map(|member| format!(",{member}")).collect();
+    if own.len() + unknown.len() <= MAX_ENTRY_BYTES {
+        own.insert_str(own.len() - 1, &unknown);
+    }
+    let agreed: Vec<_> = others.chain([own]).collect();
     let mut members = vec![
         format!(r#""{BOUND_TO}":"{}""#, digest(id)),
         format!(r#""{AGREED}":[{}]"#, agreed.join(",")),
@@ -115,6 +124,15 @@ pub(crate) fn with(
 fn entry(json: &RawValue) -> Option<Entry> {
     let json = Some(json.get()).filter(|json| json.len() <= MAX_ENTRY_BYTES)?;
     serde_json::from_str::<Entry>(json).ok()?.checked()
+}
+
+/// Returns the members of an entry that a later version of this crate may have added.
+fn unknown_of_entry(json: &RawValue) -> Vec<String> {
+    let members = json::members::<&RawValue>(json.get()).unwrap_or_default().into_iter();
+    let unknown = members.filter(|(key, _)| {
+        !matches!(name_of(key).as_deref(), Some("version" | "ts" | "recipients"))
+    });
+    unknown.map(|(key, value)| format!("{}:{}", key.get(), value.get())).collect()
 }
 
 fn digest(id: &AnalyticsId) -> String {

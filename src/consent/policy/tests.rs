@@ -216,6 +216,8 @@ fn an_opt_in_removes_no_other_entry_and_an_opt_out_removes_all() {
     assert_eq!(agreed_at(&first, &Policy::new("3")), None, "a time is an integer");
     let first = first.replace("5.0e0", "5");
     let first = RawValue::from_string(first).unwrap();
+    let renewed = opted_in(Some(&first), &id, version("3", 6));
+    assert!(renewed.get().contains(r#"[{"version":"3","ts":6,"how":["a" , 1]}]"#), "{renewed}");
     let both = opted_in(Some(&first), &id, version("4", 6));
     assert!(both.get().contains(r#"{"version":"3","ts":5,"how":["a" , 1]}"#), "{both}");
     assert_eq!(agreed_at(both.get(), &Policy::new("3")), Some(5));

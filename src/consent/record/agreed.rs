@@ -70,6 +70,13 @@ impl Record {
         }
     }
 
+    /// Replaces the time `unknown` of agreements on this device, given before its clock was set.
+    pub(crate) fn date_agreements(&mut self, unknown: u64, today: u64) {
+        if let Some(agreed) = &mut self.agreed {
+            agreed.here.replace_time(unknown, today);
+        }
+    }
+
     /// Notes when the user agreed to `policy` under `id`, according to the account.
     pub(crate) fn see_agreement(
         &mut self,

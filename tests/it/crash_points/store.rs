@@ -40,6 +40,8 @@ use super::Fact;
 
 /// The prefix of our keys.
 const OUR_KEYS: &[u8] = b"matrix-analytics/";
+/// The prefix of the keys of decisions.
+const DECISIONS: &[u8] = b"matrix-analytics-decisions/";
 
 /// A moment in a write of our record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +60,11 @@ pub(crate) trait StoreGate: Send + Sync {
     /// Called before every read of our record.
     fn read(&self) -> BoxFuture<'_, ()> {
         Box::pin(std::future::ready(()))
+    }
+
+    /// Called before every read and every write of the decisions that the app shows.
+    fn decisions(&self, _is_write: bool) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(std::future::ready(Ok(())))
     }
 }
 
@@ -128,6 +135,9 @@ macro_rules! delegate {
                     let has_removal = String::from_utf8_lossy(&value).contains(r#""removal":""#);
                     self.gate.reach(Moment::BeforeWrite { has_removal }).await?;
                 }
+                if key.starts_with(DECISIONS) {
+                    self.gate.decisions(true).await?;
+                }
                 let before = self.store.set_custom_value(key, value).await?;
                 if ours {
                     self.gate.reach(Moment::AfterWrite).await?;
@@ -138,6 +148,9 @@ macro_rules! delegate {
             async fn get_custom_value(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
                 if key.starts_with(OUR_KEYS) {
                     self.gate.read().await;
+                }
+                if key.starts_with(DECISIONS) {
+                    self.gate.decisions(false).await?;
                 }
                 self.store.get_custom_value(key).await
             }

@@ -36,6 +36,8 @@ pub(crate) struct Seen {
     pub(crate) answer: Answer,
     /// The bodies of the accepted requests, oldest first and decompressed.
     pub(crate) requests: Vec<Vec<u8>>,
+    /// Their request lines and headers.
+    pub(crate) request_heads: Vec<String>,
     /// Response heads sent, each of whose bodies waits for the test.
     pub(crate) heads: usize,
     /// The number of response bodies released by the test.
@@ -88,6 +90,7 @@ impl Collector {
         let seen = Arc::new(watch::Sender::new(Seen {
             answer: OK,
             requests: Vec::new(),
+            request_heads: Vec::new(),
             heads: 0,
             released: 0,
             opened: 0,
@@ -173,7 +176,7 @@ async fn serve(stream: TcpStream, all: Arc<watch::Sender<Seen>>, respond: Respon
             all.send_modify(|seen| seen.stalled_bytes = rest.len());
             break;
         }
-        let Some(request) = read_request(&mut stream).await else {
+        let Some((request_head, request)) = read_request(&mut stream).await else {
             break;
         };
         let status = if let Answer::With(status) = answer { status } else { "200 OK" };
@@ -190,7 +193,10 @@ async fn serve(stream: TcpStream, all: Arc<watch::Sender<Seen>>, respond: Respon
             _ => Vec::new(),
         };
         if is_accepted {
-            all.send_modify(|seen| seen.requests.push(request));
+            all.send_modify(|seen| {
+                seen.requests.push(request);
+                seen.request_heads.push(request_head);
+            });
         }
         let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n", body.len());
         if !write(&mut stream, head.as_bytes()).await {
@@ -221,7 +227,8 @@ async fn write(stream: &mut BufStream<TcpStream>, bytes: &[u8]) -> bool {
     stream.write_all(bytes).await.is_ok() && stream.flush().await.is_ok()
 }
 
-async fn read_request(stream: &mut BufStream<TcpStream>) -> Option<Vec<u8>> {
+/// Returns the head of the next request, and its body.
+async fn read_request(stream: &mut BufStream<TcpStream>) -> Option<(String, Vec<u8>)> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
         if stream.read_line(&mut head).await.ok()? == 0 {
@@ -231,7 +238,9 @@ async fn read_request(stream: &mut BufStream<TcpStream>) -> Option<Vec<u8>> {
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: "))?;
     let mut body = vec![0; length.parse().ok()?];
     stream.read_exact(&mut body).await.ok()?;
-    Some(if head.contains("content-encoding: gzip\r\n") { unzipped(&body) } else { body })
+    let is_zipped = head.contains("content-encoding: gzip\r\n");
+    let body = if is_zipped { unzipped(&body) } else { body };
+    Some((head, body))
 }
 
 #[cfg(feature = "gzip")]

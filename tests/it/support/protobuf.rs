@@ -42,6 +42,25 @@ pub(crate) fn log_records(request: &[u8]) -> Vec<Value> {
     records
 }
 
+/// Returns the texts and the numbers in `message`, whatever its fields mean, except the numbers of 64
+/// bits: in a log record, these are times.
+///
+/// A part is a text if it has no control character, as no message of OTLP is without one.
+pub(crate) fn leaves(message: &[u8]) -> Vec<String> {
+    let leaf = |field: Field<'_>| match field {
+        Field::Varint(number) => vec![number.to_string()],
+        Field::Fixed(_) => Vec::new(),
+        Field::Bytes(bytes) => match std::str::from_utf8(bytes) {
+            Ok(text) if !text.contains(char::is_control) => vec![text.to_owned()],
+            _ => leaves(bytes),
+        },
+    };
+    match try_fields(message) {
+        Some(fields) => fields.into_iter().flat_map(|(_, field)| leaf(field)).collect(),
+        None => vec![message.iter().map(|byte| format!("{byte:02x}")).collect()],
+    }
+}
+
 fn log_record(record: &[u8]) -> Value {
     let one = |number| *all(record, number).first().unwrap_or(&Field::Fixed(0));
     let attributes: Vec<_> = all(record, 6).iter().map(|pair| key_value(pair.bytes())).collect();
@@ -82,36 +101,41 @@ fn all(message: &[u8], number: u64) -> Vec<Field<'_>> {
     found.map(|(_, field)| field).collect()
 }
 
-fn fields(mut message: &[u8]) -> Vec<(u64, Field<'_>)> {
+fn fields(message: &[u8]) -> Vec<(u64, Field<'_>)> {
+    try_fields(message).expect("a message")
+}
+
+/// Returns `None` if `message` is not a message, or has a field of another wire type.
+fn try_fields(mut message: &[u8]) -> Option<Vec<(u64, Field<'_>)>> {
     let mut fields = Vec::new();
     while !message.is_empty() {
-        let tag = varint(&mut message);
+        let tag = varint(&mut message)?;
         let field = match tag & 7 {
-            0 => Field::Varint(varint(&mut message)),
-            1 => Field::Fixed(u64::from_le_bytes(take(&mut message, 8).try_into().unwrap())),
+            0 => Field::Varint(varint(&mut message)?),
+            1 => Field::Fixed(u64::from_le_bytes(take(&mut message, 8)?.try_into().ok()?)),
             2 => {
-                let length = varint(&mut message);
-                Field::Bytes(take(&mut message, length.try_into().unwrap()))
+                let length = varint(&mut message)?;
+                Field::Bytes(take(&mut message, length.try_into().ok()?)?)
             }
-            other => panic!("a field of the wire type {other}"),
+            _ => return None,
         };
         fields.push((tag >> 3, field));
     }
-    fields
+    Some(fields)
 }
 
-fn take<'a>(message: &mut &'a [u8], length: usize) -> &'a [u8] {
-    message.split_off(..length).unwrap()
+fn take<'a>(message: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
+    message.split_off(..length)
 }
 
-fn varint(message: &mut &[u8]) -> u64 {
+fn varint(message: &mut &[u8]) -> Option<u64> {
     let mut value = 0;
     for shift in (0..64).step_by(7) {
-        let byte = *message.split_off_first().unwrap();
+        let byte = *message.split_off_first()?;
         value |= u64::from(byte & 0x7f) << shift;
         if byte < 0x80 {
             break;
         }
     }
-    value
+    Some(value)
 }

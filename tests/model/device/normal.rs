@@ -27,7 +27,8 @@ impl Device {
         // Only a write that follows the read in the same operation is merged into it.
         if machine.operation.is_none() {
             self.base = Content::UNSET;
-            self.monitor.writes_new_id = false;
+            self.monitor.race.take_if(|race| !race.is_written);
+            self.monitor.may_race = false;
         }
         let machine = &mut self.machine;
         machine.wake.backoff.normalise(self.now);

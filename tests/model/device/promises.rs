@@ -41,11 +41,11 @@ pub(super) struct Monitor {
     pub(super) durable: Promises,
     /// The opt-in that this process has proof of.
     pub(super) proof: Option<Content>,
-    /// The new ID of the last opt-in of this process, with its day, while another device may
-    /// have opted in at the same time.
-    pub(super) race: Option<(Id, u8)>,
-    /// Whether the opt-in in flight writes another ID than the one that it read.
-    pub(super) writes_new_id: bool,
+    /// The new ID of the last opt-in of this process, while another device may have opted in at
+    /// the same time.
+    pub(super) race: Option<Race>,
+    /// Whether the opt-in in progress has read the account, and no withdrawal was seen since.
+    pub(super) may_race: bool,
     /// The ID under which the gate was last open.
     pub(super) last_open: Option<Id>,
     /// The ID in the first read of the last operation, unless a `false` has been seen since.
@@ -74,10 +74,25 @@ impl Monitor {
         self.is_asked_to_wait = false;
     }
 
+    /// Notes a sign that the user withdrew, or that too much time has passed.
+    pub(super) fn end_race(&mut self) {
+        self.race = None;
+        self.may_race = false;
+    }
+
     pub(super) fn session_works(&mut self) {
         self.must_wait = false;
         self.has_evidence = true;
     }
+}
+
+/// A new ID that this process writes, and the day of the agreement under it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct Race {
+    pub(super) id: Id,
+    pub(super) day: u8,
+    /// Whether the write was acknowledged, or read back.
+    pub(super) is_written: bool,
 }
 
 /// The promises to the user. IDs are sets of bits, see [`Id::mask`].
@@ -196,6 +211,7 @@ impl Device {
         if gate == GateState::Closed(ClosedReason::PolicyNotAgreed)
             && let Some(id) = self.monitor.proof.and_then(Content::granted)
             && now.agreed[usize::from(self.day - 1)] & id.mask() != 0
+            // An earlier `false` that sync shows late retires more than `now` says.
             && !self.machine.record.is_retired(&id.real())
         {
             return Err("a user who agreed on this device is asked again under the same ID");

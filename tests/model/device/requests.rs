@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Device, Monitor, Request, Save, Since, Violation};
+use super::{Device, Monitor, Request, Save, Since, Violation, promises::Race};
 use crate::consent::{
     content::Change,
     machine::{
@@ -106,8 +106,11 @@ impl Device {
             Action::Put(change) => {
                 let base = std::mem::replace(&mut self.base, Content::UNSET);
                 let content = base.after(&change, self.policy);
-                self.monitor.race = None;
-                self.monitor.writes_new_id = content.granted() != base.usable_id();
+                let new_id = content.granted().filter(|id| base.usable_id() != Some(*id));
+                let new_id = new_id.filter(|_| self.monitor.may_race);
+                let day = self.policy.and_then(|policy| content.agreed_on(policy));
+                self.monitor.race =
+                    new_id.zip(day).map(|(id, day)| Race { id, day, is_written: false });
                 // A read before our write does not prove the state after it.
                 if self.monitor.proof != content.seen_by(self.policy).opt_in() {
                     self.monitor.proof = None;
@@ -161,8 +164,11 @@ impl Device {
                 if self.has_opted_in() {
                     match is_first {
                         true => {
+                            if !self.is_agreed_today(content) {
+                                return Err("an opt-in recorded no agreement");
+                            }
                             self.agree(content, self.day);
-                            self.monitor.race.take_if(|(id, _)| content.granted() != Some(*id));
+                            self.monitor.race.take_if(|race| content.granted() != Some(race.id));
                         }
                         false => self.agree_as_written(content),
                     }
@@ -187,7 +193,7 @@ impl Device {
                             promises.answered |= content.granted().map_or(0, Id::mask);
                         });
                         self.agree_as_written(content);
-                        self.new_id_was_written(content);
+                        self.new_id_was_written();
                     }
                     Some(Sent::CleanUp { .. }) => {}
                     _ if !is_lie => self.each_promise(|promises| {
@@ -214,13 +220,18 @@ impl Device {
                 self.monitor.last_read = content.usable_id();
             }
         }
-        if let Some(Sent::ReadBack(plan, _)) = self.sent()
-            && plan.change().outcome() == content.real(self.policy)
-        {
-            self.agree_as_written(content);
-            self.new_id_was_written(content);
+        if let Some(Sent::ReadBack(plan, _)) = self.sent() {
+            let written = Content::of(&plan.change().outcome(), self.policy);
+            let day = |content: Content| self.policy.and_then(|policy| content.agreed_on(policy));
+            if content.granted() == written.granted() && day(content) >= day(written) {
+                self.agree_as_written(content);
+                self.new_id_was_written();
+            }
         }
         let task = self.task();
+        if task == Some(Task::OptIn) && self.sent() == Some(&Sent::Read) {
+            self.monitor.may_race = true;
+        }
         let is_clean = content == Content::of(&Change::OptOut.outcome(), None);
         let is_restored = content.granted().is_some_and(|id| self.is_retired(id));
         let Monitor { now, may_be_cleaned, saw_clean, .. } = &mut self.monitor;
@@ -234,10 +245,10 @@ impl Device {
         match task {
             Some(Task::Fetch) => {
                 if since.proves(content) {
-                    let race = self.monitor.race.take();
+                    let race = self.monitor.race.take().filter(|race| race.is_written);
                     if let Some(id) = content.granted().filter(|_| !is_restored) {
                         match race {
-                            Some((_, day)) => self.monitor.now.agree(id, day),
+                            Some(Race { day, .. }) => self.monitor.now.agree(id, day),
                             None => self.monitor.now.forget_agreements_but(id),
                         }
                     }
@@ -283,9 +294,15 @@ impl Device {
 
     /// Notes that an opt-in here was acknowledged, or read back. Until the settle time ends, the
     /// account may get the ID of another device that opted in at once.
-    fn new_id_was_written(&mut self, content: Content) {
-        let given = content.granted().filter(|_| self.monitor.writes_new_id);
-        self.monitor.race = given.zip(self.policy.and_then(|policy| content.agreed_on(policy)));
+    fn new_id_was_written(&mut self) {
+        if let Some(race) = &mut self.monitor.race {
+            race.is_written = true;
+        }
+    }
+
+    /// Returns whether `content` has an agreement of today to the policy, if there is one.
+    fn is_agreed_today(&self, content: Content) -> bool {
+        self.policy.is_none_or(|policy| content.agreed_on(policy) == Some(self.day))
     }
 
     fn is_retired(&self, id: Id) -> bool {

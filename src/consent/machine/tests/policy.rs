@@ -106,7 +106,7 @@ async fn an_agreement_does_not_hold_under_an_id_that_appears_late() {
         // The homeserver could not be reached.
         (longest + late, longest, not_agreed()),
         // The device was suspended, and the timer stood still.
-        (2 * REQUEST_TIMEOUT, longest + late, not_agreed()),
+        (2 * REQUEST_TIMEOUT, longest + REQUEST_TIMEOUT + late, not_agreed()),
     ] {
         let mut machine = asking(Record::default());
         machine.read(&Observed::UNSET);
@@ -119,6 +119,63 @@ async fn an_agreement_does_not_hold_under_an_id_that_appears_late() {
         machine.read(&opted_in("theirs"));
         assert_eq!(machine.gate(), gate, "{slept:?}, {passed:?}");
     }
+}
+
+#[tokio::test]
+async fn an_agreement_does_not_hold_under_an_id_that_appears_while_the_write_is_out() {
+    let begin = || {
+        let mut machine = asking(Record::default());
+        machine.read(&opted_out());
+        machine.opt_in();
+        machine.read(&opted_out());
+        machine.expect_write();
+        machine
+    };
+    // The device was suspended before it had the answer to the write.
+    let mut suspended = begin();
+    suspended.inner.handle_time(TODAY + DAY / 24);
+    // Sync shows that the user withdrew, and opted in with a client that asks nothing.
+    let mut overtaken = begin();
+    overtaken.sync(&opted_out_with("b"));
+    overtaken.sync(&opted_in("theirs"));
+    for mut machine in [suspended, overtaken] {
+        machine.wrote();
+        machine.now += 2 * REQUEST_TIMEOUT;
+        machine.read(&opted_in("theirs"));
+        assert_eq!(machine.gate(), not_agreed());
+    }
+}
+
+#[tokio::test]
+async fn a_renewal_is_not_written_over_what_was_read_before_a_suspend() {
+    for passed in [2 * REQUEST_TIMEOUT, 2 * REQUEST_TIMEOUT + Duration::from_millis(1)] {
+        let mut machine = asking(Record::default());
+        let old = agreed("a", TODAY - 2 * DAY);
+        machine.read(&old);
+        machine.opt_in();
+        machine.read(&old);
+        machine.inner.handle_time(TODAY + u64::try_from(passed.as_millis()).unwrap());
+        if passed == 2 * REQUEST_TIMEOUT {
+            machine.expect_write();
+            continue;
+        }
+        // The user has withdrawn on another device in the meantime.
+        machine.read(&opted_out());
+        let Change::OptIn(written, _) = machine.write() else { panic!("expected an opt-in") };
+        assert_ne!(written, id("a"));
+    }
+}
+
+#[tokio::test]
+async fn a_later_agreement_of_another_device_shows_that_an_unanswered_write_was_applied() {
+    let mut machine = asking(Record::default());
+    machine.read(&opted_in("a"));
+    let call = machine.opt_in();
+    machine.read(&opted_in("a"));
+    machine.fail_write(UNANSWERED);
+    machine.read(&agreed("a", TODAY + 1));
+    machine.read(&agreed("a", TODAY + 1));
+    assert_eq!((machine.gate(), machine.outcome(call)), (GateState::Open, Some(Outcome::Done)));
 }
 
 #[tokio::test]
@@ -244,6 +301,23 @@ async fn a_clock_before_the_release_closes_nothing_and_writes_a_possible_time() 
     machine.opt_in();
     machine.read(&opted_in("b"));
     assert_eq!(machine.write().outcome(), agreed("b", EARLIEST_TIME));
+    machine.read(&agreed("b", EARLIEST_TIME));
+    assert_eq!(machine.gate(), GateState::Open);
+    // The clock is set. The user agreed a moment ago, and is not asked again.
+    machine.inner.handle_time(TODAY);
+    assert_eq!(machine.gate(), GateState::Open);
+    machine.inner.handle_time(TODAY + 10 * DAY);
+    assert_eq!(machine.gate(), GateState::Closed(ClosedReason::Unknown));
+}
+
+#[tokio::test]
+async fn a_clock_before_the_release_does_not_replace_a_known_time() {
+    let mut machine = asking(Record::default());
+    machine.inner.handle_time(5);
+    machine.read(&agreed("a", TODAY));
+    machine.opt_in();
+    machine.read(&agreed("a", TODAY));
+    assert_eq!(machine.write().outcome(), agreed("a", TODAY));
 }
 
 #[cfg(feature = "sqlite")]
