@@ -243,6 +243,7 @@ impl Ledger {
     }
 
     /// Handles that the last withdrawal was made again, because the record of consent lacked it.
+    #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "there is no file"))]
     pub(crate) fn handle_repeated_withdrawal(&mut self, withdrawal: Unrecorded, now: Now) {
         if self.search.is_some() {
             self.set_unrecorded(Some(withdrawal));

@@ -96,7 +96,7 @@ impl Ledger {
     }
 
     /// Adds what an earlier process left. Returns `None` if `bytes` are not a ledger.
-    #[cfg(feature = "sqlite")]
+    #[cfg_attr(not(feature = "sqlite"), expect(dead_code, reason = "there is no file"))]
     pub(crate) fn restore(&mut self, bytes: &[u8], now: Now) -> Option<()> {
         let stored: StoredLedger = serde_json::from_slice(bytes).ok()?;
         let keep_for = self.keep_for();
