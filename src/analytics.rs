@@ -244,7 +244,7 @@ impl Analytics {
     ///
     /// # Errors
     ///
-    /// [`OptInError`]; the gate is then no more open than before, and a pending withdrawal
+    /// [`OptInError`](crate::OptInError); the gate is then no more open than before, and a pending withdrawal
     /// still stands.
     ///
     /// # Cancel safety

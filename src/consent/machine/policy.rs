@@ -16,7 +16,7 @@ use crate::{
     consent::{
         content::Observed,
         policy::{Agreement, Policy},
-        state::{ClosedReason, Consent, GateState},
+        state::{ClosedReason, GateState},
     },
     gate::WipeReason,
 };
@@ -65,6 +65,8 @@ impl Machine {
     /// again on another device.
     #[cfg(feature = "sqlite")]
     pub(crate) fn keep_events(&mut self) -> bool {
+        use crate::consent::state::Consent;
+
         self.asked.holds_old = self.gate() == GateState::Closed(ClosedReason::Unknown)
             && self.record.decision == Consent::Granted
             && self
