@@ -66,7 +66,7 @@ impl OptOut {
     /// Nothing else leaves after an opt-out. The requests begin once the account is clean, so that
     /// other devices have stopped sending, or after ten minutes. A request that fails is sent again
     /// until [`Limits::erasure_max_age`](crate::Limits::erasure_max_age), at intervals that grow to
-    /// half a day. With a [`SqliteQueue`](crate::SqliteQueue) that has a passphrase, the requests
+    /// half a day. With a `SqliteQueue` that has a passphrase, the requests
     /// are in its file before the ID is removed from the account, and outlive the process.
     /// Otherwise they are in memory, and are lost with the last handle.
     /// [`OptOutReceipt::erasures`] says which, and [`Stats::erasures`](crate::Stats::erasures) how
