@@ -244,8 +244,8 @@ impl Analytics {
     ///
     /// # Errors
     ///
-    /// [`OptInError`](crate::OptInError); the gate is then no more open than before, and a pending withdrawal
-    /// still stands.
+    /// [`OptInError`](crate::OptInError). The gate is then no more open than before, and a pending
+    /// withdrawal still stands.
     ///
     /// # Cancel safety
     ///

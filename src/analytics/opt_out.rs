@@ -64,16 +64,17 @@ impl OptOut {
     /// what it holds under the identifier that it knows of the account.
     ///
     /// Nothing else leaves after an opt-out. The requests begin once the account is clean, so that
-    /// other devices have stopped sending, or after ten minutes. A request that fails is sent again
-    /// until [`Limits::erasure_max_age`](crate::Limits::erasure_max_age), at intervals that grow to
-    /// half a day. With a `SqliteQueue` that has a passphrase, the requests
-    /// are in its file before the ID is removed from the account, and outlive the process.
-    /// Otherwise they are in memory, and are lost with the last handle.
+    /// other devices have stopped sending, or after ten minutes, or at once if the session is over.
+    /// A request that fails is sent again until
+    /// [`Limits::erasure_max_age`](crate::Limits::erasure_max_age), at intervals that grow to half a
+    /// day. With a `SqliteQueue` that has a passphrase, the requests are in its file before the ID
+    /// is removed from the account, and outlive the process. Otherwise they are in memory, and are
+    /// lost with the last handle.
     /// [`OptOutReceipt::erasures`] says which, and [`Stats::erasures`](crate::Stats::erasures) how
     /// many wait.
     ///
-    /// A later opt-in stops none of them: it has another ID. A recipient with
-    /// an anonymous identity is not asked, because it knows no lasting identifier.
+    /// A later opt-in stops none of them: it has another ID. A recipient with an anonymous identity
+    /// is not asked, because it knows no lasting identifier.
     ///
     /// Ask for erasures with the opt-out itself. An opt-out without them forgets the ID, so that a
     /// later one fails to erase it unless the account still holds it.

@@ -33,7 +33,7 @@ pub(crate) struct Observed {
     /// configured.
     pub(crate) agreed: Option<u64>,
     /// Whether an event without an opt-in has the member with the agreements, whatever is in it.
-    /// An opt-out removes it. An opt-in may have it, and reads as `false`.
+    /// An opt-out removes it. Always `false` for an opt-in.
     pub(crate) has_leftovers: bool,
 }
 
